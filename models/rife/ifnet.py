@@ -1,0 +1,148 @@
+"""IFNet and IFNet_m: intermediate flow, blending and refinement (upstream: `model/IFNet.py`, `IFNet_m.py`)."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from rife.refine import Contextnet, Unet, conv
+from rife.warplayer import warp
+
+SCALES = (4, 2, 1)
+
+
+class IFBlock(nn.Module):
+    """One step of the coarse-to-fine flow: sees its input at 1/scale, answers at full size.
+
+    Args:
+        in_planes: channels of the input, the flow's four included where a flow is given.
+        c: width of the block.
+    """
+
+    def __init__(self, in_planes: int, c: int = 64) -> None:
+        super().__init__()
+        self.conv0 = nn.Sequential(conv(in_planes, c // 2, 3, 2, 1), conv(c // 2, c, 3, 2, 1))
+        self.convblock = nn.Sequential(*(conv(c, c) for _ in range(8)))
+        self.lastconv = nn.ConvTranspose2d(c, 5, 4, 2, 1)
+
+    def forward(self, x: Tensor, flow: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
+        """The change of the flow and of the mask.
+
+        Args:
+            x: [N, in_planes (less 4 with a flow), H, W]; H and W multiples of 4 * scale.
+            flow: [N, 4, H, W] in pixels of the full-size frame, or None in the first block.
+            scale: how many times smaller than the frame the block works.
+
+        Returns:
+            flow [N, 4, H, W] in pixels and mask logit [N, 1, H, W], both to be added to what there was.
+        """
+        if scale != 1:
+            x = _resize(x, 1.0 / scale)
+        if flow is not None:
+            if scale != 1:
+                flow = _resize(flow, 1.0 / scale) * (1.0 / scale)
+            x = torch.cat((x, flow), 1)
+        x = self.conv0(x)
+        x = self.convblock(x) + x
+        x = _resize(self.lastconv(x), scale * 2)
+        return x[:, :4] * (scale * 2), x[:, 4:5]
+
+
+class Interpolation(NamedTuple):
+    """What a network says of the frame between two."""
+
+    flow: Tensor
+    """[N, 4, H, W] in pixels: (x, y) towards frame 0, then (x, y) towards frame 1."""
+    mask: Tensor
+    """[N, 1, H, W] in (0, 1): weight of the warped frame 0."""
+    frame: Tensor
+    """[N, 3, H, W] in [0, 1]."""
+
+
+class Motion(NamedTuple):
+    """What the flow stage hands to the refinement."""
+
+    flow: Tensor
+    """[N, 4, H, W] in pixels."""
+    mask: Tensor
+    """[N, 1, H, W], logit."""
+    warped_img0: Tensor
+    """[N, 3, H, W]"""
+    warped_img1: Tensor
+    """[N, 3, H, W]"""
+
+
+class IFNet(nn.Module):
+    """Interpolates the middle frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._build(extra_planes=0)
+
+    def _build(self, extra_planes: int) -> None:
+        self.block0 = IFBlock(6 + extra_planes, c=240)
+        self.block1 = IFBlock(13 + 4 + extra_planes, c=150)
+        self.block2 = IFBlock(13 + 4 + extra_planes, c=90)
+        self.block_tea = IFBlock(16 + 4 + extra_planes, c=90)
+        self.contextnet = Contextnet()
+        self.unet = Unet()
+
+    def motion(
+        self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES, extra: tuple[Tensor, ...] = ()
+    ) -> Motion:
+        """Flow, mask and warped images: everything before the refinement.
+
+        Args:
+            img0, img1: [N, 3, H, W] in [0, 1]; H and W multiples of 4 * max(scale).
+            scale: of block0, block1 and block2.
+            extra: planes that follow the images in each block's input, [N, C, H, W].
+        """
+        images = (img0, img1, *extra)
+        flow, mask = self.block0(torch.cat(images, 1), None, scale[0])
+        warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
+        for block, block_scale in zip((self.block1, self.block2), scale[1:], strict=True):
+            x = torch.cat((*images, warped_img0, warped_img1, mask), 1)
+            flow_change, mask_change = block(x, flow, block_scale)
+            flow = flow + flow_change
+            mask = mask + mask_change
+            warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
+        return Motion(flow, mask, warped_img0, warped_img1)
+
+    def refine(self, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
+        """Blend the warped images and add what the refinement says."""
+        flow, mask, warped_img0, warped_img1 = motion
+        weight = torch.sigmoid(mask)
+        merged = warped_img0 * weight + warped_img1 * (1 - weight)
+        c0 = self.contextnet(img0, flow[:, :2])
+        c1 = self.contextnet(img1, flow[:, 2:4])
+        residual = self.unet(img0, img1, warped_img0, warped_img1, mask, flow, c0, c1)
+        return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
+
+    def forward(self, x: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
+        """The middle frame of two, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
+        img0, img1 = x[:, :3], x[:, 3:6]
+        return self.refine(img0, img1, self.motion(img0, img1, scale))
+
+
+class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
+    """Interpolates the frame at any time between two; one more input plane than `IFNet`, the timestep."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self._build(extra_planes=1)
+
+    def forward(
+        self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5
+    ) -> Interpolation:
+        """The frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet.forward`."""
+        img0, img1 = x[:, :3], x[:, 3:6]
+        plane = torch.ones_like(img0[:, :1]) * timestep  # [N, 1, H, W]
+        return self.refine(img0, img1, self.motion(img0, img1, scale, extra=(plane,)))
+
+
+def _resize(x: Tensor, factor: float) -> Tensor:
+    return interpolate(
+        x, scale_factor=factor, mode="bilinear", align_corners=False, recompute_scale_factor=False
+    )

@@ -1,0 +1,41 @@
+"""Files that are either whole or not there."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from refine_export.errors import RequestError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed to it when the block ends without an exception.
+
+    Whatever was at `path` stays until then. A process that is killed leaves `.NAME.partial-PID` behind, which
+    is never read and which the next writer of the same file removes.
+
+    Raises:
+        RequestError: the folder can't be made or written, or `path` is a directory.
+    """
+    if path.is_dir():
+        raise RequestError(f"{path} is a directory; give the path of a file to write")
+    temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(f".{path.name}.partial-*"):
+            left_over.unlink(missing_ok=True)
+        temporary.touch()
+    except OSError as error:
+        raise RequestError(f"can't write {path}: {error.strerror}; choose a folder that is writable") from error
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8 to `path`, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
