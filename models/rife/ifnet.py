@@ -138,7 +138,7 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
     ) -> Interpolation:
         """The frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet.forward`."""
         img0, img1 = x[:, :3], x[:, 3:6]
-        plane = torch.ones_like(img0[:, :1]) * timestep  # [N, 1, H, W]
+        plane = (img0[:, :1] * 0 + 1) * timestep  # [N, 1, H, W]; no size is read, so none is traced
         return self.refine(img0, img1, self.motion(img0, img1, scale, extra=(plane,)))
 
 

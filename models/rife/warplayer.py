@@ -3,8 +3,11 @@
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
+from torch.overrides import wrap_torch_function
 
 
+# A torch function like any other: a TorchFunctionMode (an exporter's, a profiler's) sees the call as a whole.
+@wrap_torch_function(lambda tenInput, tenFlow: (tenInput, tenFlow))
 def warp(tenInput: Tensor, tenFlow: Tensor) -> Tensor:  # noqa: N803 (upstream's argument names)
     """Sample `tenInput` at each pixel's position plus its flow.
 

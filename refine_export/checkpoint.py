@@ -1,0 +1,329 @@
+"""A weights file to a state dict: safely, strictly, or with a clear refusal.
+
+A checkpoint is untrusted. It is read as safetensors or with `torch.load(weights_only=True)`, nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from refine_export.errors import CheckpointError
+from refine_export.optional import require
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Architecture = Literal["refinement", "IFNet", "IFNet_m"]
+
+LISTED = 10  # keys named in an error, before "and N more"
+PRELU_SLOPE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """Where the weights come from."""
+
+    path: str | None = None
+    """A .pkl, .pth or .safetensors file; without it, seeded random weights."""
+    architecture: Literal["IFNet", "IFNet_m"] = "IFNet"
+    """The network that seeded weights are made for; a file says for itself what it is."""
+    seed: int = 0
+    """Of the seeded weights, 0 to 2**32 - 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected 0 to {2**32 - 1}")
+        if self.path == "":
+            raise ValueError("path is empty; give a file, or leave the key out for seeded weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """Weights of a known architecture, complete and finite."""
+
+    state_dict: Mapping[str, Tensor]
+    """FP32 on the CPU, keys as upstream's, without a leading `module.`."""
+    architecture: Architecture
+    source: str
+    """The file's name, or that the weights are seeded; every artifact says it."""
+    sha256: str
+    """Of the file; for seeded weights of the keys and values."""
+    stored_dtype: str
+    """The type in the file, such as `float32`."""
+
+
+def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
+    """The file's weights, or the seeded ones."""
+    if options.path is not None:
+        return checkpoint_from_file(Path(options.path).expanduser())
+    return seeded_checkpoint(options.architecture, options.seed)
+
+
+def checkpoint_from_file(path: Path) -> Checkpoint:
+    """Read a .pkl, .pth or .safetensors file; its content decides, not its name.
+
+    Raises:
+        CheckpointError: the message says what the file seems to be.
+        UnavailableError: torch or safetensors is missing.
+    """
+    loaded = _read(path)
+    state_dict = _checked_entries(path, loaded)
+    if state_dict and all(key.startswith("module.") for key in state_dict):
+        state_dict = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
+    architecture = _recognise(path, state_dict)
+    _check_complete(path, state_dict, architecture)
+    dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state_dict.values()})
+    return Checkpoint(
+        state_dict={key: tensor.float().contiguous() for key, tensor in state_dict.items()},
+        architecture=architecture,
+        source=path.name,
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        stored_dtype=" and ".join(dtypes),
+    )
+
+
+def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
+    """Random weights that depend on the key and the seed alone: the same on every machine.
+
+    He initialisation for a PReLU of slope 0.25 keeps the activations' scale from layer to layer; the last convolutions
+    are scaled down: flows come out at up to about 25 pixels, and the residual is a detail on the blended frame.
+    """
+    np = require("numpy", extra="torch")
+    torch = require("torch", extra="torch")
+    state_dict: dict[str, Tensor] = {}
+    digest = hashlib.sha256()
+    for key, shape in expected_shapes(architecture).items():
+        generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(key.encode())]))
+        if key.endswith(".bias"):
+            values = generator.standard_normal(shape) * 0.02
+        elif len(shape) == 4:
+            # ConvTranspose2d 4x4 with stride 2: a quarter of the taps of shape[0] channels meet in one output.
+            transposed = "lastconv" in key or ".up" in key
+            fan_in = shape[0] * shape[2] * shape[3] / 4 if transposed else shape[1] * shape[2] * shape[3]
+            gain = 0.3 if key == "unet.conv.weight" else 0.5 if "lastconv" in key else 1.0
+            values = generator.standard_normal(shape) * gain * (2 / (1 + PRELU_SLOPE**2) / fan_in) ** 0.5
+        else:
+            values = generator.uniform(0.1, 0.4, shape)
+        array = values.astype(np.float32)
+        digest.update(key.encode() + array.tobytes())
+        state_dict[key] = torch.from_numpy(array)
+    return Checkpoint(
+        state_dict=state_dict,
+        architecture=architecture,
+        source=f"seeded random weights (seed {seed}, untrained)",
+        sha256=digest.hexdigest(),
+        stored_dtype="float32",
+    )
+
+
+def empty_network(architecture: Architecture) -> nn.Module:
+    """The reference network of an architecture on the meta device: shapes without values."""
+    torch = require("torch", extra="torch")
+    from rife.ifnet import IFNet, IFNet_m
+    from rife.refine import Contextnet, Unet
+
+    with torch.device("meta"):
+        if architecture == "refinement":
+            return torch.nn.ModuleDict({"contextnet": Contextnet(), "unet": Unet()})  # type: ignore[no-any-return]
+        return IFNet() if architecture == "IFNet" else IFNet_m()
+
+
+def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """The state dict's keys and shapes."""
+    return {key: tuple(value.shape) for key, value in empty_network(architecture).state_dict().items()}
+
+
+def _read(path: Path) -> object:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a directory; give the weights file itself, such as flownet.pkl")
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; give a .pkl, .pth or .safetensors file") from None
+    except OSError as error:
+        raise CheckpointError(f"can't read {path}: {error.strerror}") from error
+    if head[8:9] == b"{":
+        return _read_safetensors(path)
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return _read_torch(path)
+    raise CheckpointError(
+        f"{path} is no checkpoint: it {_describe(head)}; expected a .pkl, .pth or .safetensors file with the "
+        "weights of IFNet, IFNet_m or the refinement"
+    )
+
+
+def _describe(head: bytes) -> str:
+    signatures = {
+        b"\x89PNG": "is a PNG picture",
+        b"\xff\xd8\xff": "is a JPEG picture",
+        b"version https://git-lfs": "is a Git LFS pointer, not the file it points to (run `git lfs pull`)",
+        b"<": "looks like an HTML or XML page, often a failed download",
+        b"\x1f\x8b": "is gzip-compressed (unpack it first)",
+        b"\x08": "looks like an ONNX file",
+    }
+    if not head:
+        return "is empty"
+    for start, meaning in signatures.items():
+        if head.startswith(start):
+            return meaning
+    return "is text" if head.isascii() and b"\0" not in head else f"starts with the bytes {head[:8].hex(' ')}"
+
+
+def _read_safetensors(path: Path) -> object:
+    safetensors = require("safetensors", extra="torch")
+    load_file = require("safetensors.torch", extra="torch").load_file
+    try:
+        return load_file(path)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path} starts like a safetensors file but can't be read ({error}); it is truncated or damaged: "
+            "fetch it again"
+        ) from error
+
+
+def _read_torch(path: Path) -> object:
+    import pickle
+    import warnings
+
+    torch = require("torch", extra="torch")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a TorchScript archive warns, then raises
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error)
+        if "nsupported" in reason or "GLOBAL" in reason or "TorchScript" in reason:
+            raise CheckpointError(
+                f"{path} is refused: it holds more than tensors, and reading it could run code "
+                f"({_first_reason(reason)}); save the state dict alone, best as .safetensors"
+            ) from error
+        raise CheckpointError(
+            f"{path} starts like a pickle but can't be read ({_first_reason(reason)}); it is truncated, damaged, "
+            "or no torch file: save the state dict with torch.save or as .safetensors"
+        ) from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise CheckpointError(
+            f"{path} starts like a torch checkpoint but can't be read ({type(error).__name__}: "
+            f"{_first_reason(str(error))}); it is truncated or damaged: fetch it again"
+        ) from error
+
+
+def _first_reason(message: str) -> str:
+    """The sentence of torch's message that names the cause, without its advice to lower the guard."""
+    for line in message.splitlines():
+        line = line.strip()
+        if "WeightsUnpickler error:" in line:
+            line = line.partition("WeightsUnpickler error:")[2].strip()
+            if not line:
+                continue
+            return line.split(" was not an allowed global")[0][:160]
+        if "TorchScript" in line:
+            return "it is a TorchScript archive, which carries code"
+    return (message.strip().splitlines() or ["no reason given"])[0][:160]
+
+
+def _checked_entries(path: Path, loaded: object) -> dict[str, Tensor]:
+    torch = require("torch", extra="torch")
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(
+            f"{path} holds a {type(loaded).__name__}; expected a state dict: a dictionary of names to tensors"
+        )
+    for key, value in loaded.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise CheckpointError(
+                f"{path} holds {type(value).__name__} under {key!r}; expected a state dict with tensors alone: "
+                "save model.state_dict(), not the training state around it"
+            )
+        if not value.is_floating_point() or value.is_sparse:
+            raise CheckpointError(f"{path}: {key} has the type {value.dtype}; expected floating-point weights")
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path}: {key} has NaN or infinite values; these weights are damaged")
+    if not loaded:
+        raise CheckpointError(f"{path} holds no tensors; expected the weights of IFNet, IFNet_m or the refinement")
+    return dict(loaded)
+
+
+def _recognise(path: Path, state_dict: Mapping[str, Tensor]) -> Architecture:
+    parts = {key.partition(".")[0] for key in state_dict}
+    first = state_dict.get("block0.conv0.0.0.weight")
+    if "block0" in parts and not parts & {"contextnet", "unet"}:
+        raise CheckpointError(
+            f"{path} looks like a RIFE 4.x checkpoint (blocks, but no contextnet and unet); this tool takes the "
+            "weights of IFNet and IFNet_m, which have the refinement stage"
+        )
+    if first is not None and first.ndim == 4:
+        return "IFNet_m" if first.shape[1] == 7 else "IFNet"
+    if "block0" in parts:
+        return "IFNet"
+    if parts & {"contextnet", "unet"}:
+        return "refinement"
+    raise CheckpointError(
+        f"{path} is a state dict of something else: its {len(state_dict)} keys start with "
+        f"{_listed(sorted(parts))}; expected block0 to block2, block_tea, contextnet and unet (IFNet, IFNet_m), or "
+        "contextnet and unet (the refinement)"
+    )
+
+
+def _check_complete(path: Path, state_dict: Mapping[str, Tensor], architecture: Architecture) -> None:
+    expected = expected_shapes(architecture)
+    missing = [key for key in expected if key not in state_dict]
+    unexpected = [key for key in state_dict if key not in expected]
+    misshapen = [
+        f"{key} {list(state_dict[key].shape)} instead of {list(shape)}"
+        for key, shape in expected.items()
+        if key in state_dict and tuple(state_dict[key].shape) != shape
+    ]
+    problems = [
+        f"{len(keys)} {kind}: {_listed(keys)}"
+        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
+        if keys
+    ]
+    if problems:
+        raise CheckpointError(
+            f"{path} looks like {architecture} weights, but the keys do not fit. " + ". ".join(problems)
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `inspect` shows: architecture, parameters, type, hash, and the value range of each part."""
+    parts: dict[str, dict[str, Any]] = {}
+    for key, tensor in checkpoint.state_dict.items():
+        part = parts.setdefault(
+            key.partition(".")[0], {"parameters": 0, "min": float("inf"), "max": float("-inf")}
+        )
+        part["parameters"] += tensor.numel()
+        part["min"] = min(part["min"], tensor.min().item())
+        part["max"] = max(part["max"], tensor.max().item())
+    return {
+        "source": checkpoint.source,
+        "architecture": checkpoint.architecture,
+        "parameters": sum(part["parameters"] for part in parts.values()),
+        "tensors": len(checkpoint.state_dict),
+        "dtype": checkpoint.stored_dtype,
+        "sha256": checkpoint.sha256,
+        "parts": parts,
+    }
+
+
+__all__ = [
+    "Architecture",
+    "Checkpoint",
+    "CheckpointOptions",
+    "checkpoint_from_file",
+    "checkpoint_from_options",
+    "describe",
+    "empty_network",
+    "expected_shapes",
+    "seeded_checkpoint",
+]

@@ -1,0 +1,1 @@
+"""ONNX to ONNX: the lint and the passes; each pass states its pre- and postcondition."""

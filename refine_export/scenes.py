@@ -1,0 +1,442 @@
+"""Sample frames by formula: a beach seen from above, with the exact flow and visibility between any two times.
+
+    scene = Scene(SceneOptions(height=256, width=448, motion_px=12.0))
+    frame0, middle, frame1 = scene.frame(0.0), scene.frame(0.5), scene.frame(1.0)
+
+Legend: N = 1, C = 3 (RGB), H, W in pixels. A point of the plane is a complex number, x + iy with y downwards:
+a world point is measured from the middle of the frame in units of its shorter side, a layer point from the
+layer's centre in units of the layer's size. Each layer moves by a similarity, world = centre + factor * layer.
+
+1. A colour is a function of the layer point alone, evaluated at each frame's own inverse warp. So any t is exact,
+   and no frame is resampled from another.
+2. Shading and drop shadows are painted on the layer that shows them, as they lie at t = 0.5. So a point keeps its
+   colour while it moves, and warping by the true flow gives the true frame.
+3. No pattern holds detail finer than the pixels can show: octaves fade out, edges are a few pixels wide.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Points: TypeAlias = NDArray[np.complex64]  # [H, W]
+    Field: TypeAlias = NDArray[np.float32]  # [H, W]
+    Colour: TypeAlias = NDArray[np.float32]  # [3, H, W] or [3, 1, 1]
+    Shape: TypeAlias = Callable[[Points], Field]
+    Paint: TypeAlias = Callable[["_Brush", Points], Colour]
+
+SMALLEST_SIDE_PX = 16
+LARGEST_MOTION_PX = 64.0
+EDGE_PX = 1.2  # half the width of an anti-aliased edge
+LATTICE = 256  # period of the noise, in cells
+LARGEST_TURN = 0.8  # radians between t=0 and t=1, and the same for the logarithm of the scale
+SUN = cmath.rect(1.0, math.radians(-125))  # where the light comes from: the upper left
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """What `Scene` draws."""
+
+    height: int = 256
+    """H, pixels; at least 16."""
+    width: int = 448
+    """W, pixels; at least 16."""
+    motion_px: float = 12.0
+    """Largest displacement of any layer between t=0 and t=1, pixels; 0 to 64. Above a quarter of the shorter
+    side, the layer that moves so far may be outside the frame."""
+    seed: int = 0
+    """Chooses the textures and varies the directions of motion; 0 or more."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            _check_int(name, getattr(self, name), SMALLEST_SIDE_PX)
+        _check_int("seed", self.seed, 0)
+        if not 0.0 <= self.motion_px <= LARGEST_MOTION_PX:
+            raise ValueError(f"motion_px is {self.motion_px!r}: give 0 to {LARGEST_MOTION_PX:g} pixels")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture that moves, with its truth.
+
+    Raises:
+        ValueError: from each method, for a time outside [0, 1].
+    """
+
+    options: SceneOptions = field(default_factory=SceneOptions)
+
+    def frame(self, t: float) -> NDArray[np.float32]:
+        """The picture at time t: [1, 3, H, W], RGB in [0, 1]."""
+        import numpy as np
+
+        _check_time(t)
+        world = self._world
+        picture = np.empty((3, *world.shape), np.float32)
+        for index, layer in enumerate(self._layers):
+            box = self._box(layer, t)
+            points = layer.inverse(world[box], t)
+            brush = self._brush(layer)
+            colour = layer.paint(brush, points) * self._light(index, layer.forward(points, 0.5))
+            alpha = brush.coverage(layer.distance(points))
+            picture[:, *box] = _mix(picture[:, *box], colour, alpha) if index else colour
+        return picture.clip(0.0, 1.0)[None]
+
+    def flow(self, t: float, to: float) -> NDArray[np.float32]:
+        """Where the point that is seen at time t is at time `to`: [1, 2, H, W], displacement (x, y) in pixels.
+
+        Backward-warping `frame(to)` by it gives `frame(t)` where `visible(t, to)`. A pixel on an edge, which
+        mixes two layers, moves with the upper one where that covers half of it or more.
+        """
+        import numpy as np
+
+        moved = (self._moved(t, to) - self._world) * self._unit_px
+        return np.stack((moved.real, moved.imag))[None]
+
+    def visible(self, t: float, to: float) -> NDArray[np.bool_]:
+        """Where the point that is seen at time t is in the frame and not covered at time `to`: [1, 1, H, W]."""
+        moved, owner = self._moved(t, to), self._owner(t)
+        corner = self._world[-1, -1] + 1e-5 * (1 + 1j)  # rounding is not motion
+        seen = (abs(moved.real) <= corner.real) & (abs(moved.imag) <= corner.imag)
+        for index, layer in enumerate(self._layers[1:], 1):
+            seen &= (owner >= index) | (layer.distance(layer.inverse(moved, to)) > 0)
+        return seen[None, None]
+
+    @property
+    def _unit_px(self) -> int:
+        return min(self.options.height, self.options.width)
+
+    @cached_property
+    def _world(self) -> Points:
+        import numpy as np
+
+        height, width = self.options.height, self.options.width
+        x = np.arange(width) - (width - 1) / 2
+        y = np.arange(height) - (height - 1) / 2
+        return ((x + 1j * y[:, None]) / self._unit_px).astype(np.complex64)
+
+    @cached_property
+    def _gradients(self) -> Points:
+        import numpy as np
+
+        angles = np.random.default_rng(self.options.seed).uniform(0, 2 * np.pi, (LATTICE, LATTICE))
+        return np.exp(1j * angles).astype(np.complex64)
+
+    @cached_property
+    def _layers(self) -> tuple[_Layer, ...]:
+        """From the bottom to the top; the first is the background."""
+        import numpy as np
+
+        options, unit = self.options, self._unit_px
+        right, bottom = options.width / unit / 2, options.height / unit / 2
+        turns = iter(np.random.default_rng([options.seed, 1]).uniform(-0.5, 0.5, 6))
+
+        def layer(
+            distance: Shape, paint: Paint, at: complex, size: float, *, heading: float, share: float, **rest: Any
+        ) -> _Layer:
+            centre = complex(at.real * right, at.imag * bottom)
+            travel = cmath.rect(share * options.motion_px / unit, heading + next(turns))
+            return _Layer(distance, paint, centre, size, travel, **rest)
+
+        corner = math.hypot(right, bottom)
+        return (
+            layer(_everywhere, _beach, 0, 1, heading=0.3, share=0.3, radius=corner, turn=0.35, twist=0.6 + 0.8j),
+            layer(_blade, _surfboard, -0.70 + 0.20j, 0.36, heading=-1.2, share=0.75, turn=0.3, twist=1j, tilt=0.35),
+            layer(_slab, _blanket, 0.40 + 0.36j, 0.38, heading=2.9, share=0.6, turn=0.5, twist=-1j, tilt=-0.3),
+            layer(_star, _starfish, -0.14 + 0.62j, 0.15, heading=0.1, share=0.7, turn=0.6, twist=1j, tilt=0.2),
+            layer(_scallop, _parasol, 0.72 - 0.62j, 0.40, heading=2.2, share=0.8, turn=0.5, twist=0.5 + 0.9j, lift=0.09),
+            layer(_disc, _ball, -0.12 - 0.18j, 0.17, heading=0.4, share=1.0, turn=0.25, twist=0.5 + 0.9j, lift=0.13),
+        )
+
+    def _brush(self, layer: _Layer) -> _Brush:
+        return _Brush(1 / (self._unit_px * layer.size), self._gradients)
+
+    def _box(self, layer: _Layer, t: float) -> tuple[slice, slice]:
+        """The rows and columns that the layer can touch at time t."""
+        if layer is self._layers[0]:
+            return slice(None), slice(None)
+        middle, reach = layer.forward(0, t), abs(layer.factor(t)) + 2 * EDGE_PX / self._unit_px
+        sides = zip((middle.imag, middle.real), (self.options.height, self.options.width), strict=True)
+        ends = [[(side + sign * reach) * self._unit_px + n / 2 for sign in (-1, 1)] + [n] for side, n in sides]
+        rows, columns = (slice(max(0, math.floor(a)), min(n, max(0, math.ceil(b)))) for a, b, n in ends)
+        return rows, columns
+
+    def _light(self, below: int, middle: Points) -> Field | float:
+        """What the shadows of the layers above leave of the light, at world points of t = 0.5."""
+        light: Field | float = 1.0
+        for layer in self._layers[below + 1 :]:
+            distance = layer.distance(layer.inverse(middle + layer.lift * SUN, 0.5)) * layer.size
+            light = light * (1 - 0.42 * _rise(-distance, 0.2 * layer.lift + 0.008))
+        return light
+
+    def _owner(self, t: float) -> NDArray[np.int8]:
+        """The index of the layer that each pixel shows at time t: [H, W]."""
+        import numpy as np
+
+        owner = np.zeros(self._world.shape, np.int8)
+        for index, layer in enumerate(self._layers[1:], 1):
+            box = self._box(layer, t)
+            owner[box][layer.distance(layer.inverse(self._world[box], t)) <= 0] = index
+        return owner
+
+    def _moved(self, t: float, to: float) -> Points:
+        """The world point at time `to` of what each pixel shows at time t."""
+        _check_time(t)
+        _check_time(to)
+        moved, owner = self._world.copy(), self._owner(t)
+        for index, layer in enumerate(self._layers):
+            mine = owner == index
+            moved[mine] = layer.forward(layer.inverse(self._world[mine], t), to)
+        return moved
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A flat shape that moves by a similarity, evenly in time; at t = 0.5 it is at `centre`."""
+
+    distance: Shape
+    paint: Paint
+    centre: complex
+    size: float
+    """World units to one layer unit; the shape lies in the unit disc."""
+    travel: complex
+    """Its absolute value: the largest displacement of the layer's points; its direction: the way of the centre."""
+    twist: complex
+    """Real part: growth, imaginary part: rotation; absolute value about 1."""
+    turn: float
+    """The part of the displacement at `radius` that comes from `twist`."""
+    tilt: float = 0.0
+    lift: float = 0.035
+    """How far its shadow falls."""
+    radius: float = 0.0
+    """Distance of the farthest point that is shown, world units; 0: the size."""
+
+    def factor(self, t: float) -> complex:
+        return self.size * cmath.exp(1j * self.tilt + self._rate * (t - 0.5))
+
+    def forward(self, points: Any, t: float) -> Any:
+        return self._centre(t) + self.factor(t) * points
+
+    def inverse(self, world: Points, t: float) -> Points:
+        return (world - self._centre(t)) / self.factor(t)
+
+    @property
+    def _rate(self) -> complex:
+        return self.twist * min(self.turn * abs(self.travel) / (self.radius or self.size), LARGEST_TURN)
+
+    def _centre(self, t: float) -> complex:
+        # The displacement is c(1) - c(0) + (f(1) - f(0)) * point: at most |travel|, reached on the rim.
+        rim = abs(2 * cmath.sinh(self._rate / 2)) * (self.radius or self.size)
+        length = abs(self.travel)
+        return self.centre + (t - 0.5) * self.travel * (max(0.0, 1 - rim / length) if length else 0.0)
+
+
+@dataclass(frozen=True)
+class _Brush:
+    """Patterns without detail that the pixels can't show (rule 3)."""
+
+    pixel: float
+    """Layer units to one pixel."""
+    gradients: Points
+
+    def coverage(self, distance: Field) -> Field:
+        """How much of a pixel lies inside a shape, from the signed distance of its centre."""
+        return _rise(-distance, EDGE_PX * self.pixel)
+
+    def square(self, wave: Field, run: Field | float) -> Field:
+        """A sine as a square wave, 0 to 1, with soft edges; `run`: wavelength / 2 pi, layer units."""
+        import numpy as np
+
+        return 0.5 + 0.5 * np.tanh(wave * (run / (0.8 * EDGE_PX * self.pixel)))
+
+    def noise(self, points: Points, frequency: float, octaves: int = 1) -> Field:
+        """Gradient noise (Perlin, 2002), about -1 to 1; `frequency`: cells of the first octave per layer unit."""
+        import numpy as np
+
+        total = np.zeros(points.shape, np.float32)
+        for octave in range(octaves):
+            cell_px = 1 / (frequency * 2**octave * self.pixel)
+            weight = 0.5**octave * min(1.0, max(0.0, (cell_px - 2) / 1.5))
+            if weight:
+                turned = points * cmath.rect(frequency * 2**octave, 0.6 + octave)
+                total += weight * self._lattice(turned + (17 + 31j) * (octave + 1))
+        return total
+
+    def _lattice(self, points: Points) -> Field:
+        import numpy as np
+
+        x, y = points.real, points.imag
+        column, row = np.floor(x), np.floor(y)
+        x, y = x - column, y - row
+        i, j = row.astype(np.int32), column.astype(np.int32)
+
+        def corner(down: int, across: int) -> Field:
+            gradient = self.gradients[(i + down) % LATTICE, (j + across) % LATTICE]
+            return gradient.real * (x - across) + gradient.imag * (y - down)
+
+        x_weight, y_weight = (s * s * s * (s * (s * 6 - 15) + 10) for s in (x, y))
+        upper = _mix(corner(0, 0), corner(0, 1), x_weight)
+        return 1.4 * _mix(upper, _mix(corner(1, 0), corner(1, 1), x_weight), y_weight)
+
+
+# Shapes: the signed distance of layer points, negative inside.
+
+
+def _everywhere(points: Points) -> Field:
+    return -abs(points) - 1
+
+
+def _lobes(points: Points, count: int, depth: float) -> Field:
+    """A circle whose radius goes between 1 - 2 depth and 1, `count` times around."""
+    import numpy as np
+
+    radius, angle = abs(points), count * np.angle(points)
+    slope = count * depth * np.sin(angle) / np.maximum(radius, 0.2)
+    return (radius - (1 - depth + depth * np.cos(angle))) / np.hypot(1, slope)
+
+
+_disc = partial(_lobes, count=1, depth=0.0)
+_star = partial(_lobes, count=5, depth=0.28)
+_scallop = partial(_lobes, count=12, depth=0.02)
+
+
+def _blade(points: Points) -> Field:
+    """Two arcs that meet at (0, -1) and (0, 1)."""
+    import numpy as np
+
+    half_width = 0.26
+    offset = (1 - half_width**2) / (2 * half_width)
+    return np.hypot(abs(points.real) + offset, points.imag) - (offset + half_width)
+
+
+def _slab(points: Points) -> Field:
+    """A rectangle with rounded corners."""
+    import numpy as np
+
+    corner = 0.06
+    x, y = abs(points.real) - (0.84 - corner), abs(points.imag) - (0.54 - corner)
+    return np.hypot(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0) - corner
+
+
+# Paints: the colour of layer points.
+
+
+def _beach(brush: _Brush, points: Points) -> Colour:
+    import numpy as np
+
+    swell = brush.noise(points, 2.0, 3)
+    depth = -0.17 - (points * cmath.rect(1, -0.4)).real + 0.07 * swell  # of the water; negative on land
+    fine = brush.noise(points, 40, 3)
+    sand = _mix(_rgb("d9b680"), _rgb("f2dcb0"), 0.5 + 0.4 * brush.noise(points, 3.1, 3))
+    ripple = np.sin(2 * np.pi * 17 * ((points * cmath.rect(1, -0.9)).real + 0.06 * swell))
+    sand = sand * (1 + 0.035 * ripple + 0.11 * fine)
+    sand = _mix(sand, sand * _rgb("c2a98f"), _rise(depth + 0.075 + 0.01 * fine, 0.03))
+    web = brush.noise(points + 0.03 * swell, 9, 2)
+    glint = np.exp(-12 * np.sqrt(web * web + 0.002))  # bright along the zero lines of the noise
+    water = _mix(_rgb("8fdccb"), _rgb("1a8fae"), _rise(depth - 0.20, 0.24))
+    water = _mix(water, _rgb("0d5f8c"), _rise(depth - 0.62, 0.35))
+    water = water * (1 + 0.06 * web) + 0.32 * glint * _rise(depth - 0.1, 0.12)
+    lace = _rise(web + 0.25, 0.3)
+    foam = np.exp(-((depth / 0.016) ** 2)) + 0.7 * lace * np.exp(-(((depth - 0.055) / 0.022) ** 2))
+    return _mix(_mix(sand, water, _rise(depth - 0.004, 0.012)), _rgb("fbfdf8"), foam.clip(0, 0.95))
+
+
+def _surfboard(brush: _Brush, points: Points) -> Colour:
+    import numpy as np
+
+    x, y = points.real, points.imag
+    colour = _mix(_rgb("fff3dc"), _rgb("f59a2f"), brush.coverage(abs(y - 0.35) - 0.22))
+    colour = _mix(colour, _rgb("e4572e"), brush.coverage(abs(y - 0.35) - 0.10))
+    colour = _mix(colour, _rgb("f59a2f"), brush.coverage(abs(y + 0.62) - 0.05))
+    colour = _mix(colour, _rgb("7a4a2b"), 0.7 * brush.coverage(abs(x) - 0.012))
+    grain = brush.noise((3 * x + 0.6j * y).astype(np.complex64), 6, 3)
+    return colour * (1.0 + 0.05 * grain - 0.35 * (x + 0.14) ** 2 / 0.16)
+
+
+def _blanket(brush: _Brush, points: Points) -> Colour:
+    """Gingham with a plain border."""
+    import numpy as np
+
+    cell = 0.12
+    across, down = (brush.square(np.sin(np.pi * side / cell), cell / np.pi) for side in (points.real, points.imag))
+    colour = _mix(_rgb("fdf4ea"), _rgb("d1384a"), 0.06 + 0.45 * (across + down))
+    inset = _slab(points)
+    colour = _mix(colour, _rgb("fdf4ea"), brush.coverage(-inset - 0.10))
+    colour = _mix(colour, _rgb("b92c40"), brush.coverage(abs(inset + 0.055) - 0.018))
+    return colour * (0.97 + 0.05 * brush.noise(points, 3, 3) + 0.05 * brush.noise(points, 26))
+
+
+def _starfish(brush: _Brush, points: Points) -> Colour:
+    import numpy as np
+
+    height = (-_star(points) / 0.3).clip(0, 1)  # above the sand
+    bumps = _rise(brush.noise(points, 7.5) - 0.25, 0.3)
+    ridge = np.exp(-((abs(points) * np.sin(2.5 * np.angle(points)) / 0.07) ** 2))
+    colour = _mix(_rgb("c9472b"), _rgb("f58a4b"), height**0.7)
+    colour = _mix(colour, _rgb("ffd9a8"), 0.75 * bumps * _rise(height - 0.15, 0.15))
+    return colour * (1 + 0.12 * ridge * _rise(abs(points) - 0.12, 0.1) + 0.1 * brush.noise(points, 4, 3))
+
+
+def _parasol(brush: _Brush, points: Points) -> Colour:
+    import numpy as np
+
+    radius, angle = abs(points), np.angle(points)
+    panel = brush.square(np.sin(6 * angle), radius / 6)
+    rib = 1 - np.exp(-((radius * np.sin(6 * angle) / 6 / 0.016) ** 2))
+    colour = _mix(_rgb("fbf6e9"), _rgb("12858c"), panel)
+    colour = _mix(colour, _rgb("f6c445"), brush.coverage(abs(radius - 0.86) - 0.035))
+    colour = colour * (0.93 + 0.07 * rib) * (1 + 0.05 * brush.noise(points, 5, 3))
+    slope = 0.92 + 0.17 * (points / SUN).real * _rise(radius - 0.1, 0.2)  # a cone: the side towards the sun is brighter
+    return _mix(colour * slope, _rgb("f6c445"), brush.coverage(radius - 0.06))
+
+
+def _ball(brush: _Brush, points: Points) -> Colour:
+    """A sphere in six panels, its pole towards the viewer and to one side."""
+    import numpy as np
+
+    x, y = points.real, points.imag
+    z = np.sqrt((1 - 0.96 * abs(points) ** 2).clip(0.01, 1))
+    up = y * 0.80 + z * 0.60  # the coordinates of the sphere, turned about x
+    out = z * 0.80 - y * 0.60
+    angle, run = np.arctan2(up, x), np.hypot(x, up)
+    panel = brush.square(np.sin(3 * angle), run / 3 * z)
+    red, yellow, blue = _rgb("e5383b"), _rgb("ffc93c"), _rgb("2274d1")
+    sector = np.floor((angle / np.pi + 1 / 6) * 1.5).astype(int) % 3  # changes in the middle of a white panel
+    dye = np.concatenate((red, yellow, blue), axis=2)[:, 0, :][:, sector]
+    colour = _mix(_rgb("fdfaf3"), dye, panel * brush.coverage((0.22 - run) * z))
+    shade = 0.84 + 0.26 * (points / SUN).real + 0.12 * z
+    gleam = np.exp(-(abs(points - 0.42 * SUN) ** 2) / 0.03)
+    return _mix(colour * shade.clip(0.4, 1.0), _rgb("ffffff"), 0.6 * gleam)
+
+
+def _rgb(code: str) -> Colour:
+    import numpy as np
+
+    return np.frombuffer(bytes.fromhex(code), np.uint8).reshape(3, 1, 1) / np.float32(255)
+
+
+def _mix(below: Any, above: Any, weight: Any) -> Any:
+    return below + (above - below) * weight
+
+
+def _rise(x: Field, half_width: float) -> Field:
+    """A smooth step, 0 below -half_width and 1 above half_width."""
+    s = (x / (2 * half_width) + 0.5).clip(0, 1)
+    return s * s * (3 - 2 * s)
+
+
+def _check_int(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")
+
+
+def _check_time(t: float) -> None:
+    if not 0.0 <= t <= 1.0:
+        raise ValueError(f"the time is {t!r}: give 0 to 1")

@@ -1,0 +1,113 @@
+"""The I/O contract of each graph: names, shapes, types, units.
+
+One `Signature` feeds the names in the ONNX file, the sample feeds, the runners and everything after them.
+
+Shape legend: N batch, H and W frame size in pixels. A dimension is a number, "N", "H", "W", or "H/k", "W/k".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+GraphName = Literal["contextnet", "unet", "refine", "interpolator", "interpolator_m"]
+Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
+
+MULTIPLE_OF = 32
+"""H and W are multiples of this in every graph, so that every network of the family fits."""
+
+UNITS: Mapping[Quantity, str] = {
+    "image": "RGB in [0, 1]",
+    "flow": "pixels of the full-size frame, x before y",
+    "mask": "logit of the weight of warped_img0",
+    "timestep": "in (0, 1)",
+    "features": "activations",
+    "residual": "in (0, 1); frame = clamp(merged + 2 * residual - 1, 0, 1)",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorSpec:
+    """One input or output of a graph."""
+
+    name: str
+    quantity: Quantity
+    shape: tuple[int | str, ...]
+
+    def shape_at(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """The shape in numbers for a batch of frames of `height` by `width` pixels."""
+        sizes = {"N": batch, "H": height, "W": width}
+
+        def number(dimension: int | str) -> int:
+            if isinstance(dimension, int):
+                return dimension
+            symbol, _, divisor = dimension.partition("/")
+            return sizes[symbol] // int(divisor or 1)
+
+        return tuple(number(dimension) for dimension in self.shape)
+
+    @property
+    def units(self) -> str:
+        """What a value means."""
+        return UNITS[self.quantity]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """Inputs and outputs of a graph, in order."""
+
+    graph: GraphName
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    multiple_of: int = MULTIPLE_OF
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, in order."""
+        return tuple(spec.name for spec in self.inputs)
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
+        return tuple(spec.name for spec in self.outputs)
+
+
+def _plane(name: str, channels: int, quantity: Quantity = "image", divisor: int = 1) -> TensorSpec:
+    height, width = ("H", "W") if divisor == 1 else (f"H/{divisor}", f"W/{divisor}")
+    return TensorSpec(name=name, quantity=quantity, shape=("N", channels, height, width))
+
+
+def _pyramid(prefix: str) -> tuple[TensorSpec, ...]:
+    return tuple(_plane(f"{prefix}{k}", 8 * 2**k, "features", 2**k) for k in (1, 2, 3, 4))
+
+
+_FRAMES = (_plane("img0", 3), _plane("img1", 3))
+_REFINE = (
+    *_FRAMES,
+    _plane("warped_img0", 3),
+    _plane("warped_img1", 3),
+    _plane("mask", 1, "mask"),
+    _plane("flow", 4, "flow"),
+)
+_RESIDUAL = (_plane("residual", 3, "residual"),)
+_FRAME = (_plane("frame", 3),)
+
+SIGNATURES: Mapping[GraphName, Signature] = {
+    signature.graph: signature
+    for signature in (
+        Signature(
+            graph="contextnet", inputs=(_plane("image", 3), _plane("flow", 2, "flow")), outputs=_pyramid("f")
+        ),
+        Signature(graph="unet", inputs=_REFINE + _pyramid("c0_") + _pyramid("c1_"), outputs=_RESIDUAL),
+        Signature(graph="refine", inputs=_REFINE, outputs=_RESIDUAL),
+        Signature(graph="interpolator", inputs=_FRAMES, outputs=_FRAME),
+        Signature(
+            graph="interpolator_m",
+            inputs=(
+                *_FRAMES,
+                TensorSpec(name="timestep", quantity="timestep", shape=("N", 1, 1, 1)),
+            ),
+            outputs=_FRAME,
+        ),
+    )
+}
+"""The five graphs by name."""
