@@ -30,7 +30,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise RequestError(f"can't write {path}: {error.strerror}; choose a folder that is writable") from error
     try:
         yield temporary
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

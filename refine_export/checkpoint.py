@@ -281,7 +281,11 @@ def _check_complete(path: Path, state_dict: Mapping[str, Tensor], architecture: 
     ]
     problems = [
         f"{len(keys)} {kind}: {_listed(keys)}"
-        for kind, keys in (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", misshapen))
+        for kind, keys in (
+            ("missing", missing),
+            ("unexpected", unexpected),
+            ("of the wrong shape", misshapen),
+        )
         if keys
     ]
     if problems:
@@ -299,9 +303,7 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     """What `inspect` shows: architecture, parameters, type, hash, and the value range of each part."""
     parts: dict[str, dict[str, Any]] = {}
     for key, tensor in checkpoint.state_dict.items():
-        part = parts.setdefault(
-            key.partition(".")[0], {"parameters": 0, "min": float("inf"), "max": float("-inf")}
-        )
+        part = parts.setdefault(key.partition(".")[0], {"parameters": 0, "min": float("inf"), "max": float("-inf")})
         part["parameters"] += tensor.numel()
         part["min"] = min(part["min"], tensor.min().item())
         part["max"] = max(part["max"], tensor.max().item())

@@ -62,9 +62,7 @@ class ExportOptions:
         for name, size in (("height", self.height), ("width", self.width)):
             if size < MULTIPLE_OF or size % MULTIPLE_OF:
                 nearest = max(MULTIPLE_OF, round(size / MULTIPLE_OF) * MULTIPLE_OF)
-                raise ValueError(
-                    f"{name} is {size}; expected a multiple of {MULTIPLE_OF}: {nearest}, for example"
-                )
+                raise ValueError(f"{name} is {size}; expected a multiple of {MULTIPLE_OF}: {nearest}, for example")
 
 
 def onnx_from_network(
@@ -86,7 +84,6 @@ def onnx_from_network(
         InternalError: the graph is not what it should be: baked-in sizes, wrong names or shapes.
         UnavailableError: torch or onnxscript is missing.
     """
-    onnx = require("onnx", extra="torch")
     ir = require("onnx_ir", extra="torch")
     signature = SIGNATURES[graph]
     network = graph_network(reference, graph)
@@ -146,9 +143,7 @@ def _size_free() -> TorchFunctionMode:
         """linspace(-1, 1, size), and (size - 1) / 2; `length` is the traced size, for the shape alone."""
         zero, one = torch.zeros(()), torch.ones(())
         # FP32 counts pixels exactly, to 2**24; (2i - last) is exact too, so each value is rounded once.
-        pixels: Tensor = symbolic(
-            "Range", (zero, size, one), dtype=torch.float32, shape=(length,), version=OPSET
-        )
+        pixels: Tensor = symbolic("Range", (zero, size, one), dtype=torch.float32, shape=(length,), version=OPSET)
         last = size - 1.0
         return (pixels * 2.0 - last) / last, last / 2.0
 
@@ -217,7 +212,10 @@ def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:
                 tuple(value and value.name for value in node.inputs),
                 tuple(value.name for value in node.outputs),
                 tuple(
-                    (key, attribute.value.tobytes() if hasattr(attribute.value, "tobytes") else attribute.value)
+                    (
+                        key,
+                        attribute.value.tobytes() if hasattr(attribute.value, "tobytes") else attribute.value,
+                    )
                     for key, attribute in node.attributes.items()
                 ),
             ),

@@ -1,16 +1,16 @@
-"""Sample frames by formula: a beach seen from above, with the exact flow and visibility between any two times.
+"""Sample frames by formula: a beach seen from above, with the exact flow and visibility between two times.
 
     scene = Scene(SceneOptions(height=256, width=448, motion_px=12.0))
     frame0, middle, frame1 = scene.frame(0.0), scene.frame(0.5), scene.frame(1.0)
 
-Legend: N = 1, C = 3 (RGB), H, W in pixels. A point of the plane is a complex number, x + iy with y downwards:
-a world point is measured from the middle of the frame in units of its shorter side, a layer point from the
-layer's centre in units of the layer's size. Each layer moves by a similarity, world = centre + factor * layer.
+Legend: N = 1, C = 3 (RGB), H, W in pixels. A point of the plane is a complex number, x + iy with y downwards.
+World points are measured from the middle of the frame in units of its shorter side, layer points from the
+layer's centre in units of the layer's size. A layer moves by a similarity: world = centre + factor * layer.
 
-1. A colour is a function of the layer point alone, evaluated at each frame's own inverse warp. So any t is exact,
-   and no frame is resampled from another.
-2. Shading and drop shadows are painted on the layer that shows them, as they lie at t = 0.5. So a point keeps its
-   colour while it moves, and warping by the true flow gives the true frame.
+1. A colour is a function of the layer point, evaluated at the inverse warp of each frame's own pixels: every
+   t is exact and equally sharp.
+2. Shading and drop shadows are painted on the layer that shows them, as they lie at t = 0.5: a point keeps
+   its colour while it moves, so that warping by the true flow gives the true frame.
 3. No pattern holds detail finer than the pixels can show: octaves fade out, edges are a few pixels wide.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Points: TypeAlias = NDArray[np.complex64]  # [H, W]
-    Field: TypeAlias = NDArray[np.float32]  # [H, W]
-    Colour: TypeAlias = NDArray[np.float32]  # [3, H, W] or [3, 1, 1]
+    Points: TypeAlias = NDArray[np.complexfloating[Any, Any]]  # [H, W]
+    Field: TypeAlias = NDArray[np.floating[Any]]  # [H, W]
+    Colour: TypeAlias = NDArray[np.floating[Any]]  # [3, H, W] or [3, 1, 1]
     Shape: TypeAlias = Callable[[Points], Field]
     Paint: TypeAlias = Callable[["_Brush", Points], Colour]
 
@@ -90,21 +90,21 @@ class Scene:
         return picture.clip(0.0, 1.0)[None]
 
     def flow(self, t: float, to: float) -> NDArray[np.float32]:
-        """Where the point that is seen at time t is at time `to`: [1, 2, H, W], displacement (x, y) in pixels.
+        """Displacement (x, y), pixels, from time t to time `to` of the point seen at t: [1, 2, H, W].
 
         Backward-warping `frame(to)` by it gives `frame(t)` where `visible(t, to)`. A pixel on an edge, which
         mixes two layers, moves with the upper one where that covers half of it or more.
         """
         import numpy as np
 
-        moved = (self._moved(t, to) - self._world) * self._unit_px
-        return np.stack((moved.real, moved.imag))[None]
+        shift = self._shift(t, to) * self._unit_px
+        return np.stack((shift.real, shift.imag))[None]
 
     def visible(self, t: float, to: float) -> NDArray[np.bool_]:
-        """Where the point that is seen at time t is in the frame and not covered at time `to`: [1, 1, H, W]."""
-        moved, owner = self._moved(t, to), self._owner(t)
+        """Where the point seen at time t is in the frame and not covered at time `to`: [1, 1, H, W]."""
+        moved, owner = self._world + self._shift(t, to), self._owner(t)
         corner = self._world[-1, -1] + 1e-5 * (1 + 1j)  # rounding is not motion
-        seen = (abs(moved.real) <= corner.real) & (abs(moved.imag) <= corner.imag)
+        seen: NDArray[np.bool_] = (abs(moved.real) <= corner.real) & (abs(moved.imag) <= corner.imag)
         for index, layer in enumerate(self._layers[1:], 1):
             seen &= (owner >= index) | (layer.distance(layer.inverse(moved, to)) > 0)
         return seen[None, None]
@@ -120,14 +120,16 @@ class Scene:
         height, width = self.options.height, self.options.width
         x = np.arange(width) - (width - 1) / 2
         y = np.arange(height) - (height - 1) / 2
-        return ((x + 1j * y[:, None]) / self._unit_px).astype(np.complex64)
+        world: Points = ((x + 1j * y[:, None]) / self._unit_px).astype(np.complex64)
+        return world
 
     @cached_property
     def _gradients(self) -> Points:
         import numpy as np
 
         angles = np.random.default_rng(self.options.seed).uniform(0, 2 * np.pi, (LATTICE, LATTICE))
-        return np.exp(1j * angles).astype(np.complex64)
+        gradients: Points = np.exp(1j * angles).astype(np.complex64)
+        return gradients
 
     @cached_property
     def _layers(self) -> tuple[_Layer, ...]:
@@ -136,24 +138,29 @@ class Scene:
 
         options, unit = self.options, self._unit_px
         right, bottom = options.width / unit / 2, options.height / unit / 2
-        turns = iter(np.random.default_rng([options.seed, 1]).uniform(-0.5, 0.5, 6))
-
-        def layer(
-            distance: Shape, paint: Paint, at: complex, size: float, *, heading: float, share: float, **rest: Any
-        ) -> _Layer:
-            centre = complex(at.real * right, at.imag * bottom)
-            travel = cmath.rect(share * options.motion_px / unit, heading + next(turns))
-            return _Layer(distance, paint, centre, size, travel, **rest)
-
-        corner = math.hypot(right, bottom)
-        return (
-            layer(_everywhere, _beach, 0, 1, heading=0.3, share=0.3, radius=corner, turn=0.35, twist=0.6 + 0.8j),
-            layer(_blade, _surfboard, -0.70 + 0.20j, 0.36, heading=-1.2, share=0.75, turn=0.3, twist=1j, tilt=0.35),
-            layer(_slab, _blanket, 0.40 + 0.36j, 0.38, heading=2.9, share=0.6, turn=0.5, twist=-1j, tilt=-0.3),
-            layer(_star, _starfish, -0.14 + 0.62j, 0.15, heading=0.1, share=0.7, turn=0.6, twist=1j, tilt=0.2),
-            layer(_scallop, _parasol, 0.72 - 0.62j, 0.40, heading=2.2, share=0.8, turn=0.5, twist=0.5 + 0.9j, lift=0.09),
-            layer(_disc, _ball, -0.12 - 0.18j, 0.17, heading=0.4, share=1.0, turn=0.25, twist=0.5 + 0.9j, lift=0.13),
+        # shape, paint; centre in half frames, size; heading of the motion, its part of motion_px, the part of
+        # that which is turn and growth; twist, tilt; length of the shadow
+        rows: tuple[tuple[Shape, Paint, complex, float, float, float, float, complex, float, float], ...] = (
+            (_everywhere, _beach, 0, 1.0, 0.3, 0.3, 0.35, 0.6 + 0.8j, 0.0, 0.0),
+            (_blade, _surfboard, -0.70 + 0.20j, 0.36, -1.2, 0.75, 0.3, 1j, 0.35, 0.035),
+            (_slab, _blanket, 0.40 + 0.36j, 0.38, 2.9, 0.6, 0.5, -1j, -0.3, 0.035),
+            (_star, _starfish, -0.14 + 0.62j, 0.15, 0.1, 0.7, 0.6, 1j, 0.2, 0.035),
+            (_scallop, _parasol, 0.72 - 0.62j, 0.40, 2.2, 0.8, 0.5, 0.5 + 0.9j, 0.0, 0.09),
+            (_disc, _ball, -0.12 - 0.18j, 0.17, 0.4, 1.0, 0.25, 0.5 + 0.9j, 0.0, 0.13),
         )
+        veers = np.random.default_rng([options.seed, 1]).uniform(-0.5, 0.5, len(rows)).tolist()
+        layers: list[_Layer] = []
+        for row, veer in zip(rows, veers, strict=True):
+            shape, paint, at, size, heading, share, turn, twist, tilt, lift = row
+            centre = complex(at.real * right, at.imag * bottom)
+            travel = cmath.rect(share * options.motion_px / unit, heading + veer)
+            reach = size if layers else math.hypot(right, bottom)
+            rate = twist * min(turn * abs(travel) / reach, LARGEST_TURN)
+            # A point moves by c(1) - c(0) + (f(1) - f(0)) * point: on the rim of the shape, |travel| at most.
+            rim = abs(2 * cmath.sinh(rate / 2)) * reach
+            drift = travel * max(0.0, 1 - rim / abs(travel)) if travel else 0j
+            layers.append(_Layer(shape, paint, centre, size, drift, rate, tilt, lift))
+        return tuple(layers)
 
     def _brush(self, layer: _Layer) -> _Brush:
         return _Brush(1 / (self._unit_px * layer.size), self._gradients)
@@ -186,15 +193,17 @@ class Scene:
             owner[box][layer.distance(layer.inverse(self._world[box], t)) <= 0] = index
         return owner
 
-    def _moved(self, t: float, to: float) -> Points:
-        """The world point at time `to` of what each pixel shows at time t."""
+    def _shift(self, t: float, to: float) -> Points:
+        """The displacement from time t to time `to` of what each pixel shows at time t, world units."""
+        import numpy as np
+
         _check_time(t)
         _check_time(to)
-        moved, owner = self._world.copy(), self._owner(t)
+        shift, owner = np.empty_like(self._world), self._owner(t)
         for index, layer in enumerate(self._layers):
             mine = owner == index
-            moved[mine] = layer.forward(layer.inverse(self._world[mine], t), to)
-        return moved
+            shift[mine] = layer.shift(self._world[mine], t, to)
+        return shift
 
 
 @dataclass(frozen=True)
@@ -206,36 +215,30 @@ class _Layer:
     centre: complex
     size: float
     """World units to one layer unit; the shape lies in the unit disc."""
-    travel: complex
-    """Its absolute value: the largest displacement of the layer's points; its direction: the way of the centre."""
-    twist: complex
-    """Real part: growth, imaginary part: rotation; absolute value about 1."""
-    turn: float
-    """The part of the displacement at `radius` that comes from `twist`."""
-    tilt: float = 0.0
-    lift: float = 0.035
-    """How far its shadow falls."""
-    radius: float = 0.0
-    """Distance of the farthest point that is shown, world units; 0: the size."""
+    drift: complex
+    """Displacement of the centre from t = 0 to 1, world units."""
+    rate: complex
+    """Growth of log(factor) from t = 0 to 1: that of the scale + i times the rotation in radians."""
+    tilt: float
+    """Rotation at t = 0.5, radians."""
+    lift: float
+    """Length of its shadow, world units."""
 
     def factor(self, t: float) -> complex:
-        return self.size * cmath.exp(1j * self.tilt + self._rate * (t - 0.5))
+        return self.size * cmath.exp(1j * self.tilt + self.rate * (t - 0.5))
 
     def forward(self, points: Any, t: float) -> Any:
-        return self._centre(t) + self.factor(t) * points
+        return self._at(t) + self.factor(t) * points
 
     def inverse(self, world: Points, t: float) -> Points:
-        return (world - self._centre(t)) / self.factor(t)
+        return (world - self._at(t)) / self.factor(t)
 
-    @property
-    def _rate(self) -> complex:
-        return self.twist * min(self.turn * abs(self.travel) / (self.radius or self.size), LARGEST_TURN)
+    def shift(self, world: Points, t: float, to: float) -> Points:
+        turned = cmath.exp(self.rate * (to - t)) - 1
+        return (world - self._at(t)) * turned + (self._at(to) - self._at(t))
 
-    def _centre(self, t: float) -> complex:
-        # The displacement is c(1) - c(0) + (f(1) - f(0)) * point: at most |travel|, reached on the rim.
-        rim = abs(2 * cmath.sinh(self._rate / 2)) * (self.radius or self.size)
-        length = abs(self.travel)
-        return self.centre + (t - 0.5) * self.travel * (max(0.0, 1 - rim / length) if length else 0.0)
+    def _at(self, t: float) -> complex:
+        return self.centre + (t - 0.5) * self.drift
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,14 @@ class _Brush:
         """How much of a pixel lies inside a shape, from the signed distance of its centre."""
         return _rise(-distance, EDGE_PX * self.pixel)
 
+    def line(self, distance: Field, half_width: float) -> Field:
+        """A soft line where the distance is 0."""
+        import numpy as np
+
+        finest = max(half_width, EDGE_PX * self.pixel)
+        line: Field = (half_width / finest) * np.exp(-((distance / finest) ** 2))
+        return line
+
     def square(self, wave: Field, run: Field | float) -> Field:
         """A sine as a square wave, 0 to 1, with soft edges; `run`: wavelength / 2 pi, layer units."""
         import numpy as np
@@ -257,7 +268,7 @@ class _Brush:
         return 0.5 + 0.5 * np.tanh(wave * (run / (0.8 * EDGE_PX * self.pixel)))
 
     def noise(self, points: Points, frequency: float, octaves: int = 1) -> Field:
-        """Gradient noise (Perlin, 2002), about -1 to 1; `frequency`: cells of the first octave per layer unit."""
+        """Gradient noise (Perlin, 2002), about -1 to 1; `frequency`: cells per layer unit, first octave."""
         import numpy as np
 
         total = np.zeros(points.shape, np.float32)
@@ -279,7 +290,8 @@ class _Brush:
 
         def corner(down: int, across: int) -> Field:
             gradient = self.gradients[(i + down) % LATTICE, (j + across) % LATTICE]
-            return gradient.real * (x - across) + gradient.imag * (y - down)
+            slope: Field = gradient.real * (x - across) + gradient.imag * (y - down)
+            return slope
 
         x_weight, y_weight = (s * s * s * (s * (s * 6 - 15) + 10) for s in (x, y))
         upper = _mix(corner(0, 0), corner(0, 1), x_weight)
@@ -298,8 +310,10 @@ def _lobes(points: Points, count: int, depth: float) -> Field:
     import numpy as np
 
     radius, angle = abs(points), count * np.angle(points)
-    slope = count * depth * np.sin(angle) / np.maximum(radius, 0.2)
-    return (radius - (1 - depth + depth * np.cos(angle))) / np.hypot(1, slope)
+    inner = 1 - 2 * depth
+    slope = count * depth * np.sin(angle) * radius / np.maximum(radius, inner) ** 2
+    distance: Field = (radius - (1 - depth + depth * np.cos(angle))) / np.hypot(1, slope)
+    return distance
 
 
 _disc = partial(_lobes, count=1, depth=0.0)
@@ -313,7 +327,8 @@ def _blade(points: Points) -> Field:
 
     half_width = 0.26
     offset = (1 - half_width**2) / (2 * half_width)
-    return np.hypot(abs(points.real) + offset, points.imag) - (offset + half_width)
+    distance: Field = np.hypot(abs(points.real) + offset, points.imag) - (offset + half_width)
+    return distance
 
 
 def _slab(points: Points) -> Field:
@@ -322,7 +337,9 @@ def _slab(points: Points) -> Field:
 
     corner = 0.06
     x, y = abs(points.real) - (0.84 - corner), abs(points.imag) - (0.54 - corner)
-    return np.hypot(np.maximum(x, 0), np.maximum(y, 0)) + np.minimum(np.maximum(x, y), 0) - corner
+    outside = np.hypot(np.maximum(x, 0), np.maximum(y, 0))
+    distance: Field = outside + np.minimum(np.maximum(x, y), 0) - corner
+    return distance
 
 
 # Paints: the colour of layer points.
@@ -333,19 +350,19 @@ def _beach(brush: _Brush, points: Points) -> Colour:
 
     swell = brush.noise(points, 2.0, 3)
     depth = -0.17 - (points * cmath.rect(1, -0.4)).real + 0.07 * swell  # of the water; negative on land
-    fine = brush.noise(points, 40, 3)
+    fine = brush.noise(points, 40, 5)
     sand = _mix(_rgb("d9b680"), _rgb("f2dcb0"), 0.5 + 0.4 * brush.noise(points, 3.1, 3))
     ripple = np.sin(2 * np.pi * 17 * ((points * cmath.rect(1, -0.9)).real + 0.06 * swell))
     sand = sand * (1 + 0.035 * ripple + 0.11 * fine)
     sand = _mix(sand, sand * _rgb("c2a98f"), _rise(depth + 0.075 + 0.01 * fine, 0.03))
     web = brush.noise(points + 0.03 * swell, 9, 2)
-    glint = np.exp(-12 * np.sqrt(web * web + 0.002))  # bright along the zero lines of the noise
+    glint = np.exp(-12 * np.sqrt(web**2 + (11 * brush.pixel) ** 2))  # bright along the zeros of the noise
     water = _mix(_rgb("8fdccb"), _rgb("1a8fae"), _rise(depth - 0.20, 0.24))
     water = _mix(water, _rgb("0d5f8c"), _rise(depth - 0.62, 0.35))
     water = water * (1 + 0.06 * web) + 0.32 * glint * _rise(depth - 0.1, 0.12)
     lace = _rise(web + 0.25, 0.3)
-    foam = np.exp(-((depth / 0.016) ** 2)) + 0.7 * lace * np.exp(-(((depth - 0.055) / 0.022) ** 2))
-    return _mix(_mix(sand, water, _rise(depth - 0.004, 0.012)), _rgb("fbfdf8"), foam.clip(0, 0.95))
+    foam = brush.line(depth, 0.016) + 0.7 * lace * brush.line(depth - 0.055, 0.022)
+    return _mix(_mix(sand, water, brush.coverage(0.004 - depth)), _rgb("fbfdf8"), foam.clip(0, 0.95))
 
 
 def _surfboard(brush: _Brush, points: Points) -> Colour:
@@ -355,7 +372,7 @@ def _surfboard(brush: _Brush, points: Points) -> Colour:
     colour = _mix(_rgb("fff3dc"), _rgb("f59a2f"), brush.coverage(abs(y - 0.35) - 0.22))
     colour = _mix(colour, _rgb("e4572e"), brush.coverage(abs(y - 0.35) - 0.10))
     colour = _mix(colour, _rgb("f59a2f"), brush.coverage(abs(y + 0.62) - 0.05))
-    colour = _mix(colour, _rgb("7a4a2b"), 0.7 * brush.coverage(abs(x) - 0.012))
+    colour = _mix(colour, _rgb("7a4a2b"), 0.8 * brush.line(x, 0.012))
     grain = brush.noise((3 * x + 0.6j * y).astype(np.complex64), 6, 3)
     return colour * (1.0 + 0.05 * grain - 0.35 * (x + 0.14) ** 2 / 0.16)
 
@@ -378,7 +395,7 @@ def _starfish(brush: _Brush, points: Points) -> Colour:
 
     height = (-_star(points) / 0.3).clip(0, 1)  # above the sand
     bumps = _rise(brush.noise(points, 7.5) - 0.25, 0.3)
-    ridge = np.exp(-((abs(points) * np.sin(2.5 * np.angle(points)) / 0.07) ** 2))
+    ridge = brush.line(abs(points) * np.sin(2.5 * np.angle(points)), 0.07)
     colour = _mix(_rgb("c9472b"), _rgb("f58a4b"), height**0.7)
     colour = _mix(colour, _rgb("ffd9a8"), 0.75 * bumps * _rise(height - 0.15, 0.15))
     return colour * (1 + 0.12 * ridge * _rise(abs(points) - 0.12, 0.1) + 0.1 * brush.noise(points, 4, 3))
@@ -389,12 +406,13 @@ def _parasol(brush: _Brush, points: Points) -> Colour:
 
     radius, angle = abs(points), np.angle(points)
     panel = brush.square(np.sin(6 * angle), radius / 6)
-    rib = 1 - np.exp(-((radius * np.sin(6 * angle) / 6 / 0.016) ** 2))
+    rib = brush.line(radius * np.sin(6 * angle) / 6, 0.014)
     colour = _mix(_rgb("fbf6e9"), _rgb("12858c"), panel)
     colour = _mix(colour, _rgb("f6c445"), brush.coverage(abs(radius - 0.86) - 0.035))
-    colour = colour * (0.93 + 0.07 * rib) * (1 + 0.05 * brush.noise(points, 5, 3))
-    slope = 0.92 + 0.17 * (points / SUN).real * _rise(radius - 0.1, 0.2)  # a cone: the side towards the sun is brighter
-    return _mix(colour * slope, _rgb("f6c445"), brush.coverage(radius - 0.06))
+    colour = colour * (1 - 0.08 * rib) * (1 + 0.05 * brush.noise(points, 5, 3))
+    # A cone: the side towards the sun is brighter.
+    shade = 0.92 + 0.17 * (points / SUN).real * _rise(radius - 0.1, 0.2)
+    return _mix(colour * shade, _rgb("f6c445"), brush.coverage(radius - 0.06))
 
 
 def _ball(brush: _Brush, points: Points) -> Colour:
@@ -403,8 +421,7 @@ def _ball(brush: _Brush, points: Points) -> Colour:
 
     x, y = points.real, points.imag
     z = np.sqrt((1 - 0.96 * abs(points) ** 2).clip(0.01, 1))
-    up = y * 0.80 + z * 0.60  # the coordinates of the sphere, turned about x
-    out = z * 0.80 - y * 0.60
+    up = y * 0.80 + z * 0.60  # the sphere is turned about x
     angle, run = np.arctan2(up, x), np.hypot(x, up)
     panel = brush.square(np.sin(3 * angle), run / 3 * z)
     red, yellow, blue = _rgb("e5383b"), _rgb("ffc93c"), _rgb("2274d1")
@@ -422,13 +439,13 @@ def _rgb(code: str) -> Colour:
     return np.frombuffer(bytes.fromhex(code), np.uint8).reshape(3, 1, 1) / np.float32(255)
 
 
-def _mix(below: Any, above: Any, weight: Any) -> Any:
+def _mix(below: Field, above: Field, weight: Field | float) -> Field:
     return below + (above - below) * weight
 
 
 def _rise(x: Field, half_width: float) -> Field:
     """A smooth step, 0 below -half_width and 1 above half_width."""
-    s = (x / (2 * half_width) + 0.5).clip(0, 1)
+    s: Field = (x / (2 * half_width) + 0.5).clip(0, 1)
     return s * s * (3 - 2 * s)
 
 

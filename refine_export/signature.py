@@ -94,9 +94,7 @@ _FRAME = (_plane("frame", 3),)
 SIGNATURES: Mapping[GraphName, Signature] = {
     signature.graph: signature
     for signature in (
-        Signature(
-            graph="contextnet", inputs=(_plane("image", 3), _plane("flow", 2, "flow")), outputs=_pyramid("f")
-        ),
+        Signature(graph="contextnet", inputs=(_plane("image", 3), _plane("flow", 2, "flow")), outputs=_pyramid("f")),
         Signature(graph="unet", inputs=_REFINE + _pyramid("c0_") + _pyramid("c1_"), outputs=_RESIDUAL),
         Signature(graph="refine", inputs=_REFINE, outputs=_RESIDUAL),
         Signature(graph="interpolator", inputs=_FRAMES, outputs=_FRAME),

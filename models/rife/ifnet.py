@@ -133,9 +133,7 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         nn.Module.__init__(self)
         self._build(extra_planes=1)
 
-    def forward(
-        self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5
-    ) -> Interpolation:
+    def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
         """The frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet.forward`."""
         img0, img1 = x[:, :3], x[:, 3:6]
         plane = (img0[:, :1] * 0 + 1) * timestep  # [N, 1, H, W]; no size is read, so none is traced
@@ -143,6 +141,4 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
 
 
 def _resize(x: Tensor, factor: float) -> Tensor:
-    return interpolate(
-        x, scale_factor=factor, mode="bilinear", align_corners=False, recompute_scale_factor=False
-    )
+    return interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False, recompute_scale_factor=False)

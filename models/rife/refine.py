@@ -26,9 +26,7 @@ def conv(
     )
 
 
-def deconv(
-    in_planes: int, out_planes: int, kernel_size: int = 4, stride: int = 2, padding: int = 1
-) -> nn.Sequential:
+def deconv(in_planes: int, out_planes: int, kernel_size: int = 4, stride: int = 2, padding: int = 1) -> nn.Sequential:
     """Transposed convolution with bias, then a PReLU; the defaults double height and width."""
     return nn.Sequential(
         nn.ConvTranspose2d(in_planes, out_planes, kernel_size, stride, padding),
@@ -75,9 +73,7 @@ class Contextnet(nn.Module):
             x = level(x)
             # Half the size and half the value: pixels are twice as large on the next level.
             flow = (
-                interpolate(
-                    flow, scale_factor=0.5, mode="bilinear", align_corners=False, recompute_scale_factor=False
-                )
+                interpolate(flow, scale_factor=0.5, mode="bilinear", align_corners=False, recompute_scale_factor=False)
                 * 0.5
             )
             features.append(warp(x, flow))

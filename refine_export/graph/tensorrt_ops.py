@@ -1,13 +1,12 @@
-"""The ONNX operators that TensorRT's parser imports.
+"""What TensorRT's ONNX parser imports.
 
-Source: onnx/onnx-tensorrt, `docs/operators.md`, the text for TensorRT 10.15 ("opset 9 to opset 24"): each row whose
-column "Supported" is Y. TensorRT 11.x states opset 25 (NVIDIA, "ONNX Opset Guide"); its list was not available, and
-an operator that it adds is reported as unsupported until this list is renewed.
+Source: onnx/onnx-tensorrt, `docs/operators.md`, the text for TensorRT 10.15 ("opset 9 to opset 24"). NVIDIA's
+"ONNX Opset Guide" has opset 25 for TensorRT 11.x; its list was not available, so what it adds is missing.
 """
 
 from typing import Final
 
-SOURCE: Final = "onnx-tensorrt docs/operators.md for TensorRT 10.15"
+SOURCE: Final = "onnx-tensorrt docs/operators.md, TensorRT 10.15"
 """Names the list in messages."""
 
 MAX_OPSET: Final = 24
@@ -21,8 +20,8 @@ SUPPORTED_OPS: Final = frozenset(
     DeformConv DepthToSpace DequantizeLinear Div Dropout
     Einsum Elu Equal Erf Exp Expand EyeLike
     Flatten Floor
-    GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual
-    GridSample GroupNormalization
+    GRU Gather GatherElements GatherND Gelu Gemm GlobalAveragePool GlobalLpPool GlobalMaxPool Greater
+    GreaterOrEqual GridSample GroupNormalization
     HammingWindow HannWindow HardSigmoid HardSwish Hardmax
     Identity If ImageScaler InstanceNormalization IsInf IsNaN
     LRN LSTM LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax Loop LpNormalization LpPool
@@ -31,15 +30,29 @@ SUPPORTED_OPS: Final = frozenset(
     OneHot Or
     PRelu Pad ParametricSoftplus Pow
     QuantizeLinear
-    RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1
-    ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu
-    Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round
-    STFT ScaledTanh Scan Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice Softmax
-    Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum
+    RMSNormalization RNN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal
+    ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum
+    ReduceSumSquare Relu Reshape Resize ReverseSequence RoiAlign RotaryEmbedding Round
+    STFT ScaledTanh Scan Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin Sinh Size Slice
+    Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze Sub Sum
     Tan Tanh TensorScatter ThresholdedRelu Tile TopK Transpose Trilu
     Unsqueeze Upsample
     Where
     Xor
-    """.split()
+    """.split()  # noqa: SIM905 (a list literal takes four times the lines)
 )
-"""Operator types of the default domain (`""`, also spelled `ai.onnx`)."""
+"""Operator types of the default domain (`""` or `ai.onnx`): the rows whose column "Supported" is Y."""
+
+RESIZE_ATTRIBUTES: Final[dict[str, tuple[str | int, ...]]] = {
+    "antialias": (0,),
+    "mode": ("nearest", "linear"),
+    "coordinate_transformation_mode": (
+        "half_pixel",
+        "pytorch_half_pixel",
+        "tf_half_pixel_for_nn",
+        "asymmetric",
+        "align_corners",
+    ),
+    "keep_aspect_ratio_policy": ("stretch",),
+}
+"""Attribute of Resize -> values that are imported; the first is ONNX's default."""

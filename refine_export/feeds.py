@@ -1,0 +1,171 @@
+"""Frames and flows to the inputs of a graph.
+
+Images are those of the pair. A graph that takes a flow is fed one of each kind:
+
+- `network`: what the checkpoint's own IFNet estimates, with its mask; the values that the refinement really sees.
+- `subpixel`: smooth, under one pixel, where an error of the coordinates is all there is.
+- `large`: smooth, to 96 pixels.
+- `outside`: a zoom out to 2.5 times, so that most positions lie outside the frame and are clamped to its border.
+
+Shape legend: N batch, H and W frame size in pixels, multiples of 32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from refine_export.errors import RequestError
+from refine_export.frames import FramePair
+from refine_export.signature import SIGNATURES, GraphName
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+FlowKind = Literal["network", "subpixel", "large", "outside"]
+FLOW_KINDS: tuple[FlowKind, ...] = ("network", "subpixel", "large", "outside")
+AMPLITUDE_PX = {"subpixel": 0.9, "large": 96.0}
+MASK_LOGIT = 4.0
+WAVES = 4  # of each component of a smooth field
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feed:
+    """The inputs of one run."""
+
+    name: str
+    """Such as `refine 1088x1920, subpixel flow`: no two feeds of a validation share it."""
+    inputs: dict[str, NDArray[np.float32]]
+    flow: FlowKind | None
+    """The kind of flow, for graphs that take one."""
+    timestep: float | None
+    """For `interpolator_m`."""
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    largest_flow_px: float | None
+    """The longest vector of the flow."""
+
+
+def flow_kinds_of(reference: nn.Module, kinds: Sequence[FlowKind]) -> tuple[FlowKind, ...]:
+    """Those of `kinds` that can be made: a refinement alone has no IFNet to estimate a flow with."""
+    return tuple(kind for kind in kinds if kind != "network" or hasattr(reference, "motion"))
+
+
+def feeds_for(
+    reference: nn.Module,
+    graph: GraphName,
+    pair: FramePair,
+    *,
+    kinds: Sequence[FlowKind] = FLOW_KINDS,
+    timesteps: Sequence[float] = (0.5,),
+) -> Iterator[Feed]:
+    """Each feed of a graph for a pair of frames, made when it is asked for.
+
+    Args:
+        reference: what `network.reference_network` returns: it warps, estimates and extracts features.
+        graph: one of the five.
+        pair: frames whose sides are multiples of 32.
+        kinds: of flows, for the graphs that take one.
+        timesteps: for `interpolator_m`, each in (0, 1).
+    """
+    import numpy as np
+
+    height, width = pair.size
+    size = f"{height}x{width}"
+    if graph in ("interpolator", "interpolator_m"):
+        images = {"img0": pair.img0, "img1": pair.img1}
+        for timestep in timesteps if graph == "interpolator_m" else (None,):
+            extra = {} if timestep is None else {"timestep": np.full((1, 1, 1, 1), timestep, np.float32)}
+            name = f"{graph} {size}" + ("" if timestep is None else f", timestep {timestep:g}")
+            yield Feed(
+                name=name,
+                inputs=images | extra,
+                flow=None,
+                timestep=timestep,
+                size=pair.size,
+                largest_flow_px=None,
+            )
+        return
+    for kind in flow_kinds_of(reference, kinds):
+        inputs = _refinement_inputs(reference, graph, pair, kind)
+        x, y = inputs["flow"][:, 0::2], inputs["flow"][:, 1::2]
+        yield Feed(
+            name=f"{graph} {size}, {kind} flow",
+            inputs=inputs,
+            flow=kind,
+            timestep=None,
+            size=pair.size,
+            largest_flow_px=float(np.hypot(x, y).max()),
+        )
+
+
+def synthetic_flow(kind: FlowKind, height: int, width: int) -> NDArray[np.float32]:
+    """A flow [1, 4, H, W] in pixels, the same on every call.
+
+    Raises:
+        RequestError: `network` is no synthetic flow.
+    """
+    import numpy as np
+
+    if kind == "network":
+        raise RequestError("a network flow comes from a checkpoint with an IFNet; it can't be synthesised")
+    if kind == "outside":
+        y, x = np.meshgrid(np.linspace(-0.75, 0.75, height), np.linspace(-0.75, 0.75, width), indexing="ij")
+        outward = np.stack((x * width, y * height))
+        return np.concatenate((outward, 0.8 * outward))[None].astype(np.float32)
+    fields = np.stack([_smooth_field(height, width, seed) for seed in range(4)])
+    longest = max(np.hypot(fields[0], fields[1]).max(), np.hypot(fields[2], fields[3]).max())
+    return np.asarray((fields / longest * AMPLITUDE_PX[kind])[None], dtype=np.float32)
+
+
+def _smooth_field(height: int, width: int, seed: int) -> NDArray[np.float64]:
+    """A sum of a few waves, [H, W] in about [-1, 1]."""
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(seed))
+    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
+    field = np.zeros((height, width))
+    for fx, fy, phase in zip(*generator.uniform(0.3, 2.5, (2, WAVES)), generator.uniform(0, 6.28, WAVES), strict=True):
+        field += np.cos(2 * np.pi * (fx * x + fy * y) + phase) / WAVES
+    return field
+
+
+def _refinement_inputs(
+    reference: nn.Module, graph: GraphName, pair: FramePair, kind: FlowKind
+) -> dict[str, NDArray[Any]]:
+    import torch
+
+    from rife.warplayer import warp
+
+    img0, img1 = torch.from_numpy(pair.img0), torch.from_numpy(pair.img1)
+    with torch.inference_mode():
+        if kind == "network":
+            flow, mask, warped_img0, warped_img1 = _estimated(reference, img0, img1)
+        else:
+            flow = torch.from_numpy(synthetic_flow(kind, *pair.size))
+            mask = torch.from_numpy(_smooth_field(*pair.size, seed=4)[None, None].astype("float32")) * MASK_LOGIT
+            warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
+        if graph == "contextnet":
+            tensors = {"image": img0, "flow": flow[:, :2].contiguous()}
+        else:
+            images = (img0, img1, warped_img0, warped_img1, mask, flow)
+            tensors = dict(zip(SIGNATURES["refine"].input_names, images, strict=True))
+        if graph == "unet":
+            contextnet = reference.get_submodule("contextnet")
+            for side, image, part in (("c0", img0, flow[:, :2]), ("c1", img1, flow[:, 2:4])):
+                for level, features in enumerate(contextnet(image, part), 1):
+                    tensors[f"{side}_{level}"] = features
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _estimated(reference: nn.Module, img0: Tensor, img1: Tensor) -> Sequence[Tensor]:
+    import torch
+
+    from rife.ifnet import IFNet, IFNet_m
+
+    assert isinstance(reference, IFNet)  # flow_kinds_of has seen to it
+    extra = (torch.full_like(img0[:, :1], 0.5),) if isinstance(reference, IFNet_m) else ()
+    return reference.motion(img0, img1, extra=extra)

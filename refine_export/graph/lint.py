@@ -1,0 +1,399 @@
+"""Finds what makes an ONNX graph wrong, slow or impossible on TensorRT, before an engine is built.
+
+    for finding in lint_file(Path("refine.onnx")):
+        print(finding.severity, finding.rule, finding.node, finding.message, finding.why, finding.fix)
+
+The rules (`RULES` says why each matters and what to do); subgraphs and model-local functions are read too:
+
+    invalid-model       onnx.checker refuses the model; no other rule is tried then
+    gridsample-nearest  a mode that TensorRT's parser reads as nearest (NVIDIA/TensorRT#4646)
+    gridsample-mode     a mode that is not bilinear
+    gridsample-padding  a padding_mode that is not border
+    gridsample-corners  align_corners that is not 1
+    gridsample-dtype    image and grid of different types
+    fp16-coordinates    a grid computed in FP16 or BF16 behind the last convolution or graph input
+    baked-size          an output of fixed size where the 4-D inputs are dynamic
+    baked-grid          a constant of picture size in a sampling grid where the 4-D inputs are dynamic
+    unsupported-op      an operator that is not on TensorRT's list (`tensorrt_ops`)
+    custom-op           an operator that needs a plugin
+    resize-attribute    antialias, or another way to resize that TensorRT lacks
+    resize-dynamic      (warning) scales or sizes that are computed
+    float64             a node that computes in FP64
+    opset               (warning) an opset newer than TensorRT's parser states
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from refine_export.errors import GraphError
+from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SOURCE, SUPPORTED_OPS
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+RULES: Final[dict[str, tuple[str, str]]] = {
+    "invalid-model": (
+        "A file that breaks the ONNX standard is refused, or read in different ways, by each tool.",
+        "Export it again, or repair what the message names.",
+    ),
+    "gridsample-nearest": (
+        "TensorRT's parser starts from nearest and knows only 'nearest', 'bilinear', 'bicubic', so it samples "
+        "the nearest pixel, silently (NVIDIA/TensorRT#4646). ONNX Runtime is right and can't show it.",
+        "Export at opset 18 with mode='bilinear'; from opset 20 on leave mode out (bilinear on both sides).",
+    ),
+    "gridsample-mode": ("The networks sample bilinearly.", "Export at opset 18 with mode='bilinear'."),
+    "gridsample-padding": (
+        "The networks clamp positions outside the frame to its border; ONNX's default (zeros) darkens it.",
+        "Set padding_mode='border'.",
+    ),
+    "gridsample-corners": (
+        "In the networks -1 and 1 are centres of corner pixels; else a sample is off by up to half a pixel.",
+        "Set align_corners=1 (ONNX's default is 0).",
+    ),
+    "gridsample-dtype": (
+        "TensorRT wants one type for image, grid and result. ONNX Runtime takes a mix and can't show it.",
+        "Cast the image to FP32 in front of GridSample and the result back; never cast the grid down.",
+    ),
+    "fp16-coordinates": (
+        "An FP16 coordinate is off by up to (W-1)/2 * 2^-12 px: 0.23 px at W=1920 (BF16: 8 times that). A "
+        "Cast to FP32 afterwards does not bring back what was rounded.",
+        "Compute the grid in FP32: from FP32 flow inputs, or a convolution's output cast to FP32 at once.",
+    ),
+    "baked-size": (
+        "The size of the traced example is in the graph: another size fails or gives a wrong picture.",
+        "Compute sizes from Shape (torch: arange, not linspace), or export one graph per size.",
+    ),
+    "baked-grid": (
+        "The grid of the traced example is in the graph: another size fails or samples wrong positions.",
+        "Build the grid from Shape (torch: arange, not linspace), or export one graph per size.",
+    ),
+    "unsupported-op": (
+        f"TensorRT's parser does not import it ({SOURCE}).",
+        "Express it by supported operators, or fold it if its inputs are constants.",
+    ),
+    "custom-op": (
+        "TensorRT imports an operator outside ONNX's own domain only with a plugin of that name.",
+        "Export with standard operators (GridSample: opset 16 on), or add a model-local function for it.",
+    ),
+    "resize-attribute": (
+        f"TensorRT's Resize lacks it ({SOURCE}).",
+        "Use nearest or linear without antialias (half_pixel linear by 0.5 is AveragePool 2x2, exactly).",
+    ),
+    "resize-dynamic": (
+        "TensorRT then computes the size at run time, and some versions refuse the graph.",
+        "Resize by constant scales (torch: interpolate with scale_factor), or fold constants.",
+    ),
+    "float64": (
+        "TensorRT has no FP64: its parser narrows values to FP32, or refuses. ONNX Runtime computes in FP64.",
+        "Export the network in FP32; look for NumPy arrays and Python floats that became FP64 tensors.",
+    ),
+    "opset": (
+        f"TensorRT's parser states opsets up to {MAX_OPSET} ({SOURCE}); newer operators may be misread.",
+        "Export at opset 18.",
+    ),
+}
+"""Rule -> why it matters, what to do."""
+
+_WARNINGS: Final = ("resize-dynamic", "opset")
+_ONNX_DOMAINS: Final = ("", "ai.onnx")
+_PATH_STARTS: Final = (
+    "Conv",
+    "ConvTranspose",
+    "MatMul",
+    "Gemm",
+)  # the coordinate path begins at their outputs
+_ROUNDS_NOTHING: Final = (
+    *_PATH_STARTS,
+    *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad"),
+    *("Reshape", "Scan", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+)
+_GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial axis is part of a grid
+_IN_MEMORY_BYTES: Final = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is wrong with a graph."""
+
+    rule: str
+    """Stable id, a key of `RULES`."""
+    severity: Literal["error", "warning"]
+    node: str
+    """Node, output or tensor; "" for the graph. A node without a name is called `Add#2 (output 'x')`."""
+    message: str
+    """What is there."""
+    why: str
+    """Why it matters."""
+    fix: str
+    """What to do."""
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What the rules read: functions are inlined, types and shapes inferred, every node has a name."""
+
+    model: "ir.Model"
+    nodes: "list[ir.Node]"
+    body_inputs: "dict[ir.Value, ir.Node]"
+    """Input of a Loop or Scan body -> the Loop or Scan."""
+    declared: "dict[str, list[int | str]]"
+    """Output -> shape in the file; the outputs in `model` have only what the nodes compute."""
+
+    def of(self, op_type: str) -> "list[ir.Node]":
+        return [node for node in self.nodes if node.op_type == op_type and node.domain in _ONNX_DOMAINS]
+
+    def dynamic_axes(self) -> list[int]:
+        """The axes of N C H W, without C, that have no fixed size in some 4-D input."""
+        shapes = [value.shape for value in self.model.graph.inputs if value.shape and len(value.shape) == 4]
+        return [axis for axis in (0, 2, 3) if any(not isinstance(shape[axis], int) for shape in shapes)]
+
+
+def lint_file(path: Path) -> list[Finding]:
+    """Lint an ONNX file, external data included.
+
+    Raises:
+        GraphError: Missing, a folder, empty, truncated or not ONNX; or external data are missing or damaged.
+    """
+    import onnx
+
+    expected = "expected a binary ONNX model: check the path, or export it again"
+    if not path.exists():
+        raise GraphError(f"{path} is missing; {expected}")
+    if not path.is_file():
+        raise GraphError(f"{path} is no file; {expected}")
+    if path.stat().st_size == 0:
+        raise GraphError(f"{path} is empty; {expected}")
+    try:
+        model = onnx.load(path, format="protobuf", load_external_data=False)
+    except Exception as exc:  # protobuf's DecodeError (it ships no types), OSError
+        raise GraphError(f"{path} is not ONNX, or truncated ({exc}); {expected}") from exc
+    if not model.HasField("graph") or not model.opset_import:
+        part = "opset" if model.HasField("graph") else "graph"
+        raise GraphError(f"{path} is not ONNX, or truncated (it has no {part}); {expected}")
+    return _lint(model, model if _load_external_data(model, path.parent) else str(path))
+
+
+def lint_model(model: "onnx.ModelProto", *, folder: Path | None = None) -> list[Finding]:
+    """Lint a model in memory, which is not modified.
+
+    Args:
+        model: The model, below 2 GiB with its weights.
+        folder: Where its external data are, if it has any.
+
+    Raises:
+        GraphError: External data are missing, damaged or too large (`lint_file` takes any size).
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if not _load_external_data(copy, folder):
+        raise GraphError("the model has more than 2 GiB of external data: give the file to lint_file")
+    return _lint(copy, copy)
+
+
+def _load_external_data(model: "onnx.ModelProto", folder: Path | None) -> bool:
+    """Put external data into `model` (shapes may depend on them); False if they are too large for that."""
+    import onnx.checker
+    import onnx.external_data_helper
+    import onnx_ir as ir
+
+    graphs = ir.from_proto(model).graphs()
+    weights = [value.const_value for graph in graphs for value in graph.initializers.values()]
+    tensors = [tensor for tensor in weights if isinstance(tensor, ir.ExternalTensor)]
+    for tensor in tensors:
+        if folder is None:
+            raise GraphError(f"tensor {tensor.name!r} is in the file {str(tensor.location)!r}: pass its folder")
+        if not (file := folder / tensor.location).is_file():
+            raise GraphError(f"{file} is missing; expected tensor {tensor.name!r} in it: copy it to that place")
+    if sum(tensor.nbytes for tensor in tensors) > _IN_MEMORY_BYTES:
+        return False
+    try:
+        onnx.external_data_helper.load_external_data_for_model(model, str(folder or ""))
+    except (onnx.checker.ValidationError, ValueError, OSError) as exc:
+        raise GraphError(f"external data can't be read, copy or export the model again: {exc}") from exc
+    return True
+
+
+def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Finding]:
+    """Lint `model`, which is modified; `checked` is the same model or its path."""
+    import onnx.checker
+    import onnx.shape_inference
+
+    try:
+        onnx.checker.check_model(checked, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as exc:
+        return [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]
+    graph = _graph_from_model(model)
+    return [finding for rule in _CHECKS for finding in rule(graph)]
+
+
+def _graph_from_model(model: "onnx.ModelProto") -> _Graph:
+    import onnx.inliner
+    import onnx.shape_inference
+    import onnx_ir as ir
+
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model, convert_version=True)
+    declared = {}
+    for output in model.graph.output:
+        dims = output.type.tensor_type.shape.dim
+        declared[output.name] = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims]
+        output.type.tensor_type.ClearField("shape")
+    inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
+    nodes = list(inferred.graph.all_nodes())
+    count: Counter[str] = Counter()
+    for node in nodes:
+        count[node.op_type] += 1
+        node.name = node.name or f"{node.op_type}#{count[node.op_type]} (output {node.outputs[0].name!r})"
+    body_inputs = {value: node for node in nodes for body in _bodies(node) for value in body.inputs}
+    return _Graph(inferred, nodes, body_inputs, declared)
+
+
+def _bodies(node: "ir.Node") -> "list[ir.Graph]":
+    import onnx_ir as ir
+
+    return [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+
+
+def _finding(rule: str, node: "ir.Node | str | None", message: str) -> Finding:
+    why, fix = RULES[rule]
+    name = node if isinstance(node, str) else node.name if node else None
+    severity: Literal["error", "warning"] = "warning" if rule in _WARNINGS else "error"
+    return Finding(rule=rule, severity=severity, node=name or "", message=message, why=why, fix=fix)
+
+
+def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
+    for node in graph.of("GridSample"):
+        mode = node.attributes.get_string("mode", "bilinear")
+        if mode != "bilinear":
+            rule = "gridsample-mode" if mode == "bicubic" else "gridsample-nearest"
+            yield _finding(rule, node, f"mode is {mode!r}; expected 'bilinear'")
+        if (padding := node.attributes.get_string("padding_mode", "zeros")) != "border":
+            yield _finding("gridsample-padding", node, f"padding_mode is {padding!r}; expected 'border'")
+        if (corners := node.attributes.get_int("align_corners", 0)) != 1:
+            yield _finding("gridsample-corners", node, f"align_corners is {corners}; expected 1")
+
+
+def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
+    for node in graph.of("GridSample"):
+        typed = [value for value in node.inputs if value is not None and value.dtype is not None]
+        if len({value.dtype for value in typed}) > 1:
+            given = " and ".join(f"{value.name!r} is {value.dtype}" for value in typed)
+            yield _finding("gridsample-dtype", node, f"{given}; expected one type")
+
+
+def _coordinates(graph: _Graph, sample: "ir.Node") -> "list[ir.Value]":
+    """The grid and the float values upstream of it, to the outputs of _PATH_STARTS, inputs and constants."""
+    found: dict[ir.Value, None] = {}
+    waiting = [sample.inputs[1]]
+    while waiting:
+        value = waiting.pop(0)
+        if value is None or value in found:
+            continue
+        if value.dtype is not None and not value.dtype.is_floating_point():
+            continue  # sizes and indices
+        found[value] = None
+        node = value.producer() or graph.body_inputs.get(value)
+        if node is not None and node.op_type not in _PATH_STARTS:
+            waiting += [*node.inputs, *(output for body in _bodies(node) for output in body.outputs)]
+    return list(found)
+
+
+def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+    def loses_bits(value: "ir.Value") -> bool:
+        """Whether the FP16 `value` is where coordinates are rounded (it may pass on what others rounded)."""
+        node = value.producer()
+        if node is None:
+            return value not in graph.body_inputs
+        if node.op_type == "Cast" and node.inputs[0] is not None:
+            return node.inputs[0].dtype not in half
+        return node.op_type not in _ROUNDS_NOTHING
+
+    for sample in graph.of("GridSample"):
+        values = [value for value in _coordinates(graph, sample) if value.dtype in half]
+        culprits = [value for value in values if value is sample.inputs[1] or loses_bits(value)]
+        if culprits:
+            makers = [(value.producer(), value) for value in culprits]
+            names = [f"{node.op_type if node else 'input or weight'} {value.name!r}" for node, value in makers]
+            listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            types = "/".join(sorted({str(value.dtype) for value in culprits}))
+            yield _finding("fp16-coordinates", sample, f"its grid is computed with {types} tensors, made by {listed}")
+
+
+def _baked_size(graph: _Graph) -> Iterator[Finding]:
+    for output in graph.model.graph.outputs:
+        name = output.name or ""
+        declared = graph.declared[name]
+        inferred = declared if output.shape is None else list(output.shape)
+        for axis in graph.dynamic_axes() if len(inferred) == 4 else ():
+            stated = declared[axis] if len(declared) == 4 else ""
+            sizes = [size for size in (inferred[axis], stated) if isinstance(size, int)]
+            if sizes and (axis == 0 or sizes[0] > 1):  # 1 is a pooled picture
+                said = f" (the file says {stated!r})" if stated not in ("", sizes[0]) else ""
+                message = f"axis {axis} is always {sizes[0]}{said}, though that axis of the inputs is dynamic"
+                yield _finding("baked-size", name, message)
+
+
+def _baked_grid(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    samples = graph.of("GridSample") if graph.dynamic_axes() else []
+    for value in dict.fromkeys(value for sample in samples for value in _coordinates(graph, sample)):
+        tensor = ir.convenience.get_const_tensor(value)
+        shape = [] if tensor is None else [int(size) for size in tensor.shape.numpy()]
+        spatial = shape[-3:-1] if len(shape) > 2 and shape[-1] == 2 else shape[-2:]  # [N, H, W, 2], or [..., H, W]
+        if any(size > _GRID_SIZE for size in spatial):
+            yield _finding("baked-grid", value.name, f"constant of shape {shape}, though the inputs are dynamic")
+
+
+def _operators(graph: _Graph) -> Iterator[Finding]:
+    for node in graph.nodes:
+        if node.domain not in _ONNX_DOMAINS:
+            yield _finding("custom-op", node, f"operator {node.domain}.{node.op_type} is in a domain of its own")
+        elif node.op_type not in SUPPORTED_OPS:
+            yield _finding("unsupported-op", node, f"operator {node.op_type} is not on TensorRT's list")
+
+
+def _resize(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    for node in graph.of("Resize"):
+        for name, allowed in RESIZE_ATTRIBUTES.items():
+            given = node.attributes[name].value if name in node.attributes else allowed[0]
+            if given not in allowed:
+                expected = " or ".join(map(repr, allowed))
+                yield _finding("resize-attribute", node, f"{name} is {given!r}; expected {expected}")
+        for source, role in zip(node.inputs[2:4], ("scales", "sizes"), strict=False):
+            if source is not None and ir.convenience.get_const_tensor(source) is None:
+                yield _finding("resize-dynamic", node, f"its {role} {source.name!r} are computed")
+
+
+def _float64(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    for node in graph.nodes:
+        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+        names = [repr(value.name) for value in values if value.dtype == ir.DataType.DOUBLE]
+        if names and node.op_type not in ("Cast", "Constant"):
+            yield _finding("float64", node, f"{node.op_type} has the FP64 tensors {', '.join(names)}")
+
+
+def _opset(graph: _Graph) -> Iterator[Finding]:
+    version = graph.model.graph.opset_imports.get("", 0)
+    if version > MAX_OPSET:
+        yield _finding("opset", "", f"the model has opset {version}")
+
+
+_CHECKS: Final[tuple[Callable[[_Graph], Iterator[Finding]], ...]] = (
+    *(_gridsample_attributes, _gridsample_dtype, _fp16_coordinates, _baked_size, _baked_grid),
+    *(_operators, _resize, _float64, _opset),
+)

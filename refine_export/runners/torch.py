@@ -1,0 +1,74 @@
+"""The reference: a graph in torch."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any, Literal
+
+from refine_export.errors import UnavailableError
+from refine_export.network import graph_network
+from refine_export.optional import require
+from refine_export.runners.base import Runner, TensorInfo
+from refine_export.signature import SIGNATURES, GraphName, TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from refine_export.runners.base import Arrays
+
+
+class TorchRunner(Runner):
+    """A graph of a reference network, in FP32 or float64; feeds are FP32 in both, outputs are of the type.
+
+    Args:
+        reference: what `network.reference_network` returns; not modified. FP32 shares its weights.
+        graph: one of the five.
+        dtype: of the arithmetic.
+        device: `cpu` or a CUDA device, such as `cuda:0`.
+
+    Raises:
+        UnavailableError: torch is missing, or it has no such device.
+    """
+
+    backend = "torch"
+
+    def __init__(
+        self,
+        reference: nn.Module,
+        graph: GraphName,
+        *,
+        dtype: Literal["float32", "float64"] = "float32",
+        device: str = "cpu",
+    ) -> None:
+        torch = require("torch", extra="torch")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UnavailableError(f"torch {torch.__version__} finds no CUDA device here; use the device cpu")
+        self._torch = torch
+        self._dtype = getattr(torch, dtype)
+        self._device = torch.device(device)
+        network = graph_network(reference, graph)
+        if dtype != "float32" or self._device.type != "cpu":
+            network = copy.deepcopy(network).to(self._device, self._dtype)
+        self._network = network
+        self.version = torch.__version__
+        name = f" ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else ""
+        self.device = f"{self._device}{name}"
+        self.provider = f"torch {dtype}"
+        signature = SIGNATURES[graph]
+        self.inputs = tuple(_info(spec, "float32") for spec in signature.inputs)
+        self.outputs = tuple(_info(spec, dtype) for spec in signature.outputs)
+
+    def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        torch = self._torch
+        tensors = [
+            torch.from_numpy(feeds[info.name]).to(self._device, self._dtype, non_blocking=False) for info in self.inputs
+        ]
+        with torch.inference_mode():
+            result = self._network(*tensors)
+        values = result if isinstance(result, tuple) else (result,)
+        return {info.name: value.cpu().numpy() for info, value in zip(self.outputs, values, strict=True)}
+
+
+def _info(spec: TensorSpec, dtype: str) -> TensorInfo:
+    return TensorInfo(name=spec.name, dtype=dtype, shape=spec.shape)

@@ -1,0 +1,196 @@
+"""The reference against candidates over feeds; a verdict is data.
+
+Feeds come one at a time and the reference runs once for each, whatever the number of candidates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from refine_export.errors import RequestError
+from refine_export.feeds import FLOW_KINDS, Feed, FlowKind
+from refine_export.metrics import Metrics, compare
+from refine_export.runners.base import Runner
+from refine_export.signature import Signature
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Status = Literal["passed", "failed", "not compared"]
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateOptions:
+    """What is compared, and what passes."""
+
+    runtimes: tuple[Runtime, ...] = ("onnxruntime-cpu",)
+    """Where each ONNX file is run."""
+    reference: Literal["float32", "float64"] = "float32"
+    """Type of the torch reference's arithmetic, on the original weights."""
+    flows: tuple[FlowKind, ...] = FLOW_KINDS
+    """Kinds of flows for the graphs that take one."""
+    timesteps: tuple[float, ...] = (0.5,)
+    """For interpolator_m, each in (0, 1)."""
+    sizes: tuple[str, ...] = ("1088x1920",)
+    """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames."""
+    max_abs: float = 1e-4
+    """Largest error that passes, in units of the peak (1.0 for images)."""
+    psnr_db: float = 90.0
+    """Smallest PSNR that passes."""
+
+    def __post_init__(self) -> None:
+        for name in ("runtimes", "flows", "timesteps"):
+            if not getattr(self, name):
+                raise ValueError(f"{name} is empty; expected one or more")
+        for timestep in self.timesteps:
+            if not 0 < timestep < 1:
+                raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
+        if not 0 < self.max_abs < 1:
+            raise ValueError(f"max_abs is {self.max_abs}; expected a number between 0 and 1")
+        if not 0 < self.psnr_db < 400:
+            raise ValueError(f"psnr_db is {self.psnr_db}; expected a number of decibels between 0 and 400")
+        for size in self.sizes:
+            parse_size(size)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1088x1920` to height and width.
+
+    Raises:
+        ValueError: no such form, or no multiples of 32.
+    """
+    height, separator, width = text.partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"sizes has {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
+    size = int(height), int(width)
+    if any(side < 32 or side % 32 for side in size):
+        raise ValueError(f"sizes has {text!r}; expected multiples of 32, such as 1088x1920")
+    return size
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputVerdict:
+    """One output of one run."""
+
+    output: str
+    status: Status
+    reasons: tuple[str, ...]
+    """Why it did not pass."""
+    metrics: Metrics
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One candidate on one feed."""
+
+    feed: str
+    runtime: str
+    status: Status
+    reasons: tuple[str, ...]
+    outputs: tuple[OutputVerdict, ...]
+    reference_seconds: float | None
+    """Wall time of one run of the reference, as information: no benchmark."""
+    candidate_seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A verdict with the arrays it was made from."""
+
+    verdict: Verdict
+    feed: Feed
+    reference: dict[str, NDArray[Any]]
+    candidate: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A runner under test, or why there is none."""
+
+    runtime: str
+    runner: Runner | None
+    missing: str | None = None
+    """Why it can't be run here."""
+
+
+def validate(
+    signature: Signature,
+    reference: Runner,
+    candidates: Sequence[Candidate],
+    feeds: Iterable[Feed],
+    options: ValidateOptions,
+) -> Iterator[Compared]:
+    """Run each feed through the reference once and through every candidate; nothing is kept between feeds."""
+    for feed in feeds:
+        started = time.perf_counter()
+        expected = reference.run(feed.inputs)
+        reference_seconds = time.perf_counter() - started
+        for candidate in candidates:
+            verdict, actual = _compared(signature, feed, expected, reference_seconds, candidate, options)
+            yield Compared(verdict=verdict, feed=feed, reference=expected, candidate=actual)
+
+
+def overall(statuses: Iterable[Status]) -> Status:
+    """Failed if any failed; passed only if all that there is passed."""
+    found = set(statuses)
+    if "failed" in found:
+        return "failed"
+    return "passed" if found == {"passed"} else "not compared"
+
+
+def _compared(
+    signature: Signature,
+    feed: Feed,
+    expected: dict[str, NDArray[Any]],
+    reference_seconds: float,
+    candidate: Candidate,
+    options: ValidateOptions,
+) -> tuple[Verdict, dict[str, NDArray[Any]]]:
+    def verdict(
+        status: Status, *reasons: str, outputs: tuple[OutputVerdict, ...] = (), seconds: float | None = None
+    ) -> Verdict:
+        return Verdict(
+            feed=feed.name,
+            runtime=candidate.runtime,
+            status=status,
+            reasons=reasons,
+            outputs=outputs,
+            reference_seconds=reference_seconds,
+            candidate_seconds=seconds,
+        )
+
+    if candidate.runner is None:
+        return verdict("not compared", candidate.missing or "the runtime is missing"), {}
+    started = time.perf_counter()
+    try:
+        actual = candidate.runner.run(feed.inputs)
+    except RequestError as error:
+        return verdict("failed", str(error)), {}
+    seconds = time.perf_counter() - started
+    for name, array in expected.items():
+        if name not in actual or actual[name].shape != array.shape:
+            found = list(actual[name].shape) if name in actual else "not there"
+            return verdict("failed", f"{name} is {found}; the reference has {list(array.shape)}"), actual
+    outputs = tuple(
+        _judged(spec.name, compare(expected[spec.name], actual[spec.name], spec.quantity), options)
+        for spec in signature.outputs
+    )
+    reasons = tuple(f"{output.output}: {reason}" for output in outputs for reason in output.reasons)
+    status = overall(output.status for output in outputs)
+    return verdict(status, *reasons, outputs=outputs, seconds=seconds), actual
+
+
+def _judged(name: str, metrics: Metrics, options: ValidateOptions) -> OutputVerdict:
+    reasons = []
+    if metrics.nan_count or metrics.inf_count:
+        reasons.append(f"{metrics.nan_count} NaN and {metrics.inf_count} infinite values")
+    else:
+        if not metrics.max_of_peak <= options.max_abs:
+            reasons.append(f"largest error {metrics.max_of_peak:.3g} of the peak, above {options.max_abs:g}")
+        if metrics.psnr_db is not None and not metrics.psnr_db >= options.psnr_db:
+            reasons.append(f"PSNR {metrics.psnr_db:.2f} dB, below {options.psnr_db:g}")
+    return OutputVerdict(output=name, status="failed" if reasons else "passed", reasons=tuple(reasons), metrics=metrics)
