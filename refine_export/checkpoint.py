@@ -55,6 +55,8 @@ class Checkpoint:
     """Of the file; for seeded weights of the keys and values."""
     stored_dtype: str
     """The type in the file, such as `float32`."""
+    seeded: bool = False
+    """Random weights, not trained."""
 
 
 def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
@@ -118,6 +120,7 @@ def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
         source=f"seeded random weights (seed {seed}, untrained)",
         sha256=digest.hexdigest(),
         stored_dtype="float32",
+        seeded=True,
     )
 
 

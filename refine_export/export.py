@@ -28,7 +28,7 @@ from refine_export import __version__
 from refine_export.errors import InternalError
 from refine_export.network import graph_network
 from refine_export.optional import require
-from refine_export.signature import MULTIPLE_OF, SIGNATURES, GraphName, Signature, TensorSpec
+from refine_export.signature import SIGNATURES, GraphName, Signature, TensorSpec, parse_size
 
 if TYPE_CHECKING:
     import onnx
@@ -50,19 +50,17 @@ class ExportOptions:
     dynamic: bool = False
     """One file for every batch and every height and width that are multiples of 32, instead of one size."""
     batch: int = 1
-    """Frames pairs per call of a static file."""
-    height: int = 256
-    """Frame height of a static file in pixels, a multiple of 32."""
-    width: int = 448
-    """Frame width of a static file in pixels, a multiple of 32."""
+    """Frame pairs per call of a static file."""
+    size: str | None = None
+    """HEIGHTxWIDTH of a static file in pixels, multiples of 32; without it, that of the frames, padded."""
 
     def __post_init__(self) -> None:
         if self.batch < 1:
             raise ValueError(f"batch is {self.batch}; expected 1 or more")
-        for name, size in (("height", self.height), ("width", self.width)):
-            if size < MULTIPLE_OF or size % MULTIPLE_OF:
-                nearest = max(MULTIPLE_OF, round(size / MULTIPLE_OF) * MULTIPLE_OF)
-                raise ValueError(f"{name} is {size}; expected a multiple of {MULTIPLE_OF}: {nearest}, for example")
+        if self.size is not None:
+            parse_size(self.size)
+        if self.dynamic and (self.size is not None or self.batch != 1):
+            raise ValueError("dynamic is true, but a size or a batch is given; they are for a static file")
 
 
 def onnx_from_network(
@@ -81,7 +79,8 @@ def onnx_from_network(
         of the graph's signature.
 
     Raises:
-        InternalError: the graph is not what it should be: baked-in sizes, wrong names or shapes.
+        InternalError: the graph is not what it should be (baked-in sizes, wrong names or shapes), or a static
+            export has no size.
         UnavailableError: torch or onnxscript is missing.
     """
     ir = require("onnx_ir", extra="torch")
@@ -91,7 +90,7 @@ def onnx_from_network(
         model = _traced(network, signature, *TRACE_SIZES[0])
         _check_same(graph, model, _traced(network, signature, *TRACE_SIZES[1]))
     else:
-        model = _traced(network, signature, options.batch, options.height, options.width)
+        model = _traced(network, signature, options.batch, *_static_size(options))
     _declare_inputs(model.graph, signature, options)
     _optimize(model)
     _tidy(model, metadata or {}, graph)
@@ -242,7 +241,13 @@ def _declare_inputs(graph: ir.Graph, signature: Signature, options: ExportOption
 def _shape(spec: TensorSpec, options: ExportOptions) -> tuple[int | str, ...]:
     if options.dynamic:
         return spec.shape
-    return spec.shape_at(options.batch, options.height, options.width)
+    return spec.shape_at(options.batch, *_static_size(options))
+
+
+def _static_size(options: ExportOptions) -> tuple[int, int]:
+    if options.size is None:
+        raise InternalError("a static export was asked for without a size")
+    return parse_size(options.size)
 
 
 def _optimize(model: ir.Model) -> None:

@@ -61,6 +61,7 @@ def feeds_for(
     *,
     kinds: Sequence[FlowKind] = FLOW_KINDS,
     timesteps: Sequence[float] = (0.5,),
+    batch: int = 1,
 ) -> Iterator[Feed]:
     """Each feed of a graph for a pair of frames, made when it is asked for.
 
@@ -70,15 +71,18 @@ def feeds_for(
         pair: frames whose sides are multiples of 32.
         kinds: of flows, for the graphs that take one.
         timesteps: for `interpolator_m`, each in (0, 1).
+        batch: how often the pair is repeated; every second time with its frames exchanged.
     """
     import numpy as np
 
     height, width = pair.size
     size = f"{height}x{width}"
+    frames = (pair.img0, pair.img1)
+    img0, img1 = (np.concatenate([frames[(k + first) % 2] for k in range(batch)]) for first in (0, 1))
     if graph in ("interpolator", "interpolator_m"):
-        images = {"img0": pair.img0, "img1": pair.img1}
+        images = {"img0": img0, "img1": img1}
         for timestep in timesteps if graph == "interpolator_m" else (None,):
-            extra = {} if timestep is None else {"timestep": np.full((1, 1, 1, 1), timestep, np.float32)}
+            extra = {} if timestep is None else {"timestep": np.full((batch, 1, 1, 1), timestep, np.float32)}
             name = f"{graph} {size}" + ("" if timestep is None else f", timestep {timestep:g}")
             yield Feed(
                 name=name,
@@ -90,7 +94,7 @@ def feeds_for(
             )
         return
     for kind in flow_kinds_of(reference, kinds):
-        inputs = _refinement_inputs(reference, graph, pair, kind)
+        inputs = _refinement_inputs(reference, graph, img0, img1, kind)
         x, y = inputs["flow"][:, 0::2], inputs["flow"][:, 1::2]
         yield Feed(
             name=f"{graph} {size}, {kind} flow",
@@ -134,19 +138,22 @@ def _smooth_field(height: int, width: int, seed: int) -> NDArray[np.float64]:
 
 
 def _refinement_inputs(
-    reference: nn.Module, graph: GraphName, pair: FramePair, kind: FlowKind
+    reference: nn.Module, graph: GraphName, frame0: NDArray[np.float32], frame1: NDArray[np.float32], kind: FlowKind
 ) -> dict[str, NDArray[Any]]:
+    import numpy as np
     import torch
 
     from rife.warplayer import warp
 
-    img0, img1 = torch.from_numpy(pair.img0), torch.from_numpy(pair.img1)
+    img0, img1 = torch.from_numpy(frame0), torch.from_numpy(frame1)
+    batch, _, height, width = frame0.shape
     with torch.inference_mode():
         if kind == "network":
             flow, mask, warped_img0, warped_img1 = _estimated(reference, img0, img1)
         else:
-            flow = torch.from_numpy(synthetic_flow(kind, *pair.size))
-            mask = torch.from_numpy(_smooth_field(*pair.size, seed=4)[None, None].astype("float32")) * MASK_LOGIT
+            field = _smooth_field(height, width, seed=4)[None, None].astype(np.float32) * MASK_LOGIT
+            flow = torch.from_numpy(synthetic_flow(kind, height, width).repeat(batch, axis=0))
+            mask = torch.from_numpy(field.repeat(batch, axis=0))
             warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
         if graph == "contextnet":
             tensors = {"image": img0, "flow": flow[:, :2].contiguous()}

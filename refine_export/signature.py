@@ -15,6 +15,23 @@ Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
 MULTIPLE_OF = 32
 """H and W are multiples of this in every graph, so that every network of the family fits."""
 
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`1088x1920` to height and width in pixels.
+
+    Raises:
+        ValueError: not of this form, or no multiples of 32.
+    """
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise ValueError(f"size is {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
+    size = int(height), int(width)
+    if any(side < MULTIPLE_OF or side % MULTIPLE_OF for side in size):
+        nearest = "x".join(str(max(1, round(side / MULTIPLE_OF)) * MULTIPLE_OF) for side in size)
+        raise ValueError(f"size is {text!r}; expected multiples of {MULTIPLE_OF}, such as {nearest}")
+    return size
+
+
 UNITS: Mapping[Quantity, str] = {
     "image": "RGB in [0, 1]",
     "flow": "pixels of the full-size frame, x before y",

@@ -14,7 +14,7 @@ from refine_export.errors import RequestError
 from refine_export.feeds import FLOW_KINDS, Feed, FlowKind
 from refine_export.metrics import Metrics, compare
 from refine_export.runners.base import Runner
-from refine_export.signature import Signature
+from refine_export.signature import Signature, parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,22 +54,10 @@ class ValidateOptions:
         if not 0 < self.psnr_db < 400:
             raise ValueError(f"psnr_db is {self.psnr_db}; expected a number of decibels between 0 and 400")
         for size in self.sizes:
-            parse_size(size)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """`1088x1920` to height and width.
-
-    Raises:
-        ValueError: no such form, or no multiples of 32.
-    """
-    height, separator, width = text.partition("x")
-    if not (separator and height.isdecimal() and width.isdecimal()):
-        raise ValueError(f"sizes has {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
-    size = int(height), int(width)
-    if any(side < 32 or side % 32 for side in size):
-        raise ValueError(f"sizes has {text!r}; expected multiples of 32, such as 1088x1920")
-    return size
+            try:
+                parse_size(size)
+            except ValueError as error:
+                raise ValueError(f"sizes: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +102,9 @@ class Candidate:
     runtime: str
     runner: Runner | None
     missing: str | None = None
-    """Why it can't be run here."""
+    """Why this machine can't run it: not compared."""
+    refused: str | None = None
+    """Why the runtime does not take the file: failed."""
 
 
 def validate(
@@ -163,6 +153,8 @@ def _compared(
             candidate_seconds=seconds,
         )
 
+    if candidate.refused:
+        return verdict("failed", candidate.refused), {}
     if candidate.runner is None:
         return verdict("not compared", candidate.missing or "the runtime is missing"), {}
     started = time.perf_counter()

@@ -20,9 +20,7 @@ PSNR_DB = 40.0
 
 def grown(mask: Array, by_px: int) -> Array:
     """A boolean [H, W], grown by a square."""
-    pooled = torch.nn.functional.max_pool2d(
-        torch.from_numpy(mask[None].astype(np.float32)), 2 * by_px + 1, 1, by_px
-    )
+    pooled = torch.nn.functional.max_pool2d(torch.from_numpy(mask[None].astype(np.float32)), 2 * by_px + 1, 1, by_px)
     return pooled[0].numpy() > 0
 
 

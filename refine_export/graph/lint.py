@@ -5,7 +5,7 @@
 
 The rules (`RULES` says why each matters and what to do); subgraphs and model-local functions are read too:
 
-    invalid-model       onnx.checker refuses the model; no other rule is tried then
+    invalid-model       onnx.checker refuses the model; the other rules are tried as far as it can be read
     gridsample-nearest  a mode that TensorRT's parser reads as nearest (NVIDIA/TensorRT#4646)
     gridsample-mode     a mode that is not bilinear
     gridsample-padding  a padding_mode that is not border
@@ -29,83 +29,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
-from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SOURCE, SUPPORTED_OPS
+from refine_export.graph.load import model_from_file
+from refine_export.graph.rules import RULES, Finding
+from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-RULES: Final[dict[str, tuple[str, str]]] = {
-    "invalid-model": (
-        "A file that breaks the ONNX standard is refused, or read in different ways, by each tool.",
-        "Export it again, or repair what the message names.",
-    ),
-    "gridsample-nearest": (
-        "TensorRT's parser starts from nearest and knows only 'nearest', 'bilinear', 'bicubic', so it samples "
-        "the nearest pixel, silently (NVIDIA/TensorRT#4646). ONNX Runtime is right and can't show it.",
-        "Export at opset 18 with mode='bilinear'; from opset 20 on leave mode out (bilinear on both sides).",
-    ),
-    "gridsample-mode": ("The networks sample bilinearly.", "Export at opset 18 with mode='bilinear'."),
-    "gridsample-padding": (
-        "The networks clamp positions outside the frame to its border; ONNX's default (zeros) darkens it.",
-        "Set padding_mode='border'.",
-    ),
-    "gridsample-corners": (
-        "In the networks -1 and 1 are centres of corner pixels; else a sample is off by up to half a pixel.",
-        "Set align_corners=1 (ONNX's default is 0).",
-    ),
-    "gridsample-dtype": (
-        "TensorRT wants one type for image, grid and result. ONNX Runtime takes a mix and can't show it.",
-        "Cast the image to FP32 in front of GridSample and the result back; never cast the grid down.",
-    ),
-    "fp16-coordinates": (
-        "An FP16 coordinate is off by up to (W-1)/2 * 2^-12 px: 0.23 px at W=1920 (BF16: 8 times that). A "
-        "Cast to FP32 afterwards does not bring back what was rounded.",
-        "Compute the grid in FP32: from FP32 flow inputs, or a convolution's output cast to FP32 at once.",
-    ),
-    "baked-size": (
-        "The size of the traced example is in the graph: another size fails or gives a wrong picture.",
-        "Compute sizes from Shape (torch: arange, not linspace), or export one graph per size.",
-    ),
-    "baked-grid": (
-        "The grid of the traced example is in the graph: another size fails or samples wrong positions.",
-        "Build the grid from Shape (torch: arange, not linspace), or export one graph per size.",
-    ),
-    "unsupported-op": (
-        f"TensorRT's parser does not import it ({SOURCE}).",
-        "Express it by supported operators, or fold it if its inputs are constants.",
-    ),
-    "custom-op": (
-        "TensorRT imports an operator outside ONNX's own domain only with a plugin of that name.",
-        "Export with standard operators (GridSample: opset 16 on), or add a model-local function for it.",
-    ),
-    "resize-attribute": (
-        f"TensorRT's Resize lacks it ({SOURCE}).",
-        "Use nearest or linear without antialias (half_pixel linear by 0.5 is AveragePool 2x2, exactly).",
-    ),
-    "resize-dynamic": (
-        "TensorRT then computes the size at run time, and some versions refuse the graph.",
-        "Resize by constant scales (torch: interpolate with scale_factor), or fold constants.",
-    ),
-    "float64": (
-        "TensorRT has no FP64: its parser narrows values to FP32, or refuses. ONNX Runtime computes in FP64.",
-        "Export the network in FP32; look for NumPy arrays and Python floats that became FP64 tensors.",
-    ),
-    "opset": (
-        f"TensorRT's parser states opsets up to {MAX_OPSET} ({SOURCE}); newer operators may be misread.",
-        "Export at opset 18.",
-    ),
-}
-"""Rule -> why it matters, what to do."""
-
 _WARNINGS: Final = ("resize-dynamic", "opset")
 _ONNX_DOMAINS: Final = ("", "ai.onnx")
-_PATH_STARTS: Final = (
-    "Conv",
-    "ConvTranspose",
-    "MatMul",
-    "Gemm",
-)  # the coordinate path begins at their outputs
+_PATH_STARTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # the coordinate path begins at their outputs
 _ROUNDS_NOTHING: Final = (
     *_PATH_STARTS,
     *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad"),
@@ -113,23 +47,6 @@ _ROUNDS_NOTHING: Final = (
 )
 _GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial axis is part of a grid
 _IN_MEMORY_BYTES: Final = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is wrong with a graph."""
-
-    rule: str
-    """Stable id, a key of `RULES`."""
-    severity: Literal["error", "warning"]
-    node: str
-    """Node, output or tensor; "" for the graph. A node without a name is called `Add#2 (output 'x')`."""
-    message: str
-    """What is there."""
-    why: str
-    """Why it matters."""
-    fix: str
-    """What to do."""
 
 
 @dataclass(frozen=True)
@@ -158,22 +75,7 @@ def lint_file(path: Path) -> list[Finding]:
     Raises:
         GraphError: Missing, a folder, empty, truncated or not ONNX; or external data are missing or damaged.
     """
-    import onnx
-
-    expected = "expected a binary ONNX model: check the path, or export it again"
-    if not path.exists():
-        raise GraphError(f"{path} is missing; {expected}")
-    if not path.is_file():
-        raise GraphError(f"{path} is no file; {expected}")
-    if path.stat().st_size == 0:
-        raise GraphError(f"{path} is empty; {expected}")
-    try:
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except Exception as exc:  # protobuf's DecodeError (it ships no types), OSError
-        raise GraphError(f"{path} is not ONNX, or truncated ({exc}); {expected}") from exc
-    if not model.HasField("graph") or not model.opset_import:
-        part = "opset" if model.HasField("graph") else "graph"
-        raise GraphError(f"{path} is not ONNX, or truncated (it has no {part}); {expected}")
+    model = model_from_file(path)
     return _lint(model, model if _load_external_data(model, path.parent) else str(path))
 
 
@@ -199,21 +101,20 @@ def lint_model(model: "onnx.ModelProto", *, folder: Path | None = None) -> list[
 def _load_external_data(model: "onnx.ModelProto", folder: Path | None) -> bool:
     """Put external data into `model` (shapes may depend on them); False if they are too large for that."""
     import onnx.checker
-    import onnx.external_data_helper
-    import onnx_ir as ir
+    import onnx.external_data_helper as external
 
-    graphs = ir.from_proto(model).graphs()
-    weights = [value.const_value for graph in graphs for value in graph.initializers.values()]
-    tensors = [tensor for tensor in weights if isinstance(tensor, ir.ExternalTensor)]
-    for tensor in tensors:
+    files = set()
+    for tensor in filter(external.uses_external_data, model.graph.initializer):
+        location = external.ExternalDataInfo(tensor).location
         if folder is None:
-            raise GraphError(f"tensor {tensor.name!r} is in the file {str(tensor.location)!r}: pass its folder")
-        if not (file := folder / tensor.location).is_file():
-            raise GraphError(f"{file} is missing; expected tensor {tensor.name!r} in it: copy it to that place")
-    if sum(tensor.nbytes for tensor in tensors) > _IN_MEMORY_BYTES:
+            raise GraphError(f"tensor {tensor.name!r} is in the file {location!r}: pass its folder")
+        if not (folder / location).is_file():
+            raise GraphError(f"{folder / location} is missing; expected tensor {tensor.name!r} in it: copy it there")
+        files.add(folder / location)
+    if sum(file.stat().st_size for file in files) > _IN_MEMORY_BYTES:
         return False
     try:
-        onnx.external_data_helper.load_external_data_for_model(model, str(folder or ""))
+        external.load_external_data_for_model(model, str(folder or ""))
     except (onnx.checker.ValidationError, ValueError, OSError) as exc:
         raise GraphError(f"external data can't be read, copy or export the model again: {exc}") from exc
     return True
@@ -224,12 +125,33 @@ def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Fi
     import onnx.checker
     import onnx.shape_inference
 
+    invalid = []
     try:
         onnx.checker.check_model(checked, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as exc:
-        return [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]
-    graph = _graph_from_model(model)
-    return [finding for rule in _CHECKS for finding in rule(graph)]
+        invalid = [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]
+    try:
+        graph = _graph_from_model(_without_converter_faults(model) if invalid else model)
+    except Exception:
+        if invalid:  # which says why
+            return invalid
+        raise
+    return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
+
+
+def _without_converter_faults(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """ONNX Runtime's FP16 converter repeats nodes, appends others unsorted and keeps types that hold no more."""
+    import onnx_ir as ir
+
+    first: dict[tuple[str, ...], onnx.NodeProto] = {}
+    for node in model.graph.node:
+        first.setdefault(tuple(node.output), node)
+    nodes = list(first.values())
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    sortable = ir.from_proto(model)
+    sortable.graph.sort()
+    return ir.to_proto(sortable)
 
 
 def _graph_from_model(model: "onnx.ModelProto") -> _Graph:

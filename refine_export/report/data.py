@@ -7,30 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from refine_export.onnx_file import Artifact
 from refine_export.signature import GraphName
 from refine_export.validate import Status, Verdict
 
 SCHEMA = 1
 """Raised when a field changes its meaning or goes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """A file that was made or checked."""
-
-    graph: GraphName
-    file: str
-    """Name within the folder of the report, or the path that was given."""
-    sha256: str
-    size_bytes: int
-    sizes: str
-    """Such as `1x3x256x448`, or `any batch, height and width that are multiples of 32`."""
-    opset: int
-    nodes: int
-    reused: bool
-    """It was there already, made from the same inputs."""
-    seconds: float | None
-    """That the export took, where it was made now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +57,15 @@ class Report:
     """Of everything that the verdicts depend on."""
     schema: int = SCHEMA
 
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON types."""
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        return content
+
 
 def json_from_report(report: Report) -> str:
-    """The report as JSON, without NaN or infinity."""
-    return json.dumps(dataclasses.asdict(report), indent=2, allow_nan=False) + "\n"
+    """The report as JSON text, without NaN or infinity."""
+    return json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
+
+
+__all__ = ["Artifact", "Comparison", "Report", "json_from_report"]

@@ -1,0 +1,162 @@
+"""What the command line shows: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from refine_export.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from refine_export.doctor import Check
+    from refine_export.graph.rules import Finding
+    from refine_export.onnx_file import Artifact
+
+STYLES = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not compared": "[yellow]not compared[/]"}
+OUTPUTS_SHOWN = 40
+
+
+class ConsoleProgress:
+    """A spinner with the time on a terminal; elsewhere a plain line when a step starts and when it is done."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+
+    @contextmanager
+    def step(self, label: str) -> Iterator[Callable[[str], None]]:
+        """Show a step while it lasts, and how it went."""
+        outcome: list[str] = []
+        started = time.perf_counter()
+        if self._console.is_terminal:
+            with self._console.status(escape(label)):
+                yield outcome.append
+        else:
+            self._console.print(f"{escape(label)} ...", soft_wrap=True)
+            yield outcome.append
+        seconds = time.perf_counter() - started
+        said = f": {escape(outcome[-1])}" if outcome else ""
+        self._console.print(f"{escape(label)}{said} ({seconds:.1f} s)", soft_wrap=True)
+
+
+def make_progress(quiet: bool) -> Progress:
+    """Progress on standard error, or none."""
+    return Silent() if quiet else ConsoleProgress()
+
+
+def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
+    """The verdict, a line per comparison, the notes."""
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("feed", "runtime", "output", "PSNR dB", "largest error", "verdict"):
+        table.add_column(heading, justify="right" if heading in ("PSNR dB", "largest error") else "left")
+    comparisons = report["comparisons"]
+    rows = [(comparison["verdict"], output) for comparison in comparisons for output in _outputs(comparison)]
+    for verdict, output in rows[:OUTPUTS_SHOWN]:
+        metrics = output["metrics"] if output else None
+        table.add_row(
+            escape(verdict["feed"]),
+            escape(verdict["runtime"]),
+            escape(output["output"]) if output else "",
+            _psnr(metrics),
+            "" if not metrics or metrics["max_abs"] is None else f"{metrics['max_abs'] / metrics['peak']:.2g}",
+            STYLES[output["status"] if output else verdict["status"]],
+        )
+    console.print(table)
+    if len(rows) > OUTPUTS_SHOWN:
+        console.print(f"and {len(rows) - OUTPUTS_SHOWN} more in the report")
+    for comparison in comparisons:
+        for reason in comparison["verdict"]["reasons"]:
+            console.print(f"{comparison['verdict']['status']}: {escape(comparison['key'])}: {escape(reason)}")
+    for note in report["notes"]:
+        console.print(f"note: {escape(note)}", soft_wrap=True)
+    passed = sum(comparison["verdict"]["status"] == "passed" for comparison in comparisons)
+    limits = report["thresholds"]
+    console.print(
+        f"\n{STYLES[report['status']]}: {passed} of {len(comparisons)} comparisons with {escape(report['reference'])} "
+        f"are within {limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB",
+        soft_wrap=True,
+    )
+    if folder is not None:
+        console.print(f"report: {escape(str(folder / 'report.html'))}", soft_wrap=True)
+
+
+def print_artifacts(folder: Path, artifacts: Sequence[Artifact]) -> None:
+    """A line per file."""
+    console = Console(highlight=False)
+    for artifact in artifacts:
+        state = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
+        console.print(
+            f"{escape(str(folder / artifact.file))}  {artifact.size_bytes / 2**20:.1f} MiB, opset {artifact.opset}, "
+            f"{artifact.nodes} nodes, {escape(artifact.sizes)} ({state})",
+            soft_wrap=True,
+        )
+
+
+def print_findings(found: Mapping[str, Sequence[Finding]]) -> None:
+    """Each finding with its node, why it matters and what to do."""
+    console = Console(highlight=False)
+    for file, findings in found.items():
+        for finding in findings:
+            colour = "red" if finding.severity == "error" else "yellow"
+            where = f"{escape(finding.node)}: " if finding.node else ""
+            console.print(
+                f"[{colour}]{finding.severity}[/] {escape(file)}: {where}{escape(finding.message)}", soft_wrap=True
+            )
+            console.print(f"  why: {escape(finding.why)}", soft_wrap=True)
+            console.print(f"  do:  {escape(finding.fix)} [dim]({finding.rule})[/]", soft_wrap=True)
+        errors = sum(finding.severity == "error" for finding in findings)
+        state = "[green]nothing found[/]" if not findings else f"{errors} errors, {len(findings) - errors} warnings"
+        console.print(f"{escape(file)}: {state}", soft_wrap=True)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """What works, what does not, and what to do about it."""
+    console = Console(highlight=False)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        state = "[green]yes[/]" if check.works else "[yellow]no [/]"
+        console.print(f"{state} {check.name:<{width}}  {escape(check.found)} [dim]({check.enables})[/]", soft_wrap=True)
+        if check.add:
+            console.print(f"    {'':<{width}}  to add it: {escape(check.add)}", soft_wrap=True)
+
+
+def print_description(description: Mapping[str, Any], indent: int = 0) -> None:
+    """Names and values; what is nested is indented."""
+    console = Console(highlight=False)
+    for name, value in description.items():
+        if isinstance(value, Mapping) and value and not any(isinstance(part, Mapping) for part in value.values()):
+            said = ", ".join(f"{key} {_number(part)}" for key, part in value.items())
+        elif isinstance(value, Mapping):
+            console.print(f"{' ' * indent}{escape(str(name))}:")
+            print_description(value, indent + 2)
+            continue
+        elif isinstance(value, list):
+            said = "; ".join(f"{part['name']} {part['dtype']} {part['shape']}" for part in value)
+        else:
+            said = _number(value)
+        console.print(f"{' ' * indent}{escape(str(name))}: {escape(said)}", soft_wrap=True)
+
+
+def _outputs(comparison: Mapping[str, Any]) -> list[Any]:
+    return comparison["verdict"]["outputs"] or [None]
+
+
+def _psnr(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return ""
+    if metrics["identical"]:
+        return "identical"
+    return "" if metrics["psnr_db"] is None else f"{metrics['psnr_db']:.1f}"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

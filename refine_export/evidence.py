@@ -1,0 +1,152 @@
+"""Files to verdicts and pictures: runs every comparison of a job and keeps what a report needs of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refine_export.candidates import candidates_for, pairs_for
+from refine_export.feeds import feeds_for, flow_kinds_of
+from refine_export.frames import FramePair, cropped
+from refine_export.onnx_file import Artifact
+from refine_export.progress import Progress
+from refine_export.report.data import Comparison
+from refine_export.report.html import FramePictures
+from refine_export.report.pictures import Pictures, data_uri_from_frame, pictures_from_compared
+from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
+from refine_export.validate import Compared, ValidateOptions, validate
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a report is made of."""
+
+    comparisons: tuple[Comparison, ...]
+    pictures: dict[str, Pictures]
+    """By key of the comparison."""
+    frames: FramePictures
+    reference: str
+    notes: tuple[str, ...]
+
+
+def gather(
+    reference: nn.Module,
+    files: Sequence[tuple[Path, Artifact]],
+    pair: FramePair,
+    options: ValidateOptions,
+    progress: Progress,
+) -> Evidence:
+    """Compare every file with the reference, on each of its feeds and in each runtime.
+
+    A file is loaded once per runtime and a feed is made once, whatever the number of the others.
+    """
+    comparisons: list[Comparison] = []
+    pictures: dict[str, Pictures] = {}
+    shown: Compared | None = None
+    described = ""
+    for path, artifact in files:
+        signature = SIGNATURES[artifact.graph]
+        with (
+            TorchRunner(reference, artifact.graph, dtype=options.reference) as runner,
+            candidates_for(path, options.runtimes) as candidates,
+        ):
+            described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
+            providers = {one.runtime: f"{one.runner.provider} {one.runner.version}" for one in candidates if one.runner}
+            for fed in pairs_for(artifact, pair, options):
+                crop = pair.size if artifact.fixed_size is None and fed.size[0] - pair.size[0] < 32 else None
+                feeds = feeds_for(
+                    reference,
+                    artifact.graph,
+                    fed,
+                    kinds=options.flows,
+                    timesteps=options.timesteps,
+                    batch=artifact.fixed_size[0] if artifact.fixed_size else 1,
+                )
+                with progress.step(f"compare {artifact.graph} at {fed.size[0]}x{fed.size[1]}") as say:
+                    before = len(comparisons)
+                    for compared in validate(signature, runner, candidates, feeds, options):
+                        key = f"{artifact.file}: {compared.feed.name}, {compared.verdict.runtime}"
+                        comparisons.append(
+                            Comparison(
+                                key=key,
+                                graph=artifact.graph,
+                                file=artifact.file,
+                                size=fed.size,
+                                provider=providers.get(compared.verdict.runtime, "not loaded"),
+                                largest_flow_px=compared.feed.largest_flow_px,
+                                verdict=compared.verdict,
+                            )
+                        )
+                        picture = pictures_from_compared(compared, signature, crop=crop)
+                        if picture is not None:
+                            pictures[key] = picture
+                        if _shows_more(compared, shown, pair):
+                            shown = compared
+                    say(_outcome(comparisons[before:]))
+    notes = []
+    if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
+        notes.append("Flows of the kind `network` were not compared: these weights are a refinement without an IFNet.")
+    frames, seen = _frames(pair, shown)
+    return Evidence(
+        comparisons=tuple(comparisons),
+        pictures=pictures,
+        frames=frames,
+        reference=described,
+        notes=(*notes, *seen),
+    )
+
+
+def _outcome(comparisons: Sequence[Comparison]) -> str:
+    counts: dict[str, int] = {}
+    worst = 0.0
+    for comparison in comparisons:
+        counts[comparison.verdict.status] = counts.get(comparison.verdict.status, 0) + 1
+        for output in comparison.verdict.outputs:
+            worst = max(worst, output.metrics.max_of_peak)
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    return f"{said}; largest error {worst:.2g}" if worst else said
+
+
+def _shows_more(compared: Compared, shown: Compared | None, pair: FramePair) -> bool:
+    """Whether this is the comparison whose frame heads the report: an interpolator's, at the pair's own size."""
+    fits = "frame" in compared.candidate and compared.feed.size[0] - pair.size[0] in range(32)
+    return fits and shown is None and compared.feed.size[1] - pair.size[1] in range(32)
+
+
+def _frames(pair: FramePair, shown: Compared | None) -> tuple[FramePictures, list[str]]:
+    """The pictures at the head of the report, and how near the frame between is to the true one."""
+    notes = []
+    between: NDArray[Any] | None = None
+    if shown is not None:
+        between = cropped(shown.candidate["frame"], pair.size)[:1]
+        if pair.middle is not None:
+            measured = {
+                "the candidate": between,
+                "the reference": cropped(shown.reference["frame"], pair.size)[:1],
+                "the average of the two frames": (pair.img0 + pair.img1) / 2,
+            }
+            values = ", ".join(f"{name} {_psnr(array, pair.middle):.1f} dB" for name, array in measured.items())
+            notes.append(f"PSNR against the true middle frame: {values}.")
+    return (
+        FramePictures(
+            img0=data_uri_from_frame(pair.img0),
+            img1=data_uri_from_frame(pair.img1),
+            middle=None if pair.middle is None else data_uri_from_frame(pair.middle),
+            interpolated=None if between is None else data_uri_from_frame(between),
+            interpolated_caption="" if shown is None else f"{shown.feed.name}, {shown.verdict.runtime}",
+        ),
+        notes,
+    )
+
+
+def _psnr(array: NDArray[Any], truth: NDArray[Any]) -> float:
+    squared = float(((array - truth) ** 2).mean())
+    return 10 * math.log10(1 / squared) if squared else math.inf

@@ -1,0 +1,213 @@
+"""One TOML file with the options of all stages; each option is spelled once, where its stage keeps it.
+
+[export]
+dynamic = false
+height = 1088
+width = 1920
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from refine_export.checkpoint import CheckpointOptions
+from refine_export.errors import RecipeError
+from refine_export.export import ExportOptions
+from refine_export.scenes import SceneOptions
+from refine_export.signature import GraphName
+from refine_export.validate import ValidateOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesOptions:
+    """Which pictures the graphs are fed with."""
+
+    pair: tuple[str, ...] = ()
+    """Two picture files; without them, a procedural scene whose true middle frame is known."""
+
+    def __post_init__(self) -> None:
+        if len(self.pair) not in (0, 2):
+            raise ValueError(f"pair has {len(self.pair)} files; expected two, or none for the procedural scene")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What the main job makes."""
+
+    graphs: tuple[GraphName, ...] | Literal["auto"] = "auto"
+    """A list of graphs; "auto" is `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
+    output: str = "refine-export-output"
+    """Folder for all that is made."""
+
+    def __post_init__(self) -> None:
+        if not self.graphs:
+            raise ValueError('graphs is empty; expected "auto" or a list of graphs')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The options of all stages; the defaults are the embedded recipe."""
+
+    run: RunOptions = field(default_factory=RunOptions)
+    checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
+    frames: FramesOptions = field(default_factory=FramesOptions)
+    scene: SceneOptions = field(default_factory=SceneOptions)
+    export: ExportOptions = field(default_factory=lambda: ExportOptions(dynamic=True))
+    validate: ValidateOptions = field(default_factory=ValidateOptions)
+
+
+def recipe_from_file(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: no such file, no TOML, unknown keys or wrong values: all of them, each with its line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except IsADirectoryError:
+        raise RecipeError(
+            f"{path} is a directory; give a recipe file, such as the one `refine-export init` writes"
+        ) from None
+    except FileNotFoundError:
+        raise RecipeError(f"{path} does not exist; `refine-export init {path}` writes one to edit") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path} is no text ({error.reason} at byte {error.start}); expected TOML in UTF-8"
+        ) from error
+    except OSError as error:
+        raise RecipeError(f"can't read {path}: {error.strerror}") from error
+    return recipe_from_toml(text, name=str(path))
+
+
+def recipe_from_toml(text: str, *, name: str = "the recipe") -> Recipe:
+    """Check a recipe's text; `name` is what errors call it."""
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{name} is no TOML: {error}") from error
+    return _checked(content, text, name)
+
+
+# What the command line calls an option: section and name in the recipe.
+_GIVEN = {
+    "checkpoint": ("checkpoint", "path"),
+    "frames": ("frames", "pair"),
+    "graphs": ("run", "graphs"),
+    "output": ("run", "output"),
+    "dynamic": ("export", "dynamic"),
+    "size": ("export", "size"),
+    "batch": ("export", "batch"),
+    "sizes": ("validate", "sizes"),
+    "runtimes": ("validate", "runtimes"),
+    "reference": ("validate", "reference"),
+}
+
+
+def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """The recipe with options of the command line in the place of its own.
+
+    Raises:
+        RecipeError: a value is wrong.
+    """
+    content = {
+        section: {name: value for name, value in options.items() if value is not None}
+        for section, options in dataclasses.asdict(recipe).items()
+    }
+    for name, value in given.items():
+        section, option = _GIVEN[name]
+        content[section][option] = value
+    return _checked(content, "", "the command line")
+
+
+def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        # JSON mode: a list may become a tuple, but no text becomes a number.
+        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=str), strict=True)
+    except ValidationError as error:
+        problems = [_problem(text, name, details) for details in error.errors(include_url=False)]
+        raise RecipeError("\n".join(dict.fromkeys(problems))) from error
+
+
+def _closed(recipe: type[Recipe]) -> type[Recipe]:
+    """Have pydantic refuse unknown keys, here and in every section."""
+    for section in (recipe, *(type(getattr(recipe(), part.name)) for part in dataclasses.fields(recipe))):
+        section.__pydantic_config__ = {"extra": "forbid"}
+    return recipe
+
+
+def _problem(text: str, name: str, details: Any) -> str:
+    location = [str(part) for part in details["loc"]]
+    message = details["msg"].removeprefix("Value error, ")
+    section, key = location[0], location[1] if len(location) > 1 else None
+    if details["type"] == "value_error" and key is None:
+        key = message.split()[0].strip(":")  # the checks of the options begin with the option's name
+    line = _line_of(text, section, key)
+    where = f"{name}, line {line}" if line else name
+    label = f"{section}.{key}" if key else section
+    if details["type"] == "unexpected_keyword_argument":
+        known = ", ".join(part.name for part in dataclasses.fields(getattr(Recipe(), section) if key else Recipe()))
+        what = "section" if key is None else "key"
+        return f"{where}: there is no {what} {label}; expected one of: {known}"
+    if details["type"] == "value_error":
+        return f"{where}: {section}: {message}"
+    return f"{where}: {label} is {json.dumps(details['input'], default=str)[:80]}: {message[0].lower()}{message[1:]}"
+
+
+def _line_of(text: str, section: str, key: str | None) -> int | None:
+    """The line of a key as recipes are written: `[section]`, then `key = value`; else the section's line."""
+    current, section_line = "", None
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+            current = header[1]
+            if current == section:
+                section_line = number
+        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            name = assignment[1].strip("\"'")
+            path = f"{current}.{name}" if current else name
+            if path == (f"{section}.{key}" if key else section) or (not current and path == section):
+                return number
+    return section_line
+
+
+def toml_from_recipe(recipe: Recipe) -> str:
+    """The recipe as TOML to edit, each option under its explanation; an option without a value is commented out."""
+    lines = ["# Recipe of refine-export: what `refine-export run --recipe THIS_FILE` does.", ""]
+    for part in dataclasses.fields(recipe):
+        section = getattr(recipe, part.name)
+        lines += [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"[{part.name}]"]
+        for option in dataclasses.fields(section):
+            lines += [f"# {line}" for line in _documentation(type(section), option.name)]
+            value = getattr(section, option.name)
+            assignment = f"{option.name} = {json.dumps(value, ensure_ascii=False)}"
+            lines.append(assignment if value is not None else f'# {option.name} = "..."')
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _documentation(options: type[Any], name: str) -> list[str]:
+    """The docstring under a field."""
+    import ast
+    import inspect
+    import textwrap
+
+    tree = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0]
+    assert isinstance(tree, ast.ClassDef)
+    for statement, following in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.target.id == name
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            return inspect.cleandoc(str(following.value.value)).splitlines()
+    return []

@@ -1,0 +1,30 @@
+"""The report's files: `report.html` for people, `report.json` for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from refine_export.atomic import write_text
+from refine_export.report.data import Report, json_from_report
+from refine_export.report.html import FramePictures, html_from_report
+from refine_export.report.pictures import Pictures
+
+
+def write_report(folder: Path, report: Report, pictures: Mapping[str, Pictures], frames: FramePictures) -> None:
+    """Write both files; the JSON comes last, so that it never speaks of a page that is not there."""
+    write_text(folder / "report.html", html_from_report(report, pictures, frames))
+    write_text(folder / "report.json", json_from_report(report))
+
+
+def earlier_report(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The content of `report.json`, if it and the page beside it are of this fingerprint."""
+    try:
+        content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        page = (folder / "report.html").read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    same = isinstance(content, dict) and content.get("fingerprint") == fingerprint and fingerprint in page
+    return content if same else None

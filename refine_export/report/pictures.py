@@ -1,0 +1,222 @@
+"""Arrays to pictures for the page: what the reference made, what the candidate made, and where they differ.
+
+Photographs are WebP; differences and enlarged regions are PNG, so that every pixel of theirs is exact.
+
+Shape legend: N batch, C channels, H and W of the output in pixels; error [H, W], the largest over the channels.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from refine_export.frames import cropped, uint8_from_frame
+from refine_export.signature import Signature, TensorSpec
+from refine_export.validate import Compared
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    Error = NDArray[np.float64]  # [H, W]; NaN where the candidate is not finite
+    Pixels = NDArray[np.uint8]  # [H, W, 3]
+
+LARGEST_SIDE = 960  # pixels of a picture on the page
+REGION = 32  # pixels a side around the worst pixel
+ENLARGEMENT = 8
+BAD = (255, 0, 255)
+LEVELS = 64  # of the difference: fewer bytes than 256, and no eye tells them apart
+
+COLOUR_STOPS = (
+    (0, 0, 4),
+    (40, 11, 84),
+    (101, 21, 110),
+    (159, 42, 99),
+    (212, 72, 66),
+    (245, 125, 21),
+    (250, 193, 39),
+    (255, 255, 255),
+)
+"""RGB at equal steps from no error to the top of the scale: Inferno (matplotlib, CC0), with its end made white."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pictures:
+    """The first output of one comparison; every picture is a `data:` URI."""
+
+    reference: str
+    candidate: str
+    difference: str
+    """Absolute error, the largest over the channels, times `difference_scale`."""
+    difference_scale: float
+    """1, 2 or 5 times a power of ten; an error of 1 / difference_scale is white."""
+    worst_reference: str
+    """32x32 pixels around the worst pixel, which is framed, 8 times enlarged."""
+    worst_candidate: str
+    worst_difference: str
+    worst_at: tuple[float, float] | None
+    """Of the worst pixel's middle in the pictures: x and y from 0 to 1; None where it lies in what was cropped."""
+    caption: str
+    """What is shown, such as `residual`, or `f1: mean of the channels, scaled to its range`."""
+
+
+def pictures_from_compared(
+    compared: Compared, signature: Signature, *, crop: tuple[int, int] | None = None
+) -> Pictures | None:
+    """Pictures of the first output, or None if the candidate gave nothing that can be compared.
+
+    Args:
+        compared: of one candidate on one feed.
+        signature: of the graph.
+        crop: height and width of the frames before they were padded; outputs of full size are cropped to it.
+    """
+    import numpy as np
+
+    if not compared.verdict.outputs:
+        return None
+    spec = signature.outputs[0]
+    worst = compared.verdict.outputs[0].metrics.worst
+    batch, y, x = (worst.batch, worst.y, worst.x) if worst else (0, 0, 0)
+    reference, candidate = (arrays[spec.name][batch : batch + 1] for arrays in (compared.reference, compared.candidate))
+    error = np.abs(candidate.astype(np.float64) - reference).max(axis=(0, 1))
+    error[~np.isfinite(error)] = np.nan
+    # The scale is that of the whole output, padding included, as the numbers beside it are.
+    scale = amplification(float(np.nanmax(error)) if np.isfinite(error).any() else 0.0)
+    frames, caption = _frames(reference, candidate, spec)
+    region, marked = _region(error.shape, y, x)
+    near_reference, near_candidate = (uint8_from_frame(frame[(..., *region)]) for frame in frames)
+    near_error = _palette()[_levels(error[region], scale)]
+    if crop is not None and spec.shape[2:] == ("H", "W"):
+        frames = [cropped(frame, crop) for frame in frames]
+        error = error[: crop[0], : crop[1]]
+    height, width = error.shape
+    return Pictures(
+        reference=data_uri_from_frame(frames[0]),
+        candidate=data_uri_from_frame(frames[1]),
+        difference=_uri(difference_picture(error, scale), "PNG"),
+        difference_scale=scale,
+        worst_reference=_uri(_enlarged(near_reference, marked), "PNG"),
+        worst_candidate=_uri(_enlarged(near_candidate, marked), "PNG"),
+        worst_difference=_uri(_enlarged(near_error, marked), "PNG"),
+        worst_at=((x + 0.5) / width, (y + 0.5) / height) if worst and x < width and y < height else None,
+        caption=caption,
+    )
+
+
+def data_uri_from_frame(
+    frame: NDArray[Any], *, crop: tuple[int, int] | None = None, largest_side: int = LARGEST_SIDE
+) -> str:
+    """A frame [1, 3, H, W] in [0, 1] as a photograph: cropped, then shrunk so that it fits; NaN is magenta."""
+    import numpy as np
+    from PIL import Image
+
+    shown = frame if crop is None else cropped(frame, crop)
+    image = Image.fromarray(uint8_from_frame(shown))
+    size = _fitting(image.height, image.width, largest_side)
+    if size != (image.height, image.width):
+        bad = _shrunk((~np.isfinite(shown[0]).all(axis=0)).astype(np.float64), size) > 0
+        pixels = np.array(image.resize(size[::-1], Image.Resampling.LANCZOS))
+        pixels[bad] = BAD  # one bad pixel stays as strong as it was
+        image = Image.fromarray(pixels)
+    return _uri(image, "WEBP")
+
+
+def difference_picture(error: Error, scale: float, *, largest_side: int = LARGEST_SIDE) -> Image.Image:
+    """Error times `scale`, coloured; NaN is magenta.
+
+    It is shrunk by the maximum of the pixels that fall into one, and not by their mean, so that a single bad pixel
+    is still there at its full strength.
+    """
+    from PIL import Image
+
+    levels = _levels(_shrunk(error, _fitting(*error.shape, largest_side)), scale)
+    image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
+    image.putpalette(_palette().tobytes())
+    return image
+
+
+def amplification(largest: float) -> float:
+    """The step of 1, 2, 5, 10 ... that brings an error to between 0.4 and 1."""
+    if not largest:
+        return 1.0
+    power = math.floor(-math.log10(largest))
+    steps = [step * 10.0**exponent for exponent in (power - 1, power, power + 1) for step in (1, 2, 5)]
+    return max(step for step in steps if step * largest <= 1 + 1e-9)
+
+
+def _frames(
+    reference: NDArray[Any], candidate: NDArray[Any], spec: TensorSpec
+) -> tuple[list[NDArray[np.float64]], str]:
+    """Both outputs as [1, 3, H, W], what is shown of them in [0, 1], and its name."""
+    import numpy as np
+
+    if spec.quantity in ("image", "residual"):
+        return [reference, candidate], spec.name
+    means = [array.mean(axis=1, keepdims=True, dtype=np.float64) for array in (reference, candidate)]
+    low, high = float(means[0].min()), float(means[0].max())
+    grey = [np.repeat((mean - low) / (high - low or 1.0), 3, axis=1) for mean in means]
+    return grey, f"{spec.name}: mean of the channels, scaled to its range"
+
+
+def _fitting(height: int, width: int, largest_side: int) -> tuple[int, int]:
+    ratio = min(1.0, largest_side / max(height, width))
+    return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def _shrunk(error: Error, size: tuple[int, int]) -> Error:
+    """The maximum of each cell of a grid; every pixel is in one cell, and NaN stays NaN."""
+    import numpy as np
+
+    for axis in (0, 1):
+        starts = np.arange(size[axis]) * error.shape[axis] // size[axis]
+        error = np.maximum.reduceat(error, starts, axis=axis)
+    return error
+
+
+def _levels(error: Error, scale: float) -> NDArray[np.uint8]:
+    """Index into the palette: 0 to LEVELS - 1, then one for NaN."""
+    import numpy as np
+
+    levels = np.rint(np.clip(np.nan_to_num(error) * scale, 0, 1) * (LEVELS - 1))
+    levels[np.isnan(error)] = LEVELS
+    return levels.astype(np.uint8)
+
+
+def _palette() -> Pixels:
+    """[LEVELS + 1, 3]"""
+    import numpy as np
+
+    stops = np.array(COLOUR_STOPS, np.float64)
+    positions = np.linspace(0, len(stops) - 1, LEVELS)
+    ramp = np.stack([np.interp(positions, range(len(stops)), stops[:, channel]) for channel in range(3)], axis=-1)
+    return np.concatenate((np.rint(ramp), [BAD])).astype(np.uint8)
+
+
+def _region(shape: tuple[int, ...], y: int, x: int) -> tuple[tuple[slice, slice], tuple[int, int]]:
+    """Rows and columns around a pixel, moved into the picture, and the pixel's place in them."""
+    starts = [max(0, min(at - REGION // 2, side - REGION)) for at, side in zip((y, x), shape, strict=True)]
+    return (slice(starts[0], starts[0] + REGION), slice(starts[1], starts[1] + REGION)), (y - starts[0], x - starts[1])
+
+
+def _enlarged(pixels: Pixels, marked: tuple[int, int]) -> Image.Image:
+    """Each pixel a square, with a frame of two lines around the marked one, seen on dark and light."""
+    from PIL import Image, ImageDraw
+
+    image = Image.fromarray(pixels.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1))
+    top, left = (at * ENLARGEMENT for at in marked)
+    draw = ImageDraw.Draw(image)
+    for away, colour in ((1, "white"), (2, "black")):
+        last = ENLARGEMENT - 1 + away
+        draw.rectangle((left - away, top - away, left + last, top + last), outline=colour)
+    return image
+
+
+def _uri(image: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"quality": 90, "method": 4} if kind == "WEBP" else {"optimize": True}
+    image.save(buffer, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
