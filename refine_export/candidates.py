@@ -7,10 +7,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from refine_export.errors import GraphError, UnavailableError
-from refine_export.frames import FramePair, padded, resized
+from refine_export.frames import FramePair, padded
 from refine_export.onnx_file import Artifact
 from refine_export.runners.ort import OrtRunner, Provider
 from refine_export.signature import parse_size
+from refine_export.source import Source
 from refine_export.validate import Candidate, Runtime, ValidateOptions
 
 _PROVIDERS: dict[Runtime, Provider] = {"onnxruntime-cpu": "cpu", "onnxruntime-cuda": "cuda"}
@@ -33,15 +34,9 @@ def candidates_for(path: Path, runtimes: Sequence[Runtime]) -> Iterator[list[Can
         yield candidates
 
 
-def pairs_for(artifact: Artifact, pair: FramePair, options: ValidateOptions) -> Iterator[FramePair]:
-    """The pair at each size that the file is fed with: its own for a static file, else the pair's and the options'."""
-    if artifact.fixed_size is not None:
-        _, height, width = artifact.fixed_size
-        same = padded(pair)
-        yield same if same.size == (height, width) else resized(pair, (height, width))
-        return
-    own = padded(pair)
-    yield own
-    for size in dict.fromkeys(parse_size(text) for text in options.sizes):
-        if size != own.size:
-            yield resized(pair, size)
+def pairs_for(artifact: Artifact, source: Source, options: ValidateOptions) -> Iterator[FramePair]:
+    """The frames at each size that a file is fed with: its own for a static file, else the frames' and the options'."""
+    own = padded(source.pair)
+    sizes = [parse_size(text) for text in options.sizes]
+    for size in dict.fromkeys([artifact.fixed_size[1:]] if artifact.fixed_size else [own.size, *sizes]):
+        yield own if size == own.size else source.at(size)

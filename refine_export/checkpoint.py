@@ -93,7 +93,7 @@ def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
     """Random weights that depend on the key and the seed alone: the same on every machine.
 
     He initialisation for a PReLU of slope 0.25 keeps the activations' scale from layer to layer; the last convolutions
-    are scaled down: flows come out at up to about 25 pixels, and the residual is a detail on the blended frame.
+    are scaled down: flows come out at up to about 10 pixels, and the residual is a detail on the blended frame.
     """
     np = require("numpy", extra="torch")
     torch = require("torch", extra="torch")
@@ -107,7 +107,7 @@ def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
             # ConvTranspose2d 4x4 with stride 2: a quarter of the taps of shape[0] channels meet in one output.
             transposed = "lastconv" in key or ".up" in key
             fan_in = shape[0] * shape[2] * shape[3] / 4 if transposed else shape[1] * shape[2] * shape[3]
-            gain = 0.3 if key == "unet.conv.weight" else 0.5 if "lastconv" in key else 1.0
+            gain = 0.15 if key == "unet.conv.weight" else 0.25 if "lastconv" in key else 1.0
             values = generator.standard_normal(shape) * gain * (2 / (1 + PRELU_SLOPE**2) / fan_in) ** 0.5
         else:
             values = generator.uniform(0.1, 0.4, shape)

@@ -8,6 +8,7 @@ from typing import Any
 
 from refine_export.environment import machine, versions
 from refine_export.optional import installed
+from refine_export.runners.ort import quiet_loading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +97,8 @@ def _loaded_providers(ort: Any, provider: str) -> list[str]:
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+    with quiet_loading(ort):
+        session = ort.InferenceSession(model.SerializeToString(), providers=[provider])
     return list(session.get_providers())
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.candidates import candidates_for, pairs_for
 from refine_export.feeds import feeds_for, flow_kinds_of
-from refine_export.frames import FramePair, cropped
+from refine_export.frames import FramePair, cropped, padded_size
 from refine_export.onnx_file import Artifact
 from refine_export.progress import Progress
 from refine_export.report.data import Comparison
@@ -18,6 +18,7 @@ from refine_export.report.html import FramePictures
 from refine_export.report.pictures import Pictures, data_uri_from_frame, pictures_from_compared
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
+from refine_export.source import Source
 from refine_export.validate import Compared, ValidateOptions, validate
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Evidence:
 def gather(
     reference: nn.Module,
     files: Sequence[tuple[Path, Artifact]],
-    pair: FramePair,
+    source: Source,
     options: ValidateOptions,
     progress: Progress,
 ) -> Evidence:
@@ -48,6 +49,7 @@ def gather(
 
     A file is loaded once per runtime and a feed is made once, whatever the number of the others.
     """
+    pair = source.pair
     comparisons: list[Comparison] = []
     pictures: dict[str, Pictures] = {}
     shown: Compared | None = None
@@ -60,8 +62,8 @@ def gather(
         ):
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
             providers = {one.runtime: f"{one.runner.provider} {one.runner.version}" for one in candidates if one.runner}
-            for fed in pairs_for(artifact, pair, options):
-                crop = pair.size if artifact.fixed_size is None and fed.size[0] - pair.size[0] < 32 else None
+            for fed in pairs_for(artifact, source, options):
+                crop = pair.size if fed.size == padded_size(*pair.size) else None
                 feeds = feeds_for(
                     reference,
                     artifact.graph,
@@ -117,8 +119,7 @@ def _outcome(comparisons: Sequence[Comparison]) -> str:
 
 def _shows_more(compared: Compared, shown: Compared | None, pair: FramePair) -> bool:
     """Whether this is the comparison whose frame heads the report: an interpolator's, at the pair's own size."""
-    fits = "frame" in compared.candidate and compared.feed.size[0] - pair.size[0] in range(32)
-    return fits and shown is None and compared.feed.size[1] - pair.size[1] in range(32)
+    return shown is None and "frame" in compared.candidate and compared.feed.size == padded_size(*pair.size)
 
 
 def _frames(pair: FramePair, shown: Compared | None) -> tuple[FramePictures, list[str]]:

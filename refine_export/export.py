@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,12 +120,14 @@ def _traced(network: nn.Module, signature: Signature, batch: int, height: int, w
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's log lines on packages that RIFE does not use."""
+    """Without the exporter's words on packages that RIFE does not use and on its own deprecated calls."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)
 

@@ -1,4 +1,4 @@
-"""Pictures to arrays and back: loading, padding to the stride, cropping, resizing.
+"""Pictures to arrays and back: loading, padding to the stride, cropping, mirroring to a larger size.
 
 Arrays are FP32 [1, 3, H, W], RGB in [0, 1].
 """
@@ -78,11 +78,11 @@ def cropped(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return array[:, :, : size[0], : size[1]]
 
 
-def resized(pair: FramePair, size: tuple[int, int]) -> FramePair:
-    """The pair at another size, bicubic, clipped to [0, 1]."""
+def at_size(pair: FramePair, size: tuple[int, int]) -> FramePair:
+    """The pair cropped, or mirrored at its borders, to another size; resizing would blur or alias its texture."""
     if size == pair.size:
         return pair
-    return pair_from_arrays(pair.name, _resize(pair.img0, size), _resize(pair.img1, size))
+    return pair_from_arrays(pair.name, _tiled(pair.img0, size), _tiled(pair.img1, size))
 
 
 def uint8_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
@@ -129,12 +129,12 @@ def _pad(frame: Frame) -> Frame:
     return np.pad(frame, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")
 
 
-def _resize(frame: Frame, size: tuple[int, int]) -> Frame:
+def _tiled(frame: Frame, size: tuple[int, int]) -> Frame:
     import numpy as np
-    from PIL import Image
 
-    planes = [Image.fromarray(plane).resize((size[1], size[0]), Image.Resampling.BICUBIC) for plane in frame[0]]
-    return np.asarray(np.clip(np.stack([np.asarray(plane) for plane in planes])[None], 0, 1), dtype=np.float32)
+    bottom, right = (max(0, new - old) for new, old in zip(size, frame.shape[2:], strict=True))
+    grown = np.pad(frame, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="symmetric")
+    return np.ascontiguousarray(cropped(grown, size))
 
 
 def _sha256(frame: Frame) -> str:

@@ -26,16 +26,16 @@ from refine_export.checkpoint import describe as describe_checkpoint
 from refine_export.environment import COMPARERS, machine, versions
 from refine_export.evidence import gather
 from refine_export.export import ExportOptions
-from refine_export.frames import FramePair, padded, pair_from_arrays, pair_from_files
+from refine_export.frames import FramePair, padded
 from refine_export.manifest import fingerprint
 from refine_export.network import GRAPHS_OF, check_graph, reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file, export_file
 from refine_export.progress import Progress, Silent
-from refine_export.recipe import FramesOptions, Recipe
+from refine_export.recipe import Recipe
 from refine_export.report.data import Report
 from refine_export.report.folder import earlier_report, write_report
-from refine_export.scenes import Scene, SceneOptions
 from refine_export.signature import GraphName
+from refine_export.source import Source, source_from_options
 from refine_export.validate import ValidateOptions, overall
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     folder = Path(recipe.run.output).expanduser()
     checkpoint = load_checkpoint(recipe, progress)
     graphs = _graphs(recipe, checkpoint)
-    pair = load_pair(recipe.frames, recipe.scene, progress)
+    source = load_source(recipe, progress)
     network = functools.cache(lambda: reference_network(checkpoint))
-    files = _exported(graphs, network, checkpoint, _sized(recipe.export, pair), folder, progress)
-    return _validated(files, checkpoint, network, pair, recipe.validate, folder, started, progress)
+    files = _exported(graphs, network, checkpoint, _sized(recipe.export, source.pair), folder, progress)
+    return _validated(files, checkpoint, network, source, recipe.validate, folder, started, progress)
 
 
 def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, ...]:
@@ -84,7 +84,7 @@ def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, 
     graphs = _graphs(recipe, checkpoint)
     options = recipe.export
     if not options.dynamic and options.size is None:
-        options = _sized(options, load_pair(recipe.frames, recipe.scene, progress))
+        options = _sized(options, load_source(recipe, progress).pair)
     network = functools.cache(lambda: reference_network(checkpoint))
     files = _exported(graphs, network, checkpoint, options, Path(recipe.run.output).expanduser(), progress)
     return tuple(artifact for _, artifact in files)
@@ -105,9 +105,9 @@ def validate_files(
     checkpoint = load_checkpoint(recipe, progress)
     for _, artifact in files:
         check_graph(checkpoint.architecture, artifact.graph)
-    pair = load_pair(recipe.frames, recipe.scene, progress)
+    source = load_source(recipe, progress)
     network = functools.cache(lambda: reference_network(checkpoint))
-    return _validated(files, checkpoint, network, pair, recipe.validate, folder, started, progress)
+    return _validated(files, checkpoint, network, source, recipe.validate, folder, started, progress)
 
 
 def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
@@ -118,23 +118,12 @@ def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
     return checkpoint
 
 
-def load_pair(frames: FramesOptions, scene: SceneOptions, progress: Progress) -> FramePair:
+def load_source(recipe: Recipe, progress: Progress) -> Source:
     """The recipe's pictures, or the procedural scene with its true middle frame."""
-    if frames.pair:
-        with progress.step("load the frames") as say:
-            pair = pair_from_files(*(Path(name).expanduser() for name in frames.pair))
-            say(f"{pair.name}, {pair.size[1]}x{pair.size[0]}")
-        return pair
-    with progress.step("draw the frames") as say:
-        drawn = Scene(scene)
-        pair = pair_from_arrays(
-            f"procedural scene (seed {scene.seed}, motion to {scene.motion_px:g} px)",
-            drawn.frame(0.0),
-            drawn.frame(1.0),
-            middle=drawn.frame(0.5),
-        )
-        say(f"{pair.name}, {pair.size[1]}x{pair.size[0]}")
-    return pair
+    with progress.step("load the frames" if recipe.frames.pair else "draw the frames") as say:
+        source = source_from_options(recipe.frames, recipe.scene)
+        say(f"{source.pair.name}, {source.pair.size[1]}x{source.pair.size[0]}")
+    return source
 
 
 def _exported(
@@ -156,7 +145,7 @@ def _exported(
 
 
 def _graphs(recipe: Recipe, checkpoint: Checkpoint) -> tuple[GraphName, ...]:
-    if recipe.run.graphs != "auto":
+    if recipe.run.graphs:
         return tuple(check_graph(checkpoint.architecture, graph) for graph in dict.fromkeys(recipe.run.graphs))
     main: tuple[GraphName, ...] = ("refine", "interpolator", "interpolator_m")
     return tuple(graph for graph in main if graph in GRAPHS_OF[checkpoint.architecture])
@@ -173,12 +162,13 @@ def _validated(
     files: list[tuple[Path, Artifact]],
     checkpoint: Checkpoint,
     network: Callable[[], nn.Module],
-    pair: FramePair,
+    source: Source,
     options: ValidateOptions,
     folder: Path | None,
     started: float,
     progress: Progress,
 ) -> RunResult:
+    pair = source.pair
     artifacts = tuple(artifact for _, artifact in files)
     environment = versions(COMPARERS) | machine()
     key = fingerprint(
@@ -192,7 +182,7 @@ def _validated(
         with progress.step("validate") as say:
             say("reused: nothing that it depends on has changed")
         return RunResult(folder=folder, report=earlier, reused=all(artifact.reused for artifact in artifacts))
-    evidence = gather(network(), files, pair, options, progress)
+    evidence = gather(network(), files, source, options, progress)
     report = Report(
         status=overall(comparison.verdict.status for comparison in evidence.comparisons),
         tool_version=__version__,

@@ -15,40 +15,25 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from refine_export.checkpoint import CheckpointOptions
 from refine_export.errors import RecipeError
 from refine_export.export import ExportOptions
 from refine_export.scenes import SceneOptions
 from refine_export.signature import GraphName
+from refine_export.source import FramesOptions
 from refine_export.validate import ValidateOptions
-
-
-@dataclass(frozen=True, kw_only=True)
-class FramesOptions:
-    """Which pictures the graphs are fed with."""
-
-    pair: tuple[str, ...] = ()
-    """Two picture files; without them, a procedural scene whose true middle frame is known."""
-
-    def __post_init__(self) -> None:
-        if len(self.pair) not in (0, 2):
-            raise ValueError(f"pair has {len(self.pair)} files; expected two, or none for the procedural scene")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
     """What the main job makes."""
 
-    graphs: tuple[GraphName, ...] | Literal["auto"] = "auto"
-    """A list of graphs; "auto" is `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
+    graphs: tuple[GraphName, ...] = ()
+    """Which graphs; without names `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
     output: str = "refine-export-output"
     """Folder for all that is made."""
-
-    def __post_init__(self) -> None:
-        if not self.graphs:
-            raise ValueError('graphs is empty; expected "auto" or a list of graphs')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,10 +116,15 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
 
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
-        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=str), strict=True)
+        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=_date), strict=True)
     except ValidationError as error:
         problems = [_problem(text, name, details) for details in error.errors(include_url=False)]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from error
+
+
+def _date(value: object) -> dict[str, str]:
+    """TOML has dates and times, which no option takes: not as text either."""
+    return {type(value).__name__: str(value)}
 
 
 def _closed(recipe: type[Recipe]) -> type[Recipe]:
@@ -159,7 +149,7 @@ def _problem(text: str, name: str, details: Any) -> str:
         return f"{where}: there is no {what} {label}; expected one of: {known}"
     if details["type"] == "value_error":
         return f"{where}: {section}: {message}"
-    return f"{where}: {label} is {json.dumps(details['input'], default=str)[:80]}: {message[0].lower()}{message[1:]}"
+    return f"{where}: {label} is {json.dumps(details['input'])[:80]}: {message[0].lower()}{message[1:]}"
 
 
 def _line_of(text: str, section: str, key: str | None) -> int | None:

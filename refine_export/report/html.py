@@ -48,6 +48,8 @@ class Row:
     """The output that is furthest from the reference; None where none was compared."""
     shown: OutputVerdict | None
     """The output that the pictures show: the first."""
+    sizes: Mapping[str, tuple[int, ...]]
+    """Height and width of each output."""
     channel: str
     """Of the worst pixel of `shown`."""
     gauge: float | None
@@ -112,7 +114,7 @@ def sentence_from_report(report: Report) -> str:
         clauses += [f"{counts['not compared']} could not be made"] if counts["not compared"] else []
     elif counts["not compared"]:
         clauses = [f"{counts['not compared']} of {whole} could not be made"]
-        clauses += [f"{counts['passed']} passed"] if counts["passed"] else []
+        clauses += [f"the other {counts['passed']} passed"] if counts["passed"] else []
     else:
         clauses = [f"{total} of {whole} passed"]
     sentence = _listed(clauses)
@@ -165,7 +167,8 @@ def _row(number: int, comparison: Comparison, pictures: Mapping[str, Pictures], 
     worst = max(outputs, key=_badness, default=None)
     shown = outputs[0] if outputs else None
     channel = str(shown.metrics.worst.channel) if shown and shown.metrics.worst else ""
-    if channel and SIGNATURES[comparison.graph].outputs[0].quantity in ("image", "residual"):
+    specs = SIGNATURES[comparison.graph].outputs
+    if channel and specs[0].quantity in ("image", "residual"):
         channel += f" ({('red', 'green', 'blue')[int(channel)]})"
     return Row(
         anchor=f"comparison-{number}",
@@ -173,6 +176,7 @@ def _row(number: int, comparison: Comparison, pictures: Mapping[str, Pictures], 
         feed=comparison.verdict.feed.partition(", ")[2] or "the two frames",
         worst=worst,
         shown=shown,
+        sizes={spec.name: spec.shape_at(1, *comparison.size)[2:] for spec in specs},
         channel=channel,
         gauge=along(_of_peak(worst)) if worst else None,
         pictures=pictures.get(comparison.key),
@@ -219,24 +223,36 @@ def _listed(clauses: list[str]) -> str:
     return " and ".join([", ".join(clauses[:-1]), clauses[-1]]) if len(clauses) > 1 else clauses[0]
 
 
-def _error(value: float | None) -> str:
-    return "none" if value is None or not math.isfinite(value) else f"{value:.1e}" if value else "0"
+def _error(value: float | None, peak: float = 1.0) -> str:
+    """In units of the peak where one is given."""
+    if value is None:
+        return "n/a"
+    if not math.isfinite(value):
+        return "not finite"
+    return f"{value / peak:.1e}" if value else "0"
 
 
 def _psnr(output: OutputVerdict) -> str:
     if output.metrics.identical:
         return "identical"
-    return "none" if output.metrics.psnr_db is None else f"{output.metrics.psnr_db:.1f} dB"
+    return "n/a" if output.metrics.psnr_db is None else f"{output.metrics.psnr_db:.1f} dB"
 
 
 def _ssim(value: float | None) -> str:
     if value is None:
-        return "–"
+        return "n/a"
     return "> 0.999999" if 0.9999995 <= value < 1 else f"{value:.6f}"  # it says 1 only where it is 1
 
 
 def _value(value: float) -> str:
     return f"{value:.8g}" if math.isfinite(value) else "NaN" if math.isnan(value) else "infinite"
+
+
+def _unbroken(text: str) -> str:
+    """The text as HTML, in which no line breaks within a number such as 1.0e-04."""
+    import markupsafe
+
+    return markupsafe.Markup(_NUMBER.sub(r'<span class="unbroken">\g<0></span>', str(markupsafe.escape(text))))
 
 
 def _bytes(count: int) -> str:
@@ -253,15 +269,17 @@ def _texts(value: Any) -> list[str]:
     """A value of a description, such as a size or two hashes, as one or more texts."""
     if isinstance(value, list | tuple):
         sizes = all(isinstance(item, int) for item in value)
-        return [" × ".join(str(item) for item in value)] if sizes else [str(item) for item in value]
+        return [" \u00d7 ".join(str(item) for item in value)] if sizes else [str(item) for item in value]
     return [f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)]
 
 
+_NUMBER = re.compile(r"\d\.\de-\d+")
 _FILTERS: dict[str, Callable[..., Any]] = {
     "error": _error,
     "psnr": _psnr,
     "ssim": _ssim,
     "value": _value,
+    "unbroken": _unbroken,
     "bytes": _bytes,
     "seconds": _seconds,
     "texts": _texts,

@@ -1,6 +1,7 @@
 """Arrays to pictures for the page: what the reference made, what the candidate made, and where they differ.
 
-Photographs are WebP; differences and enlarged regions are PNG, so that every pixel of theirs is exact.
+Photographs are WebP, lossy unless a value is not finite; differences and enlarged regions are PNG, so that every
+pixel of theirs is exact.
 
 Shape legend: N batch, C channels, H and W of the output in pixels; error [H, W], the largest over the channels.
 """
@@ -11,7 +12,7 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.frames import cropped, uint8_from_frame
 from refine_export.signature import Signature, TensorSpec
@@ -116,13 +117,14 @@ def data_uri_from_frame(
 
     shown = frame if crop is None else cropped(frame, crop)
     image = Image.fromarray(uint8_from_frame(shown))
+    bad = ~np.isfinite(shown[0]).all(axis=0)
     size = _fitting(image.height, image.width, largest_side)
-    if size != (image.height, image.width):
-        bad = _shrunk((~np.isfinite(shown[0]).all(axis=0)).astype(np.float64), size) > 0
+    if size != bad.shape:
+        bad = _shrunk(bad, size)
         pixels = np.array(image.resize(size[::-1], Image.Resampling.LANCZOS))
         pixels[bad] = BAD  # one bad pixel stays as strong as it was
         image = Image.fromarray(pixels)
-    return _uri(image, "WEBP")
+    return _uri(image, "WEBP", lossless=bool(bad.any()))  # compression would wash it out
 
 
 def difference_picture(error: Error, scale: float, *, largest_side: int = LARGEST_SIDE) -> Image.Image:
@@ -133,7 +135,8 @@ def difference_picture(error: Error, scale: float, *, largest_side: int = LARGES
     """
     from PIL import Image
 
-    levels = _levels(_shrunk(error, _fitting(*error.shape, largest_side)), scale)
+    height, width = error.shape
+    levels = _levels(_shrunk(error, _fitting(height, width, largest_side)), scale)
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
     image.putpalette(_palette().tobytes())
     return image
@@ -167,14 +170,14 @@ def _fitting(height: int, width: int, largest_side: int) -> tuple[int, int]:
     return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
-def _shrunk(error: Error, size: tuple[int, int]) -> Error:
+def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     """The maximum of each cell of a grid; every pixel is in one cell, and NaN stays NaN."""
     import numpy as np
 
     for axis in (0, 1):
-        starts = np.arange(size[axis]) * error.shape[axis] // size[axis]
-        error = np.maximum.reduceat(error, starts, axis=axis)
-    return error
+        starts = np.arange(size[axis]) * plane.shape[axis] // size[axis]
+        plane = np.maximum.reduceat(plane, starts, axis=axis)
+    return plane
 
 
 def _levels(error: Error, scale: float) -> NDArray[np.uint8]:
@@ -215,8 +218,10 @@ def _enlarged(pixels: Pixels, marked: tuple[int, int]) -> Image.Image:
     return image
 
 
-def _uri(image: Image.Image, kind: str) -> str:
+def _uri(image: Image.Image, kind: Literal["PNG", "WEBP"], *, lossless: bool = False) -> str:
     buffer = io.BytesIO()
-    options: dict[str, Any] = {"quality": 90, "method": 4} if kind == "WEBP" else {"optimize": True}
-    image.save(buffer, kind, **options)
+    if kind == "PNG":
+        image.save(buffer, kind, optimize=True)
+    else:
+        image.save(buffer, kind, quality=90, lossless=lossless)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,7 +52,8 @@ class OrtRunner(Runner):
         providers = [wanted] if provider == "cpu" else [wanted, _PROVIDERS["cpu"]]
         source = str(model) if isinstance(model, Path) else model
         try:
-            self._session = ort.InferenceSession(source, options, providers=providers)
+            with quiet_loading(ort):
+                self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # onnxruntime's own exceptions share no base class but this one
             name = model if isinstance(model, Path) else "the model"
             raise GraphError(f"onnxruntime {ort.__version__} can't load {name}: {error}") from error
@@ -81,6 +84,16 @@ class OrtRunner(Runner):
     def close(self) -> None:
         """Release the session."""
         del self._session
+
+
+@contextmanager
+def quiet_loading(ort: Any) -> Iterator[None]:
+    """Without the lines that ONNX Runtime itself prints when a provider's library is missing."""
+    ort.set_default_logger_severity(4)
+    try:
+        yield
+    finally:
+        ort.set_default_logger_severity(2)  # ONNX Runtime's own default; it can't be asked for the one before
 
 
 def _info(value: Any) -> TensorInfo:

@@ -1,0 +1,80 @@
+"""Shared fixtures: weights, reference networks, upstream's outputs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from refine_export.checkpoint import Architecture, Checkpoint, seeded_checkpoint
+from refine_export.frames import FramePair, pair_from_arrays
+from refine_export.network import reference_network
+from refine_export.scenes import Scene, SceneOptions
+
+GOLDEN = Path(__file__).parent / "golden" / "upstream_64x96.npz"
+
+
+def formula_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """The weights that `golden/upstream_64x96.npz` was made with, from the keys alone."""
+    weights = {}
+    for key, shape in shapes.items():
+        generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+        if key.endswith(".bias"):
+            values = generator.standard_normal(shape) * 0.02
+        elif len(shape) == 4:
+            fan_in = int(np.prod(shape[1:]))
+            values = generator.standard_normal(shape) * np.sqrt(2 / (1 + 0.25**2) / fan_in)
+            values = values * (0.5 if "lastconv" in key else 1)
+        else:
+            values = generator.uniform(0.1, 0.4, shape)
+        weights[key] = torch.from_numpy(values.astype(np.float32))
+    return weights
+
+
+def filled(module: nn.Module) -> nn.Module:
+    """A module with the formula's weights, in eval mode."""
+    module.load_state_dict(formula_weights({key: tuple(value.shape) for key, value in module.state_dict().items()}))
+    return module.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, torch.Tensor]:
+    with np.load(GOLDEN) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays}
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Checkpoint:
+    return seeded_checkpoint("IFNet")
+
+
+@pytest.fixture(scope="session")
+def references() -> Callable[[Architecture], nn.Module]:
+    known: dict[Architecture, nn.Module] = {}
+
+    def get(architecture: Architecture) -> nn.Module:
+        if architecture not in known:
+            known[architecture] = reference_network(seeded_checkpoint(architecture))
+        return known[architecture]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def pair_at() -> Callable[[int, int], FramePair]:
+    """Frames with real content: a procedural scene at any size."""
+    known: dict[tuple[int, int], FramePair] = {}
+
+    def get(height: int, width: int) -> FramePair:
+        if (height, width) not in known:
+            motion = min(12.0, height / 8)
+            scene = Scene(SceneOptions(height=height, width=width, motion_px=motion))
+            known[height, width] = pair_from_arrays("scene", scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
+        return known[height, width]
+
+    return get

@@ -1,0 +1,167 @@
+"""A checkpoint loads strictly and safely, or is refused with a message that says what the file seems to be."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from refine_export.checkpoint import (
+    CheckpointOptions,
+    checkpoint_from_file,
+    checkpoint_from_options,
+    describe,
+    seeded_checkpoint,
+)
+from refine_export.errors import CheckpointError
+from refine_export.network import reference_network
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return {name: dict(seeded_checkpoint(name).state_dict) for name in ("IFNet", "IFNet_m", "refinement")}
+
+
+@pytest.mark.parametrize("architecture", ["IFNet", "IFNet_m", "refinement"])
+@pytest.mark.parametrize("suffix", [".pkl", ".pth", ".safetensors", ".bin"])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_loads_each_kind(tmp_path, weights, architecture, suffix, prefix):
+    """The content decides, not the name; one leading `module.` is taken off."""
+    path = tmp_path / f"weights{suffix}"
+    state = {prefix + key: tensor for key, tensor in weights[architecture].items()}
+    (save_file if suffix == ".safetensors" else torch.save)(state, path)
+    checkpoint = checkpoint_from_file(path)
+    assert checkpoint.architecture == architecture
+    assert checkpoint.source == path.name
+    assert not checkpoint.seeded
+    assert set(checkpoint.state_dict) == set(weights[architecture])
+    assert all(torch.equal(checkpoint.state_dict[key], tensor) for key, tensor in weights[architecture].items())
+    reference_network(checkpoint)
+
+
+def test_old_torch_format_and_half_precision(tmp_path, weights):
+    path = tmp_path / "old.pkl"
+    torch.save(
+        {key: tensor.half() for key, tensor in weights["IFNet"].items()}, path, _use_new_zipfile_serialization=False
+    )
+    checkpoint = checkpoint_from_file(path)
+    assert checkpoint.stored_dtype == "float16"
+    assert all(tensor.dtype == torch.float32 for tensor in checkpoint.state_dict.values())
+
+
+class Attack:
+    def __reduce__(self):
+        return (print, ("this code must never run",))
+
+
+def saved(content, **options) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer, **options)
+    return buffer.getvalue()
+
+
+def bad_files(state):
+    """Name of the file, its bytes, what the message has to say."""
+    tensors = {"a": torch.zeros(2)}
+    four = {"block0.conv0.0.0.weight": torch.zeros(32, 7, 3, 3), "block3.lastconv.0.weight": torch.zeros(64, 24, 4, 4)}
+    missing = {key: value for key, value in state.items() if not key.startswith("block_tea.")}
+    extra = state | {f"more.{k}": torch.zeros(1) for k in range(13)}
+    shaped = state | {"unet.conv.weight": torch.zeros(3, 8, 3, 3)}
+    nan = state | {"unet.conv.bias": torch.tensor([0.0, float("nan"), 0.0])}
+    whole = saved(state)
+    jit = io.BytesIO()
+    with zipfile.ZipFile(jit, "w") as archive:
+        archive.writestr("net/constants.pkl", pickle.dumps(()))
+        archive.writestr("net/data.pkl", pickle.dumps({}))
+        archive.writestr("net/version", "3")
+    return {
+        "empty.pkl": (b"", "is empty"),
+        "picture.pkl": (b"\x89PNG\r\n\x1a\n" + bytes(99), "is a PNG picture"),
+        "page.pth": (b"<!DOCTYPE html><html>404</html>" + b" " * 99, "looks like an HTML"),
+        "pointer.pkl": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        "notes.pkl": (b"these are my notes, and no weights", "is text"),
+        "noise.pkl": (bytes(range(200, 250)) * 5, "starts with the bytes"),
+        "attack.pkl": (pickle.dumps(Attack()), "reading it could run code"),
+        "attack.pth": (saved({"a": Attack()}), "reading it could run code"),
+        "numpy.pkl": (pickle.dumps({"a": np.zeros(3)}), "reading it could run code"),
+        "script.pt": (jit.getvalue(), "TorchScript|truncated or damaged"),
+        "cut.pkl": (whole[: len(whole) // 2], "truncated or damaged"),
+        "cut_old.pkl": (saved(state, _use_new_zipfile_serialization=False)[:-99], "truncated|damaged"),
+        "cut.safetensors": ((300).to_bytes(8, "little") + b'{"a":', "truncated or damaged"),
+        "list.pkl": (saved([torch.zeros(1)]), "holds a list; expected a state dict"),
+        "nested.pkl": (saved({"epoch": 3, "state_dict": tensors}), "expected a state dict with tensors alone"),
+        "integers.pkl": (saved({"unet.conv.weight": torch.zeros(1, dtype=torch.int64)}), "floating-point weights"),
+        "nothing.pkl": (saved({}), "holds no tensors"),
+        "nan.pkl": (saved(nan), "unet.conv.bias has NaN"),
+        "rife4.pkl": (saved(four), "looks like a RIFE 4.x checkpoint"),
+        "resnet.pkl": (saved({"layer1.weight": torch.zeros(3)}), "a state dict of something else"),
+        "missing.pkl": (saved(missing), r"32 missing: block_tea\.\S+(, block_tea\.\S+){9} and 22 more"),
+        "extra.pkl": (saved(extra), r"13 unexpected: more\.0.* and 3 more"),
+        "shape.pkl": (saved(shaped), r"unet\.conv\.weight \[3, 8, 3, 3\] instead of \[3, 16, 3, 3\]"),
+        "twice.pkl": (saved({f"module.module.{key}": value for key, value in state.items()}), "something else"),
+    }
+
+
+BAD = list(bad_files({"unet.conv.weight": torch.zeros(1)}))
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_refuses(tmp_path, weights, capfd, name):
+    content, message = bad_files(weights["IFNet"])[name]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoint_from_file(path)
+    assert str(path) in str(caught.value)
+    assert "weights_only=False" not in str(caught.value)
+    assert "must never run" not in capfd.readouterr().out
+
+
+def test_refuses_paths_that_are_no_files(tmp_path):
+    with pytest.raises(CheckpointError, match="is a directory; give the weights file itself"):
+        checkpoint_from_file(tmp_path)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        checkpoint_from_file(tmp_path / "absent.pkl")
+
+
+def test_seeded_weights_are_a_function_of_the_seed():
+    """Same seed, same bytes; the hash is pinned so that the embedded default never changes unseen."""
+    one, same, other = seeded_checkpoint("IFNet"), seeded_checkpoint("IFNet", 0), seeded_checkpoint("IFNet", 1)
+    assert one.sha256 == same.sha256 != other.sha256
+    assert one.sha256 == "a87c06c3d5718760e39080d601e1c86a47c9c165246e6ea8c19ff819df533726"
+    assert one.seeded
+    assert "untrained" in one.source
+
+
+def test_seeded_weights_are_well_scaled(references, pair_at):
+    """Flows of some pixels, a residual that is a detail: nothing explodes or vanishes on the way."""
+    pair = pair_at(256, 448)
+    with torch.no_grad():
+        network = references("IFNet")
+        img0, img1 = torch.from_numpy(pair.img0), torch.from_numpy(pair.img1)
+        motion = network.motion(img0, img1)
+        result = network(torch.cat((img0, img1), 1))
+    assert 0.5 < motion.flow.abs().max() < 100
+    assert motion.flow.std() > 0.1
+    assert 0.02 < result.frame.std() < 0.5
+    for features in network.contextnet(img0, motion.flow[:, :2]):
+        assert 0.05 < features.std() < 5
+
+
+def test_options_refuse():
+    with pytest.raises(ValueError, match="seed is -1"):
+        CheckpointOptions(seed=-1)
+    with pytest.raises(ValueError, match="path is empty"):
+        CheckpointOptions(path="")
+
+
+def test_describe(weights):
+    described = describe(checkpoint_from_options(CheckpointOptions(architecture="IFNet_m")))
+    assert described["parameters"] == 10_710_780
+    assert set(described["parts"]) == {"block0", "block1", "block2", "block_tea", "contextnet", "unet"}
+    assert described["parts"]["unet"]["parameters"] == 2_957_875
+    smallest = min(float(value.min()) for key, value in weights["IFNet_m"].items() if key.startswith("unet."))
+    assert described["parts"]["unet"]["min"] == smallest

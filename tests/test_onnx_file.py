@@ -1,0 +1,150 @@
+"""A file is reused while nothing that it depends on changes, and made again when anything does."""
+
+import dataclasses
+import json
+
+import onnx
+import pytest
+
+from refine_export import onnx_file
+from refine_export.checkpoint import seeded_checkpoint
+from refine_export.errors import GraphError, InternalError
+from refine_export.export import ExportOptions
+from refine_export.manifest import Manifest, fingerprint, manifest_path, sha256_of_file
+from refine_export.onnx_file import artifact_from_file, describe, export_file
+
+STATIC = ExportOptions(size="32x64")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, references, checkpoint):
+    path = tmp_path_factory.mktemp("made") / "contextnet.onnx"
+    artifact = export_file(lambda: references("IFNet"), checkpoint, "contextnet", STATIC, path)
+    return path, artifact
+
+
+@pytest.fixture
+def copied(made, tmp_path):
+    """The file and its manifest in a folder of its own."""
+    path, _ = made
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    manifest_path(copy).write_bytes(manifest_path(path).read_bytes())
+    return copy
+
+
+def never():
+    raise AssertionError("the network was asked for, though the file can be reused")
+
+
+def test_manifest_says_what_it_was_made_from(made, checkpoint):
+    path, artifact = made
+    content = json.loads(manifest_path(path).read_text())
+    manifest = Manifest(**content)
+    assert manifest.sha256 == sha256_of_file(path) == artifact.sha256
+    assert manifest.inputs == {
+        "checkpoint": checkpoint.source,
+        "checkpoint_sha256": checkpoint.sha256,
+        "graph": "contextnet",
+    }
+    assert manifest.options == dataclasses.asdict(STATIC)
+    assert {"torch", "onnx", "onnxscript", "refine-export", "python"} <= set(manifest.versions)
+    assert [spec["name"] for spec in manifest.signature["outputs"]] == ["f1", "f2", "f3", "f4"]
+
+
+def test_the_file_says_it_too(made, checkpoint):
+    path, _ = made
+    metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert metadata["refine_export.checkpoint"] == "seeded random weights (seed 0, untrained)"
+    assert metadata["refine_export.checkpoint_sha256"] == checkpoint.sha256
+    assert metadata["refine_export.graph"] == "contextnet"
+    assert "flow: pixels of the full-size frame" in metadata["refine_export.units"]
+    assert metadata["refine_export.version"]
+
+
+def test_unchanged_is_reused(copied, checkpoint):
+    artifact = export_file(never, checkpoint, "contextnet", STATIC, copied)
+    assert artifact.reused
+    assert artifact.seconds is None
+
+
+def test_anything_changed_is_made_again(copied, checkpoint, monkeypatch):
+    with pytest.raises(AssertionError, match="was asked for"):
+        export_file(never, checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
+    with pytest.raises(AssertionError, match="was asked for"):
+        export_file(never, seeded_checkpoint("IFNet", 1), "contextnet", STATIC, copied)
+    with pytest.raises(AssertionError, match="was asked for"):
+        export_file(never, checkpoint, "unet", STATIC, copied)
+    monkeypatch.setattr(onnx_file, "versions", lambda packages: {"torch": "99"})
+    with pytest.raises(AssertionError, match="was asked for"):
+        export_file(never, checkpoint, "contextnet", STATIC, copied)
+
+
+@pytest.mark.parametrize("damage", ["bytes", "manifest", "no manifest", "no file"])
+def test_damage_is_not_reused(copied, checkpoint, damage):
+    if damage == "bytes":
+        copied.write_bytes(copied.read_bytes()[:-1])
+    elif damage == "manifest":
+        manifest_path(copied).write_text('{"artifact": "contextnet.onnx"')
+    else:
+        (copied if damage == "no file" else manifest_path(copied)).unlink()
+    with pytest.raises(AssertionError, match="was asked for"):
+        export_file(never, checkpoint, "contextnet", STATIC, copied)
+
+
+def test_a_failure_leaves_the_old_file(copied, references, checkpoint, monkeypatch):
+    """Interrupted while it is written: the old file and manifest stay, nothing half-written is left."""
+    before = copied.read_bytes()
+
+    def interrupted(model, path):
+        path.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(onnx, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_file(lambda: references("IFNet"), checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
+    assert copied.read_bytes() == before
+    assert sorted(path.name for path in copied.parent.iterdir()) == ["contextnet.onnx", "contextnet.onnx.json"]
+
+
+def test_what_a_killed_process_left_is_removed(copied, references, checkpoint):
+    left_over = copied.with_name(".contextnet.onnx.partial-1")
+    left_over.write_bytes(b"half")
+    export_file(lambda: references("IFNet"), checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
+    assert not left_over.exists()
+
+
+def test_our_own_files_are_linted(references, checkpoint, monkeypatch, tmp_path):
+    from refine_export.graph.rules import Finding
+
+    finding = Finding(rule="r", severity="error", node="n", message="bad", why="w", fix="f")
+    monkeypatch.setattr(onnx_file, "lint_model", lambda model: [finding])
+    with pytest.raises(InternalError, match="does not pass our own lint: n: bad"):
+        export_file(lambda: references("IFNet"), checkpoint, "unet", STATIC, tmp_path / "unet.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_recognised_by_its_names(made, tmp_path):
+    path, artifact = made
+    assert artifact.graph == "contextnet"
+    assert artifact.fixed_size == (1, 32, 64)
+    assert artifact.sizes == "1x3x32x64"
+    model = onnx.load(path)
+    model.graph.output[0].name = "features"
+    for node in model.graph.node:
+        node.output[:] = ["features" if name == "f1" else name for name in node.output]
+    onnx.save(model, tmp_path / "other.onnx")
+    with pytest.raises(GraphError, match="is not one of the graphs contextnet, .*the outputs f2, f3, f4, features"):
+        artifact_from_file(tmp_path / "other.onnx")
+
+
+def test_describe(made):
+    described = describe(made[0])
+    assert described["opsets"] == {"ai.onnx": 18}
+    assert described["inputs"][1] == {"name": "flow", "dtype": "float", "shape": [1, 2, 32, 64]}
+    assert described["nodes"]["GridSample"] == 4
+
+
+def test_fingerprints_see_every_part():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert len({fingerprint(1), fingerprint("1"), fingerprint([1]), fingerprint(1, 1), fingerprint({"a": 1})}) == 5

@@ -1,0 +1,206 @@
+"""The main job on small frames: makes everything, reuses what is unchanged, completes what was interrupted."""
+
+import dataclasses
+import json
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from refine_export import pipeline
+from refine_export.checkpoint import seeded_checkpoint
+from refine_export.errors import RequestError
+from refine_export.recipe import Recipe, recipe_with
+from refine_export.scenes import SceneOptions
+
+SMALL = dataclasses.replace(Recipe(), scene=SceneOptions(height=64, width=96, motion_px=4))
+
+
+class Log:
+    """Progress that remembers."""
+
+    def __init__(self):
+        self.lines = []
+
+    @contextmanager
+    def step(self, label):
+        said = []
+        yield said.append
+        self.lines.append(f"{label}: {said[-1] if said else ''}")
+
+
+def small(folder, **given):
+    return recipe_with(SMALL, {"sizes": [], "output": str(folder)} | given)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, pipeline.run(small(folder))
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(finished[0], folder)
+    return folder
+
+
+def test_makes_everything(finished):
+    folder, result = finished
+    names = ["interpolator.onnx", "interpolator.onnx.json", "refine.onnx", "refine.onnx.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [*names, "report.html", "report.json"]
+    report = json.loads((folder / "report.json").read_text())
+    assert report == result.report
+    assert report["status"] == "passed"
+    assert not result.reused
+    feeds = [comparison["verdict"]["feed"] for comparison in report["comparisons"]]
+    assert len(feeds) == 5
+    assert "untrained" in report["notes"][0]
+    assert any("true middle frame" in note for note in report["notes"])
+    page = (folder / "report.html").read_text()
+    assert all(feed in page for feed in feeds)
+    assert report["fingerprint"] in page
+
+
+def test_a_second_run_reuses_everything(copied):
+    log = Log()
+    result = pipeline.run(small(copied), log)
+    assert result.reused
+    assert result.report["status"] == "passed"
+    assert [line.split(":")[0] for line in log.lines if "reused" in line] == [
+        "export refine",
+        "export interpolator",
+        "validate",
+    ]
+
+
+def test_only_what_changed_is_made_again(copied):
+    log = Log()
+    result = pipeline.run(small(copied, reference="float64"), log)
+    assert [line.split(":")[0] for line in log.lines if "reused" in line] == ["export refine", "export interpolator"]
+    assert not result.reused
+    assert "float64" in result.report["reference"]
+
+
+@pytest.mark.parametrize("lost", ["report.html", "report.json", "refine.onnx", "refine.onnx.json"])
+def test_what_is_missing_is_made_again(copied, lost):
+    (copied / lost).unlink()
+    pipeline.run(small(copied))
+    assert (copied / lost).is_file()
+    assert pipeline.run(small(copied)).reused
+
+
+def test_an_interrupted_run_is_completed(tmp_path, monkeypatch):
+    """Stopped after the first export: that file is whole and reused, the rest is made by the next run."""
+    folder = tmp_path / "run"
+
+    class Interrupt(Log):
+        @contextmanager
+        def step(self, label):
+            if label == "export interpolator":
+                raise KeyboardInterrupt
+            with super().step(label) as say:
+                yield say
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(small(folder), Interrupt())
+    assert sorted(path.name for path in folder.iterdir()) == ["refine.onnx", "refine.onnx.json"]
+    log = Log()
+    assert pipeline.run(small(folder), log).report["status"] == "passed"
+    assert any(line.startswith("export refine: reused") for line in log.lines)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Two frames of a size that is no multiple of anything."""
+    generator = np.random.default_rng(0)
+    coarse = generator.random((2, 10, 13, 3))
+    paths = []
+    for name, array in zip(("a.png", "b.png"), coarse, strict=True):
+        picture = Image.fromarray((array * 255).astype(np.uint8)).resize((101, 75), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / name)
+        paths.append(str(tmp_path / name))
+    return paths
+
+
+@pytest.mark.parametrize("architecture", ["IFNet_m", "refinement"])
+def test_own_weights_and_frames(tmp_path, pictures, architecture):
+    weights = tmp_path / "weights.pkl"
+    torch.save(dict(seeded_checkpoint(architecture, 3).state_dict), weights)
+    folder = tmp_path / "run"
+    result = pipeline.run(small(folder, checkpoint=str(weights), frames=pictures, dynamic=False))
+    assert result.report["status"] == "passed"
+    graphs = {artifact["graph"]: artifact["sizes"] for artifact in result.report["artifacts"]}
+    expected = {"refine": "1x3x96x128"}
+    if architecture == "IFNet_m":
+        expected["interpolator_m"] = "1x3x96x128"
+    else:
+        assert any("`network` were not compared" in note for note in result.report["notes"])
+    assert graphs == expected
+    assert result.report["checkpoint"]["source"] == "weights.pkl"
+    assert not any("untrained" in note for note in result.report["notes"])
+    assert result.report["pair"]["size"] == [75, 101]
+
+
+def test_other_weights_are_noticed(finished, tmp_path):
+    """A good file of other weights fails, and the note says why."""
+    folder, _ = finished
+    other = recipe_with(small(tmp_path), {})
+    other = dataclasses.replace(other, checkpoint=dataclasses.replace(other.checkpoint, seed=1))
+    result = pipeline.validate_files([folder / "refine.onnx"], other, None)
+    assert result.report["status"] == "failed"
+    assert any("made from other weights" in note for note in result.report["notes"])
+    assert result.folder is None
+
+
+def test_a_missing_runtime_is_not_compared(finished, tmp_path, monkeypatch):
+    from refine_export import candidates
+    from refine_export.errors import UnavailableError
+
+    def missing(path, provider):
+        raise UnavailableError("no CUDA here")
+
+    monkeypatch.setattr(candidates, "OrtRunner", missing)
+    folder, _ = finished
+    result = pipeline.validate_files(
+        [folder / "refine.onnx"], small(tmp_path, runtimes=["onnxruntime-cuda"]), tmp_path / "report"
+    )
+    assert result.report["status"] == "not compared"
+    page = (tmp_path / "report" / "report.html").read_text().lower()
+    assert "not compared" in page
+    assert "no cuda here" in page
+
+
+def test_refuses(tmp_path):
+    with pytest.raises(
+        RequestError, match="IFNet weights do not make the graph 'interpolator_m'; these weights make: "
+    ):
+        pipeline.run(small(tmp_path, graphs=["interpolator_m"]))
+    with pytest.raises(RequestError, match="does not exist"):
+        pipeline.run(small(tmp_path, frames=["a.png", "b.png"]))
+
+
+def test_one_load_and_one_trace(tmp_path, monkeypatch):
+    """More feeds and sizes cost their own runs: each file is loaded once, each graph exported once."""
+    from refine_export import candidates, onnx_file
+
+    counts = {"loaded": 0, "exported": 0}
+    runner, exporter = candidates.OrtRunner, onnx_file.onnx_from_network
+
+    def loading(*args, **options):
+        counts["loaded"] += 1
+        return runner(*args, **options)
+
+    def exporting(*args, **options):
+        counts["exported"] += 1
+        return exporter(*args, **options)
+
+    monkeypatch.setattr(candidates, "OrtRunner", loading)
+    monkeypatch.setattr(onnx_file, "onnx_from_network", exporting)
+    result = pipeline.run(small(tmp_path, graphs=["contextnet"], sizes=["32x32", "96x64"]))
+    assert len(result.report["comparisons"]) == 12
+    assert counts == {"loaded": 1, "exported": 1}

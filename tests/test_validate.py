@@ -1,0 +1,230 @@
+"""Verdicts: good files pass, known-bad files fail, and what was not run is never green."""
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from refine_export.errors import RequestError
+from refine_export.export import ExportOptions, onnx_from_network
+from refine_export.feeds import feeds_for
+from refine_export.runners.base import Runner
+from refine_export.runners.ort import OrtRunner
+from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
+from refine_export.validate import Candidate, ValidateOptions, overall, validate
+
+OPTIONS = ValidateOptions()
+
+
+def architecture_of(graph):
+    return "IFNet_m" if graph == "interpolator_m" else "IFNet"
+
+
+def verdicts(reference, graph, model, pair, options=OPTIONS):
+    with TorchRunner(reference, graph) as expected, OrtRunner(model.SerializeToString()) as actual:
+        candidates = [Candidate(runtime="onnxruntime-cpu", runner=actual)]
+        feeds = feeds_for(reference, graph, pair, kinds=options.flows)
+        return [found.verdict for found in validate(SIGNATURES[graph], expected, candidates, feeds, options)]
+
+
+@pytest.fixture(scope="module")
+def models(references):
+    known = {}
+
+    def get(graph, size=None):
+        if (graph, size) not in known:
+            options = ExportOptions(dynamic=size is None, size=size)
+            known[graph, size] = onnx_from_network(references(architecture_of(graph)), graph, options)
+        copy = onnx.ModelProto()
+        copy.CopyFrom(known[graph, size])
+        return copy
+
+    return get
+
+
+@pytest.mark.parametrize("graph", list(SIGNATURES))
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_good_files_pass_at_256x448(references, models, pair_at, graph, dynamic):
+    found = verdicts(
+        references(architecture_of(graph)), graph, models(graph, None if dynamic else "256x448"), pair_at(256, 448)
+    )
+    assert [verdict.status for verdict in found] == ["passed"] * len(found)
+    assert len(found) == (1 if graph.startswith("interpolator") else 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("graph", list(SIGNATURES))
+@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
+def test_good_files_pass_at_1088x1920(references, models, pair_at, graph, dynamic):
+    """The size that ships; the flow with the largest errors is enough, as every kind is measured by the main job."""
+    options = ValidateOptions(flows=("outside",))
+    model = models(graph, None if dynamic else "1088x1920")
+    found = verdicts(references(architecture_of(graph)), graph, model, pair_at(1088, 1920), options)
+    assert [verdict.status for verdict in found] == ["passed"]
+
+
+def grid_samples(model):
+    return [node for node in model.graph.node if node.op_type == "GridSample"]
+
+
+def with_attribute(model, name, value):
+    for node in grid_samples(model):
+        kept = [attribute for attribute in node.attribute if attribute.name != name]
+        del node.attribute[:]
+        node.attribute.extend([*kept, helper.make_attribute(name, value)])
+    return model
+
+
+def nearest(model):
+    return with_attribute(model, "mode", "nearest")
+
+
+def zeros_padding(model):
+    return with_attribute(model, "padding_mode", "zeros")
+
+
+def unaligned(model):
+    return with_attribute(model, "align_corners", 0)
+
+
+def half_coordinates(model):
+    """Round the grid to FP16 and back, as converters do that treat it like any tensor."""
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "GridSample":
+            grid = node.input[1]
+            nodes.append(helper.make_node("Cast", [grid], [f"{grid}/half"], to=onnx.TensorProto.FLOAT16))
+            nodes.append(helper.make_node("Cast", [f"{grid}/half"], [f"{grid}/single"], to=onnx.TensorProto.FLOAT))
+            node.input[1] = f"{grid}/single"
+        nodes.append(node)
+    unique = list({node.output[0]: node for node in nodes}.values())
+    del model.graph.node[:]
+    model.graph.node.extend(unique)
+    return model
+
+
+def swapped_flows(model):
+    """Each half of the flow warps the other image's features."""
+    slices = [node for node in model.graph.node if node.op_type == "Slice" and node.input[0] == "flow"]
+    first, second = slices
+    for one, other in ((1, 1), (2, 2)):
+        first.input[one], second.input[other] = second.input[other], first.input[one]
+    return model
+
+
+def one_wrong_weight(model):
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "unet.down2.conv1.0.weight")
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.05), tensor.name))
+    return model
+
+
+@pytest.mark.parametrize(
+    "spoil", [nearest, zeros_padding, unaligned, half_coordinates, swapped_flows, one_wrong_weight]
+)
+def test_known_bad_files_fail(references, models, pair_at, spoil):
+    """The gate is shown to fail on each of the errors that it is there for."""
+    bad = spoil(models("refine"))
+    found = verdicts(references("IFNet"), "refine", bad, pair_at(256, 448))
+    assert overall(verdict.status for verdict in found) == "failed"
+    assert any("largest error" in reason for verdict in found for reason in verdict.reasons)
+
+
+class Fake(Runner):
+    """Returns what it is told to."""
+
+    backend, version, device, provider, inputs, outputs = "fake", "0", "cpu", "fake", (), ()
+
+    def __init__(self, answer):
+        self._answer = answer
+        self.runs = 0
+
+    def run(self, feeds):
+        return self._run(feeds)
+
+    def _run(self, feeds):
+        self.runs += 1
+        answer = self._answer(feeds) if callable(self._answer) else self._answer
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+FRAME = np.full((1, 3, 64, 96), 0.5, np.float32)
+
+
+def judged(candidate, pair, references, options=OPTIONS):
+    feeds = feeds_for(references("IFNet"), "interpolator", pair)
+    found = list(validate(SIGNATURES["interpolator"], Fake({"frame": FRAME}), [candidate], feeds, options))
+    return found[0].verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "reason"),
+    [
+        ({"frame": FRAME.copy()}, "passed", None),
+        ({"frame": FRAME + np.float32(5e-5)}, "failed", "PSNR 86"),
+        ({"frame": FRAME * np.float32(np.nan)}, "failed", "18432 NaN"),
+        ({"frame": np.full_like(FRAME, np.inf)}, "failed", "18432 infinite"),
+        ({"frame": FRAME[:, :, :32]}, "failed", r"frame is \[1, 3, 32, 96\]; the reference has \[1, 3, 64, 96\]"),
+        ({}, "failed", "frame is not there"),
+        (RequestError("the session fell over"), "failed", "fell over"),
+    ],
+)
+def test_verdicts(references, pair_at, answer, status, reason):
+    verdict = judged(Candidate(runtime="fake", runner=Fake(answer)), pair_at(64, 96), references)
+    assert verdict.status == status
+    if reason is None:
+        assert verdict.reasons == ()
+    else:
+        assert re.search(reason, " ".join(verdict.reasons))
+
+
+def test_one_bad_pixel_fails(references, pair_at):
+    """A PSNR of 90 dB forgives one pixel of 1e-3; the largest error does not."""
+    frame = FRAME.copy()
+    frame[0, 0, 5, 5] += 1e-3
+    verdict = judged(Candidate(runtime="fake", runner=Fake({"frame": frame})), pair_at(64, 96), references)
+    assert verdict.outputs[0].metrics.psnr_db > 90
+    assert verdict.status == "failed"
+
+
+def test_what_is_missing_is_not_compared(references, pair_at):
+    candidate = Candidate(runtime="onnxruntime-cuda", runner=None, missing="no GPU")
+    verdict = judged(candidate, pair_at(64, 96), references)
+    assert (verdict.status, verdict.reasons, verdict.outputs) == ("not compared", ("no GPU",), ())
+
+
+def test_what_is_refused_fails(references, pair_at):
+    verdict = judged(Candidate(runtime="x", runner=None, refused="bad opset"), pair_at(64, 96), references)
+    assert (verdict.status, verdict.reasons) == ("failed", ("bad opset",))
+
+
+def test_overall():
+    assert overall(["passed", "passed"]) == "passed"
+    assert overall(["passed", "not compared"]) == "not compared"
+    assert overall(["passed", "not compared", "failed"]) == "failed"
+    assert overall([]) == "not compared"
+
+
+def test_a_candidate_costs_its_own_run_only(references, pair_at):
+    """F feeds and C candidates: F runs of the reference, F of each candidate."""
+    reference, first, second = (Fake({"residual": FRAME}) for _ in range(3))
+    candidates = [Candidate(runtime="a", runner=first), Candidate(runtime="b", runner=second)]
+    feeds = feeds_for(references("IFNet"), "refine", pair_at(64, 96))
+    assert len(list(validate(SIGNATURES["refine"], reference, candidates, feeds, OPTIONS))) == 8
+    assert (reference.runs, first.runs, second.runs) == (4, 4, 4)
+
+
+def test_options_refuse():
+    for wrong, message in (
+        ({"runtimes": ()}, "runtimes is empty"),
+        ({"timesteps": (1.0,)}, r"timesteps has 1.0"),
+        ({"max_abs": 0.0}, "max_abs is 0.0"),
+        ({"psnr_db": float("nan")}, "psnr_db is nan"),
+        ({"sizes": ("64x95",)}, "sizes: size is '64x95'; expected multiples of 32, such as 64x96"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ValidateOptions(**wrong)
