@@ -116,15 +116,15 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
 
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
-        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=_date), strict=True)
+        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=_plain), strict=True)
     except ValidationError as error:
         problems = [_problem(text, name, details) for details in error.errors(include_url=False)]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from error
 
 
-def _date(value: object) -> dict[str, str]:
-    """TOML has dates and times, which no option takes: not as text either."""
-    return {type(value).__name__: str(value)}
+def _plain(value: object) -> str | dict[str, str]:
+    """Paths of the command line are text; TOML's dates and times are no option's value, not as text either."""
+    return str(value) if isinstance(value, Path) else {type(value).__name__: str(value)}
 
 
 def _closed(recipe: type[Recipe]) -> type[Recipe]:

@@ -6,6 +6,7 @@ import shutil
 from contextlib import contextmanager
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -173,6 +174,21 @@ def test_a_missing_runtime_is_not_compared(finished, tmp_path, monkeypatch):
     page = (tmp_path / "report" / "report.html").read_text().lower()
     assert "not compared" in page
     assert "no cuda here" in page
+
+
+def test_a_broken_file_is_reported_to_the_end(finished, tmp_path):
+    """NaN in the output: failed, counted, written as JSON and as a page."""
+    model = onnx.load(finished[0] / "refine.onnx")
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "unet.conv.bias")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), tensor.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    result = pipeline.validate_files([tmp_path / "nan.onnx"], small(tmp_path), tmp_path / "report")
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report == result.report
+    assert report["status"] == "failed"
+    assert report["comparisons"][0]["verdict"]["outputs"][0]["metrics"]["worst"]["candidate"] is None
+    assert "18432 NaN" in report["comparisons"][0]["verdict"]["reasons"][0]
+    assert "NaN" in (tmp_path / "report" / "report.html").read_text()
 
 
 def test_refuses(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +59,17 @@ class Report:
     schema: int = SCHEMA
 
     def as_json(self) -> dict[str, Any]:
-        """The report as JSON types."""
-        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+        """The report as JSON types; NaN and infinity, which JSON lacks, become null."""
+        content: dict[str, Any] = _as_json(dataclasses.asdict(self))
         return content
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_json(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_json(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def json_from_report(report: Report) -> str:

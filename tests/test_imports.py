@@ -1,0 +1,157 @@
+"""Data flows one way, heavy packages wait for their use, and the public surface is what was promised."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import refine_export
+
+ROOT = Path(refine_export.__file__).parent
+
+# The pipeline: a module imports only what stands before it.
+ORDER = [
+    "refine_export",
+    "errors",
+    "optional",
+    "atomic",
+    "progress",
+    "environment",
+    "signature",
+    "manifest",
+    "checkpoint",
+    "graph_modules",
+    "network",
+    "export",
+    "graph",
+    "graph.tensorrt_ops",
+    "graph.rules",
+    "graph.load",
+    "graph.lint",
+    "onnx_file",
+    "runners",
+    "runners.base",
+    "runners.torch",
+    "runners.ort",
+    "scenes",
+    "frames",
+    "source",
+    "feeds",
+    "metrics",
+    "validate",
+    "candidates",
+    "report",
+    "report.data",
+    "report.pictures",
+    "report.html",
+    "report.folder",
+    "evidence",
+    "recipe",
+    "pipeline",
+    "doctor",
+    "console",
+    "cli",
+]
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "numpy", "PIL", "skimage", "jinja2", "safetensors")
+VERBS = ("run", "init", "inspect", "export", "lint", "validate", "doctor")
+
+
+def modules():
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__") or "refine_export"
+        yield name, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_module_has_its_place():
+    assert sorted(name for name, _ in modules()) == sorted(ORDER)
+
+
+@pytest.mark.parametrize(("name", "tree"), list(modules()), ids=[name for name, _ in modules()])
+def test_imports_point_backwards(name, tree):
+    for target in imported(tree):
+        stage = target.removeprefix("refine_export.")
+        if target.startswith("refine_export.") and stage in ORDER:
+            assert ORDER.index(stage) < ORDER.index(name), f"{name} imports {stage}"
+
+
+def test_the_networks_know_nothing_of_the_tool():
+    for path in (ROOT.parent / "models" / "rife").glob("*.py"):
+        assert not any(target.startswith("refine_export") for target in imported(ast.parse(path.read_text())))
+
+
+BARE = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {heavy}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from refine_export.cli import main
+main({arguments})
+"""
+
+
+def bare(*arguments, heavy=HEAVY):
+    """Run the command line in an interpreter that has none of the heavy packages."""
+    code = BARE.format(heavy=set(heavy), arguments=list(arguments))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_answers_without_any_heavy_package(verb):
+    result = bare(*filter(None, [verb]), "--help")
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+
+
+def test_version_answers_without_any_heavy_package():
+    assert bare("--version").stdout == f"refine-export {refine_export.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("export", "--graph", "unet"), ("inspect", __file__)])
+def test_without_torch_the_extra_is_named(arguments, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes((2).to_bytes(8, "little") + b"{}")
+    arguments = tuple(str(file) if argument == __file__ else argument for argument in arguments)
+    result = bare(*arguments, heavy=("torch", "safetensors"))
+    assert result.returncode == 3
+    assert "pip install 'refine-export[torch]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_onnxruntime_nothing_is_green(tmp_path):
+    code = f"run --graph contextnet -o {tmp_path} --quiet".split()
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[validate]\nsizes = []\n")
+    result = bare(*code, "--recipe", str(recipe), heavy=("onnxruntime",))
+    assert result.returncode == 3, result.stderr
+    assert "not compared" in result.stdout
+    assert "pip install 'refine-export[ort]'" in result.stdout.replace("\n", " ")
+    assert "passed:" not in result.stdout
+
+
+def test_doctor_names_all_that_is_missing():
+    result = bare("doctor", heavy=("torch", "onnxscript", "onnxruntime", "tensorrt", "polygraphy", "tritonclient"))
+    assert result.returncode == 0, result.stderr
+    for extra in ("torch", "ort", "trt", "triton"):
+        assert f"pip install 'refine-export[{extra}]'" in result.stdout
+
+
+def test_public_names():
+    assert refine_export.__all__ == ["__version__"]
+    assert (ROOT / "py.typed").is_file()
+    assert (ROOT.parent / "models" / "rife" / "py.typed").is_file()
