@@ -94,12 +94,7 @@ def test_the_networks_know_nothing_of_the_tool():
 BARE = """
 import sys
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {heavy}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Missing())
+sys.modules.update(dict.fromkeys({heavy}))  # None: import raises ModuleNotFoundError, find_spec finds nothing
 from refine_export.cli import main
 main({arguments})
 """
@@ -107,7 +102,7 @@ main({arguments})
 
 def bare(*arguments, heavy=HEAVY):
     """Run the command line in an interpreter that has none of the heavy packages."""
-    code = BARE.format(heavy=set(heavy), arguments=list(arguments))
+    code = BARE.format(heavy=list(heavy), arguments=list(arguments))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
