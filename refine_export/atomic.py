@@ -1,5 +1,6 @@
 """Files that are either whole or not there."""
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it when the block ends without an exception.
 
     Whatever was at `path` stays until then. A process that is killed leaves `.NAME.partial-PID` behind, which
-    is never read and which the next writer of the same file removes.
+    is never read and which the next writer of the same file removes, once that process is gone.
 
     Raises:
         RequestError: the folder can't be made or written, or `path` is a directory.
@@ -23,8 +24,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in path.parent.glob(f".{path.name}.partial-*"):
-            left_over.unlink(missing_ok=True)
+        for left_over in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+            if not _is_running(left_over.name.rpartition("-")[2]):
+                left_over.unlink(missing_ok=True)
         temporary.touch()
     except OSError as error:
         raise RequestError(f"can't write {path}: {error.strerror}; choose a folder that is writable") from error
@@ -39,3 +41,15 @@ def write_text(path: Path, text: str) -> None:
     """Write `text` as UTF-8 to `path`, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _is_running(pid: str) -> bool:
+    if os.name != "posix" or not pid.isdecimal():
+        return True  # not known: leave the file alone
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

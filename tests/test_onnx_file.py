@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 
 import onnx
 import pytest
@@ -108,10 +109,13 @@ def test_a_failure_leaves_the_old_file(copied, references, checkpoint, monkeypat
 
 
 def test_what_a_killed_process_left_is_removed(copied, references, checkpoint):
-    left_over = copied.with_name(".contextnet.onnx.partial-1")
-    left_over.write_bytes(b"half")
+    """But not what a process that still runs is writing."""
+    gone, running = (copied.with_name(f".contextnet.onnx.partial-{pid}") for pid in (2**22 + 1, os.getppid()))
+    for left_over in (gone, running):
+        left_over.write_bytes(b"half")
     export_file(lambda: references("IFNet"), checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
-    assert not left_over.exists()
+    assert not gone.exists()
+    assert running.exists()
 
 
 def test_our_own_files_are_linted(references, checkpoint, monkeypatch, tmp_path):

@@ -1,0 +1,44 @@
+# One place for what a developer and CI do; `make help` lists it. Everything is installed into .venv, at the
+# versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SOURCES := refine_export models scripts tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format lint types benchmark clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,ort,dev]'
+	@touch $@
+
+demo: $(READY)  ## Run the main job on sample frames: refine-export-output/report.html.
+	$(BIN)/refine-export run
+
+test: $(READY)  ## Run the tests.
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+
+check: lint types test  ## Run the whole gate: format, lint, types, tests.
+
+lint: $(READY)  ## Check the format and lint.
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+
+types: $(READY)  ## Check the types.
+	$(BIN)/mypy
+
+format: $(READY)  ## Format the code, and fix what lint can fix.
+	$(BIN)/ruff check --fix $(SOURCES)
+	$(BIN)/ruff format $(SOURCES)
+
+benchmark: $(READY)  ## Measure speed and memory (about ten minutes).
+	$(BIN)/python scripts/benchmark.py
+
+clean:  ## Remove what was made, the environment included.
+	rm -rf $(VENV) refine-export-output dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,177 @@
+"""Speed and memory, as a Markdown table: ratios of medians in one run, because machines are shared and noisy.
+
+python scripts/benchmark.py [help export demo validate feeds]
+"""
+
+import json
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from refine_export.environment import COMPARERS, machine, versions
+
+ROUNDS = 5
+BARE_TYPER = """
+import typer
+app = typer.Typer()
+@app.command()
+def one(x: str = ""): "Do one thing."
+@app.command()
+def other(x: str = ""): "Do another."
+app()
+"""
+PROGRAM = [sys.executable, "-c", "from refine_export.cli import main; main()"]
+
+
+def row(what: str, figure: str, target: str) -> None:
+    """Print a line of the table as soon as it is known."""
+    print(f"| {what} | {figure} | {target} |", flush=True)
+
+
+def in_turn(*calls: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
+    """Median seconds of each call, run A B A B after one warm-up."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for index in range(rounds + 1):
+        for call, measured in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            if index:
+                measured.append(time.perf_counter() - started)
+    return [statistics.median(measured) for measured in seconds]
+
+
+def program(*arguments: str) -> tuple[float, float]:
+    """Wall seconds and peak memory in GiB of the command line in a process of its own."""
+    code = (
+        "import json, resource, subprocess, sys, time; started = time.perf_counter();"
+        "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL);"
+        "print(json.dumps([time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, *PROGRAM, *arguments], check=True, capture_output=True, text=True
+    )
+    seconds, kibibytes = json.loads(result.stdout)
+    return seconds, kibibytes / 2**20
+
+
+def measure_help() -> None:
+    """`--help` against that of a typer program with two verbs."""
+
+    def call(arguments: list[str]) -> Callable[[], object]:
+        return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+
+    bare, ours = in_turn(call(["-c", BARE_TYPER, "--help"]), call([*PROGRAM[1:], "--help"]), rounds=15)
+    row("`refine-export --help` / bare typer program", f"{ours / bare:.2f} ({ours * 1e3:.0f} ms)", "≤ 1.5")
+
+
+def measure_export() -> None:
+    """Our export against the bare `torch.onnx.export` of the same module; dynamic against static."""
+    import torch
+
+    from refine_export.checkpoint import seeded_checkpoint
+    from refine_export.export import ExportOptions, onnx_from_network
+    from refine_export.network import graph_network, reference_network
+    from refine_export.signature import SIGNATURES
+
+    reference = reference_network(seeded_checkpoint("IFNet"))
+    for graph in ("refine", "interpolator"):
+        module = graph_network(reference, graph)
+        examples = tuple(torch.rand(spec.shape_at(1, 256, 448)) for spec in SIGNATURES[graph].inputs)
+
+        def bare(module: torch.nn.Module = module, examples: tuple[torch.Tensor, ...] = examples) -> None:
+            with torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(module, examples, dynamo=True, opset_version=18, verbose=False)
+
+        def ours(options: ExportOptions, graph: str = graph) -> Callable[[], object]:
+            return lambda: onnx_from_network(reference, graph, options)  # type: ignore[arg-type]
+
+        plain, static, dynamic = in_turn(bare, ours(ExportOptions(size="256x448")), ours(ExportOptions(dynamic=True)))
+        row(f"export {graph} 256x448 / bare torch.onnx.export", f"{static / plain:.2f} ({static:.1f} s)", "≤ 1.3")
+        row(f"export {graph} dynamic / static", f"{dynamic / static:.2f} ({dynamic:.1f} s)", "≤ 2")
+
+
+def measure_demo() -> None:
+    """The main job with the embedded recipe, then again with nothing changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for what, limit in (("first run", "≤ 120 s, ≤ 3 GiB"), ("second run, nothing changed", "")):
+            seconds, gibibytes = program("run", "--quiet", "--output", folder)
+            row(f"main job, {what}", f"{seconds:.0f} s, peak {gibibytes:.2f} GiB", limit)
+
+
+def measure_validate() -> None:
+    """Validation at the size that ships."""
+    with tempfile.TemporaryDirectory() as folder:
+        program("export", "--quiet", "--graph", "refine", "--output", folder)
+        recipe = Path(folder) / "large.toml"
+        recipe.write_text("[scene]\nheight = 1088\nwidth = 1920\n[validate]\nsizes = []\n", encoding="utf-8")
+        seconds, gibibytes = program("validate", f"{folder}/refine.onnx", "--quiet", "--recipe", str(recipe))
+        row(
+            "validate refine at 1088x1920, four flows",
+            f"{seconds:.0f} s, peak {gibibytes:.2f} GiB",
+            "≤ 4 GiB",
+        )
+
+
+def measure_feeds() -> None:
+    """What one more feed costs: its own run, no second load."""
+    from refine_export.checkpoint import seeded_checkpoint
+    from refine_export.export import ExportOptions, onnx_from_network
+    from refine_export.feeds import FlowKind, feeds_for
+    from refine_export.network import reference_network
+    from refine_export.runners.ort import OrtRunner
+    from refine_export.runners.torch import TorchRunner
+    from refine_export.scenes import SceneOptions
+    from refine_export.signature import SIGNATURES
+    from refine_export.source import FramesOptions, source_from_options
+    from refine_export.validate import Candidate, ValidateOptions, validate
+
+    reference = reference_network(seeded_checkpoint("IFNet"))
+    model = onnx_from_network(reference, "refine", ExportOptions(dynamic=True)).SerializeToString()
+    pair = source_from_options(FramesOptions(), SceneOptions()).pair
+
+    def job(kinds: tuple[FlowKind, ...], candidates: int) -> Callable[[], object]:
+        def call() -> None:
+            with TorchRunner(reference, "refine") as runner, OrtRunner(model) as other:
+                tested = [Candidate(runtime=f"{k}", runner=other) for k in range(candidates)]
+                feeds = feeds_for(reference, "refine", pair, kinds=kinds)
+                list(validate(SIGNATURES["refine"], runner, tested, feeds, ValidateOptions()))
+
+        return call
+
+    one, five, twice = in_turn(
+        job(("large",), 1), job(("large", "outside", "subpixel", "large", "outside"), 1), job(("large",), 2)
+    )
+    row("one more feed / a whole validation with one feed", f"{(five - one) / 4 / one:.2f}", "< 1")
+    row("one more candidate / a whole validation with one", f"{(twice - one) / one:.2f}", "< 1")
+
+
+MEASURES = {
+    "help": measure_help,
+    "export": measure_export,
+    "demo": measure_demo,
+    "validate": measure_validate,
+    "feeds": measure_feeds,
+}
+
+
+def main() -> None:
+    """Print the table."""
+    known = machine() | versions(COMPARERS)
+    print(f"{known.pop('processor')}, {platform.system()}, " + ", ".join(f"{k} {v}" for k, v in known.items()) + "\n")
+    print("| What | Measured | Target |\n|---|---|---|")
+    for name in sys.argv[1:] or MEASURES:
+        MEASURES[name]()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"\nThis process: peak {peak:.2f} GiB.")
+
+
+if __name__ == "__main__":
+    main()
