@@ -22,7 +22,7 @@ demo: $(READY)  ## Run the main job on sample frames: refine-export-output/repor
 	$(BIN)/refine-export run
 
 test: $(READY)  ## Run the tests.
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2
 
 check: lint types test  ## Run the whole gate: format, lint, types, tests.
 

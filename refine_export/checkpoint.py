@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from refine_export.atomic import user_path
 from refine_export.errors import CheckpointError
+from refine_export.manifest import sha256_of_file
 from refine_export.optional import require
 from refine_export.weights_file import tensors_from_file
 
@@ -45,7 +47,7 @@ class Checkpoint:
     """Weights of a known architecture, complete and finite."""
 
     state_dict: Mapping[str, Tensor]
-    """FP32 on the CPU, keys as upstream's, without a leading `module.`."""
+    """FP32 on the CPU (a float64 file is rounded), keys as upstream's, without a leading `module.`."""
     architecture: Architecture
     source: str
     """The file's name, or that the weights are seeded; every artifact says it."""
@@ -60,7 +62,7 @@ class Checkpoint:
 def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
     """The file's weights, or the seeded ones."""
     if options.path is not None:
-        return checkpoint_from_file(Path(options.path).expanduser())
+        return checkpoint_from_file(user_path(options.path))
     return seeded_checkpoint(options.architecture, options.seed)
 
 
@@ -76,12 +78,16 @@ def checkpoint_from_file(path: Path) -> Checkpoint:
         state_dict = {key.removeprefix("module."): tensor for key, tensor in state_dict.items()}
     architecture = _recognise(path, state_dict)
     _check_complete(path, state_dict, architecture)
+    weights = {key: tensor.float().contiguous() for key, tensor in state_dict.items()}
+    for key, tensor in weights.items():
+        if not bool(tensor.isfinite().all()):
+            raise CheckpointError(f"{path}: {key} has NaN or infinite values in FP32; these weights are damaged")
     dtypes = sorted({str(tensor.dtype).removeprefix("torch.") for tensor in state_dict.values()})
     return Checkpoint(
-        state_dict={key: tensor.float().contiguous() for key, tensor in state_dict.items()},
+        state_dict=weights,
         architecture=architecture,
         source=path.name,
-        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        sha256=sha256_of_file(path),
         stored_dtype=" and ".join(dtypes),
     )
 
@@ -92,7 +98,8 @@ def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
     He initialisation for a PReLU of slope 0.25 keeps the activations' scale from layer to layer; the last convolutions
     are scaled down: flows come out at up to about 10 pixels, and the residual is a detail on the blended frame.
     """
-    np = require("numpy", extra="torch")
+    import numpy as np
+
     torch = require("torch", extra="torch")
     state_dict: dict[str, Tensor] = {}
     digest = hashlib.sha256()
@@ -185,7 +192,7 @@ def _check_complete(path: Path, state_dict: Mapping[str, Tensor], architecture: 
 
 def _listed(names: list[str]) -> str:
     more = len(names) - LISTED
-    return ", ".join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(name[:80] for name in names[:LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:

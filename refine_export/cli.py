@@ -5,6 +5,8 @@ required, 70 a bug of this tool.
 """
 
 import json
+import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ import typer
 
 from refine_export import __version__
 from refine_export.console import (
+    clean,
     make_progress,
     print_artifacts,
     print_checks,
@@ -22,7 +25,7 @@ from refine_export.console import (
     print_findings,
     print_report,
 )
-from refine_export.errors import InternalError, RecipeError, RefineExportError
+from refine_export.errors import InternalError, RecipeError, RefineExportError, RequestError, UnavailableError
 
 app = typer.Typer(
     name="refine-export",
@@ -100,10 +103,11 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
 ) -> None:
     """Write a recipe to edit: every option with its explanation and its default."""
-    from refine_export.atomic import write_text
+    from refine_export.atomic import user_path, write_text
     from refine_export.recipe import Recipe, toml_from_recipe
 
-    if path.exists() and not force:
+    path = user_path(str(path))
+    if os.path.lexists(path) and not force:
         raise RecipeError(f"{path} is there already; choose another name, or overwrite it with --force")
     write_text(path, toml_from_recipe(Recipe()))
     typer.echo(f"wrote {path}; edit it, then: refine-export run --recipe {path}")
@@ -114,7 +118,9 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint or an ONNX file.")], as_json: JsonOption = False
 ) -> None:
     """Show what a checkpoint or an ONNX file is: architecture, parameters, types, hash, ranges."""
-    if file.suffix.lower() == ".onnx":
+    from refine_export.graph.load import seems_onnx
+
+    if seems_onnx(file):
         from refine_export import onnx_file
 
         description = onnx_file.describe(file)
@@ -250,13 +256,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except RefineExportError as error:
         kind = {2: "error", 3: "missing"}.get(error.exit_code, "bug in refine-export")
-        typer.echo(f"{kind}: {error}", err=True)
+        typer.echo(f"{kind}: {clean(str(error))}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {clean(named)}{error.strerror or error}; check the path and its permissions", err=True)
+        sys.exit(RequestError.exit_code)
+    except MemoryError:
+        typer.echo("missing: there is not enough memory; use a smaller size or batch", err=True)
+        sys.exit(UnavailableError.exit_code)
     except Exception:
         traceback.print_exc()
         typer.echo("bug in refine-export: please report it with the lines above", err=True)
         sys.exit(InternalError.exit_code)
 
 
-if __name__ == "__main__":
+def program() -> None:
+    """The console script: as `main`, but a reader that went away ends it as it ends any other program."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     main()
+
+
+if __name__ == "__main__":
+    program()

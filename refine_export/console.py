@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.table import Table
 
 from refine_export.progress import Progress, Silent
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 STYLES = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not compared": "[yellow]not compared[/]"}
 OUTPUTS_SHOWN = 40
+
+
+def clean(text: str) -> str:
+    """Text of a file or a user without control characters, which could steer the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+
+
+def escape(text: str) -> str:
+    """Clean text that is not read as markup."""
+    return escape_markup(clean(text))
 
 
 class ConsoleProgress:

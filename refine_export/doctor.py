@@ -52,7 +52,8 @@ def _gpu() -> Check:
     torch = installed("torch")
     enables = "CUDA runtimes and engines"
     if torch is None:
-        return Check(name="GPU", works=False, found="not looked for: torch is missing", enables=enables)
+        add = "pip install 'refine-export[torch]', then ask again"
+        return Check(name="GPU", works=False, found="not looked for: torch is missing", enables=enables, add=add)
     if not torch.cuda.is_available():
         built = torch.version.cuda
         found = f"none found by torch ({f'built for CUDA {built}' if built else 'a CPU build'})"

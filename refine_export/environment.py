@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from refine_export import __version__
+from refine_export.optional import installed
 
 EXPORTERS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 COMPARERS = ("torch", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-image")
@@ -25,8 +26,15 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """Operating system and processor."""
-    return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor()}
+    """Operating system, processor and GPU."""
+    system = f"{platform.system()} {platform.machine()}"
+    return {"system": system, "processor": _processor(), "gpu": gpu_name() or "none that torch finds"}
+
+
+def gpu_name() -> str | None:
+    """The first CUDA device's name, where torch finds one."""
+    torch = installed("torch")
+    return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
 
 
 def _processor() -> str:

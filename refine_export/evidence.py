@@ -58,11 +58,11 @@ def gather(
         signature = SIGNATURES[artifact.graph]
         with (
             TorchRunner(reference, artifact.graph, dtype=options.reference) as runner,
-            candidates_for(path, options.runtimes) as candidates,
+            candidates_for(path, artifact, options.runtimes) as candidates,
         ):
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
             providers = {one.runtime: f"{one.runner.provider} {one.runner.version}" for one in candidates if one.runner}
-            for fed in pairs_for(artifact, source, options):
+            for fed, batch in pairs_for(artifact, source, options):
                 crop = pair.size if fed.size == padded_size(*pair.size) else None
                 feeds = feeds_for(
                     reference,
@@ -70,12 +70,13 @@ def gather(
                     fed,
                     kinds=options.flows,
                     timesteps=options.timesteps,
-                    batch=artifact.fixed_size[0] if artifact.fixed_size else 1,
+                    batch=batch,
                 )
-                with progress.step(f"compare {artifact.graph} at {fed.size[0]}x{fed.size[1]}") as say:
+                with progress.step(f"compare {artifact.graph} at {_size(fed, batch)}") as say:
                     before = len(comparisons)
                     for compared in validate(signature, runner, candidates, feeds, options):
-                        key = f"{artifact.file}: {compared.feed.name}, {compared.verdict.runtime}"
+                        said = f"{artifact.file}: {compared.feed.name}, {compared.verdict.runtime}"
+                        key = f"{len(comparisons) + 1}. {said}"
                         comparisons.append(
                             Comparison(
                                 key=key,
@@ -106,6 +107,11 @@ def gather(
     )
 
 
+def _size(pair: FramePair, batch: int) -> str:
+    height, width = pair.size
+    return f"{height}x{width}" if batch == 1 else f"{batch}x{height}x{width}"
+
+
 def _outcome(comparisons: Sequence[Comparison]) -> str:
     counts: dict[str, int] = {}
     worst = 0.0
@@ -119,7 +125,8 @@ def _outcome(comparisons: Sequence[Comparison]) -> str:
 
 def _shows_more(compared: Compared, shown: Compared | None, pair: FramePair) -> bool:
     """Whether this is the comparison whose frame heads the report: an interpolator's, at the pair's own size."""
-    return shown is None and "frame" in compared.candidate and compared.feed.size == padded_size(*pair.size)
+    whole = [output.output for output in compared.verdict.outputs if output.metrics.max_abs is not None]
+    return shown is None and "frame" in whole and compared.feed.size == padded_size(*pair.size)
 
 
 def _frames(pair: FramePair, shown: Compared | None) -> tuple[FramePictures, list[str]]:

@@ -3,7 +3,7 @@
 How a file becomes right at every size: nothing that the trace reads depends on one. `warp` and `interpolate` are
 replaced, while tracing, by forms whose sizes the runtime computes (Shape, Range; Resize with constant scales), and a
 dynamic graph is traced at two sizes: only when both traces are the same graph, node by node and byte by byte, are its
-dimensions declared free. (A symbolic `torch.export` proves the same in two to six times the time, and specialises
+dimensions declared free. (A symbolic `torch.export` takes two to six times the time, and specialises
 `linspace` to the traced size.)
 
     from refine_export.checkpoint import seeded_checkpoint
@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import nn
 
-TRACE_SIZES = ((1, 128, 192), (2, 96, 160))
-"""Batch, height, width of the two traces of a dynamic graph: no dimension of one is equal in the other."""
+LARGEST_BATCH = 256
+
+TRACE_SIZES = ((1, 64, 224), (3, 160, 96))
+"""Batch, height, width of the two traces of a dynamic graph: they differ in each, in their order, sum and ratio."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,8 @@ class ExportOptions:
     """HEIGHTxWIDTH of a static file in pixels, multiples of 32; without it, that of the frames, padded."""
 
     def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch is {self.batch}; expected 1 or more")
+        if not 1 <= self.batch <= LARGEST_BATCH:
+            raise ValueError(f"batch is {self.batch}; expected 1 to {LARGEST_BATCH}")
         if self.size is not None:
             parse_size(self.size)
         if self.dynamic and (self.size is not None or self.batch != 1):
@@ -81,7 +83,8 @@ def onnx_from_network(
             export has no size.
         UnavailableError: torch or onnxscript is missing.
     """
-    ir = require("onnx_ir", extra="torch")
+    import onnx_ir as ir
+
     signature = SIGNATURES[graph]
     network = graph_network(reference, graph)
     if options.dynamic:

@@ -37,12 +37,8 @@ class Feed:
     """The inputs of one run."""
 
     name: str
-    """Such as `refine 1088x1920, subpixel flow`: no two feeds of a validation share it."""
+    """Such as `refine 1088x1920, subpixel flow`, or `refine 2x96x160, ...` for a batch of 2; unique for a graph."""
     inputs: dict[str, NDArray[np.float32]]
-    flow: FlowKind | None
-    """The kind of flow, for graphs that take one."""
-    timestep: float | None
-    """For `interpolator_m`."""
     size: tuple[int, int]
     """Height and width in pixels."""
     largest_flow_px: float | None
@@ -76,7 +72,7 @@ def feeds_for(
     import numpy as np
 
     height, width = pair.size
-    size = f"{height}x{width}"
+    size = f"{height}x{width}" if batch == 1 else f"{batch}x{height}x{width}"
     frames = (pair.img0, pair.img1)
     img0, img1 = (np.concatenate([frames[(k + first) % 2] for k in range(batch)]) for first in (0, 1))
     if graph in ("interpolator", "interpolator_m"):
@@ -87,8 +83,6 @@ def feeds_for(
             yield Feed(
                 name=name,
                 inputs=images | extra,
-                flow=None,
-                timestep=timestep,
                 size=pair.size,
                 largest_flow_px=None,
             )
@@ -99,8 +93,6 @@ def feeds_for(
         yield Feed(
             name=f"{graph} {size}, {kind} flow",
             inputs=inputs,
-            flow=kind,
-            timestep=None,
             size=pair.size,
             largest_flow_px=float(np.hypot(x, y).max()),
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.errors import FrameError
-from refine_export.signature import MULTIPLE_OF
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     Frame = NDArray[np.float32]
 
-SMALLEST, LARGEST = 16, 16384  # pixels a side
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+"""What is read; some others of Pillow's start other programs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,23 +104,40 @@ def _load(path: Path) -> Frame:
 
     if path.is_dir():
         raise FrameError(f"{path} is a directory; give a picture file")
+    if path.exists() and not path.is_file():
+        raise FrameError(f"{path} is no regular file; give a picture file")
     try:
-        with Image.open(path) as opened:
-            if max(opened.size) > LARGEST or min(opened.size) < SMALLEST:
+        with Image.open(path, formats=FORMATS) as opened:
+            if max(opened.size) > LARGEST_SIDE:
                 raise FrameError(
-                    f"{path} is {opened.width}x{opened.height}; expected {SMALLEST} to {LARGEST} pixels a side"
+                    f"{path} is {opened.width}x{opened.height}; expected at most {LARGEST_SIDE} pixels a side"
                 )
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
+            pixels = _rgb(ImageOps.exif_transpose(opened))
+    except FrameError:
+        raise
     except FileNotFoundError:
         raise FrameError(f"{path} does not exist; give a picture file, such as a PNG") from None
     except UnidentifiedImageError as error:
         raise FrameError(f"{path} is no picture that can be read; give a PNG, JPEG or WebP file") from error
     except Image.DecompressionBombError as error:
         raise FrameError(f"{path} is refused: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # a damaged picture can raise nearly anything
         raise FrameError(f"{path} can't be read as a picture ({error}); it is damaged or not readable") from error
-    pixels = np.asarray(picture, dtype=np.float32) / np.float32(255)
+    if pixels is None:
+        raise FrameError(f"{path} has pixels of 32 bits without a range; expected 8 or 16 bits a channel: convert it")
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[None])
+
+
+def _rgb(picture: Any) -> NDArray[np.float32] | None:
+    """[H, W, 3] in [0, 1]; grey of 16 bits keeps them. None where the range of the values is not known."""
+    import numpy as np
+
+    if picture.mode.startswith("I;16"):
+        grey = np.asarray(picture, dtype=np.float32) / np.float32(65535)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if picture.mode in ("I", "F"):
+        return None
+    return np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
 
 
 def _pad(frame: Frame) -> Frame:

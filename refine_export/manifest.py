@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
@@ -46,8 +47,9 @@ class Manifest:
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 of anything that is JSON; the order of keys does not matter."""
-    text = json.dumps([SCHEMA, __version__, *parts], sort_keys=True, allow_nan=False, default=dataclasses.asdict)
+    """SHA-256 of anything that is JSON, and of this tool's own source; the order of keys does not matter."""
+    content = [SCHEMA, __version__, _source_sha256(), *parts]
+    text = json.dumps(content, sort_keys=True, allow_nan=False, default=dataclasses.asdict)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -55,6 +57,18 @@ def sha256_of_file(path: Path) -> str:
     """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def _source_sha256() -> str:
+    """Of the code that makes and judges artifacts, so that a changed tool never shows an old proof."""
+    import rife
+
+    digest = hashlib.sha256()
+    for package in (Path(__file__).parent, Path(rife.__file__).parent):
+        for source in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
+            digest.update(source.relative_to(package).as_posix().encode() + source.read_bytes())
+    return digest.hexdigest()
 
 
 def manifest_path(artifact: Path) -> Path:
@@ -76,6 +90,6 @@ def reusable(artifact: Path, expected: str) -> Manifest | None:
         content = json.loads(manifest_path(artifact).read_text(encoding="utf-8"))
         manifest = Manifest(**content)
         whole = manifest.fingerprint == expected and manifest.sha256 == sha256_of_file(artifact)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return manifest if whole else None

@@ -7,21 +7,21 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export import __version__
-from refine_export.atomic import atomic_path
+from refine_export.atomic import write_bytes
 from refine_export.checkpoint import Checkpoint
 from refine_export.environment import EXPORTERS, versions
 from refine_export.errors import GraphError, InternalError
-from refine_export.export import ExportOptions, onnx_from_network
+from refine_export.export import LARGEST_BATCH, ExportOptions, onnx_from_network
 from refine_export.graph.lint import lint_model
-from refine_export.graph.load import model_from_file
-from refine_export.manifest import Manifest, fingerprint, reusable, sha256_of_file, write_manifest
-from refine_export.optional import require
-from refine_export.signature import MULTIPLE_OF, SIGNATURES, GraphName, Signature
+from refine_export.graph.load import external_files, model_from_bytes, read_file, sha256_of_model
+from refine_export.manifest import Manifest, fingerprint, reusable, write_manifest
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, Signature
 
 if TYPE_CHECKING:
     import onnx
@@ -34,11 +34,13 @@ class Artifact:
 
     graph: GraphName
     file: str
-    """Its name."""
+    """Its name, or the path that was given."""
     sha256: str
+    """Of the file; where it has external data, of the file and of those."""
     size_bytes: int
+    """With external data."""
     sizes: str
-    """Such as `1x3x256x448`, or `any batch, height and width that are multiples of 32`."""
+    """Such as `1x3x256x448`, or `Nx3xHxW: any batch, height, width; ...`."""
     opset: int
     nodes: int
     reused: bool
@@ -47,8 +49,8 @@ class Artifact:
     """That the export took, where it was made now."""
     checkpoint_sha256: str | None
     """Of the weights it was made from, as its metadata says."""
-    fixed_size: tuple[int, int, int] | None
-    """Batch, height and width of a static file."""
+    fixed: tuple[int | None, int | None, int | None]
+    """Batch, height and width; None where the file takes any."""
 
 
 def export_file(
@@ -67,16 +69,17 @@ def export_file(
     used = versions(EXPORTERS)
     key = fingerprint(inputs, options, used)
     if reusable(path, key):
-        return dataclasses.replace(artifact_from_file(path), reused=True)
+        with suppress(GraphError):  # a manifest that lies
+            return dataclasses.replace(artifact_from_file(path), file=path.name, reused=True)
     started = time.perf_counter()
-    onnx = require("onnx", extra="torch")
     model = onnx_from_network(network(), graph, options, _metadata(checkpoint, SIGNATURES[graph], options))
     for finding in lint_model(model):
         raise InternalError(f"the exported {graph} does not pass our own lint: {finding.node}: {finding.message}")
-    with atomic_path(path) as temporary:
-        onnx.save(model, temporary)
-    seconds = time.perf_counter() - started
-    artifact = dataclasses.replace(artifact_from_file(path), seconds=seconds)
+    content = model.SerializeToString(deterministic=True)
+    artifact = dataclasses.replace(
+        _artifact(model, content, path), file=path.name, seconds=time.perf_counter() - started
+    )
+    write_bytes(path, content)
     write_manifest(
         path,
         Manifest(
@@ -89,7 +92,7 @@ def export_file(
             versions=used,
             signature=dataclasses.asdict(SIGNATURES[graph]),
             fingerprint=key,
-            seconds=seconds,
+            seconds=artifact.seconds or 0.0,
         ),
     )
     return artifact
@@ -99,31 +102,83 @@ def artifact_from_file(path: Path) -> Artifact:
     """What an ONNX file is, recognised by the names of its inputs and outputs.
 
     Raises:
-        GraphError: not one of the five graphs, or no ONNX file.
+        GraphError: no ONNX file, not one of the five graphs, or not with FP32 images of a size that fits.
     """
-    model = model_from_file(path)
+    content = read_file(path)
+    return _artifact(model_from_bytes(content, path), content, path)
+
+
+def model_source(path: Path, artifact: Artifact) -> bytes | Path:
+    """What a runtime is to load: the very bytes that `artifact` is the hash of, or the path with external data.
+
+    Raises:
+        GraphError: the file has changed since.
+    """
+    content = read_file(path)
+    files = external_files(model_from_bytes(content, path), path.parent)
+    if sha256_of_model(content, files) != artifact.sha256:
+        raise GraphError(f"{path} changed while it was being checked; run it again when nothing writes to it")
+    return path if files else content
+
+
+def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
     graph = _recognised(path, model)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    dims = input_dims(model)
-    free = not all(isinstance(dim, int) for dim in dims)
+    files = external_files(model, path.parent)
+    dims = _image_dims(model, graph, path)
+    batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
+    free = [name for name, dim in (("batch", batch), ("height", height), ("width", width)) if dim is None]
+    sizes = "x".join(str(dim) for dim in dims)
+    if free:
+        sizes += f": any {', '.join(free)}; sides are multiples of {MULTIPLE_OF}"
     return Artifact(
         graph=graph,
-        file=path.name,
-        sha256=sha256_of_file(path),
-        size_bytes=path.stat().st_size,
-        sizes=f"any batch, height and width that are multiples of {MULTIPLE_OF}" if free else "x".join(map(str, dims)),
+        file=str(path),
+        sha256=sha256_of_model(content, files),
+        size_bytes=len(content) + sum(file.stat().st_size for file in files),
+        sizes=sizes,
         opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
         nodes=len(model.graph.node),
         reused=False,
         seconds=None,
-        checkpoint_sha256=metadata.get("refine_export.checkpoint_sha256"),
-        fixed_size=None if free else (int(dims[0]), int(dims[2]), int(dims[3])),
+        checkpoint_sha256={entry.key: entry.value for entry in model.metadata_props}.get(
+            "refine_export.checkpoint_sha256"
+        ),
+        fixed=(batch, height, width),
     )
 
 
-def input_dims(model: onnx.ModelProto) -> list[int | str]:
-    """Of the first input, numbers or symbols."""
-    return [dim.dim_param or dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
+def _image_dims(model: onnx.ModelProto, graph: GraphName, path: Path) -> list[int | str]:
+    """The shape of the graph's first input, with a name for each dimension that is free.
+
+    Raises:
+        GraphError: an input or output is no FP32 tensor of four dimensions, or a size does not fit.
+    """
+    import onnx
+
+    signature = SIGNATURES[graph]
+    known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
+    for spec in (*signature.inputs, *signature.outputs):
+        tensor = known[spec.name].type.tensor_type
+        if tensor.elem_type != onnx.TensorProto.FLOAT:
+            raise GraphError(f"{path}: {spec.name} is {_dtype(tensor.elem_type)}; expected float (FP32) I/O")
+        if tensor.HasField("shape") and len(tensor.shape.dim) != 4:
+            raise GraphError(f"{path}: {spec.name} has {len(tensor.shape.dim)} dimensions; expected N, C, H, W")
+    first = known[signature.inputs[0].name].type.tensor_type
+    dims: list[int | str] = _shape(first) if first.HasField("shape") else ["N", 3, "H", "W"]
+    batch, channels, *size = dims
+    fits = all(isinstance(side, str) or (0 < side <= LARGEST_SIDE and side % MULTIPLE_OF == 0) for side in size)
+    fits = fits and (isinstance(batch, str) or 1 <= batch <= LARGEST_BATCH)
+    if (isinstance(channels, int) and channels != 3) or not fits:
+        raise GraphError(
+            f"{path}: {signature.inputs[0].name} is {dims}; expected [N, 3, H, W], N to {LARGEST_BATCH}, sides "
+            f"multiples of {MULTIPLE_OF} to {LARGEST_SIDE}"
+        )
+    return [dims[0], 3, *size]
+
+
+def _shape(tensor: Any) -> list[int | str]:
+    """Numbers, and names where a dimension is free."""
+    return [dim.dim_value if dim.HasField("dim_value") else dim.dim_param or "?" for dim in tensor.shape.dim]
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -132,14 +187,16 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         GraphError: no ONNX file.
     """
-    model = model_from_file(path)
+    content = read_file(path)
+    model = model_from_bytes(content, path)
+    files = external_files(model, path.parent)
 
     def values(infos: Iterable[Any]) -> list[dict[str, Any]]:
         return [
             {
                 "name": info.name,
                 "dtype": _dtype(info.type.tensor_type.elem_type),
-                "shape": [dim.dim_param or dim.dim_value for dim in info.type.tensor_type.shape.dim],
+                "shape": _shape(info.type.tensor_type),
             }
             for info in infos
         ]
@@ -147,8 +204,8 @@ def describe(path: Path) -> dict[str, Any]:
     initializers = {tensor.name for tensor in model.graph.initializer}
     return {
         "file": path.name,
-        "sha256": sha256_of_file(path),
-        "size_bytes": path.stat().st_size,
+        "sha256": sha256_of_model(content, files),
+        "size_bytes": len(content) + sum(file.stat().st_size for file in files),
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
         "inputs": values(info for info in model.graph.input if info.name not in initializers),
@@ -162,7 +219,10 @@ def describe(path: Path) -> dict[str, Any]:
 def _dtype(elem_type: int) -> str:
     import onnx
 
-    return str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+    try:
+        return str(onnx.TensorProto.DataType.Name(elem_type)).lower()
+    except ValueError:
+        return f"the unknown type {elem_type}"
 
 
 def _recognised(path: Path, model: onnx.ModelProto) -> GraphName:

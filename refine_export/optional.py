@@ -1,7 +1,6 @@
 """Packages that a stage needs and a machine may lack."""
 
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 from refine_export.errors import UnavailableError
@@ -15,16 +14,16 @@ def require(module: str, *, extra: str) -> Any:
     """
     try:
         return import_module(module)
-    except ImportError as error:
+    except Exception as error:  # a library that is there but broken raises OSError, RuntimeError and others
         raise UnavailableError(
             f"this needs {module}, which can't be imported here ({error}); "
             f"add it with: pip install 'refine-export[{extra}]'"
         ) from error
 
 
-def installed(module: str) -> ModuleType | None:
+def installed(module: str) -> Any:
     """The module where it can be imported, else None."""
     try:
         return import_module(module)
-    except ImportError:
+    except Exception:  # as above
         return None

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export import __version__
+from refine_export.atomic import make_folder, user_path
 from refine_export.checkpoint import Checkpoint, checkpoint_from_options
 from refine_export.checkpoint import describe as describe_checkpoint
 from refine_export.environment import COMPARERS, machine, versions
@@ -34,7 +35,7 @@ from refine_export.progress import Progress, Silent
 from refine_export.recipe import Recipe
 from refine_export.report.data import Report
 from refine_export.report.folder import earlier_report, write_report
-from refine_export.signature import GraphName
+from refine_export.signature import GraphName, parse_size
 from refine_export.source import Source, source_from_options
 from refine_export.validate import ValidateOptions, overall
 
@@ -63,7 +64,8 @@ def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     """
     progress = progress or Silent()
     started = time.perf_counter()
-    folder = Path(recipe.run.output).expanduser()
+    folder = user_path(recipe.run.output)
+    make_folder(folder)
     checkpoint = load_checkpoint(recipe, progress)
     graphs = _graphs(recipe, checkpoint)
     source = load_source(recipe, progress)
@@ -80,13 +82,15 @@ def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, 
         UnavailableError: torch or another package is missing.
     """
     progress = progress or Silent()
+    folder = user_path(recipe.run.output)
+    make_folder(folder)
     checkpoint = load_checkpoint(recipe, progress)
     graphs = _graphs(recipe, checkpoint)
     options = recipe.export
     if not options.dynamic and options.size is None:
         options = _sized(options, load_source(recipe, progress).pair)
     network = functools.cache(lambda: reference_network(checkpoint))
-    files = _exported(graphs, network, checkpoint, options, Path(recipe.run.output).expanduser(), progress)
+    files = _exported(graphs, network, checkpoint, options, folder, progress)
     return tuple(artifact for _, artifact in files)
 
 
@@ -101,7 +105,9 @@ def validate_files(
     """
     progress = progress or Silent()
     started = time.perf_counter()
-    files = [(path, artifact_from_file(path)) for path in paths]
+    if folder is not None:
+        make_folder(folder)
+    files = [(path, artifact_from_file(path)) for path in dict.fromkeys(paths)]
     checkpoint = load_checkpoint(recipe, progress)
     for _, artifact in files:
         check_graph(checkpoint.architecture, artifact.graph)
@@ -194,7 +200,7 @@ def _validated(
         thresholds={"max_abs": options.max_abs, "psnr_db": options.psnr_db},
         artifacts=artifacts,
         comparisons=evidence.comparisons,
-        notes=(*_notes(checkpoint, artifacts), *evidence.notes),
+        notes=(*_notes(checkpoint, artifacts, options), *evidence.notes),
         environment=environment,
         fingerprint=key,
     )
@@ -205,7 +211,7 @@ def _validated(
     return RunResult(folder=folder, report=report.as_json(), reused=False)
 
 
-def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact]) -> list[str]:
+def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions) -> list[str]:
     notes = []
     if checkpoint.seeded:
         notes.append(
@@ -213,6 +219,10 @@ def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact]) -> list[str]:
             "torch with the ONNX file, does not depend on that; give --checkpoint for trained weights."
         )
     for artifact in artifacts:
+        _, height, width = artifact.fixed
+        others = [size for size in options.sizes if height and width and parse_size(size) != (height, width)]
+        if others:
+            notes.append(f"{artifact.file} is for {height}x{width} alone: not compared at {', '.join(others)}.")
         made_from = artifact.checkpoint_sha256
         if made_from is None:
             notes.append(f"{artifact.file} does not say which weights it was made from.")

@@ -25,6 +25,8 @@ from refine_export.signature import GraphName
 from refine_export.source import FramesOptions
 from refine_export.validate import ValidateOptions
 
+LARGEST_BYTES = 65536  # of a recipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -34,6 +36,10 @@ class RunOptions:
     """Which graphs; without names `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
     output: str = "refine-export-output"
     """Folder for all that is made."""
+
+    def __post_init__(self) -> None:
+        if not self.output:
+            raise ValueError("output is empty; expected a folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +61,9 @@ def recipe_from_file(path: Path) -> Recipe:
         RecipeError: no such file, no TOML, unknown keys or wrong values: all of them, each with its line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > LARGEST_BYTES):
+            raise RecipeError(f"{path} is no recipe; expected a text file of at most {LARGEST_BYTES} bytes")
+        text = path.read_text(encoding="utf-8-sig")
     except IsADirectoryError:
         raise RecipeError(
             f"{path} is a directory; give a recipe file, such as the one `refine-export init` writes"
@@ -75,7 +83,7 @@ def recipe_from_toml(text: str, *, name: str = "the recipe") -> Recipe:
     """Check a recipe's text; `name` is what errors call it."""
     try:
         content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of thousands of digits
         raise RecipeError(f"{name} is no TOML: {error}") from error
     return _checked(content, text, name)
 
@@ -105,6 +113,8 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
         section: {name: value for name, value in options.items() if value is not None}
         for section, options in dataclasses.asdict(recipe).items()
     }
+    if given.get("dynamic"):  # wins over what the recipe says of a static file
+        content["export"] = {"dynamic": True}
     for name, value in given.items():
         section, option = _GIVEN[name]
         content[section][option] = value
@@ -117,6 +127,8 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
         return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=_plain), strict=True)
+    except RecursionError as error:
+        raise RecipeError(f"{name} is nested too deeply; expected sections with options") from error
     except ValidationError as error:
         problems = [_problem(text, name, details) for details in error.errors(include_url=False)]
         raise RecipeError("\n".join(dict.fromkeys(problems))) from error
@@ -136,6 +148,8 @@ def _closed(recipe: type[Recipe]) -> type[Recipe]:
 
 def _problem(text: str, name: str, details: Any) -> str:
     location = [str(part) for part in details["loc"]]
+    if not location:  # not even JSON: text that is no Unicode, or too deep
+        return f"{name}: {details['msg']}; expected sections with options in UTF-8"
     message = details["msg"].removeprefix("Value error, ")
     section, key = location[0], location[1] if len(location) > 1 else None
     if details["type"] == "value_error" and key is None:
@@ -156,7 +170,7 @@ def _line_of(text: str, section: str, key: str | None) -> int | None:
     """The line of a key as recipes are written: `[section]`, then `key = value`; else the section's line."""
     current, section_line = "", None
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*([\w.-]+)\s*\]", line):
+        if header := re.match(r"\s*\[\s*[\"']?([\w.-]+)[\"']?\s*\]", line):
             current = header[1]
             if current == section:
                 section_line = number

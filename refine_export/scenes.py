@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from refine_export.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Layer, mix, rise
+from refine_export.signature import LARGEST_SIDE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,6 +53,8 @@ class SceneOptions:
     def __post_init__(self) -> None:
         for name in ("height", "width"):
             _check_int(name, getattr(self, name), SMALLEST_SIDE_PX)
+            if getattr(self, name) > LARGEST_SIDE:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at most {LARGEST_SIDE}")
         _check_int("seed", self.seed, 0)
         if not 0.0 <= self.motion_px <= LARGEST_MOTION_PX:
             raise ValueError(f"motion_px is {self.motion_px!r}: give 0 to {LARGEST_MOTION_PX:g} pixels")

@@ -5,6 +5,7 @@ One `Signature` feeds the names in the ONNX file, the sample feeds, the runners 
 Shape legend: N batch, H and W frame size in pixels. A dimension is a number, "N", "H", "W", or "H/k", "W/k".
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,9 @@ Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
 MULTIPLE_OF = 32
 """H and W are multiples of this in every graph, so that every network of the family fits."""
 
+LARGEST_SIDE = 16384
+"""Of a frame, in pixels."""
+
 
 def parse_size(text: str) -> tuple[int, int]:
     """`1088x1920` to height and width in pixels.
@@ -22,13 +26,15 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ValueError: not of this form, or no multiples of 32.
     """
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
+    if not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):
         raise ValueError(f"size is {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
+    height, _, width = text.partition("x")
     size = int(height), int(width)
     if any(side < MULTIPLE_OF or side % MULTIPLE_OF for side in size):
         nearest = "x".join(str(max(1, round(side / MULTIPLE_OF)) * MULTIPLE_OF) for side in size)
         raise ValueError(f"size is {text!r}; expected multiples of {MULTIPLE_OF}, such as {nearest}")
+    if max(size) > LARGEST_SIDE:
+        raise ValueError(f"size is {text!r}; expected at most {LARGEST_SIDE} pixels a side")
     return size
 
 

@@ -1,4 +1,4 @@
-"""Traces that depend on no size, and the proof that they do not."""
+"""Traces that depend on no size, and the check that two of them are one graph."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def size_free() -> TorchFunctionMode:
         grid = torch.stack((x, y), dim=-1)
         return grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
-    def size_free_interpolate(x: Tensor, *, scale_factor: float, **_: Any) -> Tensor:
+    def size_free_interpolate(x: Tensor, *, scale_factor: float, **how: Any) -> Tensor:
+        if {name: value for name, value in how.items() if value} != {"mode": "bilinear"}:
+            raise InternalError(f"interpolate with {how} has no form without sizes; only the networks' own has")
         batch, channels, height, width = x.shape
         scales = torch.tensor([1.0, 1.0, scale_factor, scale_factor])
         resized: Tensor = symbolic(
@@ -86,14 +88,11 @@ def check_same(graph: str, first: ir.Model, second: ir.Model) -> None:
 def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:
     """Each constant and node, with all that makes its meaning."""
     constants = [(name, value.const_value) for name, value in graph.initializers.items()]
-    return [
-        (f"the constant {name}", (name, tensor and (tensor.dtype, tensor.shape, tensor.tobytes())))
-        for name, tensor in constants
-    ] + [
+    return [(f"the constant {name}", (name, _content(tensor))) for name, tensor in constants] + [
         (
             f"the node {node.name}",
             (
-                node.op_type,
+                (node.domain, node.op_type),
                 tuple(value and value.name for value in node.inputs),
                 tuple(value.name for value in node.outputs),
                 tuple(
@@ -107,6 +106,11 @@ def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:
         )
         for node in graph
     ]
+
+
+def _content(value: Any) -> object:
+    """A tensor as what it holds; any other value as it is."""
+    return (value.dtype, value.shape, value.tobytes()) if hasattr(value, "tobytes") else value
 
 
 def _forget_shapes(graph: ir.Graph) -> None:

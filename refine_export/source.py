@@ -6,8 +6,8 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from refine_export.atomic import user_path
 from refine_export.frames import FramePair, at_size, pair_from_arrays, pair_from_files
 from refine_export.scenes import Scene, SceneOptions
 
@@ -41,7 +41,7 @@ def source_from_options(frames: FramesOptions, scene: SceneOptions) -> Source:
         FrameError: the pictures can't be used.
     """
     if frames.pair:
-        first, second = (Path(name).expanduser() for name in frames.pair)
+        first, second = (user_path(name) for name in frames.pair)
         pair = pair_from_files(first, second)
         return Source(pair=pair, at=functools.partial(at_size, pair))
     pair = _drawn(scene)

@@ -6,7 +6,7 @@ Feeds come one at a time and the reference runs once for each, whatever the numb
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,8 +33,8 @@ class ValidateOptions:
     """Type of the torch reference's arithmetic, on the original weights."""
     flows: tuple[FlowKind, ...] = FLOW_KINDS
     """Kinds of flows for the graphs that take one."""
-    timesteps: tuple[float, ...] = (0.5,)
-    """For interpolator_m, each in (0, 1)."""
+    timesteps: tuple[float, ...] = (0.5, 0.2)
+    """For interpolator_m, each in (0, 1); the default shows a timestep that is fixed or counted backwards."""
     sizes: tuple[str, ...] = ("1088x1920",)
     """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames."""
     max_abs: float = 1e-4
@@ -46,6 +46,8 @@ class ValidateOptions:
         for name in ("runtimes", "flows", "timesteps"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; expected one or more")
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} has the same value twice; expected each once")
         for timestep in self.timesteps:
             if not 0 < timestep < 1:
                 raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
@@ -119,9 +121,21 @@ def validate(
         started = time.perf_counter()
         expected = reference.run(feed.inputs)
         reference_seconds = time.perf_counter() - started
+        _check_reference(feed, expected)
         for candidate in candidates:
             verdict, actual = _compared(signature, feed, expected, reference_seconds, candidate, options)
             yield Compared(verdict=verdict, feed=feed, reference=expected, candidate=actual)
+
+
+def _check_reference(feed: Feed, outputs: Mapping[str, NDArray[Any]]) -> None:
+    import numpy as np
+
+    for name, array in outputs.items():
+        if not np.isfinite(array).all():
+            raise RequestError(
+                f"the reference itself gives NaN or infinity in {name} on {feed.name}: there is nothing to compare "
+                "with; the weights overflow FP32, check the checkpoint"
+            )
 
 
 def overall(statuses: Iterable[Status]) -> Status:

@@ -5,6 +5,8 @@ A checkpoint is untrusted. It is read as safetensors or with `torch.load(weights
 
 from __future__ import annotations
 
+import pickletools
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +31,8 @@ def tensors_from_file(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> object:
     if path.is_dir():
         raise CheckpointError(f"{path} is a directory; give the weights file itself, such as flownet.pkl")
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is no regular file; give a .pkl, .pth or .safetensors file")
     try:
         with path.open("rb") as file:
             head = file.read(64)
@@ -76,62 +80,96 @@ def _read_safetensors(path: Path) -> object:
 
 
 def _read_torch(path: Path) -> object:
-    import pickle
     import warnings
 
     torch = require("torch", extra="torch")
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a TorchScript archive warns, then raises
             return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except Exception as error:  # a damaged or hostile pickle can raise nearly anything
         reason = str(error)
-        if "nsupported" in reason or "GLOBAL" in reason or "TorchScript" in reason:
+        wanted = _wanted_globals(path)
+        if wanted or "TorchScript" in reason:
+            what = f"it refers to {wanted[0]}" if wanted else "it is a TorchScript archive"
             raise CheckpointError(
-                f"{path} is refused: it holds more than tensors, and reading it could run code "
-                f"({_first_reason(reason)}); save the state dict alone, best as .safetensors"
+                f"{path} is refused: it holds more than tensors, and reading it could run code ({what[:120]}); save "
+                "the state dict alone, best as .safetensors"
+            ) from error
+        if "magic number" in reason or "Unsupported operand" in reason:
+            raise CheckpointError(
+                f"{path} is a pickle, but not one that torch.save wrote, or it is damaged; save the state dict with "
+                "torch.save or as .safetensors"
             ) from error
         raise CheckpointError(
-            f"{path} starts like a pickle but can't be read ({_first_reason(reason)}); it is truncated, damaged, "
-            "or no torch file: save the state dict with torch.save or as .safetensors"
+            f"{path} starts like a torch checkpoint but can't be read ({type(error).__name__}); it is truncated or "
+            "damaged: fetch it again"
         ) from error
-    except Exception as error:  # a damaged pickle can raise nearly anything
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse a zip archive that unpacks to more than it is: torch stores its tensors uncompressed.
+
+    Raises:
+        CheckpointError: compressed entries.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return  # torch says what is wrong with it
+    if packed:
         raise CheckpointError(
-            f"{path} starts like a torch checkpoint but can't be read ({type(error).__name__}: "
-            f"{_first_reason(str(error))}); it is truncated or damaged: fetch it again"
-        ) from error
+            f"{path} is refused: it is a compressed zip archive ({packed[0].filename[:80]}), which torch.save does "
+            "not write; unpack it, or save the state dict again"
+        )
 
 
-def _first_reason(message: str) -> str:
-    """The sentence of torch's message that names the cause, without its advice to lower the guard."""
-    for line in message.splitlines():
-        line = line.strip()
-        if "WeightsUnpickler error:" in line:
-            line = line.partition("WeightsUnpickler error:")[2].strip()
-            if not line:
-                continue
-            return line.split(" was not an allowed global")[0][:160]
-        if "TorchScript" in line:
-            return "it is a TorchScript archive, which carries code"
-    return (message.strip().splitlines() or ["no reason given"])[0][:160]
+def _wanted_globals(path: Path) -> list[str]:
+    """What a pickle would import, but for torch's own tensors; read as text, nothing is run."""
+    found: list[str] = []
+    strings = [""]
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+                content = archive.read(name)
+        else:
+            content = path.read_bytes()
+        for opcode, argument, _ in pickletools.genops(content):
+            if opcode.name in ("GLOBAL", "INST"):
+                found.append(str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL":
+                found.append(".".join(strings[-2:]))
+            elif isinstance(argument, str):
+                strings.append(argument)
+    except Exception:  # damaged: what was found until there counts
+        pass
+    return [name for name in found if not name.startswith(("torch.", "torch._utils.", "collections.OrderedDict"))]
 
 
 def _checked_entries(path: Path, loaded: object) -> dict[str, Tensor]:
+    """The entries, if they are plain weights; nothing is read or allocated for a tensor before it is checked."""
     torch = require("torch", extra="torch")
     if not isinstance(loaded, Mapping):
         raise CheckpointError(
             f"{path} holds a {type(loaded).__name__}; expected a state dict: a dictionary of names to tensors"
         )
+    allowed = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
     for key, value in loaded.items():
         if not isinstance(key, str) or not isinstance(value, torch.Tensor):
             raise CheckpointError(
-                f"{path} holds {type(value).__name__} under {key!r}; expected a state dict with tensors alone: "
-                "save model.state_dict(), not the training state around it"
+                f"{path} holds {type(value).__name__} under {str(key)[:80]!r}; expected a state dict with tensors "
+                "alone: save model.state_dict(), not the training state around it"
             )
-        if not value.is_floating_point() or value.is_sparse:
-            raise CheckpointError(f"{path}: {key} has the type {value.dtype}; expected floating-point weights")
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{path}: {key} has NaN or infinite values; these weights are damaged")
+        if value.dtype not in allowed or value.layout != torch.strided or value.device.type != "cpu":
+            raise CheckpointError(
+                f"{path}: {key} is {value.dtype}, {value.layout}, {value.device}; expected dense weights of the type "
+                "float16, bfloat16, float32 or float64"
+            )
     if not loaded:
         raise CheckpointError(f"{path} holds no tensors; expected the weights of IFNet, IFNet_m or the refinement")
     return dict(loaded)

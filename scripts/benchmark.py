@@ -4,6 +4,7 @@ python scripts/benchmark.py [help export demo validate feeds]
 """
 
 import json
+import logging
 import platform
 import resource
 import statistics
@@ -80,6 +81,7 @@ def measure_export() -> None:
     from refine_export.network import graph_network, reference_network
     from refine_export.signature import SIGNATURES
 
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     reference = reference_network(seeded_checkpoint("IFNet"))
     for graph in ("refine", "interpolator"):
         module = graph_network(reference, graph)

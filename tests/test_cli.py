@@ -49,7 +49,7 @@ def contextnet(references, tmp_path_factory):
 def test_run_twice(run, here):
     code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
     assert code == 0
-    assert "passed: 4 of 4 comparisons" in out
+    assert "passed: 8 of 8 comparisons" in out
     assert "report: out/report.html" in out
     assert "export contextnet ...\n" in err
     code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
@@ -69,7 +69,7 @@ def test_a_failed_verdict_is_exit_code_1(run, here):
     (here / "strict.toml").write_text(RECIPE + "max_abs = 1e-9\n")
     code, out, _ = run("run", "--recipe", "strict.toml", "--graph", "contextnet", "--quiet")
     assert code == 1
-    assert "failed: 0 of 4 comparisons" in out
+    assert "failed: 0 of 8 comparisons" in out
     assert "largest error" in out
     assert "above 1e-09" in out
 

@@ -37,6 +37,13 @@ def test_any_picture_becomes_rgb(picture, name, mode):
     assert pair_from_files(path, path).img0.shape == (1, 3, 40, 60)
 
 
+def test_sixteen_bits_of_grey_are_kept(tmp_path):
+    grey = np.linspace(0, 65535, 60 * 40).reshape(40, 60).astype(np.uint16)
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    pair = pair_from_files(tmp_path / "grey.png", tmp_path / "grey.png")
+    assert np.allclose(pair.img0[0, 1], grey / 65535, atol=1e-6)
+
+
 def test_orientation_is_applied(picture):
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -75,13 +82,18 @@ def test_refuses(tmp_path, picture):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:200])
+    picture("long.png", (16400, 2))
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    (tmp_path / "program.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     for bad, message in (
         ("absent.png", "does not exist"),
         ("", "is a directory"),
         ("empty.png", "no picture that can be read"),
         ("text.png", "no picture that can be read"),
         ("cut.png", "damaged"),
-        (picture("small.png", (60, 8)).name, "60x8; expected 16 to 16384"),
+        ("long.png", "long.png is 16400x2; expected at most 16384 pixels a side"),
+        ("float.tiff", "has pixels of 32 bits without a range"),
+        ("program.eps", "no picture that can be read"),
         (picture("wide.png", (99, 40)).name, r"differ in size: good.png is 60x40, wide.png is 99x40"),
     ):
         with pytest.raises(FrameError, match=message):

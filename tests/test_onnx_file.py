@@ -3,16 +3,17 @@
 import dataclasses
 import json
 import os
+from pathlib import Path
 
 import onnx
 import pytest
 
-from refine_export import onnx_file
+from refine_export import manifest, onnx_file
 from refine_export.checkpoint import seeded_checkpoint
 from refine_export.errors import GraphError, InternalError
 from refine_export.export import ExportOptions
 from refine_export.manifest import Manifest, fingerprint, manifest_path, sha256_of_file
-from refine_export.onnx_file import artifact_from_file, describe, export_file
+from refine_export.onnx_file import artifact_from_file, describe, export_file, model_source
 
 STATIC = ExportOptions(size="32x64")
 
@@ -41,16 +42,16 @@ def never():
 def test_manifest_says_what_it_was_made_from(made, checkpoint):
     path, artifact = made
     content = json.loads(manifest_path(path).read_text())
-    manifest = Manifest(**content)
-    assert manifest.sha256 == sha256_of_file(path) == artifact.sha256
-    assert manifest.inputs == {
+    said = Manifest(**content)
+    assert said.sha256 == sha256_of_file(path) == artifact.sha256
+    assert said.inputs == {
         "checkpoint": checkpoint.source,
         "checkpoint_sha256": checkpoint.sha256,
         "graph": "contextnet",
     }
-    assert manifest.options == dataclasses.asdict(STATIC)
-    assert {"torch", "onnx", "onnxscript", "refine-export", "python"} <= set(manifest.versions)
-    assert [spec["name"] for spec in manifest.signature["outputs"]] == ["f1", "f2", "f3", "f4"]
+    assert said.options == dataclasses.asdict(STATIC)
+    assert {"torch", "onnx", "onnxscript", "refine-export", "python"} <= set(said.versions)
+    assert [spec["name"] for spec in said.signature["outputs"]] == ["f1", "f2", "f3", "f4"]
 
 
 def test_the_file_says_it_too(made, checkpoint):
@@ -97,11 +98,12 @@ def test_a_failure_leaves_the_old_file(copied, references, checkpoint, monkeypat
     """Interrupted while it is written: the old file and manifest stay, nothing half-written is left."""
     before = copied.read_bytes()
 
-    def interrupted(model, path):
-        path.write_bytes(b"half")
+    def interrupted(path, content):
+        with path.open("wb") as file:
+            file.write(content[:100])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(onnx, "save", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_file(lambda: references("IFNet"), checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
     assert copied.read_bytes() == before
@@ -131,7 +133,7 @@ def test_our_own_files_are_linted(references, checkpoint, monkeypatch, tmp_path)
 def test_recognised_by_its_names(made, tmp_path):
     path, artifact = made
     assert artifact.graph == "contextnet"
-    assert artifact.fixed_size == (1, 32, 64)
+    assert artifact.fixed == (1, 32, 64)
     assert artifact.sizes == "1x3x32x64"
     model = onnx.load(path)
     model.graph.output[0].name = "features"
@@ -152,3 +154,93 @@ def test_describe(made):
 def test_fingerprints_see_every_part():
     assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
     assert len({fingerprint(1), fingerprint("1"), fingerprint([1]), fingerprint(1, 1), fingerprint({"a": 1})}) == 5
+
+
+def test_fingerprints_see_the_tools_own_source(monkeypatch):
+    """A changed tool never shows an old proof."""
+    before = fingerprint(1)
+    monkeypatch.setattr(manifest, "_source_sha256", lambda: "another")
+    assert fingerprint(1) != before
+
+
+def external(path, name="weights.bin"):
+    """The file with its weights beside it."""
+    model = onnx.load(path)
+    onnx.save(
+        model,
+        path,
+        save_as_external_data=True,
+        location=name,
+        size_threshold=1024,
+        convert_attribute=False,
+    )
+    return path.with_name(name)
+
+
+def test_external_data_are_part_of_the_file(copied):
+    """Changed weights are a changed file, and a file that changes under way is refused."""
+    weights = external(copied)
+    before = artifact_from_file(copied)
+    assert before.size_bytes > copied.stat().st_size
+    assert model_source(copied, before) == copied
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 0xFF
+    weights.write_bytes(content)
+    assert artifact_from_file(copied).sha256 != before.sha256
+    with pytest.raises(GraphError, match="changed while it was being checked"):
+        model_source(copied, before)
+    weights.unlink()
+    with pytest.raises(GraphError, match=r"weights\.bin is missing"):
+        artifact_from_file(copied)
+
+
+def test_external_data_outside_the_folder_are_refused(copied):
+    external(copied)
+    model = onnx.load(copied, load_external_data=False)
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = "../../etc/passwd"
+    copied.write_bytes(model.SerializeToString())
+    with pytest.raises(GraphError, match="outside the model's folder"):
+        artifact_from_file(copied)
+
+
+def test_what_is_loaded_is_what_was_hashed(copied):
+    artifact = artifact_from_file(copied)
+    assert model_source(copied, artifact) == copied.read_bytes()
+    model = onnx.load(copied)
+    model.producer_name = "another"
+    onnx.save(model, copied)
+    with pytest.raises(GraphError, match="changed while it was being checked"):
+        model_source(copied, artifact)
+
+
+def reshaped(path, change):
+    model = onnx.load(path)
+    change({value.name: value.type.tensor_type for value in (*model.graph.input, *model.graph.output)})
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: setattr(v["image"], "elem_type", 10), r"image is float16; expected float \(FP32\) I/O"),
+        (lambda v: setattr(v["f4"], "elem_type", 8), "f4 is string; expected float"),
+        (lambda v: v["image"].shape.dim.pop(), "image has 3 dimensions; expected N, C, H, W"),
+        (lambda v: setattr(v["image"].shape.dim[2], "dim_value", 100), "expected .* sides multiples of 32"),
+        (lambda v: setattr(v["image"].shape.dim[0], "dim_value", 0), "image is .0, 3, 32, 64.; expected"),
+    ],
+)
+def test_a_graph_of_another_kind_is_refused(copied, change, message):
+    with pytest.raises(GraphError, match=message):
+        artifact_from_file(reshaped(copied, change))
+
+
+def test_free_dimensions_need_no_name(copied):
+    def unnamed(values):
+        for dim in (values["image"].shape.dim[0], values["image"].shape.dim[3]):
+            dim.Clear()
+
+    assert artifact_from_file(reshaped(copied, unnamed)).fixed == (None, 32, None)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
-from refine_export.graph.load import model_from_file
+from refine_export.graph.load import external_files, model_from_file
 from refine_export.graph.rules import RULES, Finding
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
 
@@ -103,14 +103,11 @@ def _load_external_data(model: "onnx.ModelProto", folder: Path | None) -> bool:
     import onnx.checker
     import onnx.external_data_helper as external
 
-    files = set()
-    for tensor in filter(external.uses_external_data, model.graph.initializer):
-        location = external.ExternalDataInfo(tensor).location
-        if folder is None:
-            raise GraphError(f"tensor {tensor.name!r} is in the file {location!r}: pass its folder")
-        if not (folder / location).is_file():
-            raise GraphError(f"{folder / location} is missing; expected tensor {tensor.name!r} in it: copy it there")
-        files.add(folder / location)
+    tensors = list(filter(external.uses_external_data, model.graph.initializer))
+    if tensors and folder is None:
+        location = external.ExternalDataInfo(tensors[0]).location
+        raise GraphError(f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder")
+    files = external_files(model, folder or Path())
     if sum(file.stat().st_size for file in files) > _IN_MEMORY_BYTES:
         return False
     try:
@@ -128,15 +125,15 @@ def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Fi
     invalid = []
     try:
         onnx.checker.check_model(checked, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as exc:
+    except Exception as exc:  # ValidationError, InferenceError, and what a damaged model makes protobuf raise
         invalid = [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]
     try:
         graph = _graph_from_model(_without_converter_faults(model) if invalid else model)
+        return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
     except Exception:
         if invalid:  # which says why
             return invalid
         raise
-    return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
 
 
 def _without_converter_faults(model: "onnx.ModelProto") -> "onnx.ModelProto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,27 +14,90 @@ if TYPE_CHECKING:
 EXPECTED = "expected a binary ONNX model: check the path, or export it again"
 
 
+def read_file(path: Path) -> bytes:
+    """The bytes of an ONNX file.
+
+    Raises:
+        GraphError: missing, no regular file, or empty.
+    """
+    if path.is_dir():
+        raise GraphError(f"{path} is a directory; {EXPECTED}")
+    if not path.exists():
+        raise GraphError(f"{path} does not exist; {EXPECTED}")
+    if not path.is_file():
+        raise GraphError(f"{path} is no regular file; {EXPECTED}")
+    content = path.read_bytes()
+    if not content:
+        raise GraphError(f"{path} is empty; {EXPECTED}")
+    return content
+
+
+def seems_onnx(path: Path) -> bool:
+    """By its name, or by its first byte: an ONNX file begins with its IR version."""
+    if path.suffix.lower() == ".onnx":
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(1) == b"\x08"
+
+
+def model_from_bytes(content: bytes, path: Path) -> onnx.ModelProto:
+    """Parse a model, without its external data; `path` is what errors call it.
+
+    Raises:
+        GraphError: truncated or not ONNX.
+    """
+    import onnx
+
+    try:
+        model = onnx.load_model_from_string(content)
+    except Exception as error:  # protobuf's DecodeError, which ships no types
+        raise GraphError(f"{path} is not ONNX, or truncated ({error}); {EXPECTED}") from error
+    if not model.HasField("graph") or not model.opset_import:
+        part = "opset" if model.HasField("graph") else "graph"
+        raise GraphError(f"{path} is not ONNX, or truncated (it has no {part}); {EXPECTED}")
+    return model
+
+
 def model_from_file(path: Path) -> onnx.ModelProto:
     """Load a model without its external data.
 
     Raises:
         GraphError: missing, a folder, empty, truncated or not ONNX.
     """
-    import onnx
+    return model_from_bytes(read_file(path), path)
 
-    if path.is_dir():
-        raise GraphError(f"{path} is a directory; {EXPECTED}")
-    if not path.exists():
-        raise GraphError(f"{path} does not exist; {EXPECTED}")
-    try:
-        if path.stat().st_size == 0:
-            raise GraphError(f"{path} is empty; {EXPECTED}")
-        model = onnx.load(path, format="protobuf", load_external_data=False)
-    except GraphError:
-        raise
-    except Exception as error:  # protobuf's DecodeError (it ships no types), OSError
-        raise GraphError(f"{path} is not ONNX, or truncated ({error}); {EXPECTED}") from error
-    if not model.HasField("graph") or not model.opset_import:
-        part = "opset" if model.HasField("graph") else "graph"
-        raise GraphError(f"{path} is not ONNX, or truncated (it has no {part}); {EXPECTED}")
-    return model
+
+def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
+    """The files that hold a model's external data, each once.
+
+    Raises:
+        GraphError: one is missing, or lies outside the model's folder: an untrusted file could read any other.
+    """
+    import onnx.external_data_helper as external
+
+    files: dict[Path, None] = {}
+    for tensor in filter(external.uses_external_data, model.graph.initializer):
+        try:
+            location = external.ExternalDataInfo(tensor).location
+            file = folder / location
+        except ValueError as error:
+            raise GraphError(f"tensor {tensor.name!r} has a wrong reference to external data: {error}") from error
+        if not file.resolve().is_relative_to(folder.resolve()):
+            raise GraphError(
+                f"tensor {tensor.name!r} is in {location!r}, outside the model's folder {folder}; put it in the folder"
+            )
+        if not file.is_file():
+            raise GraphError(f"{file} is missing; expected tensor {tensor.name!r} in it: copy it there")
+        files[file] = None
+    return list(files)
+
+
+def sha256_of_model(content: bytes, files: list[Path]) -> str:
+    """SHA-256 of a model's bytes; where it has external data, of its bytes and theirs."""
+    digest = hashlib.sha256(content)
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from refine_export.atomic import write_text
-from refine_export.report.data import Report, json_from_report
+from refine_export.report.data import SCHEMA, Report, json_from_report
 from refine_export.report.html import FramePictures, html_from_report
 from refine_export.report.pictures import Pictures
 
@@ -20,11 +21,16 @@ def write_report(folder: Path, report: Report, pictures: Mapping[str, Pictures],
 
 
 def earlier_report(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The content of `report.json`, if it and the page beside it are of this fingerprint."""
+    """The content of `report.json`, if it and the page beside it are of this fingerprint and the verdict is passed.
+
+    A failure may have had a passing cause, and a runtime that was missing may be there now: both are tried again.
+    """
     try:
         content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         page = (folder / "report.html").read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        fields = {field.name for field in dataclasses.fields(Report)}
+        whole = set(content) == fields and content["schema"] == SCHEMA and content["status"] == "passed"
+        same = content["fingerprint"] == fingerprint and fingerprint in page
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
-    same = isinstance(content, dict) and content.get("fingerprint") == fingerprint and fingerprint in page
-    return content if same else None
+    return content if whole and same else None

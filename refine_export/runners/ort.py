@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from refine_export.environment import gpu_name
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.optional import require
 from refine_export.runners.base import Runner, TensorInfo
@@ -49,7 +50,8 @@ class OrtRunner(Runner):
         options = ort.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions, the fallback is checked below
         options.enable_mem_pattern = False  # a pattern keeps a second copy of the activations
-        providers = [wanted] if provider == "cpu" else [wanted, _PROVIDERS["cpu"]]
+        # TF32 is on by default: an FP32 comparison on a GPU would not be one.
+        providers = [wanted] if provider == "cpu" else [(wanted, {"use_tf32": "0"}), _PROVIDERS["cpu"]]
         source = str(model) if isinstance(model, Path) else model
         try:
             with quiet_loading(ort):
@@ -69,7 +71,7 @@ class OrtRunner(Runner):
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self.version = ort.__version__
         self.provider = loaded[0]
-        self.device = "cpu" if provider == "cpu" else "cuda:0"
+        self.device = "cpu" if provider == "cpu" else f"cuda:0 ({gpu_name() or 'name not known'})"
         self.inputs = tuple(_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_info(value) for value in self._session.get_outputs())
 
@@ -97,5 +99,5 @@ def quiet_loading(ort: Any) -> Iterator[None]:
 
 
 def _info(value: Any) -> TensorInfo:
-    shape = tuple(dim if isinstance(dim, int | str) else f"?{k}" for k, dim in enumerate(value.shape))
+    shape = tuple(dim if isinstance(dim, int | str) else f"{value.name}?{k}" for k, dim in enumerate(value.shape))
     return TensorInfo(name=value.name, dtype=_DTYPES.get(value.type, value.type), shape=shape)
