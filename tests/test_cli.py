@@ -1,8 +1,10 @@
 """The command line: exit codes, messages that say what to do, JSON alone where JSON was asked for."""
 
 import ast
+import errno
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -141,6 +143,51 @@ def test_lint(run, here, contextnet):
     assert (code, json.loads(out)["bad.onnx"][0]["rule"]) == (1, "gridsample-nearest")
 
 
+@pytest.mark.parametrize("verb", [["inspect"], ["run", "--checkpoint"], ["validate", "x.onnx", "--checkpoint"]])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (pickle.dumps(print), "reading it could run code (it refers to builtins.print)"),
+        (b"PK\x03\x04 and no more", "truncated or damaged"),
+        (b"RIFE", "is text"),
+    ],
+)
+def test_a_bad_checkpoint_is_exit_code_2(run, here, contextnet, verb, content, message):
+    (here / "w.pkl").write_bytes(content)
+    (here / "x.onnx").write_bytes(contextnet.read_bytes())
+    code, _, err = run(*verb, "w.pkl")
+    assert code == 2
+    assert err.splitlines()[-1].startswith("error: w.pkl ")
+    assert message in err
+
+
+def test_rife_4_is_exit_code_2(run, here):
+    four = {"block0.conv0.0.0.weight": torch.zeros(96, 7, 3, 3), "block4.lastconv.0.weight": torch.zeros(1)}
+    torch.save(four, "w.pkl")
+    code, _, err = run("inspect", "w.pkl")
+    assert (code, "looks like a RIFE 4.x checkpoint" in err) == (2, True)
+
+
+def test_names_can_not_steer_the_terminal(run, here):
+    torch.save({"\x1b[31mred": torch.zeros(1)}, "w.pkl")
+    code, _, err = run("inspect", "w.pkl")
+    assert code == 2
+    assert "\x1b" not in err
+    assert "\\x1b[31mred" in err
+
+
+def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
+    def full(path, text, encoding):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    code, _, err = run("init", "r.toml")
+    assert code == 2
+    assert "can't write r.toml: No space left on device; free some space" in err
+    assert not list(here.glob("*r.toml*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -152,7 +199,7 @@ def test_lint(run, here, contextnet):
         (["run", "--frames", "a.png"], "requires 2 arguments"),
         (["run", "--graph", "ifnet"], "error: the command line: run.graphs is \"ifnet\": input should be 'contextnet'"),
         (["run", "--graph", "interpolator_m"], "error: IFNet weights do not make the graph 'interpolator_m'"),
-        (["run", "-o", "small.toml"], "error: can't write small.toml"),
+        (["run", "-o", "small.toml"], "error: can't make the folder small.toml"),
         (["export", "--size", "100x200"], "expected multiples of 32, such as 96x192"),
         (["export", "--dynamic", "--size", "64x96"], "dynamic is true, but a size or a batch is given"),
         (["lint", "absent.onnx"], "error: absent.onnx does not exist; expected a binary ONNX model"),
@@ -161,6 +208,15 @@ def test_lint(run, here, contextnet):
         (["inspect", "absent.onnx"], "error: absent.onnx does not exist"),
         (["validate", "small.toml"], "error: small.toml is not ONNX"),
         (["validate", "x.onnx", "--runtime", "tpu"], "validate.runtimes is \"tpu\": input should be 'onnxruntime-cpu'"),
+        (["run", "--recipe", "/dev/zero"], "error: /dev/zero is no recipe"),
+        (["inspect", "/dev/zero"], "error: /dev/zero is no regular file"),
+        (["lint", "/dev/zero"], "error: /dev/zero is no regular file"),
+        (["run", "--frames", "/dev/zero", "/dev/zero"], "error: /dev/zero is no regular file"),
+        (["run", "-o", "~no-such-user/x"], "is no path: Could not determine home directory"),
+        (["run", "-o", "x" * 300], "File name too long"),
+        (["export", "--size", "٣٢x٣٢"], "expected HEIGHTxWIDTH"),
+        (["export", "--size", "3200000x3200000"], "expected at most 16384 pixels a side"),
+        (["export", "--batch", "1000000"], "expected 1 to 256"),
         (["nonsense"], "No such command"),
         (["run", "--nonsense"], "No such option"),
     ],

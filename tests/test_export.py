@@ -169,13 +169,41 @@ class BakedShape(Baked):
         return tuple(self.contextnet(image.reshape(image.shape[0], 3, -1).reshape(image.shape), flow))
 
 
-@pytest.mark.parametrize("module", [BakedConstant, BakedNumber, BakedShape])
+class BakedDifference(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image * float(image.shape[-1] - image.shape[-2]), flow))
+
+
+class BakedBranch(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image * 2 if image.shape[-1] <= 192 else image, flow))
+
+
+class BakedBatch(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image / image.shape[0], flow))
+
+
+@pytest.mark.parametrize("module", [BakedConstant, BakedNumber, BakedShape, BakedDifference, BakedBranch, BakedBatch])
 def test_a_size_that_is_baked_in_is_refused(references, monkeypatch, module):
     """Two traces of different sizes are not the same graph; a static export of it is fine."""
     monkeypatch.setitem(graph_modules.MODULES, "contextnet", module)
     with pytest.raises(InternalError, match="depends on the traced size|differ in length"):
         onnx_from_network(references("IFNet"), "contextnet", DYNAMIC)
     onnx_from_network(references("IFNet"), "contextnet", STATIC)
+
+
+class Resized(Baked):
+    def forward(self, image, flow):
+        smaller = nn.functional.interpolate(image, scale_factor=0.5, mode="nearest")
+        return tuple(self.contextnet(nn.functional.interpolate(smaller, scale_factor=2.0, mode="nearest"), flow))
+
+
+def test_another_interpolation_is_refused(references, monkeypatch):
+    """Only the networks' own bilinear resize has a form without sizes; another is not silently made bilinear."""
+    monkeypatch.setitem(graph_modules.MODULES, "contextnet", Resized)
+    with pytest.raises(Exception, match="has no form without sizes"):
+        onnx_from_network(references("IFNet"), "contextnet", STATIC)
 
 
 class Upstream(nn.Module):

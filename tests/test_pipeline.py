@@ -59,7 +59,13 @@ def test_makes_everything(finished):
     assert report["status"] == "passed"
     assert not result.reused
     feeds = [comparison["verdict"]["feed"] for comparison in report["comparisons"]]
-    assert len(feeds) == 5
+    assert len(feeds) == len(set(feeds)) == 10
+    assert {feed.split(",")[0] for feed in feeds} == {
+        "refine 64x96",
+        "refine 2x96x160",
+        "interpolator 64x96",
+        "interpolator 2x96x160",
+    }
     assert "untrained" in report["notes"][0]
     assert any("true middle frame" in note for note in report["notes"])
     page = (folder / "report.html").read_text()
@@ -158,6 +164,50 @@ def test_other_weights_are_noticed(finished, tmp_path):
     assert result.folder is None
 
 
+def test_a_dynamic_file_is_fed_a_batch(finished, tmp_path):
+    """Every sample made from the first one: right for a batch of one alone, and so it fails."""
+    model = onnx.load(finished[0] / "refine.onnx")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "zero"))
+    for node in model.graph.node:
+        node.input[:] = ["first" if name == "img0" else name for name in node.input]
+    for index, node in enumerate(
+        (
+            onnx.helper.make_node("Gather", ["img0", "zero"], ["one"], axis=0),
+            onnx.helper.make_node("Shape", ["img0"], ["shape"]),
+            onnx.helper.make_node("Expand", ["one", "shape"], ["first"]),
+        )
+    ):
+        model.graph.node.insert(index, node)
+    onnx.save(model, tmp_path / "one.onnx")
+    result = pipeline.validate_files([tmp_path / "one.onnx"], small(tmp_path), None)
+    found = {c["verdict"]["feed"].split(",")[0]: c["verdict"]["status"] for c in result.report["comparisons"]}
+    assert found == {"refine 64x96": "passed", "refine 2x96x160": "failed"}
+
+
+def test_files_of_the_same_name_keep_their_own_pictures(finished, tmp_path):
+    (tmp_path / "copy").mkdir()
+    shutil.copy(finished[0] / "refine.onnx", tmp_path / "copy" / "refine.onnx")
+    files = [finished[0] / "refine.onnx", tmp_path / "copy" / "refine.onnx"]
+    result = pipeline.validate_files(files, small(tmp_path), None)
+    keys = [comparison["key"] for comparison in result.report["comparisons"]]
+    assert len(set(keys)) == len(keys) == 16
+
+
+def test_a_failure_is_tried_again(finished, tmp_path, monkeypatch):
+    """Its cause may have passed; only what passed is reused."""
+    from refine_export import candidates
+    from refine_export.errors import UnavailableError
+
+    def missing(source, provider):
+        raise UnavailableError("not today")
+
+    files, recipe = [finished[0] / "refine.onnx"], small(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(candidates, "OrtRunner", missing)
+        assert pipeline.validate_files(files, recipe, tmp_path / "report").report["status"] == "not compared"
+    assert pipeline.validate_files(files, recipe, tmp_path / "report").report["status"] == "passed"
+
+
 def test_a_missing_runtime_is_not_compared(finished, tmp_path, monkeypatch):
     from refine_export import candidates
     from refine_export.errors import UnavailableError
@@ -218,5 +268,5 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "OrtRunner", loading)
     monkeypatch.setattr(onnx_file, "onnx_from_network", exporting)
     result = pipeline.run(small(tmp_path, graphs=["contextnet"], sizes=["32x32", "96x64"]))
-    assert len(result.report["comparisons"]) == 12
+    assert len(result.report["comparisons"]) == 16
     assert counts == {"loaded": 1, "exported": 1}

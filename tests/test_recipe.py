@@ -51,6 +51,11 @@ def test_another_recipe_survives_the_round_trip():
         ("[frames]\npair = ['a']", r"line 2: frames: pair has 1 files"),
         ("export.batch = 0", r"line 1: export: batch is 0"),
         ("[scene]\nwidth = 3", r"line 2: scene: width"),
+        ("[scene]\nheight = 1000000000000", r"line 2: scene: height .* at most 16384"),
+        ("[run]\noutput = ''", r"line 2: run: output is empty"),
+        ("x = " + "[" * 300 + "]" * 300, r"r\.toml"),
+        ("x = " + "[" * 3000, r"r\.toml is no TOML"),
+        ("[export]\nbatch = " + "9" * 5000, r"r\.toml is no TOML"),
         ("a = [", r"r\.toml is no TOML: .*line|end of document"),
         ("[run]\n[run]", r"is no TOML"),
     ],
@@ -70,9 +75,20 @@ def test_all_mistakes_are_named_at_once():
     ]
 
 
+def test_a_byte_order_mark_is_read_over(tmp_path):
+    (tmp_path / "bom.toml").write_bytes(b"\xef\xbb\xbf[export]\r\nbatch = 1\r\n")
+    assert recipe_from_file(tmp_path / "bom.toml") == Recipe()
+
+
 def test_files_that_are_none(tmp_path):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    for name, message in (("", "is a directory"), ("absent.toml", "init .*absent.toml"), ("binary.toml", "is no text")):
+    (tmp_path / "large.toml").write_bytes(b"#" * 100_000)
+    for name, message in (
+        ("", "is a directory"),
+        ("absent.toml", "init .*absent.toml"),
+        ("binary.toml", "is no text"),
+        ("large.toml", "at most 65536"),
+    ):
         with pytest.raises(RecipeError, match=message):
             recipe_from_file(tmp_path / name)
 

@@ -132,6 +132,39 @@ def test_known_bad_files_fail(references, models, pair_at, spoil):
     assert any("largest error" in reason for verdict in found for reason in verdict.reasons)
 
 
+def fixed_timestep(model):
+    """The timestep that was asked for is not looked at."""
+    half = numpy_helper.from_array(np.full((1, 1, 1, 1), 0.5, np.float32), "fixed")
+    model.graph.initializer.append(half)
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "timestep":
+                node.input[index] = "fixed"
+    return model
+
+
+def backwards(model):
+    """1 - t where t was asked for."""
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1), "one"))
+    for node in model.graph.node:
+        node.input[:] = ["backwards" if name == "timestep" else name for name in node.input]
+    model.graph.node.insert(0, helper.make_node("Sub", ["one", "timestep"], ["backwards"]))
+    return model
+
+
+@pytest.mark.parametrize("spoil", [fixed_timestep, backwards])
+def test_a_wrong_timestep_fails(references, models, pair_at, spoil):
+    reference = references("IFNet_m")
+    with (
+        TorchRunner(reference, "interpolator_m") as expected,
+        OrtRunner(spoil(models("interpolator_m")).SerializeToString()) as actual,
+    ):
+        feeds = feeds_for(reference, "interpolator_m", pair_at(64, 96), timesteps=OPTIONS.timesteps)
+        candidates = [Candidate(runtime="onnxruntime-cpu", runner=actual)]
+        found = list(validate(SIGNATURES["interpolator_m"], expected, candidates, feeds, OPTIONS))
+    assert [compared.verdict.status for compared in found] == ["passed", "failed"]
+
+
 class Fake(Runner):
     """Returns what it is told to."""
 
@@ -202,6 +235,13 @@ def test_what_is_refused_fails(references, pair_at):
     assert (verdict.status, verdict.reasons) == ("failed", ("bad opset",))
 
 
+def test_a_reference_that_overflows_is_the_weights_fault(references, pair_at):
+    reference = Fake({"frame": np.full_like(FRAME, np.nan)})
+    feeds = feeds_for(references("IFNet"), "interpolator", pair_at(64, 96))
+    with pytest.raises(RequestError, match="the reference itself gives NaN or infinity in frame on interpolator 64x96"):
+        list(validate(SIGNATURES["interpolator"], reference, [], feeds, OPTIONS))
+
+
 def test_overall():
     assert overall(["passed", "passed"]) == "passed"
     assert overall(["passed", "not compared"]) == "not compared"
@@ -222,6 +262,7 @@ def test_options_refuse():
     for wrong, message in (
         ({"runtimes": ()}, "runtimes is empty"),
         ({"timesteps": (1.0,)}, r"timesteps has 1.0"),
+        ({"flows": ("large", "large")}, "flows has the same value twice"),
         ({"max_abs": 0.0}, "max_abs is 0.0"),
         ({"psnr_db": float("nan")}, "psnr_db is nan"),
         ({"sizes": ("64x95",)}, "sizes: size is '64x95'; expected multiples of 32, such as 64x96"),
