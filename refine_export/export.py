@@ -47,7 +47,7 @@ TRACE_SIZES = ((1, 64, 224), (3, 160, 96))
 class ExportOptions:
     """What the ONNX file is made for."""
 
-    dynamic: bool = False
+    dynamic: bool = True
     """One file for every batch and every height and width that are multiples of 32, instead of one size."""
     batch: int = 1
     """Frame pairs per call of a static file."""
@@ -60,7 +60,9 @@ class ExportOptions:
         if self.size is not None:
             parse_size(self.size)
         if self.dynamic and (self.size is not None or self.batch != 1):
-            raise ValueError("dynamic is true, but a size or a batch is given; they are for a static file")
+            raise ValueError(
+                "dynamic is true, but a size or a batch is given; they are for a static file: dynamic = false"
+            )
 
 
 def onnx_from_network(

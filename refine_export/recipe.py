@@ -2,8 +2,7 @@
 
 [export]
 dynamic = false
-height = 1088
-width = 1920
+size = "1088x1920"
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ class Recipe:
     checkpoint: CheckpointOptions = field(default_factory=CheckpointOptions)
     frames: FramesOptions = field(default_factory=FramesOptions)
     scene: SceneOptions = field(default_factory=SceneOptions)
-    export: ExportOptions = field(default_factory=lambda: ExportOptions(dynamic=True))
+    export: ExportOptions = field(default_factory=ExportOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
 
 

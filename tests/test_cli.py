@@ -44,7 +44,7 @@ def run(capfd):
 @pytest.fixture(scope="module")
 def contextnet(references, tmp_path_factory):
     path = tmp_path_factory.mktemp("onnx") / "contextnet.onnx"
-    onnx.save(onnx_from_network(references("IFNet"), "contextnet", ExportOptions(size="64x96")), path)
+    onnx.save(onnx_from_network(references("IFNet"), "contextnet", ExportOptions(dynamic=False, size="64x96")), path)
     return path
 
 

@@ -18,8 +18,8 @@ from refine_export.signature import SIGNATURES
 from rife.warplayer import warp
 
 GRAPHS = list(SIGNATURES)
-STATIC = ExportOptions(size="64x96")
-DYNAMIC = ExportOptions(dynamic=True)
+STATIC = ExportOptions(dynamic=False, size="64x96")
+DYNAMIC = ExportOptions()
 TOLERANCE = 1e-4  # of the largest magnitude; measured: under 2e-5
 
 
@@ -63,7 +63,7 @@ def test_dynamic_is_right_at_sizes_never_traced(references, exported, pair_at, g
 
 def test_static_batch(references, pair_at):
     reference = references("IFNet")
-    model = onnx_from_network(reference, "refine", ExportOptions(size="64x96", batch=2))
+    model = onnx_from_network(reference, "refine", ExportOptions(dynamic=False, size="64x96", batch=2))
     assert_agrees(reference, "refine", model, pair_at(64, 96), batch=2)
 
 
@@ -240,11 +240,11 @@ def test_a_plain_dynamic_export_is_wrong():
 def test_options_refuse():
     for wrong in ({"size": "100x200"}, {"size": "big"}, {"size": "0x32"}, {"batch": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
-            ExportOptions(**wrong)
+            ExportOptions(**({"dynamic": False} | wrong))
     with pytest.raises(ValueError, match="dynamic is true, but a size"):
         ExportOptions(dynamic=True, size="64x96")
 
 
 def test_a_static_export_needs_a_size(references):
     with pytest.raises(InternalError, match="without a size"):
-        onnx_from_network(references("IFNet"), "unet", ExportOptions())
+        onnx_from_network(references("IFNet"), "unet", ExportOptions(dynamic=False))

@@ -15,7 +15,8 @@ from refine_export.export import ExportOptions
 from refine_export.manifest import Manifest, fingerprint, manifest_path, sha256_of_file
 from refine_export.onnx_file import artifact_from_file, describe, export_file, model_source
 
-STATIC = ExportOptions(size="32x64")
+STATIC = ExportOptions(dynamic=False, size="32x64")
+LARGER = ExportOptions(dynamic=False, size="64x64")
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,7 @@ def test_unchanged_is_reused(copied, checkpoint):
 
 def test_anything_changed_is_made_again(copied, checkpoint, monkeypatch):
     with pytest.raises(AssertionError, match="was asked for"):
-        export_file(never, checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
+        export_file(never, checkpoint, "contextnet", LARGER, copied)
     with pytest.raises(AssertionError, match="was asked for"):
         export_file(never, seeded_checkpoint("IFNet", 1), "contextnet", STATIC, copied)
     with pytest.raises(AssertionError, match="was asked for"):
@@ -105,7 +106,7 @@ def test_a_failure_leaves_the_old_file(copied, references, checkpoint, monkeypat
 
     monkeypatch.setattr(Path, "write_bytes", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export_file(lambda: references("IFNet"), checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
+        export_file(lambda: references("IFNet"), checkpoint, "contextnet", LARGER, copied)
     assert copied.read_bytes() == before
     assert sorted(path.name for path in copied.parent.iterdir()) == ["contextnet.onnx", "contextnet.onnx.json"]
 
@@ -115,7 +116,7 @@ def test_what_a_killed_process_left_is_removed(copied, references, checkpoint):
     gone, running = (copied.with_name(f".contextnet.onnx.partial-{pid}") for pid in (2**22 + 1, os.getppid()))
     for left_over in (gone, running):
         left_over.write_bytes(b"half")
-    export_file(lambda: references("IFNet"), checkpoint, "contextnet", ExportOptions(size="64x64"), copied)
+    export_file(lambda: references("IFNet"), checkpoint, "contextnet", LARGER, copied)
     assert not gone.exists()
     assert running.exists()
 
