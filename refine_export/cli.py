@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -26,6 +26,10 @@ from refine_export.console import (
     print_report,
 )
 from refine_export.errors import InternalError, RecipeError, RefineExportError, RequestError, UnavailableError
+from refine_export.signature import SIGNATURES
+from refine_export.validate import Runtime
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="refine-export",
@@ -50,7 +54,9 @@ FramesOption = Annotated[
 GraphOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--graph", help="contextnet, unet, refine, interpolator or interpolator_m; repeat for several. Default: auto."
+        "--graph",
+        help=f"{', '.join(SIGNATURES)}; repeat for several. Default: refine, and the interpolator of the weights.",
+        autocompletion=lambda: list(SIGNATURES),
     ),
 ]
 DynamicOption = Annotated[
@@ -191,7 +197,11 @@ def validate(
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option("--runtime", help="onnxruntime-cpu or onnxruntime-cuda; repeat for several."),
+        typer.Option(
+            "--runtime",
+            help=f"{', '.join(get_args(Runtime))}; repeat for several. Default: onnxruntime-cpu.",
+            autocompletion=lambda: list(get_args(Runtime)),
+        ),
     ] = None,
     float64: Annotated[bool, typer.Option("--float64", help="Compute the reference in float64.")] = False,
     report: Annotated[Path | None, typer.Option("--report", help="Folder for report.html and report.json.")] = None,
@@ -254,6 +264,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; the one place where errors become exit codes."""
     try:
         app(arguments)
+    except SystemExit as exit_:
+        if exit_.code == INTERRUPTED:
+            typer.echo("interrupted: what is finished is kept, the same command makes the rest", err=True)
+        raise
     except RefineExportError as error:
         kind = {2: "error", 3: "missing"}.get(error.exit_code, "bug in refine-export")
         typer.echo(f"{kind}: {clean(str(error))}", err=True)

@@ -63,16 +63,17 @@ def make_progress(quiet: bool) -> Progress:
 def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     """The verdict, a line per comparison, the notes."""
     console = Console(highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for heading in ("feed", "runtime", "output", "PSNR dB", "largest error", "verdict"):
-        table.add_column(heading, justify="right" if heading in ("PSNR dB", "largest error") else "left")
     comparisons = report["comparisons"]
+    several = len({comparison["verdict"]["runtime"] for comparison in comparisons}) > 1
+    table = Table(box=None, pad_edge=False)
+    for heading in ("feed", *(["runtime"] if several else []), "output", "PSNR dB", "largest error", "verdict"):
+        table.add_column(heading, justify="right" if heading in ("PSNR dB", "largest error") else "left")
     rows = [(comparison["verdict"], output) for comparison in comparisons for output in _outputs(comparison)]
     for verdict, output in rows[:OUTPUTS_SHOWN]:
         metrics = output["metrics"] if output else None
         table.add_row(
             escape(verdict["feed"]),
-            escape(verdict["runtime"]),
+            *([escape(verdict["runtime"])] if several else []),
             escape(output["output"]) if output else "",
             _psnr(metrics),
             "" if not metrics or metrics["max_abs"] is None else f"{metrics['max_abs'] / metrics['peak']:.2g}",
@@ -81,16 +82,18 @@ def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     console.print(table)
     if len(rows) > OUTPUTS_SHOWN:
         console.print(f"and {len(rows) - OUTPUTS_SHOWN} more in the report")
-    for comparison in comparisons:
-        for reason in comparison["verdict"]["reasons"]:
-            console.print(f"{comparison['verdict']['status']}: {escape(comparison['key'])}: {escape(reason)}")
+    for (status, reason), keys in _reasons(comparisons).items():
+        more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+        console.print(f"{status}: {escape(keys[0])}{more}: {escape(reason)}", soft_wrap=True)
     for note in report["notes"]:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     passed = sum(comparison["verdict"]["status"] == "passed" for comparison in comparisons)
     limits = report["thresholds"]
+    missing = sum(comparison["verdict"]["status"] == "not compared" for comparison in comparisons)
+    left_out = f"; {missing} could not be run" if missing else ""
     console.print(
         f"\n{STYLES[report['status']]}: {passed} of {len(comparisons)} comparisons with {escape(report['reference'])} "
-        f"are within {limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB",
+        f"are within {limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB{left_out}",
         soft_wrap=True,
     )
     if folder is not None:
@@ -141,17 +144,31 @@ def print_description(description: Mapping[str, Any], indent: int = 0) -> None:
     """Names and values; what is nested is indented."""
     console = Console(highlight=False)
     for name, value in description.items():
-        if isinstance(value, Mapping) and value and not any(isinstance(part, Mapping) for part in value.values()):
+        if isinstance(value, Mapping) and value and not any(isinstance(part, Mapping | str) for part in value.values()):
             said = ", ".join(f"{key} {_number(part)}" for key, part in value.items())
         elif isinstance(value, Mapping):
             console.print(f"{' ' * indent}{escape(str(name))}:")
             print_description(value, indent + 2)
             continue
         elif isinstance(value, list):
-            said = "; ".join(f"{part['name']} {part['dtype']} {part['shape']}" for part in value)
+            console.print(f"{' ' * indent}{escape(str(name))}:")
+            for part in value:
+                shape = ", ".join(map(str, part["shape"]))
+                said = clean(f"{part['name']}: {part['dtype']} [{shape}]")
+                console.print(f"{' ' * indent}  {said}", soft_wrap=True, markup=False)
+            continue
         else:
             said = _number(value)
         console.print(f"{' ' * indent}{escape(str(name))}: {escape(said)}", soft_wrap=True)
+
+
+def _reasons(comparisons: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """Each reason once, with the comparisons that it holds for."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for comparison in comparisons:
+        for reason in comparison["verdict"]["reasons"]:
+            found.setdefault((comparison["verdict"]["status"], reason), []).append(comparison["key"])
+    return found
 
 
 def _outputs(comparison: Mapping[str, Any]) -> list[Any]:

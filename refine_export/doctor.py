@@ -31,7 +31,8 @@ def diagnose() -> list[Check]:
 
 
 def _system() -> Check:
-    found = ", ".join([*machine().values(), f"Python {versions(())['python']}"])
+    known = machine()
+    found = f"{known['system']}, {known['processor']}, Python {versions(())['python']}"
     return Check(name="system", works=True, found=found, enables="everything")
 
 

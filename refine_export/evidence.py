@@ -61,7 +61,11 @@ def gather(
             candidates_for(path, artifact, options.runtimes) as candidates,
         ):
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
-            providers = {one.runtime: f"{one.runner.provider} {one.runner.version}" for one in candidates if one.runner}
+            providers = {
+                one.runtime: f"{one.runner.provider.removesuffix('ExecutionProvider')} {one.runner.version}"
+                for one in candidates
+                if one.runner
+            }
             for fed, batch in pairs_for(artifact, source, options):
                 crop = pair.size if fed.size == padded_size(*pair.size) else None
                 feeds = feeds_for(
@@ -137,12 +141,12 @@ def _frames(pair: FramePair, shown: Compared | None) -> tuple[FramePictures, lis
         between = cropped(shown.candidate["frame"], pair.size)[:1]
         if pair.middle is not None:
             measured = {
-                "the candidate": between,
+                "the ONNX file": between,
                 "the reference": cropped(shown.reference["frame"], pair.size)[:1],
                 "the average of the two frames": (pair.img0 + pair.img1) / 2,
             }
             values = ", ".join(f"{name} {_psnr(array, pair.middle):.1f} dB" for name, array in measured.items())
-            notes.append(f"PSNR against the true middle frame: {values}.")
+            notes.append(f"PSNR against the true middle frame, which only trained weights come near to: {values}.")
     return (
         FramePictures(
             img0=data_uri_from_frame(pair.img0),

@@ -38,7 +38,7 @@ class Manifest:
     versions: Mapping[str, str]
     """Of the packages that made it."""
     signature: Mapping[str, Any]
-    """Names, shapes and units of inputs and outputs."""
+    """Names and shapes of inputs and outputs; units are in the file's metadata."""
     fingerprint: str
     """Of inputs, options and versions; equal fingerprints mean that making it again would change nothing."""
     seconds: float

@@ -49,6 +49,8 @@ class Artifact:
     """That the export took, where it was made now."""
     checkpoint_sha256: str | None
     """Of the weights it was made from, as its metadata says."""
+    checkpoint: str | None
+    """What those are called."""
     fixed: tuple[int | None, int | None, int | None]
     """Batch, height and width; None where the file takes any."""
 
@@ -90,7 +92,7 @@ def export_file(
             inputs=inputs,
             options=dataclasses.asdict(options),
             versions=used,
-            signature=dataclasses.asdict(SIGNATURES[graph]),
+            signature=_described(model),
             fingerprint=key,
             seconds=artifact.seconds or 0.0,
         ),
@@ -130,6 +132,7 @@ def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
     sizes = "x".join(str(dim) for dim in dims)
     if free:
         sizes += f": any {', '.join(free)}; sides are multiples of {MULTIPLE_OF}"
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Artifact(
         graph=graph,
         file=str(path),
@@ -140,9 +143,8 @@ def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
         nodes=len(model.graph.node),
         reused=False,
         seconds=None,
-        checkpoint_sha256={entry.key: entry.value for entry in model.metadata_props}.get(
-            "refine_export.checkpoint_sha256"
-        ),
+        checkpoint_sha256=metadata.get("refine_export.checkpoint_sha256"),
+        checkpoint=metadata.get("refine_export.checkpoint"),
         fixed=(batch, height, width),
     )
 
@@ -223,6 +225,14 @@ def _dtype(elem_type: int) -> str:
         return str(onnx.TensorProto.DataType.Name(elem_type)).lower()
     except ValueError:
         return f"the unknown type {elem_type}"
+
+
+def _described(model: onnx.ModelProto) -> dict[str, dict[str, list[int | str]]]:
+    """Inputs and outputs with their shapes in this file."""
+    return {
+        "inputs": {value.name: _shape(value.type.tensor_type) for value in model.graph.input},
+        "outputs": {value.name: _shape(value.type.tensor_type) for value in model.graph.output},
+    }
 
 
 def _recognised(path: Path, model: onnx.ModelProto) -> GraphName:

@@ -25,9 +25,10 @@ from refine_export.atomic import make_folder, user_path
 from refine_export.checkpoint import Checkpoint, checkpoint_from_options
 from refine_export.checkpoint import describe as describe_checkpoint
 from refine_export.environment import COMPARERS, machine, versions
+from refine_export.errors import RequestError
 from refine_export.evidence import gather
 from refine_export.export import ExportOptions
-from refine_export.frames import FramePair, padded
+from refine_export.frames import FramePair, padded, padded_size
 from refine_export.manifest import fingerprint
 from refine_export.network import GRAPHS_OF, check_graph, reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file, export_file
@@ -66,9 +67,9 @@ def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     started = time.perf_counter()
     folder = user_path(recipe.run.output)
     make_folder(folder)
+    source = load_source(recipe, progress)
     checkpoint = load_checkpoint(recipe, progress)
     graphs = _graphs(recipe, checkpoint)
-    source = load_source(recipe, progress)
     network = functools.cache(lambda: reference_network(checkpoint))
     files = _exported(graphs, network, checkpoint, _sized(recipe.export, source.pair), folder, progress)
     return _validated(files, checkpoint, network, source, recipe.validate, folder, started, progress)
@@ -108,10 +109,10 @@ def validate_files(
     if folder is not None:
         make_folder(folder)
     files = [(path, artifact_from_file(path)) for path in dict.fromkeys(paths)]
-    checkpoint = load_checkpoint(recipe, progress)
-    for _, artifact in files:
-        check_graph(checkpoint.architecture, artifact.graph)
     source = load_source(recipe, progress)
+    checkpoint = load_checkpoint(recipe, progress)
+    for path, artifact in files:
+        _check_weights(path, artifact, checkpoint)
     network = functools.cache(lambda: reference_network(checkpoint))
     return _validated(files, checkpoint, network, source, recipe.validate, folder, started, progress)
 
@@ -128,8 +129,22 @@ def load_source(recipe: Recipe, progress: Progress) -> Source:
     """The recipe's pictures, or the procedural scene with its true middle frame."""
     with progress.step("load the frames" if recipe.frames.pair else "draw the frames") as say:
         source = source_from_options(recipe.frames, recipe.scene)
-        say(f"{source.pair.name}, {source.pair.size[1]}x{source.pair.size[0]}")
+        height, width = source.pair.size
+        fed = padded_size(height, width)
+        more = "" if fed == (height, width) else f", padded to {fed[0]}x{fed[1]}"
+        say(f"{source.pair.name}, {height}x{width} (height x width){more}")
     return source
+
+
+def _check_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> None:
+    """Refuse a file that these weights can't be the reference of, and say where its own are."""
+    try:
+        check_graph(checkpoint.architecture, artifact.graph)
+    except RequestError as error:
+        advice = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
+        if checkpoint.seeded:
+            advice += "; no checkpoint was given, so the reference has seeded weights: give --checkpoint"
+        raise RequestError(f"{error}{advice}") from error
 
 
 def _exported(
@@ -200,7 +215,7 @@ def _validated(
         thresholds={"max_abs": options.max_abs, "psnr_db": options.psnr_db},
         artifacts=artifacts,
         comparisons=evidence.comparisons,
-        notes=(*_notes(checkpoint, artifacts, options), *evidence.notes),
+        notes=(*_notes(pair, checkpoint, artifacts, options), *evidence.notes),
         environment=environment,
         fingerprint=key,
     )
@@ -211,8 +226,15 @@ def _validated(
     return RunResult(folder=folder, report=report.as_json(), reused=False)
 
 
-def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions) -> list[str]:
+def _notes(
+    pair: FramePair, checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions
+) -> list[str]:
     notes = []
+    if pair.size != padded_size(*pair.size):
+        sizes = ["x".join(map(str, size)) for size in (pair.size, padded_size(*pair.size))]
+        notes.append(
+            f"The frames of {sizes[0]} are padded to {sizes[1]} for the networks; places count from the top left."
+        )
     if checkpoint.seeded:
         notes.append(
             f"The weights are {checkpoint.source}: the frame between is no real interpolation. What is compared, "

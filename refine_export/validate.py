@@ -36,7 +36,8 @@ class ValidateOptions:
     timesteps: tuple[float, ...] = (0.5, 0.2)
     """For interpolator_m, each in (0, 1); the default shows a timestep that is fixed or counted backwards."""
     sizes: tuple[str, ...] = ("1088x1920",)
-    """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames."""
+    """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
+    batch of two (2x96x160), which always are."""
     max_abs: float = 1e-4
     """Largest error that passes, in units of the peak (1.0 for images)."""
     psnr_db: float = 90.0

@@ -92,6 +92,8 @@ def test_a_missing_runtime_is_exit_code_3(run, here, contextnet):
     code, out, _ = run("validate", str(contextnet), "--recipe", "small.toml", "--runtime", "onnxruntime-cuda")
     assert code == 3
     assert "not compared: 0 of 4 comparisons" in out
+    assert "; 4 could not be run" in out
+    assert out.count("CUDAExecutionProvider") == 1
     assert "CUDAExecutionProvider" in out
 
 
@@ -251,7 +253,9 @@ def test_interrupted_is_exit_code_130(run, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("refine_export.doctor.diagnose", interrupted)
-    assert run("doctor")[0] == 130
+    code, _, err = run("doctor")
+    assert code == 130
+    assert "interrupted: what is finished is kept" in err
 
 
 def test_doctor(run):
@@ -270,6 +274,9 @@ def test_completion_works():
     program = Path(sys.executable).with_name("refine-export")
     completed = subprocess.run([program], env=os.environ | typed, capture_output=True, text=True, check=False)
     assert completed.stdout.split() == ["validate"], completed.stderr
+    typed |= {"COMP_WORDS": "refine-export run --graph inter", "COMP_CWORD": "3"}
+    completed = subprocess.run([program], env=os.environ | typed, capture_output=True, text=True, check=False)
+    assert completed.stdout.split() == ["interpolator", "interpolator_m"], completed.stderr
 
 
 def test_only_the_console_prints():

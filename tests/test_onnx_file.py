@@ -52,7 +52,8 @@ def test_manifest_says_what_it_was_made_from(made, checkpoint):
     }
     assert said.options == dataclasses.asdict(STATIC)
     assert {"torch", "onnx", "onnxscript", "refine-export", "python"} <= set(said.versions)
-    assert [spec["name"] for spec in said.signature["outputs"]] == ["f1", "f2", "f3", "f4"]
+    assert said.signature["inputs"] == {"image": [1, 3, 32, 64], "flow": [1, 2, 32, 64]}
+    assert list(said.signature["outputs"]) == ["f1", "f2", "f3", "f4"]
 
 
 def test_the_file_says_it_too(made, checkpoint):

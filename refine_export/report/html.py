@@ -9,7 +9,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from refine_export.report.data import Comparison, Report
@@ -83,6 +83,9 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         return (math.log10(value) - low) / (high - low)
 
     rows = [_row(number, comparison, pictures, along) for number, comparison in enumerate(report.comparisons, 1)]
+    if rows and not any(row.opened for row in rows):
+        worst = max(rows, key=lambda row: _badness(row.worst))
+        rows = [replace(row, opened=row is worst) for row in rows]
     return environment.get_template(TEMPLATE).render(
         report=report,
         sentence=sentence_from_report(report),
@@ -180,7 +183,7 @@ def _row(number: int, comparison: Comparison, pictures: Mapping[str, Pictures], 
         channel=channel,
         gauge=along(_of_peak(worst)) if worst else None,
         pictures=pictures.get(comparison.key),
-        opened=number == 1 or comparison.verdict.status == "failed",
+        opened=comparison.verdict.status == "failed",
     )
 
 
@@ -241,7 +244,7 @@ def _psnr(output: OutputVerdict) -> str:
 def _ssim(value: float | None) -> str:
     if value is None:
         return "n/a"
-    return "> 0.999999" if 0.9999995 <= value < 1 else f"{value:.6f}"  # it says 1 only where it is 1
+    return "> 0.999999" if value > 0.999999 else f"{value:.6f}"  # rounding takes it over 1
 
 
 def _value(value: float) -> str:
