@@ -22,7 +22,7 @@ demo: $(READY)  ## Run the main job on sample frames: refine-export-output/repor
 	$(BIN)/refine-export run
 
 test: $(READY)  ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: lint types test  ## Run the whole gate: format, lint, types, tests.
 
