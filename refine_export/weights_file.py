@@ -40,7 +40,7 @@ def _read(path: Path) -> object:
         raise CheckpointError(f"{path} does not exist; give a .pkl, .pth or .safetensors file") from None
     except OSError as error:
         raise CheckpointError(f"can't read {path}: {error.strerror}") from error
-    if head[8:9] == b"{":
+    if head[4:9] == b"\0\0\0\0{":  # a header below 4 GiB that begins as JSON; its length can begin with any byte
         return _read_safetensors(path)
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _read_torch(path)

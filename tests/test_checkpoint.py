@@ -43,6 +43,19 @@ def test_loads_each_kind(tmp_path, weights, architecture, suffix, prefix):
     reference_network(checkpoint)
 
 
+def test_formats_are_told_apart_by_more_than_a_byte(tmp_path):
+    """A safetensors header whose length begins like a pickle, and a pickle whose ninth byte is a brace."""
+    header = b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(0x180)
+    (tmp_path / "a.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert (tmp_path / "a.safetensors").read_bytes().startswith(b"\x80")
+    with pytest.raises(CheckpointError, match="a state dict of something else: its 1 keys"):
+        checkpoint_from_file(tmp_path / "a.safetensors")
+    (tmp_path / "b.pkl").write_bytes(pickle.dumps("{{{{{", protocol=2))
+    assert (tmp_path / "b.pkl").read_bytes()[8:9] == b"{"
+    with pytest.raises(CheckpointError, match="is a pickle|holds a str|can't be read"):
+        checkpoint_from_file(tmp_path / "b.pkl")
+
+
 def test_old_torch_format_and_half_precision(tmp_path, weights):
     path = tmp_path / "old.pkl"
     torch.save(
