@@ -87,6 +87,7 @@ def gather(
                                 graph=artifact.graph,
                                 file=artifact.file,
                                 size=fed.size,
+                                batch=batch,
                                 provider=providers.get(compared.verdict.runtime, "not loaded"),
                                 largest_flow_px=compared.feed.largest_flow_px,
                                 verdict=compared.verdict,

@@ -26,6 +26,8 @@ class Comparison:
     file: str
     size: tuple[int, int]
     """Height and width in pixels."""
+    batch: int = 1
+    """Frame pairs in one run."""
     provider: str
     """What computed the candidate, as the backend reports it."""
     largest_flow_px: float | None
