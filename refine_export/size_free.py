@@ -87,25 +87,22 @@ def check_same(graph: str, first: ir.Model, second: ir.Model) -> None:
 
 def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:
     """Each constant and node, with all that makes its meaning."""
-    constants = [(name, value.const_value) for name, value in graph.initializers.items()]
-    return [(f"the constant {name}", (name, _content(tensor))) for name, tensor in constants] + [
+    constants = [
+        (f"the constant {name}", (name, _content(value.const_value))) for name, value in graph.initializers.items()
+    ]
+    nodes = [
         (
             f"the node {node.name}",
             (
                 (node.domain, node.op_type),
                 tuple(value and value.name for value in node.inputs),
                 tuple(value.name for value in node.outputs),
-                tuple(
-                    (
-                        key,
-                        attribute.value.tobytes() if hasattr(attribute.value, "tobytes") else attribute.value,
-                    )
-                    for key, attribute in node.attributes.items()
-                ),
+                tuple((key, _content(attribute.value)) for key, attribute in node.attributes.items()),
             ),
         )
         for node in graph
     ]
+    return [*constants, *nodes, ("the order of the outputs", tuple(value.name for value in graph.outputs))]
 
 
 def _content(value: Any) -> object:
