@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_model
 
 from refine_export.errors import GraphError
-from refine_export.graph import lint, tensorrt_ops
+from refine_export.graph import lint, load, tensorrt_ops
 from refine_export.graph.lint import RULES, Finding, lint_file, lint_model
 from rife.warplayer import warp
 
@@ -407,7 +407,7 @@ def test_external_data_are_read(tmp_path: Path, shape: bool):
 def test_external_data_too_large_for_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Beyond 2 GiB the checker gets the path, and weights stay where they are."""
     path = saved(tmp_path)
-    monkeypatch.setattr(lint, "_IN_MEMORY_BYTES", 8)
+    monkeypatch.setattr(load, "_IN_MEMORY_BYTES", 8)
     assert lint_file(path) == []
     with pytest.raises(GraphError, match=r"2 GiB.*lint_file"):
         lint_model(onnx.load(path, load_external_data=False), folder=tmp_path)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
-from refine_export.graph.load import external_files, model_from_file
+from refine_export.graph.load import load_external_data, model_from_file
 from refine_export.graph.rules import RULES, Finding
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
 
@@ -46,7 +46,6 @@ _ROUNDS_NOTHING: Final = (
     *("Reshape", "Scan", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
 _GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial axis is part of a grid
-_IN_MEMORY_BYTES: Final = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def lint_file(path: Path) -> list[Finding]:
         GraphError: Missing, a folder, empty, truncated or not ONNX; or external data are missing or damaged.
     """
     model = model_from_file(path)
-    return _lint(model, model if _load_external_data(model, path.parent) else str(path))
+    return _lint(model, model if load_external_data(model, path.parent) else str(path))
 
 
 def lint_model(model: "onnx.ModelProto", *, folder: Path | None = None) -> list[Finding]:
@@ -93,28 +92,9 @@ def lint_model(model: "onnx.ModelProto", *, folder: Path | None = None) -> list[
 
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    if not _load_external_data(copy, folder):
+    if not load_external_data(copy, folder):
         raise GraphError("the model has more than 2 GiB of external data: give the file to lint_file")
     return _lint(copy, copy)
-
-
-def _load_external_data(model: "onnx.ModelProto", folder: Path | None) -> bool:
-    """Put external data into `model` (shapes may depend on them); False if they are too large for that."""
-    import onnx.checker
-    import onnx.external_data_helper as external
-
-    tensors = list(filter(external.uses_external_data, model.graph.initializer))
-    if tensors and folder is None:
-        location = external.ExternalDataInfo(tensors[0]).location
-        raise GraphError(f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder")
-    files = external_files(model, folder or Path())
-    if sum(file.stat().st_size for file in files) > _IN_MEMORY_BYTES:
-        return False
-    try:
-        external.load_external_data_for_model(model, str(folder or ""))
-    except (onnx.checker.ValidationError, ValueError, OSError) as exc:
-        raise GraphError(f"external data can't be read, copy or export the model again: {exc}") from exc
-    return True
 
 
 def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Finding]:

@@ -11,6 +11,7 @@ from refine_export.errors import GraphError
 if TYPE_CHECKING:
     import onnx
 
+_IN_MEMORY_BYTES = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
 EXPECTED = "expected a binary ONNX model: check the path, or export it again"
 
 
@@ -92,6 +93,29 @@ def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
             raise GraphError(f"{file} is missing; expected tensor {tensor.name!r} in it: copy it there")
         files[file] = None
     return list(files)
+
+
+def load_external_data(model: onnx.ModelProto, folder: Path | None) -> bool:
+    """Put external data into `model` (shapes may depend on them); False if they are too large for that.
+
+    Raises:
+        GraphError: they are missing, damaged or outside the folder, or there is no folder to look in.
+    """
+    import onnx.checker
+    import onnx.external_data_helper as external
+
+    tensors = list(filter(external.uses_external_data, model.graph.initializer))
+    if tensors and folder is None:
+        location = external.ExternalDataInfo(tensors[0]).location
+        raise GraphError(f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder")
+    files = external_files(model, folder or Path())
+    if sum(file.stat().st_size for file in files) > _IN_MEMORY_BYTES:
+        return False
+    try:
+        external.load_external_data_for_model(model, str(folder or ""))
+    except (onnx.checker.ValidationError, ValueError, OSError) as exc:
+        raise GraphError(f"external data can't be read, copy or export the model again: {exc}") from exc
+    return True
 
 
 def sha256_of_model(content: bytes, files: list[Path]) -> str:
