@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.frames import FramePair, padded
 from refine_export.onnx_file import Artifact, model_source
+from refine_export.runners.base import Runner
+from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner, Provider
 from refine_export.signature import parse_size
 from refine_export.source import Source
@@ -20,25 +23,37 @@ _PROVIDERS: dict[Runtime, Provider] = {"onnxruntime-cpu": "cpu", "onnxruntime-cu
 
 
 @contextmanager
-def candidates_for(path: Path, artifact: Artifact, runtimes: Sequence[Runtime]) -> Iterator[list[Candidate]]:
-    """Open a file once in each runtime; a runtime that is missing becomes a candidate that says so.
+def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterator[list[Candidate]]:
+    """Open a file once in each runtime of the options; a runtime that is missing becomes a candidate that says so.
 
     Raises:
         GraphError: the file is no longer the one that `artifact` is the hash of.
     """
     source = model_source(path, artifact)
+    made_of = functools.partial(Candidate, file=artifact.file, limits=options.limits(artifact.precision))
     with ExitStack() as stack:
         candidates = []
-        for runtime in runtimes:
+        for runtime in options.runtimes or runtimes_for(artifact):
             try:
-                runner = stack.enter_context(OrtRunner(source, provider=_PROVIDERS[runtime]))
+                runner = stack.enter_context(_runner(source, runtime))
             except UnavailableError as error:
-                candidates.append(Candidate(runtime=runtime, runner=None, missing=str(error)))
+                candidates.append(made_of(runtime=runtime, runner=None, missing=str(error)))
             except GraphError as error:
-                candidates.append(Candidate(runtime=runtime, runner=None, refused=str(error)))
+                candidates.append(made_of(runtime=runtime, runner=None, refused=str(error)))
             else:
-                candidates.append(Candidate(runtime=runtime, runner=runner))
+                candidates.append(made_of(runtime=runtime, runner=runner))
         yield candidates
+
+
+def runtimes_for(artifact: Artifact) -> tuple[Runtime, ...]:
+    """Where a file is run if nobody says: what it computes has to be what its types say."""
+    return ("onnxruntime-cpu",) if artifact.precision == "fp32" else ("half",)
+
+
+def _runner(source: Path | bytes, runtime: Runtime) -> Runner:
+    if runtime == "half":
+        return HalfRunner(source)
+    return OrtRunner(source, provider=_PROVIDERS[runtime])
 
 
 def pairs_for(artifact: Artifact, source: Source, options: ValidateOptions) -> Iterator[tuple[FramePair, int]]:

@@ -16,6 +16,26 @@ from typing import Annotated, Any, get_args
 import typer
 
 from refine_export import __version__
+from refine_export.cli_options import (
+    CalibrateOption,
+    CalibrationSizeOption,
+    CheckpointOption,
+    DynamicOption,
+    ExplainOption,
+    ForceOption,
+    FramesOption,
+    GraphOption,
+    GridSampleOption,
+    IoOption,
+    JsonOption,
+    MaxErrorOption,
+    PrecisionOption,
+    QuietOption,
+    RecipeOption,
+    SizeOption,
+    TargetPsnrOption,
+    WithoutWarpOption,
+)
 from refine_export.console import (
     clean,
     make_progress,
@@ -23,10 +43,10 @@ from refine_export.console import (
     print_checks,
     print_description,
     print_findings,
+    print_lowered,
     print_report,
 )
 from refine_export.errors import InternalError, RecipeError, RefineExportError, RequestError, UnavailableError
-from refine_export.signature import SIGNATURES
 from refine_export.validate import Runtime
 
 INTERRUPTED = 130
@@ -39,34 +59,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-RecipeOption = Annotated[
-    Path | None, typer.Option("--recipe", help="Recipe with all options (see init); other options win over it.")
-]
-CheckpointOption = Annotated[
-    Path | None,
-    typer.Option("--checkpoint", help="Weights: .pkl, .pth or .safetensors. Default: seeded random weights."),
-]
-FramesOption = Annotated[
-    tuple[Path, Path] | None,
-    typer.Option("--frames", metavar="A B", help="Two pictures of equal size. Default: a procedural scene."),
-]
-GraphOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--graph",
-        help=f"{', '.join(SIGNATURES)}; repeat for several. Default: refine, and the interpolator of the weights.",
-        autocompletion=lambda: list(SIGNATURES),
-    ),
-]
-DynamicOption = Annotated[
-    bool | None, typer.Option("--dynamic/--static", help="Any batch, height and width, or one. Default: dynamic.")
-]
-SizeOption = Annotated[
-    str | None, typer.Option("--size", metavar="HxW", help="Size of a static file, such as 1088x1920.")
-]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
 
 
 def _version(asked: bool) -> None:
@@ -106,7 +98,7 @@ def run(
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("refine-export.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a recipe to edit: every option with its explanation and its default."""
     from refine_export.atomic import user_path, write_text
@@ -168,6 +160,57 @@ def export(
 
 
 @app.command()
+def lower(
+    file: Annotated[Path, typer.Argument(help="An FP32 ONNX file, from any tool.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
+    precision: PrecisionOption = None,
+    io: IoOption = None,
+    gridsample: GridSampleOption = None,
+    target_psnr: TargetPsnrOption = None,
+    max_error: MaxErrorOption = None,
+    calibrate: CalibrateOption = None,
+    size: CalibrationSizeOption = None,
+    frames: FramesOption = None,
+    checkpoint: CheckpointOption = None,
+    recipe: RecipeOption = None,
+    without_warp: WithoutWarpOption = False,
+    explain: ExplainOption = False,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Turn FP32 ONNX into strongly typed FP16 whose warp coordinates stay FP32."""
+    from refine_export import pipeline
+
+    chosen = _recipe(
+        recipe,
+        checkpoint=checkpoint,
+        frames=frames,
+        precision=precision,
+        io=io,
+        gridsample=gridsample,
+        target_psnr=target_psnr,
+        max_error=max_error,
+    )
+    result = pipeline.lower(
+        file,
+        output,
+        chosen,
+        feeds=calibrate or (),
+        size=size,
+        without_warp=without_warp,
+        force=force,
+        progress=make_progress(quiet or as_json),
+    )
+    if as_json:
+        _print_json(result.as_json())
+    else:
+        print_lowered(result, explain=explain)
+    if result.search is not None and not result.search["reached"]:
+        raise typer.Exit(1)
+
+
+@app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="ONNX files, from any tool.")], as_json: JsonOption = False
 ) -> None:
@@ -199,7 +242,7 @@ def validate(
         list[str] | None,
         typer.Option(
             "--runtime",
-            help=f"{', '.join(get_args(Runtime))}; repeat for several. Default: onnxruntime-cpu.",
+            help=f"{', '.join(get_args(Runtime))}; repeat for several. Default: by the file's types.",
             autocompletion=lambda: list(get_args(Runtime)),
         ),
     ] = None,

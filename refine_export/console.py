@@ -17,10 +17,12 @@ from refine_export.progress import Progress, Silent
 if TYPE_CHECKING:
     from refine_export.doctor import Check
     from refine_export.graph.rules import Finding
+    from refine_export.lowered_file import LoweredFile
     from refine_export.onnx_file import Artifact
 
 STYLES = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not compared": "[yellow]not compared[/]"}
 OUTPUTS_SHOWN = 40
+NOTES_SHOWN = 5
 
 
 def clean(text: str) -> str:
@@ -63,16 +65,23 @@ def make_progress(quiet: bool) -> Progress:
 def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     """The verdict, a line per comparison, the notes."""
     console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no edge at which rows would have to break
+        console.width = max(console.width, 160)
     comparisons = report["comparisons"]
     several = len({comparison["verdict"]["runtime"] for comparison in comparisons}) > 1
+    pairs = {(comparison["graph"], comparison["file"]) for comparison in comparisons}
+    files = len(pairs) > len({graph for graph, _ in pairs})
     table = Table(box=None, pad_edge=False)
-    for heading in ("feed", *(["runtime"] if several else []), "output", "PSNR dB", "largest error", "verdict"):
+    optional = [*(["file"] if files else []), *(["runtime"] if several else [])]
+    for heading in ("feed", *optional, "output", "PSNR dB", "largest error", "verdict"):
         table.add_column(heading, justify="right" if heading in ("PSNR dB", "largest error") else "left")
-    rows = [(comparison["verdict"], output) for comparison in comparisons for output in _outputs(comparison)]
-    for verdict, output in rows[:OUTPUTS_SHOWN]:
+    rows = [(comparison, output) for comparison in comparisons for output in _outputs(comparison)]
+    for comparison, output in rows[:OUTPUTS_SHOWN]:
+        verdict = comparison["verdict"]
         metrics = output["metrics"] if output else None
         table.add_row(
             escape(verdict["feed"]),
+            *([escape(comparison["file"])] if files else []),
             *([escape(verdict["runtime"])] if several else []),
             escape(output["output"]) if output else "",
             _psnr(metrics),
@@ -88,12 +97,15 @@ def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     for note in report["notes"]:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     passed = sum(comparison["verdict"]["status"] == "passed" for comparison in comparisons)
-    limits = report["thresholds"]
+    limits = "; ".join(
+        f"{precision}: {limit['max_abs']:g} of the peak and {limit['psnr_db']:g} dB"
+        for precision, limit in report["thresholds"].items()
+    )
     missing = sum(comparison["verdict"]["status"] == "not compared" for comparison in comparisons)
     left_out = f"; {missing} could not be run" if missing else ""
     console.print(
         f"\n{STYLES[report['status']]}: {passed} of {len(comparisons)} comparisons with {escape(report['reference'])} "
-        f"are within {limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB{left_out}",
+        f"are within their limits ({limits}){left_out}",
         soft_wrap=True,
     )
     if folder is not None:
@@ -187,3 +199,50 @@ def _number(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_lowered(result: LoweredFile, *, explain: bool) -> None:
+    """What became of the file; with `explain` every node, with a search its table."""
+    console = Console(highlight=False)
+    if explain:
+        for node in result.nodes:
+            said = escape(f"{node['operator']} {node['node']}: {node['reason']}")
+            console.print(f"{node['type']:<9} {said}", soft_wrap=True)
+    if result.search is not None:
+        _print_search(console, result.search)
+    for note in result.notes[:NOTES_SHOWN]:
+        console.print(f"note: {escape(note)}", soft_wrap=True)
+    if len(result.notes) > NOTES_SHOWN:
+        console.print(f"note: and {len(result.notes) - NOTES_SHOWN} more like these in the manifest")
+    types = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(result.types.items()))
+    state = "reused" if result.reused else f"{result.seconds:.1f} s"
+    console.print(
+        f"{escape(str(result.path))}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), "
+        f"{types}; {result.macs_low:.1%} of the multiply-adds left FP32 ({state})",
+        soft_wrap=True,
+    )
+
+
+def _print_search(console: Console, search: Mapping[str, Any]) -> None:
+    if search["steps"]:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("region", "alone dB", "total dB", "error", "MACs", "bytes"):
+            table.add_column(heading, justify="left" if heading == "region" else "right", no_wrap=True)
+        for step in search["steps"]:
+            table.add_row(
+                escape(step["region"]),
+                f"{step['alone_db']:+.2f}",
+                f"{step['psnr_db']:.2f}",
+                f"{step['max_error']:.2g}",
+                f"{step['macs_share']:.1%}",
+                f"{step['bytes_share']:.1%}",
+            )
+        console.print("kept in FP32, with their shares of the multiply-adds and bytes that would be FP16:")
+        console.print(table)
+    start, final, bound = (search[name] for name in ("start", "final", "bound"))
+    said = "target met" if search["reached"] else "target missed: every region is FP32, and that is the best there is"
+    console.print(
+        f"{said}: from {start['psnr_db']:.2f} to {final['psnr_db']:.2f} dB, largest error {start['max_error']:.2g} to "
+        f"{final['max_error']:.2g}; with every region in FP32 {bound['psnr_db']:.2f} dB",
+        soft_wrap=True,
+    )

@@ -11,6 +11,7 @@ from refine_export import __version__
 from refine_export.optional import installed
 
 EXPORTERS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
+LOWERERS = ("torch", "onnx", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "numpy")
 COMPARERS = ("torch", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-image")
 
 

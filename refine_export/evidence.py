@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,9 @@ from refine_export.report.data import Comparison
 from refine_export.report.html import FramePictures
 from refine_export.report.pictures import Pictures, data_uri_from_frame, pictures_from_compared
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES
+from refine_export.signature import SIGNATURES, GraphName
 from refine_export.source import Source
-from refine_export.validate import Compared, ValidateOptions, validate
+from refine_export.validate import Candidate, Compared, ValidateOptions, validate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,55 +48,34 @@ def gather(
 ) -> Evidence:
     """Compare every file with the reference, on each of its feeds and in each runtime.
 
-    A file is loaded once per runtime and a feed is made once, whatever the number of the others.
+    A file is loaded once per runtime; files of one graph share the feeds and the reference's outputs.
     """
     pair = source.pair
     comparisons: list[Comparison] = []
     pictures: dict[str, Pictures] = {}
     shown: Compared | None = None
     described = ""
-    for path, artifact in files:
-        signature = SIGNATURES[artifact.graph]
-        with (
-            TorchRunner(reference, artifact.graph, dtype=options.reference) as runner,
-            candidates_for(path, artifact, options.runtimes) as candidates,
-        ):
+    for graph in dict.fromkeys(artifact.graph for _, artifact in files):
+        signature = SIGNATURES[graph]
+        with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
-            providers = {
-                one.runtime: f"{one.runner.provider.removesuffix('ExecutionProvider')} {one.runner.version}"
-                for one in candidates
-                if one.runner
-            }
-            for fed, batch in pairs_for(artifact, source, options):
+            settings: dict[tuple[tuple[int, int], int], tuple[FramePair, list[Candidate]]] = {}
+            for path, artifact in files:
+                if artifact.graph == graph:
+                    candidates = stack.enter_context(candidates_for(path, artifact, options))
+                    for fed, batch in pairs_for(artifact, source, options):
+                        settings.setdefault((fed.size, batch), (fed, []))[1].extend(candidates)
+            for (_, batch), (fed, candidates) in settings.items():
                 crop = pair.size if fed.size == padded_size(*pair.size) else None
-                feeds = feeds_for(
-                    reference,
-                    artifact.graph,
-                    fed,
-                    kinds=options.flows,
-                    timesteps=options.timesteps,
-                    batch=batch,
-                )
-                with progress.step(f"compare {artifact.graph} at {_size(fed, batch)}") as say:
+                feeds = feeds_for(reference, graph, fed, kinds=options.flows, timesteps=options.timesteps, batch=batch)
+                with progress.step(f"compare {graph} at {_size(fed, batch)}") as say:
                     before = len(comparisons)
-                    for compared in validate(signature, runner, candidates, feeds, options):
-                        said = f"{artifact.file}: {compared.feed.name}, {compared.verdict.runtime}"
-                        key = f"{len(comparisons) + 1}. {said}"
-                        comparisons.append(
-                            Comparison(
-                                key=key,
-                                graph=artifact.graph,
-                                file=artifact.file,
-                                size=fed.size,
-                                batch=batch,
-                                provider=providers.get(compared.verdict.runtime, "not loaded"),
-                                largest_flow_px=compared.feed.largest_flow_px,
-                                verdict=compared.verdict,
-                            )
-                        )
+                    for compared in validate(signature, runner, candidates, feeds):
+                        comparison = _comparison(len(comparisons) + 1, graph, fed, batch, compared)
+                        comparisons.append(comparison)
                         picture = pictures_from_compared(compared, signature, crop=crop)
                         if picture is not None:
-                            pictures[key] = picture
+                            pictures[comparison.key] = picture
                         if _shows_more(compared, shown, pair):
                             shown = compared
                     say(_outcome(comparisons[before:]))
@@ -112,6 +92,21 @@ def gather(
     )
 
 
+def _comparison(number: int, graph: GraphName, fed: FramePair, batch: int, compared: Compared) -> Comparison:
+    candidate, verdict, runner = compared.candidate, compared.verdict, compared.candidate.runner
+    provider = f"{runner.provider.removesuffix('ExecutionProvider')} {runner.version}" if runner else "not loaded"
+    return Comparison(
+        key=f"{number}. {candidate.file}: {verdict.feed}, {verdict.runtime}",
+        graph=graph,
+        file=candidate.file,
+        size=fed.size,
+        batch=batch,
+        provider=provider,
+        largest_flow_px=compared.feed.largest_flow_px,
+        verdict=verdict,
+    )
+
+
 def _size(pair: FramePair, batch: int) -> str:
     height, width = pair.size
     return f"{height}x{width}" if batch == 1 else f"{batch}x{height}x{width}"
@@ -119,13 +114,14 @@ def _size(pair: FramePair, batch: int) -> str:
 
 def _outcome(comparisons: Sequence[Comparison]) -> str:
     counts: dict[str, int] = {}
-    worst = 0.0
+    worst: dict[str, float] = {}
     for comparison in comparisons:
         counts[comparison.verdict.status] = counts.get(comparison.verdict.status, 0) + 1
         for output in comparison.verdict.outputs:
-            worst = max(worst, output.metrics.max_of_peak)
+            worst[comparison.file] = max(worst.get(comparison.file, 0.0), output.metrics.max_of_peak)
     said = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{said}; largest error {worst:.2g}" if worst else said
+    errors = ", ".join(f"{file} {error:.2g}" for file, error in worst.items() if error)
+    return f"{said}; largest error: {errors}" if errors else said
 
 
 def _shows_more(compared: Compared, shown: Compared | None, pair: FramePair) -> bool:
@@ -138,12 +134,14 @@ def _frames(pair: FramePair, shown: Compared | None) -> tuple[FramePictures, lis
     """The pictures at the head of the report, and how near the frame between is to the true one."""
     notes = []
     between: NDArray[Any] | None = None
+    caption = ""
     if shown is not None:
-        between = cropped(shown.candidate["frame"], pair.size)[:1]
+        caption = f"{shown.candidate.file}: {shown.feed.name}, {shown.verdict.runtime}"
+        between = cropped(shown.actual["frame"], pair.size)[:1]
         if pair.middle is not None:
             measured = {
                 "the ONNX file": between,
-                "the reference": cropped(shown.reference["frame"], pair.size)[:1],
+                "the reference": cropped(shown.expected["frame"], pair.size)[:1],
                 "the average of the two frames": (pair.img0 + pair.img1) / 2,
             }
             values = ", ".join(f"{name} {_psnr(array, pair.middle):.1f} dB" for name, array in measured.items())
@@ -154,7 +152,7 @@ def _frames(pair: FramePair, shown: Compared | None) -> tuple[FramePictures, lis
             img1=data_uri_from_frame(pair.img1),
             middle=None if pair.middle is None else data_uri_from_frame(pair.middle),
             interpolated=None if between is None else data_uri_from_frame(between),
-            interpolated_caption="" if shown is None else f"{shown.feed.name}, {shown.verdict.runtime}",
+            interpolated_caption=caption,
         ),
         notes,
     )

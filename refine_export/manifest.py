@@ -43,6 +43,8 @@ class Manifest:
     """Of inputs, options and versions; equal fingerprints mean that making it again would change nothing."""
     seconds: float
     """That making it took."""
+    details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What else the stage that made it has to say."""
     schema: int = SCHEMA
 
 

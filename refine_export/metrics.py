@@ -78,7 +78,7 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], quantity: Quantity
             f"the reference {list(reference.shape)} is not finite [N, C, H, W]: nothing to compare with"
         )
     picture = quantity in ("image", "residual")
-    peak = 1.0 if picture else float(np.abs(reference).max()) or 1.0
+    peak = peak_of(reference, quantity)
     if candidate.shape != reference.shape:
         raise InternalError(f"the candidate is {list(candidate.shape)}, the reference {list(reference.shape)}")
     nan_count, inf_count = int(np.isnan(candidate).sum()), int(np.isinf(candidate).sum())
@@ -114,6 +114,31 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], quantity: Quantity
         error_by_x=_binned(by_x),
         error_by_y=_binned(by_y),
     )
+
+
+def peak_of(reference: NDArray[Any], quantity: Quantity | None = None) -> float:
+    """1 for pictures, the largest magnitude for anything else; by the values, where the quantity is not known."""
+    import numpy as np
+
+    largest = float(np.abs(reference).max(initial=0.0)) or 1.0
+    if quantity is None:
+        return 1.0 if reference.min(initial=0.0) >= -0.5 and largest <= 1.5 else largest
+    return 1.0 if quantity in ("image", "residual") else largest
+
+
+def distance(reference: NDArray[Any], candidate: NDArray[Any], peak: float) -> tuple[float, float]:
+    """Mean squared error and largest error in units of the peak; infinite where the candidate is not finite."""
+    import numpy as np
+
+    error = (candidate.astype(np.float64) - reference) / peak
+    if not np.isfinite(error).all():
+        return math.inf, math.inf
+    return float(np.mean(np.square(error))), float(np.abs(error).max(initial=0.0))
+
+
+def psnr_from_mse(squared: float) -> float:
+    """10 log10(1 / mean squared error), in units of the peak."""
+    return math.inf if squared == 0 else -10 * math.log10(squared) if math.isfinite(squared) else -math.inf
 
 
 def _ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:

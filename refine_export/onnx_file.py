@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export import __version__
 from refine_export.atomic import write_bytes
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+FilePrecision = Literal["fp32", "fp16", "bf16"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
     """An ONNX file that was made or checked."""
@@ -42,6 +45,8 @@ class Artifact:
     sizes: str
     """Such as `1x3x256x448`, or `Nx3xHxW: any batch, height, width; ...`."""
     opset: int
+    precision: FilePrecision
+    """bf16 where it holds any BF16 tensor, else fp16 where it holds any FP16 one."""
     nodes: int
     reused: bool
     """It was there already, made from the same inputs."""
@@ -92,7 +97,7 @@ def export_file(
             inputs=inputs,
             options=dataclasses.asdict(options),
             versions=used,
-            signature=_described(model),
+            signature=described(model),
             fingerprint=key,
             seconds=artifact.seconds or 0.0,
         ),
@@ -104,7 +109,7 @@ def artifact_from_file(path: Path) -> Artifact:
     """What an ONNX file is, recognised by the names of its inputs and outputs.
 
     Raises:
-        GraphError: no ONNX file, not one of the five graphs, or not with FP32 images of a size that fits.
+        GraphError: no ONNX file, not one of the five graphs, or not with images of a type and size that fit.
     """
     content = read_file(path)
     return _artifact(model_from_bytes(content, path), content, path)
@@ -124,7 +129,7 @@ def model_source(path: Path, artifact: Artifact) -> bytes | Path:
 
 
 def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
-    graph = _recognised(path, model)
+    graph = _graph_of(path, model)
     files = external_files(model, path.parent)
     dims = _image_dims(model, graph, path)
     batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
@@ -140,6 +145,7 @@ def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
         size_bytes=len(content) + sum(file.stat().st_size for file in files),
         sizes=sizes,
         opset=max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0),
+        precision=_precision(model),
         nodes=len(model.graph.node),
         reused=False,
         seconds=None,
@@ -149,11 +155,24 @@ def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
     )
 
 
+def _precision(model: onnx.ModelProto) -> FilePrecision:
+    """By the types of constants, of what is declared, and of what is cast to."""
+    import onnx
+
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    types |= {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    casts = (attribute for node in model.graph.node if node.op_type == "Cast" for attribute in node.attribute)
+    types |= {attribute.i for attribute in casts if attribute.name == "to"}
+    if onnx.TensorProto.BFLOAT16 in types:
+        return "bf16"
+    return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
+
+
 def _image_dims(model: onnx.ModelProto, graph: GraphName, path: Path) -> list[int | str]:
     """The shape of the graph's first input, with a name for each dimension that is free.
 
     Raises:
-        GraphError: an input or output is no FP32 tensor of four dimensions, or a size does not fit.
+        GraphError: an input or output is no FP32 or FP16 tensor of four dimensions, or a size does not fit.
     """
     import onnx
 
@@ -161,8 +180,8 @@ def _image_dims(model: onnx.ModelProto, graph: GraphName, path: Path) -> list[in
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     for spec in (*signature.inputs, *signature.outputs):
         tensor = known[spec.name].type.tensor_type
-        if tensor.elem_type != onnx.TensorProto.FLOAT:
-            raise GraphError(f"{path}: {spec.name} is {_dtype(tensor.elem_type)}; expected float (FP32) I/O")
+        if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+            raise GraphError(f"{path}: {spec.name} is {_dtype(tensor.elem_type)}; expected float or float16 I/O")
         if tensor.HasField("shape") and len(tensor.shape.dim) != 4:
             raise GraphError(f"{path}: {spec.name} has {len(tensor.shape.dim)} dimensions; expected N, C, H, W")
     first = known[signature.inputs[0].name].type.tensor_type
@@ -227,7 +246,7 @@ def _dtype(elem_type: int) -> str:
         return f"the unknown type {elem_type}"
 
 
-def _described(model: onnx.ModelProto) -> dict[str, dict[str, list[int | str]]]:
+def described(model: onnx.ModelProto) -> dict[str, dict[str, list[int | str]]]:
     """Inputs and outputs with their shapes in this file."""
     return {
         "inputs": {value.name: _shape(value.type.tensor_type) for value in model.graph.input},
@@ -235,12 +254,25 @@ def _described(model: onnx.ModelProto) -> dict[str, dict[str, list[int | str]]]:
     }
 
 
-def _recognised(path: Path, model: onnx.ModelProto) -> GraphName:
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    names = {value.name for value in model.graph.input} - initializers, {value.name for value in model.graph.output}
+def recognised(model: onnx.ModelProto) -> GraphName | None:
+    """Which of the five graphs a model is, by the names of its inputs and outputs."""
+    names = _io_names(model)
     for graph, signature in SIGNATURES.items():
         if names == (set(signature.input_names), set(signature.output_names)):
             return graph
+    return None
+
+
+def _io_names(model: onnx.ModelProto) -> tuple[set[str], set[str]]:
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    return {value.name for value in model.graph.input} - initializers, {value.name for value in model.graph.output}
+
+
+def _graph_of(path: Path, model: onnx.ModelProto) -> GraphName:
+    graph = recognised(model)
+    if graph is not None:
+        return graph
+    names = _io_names(model)
     raise GraphError(
         f"{path} is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {', '.join(sorted(names[0]))} and "
         f"the outputs {', '.join(sorted(names[1]))}; export it with this tool, or rename them"

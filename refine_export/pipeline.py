@@ -12,48 +12,29 @@ whole files only, and the next one makes the rest.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from refine_export import __version__
 from refine_export.atomic import make_folder, user_path
 from refine_export.checkpoint import Checkpoint, checkpoint_from_options
-from refine_export.checkpoint import describe as describe_checkpoint
-from refine_export.environment import COMPARERS, machine, versions
-from refine_export.errors import RequestError
-from refine_export.evidence import gather
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import ExportOptions
 from refine_export.frames import FramePair, padded, padded_size
-from refine_export.manifest import fingerprint
+from refine_export.judgement import RunResult, judge
+from refine_export.lowered_file import Calibration, LoweredFile, check_output, lower_file
+from refine_export.lowering import LowerOptions, lowered_suffix
 from refine_export.network import GRAPHS_OF, check_graph, reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file, export_file
 from refine_export.progress import Progress, Silent
 from refine_export.recipe import Recipe
-from refine_export.report.data import Report
-from refine_export.report.folder import earlier_report, write_report
 from refine_export.signature import GraphName, parse_size
 from refine_export.source import Source, source_from_options
-from refine_export.validate import ValidateOptions, overall
 
 if TYPE_CHECKING:
     from torch import nn
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What a job found out."""
-
-    folder: Path | None
-    """Where `report.html` and `report.json` are, if they were written."""
-    report: dict[str, Any]
-    """The content of `report.json`."""
-    reused: bool
-    """Nothing had changed since the last run."""
 
 
 def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
@@ -72,7 +53,9 @@ def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     graphs = _graphs(recipe, checkpoint)
     network = functools.cache(lambda: reference_network(checkpoint))
     files = _exported(graphs, network, checkpoint, _sized(recipe.export, source.pair), folder, progress)
-    return _validated(files, checkpoint, network, source, recipe.validate, folder, started, progress)
+    calibration = Calibration(source=source, checkpoint=lambda: checkpoint)
+    files, notes = _with_lowered(files, recipe.lower, calibration, progress)
+    return judge(files, checkpoint, network, source, recipe.validate, folder, progress, started=started, notes=notes)
 
 
 def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, ...]:
@@ -95,6 +78,49 @@ def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, 
     return tuple(artifact for _, artifact in files)
 
 
+def lower(
+    source: Path,
+    output: Path,
+    recipe: Recipe,
+    *,
+    feeds: Sequence[Path] = (),
+    size: str | None = None,
+    without_warp: bool = False,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> LoweredFile:
+    """Lower one FP32 ONNX file, of this tool or another.
+
+    Args:
+        source: the file.
+        output: what to write.
+        recipe: its `lower` section is used; `frames`, `scene` and `checkpoint` for the calibration.
+        feeds: .npz files to calibrate with, instead.
+        size: HEIGHTxWIDTH at which a dynamic file is calibrated.
+        without_warp: the graph is known to sample nothing.
+        force: overwrite `output`.
+        progress: told of each step.
+
+    Raises:
+        RequestError: the file, the feeds or the options can't be used, or `output` is there.
+        UnavailableError: a package is missing.
+    """
+    progress = progress or Silent()
+    check_output(source, output, force=force)
+    try:
+        parsed = None if size is None else parse_size(size)
+    except ValueError as error:
+        raise RequestError(str(error)) from error
+    frames = source_from_options(recipe.frames, recipe.scene)
+    calibration = Calibration(
+        source=frames,
+        checkpoint=functools.cache(lambda: load_checkpoint(recipe, progress)),
+        files=tuple(feeds),
+        size=parsed,
+    )
+    return lower_file(source, output, recipe.lower, calibration, progress, without_warp=without_warp)
+
+
 def validate_files(
     paths: Sequence[Path], recipe: Recipe, folder: Path | None, progress: Progress | None = None
 ) -> RunResult:
@@ -114,7 +140,7 @@ def validate_files(
     for path, artifact in files:
         _check_weights(path, artifact, checkpoint)
     network = functools.cache(lambda: reference_network(checkpoint))
-    return _validated(files, checkpoint, network, source, recipe.validate, folder, started, progress)
+    return judge(files, checkpoint, network, source, recipe.validate, folder, progress, started=started)
 
 
 def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
@@ -165,6 +191,33 @@ def _exported(
     return files
 
 
+def _with_lowered(
+    files: list[tuple[Path, Artifact]], options: LowerOptions, calibration: Calibration, progress: Progress
+) -> tuple[list[tuple[Path, Artifact]], list[str]]:
+    """Each FP32 file with the one that it is lowered to behind it, and what could not be done."""
+    if options.precision == "fp32" and options.gridsample == "native":
+        return files, []
+    found, notes = [], []
+    for path, artifact in files:
+        found.append((path, artifact))
+        output = path.with_suffix(f".{lowered_suffix(options)}.onnx")
+        try:
+            lowered = lower_file(path, output, options, calibration, progress)
+        except UnavailableError as error:  # the FP32 file is whole, and the verdict on it is made
+            notes.append(f"{artifact.file} was not lowered to {options.precision}, so that is not compared: {error}")
+            continue
+        made = artifact_from_file(output)
+        found.append(
+            (
+                output,
+                dataclasses.replace(made, file=output.name, reused=lowered.reused, seconds=lowered.seconds),
+            )
+        )
+        if lowered.search is not None and not lowered.search["reached"]:
+            notes.append(f"{output.name} misses its target of accuracy, though every region of it is FP32.")
+    return found, notes
+
+
 def _graphs(recipe: Recipe, checkpoint: Checkpoint) -> tuple[GraphName, ...]:
     if recipe.run.graphs:
         return tuple(check_graph(checkpoint.architecture, graph) for graph in dict.fromkeys(recipe.run.graphs))
@@ -177,80 +230,3 @@ def _sized(options: ExportOptions, pair: FramePair) -> ExportOptions:
     if options.dynamic or options.size is not None:
         return options
     return dataclasses.replace(options, size="x".join(map(str, padded(pair).size)))
-
-
-def _validated(
-    files: list[tuple[Path, Artifact]],
-    checkpoint: Checkpoint,
-    network: Callable[[], nn.Module],
-    source: Source,
-    options: ValidateOptions,
-    folder: Path | None,
-    started: float,
-    progress: Progress,
-) -> RunResult:
-    pair = source.pair
-    artifacts = tuple(artifact for _, artifact in files)
-    environment = versions(COMPARERS) | machine()
-    key = fingerprint(
-        [(artifact.file, artifact.sha256) for artifact in artifacts],
-        checkpoint.sha256,
-        (pair.name, pair.sha256),
-        options,
-        environment,
-    )
-    if folder is not None and (earlier := earlier_report(folder, key)) is not None:
-        with progress.step("validate") as say:
-            say("reused: nothing that it depends on has changed")
-        return RunResult(folder=folder, report=earlier, reused=all(artifact.reused for artifact in artifacts))
-    evidence = gather(network(), files, source, options, progress)
-    report = Report(
-        status=overall(comparison.verdict.status for comparison in evidence.comparisons),
-        tool_version=__version__,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        seconds=time.perf_counter() - started,
-        pair={"name": pair.name, "size": list(pair.size), "sha256": list(pair.sha256)},
-        checkpoint=describe_checkpoint(checkpoint),
-        reference=evidence.reference,
-        thresholds={"max_abs": options.max_abs, "psnr_db": options.psnr_db},
-        artifacts=artifacts,
-        comparisons=evidence.comparisons,
-        notes=(*_notes(pair, checkpoint, artifacts, options), *evidence.notes),
-        environment=environment,
-        fingerprint=key,
-    )
-    if folder is not None:
-        with progress.step("write the report") as say:
-            write_report(folder, report, evidence.pictures, evidence.frames)
-            say(str(folder / "report.html"))
-    return RunResult(folder=folder, report=report.as_json(), reused=False)
-
-
-def _notes(
-    pair: FramePair, checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions
-) -> list[str]:
-    notes = []
-    if pair.size != padded_size(*pair.size):
-        sizes = ["x".join(map(str, size)) for size in (pair.size, padded_size(*pair.size))]
-        notes.append(
-            f"The frames of {sizes[0]} are padded to {sizes[1]} for the networks; places count from the top left."
-        )
-    if checkpoint.seeded:
-        notes.append(
-            f"The weights are {checkpoint.source}: the frame between is no real interpolation. What is compared, "
-            "torch with the ONNX file, does not depend on that; give --checkpoint for trained weights."
-        )
-    for artifact in artifacts:
-        _, height, width = artifact.fixed
-        others = [size for size in options.sizes if height and width and parse_size(size) != (height, width)]
-        if others:
-            notes.append(f"{artifact.file} is for {height}x{width} alone: not compared at {', '.join(others)}.")
-        made_from = artifact.checkpoint_sha256
-        if made_from is None:
-            notes.append(f"{artifact.file} does not say which weights it was made from.")
-        elif made_from != checkpoint.sha256:
-            notes.append(
-                f"{artifact.file} was made from other weights (sha256 {made_from[:12]}) than the reference's "
-                f"({checkpoint.sha256[:12]}, {checkpoint.source})."
-            )
-    return notes

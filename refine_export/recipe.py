@@ -19,6 +19,7 @@ from typing import Any
 from refine_export.checkpoint import CheckpointOptions
 from refine_export.errors import RecipeError
 from refine_export.export import ExportOptions
+from refine_export.lowering import LowerOptions
 from refine_export.scenes import SceneOptions
 from refine_export.signature import GraphName
 from refine_export.source import FramesOptions
@@ -50,6 +51,7 @@ class Recipe:
     frames: FramesOptions = field(default_factory=FramesOptions)
     scene: SceneOptions = field(default_factory=SceneOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
+    lower: LowerOptions = field(default_factory=LowerOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
 
 
@@ -96,6 +98,11 @@ _GIVEN = {
     "dynamic": ("export", "dynamic"),
     "size": ("export", "size"),
     "batch": ("export", "batch"),
+    "precision": ("lower", "precision"),
+    "io": ("lower", "io"),
+    "gridsample": ("lower", "gridsample"),
+    "target_psnr": ("lower", "target_psnr_db"),
+    "max_error": ("lower", "max_error"),
     "sizes": ("validate", "sizes"),
     "runtimes": ("validate", "runtimes"),
     "reference": ("validate", "reference"),

@@ -13,22 +13,26 @@ from typing import TYPE_CHECKING, Any, Literal
 from refine_export.errors import RequestError
 from refine_export.feeds import FLOW_KINDS, Feed, FlowKind
 from refine_export.metrics import Metrics, compare
+from refine_export.onnx_file import FilePrecision
 from refine_export.runners.base import Runner
 from refine_export.signature import Signature, parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from refine_export.runners.base import Arrays
+
 Status = Literal["passed", "failed", "not compared"]
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda"]
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "half"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateOptions:
     """What is compared, and what passes."""
 
-    runtimes: tuple[Runtime, ...] = ("onnxruntime-cpu",)
-    """Where each ONNX file is run."""
+    runtimes: tuple[Runtime, ...] = ()
+    """Where each ONNX file is run: onnxruntime-cpu, onnxruntime-cuda, half (strict FP16 on a CPU). Without names FP32
+    files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in FP32 on a CPU."""
     reference: Literal["float32", "float64"] = "float32"
     """Type of the torch reference's arithmetic, on the original weights."""
     flows: tuple[FlowKind, ...] = FLOW_KINDS
@@ -39,28 +43,50 @@ class ValidateOptions:
     """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
     batch of two (2x96x160), which always are."""
     max_abs: float = 1e-4
-    """Largest error that passes, in units of the peak (1.0 for images)."""
+    """Largest error of an FP32 file that passes, in units of the peak (1.0 for images)."""
     psnr_db: float = 90.0
-    """Smallest PSNR that passes."""
+    """Smallest PSNR of an FP32 file that passes."""
+    low_max_abs: float = 0.05
+    """Largest error of an FP16 or BF16 file that passes."""
+    low_psnr_db: float = 58.0
+    """Smallest PSNR of an FP16 or BF16 file that passes."""
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "flows", "timesteps"):
-            if not getattr(self, name):
+            if not getattr(self, name) and name != "runtimes":
                 raise ValueError(f"{name} is empty; expected one or more")
             if len(set(getattr(self, name))) != len(getattr(self, name)):
                 raise ValueError(f"{name} has the same value twice; expected each once")
         for timestep in self.timesteps:
             if not 0 < timestep < 1:
                 raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
-        if not 0 < self.max_abs < 1:
-            raise ValueError(f"max_abs is {self.max_abs}; expected a number between 0 and 1")
-        if not 0 < self.psnr_db < 400:
-            raise ValueError(f"psnr_db is {self.psnr_db}; expected a number of decibels between 0 and 400")
+        for name in ("max_abs", "low_max_abs"):
+            if not 0 < getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number between 0 and 1")
+        for name in ("psnr_db", "low_psnr_db"):
+            if not 0 < getattr(self, name) < 400:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a number of decibels between 0 and 400")
         for size in self.sizes:
             try:
                 parse_size(size)
             except ValueError as error:
                 raise ValueError(f"sizes: {error}") from None
+
+    def limits(self, precision: FilePrecision) -> Limits:
+        """What a file of this precision has to keep."""
+        if precision == "fp32":
+            return Limits(max_abs=self.max_abs, psnr_db=self.psnr_db)
+        return Limits(max_abs=self.low_max_abs, psnr_db=self.low_psnr_db)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What passes."""
+
+    max_abs: float
+    """Largest error, in units of the peak."""
+    psnr_db: float
+    """Smallest PSNR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +107,7 @@ class Verdict:
     feed: str
     runtime: str
     status: Status
+    limits: Limits
     reasons: tuple[str, ...]
     outputs: tuple[OutputVerdict, ...]
     reference_seconds: float | None
@@ -89,19 +116,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """A verdict with the arrays it was made from."""
-
-    verdict: Verdict
-    feed: Feed
-    reference: dict[str, NDArray[Any]]
-    candidate: dict[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A runner under test, or why there is none."""
+    """A file in a runner under test, or why there is none."""
 
+    file: str
+    """What the file is called."""
+    limits: Limits
+    """What it has to keep."""
     runtime: str
     runner: Runner | None
     missing: str | None = None
@@ -110,12 +131,24 @@ class Candidate:
     """Why the runtime does not take the file: failed."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A verdict with the arrays it was made from."""
+
+    candidate: Candidate
+    verdict: Verdict
+    feed: Feed
+    expected: dict[str, NDArray[Any]]
+    """What the reference gave."""
+    actual: dict[str, NDArray[Any]]
+    """What the candidate gave."""
+
+
 def validate(
     signature: Signature,
     reference: Runner,
     candidates: Sequence[Candidate],
     feeds: Iterable[Feed],
-    options: ValidateOptions,
 ) -> Iterator[Compared]:
     """Run each feed through the reference once and through every candidate; nothing is kept between feeds."""
     for feed in feeds:
@@ -124,8 +157,8 @@ def validate(
         reference_seconds = time.perf_counter() - started
         _check_reference(feed, expected)
         for candidate in candidates:
-            verdict, actual = _compared(signature, feed, expected, reference_seconds, candidate, options)
-            yield Compared(verdict=verdict, feed=feed, reference=expected, candidate=actual)
+            verdict, actual = _compared(signature, feed, expected, reference_seconds, candidate)
+            yield Compared(candidate=candidate, verdict=verdict, feed=feed, expected=expected, actual=actual)
 
 
 def _check_reference(feed: Feed, outputs: Mapping[str, NDArray[Any]]) -> None:
@@ -153,7 +186,6 @@ def _compared(
     expected: dict[str, NDArray[Any]],
     reference_seconds: float,
     candidate: Candidate,
-    options: ValidateOptions,
 ) -> tuple[Verdict, dict[str, NDArray[Any]]]:
     def verdict(
         status: Status, *reasons: str, outputs: tuple[OutputVerdict, ...] = (), seconds: float | None = None
@@ -162,6 +194,7 @@ def _compared(
             feed=feed.name,
             runtime=candidate.runtime,
             status=status,
+            limits=candidate.limits,
             reasons=reasons,
             outputs=outputs,
             reference_seconds=reference_seconds,
@@ -174,7 +207,7 @@ def _compared(
         return verdict("not compared", candidate.missing or "the runtime is missing"), {}
     started = time.perf_counter()
     try:
-        actual = candidate.runner.run(feed.inputs)
+        actual = candidate.runner.run(_typed(feed.inputs, candidate.runner))
     except RequestError as error:
         return verdict("failed", str(error)), {}
     seconds = time.perf_counter() - started
@@ -183,7 +216,7 @@ def _compared(
             found = list(actual[name].shape) if name in actual else "not there"
             return verdict("failed", f"{name} is {found}; the reference has {list(array.shape)}"), actual
     outputs = tuple(
-        _judged(spec.name, compare(expected[spec.name], actual[spec.name], spec.quantity), options)
+        _judged(spec.name, compare(expected[spec.name], actual[spec.name], spec.quantity), candidate.limits)
         for spec in signature.outputs
     )
     reasons = tuple(f"{output.output}: {reason}" for output in outputs for reason in output.reasons)
@@ -191,13 +224,19 @@ def _compared(
     return verdict(status, *reasons, outputs=outputs, seconds=seconds), actual
 
 
-def _judged(name: str, metrics: Metrics, options: ValidateOptions) -> OutputVerdict:
+def _typed(inputs: Arrays, runner: Runner) -> Arrays:
+    """The feed in the types that the candidate takes: an FP16 input rounds it, and that counts as its error."""
+    types = {info.name: info.dtype for info in runner.inputs}
+    return {name: array.astype(types.get(name, array.dtype), copy=False) for name, array in inputs.items()}
+
+
+def _judged(name: str, metrics: Metrics, limits: Limits) -> OutputVerdict:
     reasons = []
     if metrics.nan_count or metrics.inf_count:
         reasons.append(f"{metrics.nan_count} NaN and {metrics.inf_count} infinite values")
     else:
-        if not metrics.max_of_peak <= options.max_abs:
-            reasons.append(f"largest error {metrics.max_of_peak:.3g} of the peak, above {options.max_abs:g}")
-        if metrics.psnr_db is not None and not metrics.psnr_db >= options.psnr_db:
-            reasons.append(f"PSNR {metrics.psnr_db:.2f} dB, below {options.psnr_db:g}")
+        if not metrics.max_of_peak <= limits.max_abs:
+            reasons.append(f"largest error {metrics.max_of_peak:.3g} of the peak, above {limits.max_abs:g}")
+        if metrics.psnr_db is not None and not metrics.psnr_db >= limits.psnr_db:
+            reasons.append(f"PSNR {metrics.psnr_db:.2f} dB, below {limits.psnr_db:g}")
     return OutputVerdict(output=name, status="failed" if reasons else "passed", reasons=tuple(reasons), metrics=metrics)

@@ -144,9 +144,13 @@ def measure_feeds() -> None:
     def job(kinds: tuple[FlowKind, ...], candidates: int) -> Callable[[], object]:
         def call() -> None:
             with TorchRunner(reference, "refine") as runner, OrtRunner(model) as other:
-                tested = [Candidate(runtime=f"{k}", runner=other) for k in range(candidates)]
+                limits = ValidateOptions().limits("fp32")
+                tested = [
+                    Candidate(file="refine.onnx", limits=limits, runtime=f"{k}", runner=other)
+                    for k in range(candidates)
+                ]
                 feeds = feeds_for(reference, "refine", pair, kinds=kinds)
-                list(validate(SIGNATURES["refine"], runner, tested, feeds, ValidateOptions()))
+                list(validate(SIGNATURES["refine"], runner, tested, feeds))
 
         return call
 

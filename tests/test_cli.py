@@ -51,7 +51,7 @@ def contextnet(references, tmp_path_factory):
 def test_run_twice(run, here):
     code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
     assert code == 0
-    assert "passed: 8 of 8 comparisons" in out
+    assert "passed: 16 of 16 comparisons" in out
     assert "report: out/report.html" in out
     assert "export contextnet ...\n" in err
     code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
@@ -71,7 +71,7 @@ def test_a_failed_verdict_is_exit_code_1(run, here):
     (here / "strict.toml").write_text(RECIPE + "max_abs = 1e-9\n")
     code, out, _ = run("run", "--recipe", "strict.toml", "--graph", "contextnet", "--quiet")
     assert code == 1
-    assert "failed: 0 of 8 comparisons" in out
+    assert "failed: 8 of 16 comparisons" in out
     assert "largest error" in out
     assert "above 1e-09" in out
 

@@ -52,14 +52,20 @@ def copied(finished, tmp_path):
 
 def test_makes_everything(finished):
     folder, result = finished
-    names = ["interpolator.onnx", "interpolator.onnx.json", "refine.onnx", "refine.onnx.json"]
+    files = ["interpolator.fp16.onnx", "interpolator.onnx", "refine.fp16.onnx", "refine.onnx"]
+    names = [name for file in files for name in (file, f"{file}.json")]
     assert sorted(path.name for path in folder.iterdir()) == [*names, "report.html", "report.json"]
     report = json.loads((folder / "report.json").read_text())
     assert report == result.report
     assert report["status"] == "passed"
     assert not result.reused
-    feeds = [comparison["verdict"]["feed"] for comparison in report["comparisons"]]
-    assert len(feeds) == len(set(feeds)) == 10
+    runs = [(one["file"], one["verdict"]["feed"], one["verdict"]["runtime"]) for one in report["comparisons"]]
+    assert len(runs) == len(set(runs)) == 20
+    assert {(file.split(".")[-2] == "fp16", runtime) for file, _, runtime in runs} == {
+        (False, "onnxruntime-cpu"),
+        (True, "half"),
+    }
+    feeds = [feed for _, feed, _ in runs]
     assert {feed.split(",")[0] for feed in feeds} == {
         "refine 64x96",
         "refine 2x96x160",
@@ -268,5 +274,5 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "OrtRunner", loading)
     monkeypatch.setattr(onnx_file, "onnx_from_network", exporting)
     result = pipeline.run(small(tmp_path, graphs=["contextnet"], sizes=["32x32", "96x64"]))
-    assert len(result.report["comparisons"]) == 16
-    assert counts == {"loaded": 1, "exported": 1}
+    assert len(result.report["comparisons"]) == 32
+    assert counts == {"loaded": 1, "exported": 1}  # the FP16 file has another runner

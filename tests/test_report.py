@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refine_export.checkpoint import describe, seeded_checkpoint
+from refine_export.console import print_report
 from refine_export.feeds import feeds_for
 from refine_export.frames import pair_from_arrays
 from refine_export.network import reference_network
+from refine_export.onnx_file import FilePrecision
 from refine_export.report import pictures as drawn
 from refine_export.report.data import Artifact, Comparison, Report
 from refine_export.report.html import FramePictures, html_from_report, margin, sentence_from_report, step_path
@@ -25,14 +28,15 @@ from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.scenes import Scene, SceneOptions
 from refine_export.signature import SIGNATURES, GraphName
-from refine_export.validate import Candidate, Compared, Status, ValidateOptions, overall, validate
+from refine_export.validate import Candidate, Compared, Limits, Status, ValidateOptions, overall, validate
 
 Array = NDArray[Any]
 HEIGHT, WIDTH = 64, 96
-OPTIONS = ValidateOptions()
+OPTIONS = ValidateOptions(low_max_abs=0.1, low_psnr_db=50.0)
 CHECKPOINT = describe(seeded_checkpoint("refinement"))
 VOID = {"meta", "link", "img", "br"}
 PLACE = (20, 30)  # y, x of what is spoilt
+LOW = "a.fp16.onnx"
 FRAMES = FramePictures(
     img0="data:,0", img1="data:,1", middle=None, interpolated="data:,2", interpolated_caption="interpolator"
 )
@@ -53,38 +57,53 @@ class Spoilt(Runner):
         if self.how == "short":
             return {name: array[..., :-1] for name, array in outputs.items()}
         first = outputs[self.inner.outputs[0].name]
-        first[0, 1, *PLACE] += {"nan": np.nan, "infinite": np.inf, "far": 0.03, "near": 2e-5}[self.how]
+        first[0, 1, *PLACE] += {"nan": np.nan, "infinite": np.inf, "lost": 0.3, "far": 0.03, "near": 2e-5}[self.how]
         return outputs
 
 
 @pytest.fixture(scope="module")
 def compared() -> dict[str, Compared]:
-    """`interpolator` at 64x96 against itself, spoilt and whole, and against nothing; `features`: contextnet."""
+    """`interpolator` at 64x96 against itself, spoilt and whole, and against nothing; `features`: contextnet.
+
+    `fp16 far` and the like are held to the limits of FP16 files.
+    """
     network = reference_network(seeded_checkpoint("IFNet"))
     scene = Scene(SceneOptions(height=HEIGHT, width=WIDTH))
     pair = pair_from_arrays("scene", scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
 
-    def run(graph: GraphName, hows: tuple[str, ...]) -> Iterator[tuple[str, Compared]]:
+    def run(
+        graph: GraphName, hows: tuple[str, ...], precision: FilePrecision = "fp32"
+    ) -> Iterator[tuple[str, Compared]]:
         runner = TorchRunner(network, graph)
-        candidates = [Candidate(runtime=how, runner=Spoilt(runner, how)) for how in hows]
-        candidates.append(Candidate(runtime="same", runner=runner))
-        candidates.append(Candidate(runtime="none", runner=None, missing="no GPU"))
+        tested = functools.partial(Candidate, file="tested.onnx", limits=OPTIONS.limits(precision))
+        candidates = [tested(runtime=how, runner=Spoilt(runner, how)) for how in hows]
+        candidates.append(tested(runtime="same", runner=runner))
+        candidates.append(tested(runtime="none", runner=None, missing="no GPU"))
         feeds = feeds_for(network, graph, pair, kinds=("subpixel",))
-        for one in validate(SIGNATURES[graph], runner, candidates, feeds, OPTIONS):
+        for one in validate(SIGNATURES[graph], runner, candidates, feeds):
             yield one.verdict.runtime, one
 
     found = dict(run("interpolator", ("near", "far", "nan", "infinite", "short")))
+    found |= {f"fp16 {how}": one for how, one in run("interpolator", ("far", "lost"), "fp16")}
     return found | {"features": dict(run("contextnet", ()))["same"]}
 
 
 def report_of(*all_compared: Compared, file: str = "a.onnx", notes: tuple[str, ...] = ()) -> Report:
+    """Of one FP32 file, and of `LOW` where there are comparisons within the limits of FP16."""
+    files: dict[FilePrecision, str] = {"fp32": file, "fp16": LOW}
+
+    def precision_of(one: Compared) -> FilePrecision:
+        return "fp16" if one.verdict.limits == OPTIONS.limits("fp16") else "fp32"
+
     def comparison(number: int, one: Compared) -> Comparison:
         graph: GraphName = "contextnet" if "contextnet" in one.verdict.feed else "interpolator"
-        about: dict[str, Any] = {"graph": graph, "file": file, "provider": "torch float32", "verdict": one.verdict}
-        return Comparison(key=str(number), size=one.feed.size, largest_flow_px=one.feed.largest_flow_px, **about)
+        about: dict[str, Any] = {"graph": graph, "file": files[precision_of(one)], "verdict": one.verdict}
+        about |= {"provider": "torch float32", "largest_flow_px": one.feed.largest_flow_px}
+        return Comparison(key=str(number), size=one.feed.size, **about)
 
+    precisions = list(dict.fromkeys(map(precision_of, all_compared))) or ["fp32"]
     artifact: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(Artifact))
-    artifact |= {"file": file, "graph": "interpolator", "sizes": "1x3x64x96", "opset": 18, "nodes": 12, "reused": False}
+    artifact |= {"graph": "interpolator", "sizes": "1x3x64x96", "opset": 18, "nodes": 12, "reused": False}
     artifact |= {"sha256": "ab" * 32, "size_bytes": 12345}
     return Report(
         status=overall(one.verdict.status for one in all_compared),
@@ -94,8 +113,8 @@ def report_of(*all_compared: Compared, file: str = "a.onnx", notes: tuple[str, .
         pair={"name": "scene", "size": [HEIGHT, WIDTH], "sha256": ["12" * 32, "34" * 32]},
         checkpoint=CHECKPOINT,
         reference="torch, float32, cpu",
-        thresholds={"max_abs": OPTIONS.max_abs, "psnr_db": OPTIONS.psnr_db},
-        artifacts=(Artifact(**artifact),),
+        thresholds={name: dataclasses.asdict(OPTIONS.limits(name)) for name in precisions},
+        artifacts=tuple(Artifact(**artifact | {"file": files[name], "precision": name}) for name in precisions),
         comparisons=tuple(comparison(number, one) for number, one in enumerate(all_compared)),
         notes=notes,
         environment={"python": "3.11"},
@@ -120,6 +139,8 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.open: list[str] = []
         self.words: list[str] = []
+        self.tables: dict[str, list[list[str]]] = {}
+        """The text of each cell, by the class of the table; without a class, the last one."""
         self.feed(page)
         self.close()
         assert not self.open, f"not closed: {self.open}"
@@ -127,6 +148,12 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        if tag == "table":
+            self.rows = self.tables[dict(attrs).get("class") or ""] = []
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
         if tag not in VOID:
             self.open.append(tag)
 
@@ -136,9 +163,17 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if "style" not in self.open:
             self.words.append(data)
+        if {"td", "th"} & set(self.open):
+            self.rows[-1][-1] = f"{self.rows[-1][-1]} {data}".strip()
 
     def named(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def margin_in(text: str) -> str:
+    """The one margin that the text has."""
+    (found,) = re.findall(r"[\d.,]+ times (?:below|above) the limit", text)
+    return str(found)
 
 
 def pixels(uri: str) -> Array:
@@ -206,6 +241,122 @@ def test_sentences_are_true(compared: dict[str, Compared]) -> None:
     assert far.startswith("3 of 4 comparisons failed and 1 passed: 1 candidate gave no output that could be compared; ")
     assert "1 output has NaN or infinite values; of the others, the largest error is 3.0e-02 of the peak, " in far
     assert re.search(r"(290|300) times above the limit; the lowest PSNR is [\d.]+ dB, [\d.]+ dB below its limit.$", far)
+
+
+def test_the_error_nearest_its_own_limit_is_named(compared: dict[str, Compared]) -> None:
+    """2e-05 of 4e-05 is nearer to its limit than 0.03 of 0.1, and that nearer than 2e-05 of 1e-04."""
+    near, far, lost = compared["near"], compared["fp16 far"], compared["fp16 lost"]
+    sentence = sentence_from_report(report_of(near, far))
+    start = "2 of 2 comparisons passed: the error nearest its limit is "
+    assert sentence == f"{start}3.0e-02 of the peak, in {LOW}, 3.3 times below the limit."
+    tight = dataclasses.replace(
+        near, verdict=dataclasses.replace(near.verdict, limits=Limits(max_abs=4e-5, psnr_db=90.0))
+    )
+    sentence = sentence_from_report(report_of(tight, far))
+    assert re.fullmatch(rf"{start}2.0e-05 of the peak, in a.onnx, (1.9|2.0) times below the limit.", sentence)
+    sentence = sentence_from_report(report_of(compared["far"], lost))
+    assert re.search(r"is 3.0e-02 of the peak, in a.onnx, (290|300) times above the limit; the PSNR", sentence)
+    assert re.search(r"the PSNR furthest below its limit is [\d.]+ dB, in a.onnx, [\d.]+ dB below", sentence)
+    text = Page(page_of(near, far)).text.partition("Frames")[0]
+    assert f"Error nearest its limit, of the peak 3.0e-02 3.3 times below the limit of 1.0e-01 {LOW}" in text
+    assert re.search(rf"PSNR nearest its limit [\d.]+ dB [\d.]+ dB above the limit of 50.0 dB {LOW}", text)
+    text = Page(page_of(near)).text.partition("Frames")[0]
+    assert re.search("Largest error, of the peak 2.0e-05 [\\d.]+ times below the limit of 1.0e-04 Lowest PSNR", text)
+
+
+def test_each_row_has_its_own_limit(compared: dict[str, Compared]) -> None:
+    """The same error of 0.03 fails in FP32 and passes in FP16; of one scale, each mark is at the row's limit."""
+    source = page_of(compared["far"], compared["fp16 far"], compared["fp16 lost"])
+    _, *rows = Page(source).tables["summary"]
+    said = [(cells[0], margin_in(cells[4])) for cells in rows]
+    expected = ["failed, (290|300) times above", "passed, 3.3 times below", "failed, (2.9|3.0) times above"]
+    for row, one in zip(expected, said, strict=True):
+        assert re.fullmatch(f"{row} the limit", ", ".join(one))
+    marks = [float(mark) for mark in re.findall(r'<b style="left: ([\d.]+)%">', source)]
+    bars = [float(bar) for bar in re.findall(r'<i style="width: ([\d.]+)%">', source)]
+    assert marks[0] < bars[0] == bars[1] < marks[1] == marks[2] < bars[2]
+    assert marks[1] - marks[0] == pytest.approx(3 * 100 / 6, abs=0.1)  # 1e-4 and 1e-1 on decades from -5 to 1
+    titles = re.findall(r'class="key-number">(.*?)</span>$', source, re.M)
+    assert [margin_in(re.sub("<.*?>", "", title)) for title in titles] == [margin for _, margin in said]
+    text = Page(source).text
+    assert "the mark on each is its own limit: FP32 1.0e-04 , FP16 1.0e-01 ." in text
+    assert "smallest PSNR that passes FP32 90.0 dB FP16 50.0 dB" in text
+
+
+def test_rows_say_their_file_where_a_graph_has_several(compared: dict[str, Compared]) -> None:
+    _, first, second = Page(page_of(compared["near"], compared["fp16 far"])).tables["summary"]
+    assert "a.onnx" in first[1]
+    assert "FP16" not in first[1]
+    assert "FP16" in second[1]
+    assert LOW in second[1]
+    _, alone = Page(page_of(compared["near"])).tables["summary"]
+    assert "a.onnx" not in alone[1]
+    _, low = Page(page_of(compared["fp16 far"])).tables["summary"]
+    assert "FP16" in low[1]
+    assert LOW not in low[1]
+
+
+def test_accuracy_by_size(compared: dict[str, Compared]) -> None:
+    """A line per file and runtime, a column per size; the worst of all feeds; what has no run is not compared."""
+
+    def at(name: str, size: tuple[int, int], batch: int = 1, runtime: str = "cpu") -> tuple[Compared, dict[str, Any]]:
+        one = compared[name]
+        verdict = dataclasses.replace(one.verdict, runtime=runtime)
+        return dataclasses.replace(one, verdict=verdict), {"size": size, "batch": batch}
+
+    cases = [
+        at("near", (128, 192)),
+        at("near", (64, 96), 2),
+        at("same", (64, 96)),
+        at("near", (64, 96)),
+        at("fp16 far", (64, 96), runtime="half"),
+        at("fp16 lost", (128, 192), runtime="half"),
+        at("fp16 far", (128, 192), runtime="half"),
+        at("short", (64, 96), runtime="other"),
+        at("nan", (64, 96), runtime="other"),
+        at("none", (64, 96), runtime="gpu"),
+    ]
+    report = report_of(*(one for one, _ in cases))
+    changed = zip(report.comparisons, cases, strict=True)
+    comparisons = tuple(dataclasses.replace(comparison, **where) for comparison, (_, where) in changed)
+    source = html_from_report(dataclasses.replace(report, comparisons=comparisons), {}, FRAMES)
+    head, *lines = Page(source).tables["by-size"]
+    assert head[2:] == ["64 \u00d7 96", "128 \u00d7 192", "64 \u00d7 96 batch of 2"]
+    fp32, fp16 = "90.0 dB 1.0e-04", "50.0 dB 1.0e-01"
+    assert [line[:2] for line in lines] == [
+        ["interpolator a.onnx cpu", fp32],
+        [f"interpolator FP16 {LOW} half", fp16],
+        ["interpolator a.onnx other", fp32],
+        ["interpolator a.onnx gpu", fp32],
+    ]
+
+    psnr = {name: f"{compared[name].verdict.outputs[0].metrics.psnr_db:.1f} dB" for name in ("near", "fp16 lost")}
+    far = f"{compared['fp16 far'].verdict.outputs[0].metrics.psnr_db:.1f} dB"
+    near = f"{psnr['near']} 2.0e-05 passed"
+    nothing = "not compared no run"
+    assert [line[2:] for line in lines] == [
+        [near, near, near],
+        [f"{far} 3.0e-02 passed", f"{psnr['fp16 lost']} 3.0e-01 failed", nothing],
+        ["n/a not finite failed 1 without output", nothing, nothing],
+        ["not compared why", nothing, nothing],
+    ]
+    table = source[source.index('<table class="by-size">') : source.index('id="comparisons"')]
+    assert re.findall('href="#comparison-([0-9]+)"', table) == ["4", "1", "2", "5", "6", "9", "10"]
+
+
+def test_console_says_limits_and_files(compared: dict[str, Compared], capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report_of(compared["near"], compared["fp16 far"]).as_json(), None)
+    out = capsys.readouterr().out
+    head, first, second = out.splitlines()[:3]
+    assert re.search("^feed +file +runtime +output +PSNR dB +largest error +verdict", head)
+    assert " a.onnx " in first
+    assert f" {LOW} " in second
+    limits = "(fp32: 0.0001 of the peak and 90 dB; fp16: 0.1 of the peak and 50 dB)"
+    assert out.endswith(f"passed: 2 of 2 comparisons with torch, float32, cpu are within their limits {limits}\n")
+    print_report(report_of(compared["near"]).as_json(), None)
+    out = capsys.readouterr().out
+    assert "file" not in out.splitlines()[0]
+    assert "within their limits (fp32: 0.0001 of the peak and 90 dB)" in out
 
 
 def test_margin_rounds_towards_the_limit() -> None:

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from refine_export.errors import RequestError
 from refine_export.export import ExportOptions, onnx_from_network
 from refine_export.feeds import feeds_for
-from refine_export.runners.base import Runner
+from refine_export.runners.base import Runner, TensorInfo
 from refine_export.runners.ort import OrtRunner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
@@ -19,15 +19,19 @@ from refine_export.validate import Candidate, ValidateOptions, overall, validate
 OPTIONS = ValidateOptions()
 
 
+def candidate_of(**given):
+    return Candidate(file="tested.onnx", limits=OPTIONS.limits("fp32"), **given)
+
+
 def architecture_of(graph):
     return "IFNet_m" if graph == "interpolator_m" else "IFNet"
 
 
 def verdicts(reference, graph, model, pair, options=OPTIONS):
     with TorchRunner(reference, graph) as expected, OrtRunner(model.SerializeToString()) as actual:
-        candidates = [Candidate(runtime="onnxruntime-cpu", runner=actual)]
+        candidates = [candidate_of(runtime="onnxruntime-cpu", runner=actual)]
         feeds = feeds_for(reference, graph, pair, kinds=options.flows)
-        return [found.verdict for found in validate(SIGNATURES[graph], expected, candidates, feeds, options)]
+        return [found.verdict for found in validate(SIGNATURES[graph], expected, candidates, feeds)]
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +164,8 @@ def test_a_wrong_timestep_fails(references, models, pair_at, spoil):
         OrtRunner(spoil(models("interpolator_m")).SerializeToString()) as actual,
     ):
         feeds = feeds_for(reference, "interpolator_m", pair_at(64, 96), timesteps=OPTIONS.timesteps)
-        candidates = [Candidate(runtime="onnxruntime-cpu", runner=actual)]
-        found = list(validate(SIGNATURES["interpolator_m"], expected, candidates, feeds, OPTIONS))
+        candidates = [candidate_of(runtime="onnxruntime-cpu", runner=actual)]
+        found = list(validate(SIGNATURES["interpolator_m"], expected, candidates, feeds))
     assert [compared.verdict.status for compared in found] == ["passed", "failed"]
 
 
@@ -188,9 +192,9 @@ class Fake(Runner):
 FRAME = np.full((1, 3, 64, 96), 0.5, np.float32)
 
 
-def judged(candidate, pair, references, options=OPTIONS):
+def judged(candidate, pair, references):
     feeds = feeds_for(references("IFNet"), "interpolator", pair)
-    found = list(validate(SIGNATURES["interpolator"], Fake({"frame": FRAME}), [candidate], feeds, options))
+    found = list(validate(SIGNATURES["interpolator"], Fake({"frame": FRAME}), [candidate], feeds))
     return found[0].verdict
 
 
@@ -207,7 +211,7 @@ def judged(candidate, pair, references, options=OPTIONS):
     ],
 )
 def test_verdicts(references, pair_at, answer, status, reason):
-    verdict = judged(Candidate(runtime="fake", runner=Fake(answer)), pair_at(64, 96), references)
+    verdict = judged(candidate_of(runtime="fake", runner=Fake(answer)), pair_at(64, 96), references)
     assert verdict.status == status
     if reason is None:
         assert verdict.reasons == ()
@@ -215,23 +219,38 @@ def test_verdicts(references, pair_at, answer, status, reason):
         assert re.search(reason, " ".join(verdict.reasons))
 
 
+def test_each_precision_has_its_limits():
+    assert OPTIONS.limits("fp32").max_abs < OPTIONS.limits("fp16").max_abs
+    assert OPTIONS.limits("fp32").psnr_db > OPTIONS.limits("fp16").psnr_db
+    assert OPTIONS.limits("bf16") == OPTIONS.limits("fp16")
+
+
+def test_a_feed_is_rounded_to_what_a_file_takes(references, pair_at):
+    """An FP16 input is the candidate's doing: it gets float16, the reference float32."""
+    seen = {}
+    runner = Fake(lambda feeds: seen.update(feeds) or {"frame": FRAME})
+    runner.inputs = (TensorInfo(name="img0", dtype="float16", shape=("N", 3, "H", "W")),)
+    judged(candidate_of(runtime="fake", runner=runner), pair_at(64, 96), references)
+    assert (seen["img0"].dtype, seen["img1"].dtype) == (np.float16, np.float32)
+
+
 def test_one_bad_pixel_fails(references, pair_at):
     """A PSNR of 90 dB forgives one pixel of 1e-3; the largest error does not."""
     frame = FRAME.copy()
     frame[0, 0, 5, 5] += 1e-3
-    verdict = judged(Candidate(runtime="fake", runner=Fake({"frame": frame})), pair_at(64, 96), references)
+    verdict = judged(candidate_of(runtime="fake", runner=Fake({"frame": frame})), pair_at(64, 96), references)
     assert verdict.outputs[0].metrics.psnr_db > 90
     assert verdict.status == "failed"
 
 
 def test_what_is_missing_is_not_compared(references, pair_at):
-    candidate = Candidate(runtime="onnxruntime-cuda", runner=None, missing="no GPU")
+    candidate = candidate_of(runtime="onnxruntime-cuda", runner=None, missing="no GPU")
     verdict = judged(candidate, pair_at(64, 96), references)
     assert (verdict.status, verdict.reasons, verdict.outputs) == ("not compared", ("no GPU",), ())
 
 
 def test_what_is_refused_fails(references, pair_at):
-    verdict = judged(Candidate(runtime="x", runner=None, refused="bad opset"), pair_at(64, 96), references)
+    verdict = judged(candidate_of(runtime="x", runner=None, refused="bad opset"), pair_at(64, 96), references)
     assert (verdict.status, verdict.reasons) == ("failed", ("bad opset",))
 
 
@@ -239,7 +258,7 @@ def test_a_reference_that_overflows_is_the_weights_fault(references, pair_at):
     reference = Fake({"frame": np.full_like(FRAME, np.nan)})
     feeds = feeds_for(references("IFNet"), "interpolator", pair_at(64, 96))
     with pytest.raises(RequestError, match="the reference itself gives NaN or infinity in frame on interpolator 64x96"):
-        list(validate(SIGNATURES["interpolator"], reference, [], feeds, OPTIONS))
+        list(validate(SIGNATURES["interpolator"], reference, [], feeds))
 
 
 def test_overall():
@@ -252,15 +271,17 @@ def test_overall():
 def test_a_candidate_costs_its_own_run_only(references, pair_at):
     """F feeds and C candidates: F runs of the reference, F of each candidate."""
     reference, first, second = (Fake({"residual": FRAME}) for _ in range(3))
-    candidates = [Candidate(runtime="a", runner=first), Candidate(runtime="b", runner=second)]
+    candidates = [candidate_of(runtime="a", runner=first), candidate_of(runtime="b", runner=second)]
     feeds = feeds_for(references("IFNet"), "refine", pair_at(64, 96))
-    assert len(list(validate(SIGNATURES["refine"], reference, candidates, feeds, OPTIONS))) == 8
+    assert len(list(validate(SIGNATURES["refine"], reference, candidates, feeds))) == 8
     assert (reference.runs, first.runs, second.runs) == (4, 4, 4)
 
 
 def test_options_refuse():
     for wrong, message in (
-        ({"runtimes": ()}, "runtimes is empty"),
+        ({"flows": ()}, "flows is empty"),
+        ({"low_max_abs": 1.0}, "low_max_abs is 1.0"),
+        ({"low_psnr_db": 0.0}, "low_psnr_db is 0.0"),
         ({"timesteps": (1.0,)}, r"timesteps has 1.0"),
         ({"flows": ("large", "large")}, "flows has the same value twice"),
         ({"max_abs": 0.0}, "max_abs is 0.0"),

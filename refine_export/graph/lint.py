@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
+from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, upstream
 from refine_export.graph.load import load_external_data, model_from_file
 from refine_export.graph.rules import RULES, Finding
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
@@ -38,10 +39,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 _WARNINGS: Final = ("resize-dynamic", "opset")
-_ONNX_DOMAINS: Final = ("", "ai.onnx")
-_PATH_STARTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")  # the coordinate path begins at their outputs
 _ROUNDS_NOTHING: Final = (
-    *_PATH_STARTS,
+    *PATH_STARTS,
     *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad"),
     *("Reshape", "Scan", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
@@ -60,7 +59,7 @@ class _Graph:
     """Output -> shape in the file; the outputs in `model` have only what the nodes compute."""
 
     def of(self, op_type: str) -> "list[ir.Node]":
-        return [node for node in self.nodes if node.op_type == op_type and node.domain in _ONNX_DOMAINS]
+        return [node for node in self.nodes if is_op(node, op_type)]
 
     def dynamic_axes(self) -> list[int]:
         """The axes of N C H W, without C, that have no fixed size in some 4-D input."""
@@ -186,21 +185,13 @@ def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
             yield _finding("gridsample-dtype", node, f"{given}; expected one type")
 
 
-def _coordinates(graph: _Graph, sample: "ir.Node") -> "list[ir.Value]":
-    """The grid and the float values upstream of it, to the outputs of _PATH_STARTS, inputs and constants."""
-    found: dict[ir.Value, None] = {}
-    waiting = [sample.inputs[1]]
-    while waiting:
-        value = waiting.pop(0)
-        if value is None or value in found:
-            continue
-        if value.dtype is not None and not value.dtype.is_floating_point():
-            continue  # sizes and indices
-        found[value] = None
-        node = value.producer() or graph.body_inputs.get(value)
-        if node is not None and node.op_type not in _PATH_STARTS:
-            waiting += [*node.inputs, *(output for body in _bodies(node) for output in body.outputs)]
-    return list(found)
+def _coordinates(graph: _Graph, grid: "ir.Value") -> "list[ir.Value]":
+    """The grid and the float values it is computed from."""
+    return [
+        value
+        for value in upstream(grid, graph.body_inputs)
+        if value is grid or value.dtype is None or value.dtype.is_floating_point()
+    ]
 
 
 def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
@@ -217,9 +208,9 @@ def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
             return node.inputs[0].dtype not in half
         return node.op_type not in _ROUNDS_NOTHING
 
-    for sample in graph.of("GridSample"):
-        values = [value for value in _coordinates(graph, sample) if value.dtype in half]
-        culprits = [value for value in values if value is sample.inputs[1] or loses_bits(value)]
+    for sample, grid in grids(graph.nodes, graph.body_inputs).items():
+        values = [value for value in _coordinates(graph, grid) if value.dtype in half]
+        culprits = [value for value in values if value is grid or loses_bits(value)]
         if culprits:
             makers = [(value.producer(), value) for value in culprits]
             names = [f"{node.op_type if node else 'input or weight'} {value.name!r}" for node, value in makers]
@@ -245,8 +236,8 @@ def _baked_size(graph: _Graph) -> Iterator[Finding]:
 def _baked_grid(graph: _Graph) -> Iterator[Finding]:
     import onnx_ir as ir
 
-    samples = graph.of("GridSample") if graph.dynamic_axes() else []
-    for value in dict.fromkeys(value for sample in samples for value in _coordinates(graph, sample)):
+    found = grids(graph.nodes, graph.body_inputs).values() if graph.dynamic_axes() else []
+    for value in dict.fromkeys(value for grid in found for value in _coordinates(graph, grid)):
         tensor = ir.convenience.get_const_tensor(value)
         shape = [] if tensor is None else [int(size) for size in tensor.shape.numpy()]
         spatial = shape[-3:-1] if len(shape) > 2 and shape[-1] == 2 else shape[-2:]  # [N, H, W, 2], or [..., H, W]
@@ -256,7 +247,7 @@ def _baked_grid(graph: _Graph) -> Iterator[Finding]:
 
 def _operators(graph: _Graph) -> Iterator[Finding]:
     for node in graph.nodes:
-        if node.domain not in _ONNX_DOMAINS:
+        if node.domain not in ONNX_DOMAINS:
             yield _finding("custom-op", node, f"operator {node.domain}.{node.op_type} is in a domain of its own")
         elif node.op_type not in SUPPORTED_OPS:
             yield _finding("unsupported-op", node, f"operator {node.op_type} is not on TensorRT's list")

@@ -10,6 +10,7 @@ from refine_export.errors import GraphError
 
 if TYPE_CHECKING:
     import onnx
+    import onnx_ir as ir
 
 _IN_MEMORY_BYTES = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
 EXPECTED = "expected a binary ONNX model: check the path, or export it again"
@@ -125,3 +126,17 @@ def sha256_of_model(content: bytes, files: list[Path]) -> str:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
     return digest.hexdigest()
+
+
+def bytes_from_model(model: ir.Model) -> bytes:
+    """The model as the bytes of a file, the same on every call.
+
+    Raises:
+        GraphError: it is larger than a single file can be.
+    """
+    import onnx_ir as ir
+
+    try:
+        return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
+    except Exception as error:  # protobuf's EncodeError, which ships no types
+        raise GraphError(f"the model does not fit into one file of 2 GiB: {error}") from error

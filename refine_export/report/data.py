@@ -8,11 +8,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from refine_export.onnx_file import Artifact
+from refine_export.onnx_file import Artifact, FilePrecision
 from refine_export.signature import GraphName
-from refine_export.validate import Status, Verdict
+from refine_export.validate import OutputVerdict, Status, Verdict
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised when a field changes its meaning or goes."""
 
 
@@ -35,6 +35,25 @@ class Comparison:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One output of one comparison, against the limits that it has to keep."""
+
+    comparison: Comparison
+    output: OutputVerdict
+
+    @property
+    def of_limit(self) -> float:
+        """The largest error in units of its limit; infinite where nothing finite can be compared."""
+        return self.output.metrics.max_of_peak / self.comparison.verdict.limits.max_abs
+
+    @property
+    def above_limit(self) -> float:
+        """Decibels of the PSNR above its limit, negative below it; infinite where there is no PSNR."""
+        psnr = self.output.metrics.psnr_db
+        return math.inf if psnr is None else psnr - self.comparison.verdict.limits.psnr_db
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """All that a run found out."""
 
@@ -50,7 +69,8 @@ class Report:
     """What `checkpoint.describe` says."""
     reference: str
     """What the reference is, such as `torch 2.13.0, float32, cpu`."""
-    thresholds: dict[str, float]
+    thresholds: dict[FilePrecision, dict[str, float]]
+    """What passes, `max_abs` and `psnr_db` of `validate.Limits`, for each precision of the files."""
     artifacts: tuple[Artifact, ...]
     comparisons: tuple[Comparison, ...]
     notes: tuple[str, ...]
@@ -59,6 +79,14 @@ class Report:
     fingerprint: str
     """Of everything that the verdicts depend on."""
     schema: int = SCHEMA
+
+    def measured(self) -> list[Measured]:
+        """Every output of every comparison."""
+        return [
+            Measured(comparison=comparison, output=output)
+            for comparison in self.comparisons
+            for output in comparison.verdict.outputs
+        ]
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON types; NaN and infinity, which JSON lacks, become null."""
@@ -79,4 +107,4 @@ def json_from_report(report: Report) -> str:
     return json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
 
 
-__all__ = ["Artifact", "Comparison", "Report", "json_from_report"]
+__all__ = ["Artifact", "Comparison", "Measured", "Report", "json_from_report"]

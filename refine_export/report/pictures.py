@@ -82,7 +82,7 @@ def pictures_from_compared(
     spec = signature.outputs[0]
     worst = compared.verdict.outputs[0].metrics.worst
     batch, y, x = (worst.batch, worst.y, worst.x) if worst else (0, 0, 0)
-    reference, candidate = (arrays[spec.name][batch : batch + 1] for arrays in (compared.reference, compared.candidate))
+    reference, candidate = (arrays[spec.name][batch : batch + 1] for arrays in (compared.expected, compared.actual))
     error = np.abs(candidate.astype(np.float64) - reference).max(axis=(0, 1))
     error[~np.isfinite(error)] = np.nan
     # The scale is that of the whole output, padding included, as the numbers beside it are.

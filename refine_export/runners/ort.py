@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 Provider = Literal["cpu", "cuda"]
 
 _PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(double)": "float64",
+}
 
 
 class OrtRunner(Runner):
@@ -32,6 +37,7 @@ class OrtRunner(Runner):
     Args:
         model: path of the file (external data lies beside it), or the serialised model.
         provider: `cpu` or `cuda`.
+        optimize: let ONNX Runtime rewrite the graph; without, it computes node by node what the file says.
 
     Raises:
         UnavailableError: ONNX Runtime or the provider is missing.
@@ -40,7 +46,7 @@ class OrtRunner(Runner):
 
     backend = "onnxruntime"
 
-    def __init__(self, model: Path | bytes, *, provider: Provider = "cpu") -> None:
+    def __init__(self, model: Path | bytes, *, provider: Provider = "cpu", optimize: bool = True) -> None:
         ort = require("onnxruntime", extra="ort")
         wanted = _PROVIDERS[provider]
         if wanted not in ort.get_available_providers():
@@ -50,6 +56,8 @@ class OrtRunner(Runner):
         options = ort.SessionOptions()
         options.log_severity_level = 4  # errors come as exceptions, the fallback is checked below
         options.enable_mem_pattern = False  # a pattern keeps a second copy of the activations
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         # TF32 is on by default: an FP32 comparison on a GPU would not be one.
         providers = [wanted] if provider == "cpu" else [(wanted, {"use_tf32": "0"}), _PROVIDERS["cpu"]]
         source = str(model) if isinstance(model, Path) else model

@@ -1,0 +1,107 @@
+"""Which tensors of a graph are sampling coordinates: found by walking, not by names.
+
+A *grid* is the second input of a GridSample, or the indices of a Gather that were computed from float positions (a
+sampler that was written out, such as `warp.py` makes). Its *coordinates* are all tensors it is computed from, back to
+the graph's inputs, to constants, to sizes, and to the outputs of `PATH_STARTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+ONNX_DOMAINS: Final = ("", "ai.onnx")
+PATH_STARTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
+"""A coordinate path begins at the outputs of these: what they compute is an estimate, not yet a position."""
+
+_GATHERS: Final = ("Gather", "GatherElements", "GatherND")
+_SIZES: Final = ("Shape", "Size")
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether a node is one of these standard operators."""
+    return node is not None and node.domain in ONNX_DOMAINS and node.op_type in op_types
+
+
+def upstream(start: ir.Value | None, body_inputs: Mapping[ir.Value, ir.Node] | None = None) -> list[ir.Value]:
+    """`start` and every value that it is computed from, nearest first, of any type.
+
+    Args:
+        start: usually a grid.
+        body_inputs: input of a Loop or Scan body -> its node; the walk goes through it.
+    """
+    import onnx_ir as ir
+
+    found: dict[ir.Value, None] = {}
+    waiting = [start]
+    while waiting:
+        value = waiting.pop(0)
+        if value is None or value in found:
+            continue
+        found[value] = None
+        node = value.producer() or (body_inputs or {}).get(value)
+        if node is None or is_op(node, *PATH_STARTS, *_SIZES):
+            continue
+        bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+        waiting += [*node.inputs, *(output for body in bodies for output in body.outputs)]
+    return list(found)
+
+
+def grids(nodes: Iterable[ir.Node], body_inputs: Mapping[ir.Value, ir.Node] | None = None) -> dict[ir.Node, ir.Value]:
+    """Every node that samples by coordinates, and its grid."""
+    found: dict[ir.Node, ir.Value] = {}
+    for node in nodes:
+        if is_op(node, "GridSample") and (grid := node.inputs[1]) is not None:
+            found[node] = grid
+        elif is_op(node, *_GATHERS) and (indices := node.inputs[1]) is not None:
+            data = node.inputs[0]
+            picks_floats = data is not None and data.dtype is not None and data.dtype.is_floating_point()
+            if picks_floats and _has_positions(upstream(indices, body_inputs)):
+                found[node] = indices
+    return found
+
+
+def _has_positions(values: Iterable[ir.Value]) -> bool:
+    """Whether an index was computed from floats that come from the graph's inputs or a convolution, not from sizes."""
+    return any(
+        value.dtype is not None
+        and value.dtype.is_floating_point()
+        and (is_op(value.producer(), *PATH_STARTS) or (value.producer() is None and value.const_value is None))
+        for value in values
+    )
+
+
+def weights_of(positions: Iterable[ir.Value]) -> list[ir.Node]:
+    """The nodes that compute interpolation weights: all that depends on `positions`, sizes and constants alone.
+
+    Args:
+        positions: the float values that a written-out sampler rounds to indices, with all that is computed on
+            the way to the indices.
+    """
+    known = set(positions)
+    found: dict[ir.Node, None] = {}
+    waiting = list(known)
+    while waiting:
+        for node, _ in waiting.pop().uses():
+            if node in found or is_op(node, *PATH_STARTS, *_GATHERS, "GridSample"):
+                continue
+            inputs = [value for value in node.inputs if value is not None]
+            if all(value in known or value.const_value is not None or _is_size(value) for value in inputs):
+                found[node] = None
+                known.update(node.outputs)
+                waiting += node.outputs
+    return list(found)
+
+
+def _is_size(value: ir.Value) -> bool:
+    """Whether a value is computed from sizes and constants alone."""
+    for source in upstream(value):
+        node = source.producer()
+        if node is None and source.const_value is None:
+            return False
+        if is_op(node, *PATH_STARTS):
+            return False
+    return True

@@ -1,0 +1,56 @@
+"""What a node costs: multiply-adds, and bytes that it reads and writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from refine_export.graph.coordinates import is_op
+from refine_export.graph.ranges import TensorRange
+
+
+def multiply_adds(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[str, int]:
+    """Multiply-adds of each convolution and matrix product by node name, at the shapes of the calibration feeds.
+
+    Conv: outputs times kernel area times input channels of a group. ConvTranspose: inputs times kernel area times
+    output channels of a group. Biases and pointwise operators are not counted.
+    """
+    found = {}
+    for node in graph:
+        if not is_op(node, "Conv", "ConvTranspose", "MatMul", "Gemm"):
+            continue
+        source, weight, result = node.inputs[0], node.inputs[1], node.outputs[0]
+        if source is None or weight is None:
+            continue
+        if is_op(node, "Conv", "ConvTranspose"):
+            counted = source if is_op(node, "ConvTranspose") else result
+            # Conv weights are [M, C/group, ...], those of ConvTranspose [C, M/group, ...]: each is used once per place.
+            per_value = math.prod(_shape(weight, ranges)[1:])
+            found[node.name or ""] = math.prod(_shape(counted, ranges)) * per_value
+        else:
+            transposed = is_op(node, "Gemm") and bool(node.attributes.get_int("transA", False))
+            depth = _shape(source, ranges)[-2 if transposed else -1 :][:1]
+            found[node.name or ""] = math.prod(_shape(result, ranges)) * math.prod(depth)
+    return found
+
+
+def bytes_moved(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[str, int]:
+    """Elements of FP32 tensors that each node reads and writes, times 4, by node name; constants included."""
+    found = {}
+    for node in graph:
+        values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype == ir.DataType.FLOAT]
+        found[node.name or ""] = 4 * sum(math.prod(_shape(value, ranges)) for value in values)
+    return found
+
+
+def _shape(value: ir.Value, ranges: Mapping[str, TensorRange]) -> tuple[int, ...]:
+    if value.const_value is not None:
+        return tuple(int(size) for size in value.const_value.shape.numpy())
+    known = ranges.get(value.name or "")
+    if known is not None:
+        return known.shape
+    if value.shape is not None and all(isinstance(size, int) for size in value.shape):
+        return tuple(int(size) for size in value.shape.numpy())
+    return (0,)

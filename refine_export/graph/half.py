@@ -1,0 +1,268 @@
+"""The meaning of an FP16 or BF16 graph, written as an FP32 graph whose roundings are nodes.
+
+A backend may compute an FP16 node in what it likes: ONNX Runtime on a CPU takes FP32 and hands the unrounded result
+to the next node. Here each value that is FP16 (BF16) in the model is rounded by a pair of Casts of its own, to the
+type and back to FP32:
+
+    emulated = emulation_from_half(ir.from_proto(model))
+
+What a node computes: FP32 on FP16 (BF16) values, one rounding to nearest even at its end. For a convolution that is
+what tensor cores do: products and sums in FP32, bias included.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Set
+from typing import Final, Literal
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.shape_inference
+import onnx_ir as ir
+
+from refine_export.errors import GraphError, InternalError
+
+Rounding = Literal["every", "final"]
+Types = dict[ir.Value, ir.DataType]
+
+HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+EXACT: Final = frozenset(
+    (
+        *("Abs", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather"),
+        *("GatherElements", "GatherND", "Identity", "Max", "Min", "Neg", "Pad", "Relu", "Reshape", "Slice"),
+        *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze", "Where"),
+    )
+)
+"""Operators whose results are values they were given, negated or not, or zeros: a rounding would change nothing.
+
+MaxPool and Clip are none: where the FP16 minimum would stand, their FP32 kernels put that of FP32.
+"""
+
+_FUSED_FIRST: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_FUSED_BEHIND: Final = (  # each has one type, that of its inputs and its output
+    *("Add", "Clip", "Div", "Elu", "HardSigmoid", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Softplus"),
+    *("Sub", "Tanh"),
+)
+_RESULT_TYPES: Final = ("dtype", "output_datatype", "to")  # attributes that say the type of the result
+_INNER_TYPES: Final = ("stash_type", "softmax_precision")  # and the type that a node computes with
+_REFUSED: Final = {
+    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"), "gives random values"),
+    **dict.fromkeys(("RandomUniform", "RandomUniformLike"), "gives random values"),
+    **dict.fromkeys(("ConvInteger", "MatMulInteger"), "is quantised"),
+    "BitCast": "reads the bits of a value",
+    "CastLike": "takes its type from another value",
+}
+_QUANTISED: Final = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize")
+
+
+def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.Model:
+    """The FP32 graph that computes what an FP16 or BF16 graph means.
+
+    Precondition: the model is valid, and so strongly typed, ONNX; its external data are loaded.
+
+    Postcondition: inputs and outputs (names, types, shapes) and the opset are the model's. FP16 and BF16 values are
+    inputs, outputs and what one Cast hands to another; nodes without any are as they were.
+
+    Args:
+        model: not modified.
+        rounding: `every` rounds every FP16 (BF16) value: what the graph says. `final` is the view of fused kernels,
+            such as TensorRT's: where a convolution or matrix product has one reader, a pointwise operator of the
+            same type with constants for its other inputs, and so on behind it, only the last of them rounds.
+
+    Returns:
+        A new model, with functions inlined.
+
+    Raises:
+        GraphError: the model is invalid; or a type is not known, as behind an operator that is not ONNX's; or FP16 or
+            BF16 meets what has no emulation here: an operator that is random or quantised, a subgraph, a sequence.
+    """
+    emulated = _typed(model)
+    graph = emulated.graph
+    for node in graph:
+        _check_node(node)
+    types: Types = {value: value.dtype for value in _values(graph) if value.dtype in HALF}
+    kept = _inside_kernels(graph) if rounding == "final" else set()
+    rounded = [value for value in types if value not in kept and _needs_rounding(value.producer(), types, kept)]
+    _rewrite(graph, types, rounded)
+    _check_emulation(model, emulated)
+    return emulated
+
+
+def _typed(model: ir.Model) -> ir.Model:
+    """A copy with functions inlined and types from the nodes alone; those in a file may hold no more."""
+    try:
+        proto = ir.to_proto(model)
+        if proto.functions:
+            proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
+        declared = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in proto.graph.output]
+        del proto.graph.value_info[:]
+        for output in proto.graph.output:
+            output.type.tensor_type.ClearField("shape")
+        proto = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
+        for output, value in zip(proto.graph.output, declared, strict=True):
+            output.CopyFrom(value)
+        return ir.from_proto(proto)
+    except Exception as error:  # InferenceError, ValidationError, and what a damaged model makes protobuf raise
+        raise GraphError(
+            f"the model is not valid ONNX, so its types mean nothing; convert it again: {error}"
+        ) from error
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    """Inputs, constants and results, each once."""
+    yield from graph.inputs
+    yield from (value for value in graph.initializers.values() if not value.is_graph_input())
+    yield from (value for node in graph for value in node.outputs if value.name)
+
+
+def _check_node(node: ir.Node) -> None:
+    """Refuse what has no emulation.
+
+    Raises:
+        GraphError: see `emulation_from_half`.
+    """
+    label = f"{node.op_type} {node.name or node.outputs[0].name!r}"
+    bodies = [each.as_graph() for each in node.attributes.values() if each.type == ir.AttributeType.GRAPH]
+    nodes = [node, *(inner for body in bodies for inner in body.all_nodes())]
+    values = [value for one in nodes for value in (*one.inputs, *one.outputs) if value is not None and value.name]
+    for value in values:
+        if value.dtype is None:
+            raise GraphError(f"the type of {value.name!r} at {label} is not known; expected operators of ONNX alone")
+    half = [value for value in values if value.dtype in HALF]
+    if not half:
+        return
+    reason = _REFUSED.get(node.op_type)
+    if node.op_type.startswith(_QUANTISED):
+        reason = "is quantised"
+    elif bodies:
+        reason = "has a subgraph"
+    elif any(not isinstance(value.type, ir.TensorType) for value in half):
+        reason = "has a sequence, an optional or a sparse tensor"
+    elif any(node.attributes.get_int(name, 0) in HALF for name in _INNER_TYPES):
+        reason = "is told to compute with fewer bits than FP32"
+    if reason:
+        raise GraphError(
+            f"{label} {reason}, which has no strict emulation with {half[0].name!r}, {half[0].dtype}; keep it in FP32"
+        )
+
+
+def _needs_rounding(node: ir.Node | None, types: Types, kept: Set[ir.Value]) -> bool:
+    """Whether the results of `node`, computed in FP32, may be no values of their type."""
+    if node is None:  # an input or a constant
+        return False
+    if node.op_type == "Cast":
+        return node.inputs[0] not in types or types[node.inputs[0]] != types[node.outputs[0]]
+    bounded = any(attribute.type == ir.AttributeType.FLOAT for attribute in node.attributes.values())  # Pad-2's value
+    return node.op_type not in EXACT or bounded or any(value in kept for value in node.inputs)
+
+
+def _inside_kernels(graph: ir.Graph) -> set[ir.Value]:
+    """The values, of any type, that a fused kernel keeps to itself; see `rounding="final"`."""
+    inside: set[ir.Value] = set()
+    for node in graph:
+        value, uses = node.outputs[0], list(node.outputs[0].uses())
+        fuses = node.op_type in _FUSED_FIRST or any(given in inside for given in node.inputs)
+        if not fuses or len(uses) != 1 or value.is_graph_output():
+            continue
+        reader = uses[0].node
+        others = [given for given in reader.inputs if given is not None and given is not value]
+        constant = all(ir.convenience.get_const_tensor(given) is not None for given in others)
+        if reader.op_type in _FUSED_BEHIND and constant:
+            inside.add(value)
+    return inside
+
+
+def _rewrite(graph: ir.Graph, types: Types, rounded: list[ir.Value]) -> None:
+    """Make all of `types` FP32 and round those of `rounded`."""
+    names = {value.name or "" for value in _values(graph)} | {node.name or "" for node in graph}
+    outputs = [(value.name, value.dtype, value.shape) for value in graph.outputs]
+    casts = [node for node in graph if node.op_type == "Cast" and {*node.inputs, *node.outputs} & types.keys()]
+    for node in graph:
+        _make_attributes_single(node)
+    for value in types:
+        if value.is_graph_input():
+            _read_after_casts(graph, value, [ir.DataType.FLOAT], names)
+        else:
+            value.dtype = ir.DataType.FLOAT
+            value.const_value = None if value.const_value is None else _single(value.const_value)
+    for value in rounded:
+        _read_after_casts(graph, value, [types[value], ir.DataType.FLOAT], names)
+    for index, (name, dtype, shape) in enumerate(outputs):
+        value = graph.outputs[index]
+        if dtype in HALF and value.dtype == ir.DataType.FLOAT:
+            cast = _cast(value, dtype, names)
+            value.name, cast.outputs[0].name, cast.outputs[0].shape = cast.outputs[0].name, name, shape
+            graph.append(cast)
+            graph.outputs[index] = cast.outputs[0]
+    for node in casts:
+        _leave_out(node)
+
+
+def _make_attributes_single(node: ir.Node) -> None:
+    """Where an attribute holds FP16 (BF16) numbers, or says that type, have FP32 instead."""
+    for name, attribute in list(node.attributes.items()):
+        if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in HALF:
+            node.attributes.add(ir.AttrTensor(name, _single(attribute.as_tensor())))
+        elif name in _RESULT_TYPES and attribute.as_int() in HALF:
+            node.attributes.add(ir.AttrInt64(name, int(ir.DataType.FLOAT)))
+
+
+def _single(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    return ir.tensor(tensor.numpy().astype(np.float32), name=tensor.name)
+
+
+def _read_after_casts(graph: ir.Graph, value: ir.Value, dtypes: list[ir.DataType], names: set[str]) -> None:
+    """Put Casts, one to each of `dtypes`, between `value` and its readers; outputs of the graph stay."""
+    readers, producer = value.uses(), value.producer()
+    casts: list[ir.Node] = []
+    for dtype in dtypes:
+        casts.append(_cast(casts[-1].outputs[0] if casts else value, dtype, names))
+    for reader, index in readers:
+        reader.replace_input_with(index, casts[-1].outputs[0])
+    if not readers:  # the Cast to an output's own type is all it takes
+        return
+    if producer is None:
+        graph.insert_before(graph[0], casts)
+    else:
+        graph.insert_after(producer, casts)
+
+
+def _cast(value: ir.Value, dtype: ir.DataType, names: set[str]) -> ir.Node:
+    """A Cast node, in no graph yet, whose name and whose output's name are not in `names`."""
+    # The name matters: ONNX Runtime takes out any Cast that is called "InsertedPrecisionFreeCast_...".
+    name = next(name for k in itertools.count() if (name := f"{dtype}#{k}/{value.name}") not in names)
+    names.add(name)
+    result = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
+    return ir.node("Cast", [value], {"to": int(dtype)}, outputs=[result], name=name)
+
+
+def _leave_out(node: ir.Node) -> None:
+    """Have the input of a Cast from FP32 to FP32 read instead of its output."""
+    given, result, graph = node.inputs[0], node.outputs[0], node.graph
+    if given is None or graph is None or {given.dtype, result.dtype} != {ir.DataType.FLOAT}:
+        return
+    if result.is_graph_output():
+        node.op_type = "Identity"
+        node.attributes.clear()
+    else:
+        result.replace_all_uses_with(given)
+        graph.remove(node, safe=True)
+
+
+def _check_emulation(model: ir.Model, emulated: ir.Model) -> None:
+    """The postcondition of `emulation_from_half`.
+
+    Raises:
+        InternalError: it does not hold.
+    """
+    for before, after in ((model.graph.inputs, emulated.graph.inputs), (model.graph.outputs, emulated.graph.outputs)):
+        if [(v.name, v.type, v.shape) for v in before] != [(v.name, v.type, v.shape) for v in after]:
+            raise InternalError(f"an emulation has the inputs or outputs {list(after)}; expected {list(before)}")
+    if model.opset_imports.get("") != emulated.opset_imports.get(""):
+        raise InternalError(f"an emulation has the opsets {emulated.opset_imports}; expected {model.opset_imports}")
+    for value in _values(emulated.graph):
+        around = [value.producer(), *value.consumers()]
+        if value.dtype in HALF and any(node is not None and node.op_type != "Cast" for node in around):
+            raise InternalError(f"an emulation has the {value.dtype} value {value.name!r} outside of a pair of Casts")

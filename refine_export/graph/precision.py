@@ -1,0 +1,274 @@
+"""Which type each node of an FP32 graph computes in, and why: the rule that keeps the warp exact.
+
+Rule 1. Coordinates stay FP32: from every grid back to the graph's inputs or to the output of a convolution or matrix
+        product. An FP16 coordinate is off by up to (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920.
+Rule 2. The node that samples is FP32: TensorRT wants one type for image, grid and result. (A sampler written out with
+        Gather may move FP16 features; only its indices and weights are coordinates.)
+Rule 3. What is computed from sizes alone stays FP32: FP16 counts exactly only to 2048.
+Rule 4. What FP16 can't hold stays FP32: tensors that come near 65504 on the calibration feeds, with their readers,
+        sums that would, and weights that overflow or lose precision in FP16.
+Rule 5. What stands behind the last convolution stays FP32 (the sigmoid, the blend): it costs no multiply-adds.
+Rule 6. An operator that has no FP16 form in ONNX stays FP32.
+Rule 7. A node that only moves data has the type of its neighbours, so that nothing is rounded on the way.
+Rule 8. Everything else is FP16, or BF16 except for transposed convolutions, which TensorRT lacks in BF16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from refine_export.errors import GraphError
+from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, upstream, weights_of
+from refine_export.graph.operators import MOVES, SHRINKS, SUMS, has_half_form, sum_bound
+from refine_export.graph.ranges import TensorRange
+
+Low = Literal["float16", "bfloat16"]
+Type = Literal["float16", "bfloat16", "float32", "none"]
+
+FP16_MAX: Final = 65504.0
+HEADROOM: Final = 8.0
+"""A tensor within this factor of FP16's largest number stays FP32: other frames may reach further."""
+LOST_SHARE: Final = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""Weights stay FP32 where they change by more than this share of their norm: rounding alone changes a quarter of it."""
+
+_NO_SIZES: Final = (ir.DataType.FLOAT, ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8)
+"""Types of pixels and masks; any other is of sizes, positions and counts."""
+
+DTYPES: Final = {
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+    "float32": ir.DataType.FLOAT,
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a node computes in."""
+
+    type: Type
+    """`none`: it computes no floats."""
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What is left open by the rules above."""
+
+    low: Low = "float16"
+    tail: Literal["float32", "low"] = "float32"
+    """Type behind the last convolution (rule 5)."""
+    islands: Collection[str] = ()
+    """Names of nodes that stay FP32 because a search or a user chose them."""
+    low_inputs: Collection[str] = ()
+    """Names of the graph's inputs that are FP16 already."""
+
+
+@dataclass(frozen=True)
+class WeightFault:
+    """A constant that FP16 does not hold."""
+
+    name: str
+    largest: float
+    overflowing: int
+    """Values beyond 65504, which become infinite."""
+    vanishing: int
+    """Values other than zero that become zero."""
+    changed: float
+    """Norm of the change by norm of the values."""
+    stays_fp32: bool
+    """The nodes that read it have to stay FP32."""
+    low: Low = "float16"
+    """The type that does not hold it."""
+
+
+def decide(
+    model: ir.Model,
+    rule: Rule,
+    ranges: Mapping[str, TensorRange] | None = None,
+    faults: Collection[WeightFault] = (),
+) -> dict[ir.Node, Decision]:
+    """Give every node its type and the reason.
+
+    Args:
+        model: prepared (`prepare`); not modified.
+        rule: what is left open.
+        ranges: largest magnitude and shape of every FP32 tensor by name, as calibration found them.
+        faults: of the constants, from `weight_faults`.
+    """
+    known: dict[ir.Node, Decision] = {}
+
+    def keep(node: ir.Node | None, reason: str) -> None:
+        if node is not None and node not in known:
+            known[node] = Decision("float32", reason)
+
+    for node in model.graph:
+        if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in (*node.inputs, *node.outputs)):
+            known[node] = Decision("none", "computes no floats")
+        elif is_op(node, "Shape", "Size"):
+            known[node] = Decision("none", "reads a size, no values")
+    for node, reason in _coordinates(model.graph):
+        keep(node, reason)
+    for node, reason in _exact_by_kind(model, rule.low):
+        keep(node, reason)
+    for node in model.graph:
+        if node.name in rule.islands:
+            keep(node, "island: chosen to be FP32")
+    for node, reason in _out_of_range(model.graph, rule.low, ranges or {}, faults):
+        keep(node, reason)
+    if rule.tail == "float32":
+        for node in _tail(model.graph):
+            keep(node, "behind the last convolution: costs no multiply-adds, rounds the picture itself")
+    _moved(model.graph, known, rule.low_inputs)
+    for node in model.graph:
+        if node in known:
+            continue
+        if rule.low == "bfloat16" and is_op(node, "ConvTranspose"):
+            known[node] = Decision("float16", "TensorRT has no BF16 transposed convolution: FP16")
+        else:
+            known[node] = Decision(rule.low, "no rule keeps it")
+    return known
+
+
+def weight_faults(model: ir.Model, low: Low = "float16") -> list[WeightFault]:
+    """Every FP32 constant with values that overflow or vanish in FP16 (BF16), or that changes too much."""
+    found = []
+    for name, value in model.graph.initializers.items():
+        if value.dtype != ir.DataType.FLOAT or value.const_value is None or not value.uses():
+            continue
+        used: Low = "float16" if any(is_op(reader, "ConvTranspose") for reader, _ in value.uses()) else low
+        values = value.const_value.numpy().ravel()
+        with np.errstate(over="ignore"):
+            rounded = values.astype(DTYPES[used].numpy()).astype(np.float32)
+        overflowing = int((np.isinf(rounded) & np.isfinite(values)).sum())
+        vanishing = int(((rounded == 0) & (values != 0)).sum())
+        norm = float(np.linalg.norm(values.astype(np.float64))) or 1.0
+        changed = float("inf") if overflowing else float(np.linalg.norm((rounded - values).astype(np.float64))) / norm
+        stays = overflowing > 0 or changed > LOST_SHARE[used]
+        if stays or vanishing:
+            largest = float(np.abs(values).max(initial=0.0))
+            found.append(WeightFault(name, largest, overflowing, vanishing, changed, stays, used))
+    return found
+
+
+def has_grid(model: ir.Model) -> bool:
+    """Whether the graph samples by coordinates at all."""
+    return bool(grids(model.graph))
+
+
+def coordinate_inputs(model: ir.Model) -> set[str]:
+    """Names of the graph inputs that coordinates are computed from: flows, grids, and whatever scales them."""
+    return {
+        value.name or ""
+        for grid in grids(model.graph).values()
+        for value in upstream(grid)
+        if value.is_graph_input() and value.dtype == ir.DataType.FLOAT
+    }
+
+
+def _coordinates(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
+    """Rules 1 and 2."""
+    for sample, grid in grids(graph).items():
+        if is_op(sample, "GridSample"):
+            yield sample, "samples: image, grid and result have one type, and the grid is FP32"
+        values = upstream(grid)
+        for value in values:
+            node = value.producer()
+            if node is not None and not is_op(node, *PATH_STARTS, "Shape", "Size"):
+                yield node, f"coordinates of {sample.name}"
+        if not is_op(sample, "GridSample"):
+            for node in weights_of(value for value in values if not is_op(value.producer(), *PATH_STARTS)):
+                yield node, f"interpolation weights of {sample.name}"
+
+
+def _exact_by_kind(model: ir.Model, low: Low) -> Iterator[tuple[ir.Node, str]]:
+    """Rules 3 and 6, in the order of the graph."""
+    from_sizes: set[ir.Value] = set()
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    for node in model.graph:
+        inputs = [value for value in node.inputs if value is not None and value.const_value is None]
+        sizes = all(value in from_sizes or value.dtype not in _NO_SIZES for value in inputs)
+        if inputs and sizes and not is_op(node, "ConstantOfShape", *PATH_STARTS):
+            from_sizes.update(node.outputs)
+            yield node, "computed from sizes: FP16 counts exactly only to 2048"
+        if node.domain not in ONNX_DOMAINS:
+            yield node, f"custom operator {node.domain}.{node.op_type}: which types it takes is not known"
+        elif node.op_type.lower().endswith(("quantizelinear", "integer")):
+            yield node, f"{node.op_type} has scales of its own"
+        elif not is_op(node, "Cast", "ConstantOfShape") and not any(
+            value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs
+        ):
+            yield node, f"{node.op_type} makes FP32 values of its own"
+        elif not has_half_form(node, opset, "float16" if is_op(node, "ConvTranspose") else low):
+            yield node, f"{node.op_type} of opset {opset} takes no {low}"
+
+
+def _out_of_range(
+    graph: ir.Graph, low: Low, ranges: Mapping[str, TensorRange], faults: Collection[WeightFault]
+) -> Iterator[tuple[ir.Node, str]]:
+    """Rule 4."""
+    limit = FP16_MAX / HEADROOM
+    for fault in faults:
+        if fault.stays_fp32:
+            said = f"{fault.overflowing} values overflow" if fault.overflowing else f"it changes by {fault.changed:.2g}"
+            for node, _ in graph.initializers[fault.name].uses():
+                yield node, f"constant {fault.name} does not fit {fault.low}: {said}"
+    for node in graph:
+        if low == "bfloat16" and not is_op(node, "ConvTranspose"):
+            continue  # BF16 reaches as far as FP32
+        for value in (*node.inputs, *node.outputs):
+            found = ranges.get(value.name or "") if value is not None else None
+            if value is not None and found is not None and found.largest > limit:
+                yield node, f"{value.name} reaches {found.largest:.4g} on the calibration feeds; FP16 ends at 65504"
+        if node.op_type in SUMS and (bound := sum_bound(node, ranges)) is not None and bound > limit:
+            yield node, f"its sum may reach {bound:.4g}; FP16 ends at 65504"
+
+
+def _tail(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes from which no convolution or matrix product is reached, those themselves excepted."""
+    leads_on: set[ir.Node] = set()
+    for node in reversed(list(graph)):
+        readers = {reader for value in node.outputs for reader, _ in value.uses()}
+        if is_op(node, *PATH_STARTS) or readers & leads_on:
+            leads_on.add(node)
+    return [node for node in graph if node not in leads_on]
+
+
+def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_inputs: Collection[str]) -> None:
+    """Rule 7: a mover whose inputs are all FP32 stays FP32 where that saves a rounding or moves fewer bytes."""
+
+    def is_fp32(value: ir.Value | None) -> bool:
+        if value is None or value.dtype != ir.DataType.FLOAT or value.const_value is not None:
+            return True
+        if (node := value.producer()) is None:
+            return value.name not in low_inputs
+        return node in known and known[node].type == "float32"
+
+    changed = True
+    while changed:
+        changed = False
+        for node in graph:
+            if node in known or not is_op(node, *MOVES):
+                continue
+            readers = [reader for value in node.outputs for reader, _ in value.uses()]
+            read_fp32 = any(reader in known and known[reader].type == "float32" for reader in readers)
+            if all(map(is_fp32, node.inputs)) and (read_fp32 or is_op(node, *SHRINKS)):
+                known[node] = Decision("float32", "moves FP32 data that is not to be rounded yet")
+                changed = True
+
+
+def check_has_grid(model: ir.Model) -> None:
+    """Refuse a graph in which nothing samples by coordinates.
+
+    Raises:
+        GraphError: no GridSample and no written-out sampler.
+    """
+    if not has_grid(model):
+        raise GraphError(
+            "no GridSample and no Gather by computed positions was found, so there are no coordinates to keep in FP32; "
+            "if the graph does not warp (as unet), say so with --without-warp"
+        )

@@ -1,0 +1,131 @@
+"""An FP32 ONNX model of any tool, made ready for the passes: flat, typed, every node named; or a refusal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from refine_export.errors import GraphError
+from refine_export.graph.coordinates import is_op
+
+OLDEST_OPSET: Final = 16
+"""GridSample is a standard operator from here on."""
+
+_HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_LISTS: Final = ("Sequence", "Optional")
+
+
+def prepare(model: ir.Model) -> ir.Model:
+    """Inline functions, lift constants to initializers, drop what is unused, infer types, name nodes; in place.
+
+    Raises:
+        GraphError: an opset before 16, functions of another opset, control flow, sequences, FP16 or FP64 tensors, or a
+            tensor whose type is not known.
+    """
+    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    if opset < OLDEST_OPSET:
+        raise GraphError(
+            f"the model has opset {opset}; expected {OLDEST_OPSET} or newer, where GridSample is a standard operator: "
+            "export it again at opset 18"
+        )
+    _name_nodes(model)
+    if model.functions:
+        _inline(model)
+    _refuse_control_flow(model.graph)
+    for clean in (
+        common.RemoveInitializersFromInputsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.RemoveUnusedNodesPass(),
+        common.NameFixPass(),
+        common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True),
+    ):
+        clean(model)
+    _refuse_types(model.graph)
+    _remove_idle(model.graph)
+    return model
+
+
+def float_values(graph: ir.Graph) -> list[ir.Value]:
+    """Every FP32 input and node output of a graph, in order; constants are left out."""
+    computed = (value for node in graph for value in node.outputs)
+    return [value for value in (*graph.inputs, *computed) if value.dtype == ir.DataType.FLOAT]
+
+
+def _inline(model: ir.Model) -> None:
+    """Put the nodes of functions in the place of their calls."""
+    try:
+        common.InlinePass()(model)
+    except Exception as error:  # of onnx_ir, which has no class of its own for it
+        raise GraphError(
+            f"the model's functions can't be inlined ({error}); expected functions of the model's own opset: export it "
+            "again, or inline them with onnx.inliner"
+        ) from error
+
+
+def _refuse_control_flow(graph: ir.Graph) -> None:
+    for node in graph:
+        if any(
+            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+            for attribute in node.attributes.values()
+        ):
+            raise GraphError(
+                f"node {node.name!r} is {node.op_type}, whose body is a graph of its own; expected a graph without "
+                "control flow: export the branch that is used, or unroll the loop (onnx-simplifier folds constant ones)"
+            )
+        if node.op_type.startswith(_LISTS) or node.op_type in ("SplitToSequence", "ConcatFromSequence"):
+            raise GraphError(
+                f"node {node.name!r} is {node.op_type}, which is for sequences of tensors; expected tensors alone: "
+                "onnx-simplifier replaces most sequences by Split and Concat"
+            )
+
+
+def _name_nodes(model: ir.Model) -> None:
+    """After their operators, where they have no name; `NameFixPass` sees to it that no two are called the same."""
+    for nodes in (model.graph, *model.functions.values()):
+        count: Counter[str] = Counter()
+        for node in nodes:
+            count[node.op_type] += 1
+            node.name = node.name or f"{node.op_type}_{count[node.op_type]}"
+
+
+def _refuse_types(graph: ir.Graph) -> None:
+    values = [
+        *graph.inputs,
+        *graph.initializers.values(),
+        *(value for node in graph for value in node.outputs if value.name),
+    ]
+    half = [value for value in values if value.dtype in _HALF]
+    if half:
+        raise GraphError(
+            f"the model has FP16 tensors already ({len(half)} of {len(values)}, such as {half[0].name!r}); expected an "
+            "FP32 model: lower the file that this one was made from"
+        )
+    for value in values:
+        node = value.producer()
+        made = f", made by the operator {node.domain or 'ai.onnx'}.{node.op_type}" if node else ""
+        if value.dtype is None:
+            raise GraphError(
+                f"the type of tensor {value.name!r}{made}, is not known; expected types that can be inferred: replace "
+                "custom operators by standard ones, or declare the type in value_info"
+            )
+        if value.dtype == ir.DataType.DOUBLE:
+            raise GraphError(f"tensor {value.name!r}{made}, is FP64; expected an FP32 model: export it in FP32")
+
+
+def _remove_idle(graph: ir.Graph) -> None:
+    """Drop each Identity, and each Cast to the type that a value has: they hide how it is used."""
+    for node in list(graph):
+        source, result = node.inputs[0] if node.inputs else None, node.outputs[0]
+        if not is_op(node, "Identity", "Cast") or source is None or source.dtype != result.dtype:
+            continue
+        if result.is_graph_output():
+            if source.producer() is None or source.is_graph_output():  # both have names of their own to keep
+                node.op_type = "Identity"
+                node.attributes.clear()
+                continue
+            source.name, source.shape = result.name, result.shape
+        ir.convenience.replace_all_uses_with(result, source, replace_graph_outputs=True)
+        graph.remove(node, safe=True)

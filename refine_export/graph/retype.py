@@ -1,0 +1,165 @@
+"""Gives a graph the types that were decided: constants converted, one Cast for each tensor and type that is needed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from refine_export.errors import InternalError
+from refine_export.graph.coordinates import ONNX_DOMAINS, is_op
+from refine_export.graph.operators import low_inputs
+from refine_export.graph.precision import DTYPES, Decision
+
+_FLOATS = tuple(DTYPES.values())
+
+
+class Retype(ir.passes.InPlacePass):
+    """Change every FP32 tensor to the type of the node that makes it, and cast where a reader needs another.
+
+    Precondition: an FP32 graph (`prepare`). Postcondition: each node has one type, that of its decision; no tensor is
+    cast to the same type twice, no Cast undoes another, no constant is cast.
+
+    Args:
+        decisions: type of every node.
+        io: type of each graph input and output that is not FP32, by name.
+    """
+
+    def __init__(self, decisions: Mapping[ir.Node, Decision], io: Mapping[str, ir.DataType]) -> None:
+        super().__init__()
+        self._decisions = decisions
+        self._io = io
+        self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self._taken: set[str] = set()
+
+    def requires(self, model: ir.Model) -> None:
+        missing = [node.name for node in model.graph if node not in self._decisions]
+        if missing:
+            raise InternalError(f"no type was decided for {missing[:3]}: the decisions are another graph's")
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        graph = model.graph
+        opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
+        nodes = list(graph)
+        values = (value for node in nodes for value in node.outputs)
+        self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *values)}
+        needed = {node: self._needed(node, opset) for node in nodes}
+        outputs = {value: self._io.get(value.name or "", ir.DataType.FLOAT) for value in graph.outputs}
+        for value in graph.inputs:
+            value.type = ir.TensorType(self._io.get(value.name or "", value.dtype or ir.DataType.FLOAT))
+        for node in nodes:
+            decision = self._decisions[node]
+            if decision.type in ("none", "float32"):
+                continue
+            for result in node.outputs:
+                if result.dtype == ir.DataType.FLOAT:
+                    result.type = ir.TensorType(DTYPES[decision.type])  # a clone shares its types
+            self._retype_attributes(node, DTYPES[decision.type])
+        for node in nodes:
+            for index, dtype in needed[node].items():
+                source = node.inputs[index]
+                assert source is not None
+                node.replace_input_with(index, self._as(graph, source, dtype))
+        for index, (value, dtype) in enumerate(outputs.items()):
+            if value.dtype in _FLOATS and value.dtype != dtype:
+                self._rename_output(graph, index, value, dtype)
+        common.RemoveUnusedNodesPass()(model)
+        self._restore_names(graph)
+        return ir.passes.PassResult(model, modified=True)
+
+    def ensures(self, model: ir.Model) -> None:
+        seen = set()
+        for node in model.graph:
+            if not is_op(node, "Cast") or node.outputs[0].dtype not in _FLOATS:
+                continue
+            source = node.inputs[0]
+            assert source is not None
+            key = (source, node.outputs[0].dtype)
+            undone = (
+                is_op(source.producer(), "Cast")
+                and source.dtype in _FLOATS
+                and source.producer() not in self._decisions
+            )
+            if key in seen or source.dtype == node.outputs[0].dtype or undone or source.const_value is not None:
+                raise InternalError(f"the Cast {node.name} of {source.name} is not needed")
+            seen.add(key)
+
+    def _needed(self, node: ir.Node, opset: int) -> dict[int, ir.DataType]:
+        """The type of each FP32 input that a node reads with its decision; none where it takes any."""
+        decision = self._decisions[node]
+        floats = [k for k, value in enumerate(node.inputs) if value is not None and value.dtype == ir.DataType.FLOAT]
+        if decision.type == "none":
+            return {}
+        needed = dict.fromkeys(floats, ir.DataType.FLOAT)
+        if decision.type != "float32" and node.domain in ONNX_DOMAINS:
+            needed.update(dict.fromkeys(low_inputs(node, opset, decision.type), DTYPES[decision.type]))
+        return needed
+
+    def _retype_attributes(self, node: ir.Node, dtype: ir.DataType) -> None:
+        for name in ("to", "dtype"):  # Cast, Range-like and random operators
+            if name in node.attributes and node.attributes[name].as_int() == ir.DataType.FLOAT:
+                node.attributes[name] = ir.AttrInt64(name, int(dtype))
+        if is_op(node, "ConstantOfShape"):
+            value = node.attributes.get_tensor("value")
+            values = np.zeros(1, np.float32) if value is None else value.numpy()
+            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(values.astype(dtype.numpy()), dtype=dtype))
+
+    def _as(self, graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """`value` in a type: itself, a converted constant, or the output of its one Cast to that type."""
+        if value.dtype == dtype:
+            return value
+        key = (value, dtype)
+        if key not in self._casts:
+            name = self._free(f"{value.name}/{dtype.name.lower()}")
+            if value.is_initializer():
+                self._casts[key] = _converted(graph, value, dtype, name)
+            else:
+                self._casts[key] = _cast(graph, value, dtype, name)
+        return self._casts[key]
+
+    def _free(self, name: str) -> str:
+        """This name, with a number where the file has it already."""
+        free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)
+        self._taken.add(free)
+        return free
+
+    def _restore_names(self, graph: ir.Graph) -> None:
+        """A constant that is left in one type alone has its own name."""
+        for (value, _), converted in self._casts.items():
+            if converted.is_initializer() and value.name not in graph.initializers:
+                converted.name = value.name
+
+    def _rename_output(self, graph: ir.Graph, index: int, value: ir.Value, dtype: ir.DataType) -> None:
+        """Put a Cast between an output and the node that made it; the output keeps its name."""
+        name, shape = value.name, value.shape
+        known = self._casts.get((value, dtype))
+        value.name = self._free(f"{name}/{value.dtype.name.lower() if value.dtype else ''}")
+        cast = known if known is not None else _cast(graph, value, dtype, self._free(f"{name}/output"))
+        cast.name, cast.shape = name, shape
+        graph.outputs[index] = cast
+
+
+def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
+    """A new Cast right behind the node that makes `value`, or at the start of the graph."""
+    node = ir.node("Cast", [value], attributes={"to": int(dtype)}, name=f"{name}/Cast")
+    result = node.outputs[0]
+    result.name, result.dtype, result.shape = name, dtype, value.shape
+    producer = value.producer()
+    if producer is None:
+        graph.insert_before(graph[0], node)
+    else:
+        graph.insert_after(producer, node)
+    return result
+
+
+def _converted(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
+    """The constant in another type; unused constants are dropped at the end."""
+    assert value.const_value is not None
+    with np.errstate(over="ignore"):
+        tensor = ir.tensor(value.const_value.numpy().astype(dtype.numpy()), dtype=dtype, name=name)
+    converted = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape, const_value=tensor)
+    graph.register_initializer(converted)
+    return converted

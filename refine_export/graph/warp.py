@@ -1,0 +1,273 @@
+"""Sampling by Gather: the bilinear GridSample as arithmetic that every runtime computes in the same way.
+
+TensorRT samples wrongly where GridSample is fused with its neighbours. `GatherFromGridSample` writes it out:
+
+    model = ir.load("refine.onnx")
+    lower_grid_sample(model)  # True: there was a GridSample, and none is left
+
+With X [N, C, H, W] and grid [N, Hout, Wout, 2], whose last axis is (x, y), a node of ONNX GridSample-16 to -22 with
+mode bilinear, padding_mode border and align_corners 1 becomes, for P = Hout * Wout:
+
+    position = (clip(grid, -1, 1) + 1) * ((size - 1) / 2)                   FP32    x, y [N, P, 1]
+    fraction = position - floor(position)                                   FP32, then X's type
+    index    = y * W + x at floor(position) and ceil(position) of each      INT32, then INT64
+    corner   = GatherND(X as [N, H * W, C], index), four times              X's type     [N, P, C]
+    lerp     = a + (b - a) * fraction, of the columns, then of the rows     X's type
+
+- Clip of the grid is border padding: position grows with the grid, -1 is exactly 0 and 1 is exactly size - 1, so the
+  result is that of a clip of the position. Nothing overflows, and an axis of size 1 has position 0, even at infinity.
+- Halving is exact, so the position is rounded as PyTorch's ((grid + 1) / 2) * (size - 1) is.
+- ceil is the next pixel, clamped: it is floor + 1, except on a pixel, where it is that pixel and its weight is 0.
+- INT32 counts the pixels of 46340 x 46340. GatherND's indices are INT64; TensorRT's parser casts them back.
+- Two lerps rather than PyTorch's four products: in FP32 both are within 3e-7 of the largest |X| of PyTorch. In FP16
+  four rounded weights do not add up to 1 (a flat area is off by up to 1.4e-3); a lerp keeps a flat area exact, has
+  half the largest error on smooth pictures, and two weights to cast. White noise is 1.4 times worse, and neighbours
+  more than 65504 apart overflow.
+- Shape without `start` and `end`, which TensorRT's parser ignores.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir as ir
+
+from refine_export.errors import GraphError, InternalError
+
+_FP32: Final = ir.DataType.FLOAT
+_TYPES: Final = (_FP32, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+
+class GridSampleError(GraphError, ir.passes.PreconditionError):
+    """A GridSample that has no Gather form; onnx_ir hands on its own class of errors without wrapping it."""
+
+
+class GridSampleLeftError(InternalError, ir.passes.PostconditionError):
+    """A GridSample that the pass left in the graph."""
+
+
+def lower_grid_sample(model: ir.Model) -> bool:
+    """Replace each GridSample of `model` by its Gather form, in place.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        GraphError: A GridSample has no Gather form (see `GatherFromGridSample.requires`); the model is as it was.
+    """
+    return GatherFromGridSample()(model).modified
+
+
+class GatherFromGridSample(ir.passes.InPlacePass):
+    """The pass; the module says what it makes of a GridSample.
+
+    A value without a type is read as FP32. X may be FP32, FP16 or BF16, and the output has its type; the grid is cast
+    to FP32 if it is not. Sizes that X and grid state in their shapes are constants, the others are asked for at run
+    time. Equal operators on equal inputs are made once: GridSamples share all that their grid and X have in common.
+    New nodes and values are called `<node>/gather/<what>`, constants `gather/<type>_<value>`.
+
+    NaN coordinates are no pixels: what they give is undefined. The batch of the grid is X's, as in ONNX.
+    """
+
+    def requires(self, model: ir.Model) -> None:
+        """Each GridSample is in the main graph, 4-D, bilinear, border, with align_corners 1, of a float type.
+
+        Raises:
+            GridSampleError: One is not; the message names it.
+        """
+        for node in _grid_samples(model):
+            faults = _faults(node)
+            if node.graph is not model.graph:
+                faults.append("it is in a subgraph or a function, expected in the main graph")
+            if faults:
+                name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
+                raise GridSampleError(
+                    f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample"
+                )
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Replace them all."""
+        samples = _grid_samples(model)
+        writer = _Writer(model.graph)
+        for node in samples:
+            x, grid = node.inputs
+            assert x is not None and grid is not None, "neither is optional in ONNX"  # noqa: PT018
+            writer.begin(node.name or node.outputs[0].name or "GridSample")
+            output = _sample(writer, x, grid)
+            ir.convenience.replace_nodes_and_values(
+                model.graph, node, [node], writer.nodes, [node.outputs[0]], [output]
+            )
+        return ir.passes.PassResult(model, bool(samples))
+
+    def ensures(self, model: ir.Model) -> None:
+        """No GridSample is left.
+
+        Raises:
+            GridSampleLeftError: One is.
+        """
+        if left := _grid_samples(model):
+            raise GridSampleLeftError(f"{len(left)} GridSample nodes are left in the graph, first {left[0].name!r}")
+
+
+def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
+    """What GridSample gives for X [N, C, H, W] and grid [N, Hout, Wout, 2]: [N, C, Hout, Wout]."""
+    op = writer.op
+    coordinates = op("grid", "Reshape", writer.cast("grid_fp32", grid, _FP32), writer.integers(0, -1, 2))
+    inside = op("inside", "Clip", coordinates, writer.real(-1), writer.real(1))
+    shifted = op("shifted", "Add", inside, writer.real(1))
+    columns, rows = writer.shared(("column", "row"), "Split", shifted, writer.integers(1, 1), axis=2)
+    width = _size(writer, x, 3)
+    left, right, across = _neighbours(writer, x, "x", columns, width)
+    top, bottom, down = _neighbours(writer, x, "y", rows, _size(writer, x, 2))
+
+    stride = writer.int32(width) if isinstance(width, int) else writer.cast("stride", width, ir.DataType.INT32)
+    above, below = op("top_row", "Mul", top, stride), op("bottom_row", "Mul", bottom, stride)
+    pixels = op("pixels", "Transpose", op("planes", "Reshape", x, writer.integers(0, 0, -1)), perm=(0, 2, 1))
+
+    def corner(what: str, row: ir.Value, column: ir.Value) -> ir.Value:
+        index = writer.cast(f"{what}_index64", op(f"{what}_index", "Add", row, column), ir.DataType.INT64)
+        return op(what, "GatherND", pixels, index, batch_dims=1)
+
+    def lerp(what: str, a: ir.Value, b: ir.Value, weight: ir.Value) -> ir.Value:
+        step = op(f"{what}_step", "Mul", op(f"{what}_difference", "Sub", b, a), weight)
+        return op(what, "Add", a, step)
+
+    upper = lerp("upper", corner("top_left", above, left), corner("top_right", above, right), across)
+    lower = lerp("lower", corner("bottom_left", below, left), corner("bottom_right", below, right), across)
+    sampled = op("sampled", "Transpose", lerp("pixel", upper, lower, down), perm=(0, 2, 1))
+    return writer.new(("output",), "Reshape", sampled, _output_shape(writer, grid))[0]
+
+
+def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
+    """The size of an axis, INT64 [1] where X does not state it."""
+    size = None if x.shape is None else x.shape[axis]
+    if isinstance(size, int):
+        return size
+    return writer.op(
+        "height" if axis == 2 else "width", "Gather", writer.op("shape", "Shape", x), writer.integers(axis)
+    )
+
+
+def _neighbours(
+    writer: _Writer, x: ir.Value, axis: str, shifted: ir.Value, size: int | ir.Value
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """The pixels before and after the coordinate + 1 along an axis, INT32, and the weight of the latter, X's type."""
+    op = writer.op
+    if isinstance(size, int):
+        half = writer.real((size - 1) / 2)
+    else:
+        last = op(f"{axis}_last", "Sub", writer.cast(f"{axis}_size", size, _FP32), writer.real(1))
+        half = op(f"{axis}_half", "Mul", last, writer.real(0.5))
+    position = op(f"{axis}_position", "Mul", shifted, half)
+    floor, ceil = op(f"{axis}_floor", "Floor", position), op(f"{axis}_ceil", "Ceil", position)
+    fraction = op(f"{axis}_fraction", "Sub", position, floor)
+    return (
+        writer.cast(f"{axis}_before", floor, ir.DataType.INT32),
+        writer.cast(f"{axis}_after", ceil, ir.DataType.INT32),
+        writer.cast(f"{axis}_weight", fraction, x.dtype or _FP32),
+    )
+
+
+def _output_shape(writer: _Writer, grid: ir.Value) -> ir.Value:
+    """[0, 0, Hout, Wout] for Reshape: the first two are those that it has."""
+    stated = (None, None) if grid.shape is None else grid.shape[1:3]
+    sizes = [size if isinstance(size, int) else -1 for size in stated]
+    if sizes != [-1, -1]:  # Reshape finds one unknown size by itself
+        return writer.integers(0, 0, *sizes)
+    given = writer.op("grid_size", "Gather", writer.op("grid_shape", "Shape", grid), writer.integers(1, 2))
+    return writer.op("output_shape", "Concat", writer.integers(0, 0), given, axis=0)
+
+
+def _grid_samples(model: ir.Model) -> list[ir.Node]:
+    """All of ONNX's, subgraphs and functions included."""
+    functions = (node for function in model.functions.values() for node in function.all_nodes())
+    nodes = (*model.graph.all_nodes(), *functions)
+    return [node for node in nodes if node.op_type == "GridSample" and node.domain in ("", "ai.onnx")]
+
+
+def _faults(node: ir.Node) -> list[str]:
+    """What stands against a Gather form. Attributes that are left out have ONNX's defaults."""
+    mode = node.attributes.get_string("mode", "linear")
+    padding = node.attributes.get_string("padding_mode", "zeros")
+    corners = node.attributes.get_int("align_corners", 0)
+    faults = []
+    if mode not in ("bilinear", "linear"):
+        faults.append(f"mode is {mode!r}, expected 'bilinear' ('linear' from opset 20)")
+    if padding != "border":
+        faults.append(f"padding_mode is {padding!r}, expected 'border'")
+    if corners != 1:
+        faults.append(f"align_corners is {corners}, expected 1")
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.shape is not None and len(value.shape) != 4:
+            faults.append(f"{value.name!r} is {len(value.shape)}-D, expected 4-D")
+        if value is not None and value.dtype not in (None, *_TYPES):
+            faults.append(f"{value.name!r} is {value.dtype}, expected FLOAT, FLOAT16 or BFLOAT16")
+    return faults
+
+
+class _Writer:
+    """Makes nodes and constants, each once per model: equal operators on equal inputs are one node."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.nodes: list[ir.Node] = []
+        """Those made since `begin`, in topological order."""
+        self._graph = graph
+        self._names = {value.name or "" for node in graph for value in node.outputs}
+        self._known: dict[object, tuple[ir.Value, ...]] = {}
+        self._prefix = ""
+
+    def begin(self, name: str) -> None:
+        """From here on, nodes are for the GridSample of that name; another of that name gets a number."""
+        self.nodes = []
+        self._prefix = f"{name}/gather"
+        count = 1
+        while any(known.startswith(f"{self._prefix}/") for known in self._names):
+            count += 1
+            self._prefix = f"{name}/gather_{count}"
+
+    def new(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+        """The outputs of a node that is shared with no other, `what` their names; the first is also the node's."""
+        dtype = {"Shape": ir.DataType.INT64, "Cast": attributes.get("to")}.get(op_type, inputs[0].dtype)
+        names = [f"{self._prefix}/{part}" for part in what]
+        outputs = [ir.Value(name=name, type=None if dtype is None else ir.TensorType(dtype)) for name in names]
+        self.nodes.append(ir.node(op_type, inputs, attributes, outputs=outputs, name=names[0]))
+        self._names.update(names)
+        return tuple(outputs)
+
+    def shared(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+        """The outputs of the node with this operator, inputs and attributes."""
+        key = (op_type, inputs, tuple(attributes.items()))
+        if key not in self._known:
+            self._known[key] = self.new(what, op_type, *inputs, **attributes)
+        return self._known[key]
+
+    def op(self, what: str, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        """`shared` with one output."""
+        return self.shared((what,), op_type, *inputs, **attributes)[0]
+
+    def cast(self, what: str, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+        """`value` as `dtype`: itself if it is that, or has no type where FP32 is asked for."""
+        if (value.dtype or _FP32) == dtype:
+            return value
+        return self.op(what, "Cast", value, to=dtype)
+
+    def real(self, value: float) -> ir.Value:
+        """An FP32 scalar."""
+        return self._constant(np.float32(value))
+
+    def int32(self, value: int) -> ir.Value:
+        """An INT32 scalar."""
+        return self._constant(np.int32(value))
+
+    def integers(self, *values: int) -> ir.Value:
+        """An INT64 list."""
+        return self._constant(np.array(values, np.int64))
+
+    def _constant(self, content: np.ndarray | np.float32 | np.int32) -> ir.Value:
+        """The initializer with this content."""
+        name = f"gather/{content.dtype}_{content.tolist()}".replace(" ", "")
+        if name not in self._graph.initializers:
+            tensor = ir.tensor(np.asarray(content), name=name)
+            self._graph.register_initializer(ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor))
+        return self._graph.initializers[name]

@@ -1,0 +1,137 @@
+"""Files and a reference to verdicts and a report."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refine_export import __version__
+from refine_export.checkpoint import Checkpoint
+from refine_export.checkpoint import describe as describe_checkpoint
+from refine_export.environment import COMPARERS, machine, versions
+from refine_export.evidence import gather
+from refine_export.frames import FramePair, padded_size
+from refine_export.manifest import fingerprint
+from refine_export.onnx_file import Artifact
+from refine_export.progress import Progress
+from refine_export.report.data import Report
+from refine_export.report.folder import earlier_report, write_report
+from refine_export.signature import parse_size
+from refine_export.source import Source
+from refine_export.validate import ValidateOptions, overall
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a job found out."""
+
+    folder: Path | None
+    """Where `report.html` and `report.json` are, if they were written."""
+    report: dict[str, Any]
+    """The content of `report.json`."""
+    reused: bool
+    """Nothing had changed since the last run."""
+
+
+def judge(
+    files: Sequence[tuple[Path, Artifact]],
+    checkpoint: Checkpoint,
+    network: Callable[[], nn.Module],
+    source: Source,
+    options: ValidateOptions,
+    folder: Path | None,
+    progress: Progress,
+    *,
+    started: float,
+    notes: Sequence[str] = (),
+) -> RunResult:
+    """Compare files with the reference network and report, or reuse a report that passed.
+
+    Args:
+        files: each with what it is.
+        checkpoint: the weights of the reference.
+        network: gives the reference network; not called where the report is reused.
+        source: the frames.
+        options: of the validation.
+        folder: for the report; none is written without one.
+        progress: told of each step.
+        started: when the job began, by `time.perf_counter`.
+        notes: what the reader of the report should know of the files.
+
+    Raises:
+        RequestError: the reference gives NaN, or the report can't be written.
+    """
+    pair = source.pair
+    artifacts = tuple(artifact for _, artifact in files)
+    environment = versions(COMPARERS) | machine()
+    key = fingerprint(
+        [(artifact.file, artifact.sha256) for artifact in artifacts],
+        checkpoint.sha256,
+        (pair.name, pair.sha256),
+        options,
+        environment,
+        list(notes),
+    )
+    if folder is not None and (earlier := earlier_report(folder, key)) is not None:
+        with progress.step("validate") as say:
+            say("reused: nothing that it depends on has changed")
+        return RunResult(folder=folder, report=earlier, reused=all(artifact.reused for artifact in artifacts))
+    evidence = gather(network(), files, source, options, progress)
+    report = Report(
+        status=overall(comparison.verdict.status for comparison in evidence.comparisons),
+        tool_version=__version__,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        seconds=time.perf_counter() - started,
+        pair={"name": pair.name, "size": list(pair.size), "sha256": list(pair.sha256)},
+        checkpoint=describe_checkpoint(checkpoint),
+        reference=evidence.reference,
+        thresholds={one.precision: dataclasses.asdict(options.limits(one.precision)) for one in artifacts},
+        artifacts=artifacts,
+        comparisons=evidence.comparisons,
+        notes=(*notes, *_notes(pair, checkpoint, artifacts, options), *evidence.notes),
+        environment=environment,
+        fingerprint=key,
+    )
+    if folder is not None:
+        with progress.step("write the report") as say:
+            write_report(folder, report, evidence.pictures, evidence.frames)
+            say(str(folder / "report.html"))
+    return RunResult(folder=folder, report=report.as_json(), reused=False)
+
+
+def _notes(
+    pair: FramePair, checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions
+) -> list[str]:
+    notes = []
+    if pair.size != padded_size(*pair.size):
+        sizes = ["x".join(map(str, size)) for size in (pair.size, padded_size(*pair.size))]
+        notes.append(
+            f"The frames of {sizes[0]} are padded to {sizes[1]} for the networks; places count from the top left."
+        )
+    if checkpoint.seeded:
+        notes.append(
+            f"The weights are {checkpoint.source}: the frame between is no real interpolation. What is compared, "
+            "torch with the ONNX file, does not depend on that; give --checkpoint for trained weights."
+        )
+    for artifact in artifacts:
+        _, height, width = artifact.fixed
+        others = [size for size in options.sizes if height and width and parse_size(size) != (height, width)]
+        if others:
+            notes.append(f"{artifact.file} is for {height}x{width} alone: not compared at {', '.join(others)}.")
+        made_from = artifact.checkpoint_sha256
+        if made_from is None:
+            notes.append(f"{artifact.file} does not say which weights it was made from.")
+        elif made_from != checkpoint.sha256:
+            notes.append(
+                f"{artifact.file} was made from other weights (sha256 {made_from[:12]}) than the reference's "
+                f"({checkpoint.sha256[:12]}, {checkpoint.source})."
+            )
+    return notes
