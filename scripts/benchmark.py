@@ -1,6 +1,6 @@
 """Speed and memory, as a Markdown table: ratios of medians in one run, because machines are shared and noisy.
 
-python scripts/benchmark.py [help export demo validate feeds]
+python scripts/benchmark.py [help export demo validate feeds lower]
 """
 
 import json
@@ -124,6 +124,66 @@ def measure_validate() -> None:
         )
 
 
+LOWER_ALONE = """
+import json, resource, sys, time
+import onnx, onnx_ir as ir
+from refine_export.lowering import LowerOptions, lower, prepare_model
+from refine_export.onnx_file import recognised
+import refine_export.graph.retype, refine_export.graph.cost, onnx.checker, onnx.shape_inference
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+before, started = peak(), time.perf_counter()
+model = onnx.load(sys.argv[1])
+prepared = prepare_model(ir.from_proto(model), LowerOptions(), recognised(model))
+content = lower(prepared, LowerOptions()).model.SerializeToString()
+print(json.dumps([time.perf_counter() - started, peak() - before]))
+"""
+
+HALF_RUN = """
+import json, resource, sys, time
+import numpy as np
+from pathlib import Path
+from refine_export.runners.half import HalfRunner
+from refine_export.runners.ort import OrtRunner
+runner = {"half": HalfRunner, "ort": OrtRunner}[sys.argv[1]](Path(sys.argv[2]))
+image = np.random.default_rng(0).random((1, 3, 1088, 1920), dtype=np.float32)
+feeds = {"img0": image, "img1": image, "timestep": np.full((1, 1, 1, 1), 0.5, np.float32)}
+seconds = []
+for _ in range(3):
+    started = time.perf_counter()
+    runner.run(feeds)
+    seconds.append(time.perf_counter() - started)
+print(json.dumps([min(seconds), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+"""
+
+
+def measure_lower() -> None:
+    """Lowering the largest graph, and running it with the strict runner at the size that ships."""
+
+    def measured(code: str, *arguments: str) -> tuple[float, float]:
+        command = [sys.executable, "-c", code, *arguments]
+        first, second = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return first, second
+
+    with tempfile.TemporaryDirectory() as folder:
+        recipe = Path(folder) / "m.toml"
+        recipe.write_text('[checkpoint]\narchitecture = "IFNet_m"\n', encoding="utf-8")
+        program("export", "--quiet", "--graph", "interpolator_m", "--recipe", str(recipe), "--output", folder)
+        file, lowered = f"{folder}/interpolator_m.onnx", f"{folder}/lowered.onnx"
+        seconds, gibibytes = program("lower", "--quiet", file, "--output", lowered)
+        row("lower interpolator_m, calibration included", f"{seconds:.1f} s, peak {gibibytes:.2f} GiB", "≤ 10 s")
+        seconds, mebibytes = measured(LOWER_ALONE, file)
+        ratio = mebibytes / (Path(file).stat().st_size / 2**20)
+        row("its passes alone, memory beyond the imports / size of the model", f"{ratio:.1f} ({seconds:.1f} s)", "< 4")
+        (plain, plain_memory), (strict, strict_memory) = (
+            measured(HALF_RUN, name, path) for name, path in (("ort", file), ("half", lowered))
+        )
+        row(
+            "interpolator_m at 1088x1920, strict FP16 runner / ONNX Runtime on the FP32 file",
+            f"{strict / plain:.2f} ({strict:.1f} s), peak {strict_memory:.2f} GiB / {plain_memory:.2f} GiB",
+            "",
+        )
+
+
 def measure_feeds() -> None:
     """What one more feed costs: its own run, no second load."""
     from refine_export.checkpoint import seeded_checkpoint
@@ -167,6 +227,7 @@ MEASURES = {
     "demo": measure_demo,
     "validate": measure_validate,
     "feeds": measure_feeds,
+    "lower": measure_lower,
 }
 
 

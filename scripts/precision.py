@@ -1,11 +1,12 @@
 """The tables of docs/precision.md: what FP16 costs, by size and by method, measured with the strict runner.
 
-python scripts/precision.py [warp refine interpolator choices search]
+python scripts/precision.py [--frames A B] [warp refine interpolator choices search]
 
-Every figure is a PSNR in dB with peak 1.0 against FP32 (torch; for single warps and warped frames, the FP32 ONNX file).
+The frames are two pictures, cropped or mirrored to each size, or else the procedural scene. Every figure is a PSNR in
+dB with peak 1.0 against FP32 (torch; for single warps and warped frames, the FP32 ONNX file).
 """
 
-import sys
+import argparse
 import time
 import warnings
 import zlib
@@ -29,9 +30,10 @@ from refine_export.runners.base import Runner
 from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.scenes import Scene, SceneOptions
+from refine_export.scenes import SceneOptions
 from refine_export.sensitivity import Bench, regions_of, search
 from refine_export.signature import GraphName
+from refine_export.source import FramesOptions, source_from_options
 from rife.warplayer import warp
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
@@ -39,6 +41,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 SIZES = ((256, 448), (736, 1280), (1088, 1920), (2176, 3840))
 LARGEST_FLOW = 27  # the width by this, in pixels
 SLOPE = 0.25  # of the PReLUs
+SOURCE = source_from_options(FramesOptions(), SceneOptions())
 
 
 def row(*cells: object) -> None:
@@ -87,8 +90,13 @@ def smooth_feed(height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
     """Inputs of `refine`: smooth frames, a smooth flow and mask, and the frames warped."""
     waves = synthetic_flow("large", height, width)
     img0 = torch.from_numpy(0.5 + 0.5 * waves[:, :3] / np.abs(waves).max())
+    return _refine_feed(img0, warp(img0, torch.from_numpy(smooth_flow(height, width)[:, :2])))
+
+
+def _refine_feed(img0: torch.Tensor, img1: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
+    height, width = img0.shape[2:]
+    waves = synthetic_flow("large", height, width)
     flow = torch.from_numpy(smooth_flow(height, width))
-    img1 = warp(img0, flow[:, :2])
     mask = torch.from_numpy(waves[:, 3:] / np.abs(waves).max() * 4)
     tensors = (img0, img1, warp(img0, flow[:, :2]), warp(img1, flow[:, 2:]), mask, flow)
     names = ("img0", "img1", "warped_img0", "warped_img1", "mask", "flow")
@@ -96,9 +104,14 @@ def smooth_feed(height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def frames(height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Two frames of the procedural scene."""
-    scene = Scene(SceneOptions(height=height, width=width))
-    return {"img0": scene.frame(0.0), "img1": scene.frame(1.0)}
+    """The two frames at a size."""
+    pair = SOURCE.at((height, width))
+    return {"img0": pair.img0, "img1": pair.img1}
+
+
+def textured_feed(height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
+    """As `smooth_feed`, with the frames in place of the smooth ones: texture shows where a sample is taken."""
+    return _refine_feed(*(torch.from_numpy(frame) for frame in frames(height, width).values()))
 
 
 def converted(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -133,14 +146,19 @@ def psnr(expected: Arrays, runner: Runner, feed: Arrays) -> dict[str, float]:
 
 
 class Warp(nn.Module):
-    """The warp alone."""
+    """The warp alone, in upstream's form: a whole grid, to which the scaled flow is added before it is permuted."""
 
     def forward(self, image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
-        return warp(image, flow)
+        height, width = flow.shape[-2:]
+        column = torch.linspace(-1.0, 1.0, width).view(1, 1, 1, width).expand(1, 1, height, width)
+        row = torch.linspace(-1.0, 1.0, height).view(1, 1, height, 1).expand(1, 1, height, width)
+        scaled = torch.cat((flow[:, :1] / ((width - 1.0) / 2.0), flow[:, 1:] / ((height - 1.0) / 2.0)), 1)
+        grid = (torch.cat((column, row), 1) + scaled).permute(0, 2, 3, 1)
+        return torch.nn.functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
 def exported_warp(height: int, width: int) -> onnx.ModelProto:
-    """One warp of a picture, with the grid of upstream: linspace, as every exporter traces it."""
+    """One warp of a picture as torch exports it."""
     examples = (torch.zeros(1, 3, height, width), torch.zeros(1, 2, height, width))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,6 +189,9 @@ def measure_warp() -> None:
                 with runner_class(content) as runner:
                     value = next(iter(psnr(expected, runner, feed).values()))
                 found.setdefault((method, name), []).append("equal" if np.isinf(value) else value)
+        rounded = {name: array.astype(np.float16) for name, array in expected.items()}
+        value = min(psnr_from_mse(distance(array, rounded[name], 1.0)[0]) for name, array in expected.items())
+        found.setdefault(("no FP16 but in the result: the picture, rounded", "none"), []).append(value)
     for (method, name), values in found.items():
         row(method, name, *values)
 
@@ -208,11 +229,13 @@ def static(reference: nn.Module, graph: GraphName) -> Callable[[int, int], onnx.
 
 def measure_refine() -> None:
     """`refine`, with well-scaled random weights and with the seeded ones."""
-    for name, reference in (
-        ("`refine`, Kaiming-scaled weights", kaiming_network("IFNet")),
-        ("`refine`, the default seeded weights", reference_network(seeded_checkpoint("IFNet"))),
+    kaiming, seeded = kaiming_network("IFNet"), reference_network(seeded_checkpoint("IFNet"))
+    for name, reference, feed_at in (
+        ("`refine`, Kaiming-scaled weights, smooth frames", kaiming, smooth_feed),
+        ("`refine`, Kaiming-scaled weights, textured frames", kaiming, textured_feed),
+        ("`refine`, the default seeded weights, textured frames", seeded, textured_feed),
     ):
-        by_method(name, static(reference, "refine"), reference, "refine", smooth_feed, SIZES[:3])
+        by_method(name, static(reference, "refine"), reference, "refine", feed_at, SIZES[:3])
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
@@ -220,7 +243,8 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
     inferred = onnx.shape_inference.infer_shapes(model)
     known = {value.name: value for value in inferred.graph.value_info}
     inferred.graph.output.extend(known[name] for name in names)
-    return inferred.SerializeToString()
+    content: bytes = inferred.SerializeToString()
+    return content
 
 
 def measure_interpolator() -> None:
@@ -259,8 +283,8 @@ def measure_choices() -> None:
     }
     size = SIZES[2]
     subjects: dict[str, tuple[nn.Module, GraphName, Arrays]] = {
-        "`refine`, Kaiming": (kaiming_network("IFNet"), "refine", smooth_feed(*size)),
-        "`refine`, seeded": (reference_network(seeded_checkpoint("IFNet")), "refine", smooth_feed(*size)),
+        "`refine`, Kaiming": (kaiming_network("IFNet"), "refine", textured_feed(*size)),
+        "`refine`, seeded": (reference_network(seeded_checkpoint("IFNet")), "refine", textured_feed(*size)),
         "`interpolator`, seeded": (reference_network(seeded_checkpoint("IFNet")), "interpolator", frames(*size)),
     }
     head(f"At {size[0]}x{size[1]}", *subjects, "multiply-adds not in FP32")
@@ -291,14 +315,14 @@ def measure_search() -> None:
     """What FP32 regions buy on `refine`, and at what share of FP16."""
     reference = kaiming_network("IFNet")
     height, width = SIZES[0]
-    feeds = [("smooth", smooth_feed(height, width))]
+    feeds = [("textured", textured_feed(height, width))]
     model = onnx_from_network(reference, "refine", ExportOptions())
     prepared = calibrated(prepare_model(ir.from_proto(model), LowerOptions(), "refine"), feeds)
     regions = regions_of(prepared, LowerOptions())
     bench = Bench(prepared, LowerOptions(), feeds)
     start = bench.measure(())
-    names = ("Target", "Reached", "Regions in FP32", "Multiply-adds left in FP16", "Bytes left in FP16")
-    head(f"`refine`, Kaiming, {height}x{width}", *names)
+    names = ("Reached", "Regions in FP32", "Multiply-adds left in FP16", "Bytes left in FP16")
+    head(f"Target, `refine`, Kaiming, {height}x{width}", *names)
     row("none", start.psnr_db, "none", "100.0%", "100.0%")
     for gain in (1, 3, 6, 10, 20):
         target = round(start.psnr_db + gain)
@@ -319,8 +343,14 @@ MEASURES = {
 
 def main() -> None:
     """Print the tables."""
+    global SOURCE
+    parser = argparse.ArgumentParser(description="Print the tables of docs/precision.md.")
+    parser.add_argument("--frames", nargs=2, metavar=("A", "B"), default=(), help="two pictures of equal size")
+    parser.add_argument("measures", nargs="*", metavar="MEASURE", help=", ".join(MEASURES))
+    given = parser.parse_args()
+    SOURCE = source_from_options(FramesOptions(pair=tuple(given.frames)), SceneOptions())
     started = time.perf_counter()
-    for name in sys.argv[1:] or MEASURES:
+    for name in given.measures or MEASURES:
         MEASURES[name]()
     print(f"\n{time.perf_counter() - started:.0f} s")
 

@@ -493,7 +493,7 @@ def test_sizes_are_counted_exactly(case):
 
 
 def test_range_stays_fp32():
-    """A line of positions, made by Range in floats, is FP32, from sizes and from constants; what it is added to is not."""
+    """A line of positions, made by Range in floats, is FP32, from sizes and from constants; what it is added to not."""
     line = (
         "s = Shape (x) at = Constant <value_int = 3> () n = Gather (s, at) width = Cast <to = 1> (n) "
         "zero = Constant <value_float = 0.0> () one = Constant <value_float = 1.0> () "
@@ -554,7 +554,10 @@ def test_a_mask_is_no_size():
 )
 def test_operators_without_an_fp16_form(body, words):
     """What makes floats of itself, has no FP16 form, or scales of its own stays FP32, and its reason says so."""
-    constants = "three = Constant <value_int = 3> () step = Constant <value_float = 0.02> () zero = Constant <value = int8 {0}> ()"
+    constants = (
+        "three = Constant <value_int = 3> () step = Constant <value_float = 0.02> () "
+        "zero = Constant <value = int8 {0}> ()"
+    )
     out = "float y" if "Hann" in body else OUT
     end = "y = ReduceMax <keepdims = 0> (r)" if "Hann" in body else f"m = Add (x, r) y = {CONV} (m, v)"
     _, prepared = small(f"{constants} {body} {end}", IMAGE, out, feeds=False)
