@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,9 +217,12 @@ def print_lowered(result: LoweredFile, *, explain: bool) -> None:
         console.print(f"note: and {len(result.notes) - NOTES_SHOWN} more like these in the manifest")
     types = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(result.types.items()))
     state = "reused" if result.reused else f"{result.seconds:.1f} s"
+    exact = math.isinf(result.psnr_db)
+    accuracy = "equal to FP32" if exact else f"{result.psnr_db:.1f} dB, largest error {result.max_error:.2g}"
+    console.print(f"on the calibration feeds, rounded as its types say: {accuracy}", soft_wrap=True)
     console.print(
         f"{escape(str(result.path))}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), "
-        f"{types}; {result.macs_low:.1%} of the multiply-adds left FP32 ({state})",
+        f"{types}; {result.macs_low:.1%} of the multiply-adds in FP16 or BF16 ({state})",
         soft_wrap=True,
     )
 

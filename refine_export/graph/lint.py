@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, upstream
+from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, opset_of, upstream
 from refine_export.graph.load import load_external_data, model_from_file
 from refine_export.graph.rules import RULES, Finding
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
@@ -278,7 +278,7 @@ def _float64(graph: _Graph) -> Iterator[Finding]:
 
 
 def _opset(graph: _Graph) -> Iterator[Finding]:
-    version = graph.model.graph.opset_imports.get("", 0)
+    version = opset_of(graph.model.graph)
     if version > MAX_OPSET:
         yield _finding("opset", "", f"the model has opset {version}")
 
