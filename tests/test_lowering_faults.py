@@ -52,10 +52,9 @@ def image(height: int = 16, width: int = 24, **_: Any) -> np.ndarray:
 
 def test_an_affine_grid_is_made_in_fp32():
     """Grid = base * theta is a matrix product, but of three terms: it moves points, it estimates nothing."""
-    body = f"[points] p = MatMul (base, theta) g = Reshape (p, shape) s = {SAMPLE} (x, g) {WEIGHTS} y = {CONV} (s, w)"
-    model = model_of(
-        f"shape = Constant <value_ints = [1,16,24,2]> () {body}", f"{IMAGE}, float[1,384,3] base, float[1,3,2] theta"
-    )
+    body = f"shape = Constant <value_ints = [1,16,24,2]> () {WEIGHTS} [points] p = MatMul (base, theta) "
+    body += f"g = Reshape (p, shape) s = {SAMPLE} (x, g) y = {CONV} (s, w)"
+    model = model_of(body, f"{IMAGE}, float[1,384,3] base, float[1,3,2] theta")
     assert types(ready(model))["points"] == "float32"
     estimate = model_of(body, f"{IMAGE}, float[1,384,64] base, float[1,64,2] theta")
     assert types(ready(estimate))["points"] == "float16"
@@ -155,7 +154,6 @@ def test_a_result_that_is_nan_is_refused(tmp_path, monkeypatch, capsys):
     "node",
     [
         "s = LpNormalization <axis = 3> (c)",
-        "s = GroupNormalization <num_groups = 1> (c, u, u)",
         "s = MeanVarianceNormalization (c)",
         "s = LpPool <kernel_shape = [8, 8]> (c)",
         "s = GlobalLpPool (c)",
