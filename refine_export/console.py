@@ -241,12 +241,13 @@ def _print_search(console: Console, search: Mapping[str, Any]) -> None:
                 f"{step['macs_share']:.1%}",
                 f"{step['bytes_share']:.1%}",
             )
-        console.print("kept in FP32, with their shares of the multiply-adds and bytes that would be FP16:")
+        console.print("kept in FP32, with their shares of what would be FP16:")
         console.print(table)
     start, final, bound = (search[name] for name in ("start", "final", "bound"))
     said = "target met" if search["reached"] else "target missed: every region is FP32, and that is the best there is"
+    all_of_them = f"; with every region in FP32 {bound['psnr_db']:.2f} dB" if search["islands"] else ""
     console.print(
         f"{said}: from {start['psnr_db']:.2f} to {final['psnr_db']:.2f} dB, largest error {start['max_error']:.2g} to "
-        f"{final['max_error']:.2g}; with every region in FP32 {bound['psnr_db']:.2f} dB",
+        f"{final['max_error']:.2g}{all_of_them}",
         soft_wrap=True,
     )

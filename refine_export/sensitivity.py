@@ -84,7 +84,7 @@ class Search:
     start: Accuracy
     """By the rule alone."""
     bound: Accuracy
-    """With every region in FP32: no set of regions reaches more."""
+    """With every region in FP32: no set of regions reaches more. Where the rule alone is enough, it is `start`."""
     final: Accuracy
     steps: tuple[Step, ...]
     islands: tuple[str, ...]

@@ -136,7 +136,10 @@ def _graph_from_model(model: "onnx.ModelProto") -> _Graph:
     import onnx_ir as ir
 
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model, convert_version=True)
+        try:
+            model = onnx.inliner.inline_local_functions(model, convert_version=True)
+        except Exception as exc:  # a RuntimeError of its converter, which has no class of its own
+            raise GraphError(f"the model's functions can't be inlined ({exc}); inline them, or export again") from exc
     declared = {}
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim
