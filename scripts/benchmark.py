@@ -131,7 +131,8 @@ from refine_export.lowering import LowerOptions, lower, prepare_model
 from refine_export.onnx_file import recognised
 import refine_export.graph.retype, refine_export.graph.cost, onnx.checker, onnx.shape_inference
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-before, started = peak(), time.perf_counter()
+before = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() / 2**20  # now, not at its peak
+started = time.perf_counter()
 model = onnx.load(sys.argv[1])
 prepared = prepare_model(ir.from_proto(model), LowerOptions(), recognised(model))
 content = lower(prepared, LowerOptions()).model.SerializeToString()
