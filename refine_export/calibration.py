@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from refine_export.errors import GraphError, RequestError
 from refine_export.runners.ort import OrtRunner
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from numpy.typing import NDArray
 
     from refine_export.graph.ranges import TensorRange
-
-    Arrays = Mapping[str, NDArray[Any]]
+    from refine_export.runners.base import Arrays
 
 
 def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> dict[str, TensorRange]:

@@ -83,8 +83,6 @@ def _size(prepared: Prepared, calibration: Calibration) -> tuple[int, int, int]:
     Raises:
         GraphError: a side is no multiple of 32, or too large.
     """
-    from refine_export.frames import padded_size
-
     shape = prepared.model.graph.inputs[0].shape
     own = calibration.size or padded_size(*calibration.source.pair.size)
     sides = tuple(shape[2:]) if shape is not None and len(shape) == 4 else own

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -70,11 +71,7 @@ class LoweredFile:
     @property
     def types(self) -> dict[str, int]:
         """How many nodes compute in each type."""
-        count: dict[str, int] = {}
-        for node in self.nodes:
-            if node["type"] != "none":
-                count[node["type"]] = count.get(node["type"], 0) + 1
-        return count
+        return dict(Counter(node["type"] for node in self.nodes if node["type"] != "none"))
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints; JSON has no infinity, so None stands for it."""

@@ -173,7 +173,6 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
     Raises:
         InternalError: the result breaks one of our own promises.
     """
-
     from refine_export.graph.cost import multiply_adds
     from refine_export.graph.precision import Rule, decide
     from refine_export.graph.retype import Retype
@@ -203,7 +202,7 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
 
 
 def check_lowered(lowered: Lowered, source: onnx.ModelProto | None = None) -> tuple[str, ...]:
-    """Check a lowered model by onnx.checker and the lint, and load it in ONNX Runtime where it is there.
+    """Check a lowered model by onnx.checker and the lint.
 
     Returns:
         What the lint says of the file that it was made from as well: those faults were there before.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from refine_export.runners.base import Arrays
+
+LARGEST_MEMORY_BYTES = 2**26  # of the measurements in a file
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,6 @@ class Search:
     steps: tuple[Step, ...]
     islands: tuple[str, ...]
     """Names of the nodes that stay FP32; without `reached`, those of every region."""
-
-
-LARGEST_MEMORY_BYTES = 2**26
 
 
 class Bench:
@@ -247,16 +246,19 @@ def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:
             readers = [reader.name for value in node.outputs for reader, _ in value.uses()]
             known = [region_of[reader] for reader in readers if reader in region_of]
             region_of[node.name or ""] = known[0] if known else node.name or ""
+    members: dict[str, list[str]] = {}
+    for node in nodes:
+        members.setdefault(region_of[node.name or ""], []).append(node.name or "")
     macs, moved = (count(prepared.model.graph, prepared.ranges) for count in (multiply_adds, bytes_moved))
     total_macs, total_bytes = (sum(of.get(name, 0) for name in low) or 1 for of in (macs, moved))
     return [
         Region(
             name=name,
-            nodes=tuple(members),
-            macs_share=sum(macs.get(node, 0) for node in members) / total_macs,
-            bytes_share=sum(moved[node] for node in members) / total_bytes,
+            nodes=tuple(names),
+            macs_share=sum(macs.get(node, 0) for node in names) / total_macs,
+            bytes_share=sum(moved[node] for node in names) / total_bytes,
         )
-        for name, members in _grouped(region_of, [node.name or "" for node in nodes]).items()
+        for name, names in members.items()
     ]
 
 
@@ -265,13 +267,6 @@ def _region_name(node: ir.Node) -> str:
     weight = node.inputs[1]
     name = weight.name if weight is not None and weight.const_value is not None else node.name
     return (name or "").removesuffix(".weight")
-
-
-def _grouped(region_of: Mapping[str, str], order: Iterable[str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for node in order:
-        found.setdefault(region_of[node], []).append(node)
-    return found
 
 
 def _nodes(regions: Iterable[Region]) -> tuple[str, ...]:
@@ -302,6 +297,3 @@ def _remembered(memory: Path | None, key: str) -> dict[str, Accuracy]:
         return known if all(sane) else {}
     except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError):
         return {}
-
-
-__all__ = ["Accuracy", "Bench", "Region", "Search", "Step", "regions_of", "search"]

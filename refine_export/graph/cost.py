@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from refine_export.graph.coordinates import is_op
+from refine_export.graph.coordinates import PATH_STARTS, is_op
 from refine_export.graph.ranges import TensorRange
 
 
@@ -19,7 +19,7 @@ def multiply_adds(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[st
     """
     found = {}
     for node in graph:
-        if not is_op(node, "Conv", "ConvTranspose", "MatMul", "Gemm"):
+        if not is_op(node, *PATH_STARTS):
             continue
         source, weight, result = node.inputs[0], node.inputs[1], node.outputs[0]
         if source is None or weight is None:

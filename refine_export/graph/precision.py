@@ -1,14 +1,16 @@
 """Which type each node of an FP32 graph computes in, and why: the rule that keeps the warp exact.
 
 Rule 1. Coordinates stay FP32: from every grid back to the graph's inputs or to the output of a convolution or matrix
-        product. An FP16 coordinate is off by up to (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920.
+        product of more than four terms (fewer move points). An FP16 coordinate is off by up to
+        (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920. So does all that is rounded to integers, and scales of Resize.
 Rule 2. The node that samples is FP32: TensorRT wants one type for image, grid and result. (A sampler written out with
         Gather may move FP16 features; only its indices and weights are coordinates.)
 Rule 3. What is computed from sizes alone stays FP32: FP16 counts exactly only to 2048.
 Rule 4. What FP16 can't hold stays FP32: tensors that come near 65504 on the calibration feeds, with their readers,
         sums that would, and weights that overflow or lose precision in FP16.
 Rule 5. What stands behind the last convolution stays FP32 (the sigmoid, the blend): it costs no multiply-adds.
-Rule 6. An operator that has no FP16 form in ONNX stays FP32.
+Rule 6. An operator that has no FP16 form in ONNX stays FP32, and so does one that puts out no floats: a comparison
+        reads what it compares before it is rounded.
 Rule 7. A node that only moves data has the type of its neighbours, so that nothing is rounded on the way.
 Rule 8. Everything else is FP16, or BF16 except for transposed convolutions, which TensorRT lacks in BF16.
 """
