@@ -18,7 +18,7 @@ from refine_export.progress import Progress, Silent
 if TYPE_CHECKING:
     from refine_export.doctor import Check
     from refine_export.graph.rules import Finding
-    from refine_export.lowered_file import LoweredFile
+    from refine_export.lowered_result import LoweredFile
     from refine_export.onnx_file import Artifact
 
 STYLES = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not compared": "[yellow]not compared[/]"}

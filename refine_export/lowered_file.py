@@ -6,12 +6,10 @@ import dataclasses
 import math
 import os
 import time
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from refine_export.atomic import make_folder, write_bytes
 from refine_export.calibration_feeds import Calibration, feeds_of_calibration
@@ -24,6 +22,7 @@ from refine_export.graph.load import (
     read_file,
     sha256_of_model,
 )
+from refine_export.lowered_result import LoweredFile, finite, lowered_from_manifest
 from refine_export.lowering import (
     Lowered,
     LowerOptions,
@@ -44,43 +43,6 @@ if TYPE_CHECKING:
 
 
 LONGEST_NAME = 200  # bytes, so that the files beside it and their temporary names fit into 255
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoweredFile:
-    """What was made."""
-
-    path: Path
-    size_bytes: int
-    source_bytes: int
-    """Of the FP32 file, external data included."""
-    nodes: tuple[dict[str, str], ...]
-    """Node, operator, type and reason."""
-    macs_low: float
-    """Share of the multiply-adds in FP16 or BF16."""
-    psnr_db: float
-    """Against FP32, the worst of the calibration feeds and outputs; infinite where nothing differs."""
-    max_error: float
-    """In units of the peak."""
-    notes: tuple[str, ...]
-    search: dict[str, Any] | None
-    """What a search for FP32 regions found: the fields of `sensitivity.Search`."""
-    reused: bool
-    seconds: float
-
-    @property
-    def types(self) -> dict[str, int]:
-        """How many nodes compute in each type."""
-        return dict(Counter(node["type"] for node in self.nodes if node["type"] != "none"))
-
-    def as_json(self) -> dict[str, Any]:
-        """What `--json` prints; JSON has no infinity, so None stands for it."""
-        return dataclasses.asdict(self) | {
-            "path": str(self.path),
-            "types": self.types,
-            "psnr_db": _finite(self.psnr_db),
-            "search": _finite(self.search),
-        }
 
 
 def check_output(source: Path, output: Path, *, force: bool) -> None:
@@ -152,7 +114,7 @@ def lower_file(
     key = fingerprint(inputs, options, used)
     if (manifest := reusable(output, key)) is not None:
         with suppress(KeyError, TypeError, ValueError, AttributeError):  # a manifest that lies
-            return _reused(manifest, output, time.perf_counter() - started)
+            return lowered_from_manifest(manifest, output, time.perf_counter() - started)
     if not load_external_data(model, source.parent):
         raise GraphError(f"{source} has more than 2 GiB of external data; expected a model that fits into one file")
     with progress.step(f"read {source.name}") as say:
@@ -206,10 +168,10 @@ def lower_file(
             details={
                 "source_bytes": result.source_bytes,
                 "macs_low": result.macs_low,
-                "psnr_db": _finite(result.psnr_db),
+                "psnr_db": finite(result.psnr_db),
                 "max_error": result.max_error,
                 "notes": list(result.notes),
-                "search": _finite(result.search),
+                "search": finite(result.search),
                 "nodes": list(result.nodes),
             },
         ),
@@ -289,45 +251,3 @@ def _existing(paths: Sequence[Path]) -> Sequence[Path]:
         if not path.is_file():
             raise RequestError(f"{path} does not exist or is no file; expected an .npz with an array for each input")
     return paths
-
-
-def _reused(manifest: Manifest, output: Path, seconds: float) -> LoweredFile:
-    details = manifest.details
-    nodes = [{key: str(node[key]) for key in ("node", "operator", "type", "reason")} for node in details["nodes"]]
-    search = _unbounded(details["search"])
-    if search is not None and not isinstance(search["reached"], bool):
-        raise TypeError("reached is no bool")
-    return LoweredFile(
-        path=output,
-        size_bytes=int(manifest.size_bytes),
-        source_bytes=int(details["source_bytes"]),
-        nodes=tuple(nodes),
-        macs_low=float(details["macs_low"]),
-        psnr_db=math.inf if details["psnr_db"] is None else float(details["psnr_db"]),
-        max_error=float(details["max_error"]),
-        notes=tuple(str(note) for note in details["notes"]),
-        search=search,
-        reused=True,
-        seconds=seconds,
-    )
-
-
-def _finite(content: Any) -> Any:
-    """The same for JSON, with None where a number is not finite."""
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def _unbounded(content: Any) -> Any:
-    """The search of a manifest with its infinities: without an error the PSNR is infinite, with an infinite one minus
-    infinity.
-    """
-    if isinstance(content, dict):
-        content = {name: _unbounded(value) for name, value in content.items()}
-        if content.get("max_error", 0.0) is None:
-            content |= {"max_error": math.inf, "psnr_db": -math.inf}
-        return {name: math.inf if name.endswith("_db") and value is None else value for name, value in content.items()}
-    return [_unbounded(value) for value in content] if isinstance(content, list) else content

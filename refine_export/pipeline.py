@@ -25,7 +25,8 @@ from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import ExportOptions
 from refine_export.frames import FramePair, padded, padded_size
 from refine_export.judgement import RunResult, judge
-from refine_export.lowered_file import LoweredFile, check_output, lower_file
+from refine_export.lowered_file import check_output, lower_file
+from refine_export.lowered_result import LoweredFile
 from refine_export.lowering import LowerOptions, lowered_suffix
 from refine_export.network import GRAPHS_OF, check_graph, reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file, export_file

@@ -59,6 +59,7 @@ ORDER = [
     "lowering",
     "calibration_feeds",
     "sensitivity",
+    "lowered_result",
     "lowered_file",
     "validate",
     "candidates",
