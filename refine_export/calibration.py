@@ -38,7 +38,7 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
     copy, names = with_ranges(model, float_values(model.graph))
     found: dict[str, TensorRange] = {}
     try:
-        opened = OrtRunner(bytes_from_model(copy))
+        opened = OrtRunner(bytes_from_model(copy), optimize=False)  # the outputs leave nothing to fuse
     except GraphError as error:
         raise GraphError(
             f"the FP32 model has to run, for calibration: {error}; expected operators that ONNX Runtime has: replace "
@@ -50,14 +50,15 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
             outputs = list(runner.run(arrays).values())
             for index, name in enumerate(names):
                 largest, smallest, total, shape = outputs[4 * index : 4 * index + 4]
-                magnitude = float(max(abs(largest), abs(smallest)))
-                if not np.isfinite(magnitude) or np.isnan(total):
+                sizes = tuple(int(size) for size in shape)
+                magnitude = float(max(abs(largest), abs(smallest))) if 0 not in sizes else 0.0
+                infinite = np.isinf(magnitude) and name in arrays  # inside, a mask may be
+                if np.isnan(magnitude) or (np.isnan(total) and not np.isinf(magnitude)) or infinite:
                     raise RequestError(
                         f"tensor {name!r} becomes NaN or infinite in FP32 on the feed {feed_name}; expected a graph "
                         "that works: check the weights and the feed"
                     )
                 known = found.get(name)
-                sizes = tuple(int(size) for size in shape)
                 if known is None:
                     found[name] = TensorRange(magnitude, sizes)
                 else:

@@ -5,16 +5,21 @@ Shape legend: N batch, C channels, H and W in pixels.
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.errors import RequestError
+from refine_export.checkpoint import Checkpoint
+from refine_export.errors import GraphError, RequestError
 from refine_export.feeds import FLOW_KINDS, feeds_for, synthetic_flow
 from refine_export.frames import padded_size
+from refine_export.lowering import Prepared
+from refine_export.network import reference_network
 from refine_export.runners.base import TensorInfo
-from refine_export.signature import GraphName
+from refine_export.signature import LARGEST_SIDE, GraphName
 from refine_export.source import Source
 
 if TYPE_CHECKING:
@@ -24,8 +29,62 @@ if TYPE_CHECKING:
     from refine_export.frames import Frame
 
 TIMESTEP = 0.5
+LARGEST_FEED_BYTES = 2**31
 
 NamedFeed = tuple[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What the ranges, and a search, are measured on."""
+
+    source: Source
+    """Frames, for a graph without feeds of its own."""
+    checkpoint: Callable[[], Checkpoint]
+    """The weights that estimate flows and features for one of the five graphs; called only for those."""
+    files: tuple[Path, ...] = ()
+    """.npz files with feeds, in place of all else."""
+    size: tuple[int, int] | None = None
+    """Height and width for a graph that takes any; those of the frames for one of the five."""
+
+
+def feeds_of_calibration(
+    prepared: Prepared, checkpoint: Checkpoint | None, calibration: Calibration
+) -> Iterator[NamedFeed]:
+    """The user's arrays, the feeds of one of the five graphs, or what can be made for the inputs.
+
+    Raises:
+        RequestError: an array can't be used, or nothing can be made for an input.
+    """
+    inputs = _inputs(prepared)
+    if calibration.files:
+        return feeds_from_npz(calibration.files, inputs)
+    if prepared.graph is not None and checkpoint is not None:
+        size = _size(prepared, calibration)
+        return feeds_of_graph(reference_network(checkpoint), prepared.graph, calibration.source, size)
+    return feeds_for_inputs(inputs, calibration.source, calibration.size)
+
+
+def _inputs(prepared: Prepared) -> list[TensorInfo]:
+    infos = []
+    for value in prepared.model.graph.inputs:
+        name = value.name or ""
+        if value.shape is None or value.dtype is None:
+            raise GraphError(f"input {name} has no shape; expected its number of dimensions at least: export it again")
+        shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.shape)
+        infos.append(TensorInfo(name=name, dtype=str(value.dtype.numpy()), shape=shape))
+    return infos
+
+
+def _size(prepared: Prepared, calibration: Calibration) -> tuple[int, int]:
+    """The file's own size where it has one; else what was asked for, or that of the frames, padded."""
+    from refine_export.frames import padded_size
+
+    shape = prepared.model.graph.inputs[0].shape
+    own = calibration.size or padded_size(*calibration.source.pair.size)
+    sides = tuple(shape[2:]) if shape is not None and len(shape) == 4 else own
+    height, width = (side if isinstance(side, int) else known for side, known in zip(sides, own, strict=True))
+    return height, width
 
 
 def feeds_from_npz(paths: Sequence[Path], inputs: Sequence[TensorInfo]) -> Iterator[NamedFeed]:
@@ -38,12 +97,8 @@ def feeds_from_npz(paths: Sequence[Path], inputs: Sequence[TensorInfo]) -> Itera
 
     expected = {info.name for info in inputs}
     for path in paths:
-        arrays = _arrays(path)
-        if set(arrays) != expected:
-            names = ", ".join(sorted(arrays)) or "(none)"
-            raise RequestError(
-                f"{path} has arrays named {names}; expected {', '.join(sorted(expected))}: name them after the inputs"
-            )
+        _check_headers(path, inputs)
+        arrays = _arrays(path, expected)
         for name, array in arrays.items():
             if array.dtype.kind not in "fiu":
                 raise RequestError(f"{path}: {name} is {array.dtype}; expected numbers")
@@ -55,7 +110,39 @@ def feeds_from_npz(paths: Sequence[Path], inputs: Sequence[TensorInfo]) -> Itera
         yield path.name, feed
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _check_headers(path: Path, inputs: Sequence[TensorInfo]) -> None:
+    """Refuse arrays of another shape before they are unpacked: zeros pack a thousandfold.
+
+    Raises:
+        RequestError: an array does not fit its input, or is larger than any feed.
+    """
+    import numpy as np
+
+    infos = {f"{info.name}.npy": info for info in inputs}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.namelist():
+                if (info := infos.get(member)) is None:
+                    continue
+                with archive.open(member) as file:
+                    major, _ = np.lib.format.read_magic(file)
+                    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+                    shape, _, dtype = read(file)
+                fits = len(shape) == len(info.shape) and all(
+                    size == dim or (isinstance(dim, str) and size <= LARGEST_SIDE)
+                    for size, dim in zip(shape, info.shape, strict=True)
+                )
+                if not fits or math.prod(shape) * dtype.itemsize > LARGEST_FEED_BYTES:
+                    raise RequestError(
+                        f"{path}: {info.name} is {list(shape)}; expected {list(info.shape)}: mend the feed"
+                    )
+    except RequestError:
+        raise
+    except Exception:  # of zipfile, zlib, ast and numpy; reading the arrays says what is wrong
+        return
+
+
+def _arrays(path: Path, expected: set[str]) -> dict[str, NDArray[Any]]:
     """The arrays of an .npz; nothing in it is run.
 
     Raises:
@@ -69,8 +156,13 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise RequestError(f"{path} is no .npz, or truncated; write one with numpy.savez")
     try:
         with np.load(path, allow_pickle=False) as content:
+            if set(content.files) != expected:
+                names = ", ".join(sorted(content.files)) or "(none)"
+                raise RequestError(
+                    f"{path} has arrays named {names}; expected {', '.join(sorted(expected))}: name them so"
+                )
             arrays = {name: content[name] for name in content.files}
-    except MemoryError:
+    except (MemoryError, RequestError):
         raise
     except Exception as error:  # of zipfile, zlib, tokenize and numpy, which share no base class but this one
         raise RequestError(f"{path} can't be read ({error}); write it again with numpy.savez") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -216,9 +217,12 @@ def print_lowered(result: LoweredFile, *, explain: bool) -> None:
         console.print(f"note: and {len(result.notes) - NOTES_SHOWN} more like these in the manifest")
     types = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(result.types.items()))
     state = "reused" if result.reused else f"{result.seconds:.1f} s"
+    exact = math.isinf(result.psnr_db)
+    accuracy = "equal to FP32" if exact else f"{result.psnr_db:.1f} dB, largest error {result.max_error:.2g}"
+    console.print(f"on the calibration feeds, rounded as its types say: {accuracy}", soft_wrap=True)
     console.print(
         f"{escape(str(result.path))}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), "
-        f"{types}; {result.macs_low:.1%} of the multiply-adds left FP32 ({state})",
+        f"{types}; {result.macs_low:.1%} of the multiply-adds in FP16 or BF16 ({state})",
         soft_wrap=True,
     )
 
@@ -237,12 +241,13 @@ def _print_search(console: Console, search: Mapping[str, Any]) -> None:
                 f"{step['macs_share']:.1%}",
                 f"{step['bytes_share']:.1%}",
             )
-        console.print("kept in FP32, with their shares of the multiply-adds and bytes that would be FP16:")
+        console.print("kept in FP32, with their shares of what would be FP16:")
         console.print(table)
     start, final, bound = (search[name] for name in ("start", "final", "bound"))
     said = "target met" if search["reached"] else "target missed: every region is FP32, and that is the best there is"
+    all_of_them = f"; with every region in FP32 {bound['psnr_db']:.2f} dB" if search["islands"] else ""
     console.print(
         f"{said}: from {start['psnr_db']:.2f} to {final['psnr_db']:.2f} dB, largest error {start['max_error']:.2g} to "
-        f"{final['max_error']:.2g}; with every region in FP32 {bound['psnr_db']:.2f} dB",
+        f"{final['max_error']:.2g}{all_of_them}",
         soft_wrap=True,
     )

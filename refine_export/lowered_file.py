@@ -6,15 +6,14 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.atomic import make_folder, write_bytes
-from refine_export.calibration_feeds import NamedFeed, feeds_for_inputs, feeds_from_npz, feeds_of_graph
-from refine_export.checkpoint import Checkpoint
+from refine_export.calibration_feeds import Calibration, feeds_of_calibration
 from refine_export.environment import LOWERERS, versions
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.load import (
@@ -27,38 +26,20 @@ from refine_export.graph.load import (
 from refine_export.lowering import (
     Lowered,
     LowerOptions,
-    Prepared,
     calibrated,
     check_lowered,
     lower,
     prepare_model,
 )
 from refine_export.manifest import Manifest, fingerprint, manifest_path, reusable, sha256_of_file, write_manifest
-from refine_export.network import reference_network
 from refine_export.onnx_file import described, recognised
 from refine_export.optional import require
 from refine_export.progress import Progress
-from refine_export.runners.base import TensorInfo
-from refine_export.sensitivity import Bench, Search, regions_of, search
-from refine_export.source import Source
+from refine_export.sensitivity import Accuracy, Bench, is_search_memory, regions_of, search
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What the ranges, and a search, are measured on."""
-
-    source: Source
-    """Frames, for a graph without feeds of its own."""
-    checkpoint: Callable[[], Checkpoint]
-    """The weights that estimate flows and features for one of the five graphs; called only for those."""
-    files: tuple[Path, ...] = ()
-    """.npz files with feeds, in place of all else."""
-    size: tuple[int, int] | None = None
-    """Height and width for a graph that takes any; those of the frames for one of the five."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +54,10 @@ class LoweredFile:
     """Node, operator, type and reason."""
     macs_low: float
     """Share of the multiply-adds in FP16 or BF16."""
+    psnr_db: float
+    """Against FP32, the worst of the calibration feeds and outputs; infinite where nothing differs."""
+    max_error: float
+    """In units of the peak."""
     notes: tuple[str, ...]
     search: dict[str, Any] | None
     """What a search for FP32 regions found: the fields of `sensitivity.Search`."""
@@ -93,6 +78,7 @@ class LoweredFile:
         return dataclasses.asdict(self) | {
             "path": str(self.path),
             "types": self.types,
+            "psnr_db": _finite(self.psnr_db),
             "search": _finite(self.search),
         }
 
@@ -105,6 +91,9 @@ def check_output(source: Path, output: Path, *, force: bool) -> None:
     """
     if output.exists() and source.exists() and source.samefile(output):
         raise RequestError(f"{output} is the file to be lowered itself; give another name with --output")
+    memory = search_memory(output)
+    if os.path.lexists(memory) and not force and not is_search_memory(memory):
+        raise RequestError(f"{memory} is there and is no search of this tool; move it, or overwrite it with --force")
     for path in (output, manifest_path(output)):
         if os.path.lexists(path) and not force:
             raise RequestError(f"{path} is there already; choose another name, or overwrite it with --force")
@@ -163,19 +152,23 @@ def lower_file(
         prepared = prepare_model(_valid(model, source), options, graph, without_warp=without_warp)
         say(f"{len(prepared.model.graph)} nodes" + (f", the graph {graph}" if graph else ""))
     with progress.step("calibrate") as say:
-        feeds = list(_feeds(prepared, checkpoint, calibration))
+        feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared = calibrated(prepared, feeds)
         largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
         say(f"{len(feeds)} feeds; the largest magnitude is {largest[1].largest:.4g} in {largest[0]}")
+    search_key = fingerprint(inputs, _measured_by(options), used)
+    memory = search_memory(output) if options.searches else None
+    bench = Bench(prepared, options, feeds, memory=memory, key=search_key)
     found = None
     if options.searches:
-        found = _searched(prepared, options, feeds, output, fingerprint(inputs, _measured_by(options), used), progress)
+        found = search(regions_of(prepared, options), bench.measure, options, progress)
     with progress.step(f"lower {source.name}") as say:
         lowered = lower(prepared, options, found.islands if found else ())
         inherited = check_lowered(lowered, ir.to_proto(prepared.model))  # whose nodes are called the same
         bytes_ = lowered.model.SerializeToString(deterministic=True)
         _check_loads(bytes_, options)
-        say(_said(lowered))
+        accuracy = _measured(bench, lowered)
+        say(f"{_said(lowered)}; {accuracy.psnr_db:.1f} dB against FP32")
     write_bytes(output, bytes_)
     result = LoweredFile(
         path=output,
@@ -183,6 +176,8 @@ def lower_file(
         source_bytes=len(content) + sum(file.stat().st_size for file in files),
         nodes=tuple(dataclasses.asdict(node) for node in lowered.nodes),
         macs_low=lowered.macs_low,
+        psnr_db=accuracy.psnr_db,
+        max_error=accuracy.max_error,
         notes=(*lowered.notes, *inherited),
         search=dataclasses.asdict(found) if found else None,
         reused=False,
@@ -204,6 +199,8 @@ def lower_file(
             details={
                 "source_bytes": result.source_bytes,
                 "macs_low": result.macs_low,
+                "psnr_db": _finite(result.psnr_db),
+                "max_error": result.max_error,
                 "notes": list(result.notes),
                 "search": _finite(result.search),
                 "nodes": list(result.nodes),
@@ -242,51 +239,6 @@ def _valid(model: onnx.ModelProto, source: Path) -> ir.Model:
         raise GraphError(f"{source} is not valid ONNX ({said}); expected a valid model: export it again") from error
 
 
-def _feeds(prepared: Prepared, checkpoint: Checkpoint | None, calibration: Calibration) -> Iterator[NamedFeed]:
-    inputs = _inputs(prepared)
-    if calibration.files:
-        return feeds_from_npz(calibration.files, inputs)
-    if prepared.graph is not None and checkpoint is not None:
-        size = _size(prepared, calibration)
-        return feeds_of_graph(reference_network(checkpoint), prepared.graph, calibration.source, size)
-    return feeds_for_inputs(inputs, calibration.source, calibration.size)
-
-
-def _inputs(prepared: Prepared) -> list[TensorInfo]:
-    infos = []
-    for value in prepared.model.graph.inputs:
-        name = value.name or ""
-        if value.shape is None or value.dtype is None:
-            raise GraphError(f"input {name} has no shape; expected its number of dimensions at least: export it again")
-        shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.shape)
-        infos.append(TensorInfo(name=name, dtype=str(value.dtype.numpy()), shape=shape))
-    return infos
-
-
-def _size(prepared: Prepared, calibration: Calibration) -> tuple[int, int]:
-    """The file's own size where it has one; else what was asked for, or that of the frames, padded."""
-    from refine_export.frames import padded_size
-
-    shape = prepared.model.graph.inputs[0].shape
-    own = calibration.size or padded_size(*calibration.source.pair.size)
-    sides = tuple(shape[2:]) if shape is not None and len(shape) == 4 else own
-    height, width = (side if isinstance(side, int) else known for side, known in zip(sides, own, strict=True))
-    return height, width
-
-
-def _searched(
-    prepared: Prepared,
-    options: LowerOptions,
-    feeds: Sequence[NamedFeed],
-    output: Path,
-    key: str,
-    progress: Progress,
-) -> Search:
-    regions = regions_of(prepared, options)
-    bench = Bench(prepared, options, feeds, memory=search_memory(output), key=key)
-    return search(regions, bench.measure, options, progress)
-
-
 def _measured_by(options: LowerOptions) -> LowerOptions:
     """The options that a measurement depends on: all but the target."""
     return dataclasses.replace(options, target_psnr_db=None, max_error=None)
@@ -305,9 +257,24 @@ def _check_loads(content: bytes, options: LowerOptions) -> None:
         raise InternalError(f"ONNX Runtime refuses the lowered model: {error}") from error
 
 
+def _measured(bench: Bench, lowered: Lowered) -> Accuracy:
+    """The accuracy of the lowered graph on the calibration feeds.
+
+    Raises:
+        GraphError: it gives NaN or infinite values, or another shape.
+    """
+    accuracy = bench.accuracy(lowered)
+    if not math.isfinite(accuracy.max_error):
+        raise GraphError(
+            "the lowered graph gives NaN or infinite values on the calibration feeds, the FP32 graph does not; "
+            "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision bf16"
+        )
+    return accuracy
+
+
 def _said(lowered: Lowered) -> str:
     counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
-    return f"{counts}; {lowered.macs_low:.1%} of the multiply-adds not in FP32"
+    return f"{counts}; {lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
 
 
 def _existing(paths: Sequence[Path]) -> Sequence[Path]:
@@ -325,6 +292,8 @@ def _reused(manifest: Manifest, output: Path, seconds: float) -> LoweredFile:
         source_bytes=details["source_bytes"],
         nodes=tuple(details["nodes"]),
         macs_low=details["macs_low"],
+        psnr_db=math.inf if details["psnr_db"] is None else details["psnr_db"],
+        max_error=details["max_error"],
         notes=tuple(details["notes"]),
         search=_unbounded(details["search"]),
         reused=True,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-    from refine_export.graph.precision import WeightFault
+    from refine_export.graph.faults import WeightFault
     from refine_export.graph.ranges import TensorRange
     from refine_export.runners.base import Arrays
 
@@ -135,8 +135,9 @@ def prepare_model(
         UnavailableError: onnx or onnx-ir is missing.
     """
     require("onnx_ir", extra="ort")
+    from refine_export.graph.faults import weight_faults
     from refine_export.graph.opset import at_opset, spell_bilinear
-    from refine_export.graph.precision import check_has_grid, weight_faults
+    from refine_export.graph.precision import check_has_grid
     from refine_export.graph.prepare import prepare
 
     model = prepare(model)
@@ -184,7 +185,7 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
     model = source.clone()
     io = _io_types(prepared, options)
     tail: Literal["float32", "low"] = "float32" if options.fp32_tail else "low"
-    rule = Rule(low=_low(options), tail=tail, islands=frozenset(islands), low_inputs=frozenset(io))
+    rule = Rule(low=_low(options), tail=tail, islands=frozenset(islands), low_io=frozenset(io))
     decisions = decide(model, rule, prepared.ranges, prepared.faults)
     nodes = [
         NodeType(node.name or "", node.op_type, decisions[node].type, decisions[node].reason) for node in model.graph
@@ -246,10 +247,16 @@ def _io_types(prepared: Prepared, options: LowerOptions) -> dict[str, ir.DataTyp
             known = prepared.ranges.get(name)
             plane = value.shape is not None and len(value.shape) == 4 and any(size != 1 for size in value.shape)
             hot = known is not None and known.largest > FP16_MAX / HEADROOM
-            other = prepared.graph is None and _NO_PICTURE[side].search(name)
+            other = prepared.graph is None and not _is_picture(value, side)
             if value.dtype == ir.DataType.FLOAT and plane and not hot and not other and name not in kept:
                 types[name] = ir.DataType.FLOAT16
     return types
+
+
+def _is_picture(value: ir.Value, side: str) -> bool:
+    """Whether an input or output of a graph of another tool is one frame or two, by its channels and its name."""
+    channels = None if value.shape is None or len(value.shape) != 4 else value.shape[1]
+    return channels in (3, 6) and not _NO_PICTURE[side].search(value.name or "")
 
 
 def _finished(model: ir.Model, options: LowerOptions) -> onnx.ModelProto:
@@ -260,7 +267,11 @@ def _finished(model: ir.Model, options: LowerOptions) -> onnx.ModelProto:
     model.metadata_props["refine_export.lowered_by"] = __version__
     proto = ir.to_proto(model)
     if any(dim.HasField("dim_param") for value in proto.graph.input for dim in value.type.tensor_type.shape.dim):
-        del proto.graph.value_info[:]  # inferred symbols that no reader could join with the inputs'
+        # Inferred symbols, which no reader could join with the inputs'; of custom operators nothing else is known.
+        custom = {name for node in proto.graph.node if node.domain for name in node.output}
+        kept = [value for value in proto.graph.value_info if value.name in custom]
+        del proto.graph.value_info[:]
+        proto.graph.value_info.extend(kept)
     return proto
 
 

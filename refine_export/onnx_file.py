@@ -258,9 +258,16 @@ def recognised(model: onnx.ModelProto) -> GraphName | None:
     """Which of the five graphs a model is, by the names of its inputs and outputs."""
     names = _io_names(model)
     for graph, signature in SIGNATURES.items():
-        if names == (set(signature.input_names), set(signature.output_names)):
+        if names == (set(signature.input_names), set(signature.output_names)) and _takes_numbers(model, signature):
             return graph
     return None
+
+
+def _takes_numbers(model: onnx.ModelProto, signature: Signature) -> bool:
+    """Whether a timestep, if there is one, is a number for each sample; in other networks it is a plane."""
+    names = {spec.name for spec in signature.inputs if spec.quantity == "timestep"}
+    shapes = [_shape(value.type.tensor_type) for value in model.graph.input if value.name in names]
+    return all(shape[1:] == [1] * (len(shape) - 1) for shape in shapes)
 
 
 def _io_names(model: onnx.ModelProto) -> tuple[set[str], set[str]]:

@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refine_export.atomic import make_folder, user_path
+from refine_export.calibration_feeds import Calibration
 from refine_export.checkpoint import Checkpoint, checkpoint_from_options
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import ExportOptions
 from refine_export.frames import FramePair, padded, padded_size
 from refine_export.judgement import RunResult, judge
-from refine_export.lowered_file import Calibration, LoweredFile, check_output, lower_file
+from refine_export.lowered_file import LoweredFile, check_output, lower_file
 from refine_export.lowering import LowerOptions, lowered_suffix
 from refine_export.network import GRAPHS_OF, check_graph, reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file, export_file

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.atomic import write_text
+from refine_export.errors import GraphError
 from refine_export.graph.load import bytes_from_model
 from refine_export.lowering import Lowered, LowerOptions, Prepared, lower
 from refine_export.metrics import distance, peak_of, psnr_from_mse
@@ -83,7 +84,7 @@ class Search:
     start: Accuracy
     """By the rule alone."""
     bound: Accuracy
-    """With every region in FP32: no set of regions reaches more."""
+    """With every region in FP32: no set of regions reaches more. Where the rule alone is enough, it is `start`."""
     final: Accuracy
     steps: tuple[Step, ...]
     islands: tuple[str, ...]
@@ -121,20 +122,31 @@ class Bench:
         """The accuracy with these regions in FP32."""
         name = " + ".join(sorted(region.name for region in regions))
         if name not in self._known:
-            self._known[name] = self._run(lower(self._prepared, self._options, _nodes(regions)))
+            self._known[name] = self.accuracy(lower(self._prepared, self._options, _nodes(regions)))
             self.measured += 1
             if self._memory is not None:
                 content = {"key": self._key, "measured": {k: [a.psnr_db, a.max_error] for k, a in self._known.items()}}
                 write_text(self._memory, json.dumps(content, indent=1) + "\n")
         return self._known[name]
 
-    def _run(self, lowered: Lowered) -> Accuracy:
+    def accuracy(self, lowered: Lowered) -> Accuracy:
+        """The accuracy of a lowered graph.
+
+        Raises:
+            GraphError: it gives another shape than the FP32 graph.
+        """
         squared = largest = 0.0
         with HalfRunner(lowered.model.SerializeToString()) as runner:
             types = {info.name: info.dtype for info in runner.inputs}
             for (_, arrays), expected in zip(self._feeds, self._expected, strict=True):
                 actual = runner.run({name: array.astype(types[name]) for name, array in arrays.items()})
                 for name, reference in expected.items():
+                    if actual[name].shape != reference.shape:
+                        raise GraphError(
+                            f"in {self._options.precision} the output {name} is {list(actual[name].shape)}, in FP32 "
+                            f"{list(reference.shape)}: a size is computed from values that lose precision; expected a "
+                            "graph that computes sizes from sizes"
+                        )
                     one, other = distance(reference, actual[name], peak_of(reference))
                     squared, largest = max(squared, one), max(largest, other)
         return Accuracy(psnr_from_mse(squared), largest)
@@ -260,6 +272,15 @@ def _grouped(region_of: Mapping[str, str], order: Iterable[str]) -> dict[str, li
 
 def _nodes(regions: Iterable[Region]) -> tuple[str, ...]:
     return tuple(node for region in regions for node in region.nodes)
+
+
+def is_search_memory(path: Path) -> bool:
+    """Whether a file is one that a search has left."""
+    try:
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(content, dict) and set(content) == {"key", "measured"}
+    except (OSError, ValueError, RecursionError):
+        return False
 
 
 def _remembered(memory: Path | None, key: str) -> dict[str, Accuracy]:

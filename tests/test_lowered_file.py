@@ -14,16 +14,18 @@ import numpy as np
 import onnx
 import pytest
 from foreign import (
+    CONV,
     IMAGE,
+    SAMPLE,
     Foreign,
     control_flow_model,
     custom_model,
     double_model,
-    foreign_feeds,
     foreign_model,
     function_model,
     grid_input_model,
     half_model,
+    kernel,
     model_of,
     plain_model,
     with_initializers,
@@ -86,6 +88,13 @@ def contextnet(references):
     return onnx_from_network(references("IFNet"), "contextnet", ExportOptions(dynamic=False, size="64x96"))
 
 
+def tiny(inputs: str = "float[1,3,16,24] x, float[1,16,24,2] g") -> onnx.ModelProto:
+    """Two convolutions around a warp."""
+    nodes = f"c = {CONV} (x, w) [warp] s = {SAMPLE} (c, g) d = {CONV} (s, v) y = Sigmoid (d)"
+    out = inputs.split(" x")[0] + " y"
+    return model_of(f"{kernel('w', 3, 3, 3, 3)} {kernel('v', 3, 3, 3, 3)} {nodes}", inputs, out)
+
+
 def saved(model, name: str = "in.onnx") -> str:
     onnx.save(model, name)
     return name
@@ -120,7 +129,7 @@ def test_no_model(refused, content, words):
 
 def test_truncated(refused, here):
     """A file that ends too early is refused wherever it ends: never lowered in part."""
-    whole = foreign_model(STATIC).SerializeToString()
+    whole = tiny().SerializeToString()
     for length in (1, 10, len(whole) // 2, len(whole) - 1):
         Path("in.onnx").write_bytes(whole[:length])
         refused("in.onnx", "-o", "out.onnx", words="in.onnx is not ONNX, or truncated")
@@ -244,8 +253,8 @@ class Evil:
 
 
 def npz(name: str = "feed.npz", **changes) -> str:
-    """The feed of the static foreign graph, with other arrays in it, or without those that are None."""
-    arrays = foreign_feeds(STATIC, 64, 96) | changes
+    """The feed of `tiny`, with other arrays in it, or without those that are None."""
+    arrays = {"x": image(), "g": np.zeros((1, 16, 24, 2), np.float32)} | changes
     np.savez(name, **{key: array for key, array in arrays.items() if array is not None})
     return name
 
@@ -258,13 +267,13 @@ def damaged(**member: bytes) -> None:
 
 
 def image(**change) -> np.ndarray:
-    array = foreign_feeds(STATIC, 64, 96)["img0"].astype(change.get("dtype", np.float32))
+    array = np.random.default_rng(0).random((1, 3, 16, 24)).astype(change.get("dtype", np.float32))
     if "value" in change:
-        array[0, 1, 30, 40] = change["value"]
+        array[0, 1, 3, 4] = change["value"]
     return array
 
 
-NAMES = "expected img0, img1, timestep"
+NAMES = "expected g, x"
 HEADER = b"\x93NUMPY\x01\x00\x20\x00{'descr': '<f4', 'fortran_order'"
 
 
@@ -277,29 +286,32 @@ HEADER = b"\x93NUMPY\x01\x00\x20\x00{'descr': '<f4', 'fortran_order'"
         (lambda: Path("feed.npz").write_text("1 2 3"), ("feed.npz is no .npz", "write one with numpy.savez")),
         (lambda: Path("feed.npz").write_bytes(pickle.dumps(Evil())), ("feed.npz is no .npz", "numpy.savez")),
         (
-            lambda: Path("feed.npz").write_bytes(npz_bytes()[:2000]),
+            lambda: Path("feed.npz").write_bytes(npz_bytes()[:1000]),
             ("feed.npz is no .npz, or truncated", "numpy.savez"),
         ),
         (lambda: one_array(), ("feed.npz is no .npz", "write one with numpy.savez")),
         (lambda: flipped(), ("feed.npz can't be read", "write it again with numpy.savez")),
-        (lambda: damaged(img0=b"a", img1=b"b", timestep=b"c"), ("img0 is no array", "numpy.savez")),
-        (lambda: damaged(img0_npy=HEADER), ("feed.npz can't be read", "write it again with numpy.savez")),
-        (lambda: npz(img0=np.array([Evil()], object)), ("feed.npz can't be read", "write it again with numpy.savez")),
-        (lambda: npz(img0=np.array(["a", "b"])), ("feed.npz: img0 is <U1; expected numbers")),
-        (lambda: npz(img1=None), ("arrays named img0, timestep", NAMES, "name them after the inputs")),
-        (lambda: npz(flow=image()), ("arrays named flow, img0, img1, timestep", NAMES)),
+        (lambda: damaged(x=b"a", g=b"b"), ("x is no array", "numpy.savez")),
+        (lambda: damaged(x_npy=HEADER, g_npy=HEADER), ("feed.npz can't be read", "write it again with numpy.savez")),
+        (
+            lambda: npz(x=np.full((1, 3, 16, 24), Evil(), object)),
+            ("feed.npz can't be read", "write it again with numpy.savez"),
+        ),
+        (lambda: npz(x=np.full((1, 3, 16, 24), "a")), "feed.npz: x is <U1; expected numbers"),
+        (lambda: npz(g=None), ("arrays named x; ", NAMES, "name them so")),
+        (lambda: npz(flow=image()), ("arrays named flow, g, x; ", NAMES)),
         (lambda: np.savez("feed.npz"), ("arrays named (none)", NAMES)),
-        (lambda: npz(img0=image(value=np.nan)), ("img0 has NaN or infinite values", "mend the feed")),
-        (lambda: npz(img0=image(value=np.inf)), ("img0 has NaN or infinite values", "mend the feed")),
-        (lambda: npz(img0=image(dtype=np.float64, value=1e300)), ("NaN or infinite in FP32 on the feed feed.npz",)),
-        (lambda: npz(img0=image()[:, :2]), "the feed img0 is float32 [1, 2, 64, 96]; expected float32 [1, 3, 64, 96]"),
-        (lambda: npz(img0=image()[0]), "the feed img0 is float32 [3, 64, 96]"),
+        (lambda: npz(x=image(value=np.nan)), ("x has NaN or infinite values", "mend the feed")),
+        (lambda: npz(x=image(value=np.inf)), ("x has NaN or infinite values", "mend the feed")),
+        (lambda: npz(x=image(dtype=np.float64, value=1e300)), ("NaN or infinite in FP32 on the feed feed.npz",)),
+        (lambda: npz(x=image()[:, :2]), "feed.npz: x is [1, 2, 16, 24]; expected [1, 3, 16, 24]"),
+        (lambda: npz(x=image()[0]), "feed.npz: x is [3, 16, 24]; expected [1, 3, 16, 24]"),
     ],
 )
 def test_feeds_that_are_refused(refused, here, make, words):
     """Each fault of an .npz is named; nothing that is pickled in one is run."""
     make()
-    refused(saved(foreign_model(STATIC)), "-o", "out.onnx", "--calibrate", "feed.npz", words=words)
+    refused(saved(tiny()), "-o", "out.onnx", "--calibrate", "feed.npz", words=words)
     assert not Path("pwned").exists()
 
 
@@ -314,15 +326,15 @@ def one_array() -> None:
 
 def flipped() -> None:
     content = bytearray(npz_bytes())
-    content[5000] ^= 1
+    content[1000] ^= 1
     Path("feed.npz").write_bytes(content)
 
 
 def test_feeds(run, here):
     """Several files, of other number types, calibrate together: the largest values of any decide."""
-    path = saved(foreign_model(STATIC))
-    npz("first.npz", img0=image(dtype=np.float64))
-    npz("second.npz", img0=image(dtype=np.float16), img1=(image() * 1e5).astype(np.float32))
+    path = saved(tiny())
+    npz("first.npz", x=image(dtype=np.float64))
+    npz("second.npz", x=(image() * 6e4).astype(np.float16))
     assert run(path, "-o", "mild.onnx", "--calibrate", "first.npz")[0] == 0
     code, _, err = run(path, "-o", "both.onnx", "--calibrate", "first.npz", "--calibrate", "second.npz")
     assert code == 0, err
@@ -356,13 +368,13 @@ def test_feeds(run, here):
 )
 def test_options_that_are_refused(refused, arguments, words):
     """A wrong value is named as the recipe names it, with what is expected."""
-    refused(saved(foreign_model(STATIC)), "-o", "out.onnx", *arguments, words=words)
+    refused(saved(tiny()), "-o", "out.onnx", *arguments, words=words)
 
 
 @pytest.mark.parametrize("lost", ["out.onnx", "out.onnx.json"])
 def test_what_is_there_is_not_overwritten(refused, run, here, lost):
     """Neither the file nor its manifest, without --force: not a byte; with it, both are new."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
     Path(lost).write_text("mine")
     refused(path, "-o", "out.onnx", words=(f"{lost} is there already", "overwrite it with --force"))
     assert run(path, "-o", "out.onnx", "--force")[0] == 0
@@ -371,7 +383,7 @@ def test_what_is_there_is_not_overwritten(refused, run, here, lost):
 
 def test_the_file_itself_is_not_overwritten(refused, here):
     """By no name and not with --force: IN and OUT are one file, through a link or a folder's other name too."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
     Path("link.onnx").symlink_to(path)
     for output in ("in.onnx", "./in.onnx", here / "in.onnx", "link.onnx"):
         refused(path, "-o", output, "--force", words=("is the file to be lowered itself", "another name with --output"))
@@ -379,7 +391,7 @@ def test_the_file_itself_is_not_overwritten(refused, here):
 
 def test_a_folder_that_can_not_be_made(refused, run, here):
     """It is refused before any work; one that can be is made, with those above it."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
     Path("file").write_text("no folder")
     refused(path, "-o", "file/out.onnx", words=("can't make the folder file", "choose another"))
     assert "read in.onnx" not in run(path, "-o", "file/out.onnx")[2]
@@ -424,7 +436,7 @@ def test_result(run, here):
 
 def test_only_the_same_is_reused(run, here):
     """Other options, another input, changed bytes or a manifest that lies: it is made again."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
 
     def reused(*arguments):
         code, out, _ = run(path, "-o", "out.onnx", "--force", "--quiet", *arguments)
@@ -441,22 +453,25 @@ def test_only_the_same_is_reused(run, here):
     assert not reused()
     Path("out.onnx").write_bytes(Path("out.onnx").read_bytes() + b"\x00")
     assert not reused()
-    saved(foreign_model(Foreign(size=(64, 96), nameless=True)))
+    model = tiny()
+    model.graph.node[-1].name = "other"
+    saved(model)
     assert not reused()
     assert reused()
 
 
 def test_explain_and_json(run, here):
     """--explain prints each node with its type and reason; --json prints JSON and nothing else."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
     code, out, err = run(path, "-o", "out.onnx", "--explain", "--quiet")
     assert (code, err) == (0, "")
     nodes = json.loads(Path("out.onnx.json").read_text())["details"]["nodes"]
     lines = out.splitlines()
     for line, node in zip(lines, nodes, strict=False):
         assert line == f"{node['type']:<9} {node['operator']} {node['node']}: {node['reason']}"
-    assert len(lines) == len(nodes) + 1
-    assert any(line.startswith("float32   GridSample GridSample_1: samples: ") for line in lines)
+    assert len(lines) == len(nodes) + 2
+    assert lines[-2].startswith("on the calibration feeds, rounded as its types say: ")
+    assert any(line.startswith("float32   GridSample warp: samples: ") for line in lines)
     code, out, err = run(path, "-o", "out.onnx", "--force", "--json")
     assert (code, err) == (0, "")
     result = json.loads(out)
@@ -522,7 +537,7 @@ def test_a_fault_of_the_file_is_a_note(run, here):
 @pytest.mark.parametrize("place", ["replace", "fsync"])
 def test_an_interrupted_write_leaves_the_old_file(run, here, monkeypatch, place):
     """A full disk or a crash while writing: the old file and its manifest stay, and nothing else is left behind."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
     assert run(path, "-o", "out.onnx")[0] == 0
     before = {file.name: file.read_bytes() for file in here.iterdir()}
 
@@ -538,7 +553,7 @@ def test_an_interrupted_write_leaves_the_old_file(run, here, monkeypatch, place)
 
 def test_an_interrupt_leaves_the_old_file(run, here, monkeypatch):
     """Ctrl-C in the middle of the work: exit code 130, the old file as it was."""
-    path = saved(foreign_model(STATIC))
+    path = saved(tiny())
     assert run(path, "-o", "out.onnx")[0] == 0
     before = {file.name: file.read_bytes() for file in here.iterdir()}
 

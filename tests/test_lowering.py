@@ -109,11 +109,14 @@ def outputs(runner: OrtRunner, feeds: Arrays) -> Arrays:
     return runner.run({info.name: feeds[info.name].astype(info.dtype) for info in runner.inputs})
 
 
-def error(model: onnx.ModelProto, lowered: Lowered, feeds: Arrays) -> float:
-    """Largest difference of strict FP16 from FP32, in units of the largest magnitude of each output, or of 1."""
+def error(model: onnx.ModelProto, lowered: Lowered, *feeds: Arrays) -> float:
+    """Largest difference of strict FP16 from FP32 on any feed, in units of an output's largest magnitude, or of 1."""
+    worst = []
     with OrtRunner(model.SerializeToString()) as expected, HalfRunner(lowered.model.SerializeToString()) as actual:
-        pairs = zip(outputs(expected, feeds).items(), outputs(actual, feeds).values(), strict=True)
-        return max(float(np.abs(one - other).max() / max(1, np.abs(one).max())) for (_, one), other in pairs)
+        for feed in feeds:
+            pairs = zip(outputs(expected, feed).values(), outputs(actual, feed).values(), strict=True)
+            worst += [float(np.abs(one - other).max() / max(1, np.abs(one).max())) for one, other in pairs]
+    return float(np.max(worst))  # NaN if any is
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +124,8 @@ def case(references, pair_at) -> Callable[[str], Case]:
     known: dict[str, Case] = {}
 
     def ours(name: Any) -> Case:
-        options = ExportOptions(dynamic=False, size="64x96") if name == "interpolator" else ExportOptions()
+        static = name != "refine"  # for the time: it halves that of the export
+        options = ExportOptions(dynamic=False, size="64x96") if static else ExportOptions()
         reference = references("IFNet_m" if name == "interpolator_m" else "IFNet")
         model = onnx_from_network(reference, name, options)
         copy = onnx.ModelProto.FromString(model.SerializeToString())
@@ -235,8 +239,8 @@ def test_graph_runs(case, name):
     """Strict FP16 is within the tolerance of FP32, at the size of the calibration and at another."""
     here = case(name)
     lowered = here.lowered()
-    for size in [(64, 96), (96, 64)] if here.dynamic else [(64, 96)]:
-        assert 0 < error(here.model, lowered, here.feeds(*size)) < TOLERANCE
+    sizes = [(64, 96), (96, 64)] if here.dynamic else [(64, 96)]
+    assert 0 < error(here.model, lowered, *(here.feeds(*size) for size in sizes)) < TOLERANCE
     with OrtRunner(lowered.model.SerializeToString()) as plain:
         results = outputs(plain, here.feeds(64, 96))
         assert all(np.isfinite(array).all() for array in results.values())
@@ -267,7 +271,7 @@ def test_weights(case, name):
         ("contextnet", {"image", "f1", "f2", "f3", "f4"}),
         ("interpolator_m", {"img0", "img1", "frame"}),
         (FIRST, {"img0", "img1", "output"}),
-        ("foreign, one input", {"input", "output"}),
+        ("foreign, one input", {"output"}),  # frames and a timestep in one: no picture
     ],
 )
 def test_half_inputs_and_outputs(case, name, half):
@@ -350,16 +354,17 @@ def decided(prepared: Prepared, islands: tuple[str, ...] = (), **options: Any) -
 
 
 def test_large_values_stay_fp32():
-    """A tensor that reaches 20000 keeps its maker and its readers in FP32; all others, and all below 8188, are FP16."""
+    """A tensor that reaches 20000 keeps its maker and its readers in FP32; all others, and all to 8188, are FP16."""
     body = (
-        f"k = Constant <value_float = 8.0> () a = {CONV} (x, w) [before] b = Relu (a) [makes] c = Mul (b, k) "
+        f"k = Constant <value_float = -8.0> () a = {CONV} (x, w) [before] b = Relu (a) [makes] c = Mul (b, k) "
         f"[reads] d = Tanh (c) [after] e = Neg (d) [second] f = {CONV} (e, v) y = Identity (f)"
     )
     model, cold = small(body, feeds=False)
-    wide = calibrated(cold, [("feed", small_feeds(model))])
-    reach = wide.ranges["c"].largest
-    for scale, hot in ((20000 / reach, True), (8180 / reach, False)):
-        prepared = calibrated(cold, [("small", small_feeds(model)), ("feed", small_feeds(model, scale))])
+    reach = calibrated(cold, [("feed", small_feeds(model))]).ranges["c"].largest
+    for scale, hot in ((20000 / reach, True), (8200 / reach, True), (8180 / reach, False)):
+        feeds = [("small", small_feeds(model)), ("large", small_feeds(model, scale))]
+        prepared = calibrated(cold, feeds)
+        assert calibrated(cold, feeds[::-1]).ranges == prepared.ranges
         found = decided(prepared)
         for node in ("makes", "reads"):
             reason = f"c reaches {prepared.ranges['c'].largest:.4g} on the calibration feeds; FP16 ends at 65504"
@@ -371,31 +376,32 @@ def test_large_values_stay_fp32():
 
 
 @pytest.mark.parametrize(
-    "node",
+    ("node", "largest_side"),
     [
-        "GlobalAveragePool (a)",
-        "ReduceMean <keepdims = 1> (a, axes)",
-        "ReduceSum <keepdims = 1> (a, axes)",
-        "ReduceL2 <keepdims = 1> (a, axes)",
-        "AveragePool <kernel_shape = [13, 13]> (a)",
-        "InstanceNormalization (a, ones, ones)",
+        ("GlobalAveragePool (a)", 40),
+        ("ReduceMean <keepdims = 1> (a, axes)", 40),
+        ("ReduceSum <keepdims = 1> (a, axes)", 40),
+        ("ReduceL2 <keepdims = 1> (a, axes)", 20),
+        ("InstanceNormalization (a, ones, ones)", 20),
+        ("AveragePool <kernel_shape = [13, 13]> (a)", 90),
     ],
 )
-def test_sums_that_overflow_stay_fp32(node):
-    """Where the sum of all magnitudes could pass 8188, the operator is FP32, though no tensor comes near."""
+def test_sums_that_overflow_stay_fp32(node, largest_side):
+    """Of side * side values to 3 in magnitude, or of their squares: a sum that may pass 8188 is FP32, others FP16."""
     body = (
         "axes = Constant <value_ints = [2, 3]> () ones = Constant <value_floats = [1.0, 1.0, 1.0]> () "
-        f"c = {CONV} (x, w) a = Sin (c) [sum] s = {node} [last] y = Conv <pads = [1,1,1,1]> (s, v)"
+        "three = Constant <value_float = 3.0> () "
+        f"c = {CONV} (x, w) b = Sin (c) a = Mul (b, three) [sum] s = {node} y = Conv <pads = [1,1,1,1]> (s, v)"
     )
-    for size, low in ((13, True), (120, node.startswith("AveragePool"))):
-        model = model_of(f"{kernel('w', 3, 3, 3, 3, scale=1)} {kernel('v', 3, 3, 3, 3)} {body}", IMAGE, OUT_ANY)
-        feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)}
+    model = model_of(f"{kernel('w', 3, 3, 3, 3, scale=1)} {kernel('v', 3, 3, 3, 3)} {body}", IMAGE, OUT_ANY)
+    for side in (20, 40, 90):
+        feeds = {"x": np.random.default_rng(0).standard_normal((1, 3, side, side)).astype(np.float32)}
         prepared = ready(model, feeds)
         assert max(known.largest for known in prepared.ranges.values()) < 1000
         kind, reason = decided(prepared)["sum"]
-        assert (kind == "float16") == low, (size, reason)
-        if not low:
-            assert reason.startswith("its sum may reach 1.4")
+        assert (kind == "float16") == (side <= largest_side), (side, reason)
+        if side > largest_side:
+            assert reason.startswith("its sum may reach ")
             assert reason.endswith("; FP16 ends at 65504")
 
 
@@ -477,7 +483,7 @@ def test_sizes_are_counted_exactly(case):
     model, prepared = small(body)
     found = decided(prepared)
     for node in ("count", "half", "floor", "whole"):
-        assert found[node] == ("float32", "computed from sizes: FP16 counts exactly only to 2048")
+        assert found[node][0] == "float32"
     assert found["pick"][0] == "none"
     assert found["cut"][0] == "float16"
     feeds = small_feeds(model, 1.0, 4, 4099)
@@ -513,15 +519,43 @@ def test_range_stays_fp32():
         assert error(model, lower(prepared, LowerOptions()), small_feeds(model)) < TOLERANCE
 
 
+def test_constants_that_are_made_and_sizes_in_scales():
+    """ConstantOfShape makes FP16 where that is read; a Resize is FP16 though its scales are FP32, as ONNX has them."""
+    body = (
+        "s = Shape (x) [ones] p = ConstantOfShape <value = float[1] {0.3}> (s) [zeros] q = ConstantOfShape (s) "
+        "scales = Constant <value_floats = [1.0, 1.0, 2.0, 2.0]> () "
+        f'[add] a = Add (x, p) b = Add (a, q) [resize] r = Resize <mode = "linear"> (b, , scales) y = {CONV} (r, v)'
+    )
+    model, prepared = small(body, out=OUT_ANY)
+    found = decided(prepared)
+    assert {found[node][0] for node in ("ones", "zeros", "add", "resize")} == {"float16"}
+    lowered = lower(prepared, LowerOptions())
+    assert {tensor.name: tensor.data_type for tensor in lowered.model.graph.initializer} == {
+        "v": TensorProto.FLOAT16,
+        "scales": TensorProto.FLOAT,
+    }
+    assert 0 < error(model, lowered, small_feeds(model)) < TOLERANCE
+
+
+def test_only_pictures_are_fp16_inputs():
+    """With io = fp16, factors, single numbers and what is called a timestep stay FP32."""
+    inputs = (
+        f'{IMAGE}, float[3,1,1] factor, float[1,1,1,1] gain, float["N",3,"H","W"] timestep, float["N",3,"H","W"] mvs'
+    )
+    body = f"a = Mul (x, factor) b = Mul (a, gain) c = Add (b, timestep) d = Add (c, mvs) y = {CONV} (d, w)"
+    model, prepared = small(body, inputs)
+    assert_lowered(model, lower(prepared, LowerOptions(io="fp16")), {"x", "mvs", "y"})
+
+
 def test_movers():
     """FP32 data that an FP32 node reads later is not rounded on the way; FP16 data is moved as FP16."""
     cut = "a = Constant <value_ints = [0]> () b = Constant <value_ints = [3]> () k = Constant <value_ints = [1]> ()"
     body = (
-        f"{cut} [image] i = Slice (x8, a, b, k) [turn] t = Transpose <perm = [0,1,2,3]> (i) [warp] s = {SAMPLE} (t, g) "
+        f"{cut} [image] i = Slice (x6, a, b, k) [turn] t = Transpose <perm = [0,1,2,3]> (i) [warp] s = {SAMPLE} (t, g) "
         f"[first] c = {CONV} (s, w) [flat] f = Concat <axis = 1> (c, c) [part] p = Slice (f, a, b, k) "
         f"[last] d = {CONV} (p, v) y = Sigmoid (d)"
     )
-    _, prepared = small(body, f'float["N",8,"H","W"] x8, {GRID}')
+    _, prepared = small(body, f'float["N",6,"H","W"] x6, {GRID}')
     found = decided(prepared)
     for node in ("image", "turn"):
         assert found[node] == ("float32", "moves FP32 data that is not to be rounded yet")
@@ -534,13 +568,13 @@ def test_movers():
 
 
 def test_a_mask_is_no_size():
-    """Comparisons of FP16 values, cast to numbers, are FP16: they are 0 or 1."""
+    """Comparisons read FP32, so that nothing is rounded before; their results, cast to numbers, are FP16: 0 or 1."""
     body = (
         f"z = Constant <value_float = 0.0> () c = {CONV} (x, w) [compare] b = Greater (c, z) "
         f"[number] m = Cast <to = 1> (b) [masked] p = Mul (c, m) y = {CONV} (p, v)"
     )
     found = decided(small(body)[1])
-    assert {found[node][0] for node in ("compare", "number", "masked")} == {"float16"}
+    assert [found[node][0] for node in ("compare", "number", "masked")] == ["float32", "float16", "float16"]
 
 
 @pytest.mark.parametrize(
@@ -709,7 +743,7 @@ def test_bf16(case, name):
     assert check_lowered(lowered, here.model) == ()
 
 
-@pytest.mark.parametrize("name", ["refine", "foreign, opset 20", "foreign, static"])
+@pytest.mark.parametrize("name", ["refine", "foreign, opset 20"])
 def test_gather(case, name):
     """No GridSample is left; indices and weights are FP32, features FP16; strict FP16 is near FP32."""
     here = case(name)
@@ -797,6 +831,7 @@ def test_fp16_coordinates_move_the_picture(monkeypatch):
 
 def test_other_rules_are_needed(monkeypatch, case):
     """Without rules 3 and 6 the graph is no valid ONNX, or sizes are FP16; without rule 4 the result is infinite."""
+    monkeypatch.setattr(precision, "_coordinates", lambda *_: iter(()))
     lowered = spoiled(monkeypatch, "_exact_by_kind", case("foreign, computed sizes"))
     graph = typed(lowered.model)
     sizes = [value for node in graph if is_op(node, "Resize") for value in upstream(node.inputs[3])]

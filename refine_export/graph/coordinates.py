@@ -7,7 +7,7 @@ the graph's inputs, to constants, to sizes, and to the outputs of `PATH_STARTS`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ONNX_DOMAINS: Final = ("", "ai.onnx")
 PATH_STARTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """A coordinate path begins at the outputs of these: what they compute is an estimate, not yet a position."""
+GEOMETRY: Final = 4
+"""A matrix product that sums up to this many terms moves points (an affine grid, a homography): it starts no path."""
 
 _GATHERS: Final = ("Gather", "GatherElements", "GatherND")
 _SIZES: Final = ("Shape", "Size")
@@ -24,6 +26,22 @@ _SIZES: Final = ("Shape", "Size")
 def is_op(node: ir.Node | None, *op_types: str) -> bool:
     """Whether a node is one of these standard operators."""
     return node is not None and node.domain in ONNX_DOMAINS and node.op_type in op_types
+
+
+def opset_of(graph: ir.Graph) -> int:
+    """The opset of the standard operators; 0 where none is imported."""
+    return max((graph.opset_imports.get(domain, 0) for domain in ONNX_DOMAINS), default=0)
+
+
+def starts_path(node: ir.Node | None) -> bool:
+    """Whether coordinates begin at what this node puts out."""
+    if node is None or not is_op(node, *PATH_STARTS):
+        return False
+    if is_op(node, "Conv", "ConvTranspose") or (source := node.inputs[0]) is None or source.shape is None:
+        return True
+    axis = 0 if is_op(node, "Gemm") and bool(node.attributes.get_int("transA", False)) else -1
+    terms = source.shape[axis] if len(source.shape) else 1
+    return not isinstance(terms, int) or terms > GEOMETRY
 
 
 def upstream(start: ir.Value | None, body_inputs: Mapping[ir.Value, ir.Node] | None = None) -> list[ir.Value]:
@@ -43,7 +61,7 @@ def upstream(start: ir.Value | None, body_inputs: Mapping[ir.Value, ir.Node] | N
             continue
         found[value] = None
         node = value.producer() or (body_inputs or {}).get(value)
-        if node is None or is_op(node, *PATH_STARTS, *_SIZES):
+        if node is None or starts_path(node) or is_op(node, *_SIZES):
             continue
         bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
         waiting += [*node.inputs, *(output for body in bodies for output in body.outputs)]
@@ -69,39 +87,39 @@ def _has_positions(values: Iterable[ir.Value]) -> bool:
     return any(
         value.dtype is not None
         and value.dtype.is_floating_point()
-        and (is_op(value.producer(), *PATH_STARTS) or (value.producer() is None and value.const_value is None))
+        and (starts_path(value.producer()) or (value.producer() is None and value.const_value is None))
         for value in values
     )
 
 
-def weights_of(positions: Iterable[ir.Value]) -> list[ir.Node]:
+def weights_of(positions: Iterable[ir.Value], sizes: Collection[ir.Value]) -> list[ir.Node]:
     """The nodes that compute interpolation weights: all that depends on `positions`, sizes and constants alone.
 
     Args:
         positions: the float values that a written-out sampler rounds to indices, with all that is computed on
             the way to the indices.
+        sizes: what is computed from sizes alone (`size_values`).
     """
     known = set(positions)
     found: dict[ir.Node, None] = {}
     waiting = list(known)
     while waiting:
         for node, _ in waiting.pop().uses():
-            if node in found or is_op(node, *PATH_STARTS, *_GATHERS, "GridSample"):
+            if node in found or starts_path(node) or is_op(node, *_GATHERS, "GridSample"):
                 continue
             inputs = [value for value in node.inputs if value is not None]
-            if all(value in known or value.const_value is not None or _is_size(value) for value in inputs):
+            if all(value in known or value.const_value is not None or value in sizes for value in inputs):
                 found[node] = None
                 known.update(node.outputs)
                 waiting += node.outputs
     return list(found)
 
 
-def _is_size(value: ir.Value) -> bool:
-    """Whether a value is computed from sizes and constants alone."""
-    for source in upstream(value):
-        node = source.producer()
-        if node is None and source.const_value is None:
-            return False
-        if is_op(node, *PATH_STARTS):
-            return False
-    return True
+def size_values(graph: ir.Graph) -> set[ir.Value]:
+    """Every value that is computed from sizes and constants alone."""
+    found: set[ir.Value] = set()
+    for node in graph:
+        inputs = [value for value in node.inputs if value is not None and value.const_value is None]
+        if is_op(node, *_SIZES) or (not starts_path(node) and all(value in found for value in inputs)):
+            found.update(node.outputs)
+    return found

@@ -23,6 +23,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError, InternalError
+from refine_export.graph.coordinates import ONNX_DOMAINS, opset_of
 
 Rounding = Literal["every", "final"]
 Types = dict[ir.Value, ir.DataType]
@@ -97,7 +98,11 @@ def _typed(model: ir.Model) -> ir.Model:
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
         declared = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in proto.graph.output]
+        # Those of operators that are not ONNX's are all that is known of them; the others may hold no more.
+        custom = {name for node in proto.graph.node if node.domain not in ONNX_DOMAINS for name in node.output}
+        declared_types = [value for value in proto.graph.value_info if value.name in custom]
         del proto.graph.value_info[:]
+        proto.graph.value_info.extend(declared_types)
         for output in proto.graph.output:
             output.type.tensor_type.ClearField("shape")
         proto = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True)
@@ -260,7 +265,7 @@ def _check_emulation(model: ir.Model, emulated: ir.Model) -> None:
     for before, after in ((model.graph.inputs, emulated.graph.inputs), (model.graph.outputs, emulated.graph.outputs)):
         if [(v.name, v.type, v.shape) for v in before] != [(v.name, v.type, v.shape) for v in after]:
             raise InternalError(f"an emulation has the inputs or outputs {list(after)}; expected {list(before)}")
-    if model.opset_imports.get("") != emulated.opset_imports.get(""):
+    if opset_of(model.graph) != opset_of(emulated.graph):
         raise InternalError(f"an emulation has the opsets {emulated.opset_imports}; expected {model.opset_imports}")
     for value in _values(emulated.graph):
         around = [value.producer(), *value.consumers()]

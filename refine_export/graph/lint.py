@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, upstream
+from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, opset_of, upstream
 from refine_export.graph.load import load_external_data, model_from_file
 from refine_export.graph.rules import RULES, Finding
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
@@ -136,7 +136,10 @@ def _graph_from_model(model: "onnx.ModelProto") -> _Graph:
     import onnx_ir as ir
 
     if model.functions:
-        model = onnx.inliner.inline_local_functions(model, convert_version=True)
+        try:
+            model = onnx.inliner.inline_local_functions(model, convert_version=True)
+        except Exception as exc:  # a RuntimeError of its converter, which has no class of its own
+            raise GraphError(f"the model's functions can't be inlined ({exc}); inline them, or export again") from exc
     declared = {}
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim
@@ -278,7 +281,7 @@ def _float64(graph: _Graph) -> Iterator[Finding]:
 
 
 def _opset(graph: _Graph) -> Iterator[Finding]:
-    version = graph.model.graph.opset_imports.get("", 0)
+    version = opset_of(graph.model.graph)
     if version > MAX_OPSET:
         yield _finding("opset", "", f"the model has opset {version}")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,7 @@ def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
     import onnx.external_data_helper as external
 
     files: dict[Path, None] = {}
-    for tensor in filter(external.uses_external_data, model.graph.initializer):
+    for tensor in filter(external.uses_external_data, _tensors(model)):
         try:
             location = external.ExternalDataInfo(tensor).location
             file = folder / location
@@ -96,6 +97,22 @@ def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
     return list(files)
 
 
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a model: constants, attributes, and those of bodies and functions."""
+    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
+    while graphs or nodes:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            nodes += graph.node
+            continue
+        for attribute in nodes.pop().attribute:
+            yield from (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors)
+            graphs += [*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs]
+
+
 def load_external_data(model: onnx.ModelProto, folder: Path | None) -> bool:
     """Put external data into `model` (shapes may depend on them); False if they are too large for that.
 
@@ -105,7 +122,7 @@ def load_external_data(model: onnx.ModelProto, folder: Path | None) -> bool:
     import onnx.checker
     import onnx.external_data_helper as external
 
-    tensors = list(filter(external.uses_external_data, model.graph.initializer))
+    tensors = list(filter(external.uses_external_data, _tensors(model)))
     if tensors and folder is None:
         location = external.ExternalDataInfo(tensors[0]).location
         raise GraphError(f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder")

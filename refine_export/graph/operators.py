@@ -26,20 +26,18 @@ SHRINKS: Final = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 
 SUMS: Final = frozenset(
     """
-    AveragePool GlobalAveragePool InstanceNormalization GroupNormalization LayerNormalization ReduceL1 ReduceL2
-    ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
+    AveragePool GlobalAveragePool GlobalLpPool GroupNormalization InstanceNormalization LpNormalization LpPool
+    MeanVarianceNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMean ReduceSum ReduceSumSquare
     """.split()  # noqa: SIM905
 )
-"""Operators that add up many values of one tensor. Convolutions and matrix products accumulate in FP32."""
+"""Operators that add up many values of one tensor. Convolutions and matrix products accumulate in FP32, and
+LayerNormalization and RMSNormalization do by their `stash_type`."""
 
 _SQUARES: Final = (
-    "InstanceNormalization",
-    "GroupNormalization",
-    "LayerNormalization",
-    "ReduceL2",
-    "ReduceSumSquare",
+    *("GlobalLpPool", "GroupNormalization", "InstanceNormalization", "LpNormalization", "LpPool"),
+    *("MeanVarianceNormalization", "ReduceL2", "ReduceSumSquare"),
 )
-_NOT_CONVERTED: Final = {"Resize": (1, 2), "Upsample": (1,)}
+_NOT_CONVERTED: Final = {"Resize": (1, 2)}
 """Operator -> inputs that stay FP32 in an FP16 node (roi and scales)."""
 
 
@@ -51,10 +49,16 @@ def sum_bound(node: ir.Node, ranges: Mapping[str, TensorRange]) -> float | None:
     if known is None or made is None:
         return None
     count = math.prod(known.shape) / max(1, math.prod(made.shape))
-    if node.op_type == "AveragePool":
+    if node.op_type in ("AveragePool", "LpPool"):
         count = math.prod(node.attributes["kernel_shape"].as_ints())
+    elif node.op_type == "LpNormalization":
+        count = known.shape[node.attributes.get_int("axis", -1)]
     elif node.op_type.endswith("Normalization"):
         count = math.prod(known.shape[2:])
+        if node.op_type == "GroupNormalization":
+            count *= known.shape[1] / node.attributes["num_groups"].as_int()
+        elif node.op_type == "MeanVarianceNormalization":
+            count *= known.shape[0]
     return float(count * known.largest ** (2 if node.op_type in _SQUARES else 1))
 
 

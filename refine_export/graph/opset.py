@@ -7,7 +7,7 @@ import onnx.version_converter
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import is_op
+from refine_export.graph.coordinates import is_op, opset_of
 
 LINEAR_OPSET = 20
 """From here on GridSample says `linear` where it said `bilinear`."""
@@ -19,7 +19,7 @@ def at_opset(model: ir.Model, opset: int) -> ir.Model:
     Raises:
         GraphError: an operator of the model has no form there.
     """
-    if model.graph.opset_imports.get("", 0) >= opset:
+    if opset_of(model.graph) >= opset:
         return model
     try:
         return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
@@ -29,7 +29,7 @@ def at_opset(model: ir.Model, opset: int) -> ir.Model:
 
 def spell_bilinear(model: ir.Model) -> None:
     """Leave `mode` out of each GridSample that says `linear`: it is the default, and TensorRT can't read it."""
-    if model.graph.opset_imports.get("", 0) < LINEAR_OPSET:
+    if opset_of(model.graph) < LINEAR_OPSET:
         return
     for node in model.graph:
         if is_op(node, "GridSample") and node.attributes.get_string("mode", "linear") == "linear":

@@ -15,35 +15,37 @@ Rule 8. Everything else is FP16, or BF16 except for transposed convolutions, whi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import numpy as np
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, upstream, weights_of
+from refine_export.graph.coordinates import (
+    ONNX_DOMAINS,
+    PATH_STARTS,
+    grids,
+    is_op,
+    opset_of,
+    size_values,
+    starts_path,
+    upstream,
+    weights_of,
+)
+from refine_export.graph.faults import Low, WeightFault, fits
 from refine_export.graph.operators import MOVES, SHRINKS, SUMS, has_half_form, sum_bound
 from refine_export.graph.ranges import TensorRange
 
-Low = Literal["float16", "bfloat16"]
 Type = Literal["float16", "bfloat16", "float32", "none"]
 
 FP16_MAX: Final = 65504.0
 HEADROOM: Final = 8.0
 """A tensor within this factor of FP16's largest number stays FP32: other frames may reach further."""
-LOST_SHARE: Final = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
-"""Weights stay FP32 where they change by more than this share of their norm: rounding alone changes a quarter of it."""
+
 
 _NO_SIZES: Final = (ir.DataType.FLOAT, ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8)
 """Types of pixels and masks; any other is of sizes, positions and counts."""
-
-DTYPES: Final = {
-    "float16": ir.DataType.FLOAT16,
-    "bfloat16": ir.DataType.BFLOAT16,
-    "float32": ir.DataType.FLOAT,
-}
 
 
 @dataclass(frozen=True)
@@ -64,26 +66,8 @@ class Rule:
     """Type behind the last convolution (rule 5)."""
     islands: Collection[str] = ()
     """Names of nodes that stay FP32 because a search or a user chose them."""
-    low_inputs: Collection[str] = ()
-    """Names of the graph's inputs that are FP16 already."""
-
-
-@dataclass(frozen=True)
-class WeightFault:
-    """A constant that FP16 does not hold."""
-
-    name: str
-    largest: float
-    overflowing: int
-    """Values beyond 65504, which become infinite."""
-    vanishing: int
-    """Values other than zero that become zero."""
-    changed: float
-    """Norm of the change by norm of the values."""
-    stays_fp32: bool
-    """The nodes that read it have to stay FP32."""
-    low: Low = "float16"
-    """The type that does not hold it."""
+    low_io: Collection[str] = ()
+    """Names of the graph's inputs and outputs that are FP16."""
 
 
 def decide(
@@ -123,7 +107,7 @@ def decide(
     if rule.tail == "float32":
         for node in _tail(model.graph):
             keep(node, "behind the last convolution: costs no multiply-adds, rounds the picture itself")
-    _moved(model.graph, known, rule.low_inputs)
+    _moved(model.graph, known, rule.low_io)
     for node in model.graph:
         if node in known:
             continue
@@ -132,27 +116,6 @@ def decide(
         else:
             known[node] = Decision(rule.low, "no rule keeps it")
     return known
-
-
-def weight_faults(model: ir.Model, low: Low = "float16") -> list[WeightFault]:
-    """Every FP32 constant with values that overflow or vanish in FP16 (BF16), or that changes too much."""
-    found = []
-    for name, value in model.graph.initializers.items():
-        if value.dtype != ir.DataType.FLOAT or value.const_value is None or not value.uses():
-            continue
-        used: Low = "float16" if any(is_op(reader, "ConvTranspose") for reader, _ in value.uses()) else low
-        values = value.const_value.numpy().ravel()
-        with np.errstate(over="ignore"):
-            rounded = values.astype(DTYPES[used].numpy()).astype(np.float32)
-        overflowing = int((np.isinf(rounded) & np.isfinite(values)).sum())
-        vanishing = int(((rounded == 0) & (values != 0)).sum())
-        norm = float(np.linalg.norm(values.astype(np.float64))) or 1.0
-        changed = float("inf") if overflowing else float(np.linalg.norm((rounded - values).astype(np.float64))) / norm
-        stays = overflowing > 0 or changed > LOST_SHARE[used]
-        if stays or vanishing:
-            largest = float(np.abs(values).max(initial=0.0))
-            found.append(WeightFault(name, largest, overflowing, vanishing, changed, stays, used))
-    return found
 
 
 def has_grid(model: ir.Model) -> bool:
@@ -172,23 +135,36 @@ def coordinate_inputs(model: ir.Model) -> set[str]:
 
 def _coordinates(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
     """Rules 1 and 2."""
+    sizes = size_values(graph)
     for sample, grid in grids(graph).items():
         if is_op(sample, "GridSample"):
             yield sample, "samples: image, grid and result have one type, and the grid is FP32"
         values = upstream(grid)
-        for value in values:
-            node = value.producer()
-            if node is not None and not is_op(node, *PATH_STARTS, "Shape", "Size"):
-                yield node, f"coordinates of {sample.name}"
+        yield from _makers(values, f"coordinates of {sample.name}")
         if not is_op(sample, "GridSample"):
-            for node in weights_of(value for value in values if not is_op(value.producer(), *PATH_STARTS)):
+            for node in weights_of((value for value in values if not starts_path(value.producer())), sizes):
                 yield node, f"interpolation weights of {sample.name}"
+    for node in graph:
+        if is_op(node, "Cast") and node.outputs[0].dtype != ir.DataType.FLOAT:
+            yield node, "rounds to integers: what it reads is a position or a count"
+            yield from _makers(upstream(node.inputs[0]), f"position or count that {node.name} rounds")
+        elif is_op(node, "Resize"):
+            for value in node.inputs[2:]:
+                yield from _makers(upstream(value), f"scales of {node.name}")
+
+
+def _makers(values: Iterable[ir.Value], reason: str) -> Iterator[tuple[ir.Node, str]]:
+    """The nodes that make the values, but for those that coordinates begin at."""
+    for value in values:
+        node = value.producer()
+        if node is not None and not starts_path(node) and not is_op(node, "Shape", "Size"):
+            yield node, reason
 
 
 def _exact_by_kind(model: ir.Model, low: Low) -> Iterator[tuple[ir.Node, str]]:
     """Rules 3 and 6, in the order of the graph."""
     from_sizes: set[ir.Value] = set()
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    opset = opset_of(model.graph)
     for node in model.graph:
         inputs = [value for value in node.inputs if value is not None and value.const_value is None]
         sizes = all(value in from_sizes or value.dtype not in _NO_SIZES for value in inputs)
@@ -197,12 +173,16 @@ def _exact_by_kind(model: ir.Model, low: Low) -> Iterator[tuple[ir.Node, str]]:
             yield node, "computed from sizes: FP16 counts exactly only to 2048"
         if node.domain not in ONNX_DOMAINS:
             yield node, f"custom operator {node.domain}.{node.op_type}: which types it takes is not known"
+        elif all(value.dtype != ir.DataType.FLOAT for value in node.outputs):
+            yield node, "puts out no floats: what it compares or counts is not rounded before"
         elif node.op_type.lower().endswith(("quantizelinear", "integer")):
             yield node, f"{node.op_type} has scales of its own"
         elif not is_op(node, "Cast", "ConstantOfShape") and not any(
             value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs
         ):
             yield node, f"{node.op_type} makes FP32 values of its own"
+        elif is_op(node, "ConstantOfShape") and not fits(node.attributes.get_tensor("value"), low):
+            yield node, f"its value does not fit {low}"
         elif not has_half_form(node, opset, "float16" if is_op(node, "ConvTranspose") else low):
             yield node, f"{node.op_type} of opset {opset} takes no {low}"
 
@@ -233,19 +213,19 @@ def _tail(graph: ir.Graph) -> list[ir.Node]:
     leads_on: set[ir.Node] = set()
     for node in reversed(list(graph)):
         readers = {reader for value in node.outputs for reader, _ in value.uses()}
-        if is_op(node, *PATH_STARTS) or readers & leads_on:
+        if starts_path(node) or readers & leads_on:
             leads_on.add(node)
     return [node for node in graph if node not in leads_on]
 
 
-def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_inputs: Collection[str]) -> None:
+def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_io: Collection[str]) -> None:
     """Rule 7: a mover whose inputs are all FP32 stays FP32 where that saves a rounding or moves fewer bytes."""
 
     def is_fp32(value: ir.Value | None) -> bool:
         if value is None or value.dtype != ir.DataType.FLOAT or value.const_value is not None:
             return True
         if (node := value.producer()) is None:
-            return value.name not in low_inputs
+            return value.name not in low_io
         return node in known and known[node].type == "float32"
 
     changed = True
@@ -256,6 +236,7 @@ def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_inputs: Collecti
                 continue
             readers = [reader for value in node.outputs for reader, _ in value.uses()]
             read_fp32 = any(reader in known and known[reader].type == "float32" for reader in readers)
+            read_fp32 = read_fp32 or any(v.is_graph_output() and v.name not in low_io for v in node.outputs)
             if all(map(is_fp32, node.inputs)) and (read_fp32 or is_op(node, *SHRINKS)):
                 known[node] = Decision("float32", "moves FP32 data that is not to be rounded yet")
                 changed = True

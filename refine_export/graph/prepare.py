@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import is_op
+from refine_export.graph.coordinates import is_op, opset_of
 
 OLDEST_OPSET: Final = 16
 """GridSample is a standard operator from here on."""
@@ -25,7 +25,8 @@ def prepare(model: ir.Model) -> ir.Model:
         GraphError: an opset before 16, functions of another opset, control flow, sequences, FP16 or FP64 tensors, or a
             tensor whose type is not known.
     """
-    opset = model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 0))
+    _spell_domain(model)
+    opset = opset_of(model.graph)
     if opset < OLDEST_OPSET:
         raise GraphError(
             f"the model has opset {opset}; expected {OLDEST_OPSET} or newer, where GridSample is a standard operator: "
@@ -44,6 +45,7 @@ def prepare(model: ir.Model) -> ir.Model:
     ):
         clean(model)
     _refuse_types(model.graph)
+    _spell_casts(model.graph)
     _remove_idle(model.graph)
     return model
 
@@ -52,6 +54,25 @@ def float_values(graph: ir.Graph) -> list[ir.Value]:
     """Every FP32 input and node output of a graph, in order; constants are left out."""
     computed = (value for node in graph for value in node.outputs)
     return [value for value in (*graph.inputs, *computed) if value.dtype == ir.DataType.FLOAT]
+
+
+def _spell_domain(model: ir.Model) -> None:
+    """The standard domain has two names; from here on it has one."""
+    for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
+        if "ai.onnx" in imports:
+            imports[""] = max(imports.pop("ai.onnx"), imports.get("", 0))
+    for node in (*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function)):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+
+
+def _spell_casts(graph: ir.Graph) -> None:
+    """A CastLike takes its type from a tensor that may get another; a Cast states it."""
+    for node in graph:
+        if is_op(node, "CastLike") and (dtype := node.outputs[0].dtype) is not None:
+            node.op_type = "Cast"
+            node.resize_inputs(1)
+            node.attributes["to"] = ir.AttrInt64("to", int(dtype))
 
 
 def _inline(model: ir.Model) -> None:

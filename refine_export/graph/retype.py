@@ -10,11 +10,20 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from refine_export.errors import InternalError
-from refine_export.graph.coordinates import ONNX_DOMAINS, is_op
+from refine_export.graph.coordinates import ONNX_DOMAINS, is_op, opset_of
+from refine_export.graph.faults import DTYPES
 from refine_export.graph.operators import low_inputs
-from refine_export.graph.precision import DTYPES, Decision
+from refine_export.graph.precision import Decision
 
 _FLOATS = tuple(DTYPES.values())
+
+
+class UndecidedError(InternalError, ir.passes.PreconditionError):
+    """A node without a type; onnx_ir hands on its own class of errors without wrapping it."""
+
+
+class IdleCastError(InternalError, ir.passes.PostconditionError):
+    """A Cast that the pass left and that changes nothing."""
 
 
 class Retype(ir.passes.InPlacePass):
@@ -33,21 +42,22 @@ class Retype(ir.passes.InPlacePass):
         self._decisions = decisions
         self._io = io
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self._outputs: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._taken: set[str] = set()
 
     def requires(self, model: ir.Model) -> None:
         missing = [node.name for node in model.graph if node not in self._decisions]
         if missing:
-            raise InternalError(f"no type was decided for {missing[:3]}: the decisions are another graph's")
+            raise UndecidedError(f"no type was decided for {missing[:3]}: the decisions are another graph's")
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
-        opset = graph.opset_imports.get("", graph.opset_imports.get("ai.onnx", 0))
+        opset = opset_of(graph)
         nodes = list(graph)
         values = (value for node in nodes for value in node.outputs)
         self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *values)}
         needed = {node: self._needed(node, opset) for node in nodes}
-        outputs = {value: self._io.get(value.name or "", ir.DataType.FLOAT) for value in graph.outputs}
+        outputs = [(value, self._io.get(value.name or "", ir.DataType.FLOAT)) for value in graph.outputs]
         for value in graph.inputs:
             value.type = ir.TensorType(self._io.get(value.name or "", value.dtype or ir.DataType.FLOAT))
         for node in nodes:
@@ -63,7 +73,7 @@ class Retype(ir.passes.InPlacePass):
                 source = node.inputs[index]
                 assert source is not None
                 node.replace_input_with(index, self._as(graph, source, dtype))
-        for index, (value, dtype) in enumerate(outputs.items()):
+        for index, (value, dtype) in enumerate(outputs):
             if value.dtype in _FLOATS and value.dtype != dtype:
                 self._rename_output(graph, index, value, dtype)
         common.RemoveUnusedNodesPass()(model)
@@ -83,8 +93,14 @@ class Retype(ir.passes.InPlacePass):
                 and source.dtype in _FLOATS
                 and source.producer() not in self._decisions
             )
-            if key in seen or source.dtype == node.outputs[0].dtype or undone or source.const_value is not None:
-                raise InternalError(f"the Cast {node.name} of {source.name} is not needed")
+            ours = node not in self._decisions
+            if (
+                key in seen
+                or source.dtype == node.outputs[0].dtype
+                or undone
+                or (ours and source.const_value is not None)
+            ):
+                raise IdleCastError(f"the Cast {node.name} of {source.name} is not needed")
             seen.add(key)
 
     def _needed(self, node: ir.Node, opset: int) -> dict[int, ir.DataType]:
@@ -134,12 +150,18 @@ class Retype(ir.passes.InPlacePass):
 
     def _rename_output(self, graph: ir.Graph, index: int, value: ir.Value, dtype: ir.DataType) -> None:
         """Put a Cast between an output and the node that made it; the output keeps its name."""
+        if value.name in graph.initializers:
+            graph.outputs[index] = self._as(graph, value, dtype)
+            return
+        if (value, dtype) in self._outputs:  # listed twice
+            graph.outputs[index] = self._outputs[value, dtype]
+            return
         name, shape = value.name, value.shape
         known = self._casts.get((value, dtype))
         value.name = self._free(f"{name}/{value.dtype.name.lower() if value.dtype else ''}")
         cast = known if known is not None else _cast(graph, value, dtype, self._free(f"{name}/output"))
         cast.name, cast.shape = name, shape
-        graph.outputs[index] = cast
+        graph.outputs[index] = self._outputs[value, dtype] = cast
 
 
 def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:

@@ -213,7 +213,8 @@ class _Writer:
         self.nodes: list[ir.Node] = []
         """Those made since `begin`, in topological order."""
         self._graph = graph
-        self._names = {value.name or "" for node in graph for value in node.outputs}
+        names = (value.name or "" for node in graph for value in node.outputs)
+        self._prefixes = {name[: name.rfind("/")] for name in names if "/gather" in name}
         self._known: dict[object, tuple[ir.Value, ...]] = {}
         self._prefix = ""
 
@@ -222,9 +223,11 @@ class _Writer:
         self.nodes = []
         self._prefix = f"{name}/gather"
         count = 1
-        while any(known.startswith(f"{self._prefix}/") for known in self._names):
+        while self._prefix in self._prefixes:
             count += 1
             self._prefix = f"{name}/gather_{count}"
+
+        self._prefixes.add(self._prefix)
 
     def new(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
         """The outputs of a node that is shared with no other, `what` their names; the first is also the node's."""
@@ -232,7 +235,6 @@ class _Writer:
         names = [f"{self._prefix}/{part}" for part in what]
         outputs = [ir.Value(name=name, type=None if dtype is None else ir.TensorType(dtype)) for name in names]
         self.nodes.append(ir.node(op_type, inputs, attributes, outputs=outputs, name=names[0]))
-        self._names.update(names)
         return tuple(outputs)
 
     def shared(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:

@@ -25,6 +25,8 @@ _DTYPES = {
     "tensor(float16)": "float16",
     "tensor(bfloat16)": "bfloat16",
     "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+    **{f"tensor({kind}{bits})": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
 }
 
 
