@@ -38,7 +38,7 @@ class BuildOptions:
     hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
     """Other GPUs that the engine runs on, at some cost of speed."""
     version_compatible: bool = False
-    """The engine runs on newer TensorRT (10 to 11, never back), with a lean runtime inside and at some cost of speed."""
+    """The engine runs on newer TensorRT (10 to 11, never back), with a lean runtime inside; costs speed."""
     exclude_lean_runtime: bool = False
     """Leave the lean runtime out of a version-compatible engine; the host then needs its own."""
     strip_weights: bool = False
@@ -71,12 +71,12 @@ class BuildOptions:
         low, opt, high = (parse_size(size or self.opt_size) for _, size in sizes)
         if not all(one <= other <= another for one, other, another in zip(low, opt, high, strict=True)):
             raise ValueError(
-                f"min_size {low[0]}x{low[1]}, opt_size {opt[0]}x{opt[1]}, max_size {high[0]}x{high[1]} are no ascending "
-                "sizes; expected min <= opt <= max for height and for width"
+                f"min_size {low[0]}x{low[1]}, opt_size {opt[0]}x{opt[1]}, max_size {high[0]}x{high[1]} are not "
+                "ascending; expected min <= opt <= max for height and for width"
             )
         if not 1 <= self.min_batch <= self.opt_batch <= self.max_batch <= LARGEST_BATCH:
             raise ValueError(
-                f"min_batch {self.min_batch}, opt_batch {self.opt_batch}, max_batch {self.max_batch} are no ascending "
+                f"min_batch {self.min_batch}, opt_batch {self.opt_batch}, max_batch {self.max_batch} are not "
                 f"batches; expected 1 <= min <= opt <= max <= {LARGEST_BATCH}"
             )
         if not 0 <= self.optimization_level <= 5:

@@ -77,7 +77,7 @@ class Log:
 
 
 def _logger(module: Any, lines: deque[tuple[str, str]]) -> trt.ILogger:
-    class Collector(module.ILogger):  # type: ignore[misc, name-defined]
+    class Collector(module.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             module.ILogger.__init__(self)
 
