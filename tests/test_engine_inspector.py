@@ -32,10 +32,7 @@ HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 def network(kind: int = HALF, grid: int = SINGLE, size: tuple[Any, Any] = (8, 8)) -> onnx.ModelProto:
     """Two convolutions (one transposed) of a type, with a GridSample between them."""
     dtype = {HALF: np.float16, SINGLE: np.float32}[kind]
-    weights = [
-        numpy_helper.from_array(np.ones((2, 2, 1, 1), dtype), "w1"),
-        numpy_helper.from_array(np.ones((2, 2, 1, 1), dtype), "w2"),
-    ]
+    weights = [numpy_helper.from_array(np.ones((2, 2, 1, 1), dtype), name) for name in ("w1", "w2")]
     nodes = [
         helper.make_node("Conv", ["x", "w1"], ["a"], name="/a/Conv"),
         helper.make_node("Relu", ["a"], ["b"], name="/a/Relu"),

@@ -429,15 +429,16 @@ def test_old_errors_are_not_told_again(trt, plan):
 
 def test_a_failure_makes_the_next_run_a_warm_up(trt, plan):
     """TensorRT does at the first run after a change what a capture can't."""
+    feeds, outputs = tensors_of(feeds_of()), {"frame": torch.empty(1, 3, 64, 64)}
     with TrtRunner(plan, cuda_graph=True) as runner:
-        runner.run(feeds_of())
+        runner.run_torch(feeds, outputs)
         trt.fake.failing.add("set_input_shape")
         with pytest.raises(RequestError):
-            runner.run(feeds_of(96))
+            runner.run_torch(tensors_of(feeds_of(96)))
         trt.fake.failing.clear()
-        runner.run(feeds_of())
+        runner.run_torch(feeds, outputs)
         assert runner._gpu.captures == 0
-        runner.run(feeds_of())
+        runner.run_torch(feeds, outputs)
         assert runner._gpu.captures == 1
 
 
