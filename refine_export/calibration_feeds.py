@@ -19,7 +19,7 @@ from refine_export.frames import padded_size
 from refine_export.lowering import Prepared
 from refine_export.network import reference_network
 from refine_export.runners.base import TensorInfo
-from refine_export.signature import LARGEST_SIDE, GraphName
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, GraphName
 from refine_export.source import Source
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def feeds_of_calibration(
     if calibration.files:
         return feeds_from_npz(calibration.files, inputs)
     if prepared.graph is not None and checkpoint is not None:
-        size = _size(prepared, calibration)
-        return feeds_of_graph(reference_network(checkpoint), prepared.graph, calibration.source, size)
+        batch, height, width = _size(prepared, calibration)
+        network = reference_network(checkpoint)
+        return feeds_of_graph(network, prepared.graph, calibration.source, (height, width), batch)
     return feeds_for_inputs(inputs, calibration.source, calibration.size)
 
 
@@ -76,15 +77,25 @@ def _inputs(prepared: Prepared) -> list[TensorInfo]:
     return infos
 
 
-def _size(prepared: Prepared, calibration: Calibration) -> tuple[int, int]:
-    """The file's own size where it has one; else what was asked for, or that of the frames, padded."""
+def _size(prepared: Prepared, calibration: Calibration) -> tuple[int, int, int]:
+    """The file's own batch and size where it has them; else one, and what was asked for or the frames have, padded.
+
+    Raises:
+        GraphError: a side is no multiple of 32, or too large.
+    """
     from refine_export.frames import padded_size
 
     shape = prepared.model.graph.inputs[0].shape
     own = calibration.size or padded_size(*calibration.source.pair.size)
     sides = tuple(shape[2:]) if shape is not None and len(shape) == 4 else own
     height, width = (side if isinstance(side, int) else known for side, known in zip(sides, own, strict=True))
-    return height, width
+    batch = shape[0] if shape is not None and len(shape) == 4 and isinstance(shape[0], int) else 1
+    if any(side < MULTIPLE_OF or side % MULTIPLE_OF or side > LARGEST_SIDE for side in (height, width)) or batch < 1:
+        raise GraphError(
+            f"the inputs are for a batch of {batch} at {height}x{width}; expected sides that are multiples of "
+            f"{MULTIPLE_OF} to {LARGEST_SIDE}: export the graph at such a size"
+        )
+    return batch, height, width
 
 
 def feeds_from_npz(paths: Sequence[Path], inputs: Sequence[TensorInfo]) -> Iterator[NamedFeed]:
@@ -172,10 +183,10 @@ def _arrays(path: Path, expected: set[str]) -> dict[str, NDArray[Any]]:
 
 
 def feeds_of_graph(
-    reference: nn.Module, graph: GraphName, source: Source, size: tuple[int, int]
+    reference: nn.Module, graph: GraphName, source: Source, size: tuple[int, int], batch: int
 ) -> Iterator[NamedFeed]:
     """One feed of each kind for one of the five graphs."""
-    for feed in feeds_for(reference, graph, source.at(size), kinds=FLOW_KINDS):
+    for feed in feeds_for(reference, graph, source.at(size), kinds=FLOW_KINDS, batch=batch):
         yield feed.name, feed.inputs
 
 
@@ -219,13 +230,18 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
             array = generator.random(shape)
         if len(shape) == 4:
             array = np.broadcast_to(array[:, :, : shape[2], : shape[3]], shape)
-        arrays[info.name] = np.ascontiguousarray(array, dtype=info.dtype)
+        arrays[info.name] = np.array(array, dtype=info.dtype, order="C")
     yield "frames and noise, made for the inputs", arrays
 
 
 def _shape(info: TensorInfo, size: tuple[int, int] | None) -> tuple[int, ...]:
     """An input's shape in numbers."""
     free = [axis for axis, dim in enumerate(info.shape) if not isinstance(dim, int)]
+    if any(isinstance(dim, int) and not 1 <= dim <= LARGEST_SIDE for dim in info.shape):
+        raise RequestError(
+            f"input {info.name} is {list(info.shape)}; expected sizes of 1 to {LARGEST_SIDE}: export it again, or "
+            "give feeds with --calibrate FILE.npz"
+        )
     if not free:
         return tuple(int(dim) for dim in info.shape)
     if len(info.shape) != 4 or 1 in free or (size is None and {2, 3} & set(free)):

@@ -5,6 +5,7 @@ required, 70 a bug of this tool.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -305,6 +306,8 @@ def _print_json(content: Any) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; the one place where errors become exit codes."""
+    logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
+    logging.getLogger("onnx_ir").propagate = False  # it prints names of files as they are
     try:
         app(arguments)
     except SystemExit as exit_:

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+LONGEST_NAME = 200  # bytes, so that the files beside it and their temporary names fit into 255
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoweredFile:
     """What was made."""
@@ -89,9 +92,16 @@ def check_output(source: Path, output: Path, *, force: bool) -> None:
     Raises:
         RequestError: the two are one file, `output` is there and `force` is not given, or its folder can't be made.
     """
-    if output.exists() and source.exists() and source.samefile(output):
-        raise RequestError(f"{output} is the file to be lowered itself; give another name with --output")
+    if not output.name or output.is_dir():
+        raise RequestError(f"output is {str(output)!r}, which is a folder; expected the name of the file to write")
+    if len(os.fsencode(output.name)) > LONGEST_NAME:
+        raise RequestError(f"the name {output.name[:40]}... is too long; expected at most {LONGEST_NAME} bytes")
     memory = search_memory(output)
+    for path in (output, manifest_path(output), memory):
+        if path.exists() and not path.is_file():
+            raise RequestError(f"{path} is no regular file; choose another name with --output")
+        if path.exists() and source.exists() and source.samefile(path):
+            raise RequestError(f"{path} is the file to be lowered itself; give another name with --output")
     if os.path.lexists(memory) and not force and not is_search_memory(memory):
         raise RequestError(f"{memory} is there and is no search of this tool; move it, or overwrite it with --force")
     for path in (output, manifest_path(output)):
@@ -144,7 +154,7 @@ def lower_file(
     used = versions(LOWERERS)
     key = fingerprint(inputs, options, used)
     if (manifest := reusable(output, key)) is not None:
-        with suppress(KeyError, TypeError):  # a manifest that lies
+        with suppress(KeyError, TypeError, ValueError, AttributeError):  # a manifest that lies
             return _reused(manifest, output, time.perf_counter() - started)
     if not load_external_data(model, source.parent):
         raise GraphError(f"{source} has more than 2 GiB of external data; expected a model that fits into one file")
@@ -286,16 +296,20 @@ def _existing(paths: Sequence[Path]) -> Sequence[Path]:
 
 def _reused(manifest: Manifest, output: Path, seconds: float) -> LoweredFile:
     details = manifest.details
+    nodes = [{key: str(node[key]) for key in ("node", "operator", "type", "reason")} for node in details["nodes"]]
+    search = _unbounded(details["search"])
+    if search is not None and not isinstance(search["reached"], bool):
+        raise TypeError("reached is no bool")
     return LoweredFile(
         path=output,
-        size_bytes=manifest.size_bytes,
-        source_bytes=details["source_bytes"],
-        nodes=tuple(details["nodes"]),
-        macs_low=details["macs_low"],
-        psnr_db=math.inf if details["psnr_db"] is None else details["psnr_db"],
-        max_error=details["max_error"],
-        notes=tuple(details["notes"]),
-        search=_unbounded(details["search"]),
+        size_bytes=int(manifest.size_bytes),
+        source_bytes=int(details["source_bytes"]),
+        nodes=tuple(nodes),
+        macs_low=float(details["macs_low"]),
+        psnr_db=math.inf if details["psnr_db"] is None else float(details["psnr_db"]),
+        max_error=float(details["max_error"]),
+        notes=tuple(str(note) for note in details["notes"]),
+        search=search,
         reused=True,
         seconds=seconds,
     )

@@ -198,7 +198,8 @@ def toml_from_recipe(recipe: Recipe) -> str:
             lines += [f"# {line}" for line in _documentation(type(section), option.name)]
             value = getattr(section, option.name)
             assignment = f"{option.name} = {json.dumps(value, ensure_ascii=False)}"
-            lines.append(assignment if value is not None else f'# {option.name} = "..."')
+            example = '"..."' if "str" in str(option.type) else "..."
+            lines.append(assignment if value is not None else f"# {option.name} = {example}")
         lines.append("")
     return "\n".join(lines)
 

@@ -10,6 +10,7 @@ interrupted search goes on where it stopped, and another target asks for few new
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +90,9 @@ class Search:
     steps: tuple[Step, ...]
     islands: tuple[str, ...]
     """Names of the nodes that stay FP32; without `reached`, those of every region."""
+
+
+LARGEST_MEMORY_BYTES = 2**26
 
 
 class Bench:
@@ -277,6 +281,8 @@ def _nodes(regions: Iterable[Region]) -> tuple[str, ...]:
 def is_search_memory(path: Path) -> bool:
     """Whether a file is one that a search has left."""
     try:
+        if not path.is_file() or path.stat().st_size > LARGEST_MEMORY_BYTES:
+            return False
         content: Any = json.loads(path.read_text(encoding="utf-8"))
         return isinstance(content, dict) and set(content) == {"key", "measured"}
     except (OSError, ValueError, RecursionError):
@@ -291,8 +297,10 @@ def _remembered(memory: Path | None, key: str) -> dict[str, Accuracy]:
         content: Any = json.loads(memory.read_text(encoding="utf-8"))
         if content["key"] != key:
             return {}
-        return {str(name): Accuracy(float(one), float(other)) for name, (one, other) in content["measured"].items()}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError):
+        known = {str(name): Accuracy(float(one), float(other)) for name, (one, other) in content["measured"].items()}
+        sane = (math.isinf(one.psnr_db) or abs(one.psnr_db) < 1e4 for one in known.values())
+        return known if all(sane) else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError):
         return {}
 
 

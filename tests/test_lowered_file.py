@@ -397,7 +397,7 @@ def test_a_folder_that_can_not_be_made(refused, run, here):
     assert "read in.onnx" not in run(path, "-o", "file/out.onnx")[2]
     assert run(path, "-o", "new/folder/out.onnx")[0] == 0
     Path("folder.onnx").mkdir()
-    refused(path, "-o", "folder.onnx", "--force", words="folder.onnx is a directory")
+    refused(path, "-o", "folder.onnx", "--force", words="'folder.onnx', which is a folder")
 
 
 # What is made.

@@ -260,3 +260,58 @@ def test_a_file_that_is_no_search_is_not_overwritten(tmp_path, monkeypatch, caps
     assert run("in.onnx", "-o", "out.onnx", "--target-psnr", "50") == 2
     assert "is no search of this tool" in capsys.readouterr().err
     assert Path("out.onnx.search.json").read_text() == "mine"
+
+
+def test_names_of_the_file_are_left_alone():
+    """Tensors called as our measures and our constants would be are the file's own."""
+    body = f"h = Constant <value_float = -0.5> () {WEIGHTS} c = {CONV} (x, w) "
+    body += f"s = {SAMPLE} (c, g) t = Mul (s, h) y = {CONV} (t, v)"
+    model = model_of(body, f"{IMAGE}, {GRID}")
+    names = {"h": "gather/float32_-1.0", "t": "c/shape"}
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    feed = {"x": image(), "g": np.zeros((1, 16, 24, 2), np.float32)}
+    prepared = ready(model, feed, gridsample="gather", precision="fp32")
+    result = lower(prepared, LowerOptions(gridsample="gather", precision="fp32")).model.SerializeToString()
+    expected, actual = outputs(OrtRunner(model.SerializeToString()), feed), outputs(OrtRunner(result), feed)
+    assert np.abs(expected["y"] - actual["y"]).max() < 1e-6
+
+
+def test_a_scalar_input_gets_a_number(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    body = f"{WEIGHTS} c = {CONV} (x, w) m = Mul (c, timestep) s = {SAMPLE} (m, g) y = {CONV} (s, v)"
+    model = model_of(body, "float[1,3,64,96] x, float[1,64,96,2] g, float timestep", "float[1,3,64,96] y")
+    del model.graph.input[2].type.tensor_type.shape.dim[:]
+    model.graph.input[2].type.tensor_type.shape.SetInParent()
+    onnx.save(model, "in.onnx")
+    assert run("in.onnx", "-o", "out.onnx") == 0
+
+
+@pytest.mark.parametrize(("output", "words"), [("", "is a folder"), (".", "is a folder"), ("a" * 230, "is too long")])
+def test_outputs_that_are_no_file(tmp_path, monkeypatch, capsys, output, words):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(model_of(f"{WEIGHTS} c = {CONV} (x, w) s = {SAMPLE} (c, g) y = {CONV} (s, v)"), "in.onnx")
+    assert run("in.onnx", "-o", output) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_manifest_of_the_output_is_not_the_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(model_of(f"{WEIGHTS} c = {CONV} (x, w) s = {SAMPLE} (c, g) y = {CONV} (s, v)"), "out.onnx.json")
+    before = Path("out.onnx.json").read_bytes()
+    assert run("out.onnx.json", "-o", "out.onnx", "--force") == 2
+    assert "is the file to be lowered itself" in capsys.readouterr().err
+    assert Path("out.onnx.json").read_bytes() == before
+
+
+def test_a_batch_is_calibrated_as_one(tmp_path, monkeypatch):
+    """Our own static file of two pairs a call is fed two pairs."""
+    from refine_export.checkpoint import seeded_checkpoint
+    from refine_export.export import ExportOptions, onnx_from_network
+    from refine_export.network import reference_network
+
+    monkeypatch.chdir(tmp_path)
+    options = ExportOptions(dynamic=False, batch=2, size="64x64")
+    onnx.save(onnx_from_network(reference_network(seeded_checkpoint("IFNet")), "contextnet", options), "in.onnx")
+    assert run("in.onnx", "-o", "out.onnx") == 0

@@ -36,6 +36,11 @@ def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list
     graph = copy.graph
     mapping = ir.convenience.create_value_mapping(graph)
     graph.outputs.clear()
+    taken = {*mapping, *(node.name or "" for node in graph)}
+    number = 0
+    while any(name.startswith(f"range{number}/") for name in taken):
+        number += 1
+    prefix = f"range{number}/"
     for name in names:
         value = mapping[name]
         for measure, op_type in _MEASURES.items():
@@ -43,9 +48,9 @@ def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list
                 op_type,
                 [value],
                 attributes={} if op_type == "Shape" else {"keepdims": 0},
-                name=f"{name}/{measure}",
+                name=f"{prefix}{name}/{measure}",
             )
-            node.outputs[0].name = f"{name}/{measure}"
+            node.outputs[0].name = f"{prefix}{name}/{measure}"
             node.outputs[0].dtype = ir.DataType.INT64 if op_type == "Shape" else ir.DataType.FLOAT
             graph.append(node)
             graph.outputs.append(node.outputs[0])

@@ -28,6 +28,7 @@ mode bilinear, padding_mode border and align_corners 1 becomes, for P = Hout * W
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Final
 
 import numpy as np
@@ -213,8 +214,10 @@ class _Writer:
         self.nodes: list[ir.Node] = []
         """Those made since `begin`, in topological order."""
         self._graph = graph
-        names = (value.name or "" for node in graph for value in node.outputs)
-        self._prefixes = {name[: name.rfind("/")] for name in names if "/gather" in name}
+        made = (value for node in graph for value in node.outputs)
+        self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *made)}
+        self._prefixes = {name[: name.rfind("/")] for name in self._taken if "/gather" in name}
+        self._constants: dict[str, ir.Value] = {}
         self._known: dict[object, tuple[ir.Value, ...]] = {}
         self._prefix = ""
 
@@ -269,7 +272,10 @@ class _Writer:
     def _constant(self, content: np.ndarray | np.float32 | np.int32) -> ir.Value:
         """The initializer with this content."""
         name = f"gather/{content.dtype}_{content.tolist()}".replace(" ", "")
-        if name not in self._graph.initializers:
-            tensor = ir.tensor(np.asarray(content), name=name)
-            self._graph.register_initializer(ir.Value(name=name, type=ir.TensorType(tensor.dtype), const_value=tensor))
-        return self._graph.initializers[name]
+        if name not in self._constants:
+            free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)
+            tensor = ir.tensor(np.asarray(content), name=free)
+            value = ir.Value(name=free, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self._graph.register_initializer(value)
+            self._constants[name] = value
+        return self._constants[name]
