@@ -1,0 +1,190 @@
+"""Every GridSample layer samples as the ONNX file says, whatever the parser made of it.
+
+The parser of 10.1 to 11.1 (and perhaps later ones) silently takes opset 20's `linear` for nearest
+(NVIDIA/TensorRT#4646). Checked on paper for 10.12 to 11.4: `ILayer.__class__` assignment, the three attributes of
+`IGridSampleLayer`, `ILayer.metadata`, `mark_debug`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from refine_export.errors import GraphError, UnavailableError
+
+if TYPE_CHECKING:
+    import onnx
+    import tensorrt as trt
+
+_MODES: Final = {"bilinear": "LINEAR", "linear": "LINEAR", "nearest": "NEAREST", "bicubic": "CUBIC", "cubic": "CUBIC"}
+_PADDINGS: Final = {"border": "CLAMP", "zeros": "FILL", "reflection": "REFLECT"}
+_METADATA: Final = re.compile(r"\[ONNX Layer: (.*?)(?: \| .*?)?\]")
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How a GridSample samples, in TensorRT's names; the fields are the layer's attributes."""
+
+    interpolation_mode: str
+    sample_mode: str
+    align_corners: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repair:
+    """An attribute that the parser got wrong, and that was put right."""
+
+    layer: str
+    attribute: str
+    found: str
+    set: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuardReport:
+    """What the guard saw."""
+
+    layers: int
+    """GridSample layers of the network, all of which sample as the file says."""
+    repairs: tuple[Repair, ...]
+
+
+def samplings(model: onnx.ModelProto) -> list[tuple[str, Sampling]]:
+    """Name and sampling of each GridSample node of a file, in order, those in bodies and functions included.
+
+    Raises:
+        GraphError: a mode or padding that ONNX doesn't have.
+    """
+    if model.functions:
+        import onnx.inliner
+
+        model = onnx.inliner.inline_local_functions(model)
+    return [(node.name, _sampling(node)) for node in _nodes(model.graph) if node.op_type == "GridSample"]
+
+
+def guard_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx.ModelProto) -> GuardReport:
+    """Compare each GridSample layer with its ONNX node, and set right what differs.
+
+    Which node a layer comes from is read from its metadata, or its name; where all nodes sample alike, which they do
+    in our graphs, it does not matter.
+
+    Args:
+        module: `trt.load()`.
+        network: as the parser left it; modified.
+        model: what was parsed; external data need not be loaded.
+
+    Raises:
+        GraphError: another number of layers than of nodes, a layer whose node is not known, or an attribute that stays
+            wrong.
+    """
+    nodes = samplings(model)
+    layers = grid_sample_layers(module, network)
+    if len(layers) != len(nodes):
+        raise GraphError(
+            f"TensorRT {module.__version__} made {len(layers)} GridSample layers of {len(nodes)} GridSample nodes; "
+            "expected one each: build with --rung gather, which samples without them"
+        )
+    repairs = []
+    for layer in layers:
+        expected = _expected(layer, nodes)
+        for attribute, wanted in (
+            ("interpolation_mode", module.InterpolationMode.__members__[expected.interpolation_mode]),
+            ("sample_mode", module.SampleMode.__members__[expected.sample_mode]),
+            ("align_corners", expected.align_corners),
+        ):
+            found = getattr(layer, attribute)
+            if found == wanted:
+                continue
+            setattr(layer, attribute, wanted)
+            if getattr(layer, attribute) != wanted:
+                raise GraphError(
+                    f"TensorRT {module.__version__} read {layer.name!r} with {attribute} {_text(found)}, which stays "
+                    f"so; expected {_text(wanted)}, as the file has it: export at opset 18 with mode bilinear, or "
+                    "build with --rung gather"
+                )
+            repairs.append(Repair(layer=layer.name, attribute=attribute, found=_text(found), set=_text(wanted)))
+    return GuardReport(layers=len(layers), repairs=tuple(repairs))
+
+
+def grid_sample_layers(module: Any, network: trt.INetworkDefinition) -> list[trt.IGridSampleLayer]:
+    """The GridSample layers of a network, with their own attributes."""
+    found = []
+    for index in range(network.num_layers):
+        layer: Any = network.get_layer(index)
+        if layer.type == module.LayerType.GRID_SAMPLE:
+            layer.__class__ = module.IGridSampleLayer
+            found.append(layer)
+    return found
+
+
+def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str, ...]:
+    """Mark inputs and outputs of each GridSample as debug tensors, which TensorRT does not fuse away.
+
+    Nothing listens to them, so that they cost a store and a load each. Inputs and outputs of the network are tensors of
+    their own already.
+
+    Returns:
+        Names of the tensors that were marked.
+
+    Raises:
+        UnavailableError: TensorRT refuses to mark one.
+    """
+    marked = []
+    for layer in grid_sample_layers(module, network):
+        tensors = [layer.get_input(index) for index in range(layer.num_inputs)]
+        tensors += [layer.get_output(index) for index in range(layer.num_outputs)]
+        for tensor in tensors:
+            if tensor is None or tensor.is_network_input or tensor.is_network_output or network.is_debug_tensor(tensor):
+                continue
+            if not network.mark_debug(tensor):
+                raise UnavailableError(
+                    f"TensorRT {module.__version__} can't keep {tensor.name!r} from fusing; expected a tensor that can "
+                    "be marked for debugging: build with --rung gather"
+                )
+            marked.append(tensor.name)
+    return tuple(marked)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Of a graph and of the bodies in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _nodes(body)
+
+
+def _sampling(node: onnx.NodeProto) -> Sampling:
+    given: Mapping[str, Any] = {attribute.name: attribute for attribute in node.attribute}
+    mode = given["mode"].s.decode() if "mode" in given else "bilinear"  # opset 16 to 19; `linear` from 20 on
+    padding = given["padding_mode"].s.decode() if "padding_mode" in given else "zeros"
+    if mode not in _MODES or padding not in _PADDINGS:
+        raise GraphError(
+            f"GridSample {node.name!r} has mode {mode!r} and padding {padding!r}; expected {', '.join(_MODES)} and "
+            f"{', '.join(_PADDINGS)}: export it again"
+        )
+    aligned = bool(given["align_corners"].i) if "align_corners" in given else False
+    return Sampling(interpolation_mode=_MODES[mode], sample_mode=_PADDINGS[padding], align_corners=aligned)
+
+
+def _expected(layer: trt.ILayer, nodes: list[tuple[str, Sampling]]) -> Sampling:
+    if len({sampling for _, sampling in nodes}) == 1:
+        return nodes[0][1]
+    count = Counter(name for name, _ in nodes)
+    by_name = {name: sampling for name, sampling in nodes if name and count[name] == 1}
+    names = [*_METADATA.findall(layer.metadata), layer.name]
+    for name in names:
+        if name in by_name:
+            return by_name[name]
+    raise GraphError(
+        f"the GridSample nodes of the file differ in how they sample, and layer {layer.name!r} is none of "
+        f"{', '.join(sorted(by_name)) or 'them, which have no names of their own'}; expected nodes with names of their "
+        "own: name them, or build with --rung gather"
+    )
+
+
+def _text(value: Any) -> str:
+    return str(getattr(value, "name", value))

@@ -1,0 +1,135 @@
+"""The machine that builds or runs engines: GPU, CUDA, operating system. Checked for TensorRT 10.12 to 11.4."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from refine_export.errors import UnavailableError
+from refine_export.optional import installed
+
+CUDA_MAJORS = (13, 12, 11)
+"""Newest first; TensorRT 10.12 to 11.4 come for these."""
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+_DRIVER_FILE = Path("/proc/driver/nvidia/version")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What an engine depends on, of the machine."""
+
+    tensorrt: str
+    """Full version."""
+    gpu: str
+    """Name of the current CUDA device, such as `NVIDIA H200`."""
+    compute_capability: tuple[int, int]
+    cuda: int
+    """Major version."""
+    system: str
+    architecture: str
+    driver: str | None = None
+    """For information: engines do not depend on it."""
+
+    @property
+    def capability(self) -> str:
+        """`9.0`"""
+        return "{}.{}".format(*self.compute_capability)
+
+
+def this_machine(trt: Any) -> Machine:
+    """What this machine is.
+
+    Args:
+        trt: the `tensorrt` package; only its `__version__` is read (10.12 to 11.4).
+
+    Raises:
+        UnavailableError: no GPU is found, or no CUDA.
+    """
+    gpu, capability = _gpu()
+    return Machine(
+        tensorrt=str(trt.__version__),
+        gpu=gpu,
+        compute_capability=capability,
+        cuda=_cuda_major(),
+        system=platform.system(),
+        architecture=platform.machine(),
+        driver=_driver(),
+    )
+
+
+def numbers_of(version: str) -> tuple[int, ...]:
+    """`10.16.1.11` as numbers; what follows them (`.post1`) is left out."""
+    return tuple(int(number) for number in (re.match(r"(\d+\.)*\d+|", version) or [""])[0].split(".") if number)
+
+
+def _gpu() -> tuple[str, tuple[int, int]]:
+    """Name and compute capability of the GPU: torch's current one, else the driver's first."""
+    torch = installed("torch")
+    if torch is not None and torch.cuda.is_available():
+        index = torch.cuda.current_device()
+        major, minor = torch.cuda.get_device_capability(index)
+        return str(torch.cuda.get_device_name(index)), (int(major), int(minor))
+    driver = _library("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    if driver is None:
+        raise UnavailableError(
+            "no GPU is found: NVIDIA's driver library (libcuda) is missing; install the driver, or start the "
+            "container with --gpus all"
+        )
+    device, name, values = ctypes.c_int(), ctypes.create_string_buffer(256), (ctypes.c_int(), ctypes.c_int())
+    _ask("cuInit", driver.cuInit(0))
+    _ask("cuDeviceGet", driver.cuDeviceGet(ctypes.byref(device), 0))
+    _ask("cuDeviceGetName", driver.cuDeviceGetName(name, len(name), device))
+    for value, attribute in zip(values, (_MAJOR, _MINOR), strict=True):
+        _ask("cuDeviceGetAttribute", driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device))
+    return name.value.decode(errors="replace"), (values[0].value, values[1].value)
+
+
+def _ask(call: str, status: int) -> None:
+    if status:
+        raise UnavailableError(
+            f"no GPU is found: {call} of NVIDIA's driver failed with CUresult {status} (100 is: no device, 3 and 999: "
+            "not started); check nvidia-smi and CUDA_VISIBLE_DEVICES"
+        )
+
+
+def _cuda_major() -> int:
+    """Of TensorRT's own wheel, else of torch, else of the CUDA runtime library."""
+    for major in CUDA_MAJORS:
+        for package in (f"tensorrt-cu{major}", f"tensorrt-cu{major}-libs"):
+            try:
+                metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+            return major
+    torch = installed("torch")
+    if torch is not None and torch.version.cuda:
+        return int(str(torch.version.cuda).partition(".")[0])
+    for name in ("libcudart.so", *(f"libcudart.so.{major}" for major in CUDA_MAJORS)):
+        library, number = _library(name), ctypes.c_int()
+        if library is not None and library.cudaRuntimeGetVersion(ctypes.byref(number)) == 0:
+            return number.value // 1000
+    raise UnavailableError(
+        "the CUDA version is not known: neither a tensorrt-cu12 or tensorrt-cu13 package, nor torch with CUDA, nor "
+        "libcudart is found; install one: pip install 'refine-export[trt]'"
+    )
+
+
+def _library(name: str) -> Any:
+    try:
+        return ctypes.CDLL(name)
+    except OSError:
+        return None
+
+
+def _driver() -> str | None:
+    try:
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", _DRIVER_FILE.read_text(encoding="utf-8").partition("\n")[0])
+    except (OSError, ValueError):
+        return None
+    return found[0] if found else None
