@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from refine_export.errors import GraphError, UnavailableError
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.frames import FramePair, padded
 from refine_export.onnx_file import Artifact, model_source
 from refine_export.runners.base import Runner
 from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner, Provider
+from refine_export.runners.trt import TrtRunner
 from refine_export.signature import parse_size
 from refine_export.source import Source
 from refine_export.validate import Candidate, Runtime, ValidateOptions
 
 SMALL = (96, 160)  # where a batch of two is tried
 
-_PROVIDERS: dict[Runtime, Provider] = {"onnxruntime-cpu": "cpu", "onnxruntime-cuda": "cuda"}
+_PROVIDERS: dict[Runtime, Provider] = {
+    "onnxruntime-cpu": "cpu",
+    "onnxruntime-cuda": "cuda",
+    "onnxruntime-tensorrt": "tensorrt",
+}
 
 
 @contextmanager
 def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterator[list[Candidate]]:
-    """Open a file once in each runtime of the options; a runtime that is missing becomes a candidate that says so.
+    """Open a file once in each of its runtimes; a runtime that is missing becomes a candidate that says so.
 
     Raises:
         GraphError: the file is no longer the one that `artifact` is the hash of.
     """
-    source = model_source(path, artifact)
     made_of = functools.partial(Candidate, file=artifact.file, limits=options.limits(artifact.precision))
     with ExitStack() as stack:
         candidates = []
-        for runtime in options.runtimes or runtimes_for(artifact):
+        for runtime, opened in _runners(path, artifact, options):
             try:
-                runner = stack.enter_context(_runner(source, runtime))
+                runner = stack.enter_context(opened())
             except UnavailableError as error:
                 candidates.append(made_of(runtime=runtime, runner=None, missing=str(error)))
-            except GraphError as error:
+            except RequestError as error:
                 candidates.append(made_of(runtime=runtime, runner=None, refused=str(error)))
             else:
                 candidates.append(made_of(runtime=runtime, runner=runner))
@@ -50,6 +54,16 @@ def runtimes_for(artifact: Artifact) -> tuple[Runtime, ...]:
     return ("onnxruntime-cpu",) if artifact.precision == "fp32" else ("half",)
 
 
+def _runners(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterator[tuple[str, Callable[[], Runner]]]:
+    """The name of each runtime, and what opens the file in it."""
+    if artifact.engine is not None:
+        yield "tensorrt", lambda: TrtRunner(path, allow_host_code=options.allow_host_code)
+        return
+    source = model_source(path, artifact)
+    for runtime in options.runtimes or runtimes_for(artifact):
+        yield runtime, functools.partial(_runner, source, runtime)
+
+
 def _runner(source: Path | bytes, runtime: Runtime) -> Runner:
     if runtime == "half":
         return HalfRunner(source)
@@ -59,10 +73,14 @@ def _runner(source: Path | bytes, runtime: Runtime) -> Runner:
 def pairs_for(artifact: Artifact, source: Source, options: ValidateOptions) -> Iterator[tuple[FramePair, int]]:
     """The frames at each size that a file is fed with, and the batch.
 
-    A file of one size gets that size. One that takes any gets the frames' own and the options' sizes, and a small one
-    in a batch of two, because a graph can be right for one sample alone.
+    A file of one size gets that size, an engine those of its profile. A file that takes any gets the frames' own and
+    the options' sizes, and a small one in a batch of two, because a graph can be right for one sample alone.
     """
     own = padded(source.pair)
+    if artifact.profile is not None:
+        for pairs, *sides in dict.fromkeys(artifact.profile):
+            yield source.at((sides[0], sides[1])), pairs
+        return
     batch, height, width = artifact.fixed
     sizes = [own.size] if height and width else [own.size, *map(parse_size, options.sizes)]
     for size in dict.fromkeys((height or size[0], width or size[1]) for size in sizes):

@@ -16,6 +16,8 @@ from rich.table import Table
 from refine_export.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from refine_export.doctor import Check
     from refine_export.graph.rules import Finding
     from refine_export.lowered_result import LoweredFile
@@ -41,6 +43,13 @@ class ConsoleProgress:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
+        self._status: Status | None = None
+        self._label = ""
+
+    def within(self, phase: str, done: int, steps: int) -> None:
+        """Show how far a phase of the step has come, on a terminal."""
+        if self._status is not None:
+            self._status.update(f"{self._label}: {escape(phase)} {done}/{steps}")
 
     @contextmanager
     def step(self, label: str) -> Iterator[Callable[[str], None]]:
@@ -48,8 +57,10 @@ class ConsoleProgress:
         outcome: list[str] = []
         started = time.perf_counter()
         if self._console.is_terminal:
-            with self._console.status(escape(label)):
+            self._label = escape(label)
+            with self._console.status(self._label) as self._status:
                 yield outcome.append
+            self._status = None
         else:
             self._console.print(f"{escape(label)} ...", soft_wrap=True)
             yield outcome.append
@@ -95,6 +106,9 @@ def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     for (status, reason), keys in _reasons(comparisons).items():
         more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
         console.print(f"{status}: {escape(keys[0])}{more}: {escape(reason)}", soft_wrap=True)
+    for shortfall in report["shortfalls"]:
+        state = STYLES[shortfall["status"]] if shortfall["counts"] else shortfall["status"]
+        console.print(f"{escape(shortfall['what'])}: {state}, {escape(shortfall['reason'])}", soft_wrap=True)
     for note in report["notes"]:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     passed = sum(comparison["verdict"]["status"] == "passed" for comparison in comparisons)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from refine_export.frames import FramePair, padded_size
 from refine_export.manifest import fingerprint
 from refine_export.onnx_file import Artifact
 from refine_export.progress import Progress
-from refine_export.report.data import Report
+from refine_export.report.data import Comparison, Report, Shortfall
 from refine_export.report.folder import earlier_report, write_report
 from refine_export.signature import parse_size
 from refine_export.source import Source
@@ -51,7 +51,8 @@ def judge(
     progress: Progress,
     *,
     started: float,
-    notes: Sequence[str] = (),
+    shortfalls: Sequence[Shortfall] = (),
+    require: Sequence[str] = (),
 ) -> RunResult:
     """Compare files with the reference network and report, or reuse a report that passed.
 
@@ -64,7 +65,8 @@ def judge(
         folder: for the report; none is written without one.
         progress: told of each step.
         started: when the job began, by `time.perf_counter`.
-        notes: what the reader of the report should know of the files.
+        shortfalls: what is missing or failed already.
+        require: runtimes, `torch`, `ort` and `trt`, by which something has to be compared.
 
     Raises:
         RequestError: the reference gives NaN, or the report can't be written.
@@ -78,15 +80,18 @@ def judge(
         (pair.name, pair.sha256),
         options,
         environment,
-        list(notes),
+        list(shortfalls),
+        sorted(require),
     )
     if folder is not None and (earlier := earlier_report(folder, key)) is not None:
         with progress.step("validate") as say:
             say("reused: nothing that it depends on has changed")
         return RunResult(folder=folder, report=earlier, reused=all(artifact.reused for artifact in artifacts))
     evidence = gather(network(), files, source, options, progress)
+    shortfalls = (*shortfalls, *_unmet(require, evidence.comparisons, shortfalls))
+    statuses = [comparison.verdict.status for comparison in evidence.comparisons]
     report = Report(
-        status=overall(comparison.verdict.status for comparison in evidence.comparisons),
+        status=overall([*statuses, *(shortfall.status for shortfall in shortfalls if shortfall.counts)]),
         tool_version=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started,
@@ -96,7 +101,8 @@ def judge(
         thresholds={one.precision: dataclasses.asdict(options.limits(one.precision)) for one in artifacts},
         artifacts=artifacts,
         comparisons=evidence.comparisons,
-        notes=(*notes, *_notes(pair, checkpoint, artifacts, options), *evidence.notes),
+        shortfalls=shortfalls,
+        notes=(*_notes(pair, checkpoint, artifacts, options), *evidence.notes),
         environment=environment,
         fingerprint=key,
     )
@@ -105,6 +111,19 @@ def judge(
             write_report(folder, report, evidence.pictures, evidence.frames)
             say(str(folder / "report.html"))
     return RunResult(folder=folder, report=report.as_json(), reused=False)
+
+
+def _unmet(
+    require: Sequence[str], comparisons: Sequence[Comparison], shortfalls: Sequence[Shortfall]
+) -> Iterator[Shortfall]:
+    """A required runtime that nothing was compared in, where nobody has said so yet."""
+    compared = {comparison.verdict.runtime for comparison in comparisons if comparison.verdict.status != "not compared"}
+    for name, runtime, there in (
+        ("ort", "ONNX Runtime", compared - {"tensorrt"}),
+        ("trt", "TensorRT", compared & {"tensorrt"}),
+    ):
+        if name in require and not there and runtime not in [shortfall.what for shortfall in shortfalls]:
+            yield Shortfall(what=runtime, status="not compared", reason="it is required, and nothing was run by it")
 
 
 def _notes(

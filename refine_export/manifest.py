@@ -27,7 +27,7 @@ class Manifest:
     artifact: str
     """Name of the file beside the manifest."""
     kind: str
-    """`onnx`"""
+    """`onnx`, or `engine` of a TensorRT plan"""
     sha256: str
     """Of the artifact."""
     size_bytes: int
@@ -80,7 +80,12 @@ def manifest_path(artifact: Path) -> Path:
 
 def write_manifest(artifact: Path, manifest: Manifest) -> None:
     """Write the side-car of an artifact; to be called after the artifact is in place."""
-    write_text(manifest_path(artifact), json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n")
+    write_text(manifest_path(artifact), text_of_manifest(manifest))
+
+
+def text_of_manifest(manifest: Manifest) -> str:
+    """What the side-car says: JSON, one line per value."""
+    return json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
 
 
 def reusable(artifact: Path, expected: str) -> Manifest | None:

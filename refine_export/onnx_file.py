@@ -29,11 +29,13 @@ if TYPE_CHECKING:
 
 
 FilePrecision = Literal["fp32", "fp16", "bf16"]
+Sizes = tuple[int, int, int]
+"""Batch, height, width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """An ONNX file that was made or checked."""
+    """An ONNX file, or an engine of one, that was made or checked."""
 
     graph: GraphName
     file: str
@@ -58,6 +60,10 @@ class Artifact:
     """What those are called."""
     fixed: tuple[int | None, int | None, int | None]
     """Batch, height and width; None where the file takes any."""
+    engine: str | None = None
+    """Of a TensorRT engine what it was built for, such as `TensorRT 11.4.0 on H200 (9.0), rung native`."""
+    profile: tuple[Sizes, Sizes, Sizes] | None = None
+    """Smallest, best and largest batch, height and width of an engine that takes several."""
 
 
 def export_file(

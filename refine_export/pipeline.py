@@ -1,4 +1,4 @@
-"""The main job: weights and two frames to ONNX files, manifests, verdicts and a report in one folder.
+"""The main job: weights and two frames to ONNX files, engines, manifests, verdicts and a report in one folder.
 
     from refine_export.pipeline import run
     from refine_export.recipe import Recipe
@@ -20,10 +20,13 @@ from typing import TYPE_CHECKING
 
 from refine_export.atomic import make_folder, user_path
 from refine_export.calibration_feeds import Calibration
-from refine_export.checkpoint import Checkpoint, checkpoint_from_options
+from refine_export.checkpoint import Checkpoint
+from refine_export.engine.plan import artifact_from_plan, seems_plan
+from refine_export.engine_jobs import engines_of, missing_tensorrt
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import ExportOptions
-from refine_export.frames import FramePair, padded, padded_size
+from refine_export.frames import FramePair, padded
+from refine_export.inputs import check_weights, load_checkpoint, load_source
 from refine_export.judgement import RunResult, judge
 from refine_export.lowered_file import check_output, lower_file
 from refine_export.lowered_result import LoweredFile
@@ -32,6 +35,7 @@ from refine_export.network import GRAPHS_OF, check_graph, reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file, export_file
 from refine_export.progress import Progress, Silent
 from refine_export.recipe import Recipe
+from refine_export.report.data import Shortfall
 from refine_export.signature import GraphName, parse_size
 from refine_export.source import Source, source_from_options
 
@@ -56,8 +60,20 @@ def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     network = functools.cache(lambda: reference_network(checkpoint))
     files = _exported(graphs, network, checkpoint, _sized(recipe.export, source.pair), folder, progress)
     calibration = Calibration(source=source, checkpoint=lambda: checkpoint)
-    files, notes = _with_lowered(files, recipe.lower, calibration, progress)
-    return judge(files, checkpoint, network, source, recipe.validate, folder, progress, started=started, notes=notes)
+    files, shortfalls = _with_lowered(files, recipe.lower, calibration, progress)
+    engines, unbuilt = _with_engines(files, network, checkpoint, source, recipe, progress)
+    return judge(
+        [*files, *engines],
+        checkpoint,
+        network,
+        source,
+        recipe.validate,
+        folder,
+        progress,
+        started=started,
+        shortfalls=[*shortfalls, *unbuilt],
+        require=recipe.run.require,
+    )
 
 
 def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, ...]:
@@ -126,7 +142,7 @@ def lower(
 def validate_files(
     paths: Sequence[Path], recipe: Recipe, folder: Path | None, progress: Progress | None = None
 ) -> RunResult:
-    """Compare ONNX files, of this tool or others, with the reference; a report is written where a folder is given.
+    """Compare ONNX files, of this tool or others, and engines with the reference; a report is written to `folder`.
 
     Raises:
         RequestError: a file is not one of the graphs that the weights make, or as in `run`.
@@ -136,43 +152,26 @@ def validate_files(
     started = time.perf_counter()
     if folder is not None:
         make_folder(folder)
-    files = [(path, artifact_from_file(path)) for path in dict.fromkeys(paths)]
+    files = [
+        (path, artifact_from_plan(path) if seems_plan(path) else artifact_from_file(path))
+        for path in dict.fromkeys(paths)
+    ]
     source = load_source(recipe, progress)
     checkpoint = load_checkpoint(recipe, progress)
     for path, artifact in files:
-        _check_weights(path, artifact, checkpoint)
+        check_weights(path, artifact, checkpoint)
     network = functools.cache(lambda: reference_network(checkpoint))
-    return judge(files, checkpoint, network, source, recipe.validate, folder, progress, started=started)
-
-
-def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
-    """The recipe's weights."""
-    with progress.step("load the weights") as say:
-        checkpoint = checkpoint_from_options(recipe.checkpoint)
-        say(f"{checkpoint.architecture}, {checkpoint.source}")
-    return checkpoint
-
-
-def load_source(recipe: Recipe, progress: Progress) -> Source:
-    """The recipe's pictures, or the procedural scene with its true middle frame."""
-    with progress.step("load the frames" if recipe.frames.pair else "draw the frames") as say:
-        source = source_from_options(recipe.frames, recipe.scene)
-        height, width = source.pair.size
-        fed = padded_size(height, width)
-        more = "" if fed == (height, width) else f", padded to {fed[0]}x{fed[1]}"
-        say(f"{source.pair.name}, {height}x{width} (height x width){more}")
-    return source
-
-
-def _check_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> None:
-    """Refuse a file that these weights can't be the reference of, and say where its own are."""
-    try:
-        check_graph(checkpoint.architecture, artifact.graph)
-    except RequestError as error:
-        advice = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
-        if checkpoint.seeded:
-            advice += "; no checkpoint was given, so the reference has seeded weights: give --checkpoint"
-        raise RequestError(f"{error}{advice}") from error
+    return judge(
+        files,
+        checkpoint,
+        network,
+        source,
+        recipe.validate,
+        folder,
+        progress,
+        started=started,
+        require=recipe.run.require,
+    )
 
 
 def _exported(
@@ -195,18 +194,18 @@ def _exported(
 
 def _with_lowered(
     files: list[tuple[Path, Artifact]], options: LowerOptions, calibration: Calibration, progress: Progress
-) -> tuple[list[tuple[Path, Artifact]], list[str]]:
+) -> tuple[list[tuple[Path, Artifact]], list[Shortfall]]:
     """Each FP32 file with the one that it is lowered to behind it, and what could not be done."""
     if options.precision == "fp32" and options.gridsample == "native":
         return files, []
-    found, notes = [], []
+    found, shortfalls = [], []
     for path, artifact in files:
         found.append((path, artifact))
         output = path.with_suffix(f".{lowered_suffix(options)}.onnx")
         try:
             lowered = lower_file(path, output, options, calibration, progress)
         except UnavailableError as error:  # the FP32 file is whole, and the verdict on it is made
-            notes.append(f"{artifact.file} was not lowered to {options.precision}, so that is not compared: {error}")
+            shortfalls.append(Shortfall(what=output.name, status="not compared", reason=f"it was not made: {error}"))
             continue
         made = artifact_from_file(output)
         found.append(
@@ -216,8 +215,24 @@ def _with_lowered(
             )
         )
         if lowered.search is not None and not lowered.search["reached"]:
-            notes.append(f"{output.name} misses its target of accuracy, though every region of it is FP32.")
-    return found, notes
+            reason = "it misses its target of accuracy, though every region of it is FP32"
+            shortfalls.append(Shortfall(what=output.name, status="failed", reason=reason))
+    return found, shortfalls
+
+
+def _with_engines(
+    files: Sequence[tuple[Path, Artifact]],
+    network: Callable[[], nn.Module],
+    checkpoint: Checkpoint,
+    source: Source,
+    recipe: Recipe,
+    progress: Progress,
+) -> tuple[list[tuple[Path, Artifact]], list[Shortfall]]:
+    """The engine of each graph, where TensorRT and a GPU are; else that they are missing."""
+    if (missing := missing_tensorrt()) is not None:
+        required = "trt" in recipe.run.require
+        return [], [Shortfall(what="TensorRT", status="not compared", reason=missing, counts=required)]
+    return engines_of(files, network, checkpoint, source, recipe, progress)
 
 
 def _graphs(recipe: Recipe, checkpoint: Checkpoint) -> tuple[GraphName, ...]:

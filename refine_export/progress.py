@@ -10,6 +10,10 @@ from typing import Protocol
 class Progress(Protocol):
     """Told of each step when it starts and, by the end of the block, when it is done."""
 
+    def within(self, phase: str, done: int, steps: int) -> None:
+        """Told how far a phase of the open step has come."""
+        ...
+
     def step(self, label: str) -> AbstractContextManager[Callable[[str], None]]:
         """Enter when the step starts; what is entered takes a word on how it went, such as `reused`."""
         ...
@@ -17,6 +21,9 @@ class Progress(Protocol):
 
 class Silent:
     """Tells nobody."""
+
+    def within(self, phase: str, done: int, steps: int) -> None:
+        """Do nothing."""
 
     @contextmanager
     def step(self, label: str) -> Iterator[Callable[[str], None]]:

@@ -14,9 +14,10 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from refine_export.checkpoint import CheckpointOptions
+from refine_export.engine.options import BuildOptions
 from refine_export.errors import RecipeError
 from refine_export.export import ExportOptions
 from refine_export.lowering import LowerOptions
@@ -36,6 +37,9 @@ class RunOptions:
     """Which graphs; without names `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
     output: str = "refine-export-output"
     """Folder for all that is made."""
+    require: tuple[Literal["torch", "ort", "trt"], ...] = ()
+    """Runtimes without which the verdict is not compared (exit code 3). TensorRT is used where it and a GPU are, and
+    named as missing where they are not."""
 
     def __post_init__(self) -> None:
         if not self.output:
@@ -52,6 +56,7 @@ class Recipe:
     scene: SceneOptions = field(default_factory=SceneOptions)
     export: ExportOptions = field(default_factory=ExportOptions)
     lower: LowerOptions = field(default_factory=LowerOptions)
+    build: BuildOptions = field(default_factory=BuildOptions)
     validate: ValidateOptions = field(default_factory=ValidateOptions)
 
 
@@ -106,6 +111,9 @@ _GIVEN = {
     "sizes": ("validate", "sizes"),
     "runtimes": ("validate", "runtimes"),
     "reference": ("validate", "reference"),
+    "allow_host_code": ("validate", "allow_host_code"),
+    "require": ("run", "require"),
+    **{option.name: ("build", option.name) for option in dataclasses.fields(BuildOptions)},
 }
 
 

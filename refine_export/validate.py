@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from refine_export.runners.base import Arrays
 
 Status = Literal["passed", "failed", "not compared"]
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "half"]
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "half"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,9 @@ class ValidateOptions:
     """What is compared, and what passes."""
 
     runtimes: tuple[Runtime, ...] = ()
-    """Where each ONNX file is run: onnxruntime-cpu, onnxruntime-cuda, half (strict FP16 on a CPU). Without names FP32
-    files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in FP32 on a CPU."""
+    """Where each ONNX file is run: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, half (strict FP16 on a
+    CPU). Without names FP32 files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in
+    FP32 on a CPU. Engines are run by TensorRT."""
     reference: Literal["float32", "float64"] = "float32"
     """Type of the torch reference's arithmetic, on the original weights."""
     flows: tuple[FlowKind, ...] = FLOW_KINDS
@@ -50,6 +51,9 @@ class ValidateOptions:
     """Largest error of an FP16 or BF16 file that passes."""
     low_psnr_db: float = 58.0
     """Smallest PSNR of an FP16 or BF16 file that passes."""
+    allow_host_code: bool = False
+    """Run version-compatible engines, which bring code that runs on this host: for engines that you trust as you
+    trust a program."""
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "flows", "timesteps"):

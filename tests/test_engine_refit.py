@@ -153,3 +153,14 @@ def test_null_of_the_bindings_is_an_error(call: str, version: str, monkeypatch: 
     monkeypatch.setattr(fake if call == "Refitter" else fake.ICudaEngine, call, null)
     with pytest.raises(UnavailableError, match="could not (refit|serialize) the engine"):
         refit_plan(plan, network().SerializeToString(), log)
+
+
+def test_a_flag_that_is_refused_is_an_error(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From 10.14 on; without the flag, the engine would take no weights again."""
+    fake, log, plan = seam(monkeypatch, version, "REFIT")
+    monkeypatch.setattr(fake.ISerializationConfig, "set_flag", lambda config, flag: False)
+    if version == "10.12.0":
+        assert refit_plan(plan, network().SerializeToString(), log)
+    else:
+        with pytest.raises(UnavailableError, match="can't keep the engine refittable"):
+            refit_plan(plan, network().SerializeToString(), log)

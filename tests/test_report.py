@@ -21,7 +21,7 @@ from refine_export.frames import pair_from_arrays
 from refine_export.network import reference_network
 from refine_export.onnx_file import FilePrecision
 from refine_export.report import pictures as drawn
-from refine_export.report.data import Artifact, Comparison, Report
+from refine_export.report.data import Artifact, Comparison, Report, Shortfall
 from refine_export.report.html import FramePictures, html_from_report, margin, sentence_from_report, step_path
 from refine_export.report.pictures import BAD, Pictures, amplification, difference_picture, pictures_from_compared
 from refine_export.runners.base import Runner
@@ -88,7 +88,12 @@ def compared() -> dict[str, Compared]:
     return found | {"features": dict(run("contextnet", ()))["same"]}
 
 
-def report_of(*all_compared: Compared, file: str = "a.onnx", notes: tuple[str, ...] = ()) -> Report:
+def report_of(
+    *all_compared: Compared,
+    file: str = "a.onnx",
+    notes: tuple[str, ...] = (),
+    shortfalls: tuple[Shortfall, ...] = (),
+) -> Report:
     """Of one FP32 file, and of `LOW` where there are comparisons within the limits of FP16."""
     files: dict[FilePrecision, str] = {"fp32": file, "fp16": LOW}
 
@@ -106,7 +111,7 @@ def report_of(*all_compared: Compared, file: str = "a.onnx", notes: tuple[str, .
     artifact |= {"graph": "interpolator", "sizes": "1x3x64x96", "opset": 18, "nodes": 12, "reused": False}
     artifact |= {"sha256": "ab" * 32, "size_bytes": 12345}
     return Report(
-        status=overall(one.verdict.status for one in all_compared),
+        status=overall([*(one.verdict.status for one in all_compared), *(s.status for s in shortfalls if s.counts)]),
         tool_version="0.1.0",
         created="2026-01-02T03:04:05+00:00",
         seconds=1.5,
@@ -116,6 +121,7 @@ def report_of(*all_compared: Compared, file: str = "a.onnx", notes: tuple[str, .
         thresholds={name: dataclasses.asdict(OPTIONS.limits(name)) for name in precisions},
         artifacts=tuple(Artifact(**artifact | {"file": files[name], "precision": name}) for name in precisions),
         comparisons=tuple(comparison(number, one) for number, one in enumerate(all_compared)),
+        shortfalls=shortfalls,
         notes=notes,
         environment={"python": "3.11"},
         fingerprint="cd" * 32,
@@ -241,6 +247,18 @@ def test_sentences_are_true(compared: dict[str, Compared]) -> None:
     assert far.startswith("3 of 4 comparisons failed and 1 passed: 1 candidate gave no output that could be compared; ")
     assert "1 output has NaN or infinite values; of the others, the largest error is 3.0e-02 of the peak, " in far
     assert re.search(r"(290|300) times above the limit; the lowest PSNR is [\d.]+ dB, [\d.]+ dB below its limit.$", far)
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_what_is_missing_beside_the_comparisons_is_said(compared: dict[str, Compared], counts: bool) -> None:
+    """It changes the verdict only where it counts."""
+    missing = Shortfall(what="TensorRT", status="not compared", reason="<b>none</b>", counts=counts)
+    report = report_of(compared["near"], shortfalls=(missing,))
+    page = page_of(compared["near"], shortfalls=(missing,))
+    assert report.status == ("not compared" if counts else "passed")
+    assert ("The run as a whole is not compared because of TensorRT" in sentence_from_report(report)) is counts
+    assert "TensorRT: not compared, &lt;b&gt;none&lt;/b&gt;" in page
+    assert ("(not required)" in page) is not counts
 
 
 def test_the_error_nearest_its_own_limit_is_named(compared: dict[str, Compared]) -> None:

@@ -35,6 +35,8 @@ SIDES = (32, 64, 96)
 class HostDevice(CudaDevice):
     """Host memory in place of the GPU's, and a note of each graph."""
 
+    alignment = 16  # what numpy's memory has
+
     def __init__(self) -> None:
         self._torch = torch
         self.device = torch.device("cpu")
@@ -328,12 +330,15 @@ def test_tensors_that_the_engine_can_not_use_in_place(trt, plan):
         runner.run_torch({**tensors, "img1": tensors["img1"].to("meta")})
     with pytest.raises(RequestError, match=r"img0 has strides .*expected \.contiguous\(\)"):
         runner.run_torch({**tensors, "img0": tensors["img0"].transpose(2, 3)})
+    with pytest.raises(RequestError, match=r"img0 begins at .*use \.clone\(\)"):
+        runner.run_torch({**tensors, "img0": torch.empty(1 + 3 * 64 * 64)[1:].view(1, 3, 64, 64)})
     for outputs, words in (
         ({"other": torch.empty(1)}, r"outputs are named \['other'\]; this engine has \['frame'\]"),
         ({"frame": torch.empty(1, 3, 64, 32)}, r"frame is float32 \[1, 3, 64, 32\]; expected float32 \[1, 3, 64, 64\]"),
         ({"frame": torch.empty(1, 3, 64, 64).half()}, "frame is float16"),
         ({"frame": torch.empty(1, 3, 64, 64).to("meta")}, "frame is on meta"),
         ({"frame": torch.empty(1, 3, 64, 64).transpose(2, 3)}, "frame has strides"),
+        ({"frame": torch.empty(1 + 3 * 64 * 64)[1:].view(1, 3, 64, 64)}, "frame begins at .* no multiple of 16"),
     ):
         with pytest.raises(RequestError, match=words):
             runner.run_torch(tensors, outputs)

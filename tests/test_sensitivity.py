@@ -22,12 +22,13 @@ from refine_export.feeds import feeds_for
 from refine_export.graph.cost import bytes_moved, multiply_adds
 from refine_export.lowering import LowerOptions, Prepared, calibrated, lower, prepare_model
 from refine_export.metrics import distance, peak_of, psnr_from_mse
+from refine_export.progress import Silent
 from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner
 from refine_export.sensitivity import Accuracy, Bench, Region, Search, regions_of, search
 
 
-class Log:
+class Log(Silent):
     """Progress that remembers its steps."""
 
     def __init__(self) -> None:

@@ -1,4 +1,7 @@
-"""ONNX bytes to plan bytes, in this process; the child process that it is for is another file's."""
+"""ONNX bytes to plan bytes, in this process; the child process that it is for is another file's.
+
+Checked for TensorRT 10.12 to 11.4.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from refine_export.engine.guard import GuardReport, guard_grid_samples, keep_fro
 from refine_export.engine.network import network_from_onnx
 from refine_export.engine.options import BuildOptions
 from refine_export.engine.shapes import InputShapes
-from refine_export.engine.trt import Log, load, required
+from refine_export.engine.trt import Log, content_of, load, required
 from refine_export.errors import UnavailableError
 from refine_export.graph.load import external_files, model_from_bytes
 
@@ -55,7 +58,7 @@ def build_plan(
     path: Path | None = None,
     unfuse: bool = False,
 ) -> Built:
-    """Build an engine. Checked for 10.12 to 11.4: `Builder(logger)`, `build_serialized_network`, `IProgressMonitor`.
+    """Build an engine, by `Builder(logger)`, `build_serialized_network` and `IProgressMonitor`.
 
     Args:
         content: the ONNX file.
@@ -85,7 +88,7 @@ def build_plan(
     rejected = set_timing_cache(config, cache, log)
     memory = builder.build_serialized_network(parsed.network, config)
     watch.check()
-    plan = bytes(required(memory, "build the engine", log))
+    plan = content_of(required(memory, "build the engine", log))
     return Built(
         plan=plan,
         guard=guard,
@@ -98,7 +101,7 @@ def build_plan(
 
 
 def builder_of(module: Any, log: Log) -> trt.Builder:
-    """TensorRT's builder. Checked for 10.12 to 11.4, whose constructor raises TypeError where C++ gives null.
+    """TensorRT's builder, whose constructor raises TypeError where C++ gives null.
 
     Raises:
         UnavailableError: no GPU, no driver, or one that is too old.

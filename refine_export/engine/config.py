@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.options import BuildOptions
 from refine_export.engine.shapes import InputShapes, is_dynamic
-from refine_export.engine.trt import Log, required
+from refine_export.engine.trt import Log, content_of, required, succeeded
 from refine_export.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def set_timing_cache(config: trt.IBuilderConfig, content: bytes | None, log: Log
     rejected = None
     if content:
         cache = config.create_timing_cache(content)
-        if cache is not None and config.set_timing_cache(cache, False):
+        if cache is not None and succeeded(config.set_timing_cache(cache, False)):
             return None
         reason = "is of another TensorRT or GPU" if cache is not None else "is damaged, or of another TensorRT"
         rejected = f"the timing cache {reason} and is begun anew{log.last_errors(1)}"
@@ -96,7 +96,7 @@ def timing_cache_of(config: trt.IBuilderConfig) -> bytes | None:
     """The timings of this build and those that it began with; None where TensorRT keeps none."""
     cache = config.get_timing_cache()
     content = None if cache is None else cache.serialize()
-    return None if content is None else bytes(content)
+    return None if content is None else content_of(content)
 
 
 def _flags(options: BuildOptions) -> dict[str, bool]:
@@ -145,7 +145,7 @@ def _set(module: Any, config: trt.IBuilderConfig, attribute: str, value: Any, lo
 
 
 def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, log: Log, shapes: Iterable[InputShapes]) -> None:
-    profile = required(builder.create_optimization_profile(), "make an optimization profile", log)
+    profile: Any = required(builder.create_optimization_profile(), "make an optimization profile", log)
     for shape in shapes:
         if not shape.dynamic:
             continue

@@ -121,10 +121,11 @@ def grid_sample_layers(module: Any, network: trt.INetworkDefinition) -> list[trt
 
 
 def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str, ...]:
-    """Mark inputs and outputs of each GridSample as debug tensors, which TensorRT does not fuse away.
+    """Mark inputs and outputs of each GridSample as debug tensors, which prevents fusion.
 
-    Nothing listens to them, so that they cost a store and a load each. Inputs and outputs of the network are tensors of
-    their own already.
+    So say the bindings, of `mark_unfused_tensors_as_debug_tensors`, which does not. A context has debug tensors off
+    unless told otherwise, so that they cost a store and a load each, and no listener. Inputs and outputs of the network
+    are tensors of their own already.
 
     Returns:
         Names of the tensors that were marked.
@@ -132,20 +133,18 @@ def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str,
     Raises:
         UnavailableError: TensorRT refuses to mark one.
     """
-    marked = []
+    tensors: dict[str, Any] = {}  # two layers may share one
     for layer in grid_sample_layers(module, network):
-        tensors = [layer.get_input(index) for index in range(layer.num_inputs)]
-        tensors += [layer.get_output(index) for index in range(layer.num_outputs)]
-        for tensor in tensors:
-            if tensor is None or tensor.is_network_input or tensor.is_network_output or network.is_debug_tensor(tensor):
-                continue
-            if not network.mark_debug(tensor):
-                raise UnavailableError(
-                    f"TensorRT {module.__version__} can't keep {tensor.name!r} from fusing; expected a tensor that can "
-                    "be marked for debugging: build with --rung gather"
-                )
-            marked.append(tensor.name)
-    return tuple(marked)
+        ends: list[Any] = [layer.get_input(index) for index in range(layer.num_inputs)]
+        ends += [layer.get_output(index) for index in range(layer.num_outputs)]
+        tensors |= {end.name: end for end in ends if not (end.is_network_input or end.is_network_output)}
+    for name, tensor in tensors.items():
+        if not network.mark_debug(tensor):
+            raise UnavailableError(
+                f"TensorRT {module.__version__} can't keep {name!r} from fusing; expected a tensor that can be marked "
+                "for debugging: build with --rung gather"
+            )
+    return tuple(tensors)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

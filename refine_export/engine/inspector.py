@@ -1,7 +1,7 @@
 """What an engine is made of, and the proof that its convolutions have the types that the ONNX file asks for.
 
-The text comes from `EngineInspector.get_engine_information(JSON)` in the form of 10.x ("Format/Datatype", "Bindings")
-or of 11 ("Datatype" and "Format", "I/O Tensors"). Whatever it leaves open is reported as not proven.
+The text comes from `EngineInspector.get_engine_information(JSON)`: in the form of TensorRT 10.12 to 10.16 (checked;
+"Format/Datatype", "Bindings") or of 11.0 to 11.4 ("Datatype", "I/O Tensors"). What it leaves open is not proven.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Precision:
 
 
 def inspect_engine(module: Any, engine: trt.ICudaEngine, context: trt.IExecutionContext | None = None) -> EngineLayers:
-    """Ask TensorRT's inspector. Checked for TensorRT 10.12 to 11.4.
+    """Ask TensorRT's inspector.
 
     Args:
         module: `tensorrt`.

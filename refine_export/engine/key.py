@@ -140,6 +140,13 @@ def describe_mismatch(old: Mapping[str, Any], machine: Machine) -> str | None:
     )
 
 
+def described_machine(described: Mapping[str, Any]) -> str:
+    """`TensorRT 11.4.0 on H200 (9.0)`, of a key as a manifest has it."""
+    names = ("tensorrt", "gpu", "compute_capability")
+    version, gpu, capability = (str(described.get(name, _NOT_RECORDED)) for name in names)
+    return f"TensorRT {version} on {_short(gpu)} ({capability})"
+
+
 def _short(gpu: str) -> str:
     return gpu.removeprefix("NVIDIA ")
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
@@ -34,6 +34,17 @@ class Numbers:
     """Largest error, in units of the peak; NaN where a value is not finite."""
     psnr_db: float
     """Infinite where nothing differs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """How the engines of the rungs are judged against FP32 torch."""
+
+    compare: Callable[[bytes, Rung], Sequence[Numbers]]
+    """Runs a plan, whose host code is our own build's."""
+    limits: Callable[[Rung], Limits]
+    described: Mapping[str, Any]
+    """JSON: limits, frames, weights; where it changes, an engine is judged anew, so built anew."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from refine_export.optional import installed
 
 CUDA_MAJORS = (13, 12, 11)
 """Newest first; TensorRT 10.12 to 11.4 come for these."""
+DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
@@ -51,7 +52,7 @@ def this_machine(trt: Any) -> Machine:
     Raises:
         UnavailableError: no GPU is found, or no CUDA.
     """
-    gpu, capability = _gpu()
+    gpu, capability = current_gpu()
     return Machine(
         tensorrt=str(trt.__version__),
         gpu=gpu,
@@ -68,14 +69,18 @@ def numbers_of(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in (re.match(r"(\d+\.)*\d+|", version) or [""])[0].split(".") if number)
 
 
-def _gpu() -> tuple[str, tuple[int, int]]:
-    """Name and compute capability of the GPU: torch's current one, else the driver's first."""
+def current_gpu() -> tuple[str, tuple[int, int]]:
+    """Name and compute capability of the GPU: torch's current one, else the driver's first.
+
+    Raises:
+        UnavailableError: there is none.
+    """
     torch = installed("torch")
     if torch is not None and torch.cuda.is_available():
         index = torch.cuda.current_device()
         major, minor = torch.cuda.get_device_capability(index)
         return str(torch.cuda.get_device_name(index)), (int(major), int(minor))
-    driver = _library("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    driver = _library(DRIVER_LIBRARY)
     if driver is None:
         raise UnavailableError(
             "no GPU is found: NVIDIA's driver library (libcuda) is missing; install the driver, or start the "
@@ -90,6 +95,34 @@ def _gpu() -> tuple[str, tuple[int, int]]:
     return name.value.decode(errors="replace"), (values[0].value, values[1].value)
 
 
+def driver_status() -> int | None:
+    """What NVIDIA's driver answers to cuInit: 0 where there is a GPU, else a CUresult (100: none); None without it."""
+    driver = _library(DRIVER_LIBRARY)
+    return None if driver is None else int(driver.cuInit(0))
+
+
+def driver_cuda() -> tuple[int, int] | None:
+    """The newest CUDA that the driver runs, such as (13, 0), by cuDriverGetVersion; it runs the older ones too."""
+    driver, number = _library(DRIVER_LIBRARY), ctypes.c_int()
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
+        return None
+    return number.value // 1000, number.value % 1000 // 10
+
+
+def tensorrt_cudas() -> tuple[int, ...]:
+    """The CUDA majors that wheels of TensorRT are installed for, newest first; none where it is no wheel."""
+    found = []
+    for major in CUDA_MAJORS:
+        for package in (f"tensorrt-cu{major}", f"tensorrt-cu{major}-libs"):
+            try:
+                metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+            found.append(major)
+            break
+    return tuple(found)
+
+
 def _ask(call: str, status: int) -> None:
     if status:
         raise UnavailableError(
@@ -100,13 +133,8 @@ def _ask(call: str, status: int) -> None:
 
 def _cuda_major() -> int:
     """Of TensorRT's own wheel, else of torch, else of the CUDA runtime library."""
-    for major in CUDA_MAJORS:
-        for package in (f"tensorrt-cu{major}", f"tensorrt-cu{major}-libs"):
-            try:
-                metadata.version(package)
-            except metadata.PackageNotFoundError:
-                continue
-            return major
+    if wheels := tensorrt_cudas():
+        return wheels[0]
     torch = installed("torch")
     if torch is not None and torch.version.cuda:
         return int(str(torch.version.cuda).partition(".")[0])

@@ -88,5 +88,10 @@ class BuildOptions:
             raise ValueError(f"aux_streams is {self.aux_streams}; expected 0 or more")
         if self.exclude_lean_runtime and not self.version_compatible:
             raise ValueError("exclude_lean_runtime is true; expected it with version_compatible = true only")
+        if self.version_compatible and (self.strip_weights or self.refittable):
+            raise ValueError(
+                "version_compatible is true with strip_weights or refittable; expected one or the other: the lean "
+                "runtime, which runs such an engine, can't refit it"
+            )
         if self.strip_weights and self.refittable:
             raise ValueError("strip_weights and refittable are both true; expected one of them")

@@ -5,6 +5,7 @@ The manifest beside `m.plan` is `m.plan.json`: kind `engine`, fingerprint and de
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import struct
@@ -13,15 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine_export.engine.key import Machine, describe_mismatch, fingerprint_of_key
+from refine_export.engine.key import Machine, describe_mismatch, described_machine, fingerprint_of_key
 from refine_export.engine.machine import numbers_of
 from refine_export.errors import GraphError
 from refine_export.manifest import Manifest, manifest_path
+from refine_export.onnx_file import Artifact
+from refine_export.signature import SIGNATURES
 
 KIND = "engine"
 """`Manifest.kind` of a plan."""
 KEY = "key"
 """Where `Manifest.details` has `EngineKey.described`."""
+ARTIFACT = "artifact"
+"""Where it has the `onnx_file.Artifact` of the file that the engine was built from."""
 HEADER_BYTES = 28
 _MAGIC = 0x74727466
 _BUILD = "build it again: refine-export build FILE.onnx -o {}"
@@ -163,6 +168,44 @@ def describe(path: Path) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "details": {name: value for name, value in manifest.details.items() if name != KEY},
     }
+
+
+def artifact_from_plan(path: Path) -> Artifact:
+    """What an engine is, as its manifest has it; this needs neither TensorRT nor a GPU.
+
+    Raises:
+        GraphError: as `read_plan`, but for another machine; or the engine is none of the five graphs.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    manifest, key = _checked_manifest(path, plan_bytes(path))
+    made_of = manifest.details.get(ARTIFACT)
+    if made_of is None:
+        raise GraphError(f"{path} is none of the graphs {', '.join(SIGNATURES)}; expected an engine of one of them")
+    try:
+        artifact = TypeAdapter(Artifact).validate_json(json.dumps(made_of), strict=True)
+        image = SIGNATURES[artifact.graph].inputs[0].name
+        profiles = TypeAdapter(list[dict[str, list[tuple[int, ...]]]]).validate_python(key["profiles"])
+        ends = [(batch, height, width) for one in profiles[:1] for batch, _, height, width in one[image]]
+        low, best, high = ends or (None, None, None)
+    except (ValidationError, KeyError, ValueError, TypeError) as error:
+        raise GraphError(f"the manifest of {path} was altered: {error}; {_BUILD.format(path.name)}") from error
+    artifact = dataclasses.replace(
+        artifact,
+        file=str(path),
+        sha256=manifest.sha256,
+        size_bytes=manifest.size_bytes,
+        engine=f"{described_machine(key)}, rung {key.get('rung')}",
+    )
+    if low is None or best is None or high is None:
+        return artifact
+    batch, height, width = (size if size == other else None for size, other in zip(low, high, strict=True))
+    return dataclasses.replace(
+        artifact,
+        profile=(low, best, high),
+        fixed=(batch, height, width),
+        sizes=" to ".join(dict.fromkeys(f"{size[0]}x3x{size[1]}x{size[2]}" for size in (low, high))),
+    )
 
 
 def _checked_manifest(path: Path, content: bytes) -> tuple[Manifest, Mapping[str, Any]]:

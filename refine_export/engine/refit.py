@@ -10,8 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.engine.trt import Log, load, required
-from refine_export.errors import GraphError, RequestError
+from refine_export.engine.trt import Log, content_of, load, required
+from refine_export.errors import GraphError, RequestError, UnavailableError
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -82,6 +82,6 @@ def _serialized(module: Any, engine: trt.ICudaEngine, log: Log) -> bytes:
     config = engine.create_serialization_config()
     config.clear_flag(module.SerializationFlag.EXCLUDE_WEIGHTS)
     keep = module.SerializationFlag.__members__.get("INCLUDE_REFIT")
-    if keep is not None:
-        config.set_flag(keep)
-    return bytes(required(engine.serialize_with_config(config), "serialize the engine", log))
+    if keep is not None and not config.set_flag(keep):
+        raise UnavailableError(f"TensorRT can't keep the engine refittable{log.last_errors()}")
+    return content_of(required(engine.serialize_with_config(config), "serialize the engine", log))

@@ -66,7 +66,7 @@ def trtexec_command(what: Reproduction) -> list[str]:
             words.append(f"--{kind}Shapes={','.join(listed)}")
     if options.workspace_mib is not None:
         words.append(f"--memPoolSize=workspace:{options.workspace_mib}")  # MiB without a unit
-    words.append(f"--builderOptimizationLevel={options.optimization_level}")
+    words += [f"--builderOptimizationLevel={options.optimization_level}", "--avgTiming=1"]  # TensorRT's own; trtexec: 8
     words.append(f"--profilingVerbosity={options.verbosity}")
     if options.hardware_compatibility != "none":
         words.append(f"--hardwareCompatibilityLevel={_HARDWARE[options.hardware_compatibility]}")

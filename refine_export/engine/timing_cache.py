@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from refine_export.atomic import write_bytes
+from refine_export.engine.trt import content_of, succeeded
 from refine_export.errors import RequestError
 
 if TYPE_CHECKING:
@@ -113,9 +114,9 @@ def merge_by(config: trt.IBuilderConfig, log: Log) -> Merge:
     def merge(ours: bytes, other: bytes) -> tuple[bytes, str]:
         before = len(log.errors())
         mine, theirs = config.create_timing_cache(ours), config.create_timing_cache(other)
-        if mine is None or theirs is None or not mine.combine(theirs, ignore_mismatch=False):
+        if mine is None or theirs is None or not succeeded(mine.combine(theirs, ignore_mismatch=False)):
             return ours, "; ".join(log.errors()[before:]) or "TensorRT rejects it and gives no reason"
-        return bytes(mine.serialize()), ""
+        return content_of(mine.serialize()), ""
 
     return merge
 

@@ -1,4 +1,8 @@
-"""The seam to TensorRT: finds the package, says what is missing, keeps its log. Checked for 10.12 to 11.4."""
+"""The seam to TensorRT: finds the package, says what is missing, keeps its log. Checked for 10.12 to 11.4.
+
+Stubs that are made from the bindings say less than ours: there nothing is None, the module's own `bool` hides the type,
+a tuple is no Dims and an IHostMemory no buffer. What passes through here, or is Any, fits both.
+"""
 
 from __future__ import annotations
 
@@ -54,6 +58,16 @@ def required(value: _Value | None, what: str, log: Log) -> _Value:
     if value is None:
         raise UnavailableError(f"TensorRT could not {what}{log.last_errors()}")
     return value
+
+
+def succeeded(answer: Any) -> bool:
+    """What a call of TensorRT says of itself."""
+    return bool(answer)
+
+
+def content_of(memory: Any) -> bytes:
+    """What an IHostMemory holds; it is a buffer and no more."""
+    return bytes(memory)
 
 
 class Log:

@@ -12,7 +12,7 @@ from refine_export.onnx_file import Artifact, FilePrecision
 from refine_export.signature import GraphName
 from refine_export.validate import OutputVerdict, Status, Verdict
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised when a field changes its meaning or goes."""
 
 
@@ -32,6 +32,19 @@ class Comparison:
     """What computed the candidate, as the backend reports it."""
     largest_flow_px: float | None
     verdict: Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shortfall:
+    """What is missing, or went wrong, beside the comparisons."""
+
+    what: str
+    """A runtime, or a file that was to be made."""
+    status: Status
+    """`failed` or `not compared`."""
+    reason: str
+    counts: bool = True
+    """The verdict of the run depends on it; a runtime that this machine lacks and nobody requires does not count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +86,9 @@ class Report:
     """What passes, `max_abs` and `psnr_db` of `validate.Limits`, for each precision of the files."""
     artifacts: tuple[Artifact, ...]
     comparisons: tuple[Comparison, ...]
+    shortfalls: tuple[Shortfall, ...]
     notes: tuple[str, ...]
-    """What was not compared, and why; what the reader should know of the weights."""
+    """What the reader should know of the weights, the frames and the files."""
     environment: dict[str, str]
     fingerprint: str
     """Of everything that the verdicts depend on."""

@@ -42,7 +42,8 @@ def sentence_from_report(report: Report) -> str:
     if facts := _error_facts(report):
         sentence += f": {'; '.join(facts)}"
     if report.status != overall(comparison.verdict.status for comparison in report.comparisons):
-        sentence += f". The run as a whole is {report.status}: see the notes"
+        named = _listed([shortfall.what for shortfall in report.shortfalls if shortfall.counts])
+        sentence += f". The run as a whole is {report.status} because of {named}: see the notes"
     return f"{sentence}."
 
 

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
 from refine_export.environment import gpu_name
-from refine_export.errors import GraphError, RequestError, UnavailableError
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.optional import require
 from refine_export.runners.base import Runner, TensorInfo
+from refine_export.runners.ort_binding import (
+    Place,
+    as_array,
+    check_outputs,
+    check_tensors,
+    output_shapes,
+    run_arrays,
+    run_tensors,
+)
+from refine_export.runners.ort_session import Provider as Provider
+from refine_export.runners.ort_session import provider_in_words, session_from_model
+from refine_export.runners.trt_device import CudaDevice
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
 
     from refine_export.runners.base import Arrays
+    from refine_export.runners.ort_binding import Tensors
 
-Provider = Literal["cpu", "cuda"]
-
-_PROVIDERS: dict[Provider, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -31,81 +41,116 @@ _DTYPES = {
 
 
 class OrtRunner(Runner):
-    """An ONNX file in ONNX Runtime.
+    """An ONNX file in ONNX Runtime, on the CPU or the current CUDA device; there for one thread at a time.
 
-    Asked for CUDA where it can't be loaded, ONNX Runtime falls back to the CPU with no more than a log line; here
-    that is an error, so that no CPU result is ever taken for a GPU's.
+    Asked for a GPU where it can't be used, ONNX Runtime falls back to the CPU with no more than a log line; here
+    that is an error, so that no CPU result is ever taken for a GPU's. `provider` tells what another provider computes.
+
+    TensorRT builds an engine when a file of one size is loaded, and for one of free sizes in the first run, and again
+    in each run at a size outside of those before. Nothing of it is kept on disk.
 
     Args:
         model: path of the file (external data lies beside it), or the serialised model.
-        provider: `cpu` or `cuda`.
+        provider: `cpu`; `cuda`; or `tensorrt`, with CUDA for what TensorRT can't compute. The CPU takes what is left.
         optimize: let ONNX Runtime rewrite the graph; without, it computes node by node what the file says.
 
     Raises:
         UnavailableError: ONNX Runtime or the provider is missing.
-        GraphError: ONNX Runtime refuses the file.
+        GraphError: ONNX Runtime refuses the file, or the provider has no part in it.
     """
 
     backend = "onnxruntime"
 
     def __init__(self, model: Path | bytes, *, provider: Provider = "cpu", optimize: bool = True) -> None:
         ort = require("onnxruntime", extra="ort")
-        wanted = _PROVIDERS[provider]
-        if wanted not in ort.get_available_providers():
-            raise UnavailableError(
-                f"onnxruntime {ort.__version__} was built without {wanted}; install onnxruntime-gpu for CUDA"
-            )
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # errors come as exceptions, the fallback is checked below
-        options.enable_mem_pattern = False  # a pattern keeps a second copy of the activations
-        if not optimize:
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        # TF32 is on by default: an FP32 comparison on a GPU would not be one.
-        providers = [wanted] if provider == "cpu" else [(wanted, {"use_tf32": "0"}), _PROVIDERS["cpu"]]
-        source = str(model) if isinstance(model, Path) else model
-        try:
-            with quiet_loading(ort):
-                self._session = ort.InferenceSession(source, options, providers=providers)
-        except Exception as error:  # onnxruntime's own exceptions share no base class but this one
-            name = model if isinstance(model, Path) else "the model"
-            raise GraphError(f"onnxruntime {ort.__version__} can't load {name}: {error}") from error
-        loaded = self._session.get_providers()
-        if loaded[0] != wanted:
-            raise UnavailableError(
-                f"asked for {wanted}, onnxruntime {ort.__version__} loaded {', '.join(loaded)}: no CUDA GPU, or a "
-                "CUDA or cuDNN library is missing"
-            )
+        self._ort = ort
+        self._gpu = None if provider == "cpu" else _torch_device()
+        self._session = session_from_model(ort, model, provider, optimize=optimize, gpu=self._gpu)
         self._run_options = ort.RunOptions()
         if provider == "cpu":
             # Activations of 1088 x 1920 are over 1 GiB: they go back to the system after each run.
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._place: Place | None = None if provider == "cpu" else _place(self._gpu)
         self.version = ort.__version__
-        self.provider = loaded[0]
+        self.provider = provider_in_words(ort, self._session, provider)
         self.device = "cpu" if provider == "cpu" else f"cuda:0 ({gpu_name() or 'name not known'})"
+        if self._gpu is not None:
+            self.device = self._gpu.name
         self.inputs = tuple(_info(value) for value in self._session.get_inputs())
         self.outputs = tuple(_info(value) for value in self._session.get_outputs())
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        names = [info.name for info in self.outputs]
         try:
-            values = self._session.run(names, dict(feeds), self._run_options)
-        except Exception as error:  # as above
-            raise RequestError(f"onnxruntime {self.version} failed while it ran the graph: {error}") from error
-        return dict(zip(names, values, strict=True))
+            if self._place is None:
+                names = [info.name for info in self.outputs]
+                values = self._session.run(names, dict(feeds), self._run_options)
+                return dict(zip(names, values, strict=True))
+            for info in (*self.inputs, *self.outputs):
+                if info.dtype == "bfloat16":
+                    raise RequestError(f"{info.name} is bfloat16, which numpy has not; use run_torch with CUDA tensors")
+            with self._gpu.work(wait=True) if self._gpu else nullcontext():
+                return run_arrays(self._ort, self._session, self._run_options, self._place, feeds, self.outputs)
+        except RequestError:
+            raise
+        except Exception as error:  # onnxruntime's own exceptions share no base class but this one
+            raise self._failed(error) from error
+
+    def run_torch(self, feeds: Tensors, outputs: Tensors | None = None) -> dict[str, torch.Tensor]:
+        """Compute the outputs from and into memory of the GPU, without a copy.
+
+        The graph starts after what torch's current stream was given before. When this returns, the outputs are there:
+        unlike the TensorRT runner's, the host waits for them (see `ort_binding`).
+
+        Args:
+            feeds: one contiguous tensor per input, of its type and shape, on the runner's device.
+            outputs: where the outputs go, likewise; without, into new tensors.
+
+        Returns:
+            One tensor per output; those of `outputs` where given.
+
+        Raises:
+            RequestError: as `run`; or a tensor is on another device or not contiguous, or is none of the outputs.
+            UnavailableError: torch finds no CUDA.
+        """
+        if self._place is None:
+            raise RequestError("this runner is on the CPU; use run, or make one with provider='cuda' or 'tensorrt'")
+        if self._gpu is None:
+            raise UnavailableError(
+                "run_torch needs a torch that finds a CUDA device: https://pytorch.org/get-started; run needs none"
+            )
+        check_tensors(feeds, self._gpu.device)
+        self._check(cast("Arrays", {name: as_array(tensor) for name, tensor in feeds.items()}))
+        shapes = output_shapes(self.inputs, self.outputs, {name: tuple(one.shape) for name, one in feeds.items()})
+        if outputs is not None:
+            check_tensors(outputs, self._gpu.device)
+            check_outputs(outputs, self.outputs, shapes)
+        with self._gpu.work(wait=False):
+            if outputs is None:
+                outputs = {info.name: self._gpu.empty(shapes[info.name], info.dtype) for info in self.outputs}
+            try:
+                run_tensors(self._session, self._run_options, self._place, feeds, outputs)
+            except Exception as error:  # as above
+                raise self._failed(error) from error
+        return dict(outputs)
 
     def close(self) -> None:
         """Release the session."""
         del self._session
 
+    def _failed(self, error: Exception) -> RequestError:
+        return RequestError(f"onnxruntime {self.version} failed while it ran the graph: {error}")
 
-@contextmanager
-def quiet_loading(ort: Any) -> Iterator[None]:
-    """Without the lines that ONNX Runtime itself prints when a provider's library is missing."""
-    ort.set_default_logger_severity(4)
+
+def _torch_device() -> CudaDevice | None:
+    """The GPU by torch, which then orders this runner's work after its own; None where torch finds none."""
     try:
-        yield
-    finally:
-        ort.set_default_logger_severity(2)  # ONNX Runtime's own default; it can't be asked for the one before
+        return CudaDevice()
+    except UnavailableError:
+        return None
+
+
+def _place(gpu: CudaDevice | None) -> Place:
+    return ("cuda", 0) if gpu is None else (gpu.device.type, gpu.device.index or 0)
 
 
 def _info(value: Any) -> TensorInfo:

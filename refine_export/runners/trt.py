@@ -106,14 +106,16 @@ class TrtRunner(Runner):
         waits for the outputs.
 
         Args:
-            feeds: one contiguous tensor per input, of its type and shape, on the runner's device.
+            feeds: one contiguous tensor per input, of its type and shape, on the runner's device, at an address that
+                is a multiple of 256 bytes, as torch's own memory is.
             outputs: where the outputs go, likewise; without, into new tensors.
 
         Returns:
             One tensor per output; those of `outputs` where given.
 
         Raises:
-            RequestError: as `run`; or a tensor is on another device or not contiguous, or is none of the outputs.
+            RequestError: as `run`; or a tensor is on another device, not contiguous or not aligned, or is none of the
+                outputs.
         """
         self._check_tensors(feeds)
         self._check(cast("Arrays", {name: _as_array(tensor) for name, tensor in feeds.items()}))
@@ -217,6 +219,11 @@ class TrtRunner(Runner):
                 raise RequestError(f"{name} is on {tensor.device}; expected {self._gpu.device}: use .to()")
             if not tensor.is_contiguous():
                 raise RequestError(f"{name} has strides {tuple(tensor.stride())}; expected .contiguous()")
+            if tensor.data_ptr() % self._gpu.alignment:
+                raise RequestError(
+                    f"{name} begins at an address that is no multiple of {self._gpu.alignment}, as a part of a larger "
+                    "tensor may; TensorRT needs one: use .clone()"
+                )
 
     def _failed(self, what: str) -> RequestError:
         self._enqueued = self._replay = None  # the next run is a warm-up

@@ -21,6 +21,9 @@ class CudaDevice:
         UnavailableError: torch is missing, or finds no CUDA.
     """
 
+    alignment = 256
+    """Of the addresses that TensorRT takes, in bytes (`IExecutionContext::setTensorAddress`, 10.12 to 11.4)."""
+
     def __init__(self) -> None:
         torch = require("torch", extra="torch")
         if not torch.cuda.is_available():

@@ -199,8 +199,9 @@ class INetworkDefinition:
         self._outputs.remove(tensor.name)
 
     def mark_debug(self, tensor: ITensor) -> bool:
+        fresh = tensor.name not in self._debug
         self._debug.add(tensor.name)
-        return True
+        return fresh
 
     def unmark_debug(self, tensor: ITensor) -> bool:
         self._debug.discard(tensor.name)

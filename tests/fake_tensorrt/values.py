@@ -77,6 +77,7 @@ ErrorCode = enum_type(
     UNSUPPORTED_NODE_DYNAMIC UNSUPPORTED_NODE_SHAPE REFIT_FAILED
     """,
 )
+ErrorCode.name = _Enum.__str__  # a method, as in bindings that bring their own `__str__` by pybind11 before 2.12
 MemoryPoolType = enum_type(
     "MemoryPoolType", "WORKSPACE DLA_MANAGED_SRAM DLA_LOCAL_DRAM DLA_GLOBAL_DRAM TACTIC_DRAM TACTIC_SHARED_MEMORY"
 )

@@ -7,9 +7,11 @@
 #   4976592  10.16.0.72: pyCore, pyGraph           6e50a4c  11.0: pyCore, tensorrt/__init__.py
 #   771d8ef  11.0.0.114: pyGraph, pyOnnx           82d1dca  11.1.0: pyCore
 #   3bd1928  11.3.0.99: pyCore                     98adec8  11.3.0.99: include/NvInfer.h
-# and pyOnnx of 10.15 and pyFoundationalTypes of 2025 (a 10.x), found by their text. 10.12, 10.13 and 11.2 lie between
-# two that agree; for 11.4 there were only NVIDIA's documentation pages (11.4.0 and 11.4.1: the removed APIs, the
-# inspector). "10.12-11.4" below means: the same in each of these that has the class, and nothing to the contrary there.
+# and pyOnnx of 10.15 and pyFoundationalTypes of 2025 (a 10.x), found by their text. Compared member by member with the
+# stubs that others generated from the bindings of 10.12.0.36 and 10.13.0.35 (PyPI: tensorrt-stubs), which have the same
+# names, arguments and defaults, and never None. 11.2 lies between two that agree; for 11.4 there were only NVIDIA's
+# documentation pages (11.4.0 and 11.4.1: the removed APIs, the inspector). "10.12-11.4" below means: the same in each
+# of these that has the class, and nothing to the contrary there.
 #
 # A member that one of the two majors lacks is not declared here: ask for it by name (`getattr`, `__members__`).
 #
@@ -247,6 +249,9 @@ class INetworkDefinition:
 # ---------------------------------------------------------------- ONNX parser, 10.12-11.0; 11.4 by its documentation
 
 class ErrorCode(_Enum):
+    # `str` gives "ErrorCode.INVALID_NODE". `name` is a method in the bindings of 10.12 and 10.13: they add a `__str__`,
+    # which pybind11 before 2.12 puts in the place of `name`.
+    def name(self) -> str: ...  # type: ignore[override]
     __members__: ClassVar[dict[str, ErrorCode]]
     SUCCESS: ClassVar[ErrorCode]
     INTERNAL_ERROR: ClassVar[ErrorCode]
@@ -348,10 +353,9 @@ class TilingOptimizationLevel(_Enum):
     FULL: ClassVar[TilingOptimizationLevel]
 
 class IOptimizationProfile:
-    # Shapes that contradict each other raise RuntimeError; `bool(profile)` is whether it is complete.
-    def set_shape(
-        self, input: str, min: Sequence[int] | Dims, opt: Sequence[int] | Dims, max: Sequence[int] | Dims
-    ) -> None: ...
+    # Shapes that contradict each other raise RuntimeError; `bool(profile)` is whether it is complete. Tuples and lists
+    # become Dims, which stubs made from the bindings don't say either.
+    def set_shape(self, input: str, min: Dims, opt: Dims, max: Dims) -> None: ...
     def get_shape(self, input: str) -> list[Dims]: ...  # empty, or min, opt, max
     def __bool__(self) -> bool: ...
 

@@ -34,6 +34,10 @@ SizeOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON and nothing else.")]
+RequireOption = Annotated[
+    list[str] | None,
+    typer.Option("--require", metavar="RUNTIMES", help="torch, ort, trt: exit with 3 where one of these is missing."),
+]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
 PrecisionOption = Annotated[
     str | None, typer.Option("--precision", help="fp16, bf16, or fp32 to change the samplers alone. Default: fp16.")

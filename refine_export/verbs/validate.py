@@ -1,0 +1,61 @@
+"""`validate`: files against the reference."""
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from refine_export.console import make_progress
+from refine_export.validate import Runtime
+from refine_export.verbs.common import finish, recipe_with_options, require_from
+from refine_export.verbs.options import (
+    CheckpointOption,
+    FramesOption,
+    JsonOption,
+    QuietOption,
+    RecipeOption,
+    RequireOption,
+)
+
+
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="ONNX files of the graphs, from any tool, and engines.")],
+    checkpoint: CheckpointOption = None,
+    frames: FramesOption = None,
+    recipe: RecipeOption = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option("--size", metavar="HxW", help="Also at this size (dynamic files); repeat for several."),
+    ] = None,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--runtime",
+            help=f"{', '.join(get_args(Runtime))}; repeat for several. Default: by the file's types.",
+            autocompletion=lambda: list(get_args(Runtime)),
+        ),
+    ] = None,
+    require: RequireOption = None,
+    allow_host_code: Annotated[
+        bool, typer.Option("--allow-host-code", help="Run engines that bring code for this host; trust them first.")
+    ] = False,
+    float64: Annotated[bool, typer.Option("--float64", help="Compute the reference in float64.")] = False,
+    report: Annotated[Path | None, typer.Option("--report", help="Folder for report.html and report.json.")] = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare ONNX files and engines with the torch reference on the checkpoint's weights."""
+    from refine_export import pipeline
+
+    chosen = recipe_with_options(
+        recipe,
+        checkpoint=checkpoint,
+        frames=frames,
+        sizes=size,
+        runtimes=runtime,
+        reference="float64" if float64 else None,
+        require=require_from(require),
+        allow_host_code=allow_host_code or None,
+    )
+    result = pipeline.validate_files(files, chosen, report, make_progress(quiet or as_json))
+    finish(result.report, result.folder, as_json)
