@@ -1,17 +1,18 @@
-# One place for what a developer and CI do; `make help` lists it. Everything is installed into .venv, at the
+# One place for what a developer and CI do; `make help` lists it. Everything but test-gpu runs in .venv, at the
 # versions of constraints.txt.
 
 PYTHON ?= python3
+GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := refine_export models scripts tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format lint types benchmark clean
+.PHONY: help demo test test-gpu check format lint types benchmark clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +24,9 @@ demo: $(READY)  ## Run the main job on sample frames: refine-export-output/repor
 
 test: $(READY)  ## Run the tests.
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-gpu:  ## Run the tests of the real TensorRT with GPU_PYTHON, which has '.[torch,ort,trt,dev]', a torch with CUDA and a GPU.
+	$(GPU_PYTHON) -m pytest -m tensorrt --require-tensorrt
 
 check: lint types test  ## Run the whole gate: format, lint, types, tests.
 

@@ -196,7 +196,8 @@ def measure_feeds() -> None:
     from refine_export.scenes import SceneOptions
     from refine_export.signature import SIGNATURES
     from refine_export.source import FramesOptions, source_from_options
-    from refine_export.validate import Candidate, ValidateOptions, validate
+    from refine_export.limits import LimitsOptions
+    from refine_export.validate import Candidate, validate
 
     reference = reference_network(seeded_checkpoint("IFNet"))
     model = onnx_from_network(reference, "refine", ExportOptions(dynamic=True)).SerializeToString()
@@ -205,7 +206,7 @@ def measure_feeds() -> None:
     def job(kinds: tuple[FlowKind, ...], candidates: int) -> Callable[[], object]:
         def call() -> None:
             with TorchRunner(reference, "refine") as runner, OrtRunner(model) as other:
-                limits = ValidateOptions().limits("fp32")
+                limits = LimitsOptions().refine_fp32
                 tested = [
                     Candidate(file="refine.onnx", limits=limits, runtime=f"{k}", runner=other)
                     for k in range(candidates)

@@ -68,7 +68,9 @@ def test_run_quiet_json(run, here):
 
 
 def test_a_failed_verdict_is_exit_code_1(run, here):
-    (here / "strict.toml").write_text(RECIPE + "max_abs = 1e-9\n")
+    (here / "strict.toml").write_text(
+        RECIPE + "[validate.limits]\ncontextnet_fp32 = { max_abs = 1e-9, psnr_db = 90.0 }\n"
+    )
     code, out, _ = run("run", "--recipe", "strict.toml", "--graph", "contextnet", "--quiet")
     assert code == 1
     assert "failed: 8 of 16 comparisons" in out

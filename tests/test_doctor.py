@@ -221,6 +221,16 @@ def test_tensorrt_that_can_not_be_imported_is_told_with_its_error(machine, monke
     assert told(doctor_engines.tensorrt()) == (found, without([13]) + EXTRA)
 
 
+def test_a_module_that_lacks_its_own_parts_is_broken_without_a_wheel_too(machine, monkeypatch):
+    def broken(name):
+        raise ModuleNotFoundError("No module named 'tensorrt_libs'", name="tensorrt_libs")
+
+    machine(tensorrt_cudas=())
+    monkeypatch.setattr("refine_export.optional.import_module", broken)
+    found = "tensorrt is installed, but can't be imported: No module named 'tensorrt_libs'"
+    assert told(doctor_engines.tensorrt()) == (found, without([]) + EXTRA)
+
+
 def test_a_wheel_without_its_module_is_broken_not_missing(machine):
     machine(tensorrt=None)
     found, add = told(doctor_engines.tensorrt())
@@ -321,7 +331,7 @@ def test_a_provider_that_can_not_be_loaded_is_told_with_its_reason(monkeypatch, 
     found, add = told(getattr(doctor, f"_ort_{provider}")())
     assert found.endswith("has it, but can't load it: CUDA failure 35: driver version is insufficient")
     assert add.startswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
-    assert ("'tensorrt-cu" in add) == (provider == "tensorrt")
+    assert ("'tensorrt-cu" in add) == add.endswith("with no other TensorRT") == (provider == "tensorrt")
 
 
 def test_a_build_without_a_provider_is_told(monkeypatch):

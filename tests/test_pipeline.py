@@ -161,11 +161,13 @@ def test_own_weights_and_frames(tmp_path, pictures, architecture):
 
 
 def test_other_weights_are_noticed(finished, tmp_path):
-    """A good file of other weights fails, and the note says why."""
+    """A good file of other weights is refused; where it is forced, it fails, and the note says why."""
     folder, _ = finished
     other = recipe_with(small(tmp_path), {})
     other = dataclasses.replace(other, checkpoint=dataclasses.replace(other.checkpoint, seed=1))
-    result = pipeline.validate_files([folder / "refine.onnx"], other, None)
+    with pytest.raises(RequestError, match=r"was made from seeded .* give the file's own .*, or compare it .* --force"):
+        pipeline.validate_files([folder / "refine.onnx"], other, None)
+    result = pipeline.validate_files([folder / "refine.onnx"], other, None, force=True)
     assert result.report["status"] == "failed"
     assert any("made from other weights" in note for note in result.report["notes"])
     assert result.folder is None

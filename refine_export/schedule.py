@@ -1,0 +1,212 @@
+"""What each file is fed with: the first pair at every size and with every flow, then all pairs and arrays at their own.
+
+Settings come one at a time; files that take the same frames share them, and so the reference's outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from refine_export.candidates import pairs_for
+from refine_export.feeds import Feed, FlowKind, feeds_for, flow_kinds_of
+from refine_export.frames import FramePair, at_size, padded, padded_size, pair_from_arrays
+from refine_export.npz_feeds import feeds_of_arrays
+from refine_export.onnx_file import Artifact
+from refine_export.signature import SIGNATURES, GraphName
+from refine_export.source import Source, Sources
+from refine_export.validate import Candidate, ValidateOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    File = tuple[Artifact, Sequence[Candidate]]
+
+
+NOISE_FLOW: FlowKind = "subpixel"
+NOISE_SIZE = (64, 1920)
+"""Of the noise that files of any size are fed with: wide, because an error of the coordinates grows with the width."""
+
+
+def noise_pair(size: tuple[int, int]) -> FramePair:
+    """White noise, the same on every call: where every pixel differs from its neighbours, positions show best."""
+    import numpy as np
+
+    generator = np.random.Generator(np.random.PCG64(11))
+    img0, img1 = generator.random((2, 1, 3, *size), np.float32)
+    return pair_from_arrays("noise", img0, img1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Feeds, and who gets them."""
+
+    label: str
+    """For the progress."""
+    size: tuple[int, int]
+    """Height and width."""
+    batch: int
+    own: bool
+    """The frames are at their own size, padded."""
+    feeds: Iterator[Feed]
+    candidates: tuple[Candidate, ...]
+
+
+def settings_for(
+    reference: nn.Module, graph: GraphName, files: Sequence[File], sources: Sources, options: ValidateOptions
+) -> Iterator[Setting]:
+    """Every setting of one graph.
+
+    Of the pairs behind the first, the refinement gets the flow of the network (or the first kind, where the weights
+    have none), and interpolator_m the first timestep: time goes by once, not once for each kind.
+
+    Args:
+        reference: what `network.reference_network` returns.
+        graph: of all files.
+        files: each with its runtimes.
+        sources: of frames and arrays.
+        options: kinds of flows, timesteps, sizes.
+    """
+    if sources.alone or sources.clips:
+        yield from _first(reference, graph, files, sources, options)
+        yield from _noise(reference, graph, files, options)
+    kinds = flow_kinds_of(reference, options.flows)[:1]
+    for pair, sequence, index in sources.pairs():
+        if sequence is None and pair.sha256 == sources.first.pair.sha256:
+            continue
+        yield from _next(reference, graph, files, pair, sequence, index, kinds, options.timesteps[:1])
+    for feed in feeds_of_arrays(sources.arrays, graph):
+        batch = next(iter(feed.inputs.values())).shape[0]
+        takers = [
+            candidate for artifact, of_file in files if _takes(artifact, batch, feed.size) for candidate in of_file
+        ]
+        if takers:
+            yield Setting(
+                label=feed.name,
+                size=feed.size,
+                batch=batch,
+                own=False,
+                feeds=iter([feed]),
+                candidates=tuple(takers),
+            )
+
+
+def _first(
+    reference: nn.Module, graph: GraphName, files: Sequence[File], sources: Sources, options: ValidateOptions
+) -> Iterator[Setting]:
+    found: dict[tuple[tuple[int, int], int], tuple[FramePair, list[Candidate]]] = {}
+    for artifact, candidates in files:
+        for fed, batch in pairs_for(artifact, sources.first, options):
+            found.setdefault((fed.size, batch), (fed, []))[1].extend(candidates)
+    for (size, batch), (fed, candidates) in found.items():
+        yield Setting(
+            label=f"{graph} at {'x'.join(map(str, size if batch == 1 else (batch, *size)))}",
+            size=size,
+            batch=batch,
+            own=size == padded_size(*sources.first.pair.size),
+            feeds=feeds_for(reference, graph, fed, kinds=options.flows, timesteps=options.timesteps, batch=batch),
+            candidates=tuple(candidates),
+        )
+
+
+def _noise(
+    reference: nn.Module, graph: GraphName, files: Sequence[File], options: ValidateOptions
+) -> Iterator[Setting]:
+    """Noise with a small flow, for the graphs that take one."""
+    found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
+    for artifact, candidates in files:
+        found.setdefault(_nearest(artifact, NOISE_SIZE), []).extend(candidates)
+    for (size, batch), takers in found.items():
+        feeds = list(noise_feeds(reference, graph, size, batch, options))
+        if feeds:
+            yield Setting(
+                label=f"{graph} on noise",
+                size=size,
+                batch=batch,
+                own=False,
+                feeds=iter(feeds),
+                candidates=tuple(takers),
+            )
+
+
+def noise_feeds(
+    reference: nn.Module, graph: GraphName, size: tuple[int, int], batch: int, options: ValidateOptions
+) -> Iterator[Feed]:
+    """One feed of `noise_pair`, if the graph takes a flow and small ones are asked for."""
+    takes_flow = "flow" in SIGNATURES[graph].input_names
+    if takes_flow and NOISE_FLOW in options.flows:
+        yield from feeds_for(reference, graph, noise_pair(size), kinds=(NOISE_FLOW,), batch=batch, label="noise")
+
+
+def self_test_feeds(
+    reference: nn.Module, artifact: Artifact, source: Source, options: ValidateOptions
+) -> Iterator[Feed]:
+    """What a file is fed with first, at one size, and noise: enough to see every known fault."""
+    pair, batch = next(pairs_for(artifact, source, options))
+    graph = artifact.graph
+    yield from feeds_for(reference, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
+    size, batch = _nearest(artifact, NOISE_SIZE)
+    yield from noise_feeds(reference, graph, size, batch, options)
+
+
+def _next(
+    reference: nn.Module,
+    graph: GraphName,
+    files: Sequence[File],
+    pair: FramePair,
+    sequence: str | None,
+    index: int,
+    kinds: Sequence[FlowKind],
+    timesteps: Sequence[float],
+) -> Iterator[Setting]:
+    own = padded(pair)
+    found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
+    for artifact, candidates in files:
+        found.setdefault(_nearest(artifact, own.size), []).extend(candidates)
+    for (size, batch), takers in found.items():
+        fed = own if size == own.size else at_size(pair, size)
+        yield Setting(
+            label=f"{graph} on {pair.name}",
+            size=size,
+            batch=batch,
+            own=size == own.size,
+            feeds=feeds_for(
+                reference,
+                graph,
+                fed,
+                kinds=kinds,
+                timesteps=timesteps,
+                batch=batch,
+                label=pair.name,
+                sequence=sequence,
+                index=index,
+            ),
+            candidates=tuple(takers),
+        )
+
+
+def _nearest(artifact: Artifact, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """The frames' own size and a batch of one, or what a file takes in their place."""
+    if artifact.profile is not None and not _takes(artifact, 1, size):
+        batch, height, width = artifact.profile[1]
+        return (height, width), batch
+    fixed_batch, fixed_height, fixed_width = artifact.fixed
+    return (fixed_height or size[0], fixed_width or size[1]), fixed_batch or 1
+
+
+def _takes(artifact: Artifact, batch: int, size: tuple[int, int]) -> bool:
+    wanted = (batch, *size)
+    if artifact.profile is not None:
+        low, _, high = artifact.profile
+        return all(a <= b <= c for a, b, c in zip(low, wanted, high, strict=True))
+    return all(fixed in (None, one) for fixed, one in zip(artifact.fixed, wanted, strict=True))
+
+
+def not_fed(artifact: Artifact, sources: Sources, graph: GraphName) -> list[str]:
+    """The arrays that a file of one size can't take."""
+    return [
+        f"{artifact.file} is for {artifact.sizes} and was not fed with {feed.name}."
+        for feed in feeds_of_arrays(sources.arrays, graph)
+        if not _takes(artifact, next(iter(feed.inputs.values())).shape[0], feed.size)
+    ]
