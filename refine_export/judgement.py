@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,10 @@ from refine_export.validate import ValidateOptions, group_status, overall
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+MOST_LOCATED = 4
+"""Files that failed and are searched for the place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,7 @@ def judge(
     started: float,
     shortfalls: Sequence[Shortfall] = (),
     require: Sequence[str] = (),
+    locate: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> RunResult:
     """Compare files with the reference network and report, or reuse a report that passed.
 
@@ -67,6 +72,7 @@ def judge(
         started: when the job began, by `time.perf_counter`.
         shortfalls: what is missing or failed already.
         require: runtimes, `torch`, `ort` and `trt`, by which something has to be compared.
+        locate: finds where an ONNX file that failed goes wrong, for the report.
 
     Raises:
         RequestError: the reference gives NaN, or the report can't be written.
@@ -88,6 +94,9 @@ def judge(
             say("reused: nothing that it depends on has changed")
         return RunResult(folder=folder, report=earlier, reused=all(artifact.reused for artifact in artifacts))
     evidence = gather(network(), files, sources, options, progress)
+    failed = {comparison.file for comparison in evidence.comparisons if comparison.verdict.status == "failed"}
+    wrong = [path for path, one in files if one.file in failed and one.engine is None] if locate else []
+    located = tuple(dict(locate(path)) for path in wrong[:MOST_LOCATED]) if locate else ()
     shortfalls = (*shortfalls, *_unmet(require, evidence.comparisons, shortfalls))
     groups = tuple(_groups(evidence.comparisons, options))
     report = Report(
@@ -109,6 +118,7 @@ def judge(
         notes=(*_notes(checkpoint, artifacts, options), *evidence.notes),
         environment=environment,
         fingerprint=key,
+        bisect=located,
     )
     if folder is not None:
         with progress.step("write the report") as say:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
 from refine_export.onnx_file import FilePrecision
 from refine_export.signature import GraphName
-
-SMALL_FLOW_PX = 16.0
-"""Up to which a flow is small: FP16 holds it to 2^-7 pixels or better."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +23,9 @@ class Limits:
     """Smallest SSIM, of pictures."""
     flicker: float | None = None
     """Largest change of the error from one frame of a sequence to the next: its root mean square."""
-    small: Limits | None = None
-    """In place of these, for feeds whose flow is small (to `SMALL_FLOW_PX`): FP16 holds such a flow well, so that an
-    error of the coordinates shows."""
-
-    def on(self, largest_flow_px: float | None) -> Limits:
-        """Those for a feed with such a flow; None where a feed has no flow."""
-        small = self.small is not None and largest_flow_px is not None and largest_flow_px <= SMALL_FLOW_PX
-        return self.small if self.small is not None and small else dataclasses.replace(self, small=None)
+    snr_db: float | None = None
+    """Smallest ratio of signal to noise on the probe (see `feeds.probe_for`). Unlike a PSNR it does not depend on how
+    much the weights make of what they see."""
 
     def __post_init__(self) -> None:
         for name in ("max_abs", "p999_abs", "flicker"):
@@ -50,36 +41,37 @@ class Limits:
                 f"p999_abs is {self.p999_abs} and max_abs {self.max_abs}; expected the percentile's limit to be no "
                 "larger: it would limit nothing"
             )
-        if self.small is not None and self.small.small is not None:
-            raise ValueError("small has limits for small flows itself; expected one level")
+        if self.snr_db is not None and not 0 < self.snr_db < 400:
+            raise ValueError(f"snr_db is {self.snr_db}; expected a number of decibels between 0 and 400")
 
 
 _FP32 = Limits(max_abs=1e-4, psnr_db=90.0)
-_LOW = Limits(max_abs=0.05, psnr_db=58.0)
+_FLOW_FP32 = Limits(max_abs=1e-4, psnr_db=90.0, snr_db=80.0)
+_FLOW_LOW = Limits(max_abs=0.1, psnr_db=52.0, snr_db=53.0)
+_FLOW_BF16 = Limits(max_abs=0.3, psnr_db=36.0, snr_db=36.0)  # 18 dB below those of FP16, as the rounding is coarser
+_FRAME_LOW = Limits(max_abs=0.01, psnr_db=68.0, p999_abs=0.003)
+_FRAME_BF16 = Limits(max_abs=0.08, psnr_db=52.0, p999_abs=0.024)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitsOptions:
-    """What passes, by graph and precision of the file: max_abs, psnr_db, and p999_abs, ssim, flicker where given.
+    """What passes, by graph and precision of the file: max_abs and psnr_db, and others where given."""
 
-    `small` has the limits for feeds whose flow is at most 16 px, for graphs that take a flow.
-    """
-
-    contextnet_fp32: Limits = _FP32
-    contextnet_fp16: Limits = _LOW
-    contextnet_bf16: Limits = _LOW
-    unet_fp32: Limits = _FP32
-    unet_fp16: Limits = _LOW
-    unet_bf16: Limits = _LOW
-    refine_fp32: Limits = _FP32
-    refine_fp16: Limits = _LOW
-    refine_bf16: Limits = _LOW
+    contextnet_fp32: Limits = _FLOW_FP32
+    contextnet_fp16: Limits = _FLOW_LOW
+    contextnet_bf16: Limits = _FLOW_BF16
+    unet_fp32: Limits = _FLOW_FP32
+    unet_fp16: Limits = _FLOW_LOW
+    unet_bf16: Limits = _FLOW_BF16
+    refine_fp32: Limits = _FLOW_FP32
+    refine_fp16: Limits = _FLOW_LOW
+    refine_bf16: Limits = _FLOW_BF16
     interpolator_fp32: Limits = _FP32
-    interpolator_fp16: Limits = _LOW
-    interpolator_bf16: Limits = _LOW
+    interpolator_fp16: Limits = _FRAME_LOW
+    interpolator_bf16: Limits = _FRAME_BF16
     interpolator_m_fp32: Limits = _FP32
-    interpolator_m_fp16: Limits = _LOW
-    interpolator_m_bf16: Limits = _LOW
+    interpolator_m_fp16: Limits = _FRAME_LOW
+    interpolator_m_bf16: Limits = _FRAME_BF16
 
     def of(self, graph: GraphName, precision: FilePrecision) -> Limits:
         """The limits of a file."""

@@ -65,6 +65,8 @@ class Metrics:
     """How many values have which error, in units of the peak: none; up to each of `DECADES`; more."""
     flicker: float | None = None
     """Of a frame that follows another of its sequence: see `flicker`."""
+    snr_db: float | None = None
+    """Of a probe: see `signal_to_noise`."""
 
     @property
     def max_of_peak(self) -> float:
@@ -177,6 +179,21 @@ def _histogram(error: NDArray[Any]) -> tuple[int, ...]:
 
     below = [int(np.count_nonzero(error == 0)), *(int(np.count_nonzero(error <= edge)) for edge in DECADES), error.size]
     return tuple(int(count) for count in np.diff([0, *below]))
+
+
+def signal_to_noise(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
+    """10 log10(variance of the reference / mean squared error), the variance about each channel's mean.
+
+    What a candidate of FP16 outputs loses by rounding those is no noise. None where the reference is flat or nothing
+    differs.
+    """
+    import numpy as np
+
+    variance = float(np.mean(np.var(reference, axis=(0, 2, 3), dtype=np.float64)))
+    squared = float(np.mean(np.square(candidate - reference), dtype=np.float64))
+    if candidate.dtype == np.float16:
+        squared -= float(np.mean(np.square(reference.astype(np.float16) - reference), dtype=np.float64))
+    return 10 * math.log10(variance / squared) if variance > 0 and squared > 0 else None
 
 
 def flicker(before: NDArray[Any], now: NDArray[Any]) -> float:

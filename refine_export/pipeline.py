@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refine_export.atomic import make_folder, user_path
+from refine_export.bisect_file import bisect_file
 from refine_export.calibration_feeds import Calibration
 from refine_export.candidates import artifact_of
 from refine_export.checkpoint import Checkpoint
@@ -146,10 +147,12 @@ def validate_files(
     progress: Progress | None = None,
     *,
     force: bool = False,
+    locate: bool = False,
 ) -> RunResult:
     """Compare ONNX files, of this tool or others, and engines with the reference; a report is written to `folder`.
 
-    A file that says that it was made from other weights is refused, unless `force` is given.
+    A file that says that it was made from other weights is refused, unless `force` is given. With `locate` the report
+    says where each ONNX file that failed goes wrong (see `bisect_file`).
 
     Raises:
         RequestError: a file is not one of the graphs that the weights make, or as in `run`.
@@ -178,6 +181,7 @@ def validate_files(
         progress,
         started=started,
         require=recipe.run.require,
+        locate=(lambda path: bisect_file(path, recipe, force=force, progress=progress).as_json()) if locate else None,
     )
 
 

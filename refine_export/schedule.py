@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refine_export.candidates import pairs_for
-from refine_export.feeds import Feed, FlowKind, feeds_for, flow_kinds_of
-from refine_export.frames import FramePair, at_size, padded, padded_size, pair_from_arrays
+from refine_export.feeds import PROBE_SIZE, Feed, FlowKind, feeds_for, flow_kinds_of, probe_for
+from refine_export.frames import FramePair, at_size, padded, padded_size
 from refine_export.npz_feeds import feeds_of_arrays
 from refine_export.onnx_file import Artifact
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import GraphName
 from refine_export.source import Source, Sources
 from refine_export.validate import Candidate, ValidateOptions
 
@@ -22,20 +22,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     File = tuple[Artifact, Sequence[Candidate]]
-
-
-NOISE_FLOW: FlowKind = "subpixel"
-NOISE_SIZE = (64, 1920)
-"""Of the noise that files of any size are fed with: wide, because an error of the coordinates grows with the width."""
-
-
-def noise_pair(size: tuple[int, int]) -> FramePair:
-    """White noise, the same on every call: where every pixel differs from its neighbours, positions show best."""
-    import numpy as np
-
-    generator = np.random.Generator(np.random.PCG64(11))
-    img0, img1 = generator.random((2, 1, 3, *size), np.float32)
-    return pair_from_arrays("noise", img0, img1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +56,7 @@ def settings_for(
     """
     if sources.alone or sources.clips:
         yield from _first(reference, graph, files, sources, options)
-        yield from _noise(reference, graph, files, options)
+        yield from _probe(reference, graph, files, options)
     kinds = flow_kinds_of(reference, options.flows)[:1]
     for pair, sequence, index in sources.pairs():
         if sequence is None and pair.sha256 == sources.first.pair.sha256:
@@ -110,44 +96,33 @@ def _first(
         )
 
 
-def _noise(
+def _probe(
     reference: nn.Module, graph: GraphName, files: Sequence[File], options: ValidateOptions
 ) -> Iterator[Setting]:
-    """Noise with a small flow, for the graphs that take one."""
     found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
     for artifact, candidates in files:
-        found.setdefault(_nearest(artifact, NOISE_SIZE), []).extend(candidates)
+        found.setdefault(_nearest(artifact, PROBE_SIZE), []).extend(candidates)
     for (size, batch), takers in found.items():
-        feeds = list(noise_feeds(reference, graph, size, batch, options))
-        if feeds:
+        for feed in probe_for(reference, graph, size, kinds=options.flows, batch=batch):
             yield Setting(
-                label=f"{graph} on noise",
+                label=feed.name,
                 size=size,
                 batch=batch,
                 own=False,
-                feeds=iter(feeds),
+                feeds=iter([feed]),
                 candidates=tuple(takers),
             )
-
-
-def noise_feeds(
-    reference: nn.Module, graph: GraphName, size: tuple[int, int], batch: int, options: ValidateOptions
-) -> Iterator[Feed]:
-    """One feed of `noise_pair`, if the graph takes a flow and small ones are asked for."""
-    takes_flow = "flow" in SIGNATURES[graph].input_names
-    if takes_flow and NOISE_FLOW in options.flows:
-        yield from feeds_for(reference, graph, noise_pair(size), kinds=(NOISE_FLOW,), batch=batch, label="noise")
 
 
 def self_test_feeds(
     reference: nn.Module, artifact: Artifact, source: Source, options: ValidateOptions
 ) -> Iterator[Feed]:
-    """What a file is fed with first, at one size, and noise: enough to see every known fault."""
+    """What a file is fed with first, at one size, and the probe: enough to see every known fault."""
     pair, batch = next(pairs_for(artifact, source, options))
     graph = artifact.graph
     yield from feeds_for(reference, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
-    size, batch = _nearest(artifact, NOISE_SIZE)
-    yield from noise_feeds(reference, graph, size, batch, options)
+    size, batch = _nearest(artifact, PROBE_SIZE)
+    yield from probe_for(reference, graph, size, kinds=options.flows, batch=batch)
 
 
 def _next(

@@ -111,6 +111,8 @@ def margins(metrics: Metrics, limits: Limits) -> dict[str, float]:
         found["p999_abs"] = metrics.p999_abs / metrics.peak / limits.p999_abs
     if limits.flicker is not None and metrics.flicker is not None:
         found["flicker"] = metrics.flicker / metrics.peak / limits.flicker
+    if limits.snr_db is not None and metrics.snr_db is not None:
+        found["snr_db"] = 10 ** ((limits.snr_db - metrics.snr_db) / 20)
     if limits.ssim is not None and metrics.ssim is not None:
         allowed, given = 1 - limits.ssim, 1 - metrics.ssim
         found["ssim"] = given / allowed if allowed else math.inf if given > 0 else 0.0

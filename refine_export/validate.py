@@ -14,7 +14,7 @@ from refine_export.error_memory import ErrorMemory
 from refine_export.errors import RequestError
 from refine_export.feeds import FLOW_KINDS, Feed, FlowKind
 from refine_export.limits import Limits, LimitsOptions
-from refine_export.metrics import Metrics, compare
+from refine_export.metrics import Metrics, compare, signal_to_noise
 from refine_export.runners.base import Runner
 from refine_export.signature import Signature, TensorSpec, parse_size
 
@@ -196,8 +196,6 @@ def _compared(
     candidate: Candidate,
     memory: ErrorMemory,
 ) -> tuple[Verdict, dict[str, NDArray[Any]]]:
-    limits = candidate.limits.on(feed.largest_flow_px)
-
     def verdict(
         status: Status, *reasons: str, outputs: tuple[OutputVerdict, ...] = (), seconds: float | None = None
     ) -> Verdict:
@@ -205,7 +203,7 @@ def _compared(
             feed=feed.name,
             runtime=candidate.runtime,
             status=status,
-            limits=limits,
+            limits=candidate.limits,
             reasons=reasons,
             outputs=outputs,
             reference_seconds=reference_seconds,
@@ -230,7 +228,7 @@ def _compared(
         judged(
             spec.name,
             _measured(spec, expected[spec.name], actual[spec.name], feed, candidate, memory),
-            limits,
+            candidate.limits,
         )
         for spec in signature.outputs
     )
@@ -250,6 +248,8 @@ def _measured(
     metrics = compare(expected, actual, spec.quantity)
     if metrics.max_abs is None:
         return metrics
+    if feed.probe:
+        metrics = replace(metrics, snr_db=signal_to_noise(expected, actual))
     change = memory.flicker(feed, (candidate.file, candidate.runtime, spec.name), expected, actual)
     return metrics if change is None else replace(metrics, flicker=change)
 
@@ -276,6 +276,8 @@ def judged(name: str, metrics: Metrics, limits: Limits) -> OutputVerdict:
         ):
             if limit is not None and value is not None and not value / metrics.peak <= limit:
                 reasons.append(f"{label} {value / metrics.peak:.3g} of the peak, above {limit:g}")
+        if limits.snr_db is not None and metrics.snr_db is not None and not metrics.snr_db >= limits.snr_db:
+            reasons.append(f"signal to noise on the probe {metrics.snr_db:.2f} dB, below {limits.snr_db:g}")
         if limits.ssim is not None and metrics.ssim is not None and not metrics.ssim >= limits.ssim:
             reasons.append(f"SSIM {metrics.ssim:.6f}, below {limits.ssim:g}")
     return OutputVerdict(output=name, status="failed" if reasons else "passed", reasons=tuple(reasons), metrics=metrics)

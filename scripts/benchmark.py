@@ -190,13 +190,13 @@ def measure_feeds() -> None:
     from refine_export.checkpoint import seeded_checkpoint
     from refine_export.export import ExportOptions, onnx_from_network
     from refine_export.feeds import FlowKind, feeds_for
+    from refine_export.limits import LimitsOptions
     from refine_export.network import reference_network
     from refine_export.runners.ort import OrtRunner
     from refine_export.runners.torch import TorchRunner
     from refine_export.scenes import SceneOptions
     from refine_export.signature import SIGNATURES
     from refine_export.source import FramesOptions, source_from_options
-    from refine_export.limits import LimitsOptions
     from refine_export.validate import Candidate, validate
 
     reference = reference_network(seeded_checkpoint("IFNet"))

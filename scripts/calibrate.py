@@ -1,7 +1,7 @@
 """The figures of docs/validation.md: how far good files and known-bad ones are from FP32 torch, feed by feed.
 
 python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights kaiming|FILE] \
-    [--frames A B] [--flow subpixel] [--fault fp16-coordinates] [--noise]
+    [--frames A B] [--flow subpixel] [--fault fp16-coordinates] [--probe]
 
 A line of JSON for each file, feed and output is added to OUT; `--table OUT.jsonl...` prints the worst of each.
 """
@@ -20,18 +20,16 @@ from precision import kaiming_network
 
 from refine_export.checkpoint import checkpoint_from_file, seeded_checkpoint
 from refine_export.export import ExportOptions, onnx_from_network
-from refine_export.feeds import CALIBRATION_KINDS, FLOW_KINDS, Feed, feeds_for
+from refine_export.feeds import CALIBRATION_KINDS, FLOW_KINDS, Feed, feeds_for, probe_for
 from refine_export.frames import FramePair
 from refine_export.graph.mutants import Mutant, attempts_of
-from refine_export.limits import SMALL_FLOW_PX
 from refine_export.lowering import LowerOptions, calibrated, lower, prepare_model
-from refine_export.metrics import compare
+from refine_export.metrics import compare, signal_to_noise
 from refine_export.network import reference_network
 from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner
 from refine_export.runners.torch import TorchRunner
 from refine_export.scenes import SceneOptions
-from refine_export.schedule import noise_pair
 from refine_export.signature import SIGNATURES, parse_size
 from refine_export.source import FramesOptions, source_from_options
 
@@ -55,7 +53,7 @@ def pairs(options: argparse.Namespace) -> Iterator[tuple[str, FramePair]]:
     """At each size, the frames that were asked for."""
     source = source_from_options(FramesOptions(pair=tuple(options.frames or ())), SceneOptions())
     for size in map(parse_size, options.size):
-        yield (noise_pair(size).name, noise_pair(size)) if options.noise else (source.pair.name, source.at(size))
+        yield source.pair.name, source.at(size)
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -71,6 +69,8 @@ def measure(options: argparse.Namespace) -> None:
     signature = SIGNATURES[options.graph]
     for label, pair in pairs(options):
         feeds = feeds_for(reference, options.graph, pair, kinds=options.flow, timesteps=(0.5, 0.2))
+        if options.probe:
+            label, feeds = "noise", probe_for(reference, options.graph, pair.size, kinds=FLOW_KINDS)
         for feed in feeds:
             with TorchRunner(reference, options.graph) as runner:
                 expected = runner.run(feed.inputs)
@@ -80,12 +80,14 @@ def measure(options: argparse.Namespace) -> None:
                     actual = runner.run({key: array.astype(types[key]) for key, array in feed.inputs.items()})
                 for spec in signature.outputs:
                     metrics = compare(expected[spec.name], actual[spec.name], spec.quantity)
-                    write(options, name, label, feed, spec.name, metrics)
+                    snr = signal_to_noise(expected[spec.name], actual[spec.name])
+                    write(options, name, label, feed, spec.name, metrics, snr)
 
 
-def write(options: argparse.Namespace, name: str, label: str, feed: Feed, output: str, metrics: Any) -> None:
+def write(
+    options: argparse.Namespace, name: str, label: str, feed: Feed, output: str, metrics: Any, snr: float | None
+) -> None:
     """One line, at once."""
-    small = feed.largest_flow_px is not None and feed.largest_flow_px <= SMALL_FLOW_PX
     line = {
         "graph": options.graph,
         "precision": options.precision,
@@ -95,11 +97,12 @@ def write(options: argparse.Namespace, name: str, label: str, feed: Feed, output
         "feed": feed.name,
         "size": "x".join(map(str, feed.size)),
         "output": output,
-        "class": "any" if feed.largest_flow_px is None else "small" if small else "large",
+        "feeds": "probe" if feed.probe else "frames",
         "psnr_db": metrics.psnr_db,
         "max_abs": None if metrics.max_abs is None else metrics.max_abs / metrics.peak,
         "p999_abs": None if metrics.p999_abs is None else metrics.p999_abs / metrics.peak,
         "ssim": metrics.ssim,
+        "snr_db": snr,
     }
     with Path(options.out[0]).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
@@ -111,20 +114,21 @@ def table(paths: list[str]) -> None:
     lines = [json.loads(line) for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
     grouped: dict[tuple[str, ...], list[Any]] = defaultdict(list)
     for line in lines:
-        key = tuple(line[name] for name in ("graph", "precision", "weights", "class", "size", "file"))
+        key = tuple(line[name] for name in ("graph", "precision", "weights", "feeds", "size", "file"))
         grouped[key].append(line)
-    print("| graph | weights | flow | size | file | worst PSNR dB | largest error | p99.9 | SSIM |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("| graph | weights | feeds | size | file | lowest PSNR dB | largest error | p99.9 | SSIM | lowest SNR dB |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for (graph, precision, weights, kind, size, file), group in sorted(grouped.items()):
         psnr = min((line["psnr_db"] for line in group if line["psnr_db"] is not None), default=math.inf)
         worst = [
             max((line[name] for line in group if line[name] is not None), default=math.nan)
             for name in ("max_abs", "p999_abs")
         ]
+        snr = min((line["snr_db"] for line in group if line["snr_db"] is not None), default=math.inf)
         ssim = min((line["ssim"] for line in group if line["ssim"] is not None), default=math.nan)
         print(
             f"| {graph} {precision} | {weights} | {kind} | {size} | {file} | {psnr:.1f} | {worst[0]:.1e} | "
-            f"{worst[1]:.1e} | {ssim:.5f} |"
+            f"{worst[1]:.1e} | {ssim:.5f} | {snr:.1f} |"
         )
 
 
@@ -140,7 +144,7 @@ def main() -> None:
     parser.add_argument("--frames", nargs=2)
     parser.add_argument("--flow", action="append", default=[])
     parser.add_argument("--fault", action="append", default=[])
-    parser.add_argument("--noise", action="store_true")
+    parser.add_argument("--probe", action="store_true", help="noise instead of frames")
     options = parser.parse_args()
     options.flow = options.flow or list(FLOW_KINDS)
     options.size = options.size or ["256x448"]

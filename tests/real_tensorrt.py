@@ -17,22 +17,23 @@ import onnx
 from torch import nn
 
 from refine_export import engine_jobs, pipeline
-from refine_export.checkpoint import Architecture, seeded_checkpoint
+from refine_export.checkpoint import seeded_checkpoint
 from refine_export.engine.engine_file import EngineFile
 from refine_export.errors import RefineExportError
 from refine_export.feeds import Feed, FlowKind, feeds_for
+from refine_export.limits import LimitsOptions
 from refine_export.manifest import manifest_path
 from refine_export.network import reference_network
 from refine_export.onnx_file import FilePrecision
 from refine_export.recipe import Recipe, recipe_from_toml, recipe_with, toml_from_recipe
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import GraphName
 from refine_export.source import source_from_options
-from refine_export.validate import Candidate, ValidateOptions, validate
+from refine_export.testing import assert_matches
 
 SIZE = (64, 96)
-LIMITS = ValidateOptions()
+LIMITS = LimitsOptions()
 """The tool's own."""
 RECIPE = recipe_from_toml("""
     [scene]
@@ -58,12 +59,13 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._engines: dict[str, EngineFile | RefineExportError] = {}
-        self._networks: dict[tuple[Architecture, int], nn.Module] = {}
+        self._networks: dict[int, nn.Module] = {}
         self._source = source_from_options(RECIPE.frames, RECIPE.scene)
 
     def recipe(self, graph: GraphName = "contextnet", *, seed: int = 0, **given: Any) -> Recipe:
         """The recipe of a graph with seeded weights, and with options as the command line gives them."""
-        weights = dataclasses.replace(RECIPE.checkpoint, architecture=_architecture(graph), seed=seed)
+        architecture = "IFNet_m" if graph == "interpolator_m" else "IFNet"
+        weights = dataclasses.replace(RECIPE.checkpoint, architecture=architecture, seed=seed)
         recipe = dataclasses.replace(RECIPE, checkpoint=weights)
         return recipe_with(recipe, {"graphs": [graph], "timing_cache": str(self._folder / "timing")} | given)
 
@@ -117,36 +119,23 @@ class Workshop:
         """An engine of `source`, built now."""
         return engine_jobs.build(source, output, self.recipe(graph, seed=seed, **options))
 
-    def network(self, graph: GraphName = "contextnet", seed: int = 0) -> nn.Module:
-        """The reference."""
-        key = _architecture(graph), seed
-        if key not in self._networks:
-            self._networks[key] = reference_network(seeded_checkpoint(*key))
-        return self._networks[key]
+    def network(self, seed: int = 0) -> nn.Module:
+        """The reference, of which `contextnet` is a part."""
+        if seed not in self._networks:
+            self._networks[seed] = reference_network(seeded_checkpoint("IFNet", seed))
+        return self._networks[seed]
 
     def feeds(
-        self,
-        graph: GraphName = "contextnet",
-        *,
-        size: tuple[int, int] = SIZE,
-        batch: int = 1,
-        kinds: tuple[FlowKind, ...] = ("subpixel", "outside"),
+        self, *, size: tuple[int, int] = SIZE, batch: int = 1, kinds: tuple[FlowKind, ...] = ("subpixel", "outside")
     ) -> list[Feed]:
-        """Real inputs, one per kind of flow."""
-        pair = self._source.at(size)
-        return list(feeds_for(self.network(graph), graph, pair, kinds=kinds, batch=batch))
+        """Inputs of `contextnet`, one per kind of flow."""
+        return list(feeds_for(self.network(), "contextnet", self._source.at(size), kinds=kinds, batch=batch))
 
-    def faults(self, runner: Runner, feeds: list[Feed], precision: FilePrecision, graph: GraphName) -> list[str]:
-        """What a runner gets wrong, measured with FP32 torch and the tool's own limits; nothing where it is right."""
-        candidate = Candidate(file="", limits=LIMITS.limits(precision), runtime="", runner=runner)
-        with TorchRunner(self.network(graph), graph) as torch:
-            verdicts = [one.verdict for one in validate(SIGNATURES[graph], torch, [candidate], feeds)]
-        assert len(verdicts) == len(feeds) > 0
-        return [f"{one.feed}: {one.status}, {one.reasons}" for one in verdicts if one.status != "passed"]
-
-
-def _architecture(graph: GraphName) -> Architecture:
-    return "IFNet_m" if graph == "interpolator_m" else "IFNet"
+    def assert_exact(self, runner: Runner, feeds: list[Feed], precision: FilePrecision, *, seed: int = 0) -> None:
+        """That a runner of `contextnet` gives what FP32 torch gives, within the tool's own limits for such a file."""
+        with TorchRunner(self.network(seed), "contextnet") as torch:
+            verdicts = assert_matches(torch, runner, feeds, LIMITS.of("contextnet", precision))
+        assert len(verdicts) == len(feeds)
 
 
 def operators_of(path: Path) -> list[str]:

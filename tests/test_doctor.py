@@ -125,7 +125,7 @@ def test_a_driver_of_an_unknown_cuda_is_told(machine):
 
 # ------------------------------------------------------------------------------------------- torch
 
-CU130 = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130"
+CUDA_13 = "torch built for CUDA 13: https://pytorch.org/get-started has the pip command"
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ CU130 = "pip install --force-reinstall torch --index-url https://download.pytorc
     [
         (fake_torch("13.0"), (13, 0), "torch 2.13.0 is built for CUDA 13.0", None),
         (None, (13, 0), "torch is not installed", "pip install 'refine-export[torch]'"),
-        (fake_torch(None), (13, 0), "torch 2.13.0 is built for the CPU alone", CU130),
-        (fake_torch(None), None, "torch 2.13.0 is built for the CPU alone", CU130),
-        (fake_torch(None), (12, 4), "torch 2.13.0 is built for the CPU alone", CU130.replace("130", "126")),
+        (fake_torch(None), (13, 0), "torch 2.13.0 is built for the CPU alone", CUDA_13),
+        (fake_torch(None), None, "torch 2.13.0 is built for the CPU alone", CUDA_13),
+        (fake_torch(None), (12, 4), "torch 2.13.0 is built for the CPU alone", CUDA_13.replace("13", "12")),
         (
             fake_torch("13.0", works=False),
             (12, 4),
             "torch 2.13.0 is built for CUDA 13.0, the driver is for CUDA up to 12.4",
-            CU130.replace("130", "126"),
+            CUDA_13.replace("13", "12"),
         ),
         (
             fake_torch("12.6", works=False),
@@ -152,7 +152,7 @@ CU130 = "pip install --force-reinstall torch --index-url https://download.pytorc
             fake_torch("12.6", works=False),
             (13, 0),
             "torch 2.13.0 is built for CUDA 12.6, but finds no GPU that it can use",
-            CU130,
+            CUDA_13,
         ),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import re
 
 import numpy as np
@@ -11,10 +11,11 @@ import torch
 from real_tensorrt import copied, run_python
 
 from refine_export.engine import trt as seam
+from refine_export.engine.engine_manifest import read_engine_manifest, sealed
 from refine_export.engine.key import fingerprint_of_key
 from refine_export.engine.plan import KEY, artifact_from_plan
 from refine_export.errors import GraphError, RequestError
-from refine_export.manifest import manifest_path
+from refine_export.manifest import write_manifest
 from refine_export.runners.trt import TrtRunner
 
 pytestmark = pytest.mark.tensorrt
@@ -58,9 +59,7 @@ def close(outputs, expected):
 
 def test_arrays_in_and_out_are_as_exact_as_the_limits(workshop, made, runner):
     precision = artifact_from_plan(made.path).precision
-    assert (
-        workshop.faults(runner, workshop.feeds(kinds=("subpixel", "large", "outside")), precision, "contextnet") == []
-    )
+    workshop.assert_exact(runner, workshop.feeds(kinds=("subpixel", "large", "outside")), precision)
     assert runner.provider == f"engine, rung {made.rung}"
     assert runner.version == seam.load().__version__
 
@@ -73,7 +72,7 @@ def test_an_engine_of_any_size_takes_those_of_its_profile(workshop, record_prope
     with TrtRunner(made.path) as runner:
         for batch, *size in ((2, 96, 128), (1, 32, 128), (2, 64, 64), (1, 96, 32), (2, 96, 128)):
             inside = workshop.feeds(size=tuple(size), batch=batch)
-            assert workshop.faults(runner, inside, precision, "contextnet") == []
+            workshop.assert_exact(runner, inside, precision)
 
 
 @pytest.mark.parametrize(
@@ -185,12 +184,13 @@ def test_a_closed_runner_says_so(workshop, made):
 
 def test_an_engine_of_another_gpu_is_refused(made, tmp_path):
     plan = copied(made, tmp_path)
-    manifest = json.loads(manifest_path(plan).read_text(encoding="utf-8"))
-    key = manifest["details"][KEY]
+    manifest = read_engine_manifest(plan)
+    key = dict(manifest.details[KEY])
     here = f"{key['gpu'].removeprefix('NVIDIA ')} ({key['compute_capability']})"
     key |= {"gpu": "NVIDIA Other", "compute_capability": "1.0"}
-    manifest["fingerprint"] = fingerprint_of_key(key)
-    manifest_path(plan).write_text(json.dumps(manifest), encoding="utf-8")
+    details = {**manifest.details, KEY: key}
+    other = dataclasses.replace(manifest, details=details, fingerprint=fingerprint_of_key(key))
+    write_manifest(plan, sealed(other))
     version = seam.load().__version__
     words = f"built for TensorRT {version} on Other (1.0), this is {version} on {here}"
     with pytest.raises(GraphError, match=re.escape(words)):

@@ -16,6 +16,7 @@ from refine_export.engine.guard import GuardReport
 from refine_export.engine.options import BuildOptions
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import RequestError
+from refine_export.limits import Limits
 from refine_export.runners.trt import TrtRunner, process_log
 
 pytestmark = pytest.mark.tensorrt
@@ -69,7 +70,7 @@ def test_a_file_of_opset_20_gives_an_engine_that_is_right(workshop, tmp_path, re
     record_property("ladder", numbers_in_words(made))
     assert made.rung == workshop.engine("contextnet", "fp32").rung  # of opset 18
     with TrtRunner(made.path) as runner:
-        assert workshop.faults(runner, workshop.feeds(), "fp32", "contextnet") == []
+        workshop.assert_exact(runner, workshop.feeds(), "fp32")
 
 
 def forced(workshop, graph, rung):
@@ -96,7 +97,7 @@ def test_a_rung_that_is_forced_is_right_or_told_and_passed_over(workshop, graph,
     record_property("numbers", numbers_in_words(made))
     [tried] = made.manifest.details["ladder"]
     assert (made.rung, tried["status"]) == (rung, "passed")
-    limits = LIMITS.limits("fp32" if rung == "fp32" else "fp16")
+    limits = LIMITS.of(graph, "fp32" if rung == "fp32" else "fp16")
     assert 0 < worst(tried) <= limits.max_abs
     assert least(tried) >= limits.psnr_db
     samplers = operators_of(file_of(made, workshop.file(graph))).count("GridSample")
@@ -109,11 +110,12 @@ def test_a_rung_that_is_forced_is_right_or_told_and_passed_over(workshop, graph,
 def test_the_ladder_goes_on_to_the_rung_that_is_exact_enough(workshop, tmp_path, record_property):
     """With a limit that no FP16 engine keeps, FP32 is left, which has limits of its own."""
     recipe = workshop.recipe(optimization_level=1)
-    strict = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, low_psnr_db=300.0))
-    made = engine_jobs.build(workshop.file(), tmp_path / "m.plan", strict)
+    strict = dataclasses.replace(LIMITS, contextnet_fp16=Limits(max_abs=1e-6, psnr_db=300.0))
+    recipe = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, limits=strict))
+    made = engine_jobs.build(workshop.file(), tmp_path / "m.plan", recipe)
     record_property("ladder", numbers_in_words(made))
     tried = {one["rung"]: one["status"] for one in made.manifest.details["ladder"]}
     assert tried == {"native": "failed", "unfused": "failed", "gather": "failed", "fp32": "passed"}
     assert set(made.manifest.details["precision"]["wanted"]) == {"Float"}
     with TrtRunner(made.path) as runner:
-        assert workshop.faults(runner, workshop.feeds(), "fp32", "contextnet") == []
+        workshop.assert_exact(runner, workshop.feeds(), "fp32")

@@ -22,8 +22,8 @@ def status_of(workshop, plan, seed=0, **given):
 
 def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
     made = workshop.engine(refittable=True, optimization_level=1)
-    before = content_of(made.path.parent)
-    source = workshop.file("contextnet", artifact_from_plan(made.path).precision, seed=OTHER)
+    before, precision = content_of(made.path.parent), artifact_from_plan(made.path).precision
+    source = workshop.file("contextnet", precision, seed=OTHER)
     plan = tmp_path / "new.plan"
     try:
         refitted = engine_jobs.refit(made.path, source, plan, workshop.recipe(seed=OTHER))
@@ -33,8 +33,12 @@ def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
         raise
     assert (refitted.rung, refitted.manifest.details["ladder"][0]["status"]) == (made.rung, "passed")
     assert status_of(workshop, plan, OTHER) == "passed"
-    assert status_of(workshop, plan) == "failed"
-    assert status_of(workshop, made.path) == "passed"
+    with TrtRunner(plan) as runner, pytest.raises(AssertionError, match="is not the reference"):
+        workshop.assert_exact(runner, workshop.feeds(), precision)
+    with TrtRunner(made.path) as runner:
+        workshop.assert_exact(runner, workshop.feeds(), precision)
+        with pytest.raises(AssertionError, match="is not the reference"):
+            workshop.assert_exact(runner, workshop.feeds(), precision, seed=OTHER)
     assert content_of(made.path.parent) == before
 
 
@@ -64,5 +68,5 @@ def test_a_version_compatible_engine_runs_where_its_code_is_trusted(workshop):
         TrtRunner(made.path)
     with TrtRunner(made.path, allow_host_code=True) as runner:
         precision = artifact_from_plan(made.path).precision
-        assert workshop.faults(runner, workshop.feeds(), precision, "contextnet") == []
+        workshop.assert_exact(runner, workshop.feeds(), precision)
     assert status_of(workshop, made.path, allow_host_code=True) == "passed"

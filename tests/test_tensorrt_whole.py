@@ -57,7 +57,7 @@ def test_a_reproduce_script_builds_an_engine_that_is_as_exact(workshop, tool):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     precision = artifact_from_plan(made.path).precision
     with TrtRunner(made.path.with_name(f"contextnet.{tool}.plan"), unchecked=True) as runner:
-        assert workshop.faults(runner, workshop.feeds(), precision, "contextnet") == []
+        workshop.assert_exact(runner, workshop.feeds(), precision)
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_a_provider_of_onnx_runtime_is_exact(workshop, provider, precision, grid
         pytest.skip(str(error))
     with runner:
         record_property("provider", f"{runner.provider} on {runner.device}")
-        assert workshop.faults(runner, workshop.feeds(), precision, "contextnet") == []
+        workshop.assert_exact(runner, workshop.feeds(), precision)

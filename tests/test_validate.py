@@ -10,14 +10,15 @@ from onnx import helper, numpy_helper
 
 from refine_export.errors import RequestError
 from refine_export.export import ExportOptions, onnx_from_network
-from refine_export.feeds import Feed, feeds_for
+from refine_export.feeds import Feed, feeds_for, probe_for
 from refine_export.limits import Limits, LimitsOptions
-from refine_export.metrics import compare
+from refine_export.metrics import compare, signal_to_noise
 from refine_export.runners.base import Runner, TensorInfo
 from refine_export.runners.ort import OrtRunner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
-from refine_export.validate import Candidate, ValidateOptions, group_status, judged, overall, validate
+from refine_export.validate import Candidate, ValidateOptions, group_status, overall, validate
+from refine_export.validate import judged as judged_output
 
 OPTIONS = ValidateOptions()
 
@@ -59,7 +60,7 @@ def test_good_files_pass_at_256x448(references, models, pair_at, graph, dynamic)
         references(architecture_of(graph)), graph, models(graph, None if dynamic else "256x448"), pair_at(256, 448)
     )
     assert [verdict.status for verdict in found] == ["passed"] * len(found)
-    assert len(found) == (1 if graph.startswith("interpolator") else 4)
+    assert len(found) == (1 if graph.startswith("interpolator") else 6)
 
 
 @pytest.mark.slow
@@ -236,13 +237,16 @@ def test_each_graph_and_precision_has_its_limits():
         ({"p999_abs": 1e-6}, r"99.9th percentile of the error 1.\d+e-06 of the peak, above 1e-06"),
         ({"ssim": 1.0}, "SSIM 0.999999, below 1"),
         ({"flicker": 1e-7}, "flicker 2e-07 of the peak, above 1e-07"),
+        ({"snr_db": 50.0}, "signal to noise on the probe 45.00 dB, below 50"),
     ],
 )
 def test_each_limit_that_is_missed_is_a_reason(limits, reason):
-    metrics = dataclasses.replace(compare(FRAME, FRAME + np.float32(1e-6), "residual"), ssim=0.999999, flicker=2e-7)
+    metrics = dataclasses.replace(
+        compare(FRAME, FRAME + np.float32(1e-6), "residual"), ssim=0.999999, flicker=2e-7, snr_db=45.0
+    )
     kept = Limits(max_abs=1e-4, psnr_db=90.0)
-    assert judged("residual", metrics, kept).status == "passed"
-    verdict = judged("residual", metrics, dataclasses.replace(kept, **limits))
+    assert judged_output("residual", metrics, kept).status == "passed"
+    verdict = judged_output("residual", metrics, dataclasses.replace(kept, **limits))
     assert verdict.status == "failed"
     assert re.search(reason, verdict.reasons[0])
     assert len(verdict.reasons) == 1
@@ -256,6 +260,7 @@ def test_each_limit_that_is_missed_is_a_reason(limits, reason):
         ({"psnr_db": float("nan")}, "psnr_db is nan"),
         ({"ssim": 1.1}, "ssim is 1.1"),
         ({"flicker": 0.0}, "flicker is 0.0"),
+        ({"snr_db": 0.0}, "snr_db is 0.0"),
         ({"p999_abs": 0.1}, "it would limit nothing"),
     ],
 )
@@ -292,8 +297,8 @@ class Noisy(Fake):
     """FRAME with another constant error in each run."""
 
     def run(self, feeds):
-        self.runs += 1
-        return {name: array + np.float32(1e-3 * self.runs**2) for name, array in self.outputs.items()}
+        answer = super().run(feeds)
+        return {name: array + np.float32(1e-3 * self.runs**2) for name, array in answer.items()}
 
 
 def test_flicker_is_the_change_of_the_error_within_a_sequence():
@@ -307,7 +312,38 @@ def test_flicker_is_the_change_of_the_error_within_a_sequence():
         compared.verdict.outputs[0].metrics.flicker
         for compared in validate(SIGNATURES["refine"], reference, [candidate_of(runtime="a", runner=noisy)], feeds)
     ]
-    assert found == [None, pytest.approx(3e-3, rel=1e-4), pytest.approx(5e-3, rel=1e-4), None, None, None, None]
+    first, second, third = (pytest.approx(value, rel=1e-4) for value in (3e-3, 5e-3, 20e-3))
+    assert found == [None, first, second, None, None, third, None]
+
+
+def test_signal_to_noise_counts_no_rounding_of_the_output():
+    """0.02 of variation around 0.5, wrong by 1e-5: 60 dB as FP32, and as FP16, whose steps are 50 times larger."""
+    generator = np.random.default_rng(0)
+    reference = (0.5 + 0.01 * generator.standard_normal((1, 3, 256, 256))).astype(np.float32)
+    candidate = reference + np.float32(1e-5) * generator.standard_normal(reference.shape).astype(np.float32)
+    assert signal_to_noise(reference, candidate) == pytest.approx(60, abs=0.1)
+    assert signal_to_noise(reference, candidate * 2 - reference) == pytest.approx(54, abs=0.1)
+    rough = reference + 10 * (candidate - reference)
+    assert signal_to_noise(reference, rough.astype(np.float16)) == pytest.approx(40, abs=1)
+    assert signal_to_noise(FRAME, FRAME + 1) is None
+    assert signal_to_noise(reference, reference) is None
+
+
+def test_the_probe_is_measured_and_other_feeds_are_not(references, pair_at):
+    network = references("IFNet")
+    [probe] = probe_for(network, "refine", (64, 96), kinds=("subpixel",))
+    other = next(feeds_for(network, "refine", pair_at(64, 96), kinds=("zero",)))
+    assert list(probe_for(network, "refine", (64, 96), kinds=("large",))) == []
+    assert list(probe_for(network, "interpolator", (64, 96), kinds=("subpixel",))) == []
+    noise = np.random.default_rng(0).standard_normal(FRAME.shape).astype(np.float32)
+    reference, wrong = Fake({"residual": noise}), Fake({"residual": noise * np.float32(1.001)})
+    found = [
+        compared.verdict.outputs[0].metrics.snr_db
+        for compared in validate(
+            SIGNATURES["refine"], reference, [candidate_of(runtime="a", runner=wrong)], [probe, other]
+        )
+    ]
+    assert found == [pytest.approx(60, abs=0.2), None]
 
 
 def test_a_histogram_counts_every_value_once():
@@ -366,8 +402,8 @@ def test_a_candidate_costs_its_own_run_only(references, pair_at):
     reference, first, second = (Fake({"residual": FRAME}) for _ in range(3))
     candidates = [candidate_of(runtime="a", runner=first), candidate_of(runtime="b", runner=second)]
     feeds = feeds_for(references("IFNet"), "refine", pair_at(64, 96))
-    assert len(list(validate(SIGNATURES["refine"], reference, candidates, feeds))) == 8
-    assert (reference.runs, first.runs, second.runs) == (4, 4, 4)
+    assert len(list(validate(SIGNATURES["refine"], reference, candidates, feeds))) == 12
+    assert (reference.runs, first.runs, second.runs) == (6, 6, 6)
 
 
 def test_options_refuse():

@@ -143,7 +143,7 @@ def _groups(report: Report, options: ValidateOptions | None) -> Iterator[GroupRe
         key = (one.graph, one.file, one.verdict.runtime, one.size, one.batch)
         limits = one.verdict.limits
         if options is not None:
-            limits = options.limits.of(one.graph, precisions[one.graph, one.file]).on(one.largest_flow_px)
+            limits = options.limits.of(one.graph, precisions[one.graph, one.file])
         members.setdefault(key, []).append(_row(one, limits))
     for (graph, file, runtime, size, batch), rows in members.items():
         statuses = [row.status for row in rows]

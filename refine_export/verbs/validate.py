@@ -45,6 +45,9 @@ def validate(
     force: Annotated[
         bool, typer.Option("--force", help="Compare files that were made from other weights too.")
     ] = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Search ONNX files that fail for the node where they go wrong.")
+    ] = False,
     require: RequireOption = None,
     allow_host_code: Annotated[
         bool, typer.Option("--allow-host-code", help="Run engines that bring code for this host; trust them first.")
@@ -69,5 +72,5 @@ def validate(
         require=require_from(require),
         allow_host_code=allow_host_code or None,
     )
-    result = pipeline.validate_files(files, chosen, report, make_progress(quiet or as_json), force=force)
+    result = pipeline.validate_files(files, chosen, report, make_progress(quiet or as_json), force=force, locate=bisect)
     finish(result.report, result.folder, as_json)
