@@ -7,9 +7,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SOURCES := refine_export models scripts tests
+GATE := refine-export-output/gate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu check format lint types benchmark clean
+.PHONY: help demo test test-gpu check gate format lint types benchmark clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -40,6 +41,11 @@ types: $(READY)  ## Check the types.
 format: $(READY)  ## Format the code, and fix what lint can fix.
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+gate: $(READY)  ## Make both graphs from sample frames, gate them, and prove that the gate can fail.
+	$(BIN)/refine-export run --quiet --recipe .ci/gate.toml --output $(GATE)
+	$(BIN)/refine-export gate $(GATE)/report.json --recipe .ci/gate.toml --require torch,ort
+	$(BIN)/refine-export gate --quiet --self-test $(GATE)/refine.fp16.onnx --recipe .ci/gate.toml
 
 benchmark: $(READY)  ## Measure speed and memory (about ten minutes).
 	$(BIN)/python scripts/benchmark.py

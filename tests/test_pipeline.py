@@ -70,6 +70,7 @@ def test_makes_everything(finished):
     assert {feed.split(",")[0] for feed in feeds} == {
         "refine 64x96",
         "refine 2x96x160",
+        "refine 64x1920",
         "interpolator 64x96",
         "interpolator 2x96x160",
     }
