@@ -118,7 +118,7 @@ def measure_validate() -> None:
         recipe.write_text("[scene]\nheight = 1088\nwidth = 1920\n[validate]\nsizes = []\n", encoding="utf-8")
         seconds, gibibytes = program("validate", f"{folder}/refine.onnx", "--quiet", "--recipe", str(recipe))
         row(
-            "validate refine at 1088x1920, four flows",
+            "validate refine at 1088x1920, six flows",
             f"{seconds:.0f} s, peak {gibibytes:.2f} GiB",
             "≤ 4 GiB",
         )

@@ -335,7 +335,7 @@ def test_rows_follow_the_name_of_their_file(compared: dict[str, Compared]) -> No
 
 
 def test_matrix_of_verdicts(compared: dict[str, Compared]) -> None:
-    """A line per file and runtime, failed ones first, a column per size; what has no run is not compared."""
+    """A line per file and runtime, failed ones first, a column per size; what has no run has no verdict."""
 
     def at(name: str, size: tuple[int, int], batch: int = 1, runtime: str = "cpu") -> tuple[Compared, dict[str, Any]]:
         one = compared[name]
@@ -372,7 +372,7 @@ def test_matrix_of_verdicts(compared: dict[str, Compared]) -> None:
     psnr = {name: f"{compared[name].verdict.outputs[0].metrics.psnr_db:.1f} dB" for name in ("near", "fp16 lost")}
     far = f"{compared['fp16 far'].verdict.outputs[0].metrics.psnr_db:.1f} dB"
     near = f"passed {psnr['near']} 2.0e-05"
-    nothing = "not compared no run"
+    nothing = "no run"
     assert [line[2:] for line in lines] == [
         [f"passed {far} 3.0e-02", f"failed {psnr['fp16 lost']} 3.0e-01 1 of 2 failed", nothing],
         ["failed n/a not finite 2 of 2 failed 1 without output", nothing, nothing],

@@ -53,7 +53,7 @@ def _by_size(name: str, lines: Sequence[Line]) -> list[Chart]:
         comparison = line.row.comparison
         worst: dict[float, tuple[OutputVerdict, str]] = {}
         for cell in line.cells:
-            if cell is None or cell.lowest is None:
+            if cell is None or cell.lowest is None or cell.lowest.metrics.snr_db is not None:  # the probe has no size
                 continue
             height, width = cell.group.size
             place = math.log10(height * width)
