@@ -170,7 +170,7 @@ def _ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
         return value
 
     size = reference.shape[2:]
-    with ThreadPoolExecutor() as pool:  # its filters let other threads run
+    with ThreadPoolExecutor(2) as pool:  # its filters let other threads run, and each takes memory
         return float(np.mean(list(pool.map(of_plane, reference.reshape(-1, *size), candidate.reshape(-1, *size)))))
 
 
