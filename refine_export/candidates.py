@@ -98,3 +98,21 @@ def pairs_for(artifact: Artifact, source: Source, options: ValidateOptions) -> I
         yield (own if size == own.size else source.at(size)), batch or 1
     if batch is None:
         yield source.at((height or SMALL[0], width or SMALL[1])), 2
+
+
+def nearest(artifact: Artifact, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """The frames' own size and a batch of one, or what a file takes in their place."""
+    if artifact.profile is not None and not takes(artifact, 1, size):
+        batch, height, width = artifact.profile[1]
+        return (height, width), batch
+    fixed_batch, fixed_height, fixed_width = artifact.fixed
+    return (fixed_height or size[0], fixed_width or size[1]), fixed_batch or 1
+
+
+def takes(artifact: Artifact, batch: int, size: tuple[int, int]) -> bool:
+    """Whether a file can be fed with so many pairs of a height and width."""
+    wanted = (batch, *size)
+    if artifact.profile is not None:
+        low, _, high = artifact.profile
+        return all(a <= b <= c for a, b, c in zip(low, wanted, high, strict=True))
+    return all(fixed in (None, one) for fixed, one in zip(artifact.fixed, wanted, strict=True))

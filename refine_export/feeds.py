@@ -128,9 +128,7 @@ PROBE_SIZE = (64, 1920)
 PROBE_FLOW: FlowKind = "subpixel"
 
 
-def probe_for(
-    reference: nn.Module, graph: GraphName, size: tuple[int, int], *, kinds: Sequence[FlowKind], batch: int = 1
-) -> Iterator[Feed]:
+def probe_for(reference: nn.Module, graph: GraphName, size: tuple[int, int], *, batch: int = 1) -> Iterator[Feed]:
     """White noise under a flow below one pixel: where every pixel differs from its neighbours, positions show best.
 
     Errors of FP16 are 60 dB below the signal, whatever the weights; those of wrong sampling are at least 10 dB more.
@@ -139,12 +137,11 @@ def probe_for(
         reference: as in `feeds_for`.
         graph: one of the five; only those that take a flow have a probe.
         size: height and width.
-        kinds: of flows that are asked for; without `subpixel` there is no probe.
         batch: as in `feeds_for`.
     """
     import numpy as np
 
-    if "flow" not in SIGNATURES[graph].input_names or PROBE_FLOW not in kinds:
+    if "flow" not in SIGNATURES[graph].input_names:
         return
     generator = np.random.Generator(np.random.PCG64(11))
     img0, img1 = generator.random((2, 1, 3, *size), np.float32)

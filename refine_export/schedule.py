@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refine_export.candidates import pairs_for
+from refine_export.candidates import nearest, pairs_for, takes
 from refine_export.feeds import PROBE_SIZE, Feed, FlowKind, feeds_for, flow_kinds_of, probe_for
 from refine_export.frames import FramePair, at_size, padded, padded_size
 from refine_export.npz_feeds import feeds_of_arrays
@@ -56,7 +56,7 @@ def settings_for(
     """
     if sources.alone or sources.clips:
         yield from _first(reference, graph, files, sources, options)
-        yield from _probe(reference, graph, files, options)
+    yield from _probe(reference, graph, files)
     kinds = flow_kinds_of(reference, options.flows)[:1]
     for pair, sequence, index in sources.pairs():
         if sequence is None and pair.sha256 == sources.first.pair.sha256:
@@ -65,7 +65,7 @@ def settings_for(
     for feed in feeds_of_arrays(sources.arrays, graph):
         batch = next(iter(feed.inputs.values())).shape[0]
         takers = [
-            candidate for artifact, of_file in files if _takes(artifact, batch, feed.size) for candidate in of_file
+            candidate for artifact, of_file in files if takes(artifact, batch, feed.size) for candidate in of_file
         ]
         if takers:
             yield Setting(
@@ -96,14 +96,13 @@ def _first(
         )
 
 
-def _probe(
-    reference: nn.Module, graph: GraphName, files: Sequence[File], options: ValidateOptions
-) -> Iterator[Setting]:
+def _probe(reference: nn.Module, graph: GraphName, files: Sequence[File]) -> Iterator[Setting]:
+    """Whatever else is fed: the limits of graphs that take a flow rest on it."""
     found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
     for artifact, candidates in files:
-        found.setdefault(_nearest(artifact, PROBE_SIZE), []).extend(candidates)
+        found.setdefault(nearest(artifact, PROBE_SIZE), []).extend(candidates)
     for (size, batch), takers in found.items():
-        for feed in probe_for(reference, graph, size, kinds=options.flows, batch=batch):
+        for feed in probe_for(reference, graph, size, batch=batch):
             yield Setting(
                 label=feed.name,
                 size=size,
@@ -121,8 +120,8 @@ def self_test_feeds(
     pair, batch = next(pairs_for(artifact, source, options))
     graph = artifact.graph
     yield from feeds_for(reference, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
-    size, batch = _nearest(artifact, PROBE_SIZE)
-    yield from probe_for(reference, graph, size, kinds=options.flows, batch=batch)
+    size, batch = nearest(artifact, PROBE_SIZE)
+    yield from probe_for(reference, graph, size, batch=batch)
 
 
 def _next(
@@ -138,7 +137,7 @@ def _next(
     own = padded(pair)
     found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
     for artifact, candidates in files:
-        found.setdefault(_nearest(artifact, own.size), []).extend(candidates)
+        found.setdefault(nearest(artifact, own.size), []).extend(candidates)
     for (size, batch), takers in found.items():
         fed = own if size == own.size else at_size(pair, size)
         yield Setting(
@@ -161,27 +160,10 @@ def _next(
         )
 
 
-def _nearest(artifact: Artifact, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
-    """The frames' own size and a batch of one, or what a file takes in their place."""
-    if artifact.profile is not None and not _takes(artifact, 1, size):
-        batch, height, width = artifact.profile[1]
-        return (height, width), batch
-    fixed_batch, fixed_height, fixed_width = artifact.fixed
-    return (fixed_height or size[0], fixed_width or size[1]), fixed_batch or 1
-
-
-def _takes(artifact: Artifact, batch: int, size: tuple[int, int]) -> bool:
-    wanted = (batch, *size)
-    if artifact.profile is not None:
-        low, _, high = artifact.profile
-        return all(a <= b <= c for a, b, c in zip(low, wanted, high, strict=True))
-    return all(fixed in (None, one) for fixed, one in zip(artifact.fixed, wanted, strict=True))
-
-
 def not_fed(artifact: Artifact, sources: Sources, graph: GraphName) -> list[str]:
     """The arrays that a file of one size can't take."""
     return [
         f"{artifact.file} is for {artifact.sizes} and was not fed with {feed.name}."
         for feed in feeds_of_arrays(sources.arrays, graph)
-        if not _takes(artifact, next(iter(feed.inputs.values())).shape[0], feed.size)
+        if not takes(artifact, next(iter(feed.inputs.values())).shape[0], feed.size)
     ]

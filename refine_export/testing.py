@@ -14,10 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_export.candidates import artifact_of, candidates_for, pairs_for
+from refine_export.candidates import artifact_of, candidates_for, nearest, pairs_for
 from refine_export.checkpoint import Checkpoint, checkpoint_from_file
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.feeds import Feed, feeds_for
+from refine_export.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
+from refine_export.frames import padded
 from refine_export.limits import Limits, LimitsOptions
 from refine_export.network import reference_network
 from refine_export.onnx_file import Artifact
@@ -112,7 +113,9 @@ def _feeds(
         raise RequestError("between two runners, feeds are needed; give feeds.Feed objects")
     source = source_from_options(FramesOptions(pair=pictures or ()), SceneOptions())
     options = ValidateOptions()
-    pairs = [(source.pair, 1)] if artifact is None else pairs_for(artifact, source, options)
+    size, batch = (PROBE_SIZE, 1) if artifact is None else nearest(artifact, PROBE_SIZE)
+    yield from probe_for(network, graph, size, batch=batch)
+    pairs = [(padded(source.pair), 1)] if artifact is None else pairs_for(artifact, source, options)
     for pair, batch in pairs:
         yield from feeds_for(network, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
 

@@ -70,7 +70,7 @@ def measure(options: argparse.Namespace) -> None:
     for label, pair in pairs(options):
         feeds = feeds_for(reference, options.graph, pair, kinds=options.flow, timesteps=(0.5, 0.2))
         if options.probe:
-            label, feeds = "noise", probe_for(reference, options.graph, pair.size, kinds=FLOW_KINDS)
+            label, feeds = "noise", probe_for(reference, options.graph, pair.size)
         for feed in feeds:
             with TorchRunner(reference, options.graph) as runner:
                 expected = runner.run(feed.inputs)

@@ -111,7 +111,7 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     assert (made.rung, made.reused) == ("native", False)
     [tried] = made.manifest.details["ladder"]
     assert tried["status"] == "passed"
-    assert len(tried["numbers"]) == 4
+    assert len(tried["numbers"]) == 8
     assert all(0 < one["max_abs"] < 0.05 for one in tried["numbers"])
     assert seat.build().reused
     artifact = artifact_from_plan(seat.plan)
@@ -135,7 +135,8 @@ def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path
     made = seat.build(free, **sizes)
     numbers = made.manifest.details["ladder"][0]["numbers"]
     feeds = {one["feed"] for one in numbers}
-    assert feeds == {f"contextnet {size}, subpixel flow" for size in ("32x32", "64x64", "2x64x96")}
+    sizes = ("32x32", "64x64", "2x64x96", "64x64, noise")
+    assert feeds == {f"contextnet {size}, subpixel flow" for size in sizes}
     artifact = artifact_from_plan(seat.plan)
     assert artifact.profile == ((1, 32, 32), (1, 64, 64), (2, 64, 96))
     assert artifact.fixed == (None, None, None)

@@ -48,6 +48,7 @@ def test_a_right_file_passes_silently(place, capsys):
     )
     assert {verdict.status for verdict in verdicts} == {"passed"}
     assert len(verdicts) >= 4
+    assert any("noise" in verdict.feed for verdict in verdicts)
     assert capsys.readouterr().out == ""
 
 

@@ -331,10 +331,9 @@ def test_signal_to_noise_counts_no_rounding_of_the_output():
 
 def test_the_probe_is_measured_and_other_feeds_are_not(references, pair_at):
     network = references("IFNet")
-    [probe] = probe_for(network, "refine", (64, 96), kinds=("subpixel",))
+    [probe] = probe_for(network, "refine", (64, 96))
     other = next(feeds_for(network, "refine", pair_at(64, 96), kinds=("zero",)))
-    assert list(probe_for(network, "refine", (64, 96), kinds=("large",))) == []
-    assert list(probe_for(network, "interpolator", (64, 96), kinds=("subpixel",))) == []
+    assert list(probe_for(network, "interpolator", (64, 96))) == []
     noise = np.random.default_rng(0).standard_normal(FRAME.shape).astype(np.float32)
     reference, wrong = Fake({"residual": noise}), Fake({"residual": noise * np.float32(1.001)})
     found = [

@@ -12,7 +12,7 @@ from refine_export.engine.ladder import Judge, Numbers
 from refine_export.engine.options import Rung
 from refine_export.engine.shapes import InputShapes
 from refine_export.errors import RequestError
-from refine_export.feeds import feeds_for
+from refine_export.feeds import feeds_for, probe_for
 from refine_export.limits import Limits
 from refine_export.onnx_file import Artifact
 from refine_export.runners.torch import TorchRunner
@@ -33,7 +33,7 @@ def judge_of(
     source: Source,
     options: ValidateOptions,
 ) -> Judge:
-    """Judge engines of an ONNX file: at the smallest, best and largest shape of their profile, on every feed.
+    """Judge engines of an ONNX file: at the smallest, best and largest shape of their profile, and the probe.
 
     Args:
         artifact: the file.
@@ -71,6 +71,10 @@ def judge_of(
                 )
                 for compared in validate(signature, torch, [candidate], feeds):
                     numbers += _numbers(compared)
+            batch, _, height, width = image.optimum
+            probe = probe_for(reference, artifact.graph, (height, width), batch=batch)
+            for compared in validate(signature, torch, [candidate], probe):
+                numbers += _numbers(compared)
         return numbers
 
     return Judge(
