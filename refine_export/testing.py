@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SHOWN = 12
-"""Outputs that a failure lists, the worst first."""
+"""Outputs that a failure lists, in the order of the feeds."""
 
 
 def assert_matches(
@@ -58,7 +58,7 @@ def assert_matches(
         A verdict per feed, all of them passed.
 
     Raises:
-        AssertionError: an output misses a threshold; the message has the worst ones, with numbers and place.
+        AssertionError: an output misses a threshold; the message has the first ones, with numbers and place.
         UnavailableError: the runtime is missing: not compared is never passed.
         RequestError: a file can't be used.
     """
