@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from refine_export.errors import GraphError
+from refine_export.graph.prepare import tidy
 
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
@@ -29,14 +30,7 @@ def tappable(proto: onnx.ModelProto) -> ir.Model:
         model = ir.from_proto(proto)
         if model.functions:
             common.InlinePass()(model)
-        for clean in (
-            common.RemoveInitializersFromInputsPass(),
-            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
-            common.RemoveUnusedNodesPass(),
-            common.NameFixPass(),
-            common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True),
-        ):
-            clean(model)
+        tidy(model)
     except Exception as error:  # of onnx and onnx_ir, which have a class of their own for each way to be wrong
         raise GraphError(f"the model is not valid ONNX ({error}); expected a valid one: export it again") from error
     return model
