@@ -10,7 +10,7 @@ SOURCES := refine_export models scripts tests
 GATE := refine-export-output/gate
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu check gate format lint types benchmark clean
+.PHONY: help demo test test-gpu check gate format lint types benchmark triton clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -50,5 +50,8 @@ gate: $(READY)  ## Make both graphs from sample frames, gate them, and prove tha
 benchmark: $(READY)  ## Measure speed and memory (about ten minutes).
 	$(BIN)/python scripts/benchmark.py
 
+triton: $(READY)  ## Set up a real Triton server for a CPU in .triton: see docs/deploy.md.
+	$(BIN)/python scripts/triton_server.py
+
 clean:  ## Remove what was made, the environment included.
-	rm -rf $(VENV) refine-export-output dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .triton refine-export-output dist .mypy_cache .ruff_cache .pytest_cache

@@ -18,11 +18,13 @@ from refine_export.console import clean
 from refine_export.errors import InternalError, RefineExportError, RequestError, UnavailableError
 from refine_export.verbs.bisect import bisect
 from refine_export.verbs.build import build
+from refine_export.verbs.deploy import app as deploy
 from refine_export.verbs.doctor import doctor
 from refine_export.verbs.export import export
 from refine_export.verbs.gate import gate
 from refine_export.verbs.init import init
 from refine_export.verbs.inspect import inspect
+from refine_export.verbs.interpolate import interpolate
 from refine_export.verbs.lint import lint
 from refine_export.verbs.lower import lower
 from refine_export.verbs.refit import refit
@@ -56,8 +58,11 @@ def _root(
     pass
 
 
-for verb in (run, init, inspect, export, lower, build, refit, lint, validate, gate, bisect, doctor):
+for verb in (run, init, inspect, export, lower, build, refit, lint, validate, gate, bisect):
     app.command()(verb)
+app.add_typer(deploy)
+app.command()(interpolate)
+app.command()(doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

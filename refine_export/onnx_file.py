@@ -252,11 +252,13 @@ def _dtype(elem_type: int) -> str:
         return f"the unknown type {elem_type}"
 
 
-def described(model: onnx.ModelProto) -> dict[str, dict[str, list[int | str]]]:
-    """Inputs and outputs with their shapes in this file."""
+def described(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:
+    """Inputs and outputs with their shapes in this file, and the types of both."""
+    values = (*model.graph.input, *model.graph.output)
     return {
         "inputs": {value.name: _shape(value.type.tensor_type) for value in model.graph.input},
         "outputs": {value.name: _shape(value.type.tensor_type) for value in model.graph.output},
+        "types": {value.name: _dtype(value.type.tensor_type.elem_type) for value in values},
     }
 
 

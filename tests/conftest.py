@@ -19,6 +19,8 @@ from refine_export.frames import FramePair, pair_from_arrays
 from refine_export.network import reference_network
 from refine_export.scenes import Scene, SceneOptions
 
+pytest_plugins = ["triton_fixture"]
+
 GOLDEN = Path(__file__).parent / "golden" / "upstream_64x96.npz"
 
 

@@ -1,0 +1,93 @@
+"""When frames are shown: the times of a video's frames, and those of the frames between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from refine_export.errors import FrameError
+
+LARGEST_DENOMINATOR = 10**9
+"""Of a time base: libvpx takes no more, MP4 about twice that."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """When a frame is shown and for how long, in units of the time base."""
+
+    pts: int
+    duration: int
+
+
+class Clock:
+    """Gives every frame of a video its time, also where the file has none.
+
+    A frame without a time of its own gets, in this order, its packet's, and that of the frame before plus one frame at
+    the average rate.
+
+    Args:
+        path: what errors call the video.
+        time_base: the unit, in seconds.
+        rate: frames a second, on average.
+        starts: given for a file that has no times of frames, as AVI: when the first one is shown. The packets' times
+            are counted from there; those that FFmpeg gives to its frames go forth and back where there are B frames.
+    """
+
+    def __init__(self, path: Path, time_base: Fraction, rate: Fraction, starts: int | None = None) -> None:
+        self.notes: list[str] = []
+        self._path = path
+        self._one_frame = max(1, round(1 / (rate * time_base)))
+        self._count = 0
+        self._last: int | None = None
+        self._starts = starts
+        self._first_dts: int | None = None
+
+    def times_of(self, frame: Any) -> Times:
+        """Of the next frame.
+
+        Raises:
+            FrameError: it is not later than the frame before.
+        """
+        pts = self._own(frame)
+        if pts is None:
+            pts = (self._starts or 0) if self._last is None else self._last + self._one_frame
+            if not self.notes and self._starts is None:
+                self.notes.append("not all of its frames have a time: its average rate is taken for them")
+        if self._last is not None and pts <= self._last:
+            raise FrameError(
+                f"{self._path}: the time of frame {self._count} ({pts}) is not after that of the frame before "
+                f"({self._last}); write its times anew: ffmpeg -fflags +genpts -i IN -c copy OUT"
+            )
+        self._last = pts
+        self._count += 1
+        return Times(pts=pts, duration=int(frame.duration or 0) or self._one_frame)
+
+    def _own(self, frame: Any) -> int | None:
+        """What the file says."""
+        if self._starts is None:
+            return int(frame.pts) if frame.pts is not None else frame.dts
+        if frame.dts is None:
+            return None
+        if self._first_dts is None:
+            self._first_dts = frame.dts
+        return int(frame.dts) - self._first_dts + self._starts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Division:
+    """The time base of the output, in which each part of each interval is a whole number, if it can hold that."""
+
+    source: Fraction
+    times: int
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds."""
+        finer = self.source / self.times
+        return finer if finer.denominator <= LARGEST_DENOMINATOR else Fraction(1, LARGEST_DENOMINATOR)
+
+    def pts(self, before: int, after: int, part: int) -> int:
+        """Of the frame `part` / `times` of the way between two times of the source."""
+        return round((before + Fraction((after - before) * part, self.times)) * self.source / self.time_base)

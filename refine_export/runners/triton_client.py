@@ -1,0 +1,286 @@
+"""A client of a Triton server that survives what servers do: they restart, are slow, and load their models anew.
+
+with TritonClient(ServerOptions(url="localhost:8001")) as client:
+    frame = client.infer("interpolate", {"frame0": a, "frame1": b, "timestep": t})["frame"]
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from refine_export.errors import RequestError, UnavailableError
+from refine_export.runners.triton_memory import SharedTensors
+from refine_export.runners.triton_wire import Protocol, Wire, WireError, connect, numpy_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 2.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions:
+    """Which server, how it is spoken to, and how long it is waited for."""
+
+    url: str
+    """HOST:PORT of the protocol: Triton's defaults are 8001 for gRPC, 8000 for HTTP."""
+    protocol: Protocol = "grpc"
+    shared_memory: bool = False
+    """Pass tensors through memory; for a server on this machine that sees the same /dev/shm."""
+    timeout_s: float = 30.0
+    """Of one request."""
+    patience_s: float = 60.0
+    """How long after its first failure a request is begun again, while the server is away, slow or loads the model."""
+
+    def __post_init__(self) -> None:
+        host, _, port = self.url.rpartition(":")
+        if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) or not re.fullmatch(r"[0-9]{1,5}", port):
+            raise RequestError(f"the server is {self.url!r}; expected HOST:PORT, such as localhost:8001")
+        if self.protocol not in ("grpc", "http"):
+            raise RequestError(f"protocol is {self.protocol!r}; expected grpc or http")
+        if not 0 < self.timeout_s < 1e6:
+            raise RequestError(f"timeout_s is {self.timeout_s}; expected a number of seconds above 0")
+        if not 0 <= self.patience_s < 1e6:
+            raise RequestError(f"patience_s is {self.patience_s}; expected a number of seconds from 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedTensor:
+    """An input or output of a served model."""
+
+    name: str
+    dtype: str
+    """numpy's name, such as `float32`."""
+    shape: tuple[int | None, ...]
+    """None where any size is taken; with the batch, where the model has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What a server says of a model."""
+
+    name: str
+    versions: tuple[str, ...]
+    """That are ready."""
+    platform: str
+    """`onnxruntime_onnx`, `tensorrt_plan`, `ensemble`, ..."""
+    inputs: tuple[ServedTensor, ...]
+    outputs: tuple[ServedTensor, ...]
+
+
+class TritonClient:
+    """One connection. Not for several threads: each makes, uses and closes its own.
+
+    A request that fails because the server is away, slow, stops or has unloaded the model is sent again, with growing
+    pauses, until it succeeds or `patience_s` has gone by; a request that the server refuses is not. A model that
+    this client has never seen ready is refused at once.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """Nothing is sent before the first call.
+
+        Raises:
+            UnavailableError: tritonclient is missing.
+        """
+        self.options = options
+        self._clock, self._pause = clock, pause
+        self._wire: Wire | None = None
+        self._seen: set[str] = set()
+        self._memory = SharedTensors() if options.shared_memory else None
+        self._connected()  # tritonclient is missing: say so now
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection and give the shared memory back; the server need not be there."""
+        if self._memory is not None:
+            wire = self._wire
+            self._memory.close(None if wire is None else wire.unregister)
+        self._disconnect()
+
+    def server(self) -> str:
+        """Its name and version, such as `triton 2.51.0`."""
+        found = self._patiently("the server's version", lambda wire: wire.server())
+        return f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
+
+    def metadata(self, model: str, version: str = "") -> ServedModel:
+        """Names, types and shapes of a model's inputs and outputs.
+
+        Args:
+            model: its name.
+            version: its number; empty for the server's choice.
+
+        Raises:
+            RequestError: the server does not have it.
+            UnavailableError: the server stayed away.
+        """
+        found = self._patiently(model, lambda wire: wire.metadata(model, version), model, version)
+        return ServedModel(
+            name=model,
+            versions=tuple(map(str, found.get("versions", ()))),
+            platform=str(found.get("platform", "")),
+            inputs=tuple(map(_tensor, found.get("inputs", ()))),
+            outputs=tuple(map(_tensor, found.get("outputs", ()))),
+        )
+
+    def config(self, model: str, version: str = "") -> dict[str, Any]:
+        """A model's config as the server has it: JSON of Triton's `ModelConfig`; over gRPC without default values.
+
+        Raises:
+            RequestError, UnavailableError: as in `metadata`.
+        """
+        return self._patiently(model, lambda wire: wire.config(model, version), model, version)
+
+    def ready(self, model: str, version: str = "") -> bool:
+        """Whether the server is there and has the model ready; asked once, whatever the patience."""
+        try:
+            found = self._connected().ready(model, version)
+        except WireError as error:
+            self._after(error)
+            return False
+        if found:
+            self._seen.add(_key(model, version))
+        return found
+
+    def models(self) -> list[str]:
+        """Names of the models that are ready."""
+        found = self._patiently("the list of models", lambda wire: wire.index())
+        return sorted({str(one["name"]) for one in found if one.get("state") == "READY"})
+
+    def unready(self) -> dict[str, str]:
+        """Models of the repository that can't be asked, and why, as the server says it."""
+        found = self._patiently("the list of models", lambda wire: wire.index())
+        ready = {str(one["name"]) for one in found if one.get("state") == "READY"}
+        return {
+            str(one["name"]): str(one.get("reason") or one.get("state") or "not loaded")
+            for one in found
+            if one["name"] not in ready
+        }
+
+    def infer(
+        self, model: str, inputs: Arrays, outputs: Sequence[str] | None = None, version: str = ""
+    ) -> dict[str, NDArray[Any]]:
+        """Ask a model.
+
+        Args:
+            model: its name.
+            inputs: one array per input, of its type and shape.
+            outputs: names; without, all.
+            version: its number; empty for the server's choice.
+
+        Returns:
+            One array per output; it may be read-only.
+
+        Raises:
+            RequestError: the server refuses: names, types or shapes, or a model or version that it never had.
+            UnavailableError: no answer within timeout and patience.
+        """
+        import numpy as np
+
+        if not re.fullmatch("[0-9]*", version):
+            raise RequestError(f"the version is {version!r}; expected a number, or nothing for the server's choice")
+        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        wanted = tuple(outputs or ())
+
+        def ask(wire: Wire) -> dict[str, NDArray[Any]]:
+            if self._memory is not None:
+                return self._memory.infer(wire, model, version, arrays, wanted)
+            answer = wire.infer(model, version, {name: (x, None) for name, x in arrays.items()}, dict.fromkeys(wanted))
+            return dict(answer.arrays)
+
+        return self._patiently(model, ask, model, version)
+
+    def _connected(self) -> Wire:
+        if self._wire is None:
+            self._wire = connect(self.options.protocol, self.options.url, self.options.timeout_s)
+        return self._wire
+
+    def _disconnect(self) -> None:
+        if self._wire is not None:
+            with suppress(OSError):
+                self._wire.close()
+        self._wire = None
+
+    def _after(self, error: WireError) -> None:
+        """Leave nothing behind that the failure may have spoilt."""
+        if error.failure in ("away", "slow"):
+            self._disconnect()
+        if self._memory is not None and error.failure in ("away", "slow", "region"):
+            self._memory.forget(self._connected().unregister if error.failure != "away" else None)
+
+    def _patiently(self, what: str, ask: Callable[[Wire], T], model: str = "", version: str = "") -> T:
+        """Ask until there is an answer, the server refuses, or patience ends."""
+        tried, failed_at, pause_s = 0, None, FIRST_PAUSE_S
+        while True:
+            tried += 1
+            try:
+                found = ask(self._connected())
+            except WireError as error:
+                self._after(error)
+                known = _key(model, version) in self._seen
+                if error.failure == "refused" or (error.failure == "unknown" and not known):
+                    raise RequestError(self._refusal(what, error)) from error
+                failed_at = self._clock() if failed_at is None else failed_at
+                left_s = failed_at + self.options.patience_s - self._clock()
+                if left_s <= 0:
+                    raise UnavailableError(self._absence(what, error, tried)) from error
+                self._pause(min(pause_s * random.uniform(0.5, 1.0), left_s))
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            else:
+                if model:
+                    self._seen.add(_key(model, version))
+                return found
+
+    def _refusal(self, what: str, error: WireError) -> str:
+        if error.failure == "unknown":
+            return (
+                f"the server at {self.options.url} does not have {what}: {error}; load it, or choose one of those "
+                "that are ready"
+            )
+        return f"the server at {self.options.url} refuses the request to {what}: {error}"
+
+    def _absence(self, what: str, error: WireError, tried: int) -> str:
+        options = self.options
+        do = {
+            "away": f"start it, or check the address and that this is its {options.protocol} port",
+            "slow": f"it did not answer in {options.timeout_s:g} s: give a longer timeout, or look into its log",
+            "unhealthy": "the process of a Python model is gone, and the server does not start it again: "
+            "unload the model and load it, or restart the server",
+            "unknown": "it had the model before: load it again",
+            "region": "it lost the shared memory: go on without it",
+        }[error.failure]
+        times = "once" if tried == 1 else f"{tried} times in {options.patience_s:g} s"
+        return f"no answer from the {options.protocol} server at {options.url} for {what}, asked {times}: {error}; {do}"
+
+
+def _key(model: str, version: str) -> str:
+    return f"{model}/{version}"
+
+
+def _tensor(found: Mapping[str, Any]) -> ServedTensor:
+    shape = tuple(None if int(size) < 0 else int(size) for size in found.get("shape", ()))
+    return ServedTensor(name=str(found["name"]), dtype=numpy_name(str(found["datatype"])), shape=shape)

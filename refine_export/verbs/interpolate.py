@@ -1,0 +1,119 @@
+"""`interpolate`: frames between two pictures, or between those of a video."""
+
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from refine_export.console import make_progress, print_description
+from refine_export.validate import Runtime
+from refine_export.verbs.common import print_json
+from refine_export.verbs.options import ForceOption, JsonOption, QuietOption
+
+
+def _video(flag: str, explanation: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=explanation, rich_help_panel="Video")
+
+
+def _compute(flag: str, explanation: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=explanation, rich_help_panel="What computes: one of three")
+
+
+def _server(flag: str, explanation: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=explanation, rich_help_panel="Server")
+
+
+def interpolate(
+    inputs: Annotated[list[Path], typer.Argument(help="Two pictures, or one video.", metavar="A B | VIDEO")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png for pictures; .mp4, .mov, .mkv or .webm for a video.")
+    ],
+    timestep: Annotated[
+        float | None, typer.Option("--timestep", help="Of the frame between two pictures, 0 to 1. Default: 0.5.")
+    ] = None,
+    times: Annotated[int | None, _video("--times", "Frames for one of the video, 2 to 64. Default: 2.")] = None,
+    scene_cut: Annotated[
+        float | None,
+        _video("--scene-cut", "Under this similarity the earlier frame is repeated. Default: 0.2.", "0-1"),
+    ] = None,
+    scene_cuts: Annotated[bool, _video("--scene-cuts/--no-scene-cuts", "Look for scene cuts.")] = True,
+    audio: Annotated[bool, _video("--audio/--no-audio", "Copy the sound.")] = True,
+    codec: Annotated[
+        str | None,
+        _video("--codec", "libx264, libx265, libvpx-vp9 or ffv1. Default: libx264, for .webm libvpx-vp9."),
+    ] = None,
+    crf: Annotated[int | None, _video("--crf", "Quality, lower is better. Default: 18 for libx264.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        _compute("--checkpoint", "Weights for torch. Default: seeded random weights of IFNet_m."),
+    ] = None,
+    device: Annotated[str, _compute("--device", "That torch computes on, such as cuda:0.")] = "cpu",
+    file: Annotated[Path | None, _compute("--file", "An ONNX file or an engine that makes frames.")] = None,
+    runtime: Annotated[
+        str | None,
+        _compute("--runtime", f"For an ONNX file: {', '.join(get_args(Runtime))}. Default: by the file's types."),
+    ] = None,
+    allow_host_code: Annotated[
+        bool, _compute("--allow-host-code", "Run an engine that brings code for this host; trust it first.")
+    ] = False,
+    server: Annotated[
+        str | None, _compute("--server", "A Triton server with the ensemble `interpolate`.", "HOST:PORT")
+    ] = None,
+    protocol: Annotated[str, _server("--protocol", "grpc or http.")] = "grpc",
+    timeout: Annotated[float, _server("--timeout", "Seconds for one request.")] = 30.0,
+    patience: Annotated[float, _server("--patience", "Seconds to wait for a server that is away.")] = 60.0,
+    concurrency: Annotated[int, _server("--concurrency", "Most requests at a time.")] = 4,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the frame between two pictures, or put frames between those of a video."""
+    from refine_export.errors import RequestError
+    from refine_export.interpolation.cuts import THRESHOLD
+    from refine_export.interpolation.job import VideoOptions, interpolate_pictures, interpolate_video
+    from refine_export.interpolation.opened import ComputeOptions, check_runtime
+    from refine_export.interpolation.writer import EncoderOptions
+    from refine_export.runners.triton_client import ServerOptions
+
+    served = None
+    if server is not None:
+        served = ServerOptions(url=server, protocol=protocol, timeout_s=timeout, patience_s=patience)  # type: ignore[arg-type]
+    compute = ComputeOptions(
+        checkpoint=checkpoint,
+        file=file,
+        runtime=check_runtime(runtime),
+        allow_host_code=allow_host_code,
+        server=served,
+        concurrency=concurrency,
+        device=device,
+    )
+    progress = make_progress(quiet or as_json)
+    if len(inputs) == 2:
+        for flag, given in (("--times", times), ("--scene-cut", scene_cut), ("--codec", codec), ("--crf", crf)):
+            if given is not None:
+                raise RequestError(f"{flag} is for a video, and two pictures are given; leave it out")
+        result = interpolate_pictures(
+            inputs[0],
+            inputs[1],
+            output,
+            compute=compute,
+            timestep=0.5 if timestep is None else timestep,
+            force=force,
+            progress=progress,
+        )
+    elif len(inputs) == 1:
+        if timestep is not None:
+            raise RequestError("--timestep is for two pictures, and one video is given; give --times")
+        options = VideoOptions(
+            times=2 if times is None else times,
+            scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts else None,
+            sound=audio,
+            encoder=EncoderOptions(codec=codec, crf=crf),
+        )
+        result = interpolate_video(inputs[0], output, options, compute=compute, force=force, progress=progress)
+    else:
+        raise RequestError(f"{len(inputs)} files are given; expected two pictures or one video")
+    if as_json:
+        print_json(result.as_json())
+    else:
+        print_description(result.described())
