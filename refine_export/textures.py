@@ -40,8 +40,8 @@ def texture(family: str, rng: np.random.Generator) -> Colour:
     canvas = np.concatenate((colour, alpha[..., None]), axis=2)
     blur_px = rng.uniform(0.45, 0.9)
     smooth = _spectrum(lambda f: np.exp(-2 * (math.pi * f * blur_px) ** 2))
-    canvas = np.fft.irfft2(np.fft.rfft2(canvas, axes=(0, 1)) * smooth[..., None], s=(SIDE, SIDE), axes=(0, 1))
-    return canvas.clip(0, 1).astype(np.float32)
+    smoothed = np.fft.irfft2(np.fft.rfft2(canvas, axes=(0, 1)) * smooth[..., None], s=(SIDE, SIDE), axes=(0, 1))
+    return smoothed.clip(0, 1).astype(np.float32)
 
 
 def _clouds(rng: np.random.Generator) -> tuple[Colour, Field]:
@@ -63,7 +63,12 @@ def _leaves(rng: np.random.Generator) -> tuple[Colour, Field]:
 
     colour = _drawn("RGB", draw, _ink(palette.mean((0, 1))))
     grain = _noise(rng, rng.uniform(0.7, 1.5))
-    alpha = _drawn("L", lambda pen: [_shape(pen, rng, rng.uniform(12, 70), 255) for _ in range(22)])[..., 0]
+
+    def draw_silhouettes(pen: ImageDraw) -> None:
+        for _ in range(22):
+            _shape(pen, rng, rng.uniform(12, 70), 255)
+
+    alpha = _drawn("L", draw_silhouettes)[..., 0]
     return colour * (1 + rng.uniform(0.02, 0.2) * grain[..., None]).astype(np.float32), alpha
 
 
@@ -128,13 +133,13 @@ def _weave(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Cloth: two sets of threads in a plaid of colours, and holes in rows."""
     import numpy as np
 
-    threads = int(rng.integers(24, 64))
+    threads = 8 * int(rng.integers(3, 8))
     phase = np.arange(SIDE) * (threads / SIDE)
-    across, down = np.meshgrid(phase, phase)
+    across, down = phase[None, :], phase[:, None]
     over = (np.floor(across) + np.floor(down)) % 2
     round_ = np.sin(math.pi * (np.where(over > 0, down, across) % 1)) ** 0.7
     dye = rng.normal(0.5, 0.2, (2, threads, 1)) + rng.normal(0, 0.08, (2, threads, 3))
-    colour = np.where(over[..., None] > 0, dye[0][down.astype(int)], dye[1][across.astype(int)])
+    colour = np.where(over[..., None] > 0, dye[0][phase.astype(int)][:, None], dye[1][phase.astype(int)])
     colour = colour * (0.45 + 0.55 * round_[..., None]) * (1 + 0.08 * _noise(rng, 0.8)[..., None])
     ring = np.hypot((across / 8) % 1 - 0.5, (down / 8) % 1 - 0.5)
     return colour.astype(np.float32), ((0.36 - ring) * 60 + 0.5).clip(0, 1).astype(np.float32)
@@ -181,7 +186,8 @@ def _noise(rng: np.random.Generator, slope: float) -> Field:
 
     falling = _spectrum(lambda f: np.where(f > 0, np.maximum(f, 1 / SIDE) ** -slope, 0))
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) * falling, s=(SIDE, SIDE))
-    return (field / field.std()).astype(np.float32)
+    noise: Field = (field / field.std()).astype(np.float32)
+    return noise
 
 
 def _photographic(rng: np.random.Generator, slope: float, contrast: float | None = None) -> Colour:
@@ -192,7 +198,8 @@ def _photographic(rng: np.random.Generator, slope: float, contrast: float | None
     light = _noise(rng, slope)[..., None] * contrast
     warm, green = (_noise(rng, slope + 0.2)[..., None] * contrast * rng.uniform(0.1, 0.5) for _ in range(2))
     colour = rng.uniform(0.25, 0.7) + light + warm * np.array((1, 0, -1)) + green * np.array((-0.5, 1, -0.5))
-    return (colour + rng.normal(0, 0.06, 3)).clip(0, 1).astype(np.float32)
+    shifted: Colour = (colour + rng.normal(0, 0.06, 3)).clip(0, 1).astype(np.float32)
+    return shifted
 
 
 def _blobs(rng: np.random.Generator) -> Field:
@@ -203,7 +210,8 @@ def _blobs(rng: np.random.Generator) -> Field:
     low = _spectrum(lambda f: np.exp(-((f * size) ** 2)))
     field = np.fft.irfft2(np.fft.rfft2(_noise(rng, 0.5)) * low, s=(SIDE, SIDE))
     field = field / field.std() + rng.uniform(-0.9, 0.1)
-    return (field * size / 3 + 0.5).clip(0, 1).astype(np.float32)
+    cover: Field = (field * size / 3 + 0.5).clip(0, 1).astype(np.float32)
+    return cover
 
 
 def _drawn(mode: str, draw: Callable[[ImageDraw], object], ground: tuple[int, ...] | int = 0) -> Colour:
@@ -212,8 +220,8 @@ def _drawn(mode: str, draw: Callable[[ImageDraw], object], ground: tuple[int, ..
 
     image = Image.new(mode, (SIDE * SUPERSAMPLED, SIDE * SUPERSAMPLED), ground)
     draw(ImageDraw.Draw(image))
-    pixels = np.asarray(image.reduce(SUPERSAMPLED), np.float32) / 255
-    return pixels.reshape(SIDE, SIDE, -1)
+    pixels: Colour = np.asarray(image.reduce(SUPERSAMPLED), np.float32).reshape(SIDE, SIDE, -1) / np.float32(255)
+    return pixels
 
 
 def _shape(pen: ImageDraw, rng: np.random.Generator, radius: float, ink: tuple[int, ...] | int) -> None:

@@ -60,6 +60,8 @@ ORDER = [
     "runners.trt",
     "scene_layers",
     "scenes",
+    "textures",
+    "moving_layers",
     "frames",
     "source",
     "feeds",

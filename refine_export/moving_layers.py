@@ -15,14 +15,16 @@ Legend: N batch, L layers, P canvases, H and W in pixels, S the canvas's side; t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from refine_export.textures import SIDE, texture
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
+
+    Uniform: TypeAlias = Callable[..., Tensor]  # lowest, highest, the shape after N
 
 ITERATIONS = 4  # rule 2; each shrinks the error to about a quarter at worst, a tenth as a rule
 WAVES = 1
@@ -74,6 +76,7 @@ class Clip:
     def visible(self) -> Tensor:
         """[N, 2, H, W]: where a pixel of frame t shows one layer, and frame 0 (frame 1) shows the same point."""
         import torch
+
         from rife.warplayer import warp
 
         height, width = self.flow.shape[-2:]
@@ -106,7 +109,7 @@ def draw_sequences(
     Args:
         canvases: [P, S, S, 4] of `canvases_from_families`.
         options: size and disturbances.
-        motion_px: [N], about the largest displacement from frame 0 to frame 1, pixels.
+        motion_px: [N], the largest displacement of a point of frame t from frame 0 to frame 1, pixels; most are less.
         timestep: [N], t.
         generator: of the random choices; the same state gives the same clips.
     """
@@ -115,7 +118,7 @@ def draw_sequences(
     count, layers, height, width = len(timestep), options.layers, options.height, options.width
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        """[N, L or 1, 1, 1, ...]"""
+        """[N, *shape]"""
         return torch.rand(count, *shape, generator=generator) * (high - low) + low
 
     rows = torch.arange(height, dtype=torch.float32) - (height - 1) / 2
@@ -163,7 +166,7 @@ def draw_sequences(
 class _Motion:
     """Rule 2: the velocity of the layers' points, pixels from frame 0 to frame 1."""
 
-    def __init__(self, uniform, layers: int, motion_px: Tensor, reach: float) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, uniform: Uniform, layers: int, motion_px: Tensor, reach: float) -> None:
         import torch
 
         speed = motion_px.view(-1, 1, 1) * uniform(0.05, 1.0, layers, 1).sqrt()
@@ -202,7 +205,7 @@ class _Motion:
 class _Look:
     """Rule 3: which canvas a layer is cut from, and how."""
 
-    def __init__(self, uniform, layers: int, canvases: int, generator: Generator) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, uniform: Uniform, layers: int, canvases: int, generator: Generator) -> None:
         import torch
 
         angle, size = uniform(0, 2 * math.pi, layers), uniform(0.7, 1.5, layers)
