@@ -31,10 +31,11 @@ from refine_export.textures import HELD_OUT
 from rife.warplayer import warp
 
 NETWORK, AVERAGE, NEARER, CLASSICAL = "network", "average", "nearer frame", "classical flow"
-MOTIONS_PX = (2, 4, 8, 16)  # each with clips of more than half of it
-PLAN = (((256, 448), MOTIONS_PX, 6), ((1088, 1920), (4, 16), 1))  # size, motions, clips of each family
+MOTIONS_PX = (2, 4, 8, 16)  # the largest displacement in a clip
+PLAN = (((256, 448), MOTIONS_PX, 4), ((1088, 1920), (4, 16), 1))  # size, motions, clips of each family
 SEED = 20_000_001  # far from the seeds of the training
 BEACH = "beach"
+FAMILIES_AT_PX = 4  # the motion whose families are shown one by one
 PICTURES_PX = (4, 8)  # motions whose first clips are shown
 
 
@@ -75,14 +76,13 @@ def clip(family: str, family_index: int, size: tuple[int, int], motion_px: int, 
     """One clip, drawn from its own seed."""
     seed = SEED + 1000 * family_index + 100 * motion_px + index
     generator = torch.Generator().manual_seed(seed)
-    largest = motion_px * (0.5 + 0.5 * torch.rand(1, generator=generator))
     if family == BEACH:
-        scene = Scene(SceneOptions(height=size[0], width=size[1], motion_px=float(largest), seed=seed))
+        scene = Scene(SceneOptions(height=size[0], width=size[1], motion_px=float(motion_px), seed=seed))
         frames = [torch.from_numpy(scene.frame(t)) for t in (0.0, 1.0, 0.5)]
     else:
         canvases = canvases_from_families((family,), count=2, seed=seed)
         options = SequenceOptions(height=size[0], width=size[1])
-        drawn = draw_sequences(canvases, options, largest, torch.tensor([0.5]), generator)
+        drawn = draw_sequences(canvases, options, torch.tensor([float(motion_px)]), torch.tensor([0.5]), generator)
         frames = [drawn.img0, drawn.img1, drawn.frame]
     return Clip(family, size, motion_px, *frames)
 
@@ -141,18 +141,15 @@ def table(scores: list[Score]) -> str:
 
 
 def groups(scores: list[Score]) -> Iterator[tuple[str, list[Score]]]:
-    """By size and motion; to 4 px in all and by family."""
+    """By size and motion; to 4 px by family too."""
     for size in dict.fromkeys(score.size for score in scores):
         name = f"{size[0]}x{size[1]}"
         own = [score for score in scores if score.size == size]
         for motion_px in dict.fromkeys(score.motion_px for score in own):
-            label = f"{name}, {motion_px / 2:g} to {motion_px} px"
-            yield label, [score for score in own if score.motion_px == motion_px]
-        slow = [score for score in own if score.motion_px <= 4]
-        for family in dict.fromkeys(score.family for score in slow):
-            yield f"{name}, to 4 px, {family}", [score for score in slow if score.family == family]
-        if slow:
-            yield f"**{name}, to 4 px**", slow
+            chosen = [score for score in own if score.motion_px == motion_px]
+            yield f"{name}, to {motion_px} px", chosen
+            for family in dict.fromkeys(score.family for score in chosen) if motion_px == FAMILIES_AT_PX else ():
+                yield f"{name}, to {motion_px} px, {family}", [score for score in chosen if score.family == family]
 
 
 def gain_db(scores: list[Score]) -> float:

@@ -15,160 +15,28 @@ import itertools
 import json
 import math
 import os
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from demo_training import OUTERMOST, Muon, loss_of, prepared_network
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, interpolate
-from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, IterableDataset
 
 from refine_export.atomic import atomic_path
 from refine_export.moving_layers import Clip, SequenceOptions, canvases_from_families, draw_sequences
 from refine_export.textures import HELD_OUT, TRAINING, texture
-from rife.ifnet import SCALES, IFNet_m, Motion
-from rife.warplayer import warp
+from rife.ifnet import IFNet_m
 
-STAGE_1 = 0.6  # part of the time
+STAGE_1, ONLY_MIDDLE = 0.65, 0.3  # parts of the time
+SHARE_OF_HALF = 0.6  # of the clips, after that, have t = 0.5; the others any t
 PEAK_RATE, LAST_RATE, WARM_UP = 3e-3, 2e-5, 0.02
-OUTERMOST = re.compile(r"lastconv|unet\.conv\.|conv0\.0\.")  # not for `Muon`
-MOMENTUM = 0.95  # of `Muon`
 AVERAGED = 0.99  # of the moving average of the weights, per step
 SIZES = ((64, 64, 8), (96, 96, 4), (64, 64, 8), (128, 128, 2))  # height, width, clips in a batch, in turn
 VALIDATION = ((64, 64, 12), (256, 448, 3))  # height, width, clips
 COLUMNS = ("minutes", "step", "samples", "loss", "px_64", "db_64", "average_64", "px_256", "db_256", "average_256")
-
-
-class SamplingInFloat(TorchFunctionMode):
-    """Under autocast: flows, their resizing and the warp stay FP32, as in the files that this project makes."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is warp or func is interpolate:
-            args = tuple(arg.float() if isinstance(arg, Tensor) else arg for arg in args)
-        return func(*args, **(kwargs or {}))
-
-
-def prepared_network(seed: int) -> IFNet_m:
-    """A network that starts as the average of the two frames, with activations of an even scale."""
-    torch.manual_seed(seed)
-    net = IFNet_m()
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.kaiming_normal_(module.weight, a=0.25, mode="fan_in")
-            nn.init.zeros_(module.bias)
-            if isinstance(module, nn.ConvTranspose2d):  # a quarter of the taps meet in one output; fan_in is fan_out
-                module.weight.data *= 2 * (module.weight.shape[1] / module.weight.shape[0]) ** 0.5
-            if "lastconv" in name or name == "unet.conv":
-                module.weight.data *= 0.01
-            if name == "block0.lastconv":
-                module.weight.data.zero_()  # it joins in the second stage
-            if "convblock.7" in name:
-                module.weight.data *= 0.3  # the block begins near its shortcut
-    prepare_first(net.block0.conv0[0][0].weight.data, 0)
-    for block in (net.block1, net.block2):
-        prepare_first(block.conv0[0][0].weight.data, 7)
-    return net
-
-
-def prepare_first(weight: Tensor, at: int) -> None:
-    """Let a block begin with derivatives in time and space, which random filters drown in the brightness.
-
-    Args:
-        weight: [out, in, 3, 3] of a block's first convolution, changed.
-        at: the plane where two images of three planes each begin.
-    """
-    count = len(weight)
-    weight *= 0.2
-    weight[:, :7] -= weight[:, :7].mean((2, 3), keepdim=True)
-    kernel, colour = torch.randn(count, 1, 3, 3), 0.33 + 0.2 * torch.randn(count, 3, 1, 1)
-    in_time = torch.arange(count)[:, None, None, None] < count // 2
-    kernel = torch.where(in_time, 5.0 * kernel, 2.5 * (kernel - kernel.mean((2, 3), keepdim=True)))
-    weight[:, at : at + 3] += kernel * colour
-    weight[:, at + 3 : at + 6] += torch.where(in_time, -1.0, 1.0) * kernel * colour
-
-
-def laplacian(a: Tensor, b: Tensor) -> Tensor:
-    """The difference of two images, band by band (the paper's loss), L1."""
-    difference, total = a - b, torch.zeros(())
-    for level in range(4):
-        smaller = avg_pool2d(difference, 2)
-        up = interpolate(smaller, scale_factor=2.0, mode="bilinear", align_corners=False)
-        total = total + 2**level * (difference - up).abs().mean()
-        difference = smaller
-    return total + 2**4 * difference.abs().mean()
-
-
-class Muon(torch.optim.Optimizer):
-    """Steps whose matrices are orthogonal: few steps do much (Jordan et al., 2024; scaled as AdamW, Liu et al., 2025).
-
-    For weights of hidden convolutions, taken as matrices [out, in * kernel].
-    """
-
-    def __init__(self, weights: list[Tensor], lr: float) -> None:
-        super().__init__(weights, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the weights that have a gradient."""
-        for group in self.param_groups:
-            for weight in group["params"]:
-                if weight.grad is None:
-                    continue
-                state = self.state[weight]
-                past = state["past"] if state else state.setdefault("past", torch.zeros_like(weight))
-                past.mul_(MOMENTUM).add_(weight.grad)
-                matrix = (weight.grad + MOMENTUM * past).flatten(1)
-                size = 0.2 * max(matrix.shape) ** 0.5
-                weight.add_(orthogonal(matrix).view_as(weight), alpha=-group["lr"] * size)
-
-
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The nearest orthogonal matrix, roughly: Newton and Schulz, five steps in BF16."""
-    x = (matrix / (matrix.norm() + 1e-7)).bfloat16()
-    tall = x.shape[0] > x.shape[1]
-    x = x.T if tall else x
-    for _ in range(5):
-        square = x @ x.T
-        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
-    return (x.T if tall else x).float()
-
-
-def motion_of(net: IFNet_m, img0: Tensor, img1: Tensor, plane: Tensor, coarsest: bool) -> tuple[Motion, list[Tensor]]:
-    """`IFNet.motion`, with the flow after each block; without the coarsest block, flow and mask start at 0."""
-    flow, mask = torch.zeros(len(img0), 4, *img0.shape[2:]), torch.zeros_like(plane)
-    warped_img0, warped_img1, flows = img0, img1, []
-    if coarsest:
-        flow, mask = net.block0(torch.cat((img0, img1, plane), 1), None, SCALES[0])
-        warped_img0, warped_img1, flows = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4]), [flow]
-    for block, scale in zip((net.block1, net.block2), SCALES[1:], strict=True):
-        flow_change, mask_change = block(torch.cat((img0, img1, plane, warped_img0, warped_img1, mask), 1), flow, scale)
-        flow, mask = flow + flow_change, mask + mask_change
-        warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
-        flows.append(flow)
-    return Motion(flow, mask, warped_img0, warped_img1), flows
-
-
-def loss_of(net: IFNet_m, clip: Clip, timestep: Tensor, flow_weight: float, complete: bool) -> Tensor:
-    """Of one batch; `complete`: with the coarsest block and the refinement."""
-    with torch.autocast("cpu", torch.bfloat16), SamplingInFloat():
-        plane = timestep.view(-1, 1, 1, 1).expand(-1, 1, *clip.frame.shape[-2:])
-        motion, flows = motion_of(net, clip.img0, clip.img1, plane, complete)
-        frame = net.refine(clip.img0, clip.img1, motion).frame.float() if complete else None
-    loss = torch.zeros(())
-    for flow, share in zip(reversed(flows), (1.0, 0.7, 0.5), strict=False):
-        off = (flow.float() - clip.flow).unflatten(1, (2, 2))
-        loss = loss + flow_weight * share * (off.square().sum(2) + 1e-6).sqrt().mean()
-    weight = torch.sigmoid(motion.mask.float())
-    merged = motion.warped_img0.float() * weight + motion.warped_img1.float() * (1 - weight)
-    loss = loss + (0.3 if complete else 1.0) * laplacian(merged, clip.frame)
-    if frame is not None:
-        loss = loss + laplacian(frame, clip.frame) + (frame - clip.frame).abs().mean()
-    return loss
 
 
 def validation_clips(seed: int) -> list[tuple[Clip, Tensor]]:
@@ -230,18 +98,17 @@ class Batches(IterableDataset[tuple[Clip, Tensor]]):
 
 
 def learning_rate(part: float) -> float:
-    """A warm-up, then a half cosine; `part` of the time has passed."""
-    if part < WARM_UP:
-        return PEAK_RATE * max(part / WARM_UP, 0.02)
-    along = (part - WARM_UP) / (1 - WARM_UP)
-    return LAST_RATE + (PEAK_RATE - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, along)))
+    """A half cosine with a warm-up at the start of each stage; `part` of the time has passed."""
+    along = min(1.0, max(0.0, (part - WARM_UP) / (1 - WARM_UP)))
+    rate = LAST_RATE + (PEAK_RATE - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * along))
+    return rate * min(1.0, 0.02 + (part if part < STAGE_1 else part - STAGE_1) / WARM_UP)
 
 
 def save_weights(path: Path, averaged: dict[str, Tensor], about: dict[str, str]) -> None:
-    """FP16 safetensors with upstream's keys."""
+    """FP16 safetensors with upstream's keys; the teacher, which is not trained, is zeros."""
     from safetensors.torch import save_file
 
-    weights = {key: value.half().contiguous() for key, value in averaged.items()}
+    weights = {key: (value * (not key.startswith("block_tea"))).half().contiguous() for key, value in averaged.items()}
     with atomic_path(path) as partial:
         save_file(weights, partial, metadata=about)
 
@@ -284,12 +151,15 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     net = prepared_network(options.seed).to(memory_format=torch.channels_last)
     trained = {name: value for name, value in net.named_parameters() if not name.startswith("block_tea")}
-    hidden = [name for name, value in trained.items() if value.ndim == 4 and not OUTERMOST.search(name)]
-    optimisers: list[torch.optim.Optimizer] = [
-        Muon([trained[name] for name in hidden], PEAK_RATE),
-        torch.optim.AdamW(
-            [trained[name] for name in trained if name not in hidden], lr=PEAK_RATE / 2, weight_decay=0, fused=True
-        ),
+    coarsest = [value for name, value in trained.items() if name.startswith("block0")]
+    rest = {name: value for name, value in trained.items() if not name.startswith("block0")}
+    hidden = [value for name, value in rest.items() if value.ndim == 4 and not OUTERMOST.search(name)]
+    others = [value for name, value in rest.items() if value.ndim != 4 or OUTERMOST.search(name)]
+    # The coarsest block's flow counts eightfold, and meets blocks that are trained: its steps are short.
+    optimisers: list[tuple[torch.optim.Optimizer, float]] = [
+        (Muon(hidden, PEAK_RATE), 1.0),
+        (torch.optim.AdamW(others, weight_decay=0, fused=True), 0.5),
+        (torch.optim.AdamW(coarsest, weight_decay=0, fused=True), 0.05),
     ]
     averaged = {key: value.clone() for key, value in net.state_dict().items()}
     step, samples, spent_s, rows = 0, 0, 0.0, []
@@ -297,7 +167,7 @@ def main() -> None:
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
         net.load_state_dict(state["net"])
-        for optimiser, saved in zip(optimisers, state["optimisers"], strict=True):
+        for (optimiser, _), saved in zip(optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         averaged, step, samples = state["averaged"], state["step"], state["samples"]
         spent_s, rows = state["spent_s"], state["rows"]
@@ -320,7 +190,7 @@ def main() -> None:
             plot(partial, rows)
 
     def save() -> None:
-        state = {"net": net.state_dict(), "optimisers": [optimiser.state_dict() for optimiser in optimisers]}
+        state = {"net": net.state_dict(), "optimisers": [optimiser.state_dict() for optimiser, _ in optimisers]}
         state |= {"averaged": averaged, "step": step, "samples": samples, "spent_s": spent_s, "rows": rows}
         with atomic_path(state_file) as partial:
             torch.save(state, partial)
@@ -333,7 +203,7 @@ def main() -> None:
         spent_s = time.monotonic() - stopwatch
         part = spent_s / (60 * options.minutes)
         complete = part >= STAGE_1
-        share_of_half.fill_(0.5 if complete else 1.0)
+        share_of_half.fill_(1.0 if part < ONLY_MIDDLE else SHARE_OF_HALF)
         if spent_s - validated_at > 900 or part >= 1:
             record()
             recent, validated_at = [], spent_s
@@ -346,16 +216,16 @@ def main() -> None:
             torch.set_num_threads(1 if os.getloadavg()[0] > options.threads + 1.5 else options.threads)
         flow_weight = 0.02 if complete else 0.15 * (1 - part / STAGE_1) + 0.05
         loss = loss_of(net, clip, timestep, flow_weight, complete)
-        for optimiser in optimisers:
+        for optimiser, factor in optimisers:
             optimiser.zero_grad()
-            optimiser.param_groups[0]["lr"] = learning_rate(part) * (1.0 if isinstance(optimiser, Muon) else 0.5)
+            optimiser.param_groups[0]["lr"] = factor * learning_rate(part)
         loss.backward()
         nn.utils.clip_grad_norm_(trained.values(), 1.0)
-        for optimiser in optimisers:
+        for optimiser, _ in optimisers:
             optimiser.step()
         recent.append(loss.item())
         if step % 100 == 99:
-            print(f"step {step + 1}, {spent_s / 60:.1f} minutes, loss {sum(recent[-100:]) / 100:.4f}", flush=True)
+            print(f"step {step + 1}, {spent_s / 60:.1f} minutes, loss {np.mean(recent[-100:]):.4f}", flush=True)
         step, samples = step + 1, samples + len(timestep)
         kept = min(AVERAGED, (step + 1) / (step + 10))
         moved = [name for name, value in trained.items() if value.grad is not None]
