@@ -4,7 +4,7 @@ python scripts/evaluate_demo.py [weights.safetensors] --output out [--pair frame
 
 The clips are of texture families and seeds that no training of ours has seen (`textures.HELD_OUT`), and of the beach
 of `refine-export run`. OUTPUT gets `figures.md`, `figures.json` and `pictures.png`, a contact sheet. Classical flow
-is OpenCV's DIS: pip install opencv-python-headless; without it that column says so.
+is OpenCV's DIS: pip install '.[evaluate]'; without it that column says so.
 """
 
 import argparse
@@ -205,7 +205,7 @@ def main() -> None:
         parser.error(f"{options.checkpoint} holds the refinement alone, which makes no frame; give IFNet or IFNet_m")
     by_name = methods(checkpoint)
     if CLASSICAL not in by_name:
-        print("OpenCV is missing, so classical flow is not compared: pip install opencv-python-headless", flush=True)
+        print("OpenCV is missing, so classical flow is not compared: pip install '.[evaluate]'", flush=True)
     scores, shown = [], []
     for one in clips(PLAN[:1] if options.small_only else PLAN):
         scores += scored(one, by_name)

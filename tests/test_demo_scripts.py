@@ -157,3 +157,25 @@ def test_missing_opencv_is_said(monkeypatch):
     assert evaluate_demo.CLASSICAL not in by_name
     scores = list(evaluate_demo.scored(evaluate_demo.clip("marble", 2, (64, 96), 4, 0), by_name))
     assert "OpenCV is missing" in evaluate_demo.table(scores)
+
+
+def test_classical_flow_follows_the_motion():
+    """It beats the average on a clip that moves by 8 pixels."""
+    pytest.importorskip("cv2", reason="opencv-python-headless is missing")
+    one = evaluate_demo.clip("cells", 0, (128, 192), 8, 0)
+    made = evaluate_demo.classical(one.img0, one.img1)
+    assert train_demo.psnr_db(made, one.middle) > train_demo.psnr_db((one.img0 + one.img1) / 2, one.middle) + 3
+
+
+def test_the_contact_sheet_shows_clips_and_pairs(tmp_path):
+    """A line of labels, then a row for each clip and each pair; frames of any size."""
+    from PIL import Image
+
+    for index in range(2):
+        Image.effect_noise((70, 50), 60).convert("RGB").save(tmp_path / f"{index}.png")
+    by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
+    shown = [evaluate_demo.clip("weave", 1, (64, 96), 4, 0)]
+    pairs = [(tmp_path / "0.png", tmp_path / "1.png")]
+    evaluate_demo.contact_sheet(tmp_path / "sheet.png", shown, pairs, by_name)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (300 * (len(by_name) + 2), 18 + 2 * 172)
