@@ -26,6 +26,8 @@ from refine_export.recipe import recipe_from_toml, recipe_with
 from refine_export.runners import trt as runner_module
 
 RECIPE = recipe_from_toml("""
+    [checkpoint]
+    weights = "seeded"
     [scene]
     height = 64
     width = 64
@@ -323,7 +325,8 @@ def test_without_tensorrt_the_report_says_so(files, tmp_path, monkeypatch, capsy
     shutil.copytree(files / "one", tmp_path / "one")
     recipe = tmp_path / "r.toml"
     text = (
-        '[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[run]\ngraphs = ["contextnet"]\n[export]\ndynamic = false\n'
+        '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n'
+        '[run]\ngraphs = ["contextnet"]\n[export]\ndynamic = false\n'
     )
     recipe.write_text(f'{text}size = "64x64"\n[validate]\nsizes = []\nflows = ["subpixel"]\nlow_psnr_db = 40.0\n')
     arguments = [argument for name in required for argument in ("--require", name)]

@@ -12,13 +12,14 @@ import torch
 from PIL import Image
 
 from refine_export import pipeline
-from refine_export.checkpoint import seeded_checkpoint
+from refine_export.checkpoint import CheckpointOptions, seeded_checkpoint
 from refine_export.errors import RequestError
 from refine_export.progress import Silent
 from refine_export.recipe import Recipe, recipe_with
 from refine_export.scenes import SceneOptions
 
-SMALL = dataclasses.replace(Recipe(), scene=SceneOptions(height=64, width=96, motion_px=4))
+SEEDED = CheckpointOptions(weights="seeded")
+SMALL = dataclasses.replace(Recipe(), checkpoint=SEEDED, scene=SceneOptions(height=64, width=96, motion_px=4))
 
 
 class Log(Silent):
