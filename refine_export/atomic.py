@@ -52,7 +52,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         for left_over in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-            if not _is_running(left_over.name.rpartition("-")[2]):
+            if not is_running(left_over.name.rpartition("-")[2]):
                 left_over.unlink(missing_ok=True)
         temporary.touch()
     except OSError as error:
@@ -82,7 +82,8 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _is_running(pid: str) -> bool:
+def is_running(pid: str) -> bool:
+    """Whether there is such a process; true where that can't be told."""
     if os.name != "posix" or not pid.isdecimal():
         return True  # not known: leave the file alone
     try:

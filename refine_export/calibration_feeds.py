@@ -5,19 +5,18 @@ Shape legend: N batch, C channels, H and W in pixels.
 
 from __future__ import annotations
 
-import math
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.checkpoint import Checkpoint
 from refine_export.errors import GraphError, RequestError
-from refine_export.feeds import FLOW_KINDS, feeds_for, synthetic_flow
+from refine_export.feeds import CALIBRATION_KINDS, feeds_for, synthetic_flow
 from refine_export.frames import padded_size
 from refine_export.lowering import Prepared
 from refine_export.network import reference_network
+from refine_export.npz_feeds import NamedFeed, feeds_from_npz
 from refine_export.runners.base import TensorInfo
 from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, GraphName
 from refine_export.source import Source
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
     from refine_export.frames import Frame
 
 TIMESTEP = 0.5
-LARGEST_FEED_BYTES = 2**31
-
-NamedFeed = tuple[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,95 +92,11 @@ def _size(prepared: Prepared, calibration: Calibration) -> tuple[int, int, int]:
     return batch, height, width
 
 
-def feeds_from_npz(paths: Sequence[Path], inputs: Sequence[TensorInfo]) -> Iterator[NamedFeed]:
-    """One feed from each .npz, which has an array for each input by its name.
-
-    Raises:
-        RequestError: no such file, no .npz, other names, no numbers, or NaN or infinity.
-    """
-    import numpy as np
-
-    expected = {info.name for info in inputs}
-    for path in paths:
-        _check_headers(path, inputs)
-        arrays = _arrays(path, expected)
-        for name, array in arrays.items():
-            if array.dtype.kind not in "fiu":
-                raise RequestError(f"{path}: {name} is {array.dtype}; expected numbers")
-            if not np.isfinite(array).all():
-                raise RequestError(f"{path}: {name} has NaN or infinite values; expected finite numbers: mend the feed")
-        types = {info.name: info.dtype for info in inputs}
-        with np.errstate(over="ignore"):  # what becomes infinite is found by the run
-            feed = {name: array.astype(types[name]) for name, array in arrays.items()}
-        yield path.name, feed
-
-
-def _check_headers(path: Path, inputs: Sequence[TensorInfo]) -> None:
-    """Refuse arrays of another shape before they are unpacked: zeros pack a thousandfold.
-
-    Raises:
-        RequestError: an array does not fit its input, or is larger than any feed.
-    """
-    import numpy as np
-
-    infos = {f"{info.name}.npy": info for info in inputs}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if (info := infos.get(member)) is None:
-                    continue
-                with archive.open(member) as file:
-                    major, _ = np.lib.format.read_magic(file)
-                    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(file)
-                fits = len(shape) == len(info.shape) and all(
-                    size == dim or (isinstance(dim, str) and size <= LARGEST_SIDE)
-                    for size, dim in zip(shape, info.shape, strict=True)
-                )
-                if not fits or math.prod(shape) * dtype.itemsize > LARGEST_FEED_BYTES:
-                    raise RequestError(
-                        f"{path}: {info.name} is {list(shape)}; expected {list(info.shape)}: mend the feed"
-                    )
-    except RequestError:
-        raise
-    except Exception:  # of zipfile, zlib, ast and numpy; reading the arrays says what is wrong
-        return
-
-
-def _arrays(path: Path, expected: set[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz; nothing in it is run.
-
-    Raises:
-        RequestError: no such file, or it can't be read.
-    """
-    import numpy as np
-
-    if not path.is_file():
-        raise RequestError(f"{path} does not exist or is no file; expected an .npz with an array for each input")
-    if not zipfile.is_zipfile(path):
-        raise RequestError(f"{path} is no .npz, or truncated; write one with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if set(content.files) != expected:
-                names = ", ".join(sorted(content.files)) or "(none)"
-                raise RequestError(
-                    f"{path} has arrays named {names}; expected {', '.join(sorted(expected))}: name them so"
-                )
-            arrays = {name: content[name] for name in content.files}
-    except (MemoryError, RequestError):
-        raise
-    except Exception as error:  # of zipfile, zlib, tokenize and numpy, which share no base class but this one
-        raise RequestError(f"{path} can't be read ({error}); write it again with numpy.savez") from error
-    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise RequestError(f"{path}: {strange[0]} is no array; write the file with numpy.savez")
-    return arrays
-
-
 def feeds_of_graph(
     reference: nn.Module, graph: GraphName, source: Source, size: tuple[int, int], batch: int
 ) -> Iterator[NamedFeed]:
     """One feed of each kind for one of the five graphs."""
-    for feed in feeds_for(reference, graph, source.at(size), kinds=FLOW_KINDS, batch=batch):
+    for feed in feeds_for(reference, graph, source.at(size), kinds=CALIBRATION_KINDS, batch=batch):
         yield feed.name, feed.inputs
 
 

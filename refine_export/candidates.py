@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from refine_export.engine.plan import artifact_from_plan, meant_as_plan
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.frames import FramePair, padded
-from refine_export.onnx_file import Artifact, model_source
+from refine_export.onnx_file import Artifact, artifact_from_file, model_source
 from refine_export.runners.base import Runner
 from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner, Provider
@@ -27,6 +28,15 @@ _PROVIDERS: dict[Runtime, Provider] = {
 }
 
 
+def artifact_of(path: Path) -> Artifact:
+    """What an ONNX file or an engine is.
+
+    Raises:
+        GraphError: it is neither, or none of the five graphs.
+    """
+    return artifact_from_plan(path) if meant_as_plan(path) else artifact_from_file(path)
+
+
 @contextmanager
 def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterator[list[Candidate]]:
     """Open a file once in each of its runtimes; a runtime that is missing becomes a candidate that says so.
@@ -34,7 +44,8 @@ def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> 
     Raises:
         GraphError: the file is no longer the one that `artifact` is the hash of.
     """
-    made_of = functools.partial(Candidate, file=artifact.file, limits=options.limits(artifact.precision))
+    limits = options.limits.of(artifact.graph, artifact.precision)
+    made_of = functools.partial(Candidate, file=artifact.file, limits=limits)
     with ExitStack() as stack:
         candidates = []
         for runtime, opened in _runners(path, artifact, options):
@@ -87,3 +98,21 @@ def pairs_for(artifact: Artifact, source: Source, options: ValidateOptions) -> I
         yield (own if size == own.size else source.at(size)), batch or 1
     if batch is None:
         yield source.at((height or SMALL[0], width or SMALL[1])), 2
+
+
+def nearest(artifact: Artifact, size: tuple[int, int]) -> tuple[tuple[int, int], int]:
+    """The frames' own size and a batch of one, or what a file takes in their place."""
+    if artifact.profile is not None and not takes(artifact, 1, size):
+        batch, height, width = artifact.profile[1]
+        return (height, width), batch
+    fixed_batch, fixed_height, fixed_width = artifact.fixed
+    return (fixed_height or size[0], fixed_width or size[1]), fixed_batch or 1
+
+
+def takes(artifact: Artifact, batch: int, size: tuple[int, int]) -> bool:
+    """Whether a file can be fed with so many pairs of a height and width."""
+    wanted = (batch, *size)
+    if artifact.profile is not None:
+        low, _, high = artifact.profile
+        return all(a <= b <= c for a, b, c in zip(low, wanted, high, strict=True))
+    return all(fixed in (None, one) for fixed, one in zip(artifact.fixed, wanted, strict=True))

@@ -16,9 +16,11 @@ import typer
 from refine_export import __version__
 from refine_export.console import clean
 from refine_export.errors import InternalError, RefineExportError, RequestError, UnavailableError
+from refine_export.verbs.bisect import bisect
 from refine_export.verbs.build import build
 from refine_export.verbs.doctor import doctor
 from refine_export.verbs.export import export
+from refine_export.verbs.gate import gate
 from refine_export.verbs.init import init
 from refine_export.verbs.inspect import inspect
 from refine_export.verbs.lint import lint
@@ -54,7 +56,7 @@ def _root(
     pass
 
 
-for verb in (run, init, inspect, export, lower, build, refit, lint, validate, doctor):
+for verb in (run, init, inspect, export, lower, build, refit, lint, validate, gate, bisect, doctor):
     app.command()(verb)
 
 

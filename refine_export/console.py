@@ -112,10 +112,7 @@ def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     for note in report["notes"]:
         console.print(f"note: {escape(note)}", soft_wrap=True)
     passed = sum(comparison["verdict"]["status"] == "passed" for comparison in comparisons)
-    limits = "; ".join(
-        f"{precision}: {limit['max_abs']:g} of the peak and {limit['psnr_db']:g} dB"
-        for precision, limit in report["thresholds"].items()
-    )
+    limits = "; ".join(f"{', '.join(names)}: {text}" for text, names in _limits(report["thresholds"]).items())
     missing = sum(comparison["verdict"]["status"] == "not compared" for comparison in comparisons)
     left_out = f"; {missing} could not be run" if missing else ""
     console.print(
@@ -187,6 +184,15 @@ def print_description(description: Mapping[str, Any], indent: int = 0) -> None:
         else:
             said = _number(value)
         console.print(f"{' ' * indent}{escape(str(name))}: {escape(said)}", soft_wrap=True)
+
+
+def _limits(thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Each set of limits as text, with the names of those that have it."""
+    found: dict[str, list[str]] = {}
+    for name, limits in thresholds.items():
+        text = f"{limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB"
+        found.setdefault(text, []).append(name)
+    return found
 
 
 def _reasons(comparisons: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:

@@ -20,36 +20,45 @@ def print_engine(made: EngineFile) -> None:
     """What was built, how it was proven, and what there is to know of it."""
     say = _sayer()
     for change in made.changes:
-        say(f"built anew: {escape(change)}")
+        say(f"built anew: {_line(change)}")
     for line in _proofs(made.manifest.details):
         say(line)
     state = "reused: nothing that it depends on has changed" if made.reused else f"{made.manifest.seconds:.0f} s"
-    say(f"{escape(str(made.path))}  {made.size_bytes / 2**20:.1f} MiB, rung {escape(made.rung)} ({state})")
+    say(f"{_line(made.path)}  {made.size_bytes / 2**20:.1f} MiB, rung {_line(made.rung)} ({state})")
 
 
 def print_plan(description: Mapping[str, Any]) -> None:
     """What `engine.plan.describe` found: the file, what it was built for and from, and its proofs."""
     say = _sayer()
     for name in ("file", "sha256", "size_bytes", "tensorrt", "manifest"):
-        say(f"{name}: {escape(str(description[name]))}")
+        say(f"{name}: {_line(description[name])}")
     if "key" not in description:
         return
     say("built for and from:")
     for name, value in description["key"].items():
         if isinstance(value, Mapping):
             said = ", ".join(f"{option} {setting}" for option, setting in value.items() if setting is not None)
-            say(f"  {escape(name)}: {escape(said)}")
+            say(f"  {_line(name)}: {_line(said)}")
         elif name == "profiles":
             for line in _profiles(value):
                 say(f"  {line}")
         else:
-            say(f"  {escape(name)}: {escape(str(value))}")
+            say(f"  {_line(name)}: {_line(value)}")
     if source := description["details"].get("artifact"):
-        say(f"  graph: {escape(str(source['graph']))}, {escape(str(source['precision']))}, {escape(source['file'])}")
-        say(f"  weights: {escape(str(source['checkpoint']))} (sha256 {escape(str(source['checkpoint_sha256']))})")
+        graph, precision, file, weights, sha256 = (
+            _line(source.get(name, "not recorded"))
+            for name in ("graph", "precision", "file", "checkpoint", "checkpoint_sha256")
+        )
+        say(f"  graph: {graph}, {precision}, {file}")
+        say(f"  weights: {weights} (sha256 {sha256})")
     say("proofs:")
     for line in _proofs(description["details"]):
         say(f"  {line}")
+
+
+def _line(text: object) -> str:
+    """In one line, whatever a manifest or an error says: a line of its own could be taken for ours."""
+    return escape("; ".join(part.strip() for part in str(text).splitlines()))
 
 
 def _sayer() -> Callable[[str], None]:
@@ -61,24 +70,26 @@ def _profiles(profiles: Any) -> Iterator[str]:
     for number, profile in enumerate(profiles):
         for tensor, shapes in profile.items():
             said = " / ".join("x".join(map(str, shape)) for shape in shapes)
-            yield escape(f"profile {number} of {tensor}: {said}")
+            yield _line(f"profile {number} of {tensor}: {said}")
 
 
 def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
-    """Markup, line by line: repairs, canary, rungs, types, notes."""
-    for repair in details["guard"]["repairs"]:
-        yield escape(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
-    if (canary := details.get("canary")) is not None:
-        yield f"canary: {_CANARY[canary['passed']]}, {escape(canary['words'])}"
-    for tried in details["ladder"]:
-        yield f"rung {escape(_rung(tried))}"
-    precision = details["precision"]
-    types = ", ".join(f"{count} {kind}" for kind, count in precision["convolutions"].items()) or "none"
-    yield f"types of the convolutions in the engine: {escape(types)} ({_PROVEN[precision['proven']]})"
+    """Markup, line by line: repairs, canary, rungs, types, notes; each of them where the manifest has it."""
+    for repair in (details.get("guard") or {}).get("repairs", ()):
+        yield _line(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
+    if canary := details.get("canary"):
+        yield f"canary: {_CANARY[canary['passed']]}, {_line(canary['words'])}"
+    for tried in details.get("ladder") or ():
+        yield f"rung {_line(_rung(tried))}"
+    notes = list(details.get("notes") or ())
+    if precision := details.get("precision"):
+        types = ", ".join(f"{count} {kind}" for kind, count in precision["convolutions"].items()) or "none"
+        yield f"types of the convolutions in the engine: {_line(types)} ({_PROVEN[precision['proven']]})"
+        notes = [*precision["notes"], *notes]
     if refitted := details.get("refitted"):
-        yield f"refitted: its weights came into the plan {escape(str(refitted['plan_sha256'])[:12])}"
-    for note in (*precision["notes"], *details["notes"]):
-        yield f"note: {escape(note)}"
+        yield f"refitted: its weights came into the plan {_line(refitted['plan_sha256'])[:12]}"
+    for note in notes:
+        yield f"note: {_line(note)}"
 
 
 def _rung(tried: Mapping[str, Any]) -> str:

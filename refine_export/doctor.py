@@ -65,7 +65,8 @@ def _provider(name: str, provider: Provider, enables: str) -> Check:
         OrtRunner(_probe(), provider=provider).close()
     except UnavailableError as error:
         found = f"{version} has it, but can't load it: {why_not_loaded(ort, provider, error.__cause__)}"
-        add = f"{command_for(ort, provider)}, on a machine with an NVIDIA GPU"
+        alone = " and with no other TensorRT" if provider == "tensorrt" else ""
+        add = f"{command_for(ort, provider)}, on a machine with an NVIDIA GPU{alone}"
         return Check(name=name, works=False, found=found, enables=enables, add=add)
     except Exception as error:  # whatever a broken installation raises is the finding
         add = "pip install --force-reinstall 'refine-export[ort]'"

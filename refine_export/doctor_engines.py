@@ -176,8 +176,8 @@ def _reinstall(wheels: tuple[int, ...], driver: tuple[int, int] | None) -> str:
 def _install_torch(driver: tuple[int, int] | None) -> str:
     if driver is not None and driver[0] < 12:
         return f"a driver for CUDA 12 or 13: {_DRIVERS}"
-    index = "cu126" if driver is not None and driver[0] < 13 else "cu130"
-    return f"pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/{index}"
+    cuda = 12 if driver is not None and driver[0] < 13 else 13
+    return f"torch built for CUDA {cuda}: https://pytorch.org/get-started has the pip command"
 
 
 def _gpu_trouble() -> tuple[str, str] | None:

@@ -10,19 +10,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refine_export.atomic import user_path
 from refine_export.checkpoint import Checkpoint
 from refine_export.engine import trt as seam
 from refine_export.engine.engine_file import EngineFile, engine_file
 from refine_export.engine.judging import judge_of
 from refine_export.engine.key import this_machine
 from refine_export.engine.ladder import Judge
-from refine_export.engine.output import check_engine_output
+from refine_export.engine.output import check_engine_output, same_file
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.refit_file import refit_file
+from refine_export.engine.shapes import InputShapes
 from refine_export.engine.source import EngineSource, read_source
 from refine_export.errors import GraphError, RecipeError, RequestError, UnavailableError
 from refine_export.graph.load import external_files, model_from_bytes, read_file, sha256_of_model
-from refine_export.inputs import check_same_weights, load_checkpoint, load_source
+from refine_export.inputs import check_same_weights, load_checkpoint, load_sources
 from refine_export.manifest import manifest_path
 from refine_export.network import reference_network
 from refine_export.onnx_file import Artifact, artifact_from_file
@@ -59,15 +61,17 @@ def build(
         UnavailableError: TensorRT, a GPU or another package is missing, or the build failed.
     """
     progress = progress or Silent()
-    check_engine_output(output, force=force, sources=[source, *([fp32] if fp32 else [])])
     artifact = artifact_from_file(source)
     fp32 = fp32 or _fp32_of(source, artifact)
+    check_engine_output(output, force=force, sources=_read(recipe, source, *([fp32] if fp32 else [])))
     shapes = read_source(source, recipe.build).shapes  # refused, where they do not fit, before TensorRT is asked
+    if fp32 is not None:
+        _check_fp32(fp32, source, artifact, shapes, recipe)
     this_machine(seam.load())
     checkpoint = load_checkpoint(recipe, progress)
     check_same_weights(source, artifact, checkpoint)
     network = functools.cache(lambda: reference_network(checkpoint))
-    frames = load_source(recipe, progress)
+    frames = load_sources(recipe, progress).first
     judge = judge_of(artifact, shapes, network, checkpoint, frames, recipe.validate)
     return engine_file(source, output, recipe.build, judge, progress, fp32=fp32)
 
@@ -96,8 +100,9 @@ def refit(
         UnavailableError: TensorRT, a GPU or another package is missing.
     """
     progress = progress or Silent()
-    check_engine_output(output, force=force, sources=[source])
     artifact = artifact_from_file(source)
+    own = [] if same_file(output, plan) else [plan, manifest_path(plan)]
+    check_engine_output(output, force=force, sources=[*_read(recipe, source), *own])
     of_plan = artifact_from_plan(plan)
     if (of_plan.graph, of_plan.precision) != (artifact.graph, artifact.precision):
         raise RequestError(
@@ -107,7 +112,7 @@ def refit(
     machine = this_machine(seam.load())
     checkpoint = load_checkpoint(recipe, progress)
     check_same_weights(source, artifact, checkpoint)
-    frames = load_source(recipe, progress)
+    frames = load_sources(recipe, progress).first
     network = functools.cache(lambda: reference_network(checkpoint))
 
     def judge(read: EngineSource) -> Judge:
@@ -170,12 +175,42 @@ def missing_tensorrt() -> str | None:
     return None
 
 
+def _read(recipe: Recipe, *files: Path) -> list[Path]:
+    """All that a job on ONNX files reads, which its output must not replace."""
+    found = []
+    for file in files:
+        found += [file, manifest_path(file), *external_files(model_from_bytes(read_file(file), file), file.parent)]
+    given = [recipe.checkpoint.path, *recipe.frames.pair, *recipe.frames.inputs]
+    return [*found, *(user_path(path) for path in given if path)]
+
+
+def _check_fp32(fp32: Path, source: Path, artifact: Artifact, shapes: Sequence[InputShapes], recipe: Recipe) -> None:
+    """Refuse a file that `source` was not lowered from, before the ladder comes to it.
+
+    Raises:
+        RequestError: another graph, precision, weights or sizes.
+    """
+    found = artifact_from_file(fp32)
+    given = (found.graph, found.precision, found.checkpoint_sha256)
+    expected = (artifact.graph, "fp32", artifact.checkpoint_sha256)
+    for name, one, other in zip(("graph", "precision", "weights (sha256)"), given, expected, strict=True):
+        if one != other and other is not None:
+            raise RequestError(f"{fp32}: its {name} is {one}; expected {other}, of the file that {source} is made from")
+    if read_source(fp32, recipe.build).shapes != tuple(shapes):
+        raise RequestError(
+            f"{fp32} takes {found.sizes}, {source} takes {artifact.sizes}; expected one for the same sizes"
+        )
+
+
 def _fp32_of(source: Path, artifact: Artifact) -> Path | None:
     """The file that `source` was lowered from, if its manifest names one that is there and unchanged."""
     if artifact.precision == "fp32":
         return source
+    manifest = manifest_path(source)
+    if not manifest.is_file():
+        return None
     try:
-        inputs = json.loads(manifest_path(source).read_text(encoding="utf-8"))["inputs"]
+        inputs = json.loads(manifest.read_text(encoding="utf-8"))["inputs"]
         path = source.parent / Path(str(inputs["source"])).name
         content = read_file(path)
         sha256 = sha256_of_model(content, external_files(model_from_bytes(content, path), path.parent))

@@ -1,12 +1,15 @@
 """Pictures to arrays and back: loading, padding to the stride, cropping, mirroring to a larger size.
 
-Arrays are FP32 [1, 3, H, W], RGB in [0, 1].
+Arrays are FP32 [1, 3, H, W], RGB in [0, 1]. What a picture loses on the way is said, never silent.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +23,15 @@ if TYPE_CHECKING:
     Frame = NDArray[np.float32]
 
 
+Say = Callable[[str], None]
+"""Takes one sentence for the notes of a report."""
+
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """What is read; some others of Pillow's start other programs."""
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
+"""By which the pictures of a folder are known, in lower case."""
+LONGEST_LABEL = 48
+ORIENTATION = 0x0112  # of EXIF
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +44,11 @@ class FramePair:
     img1: Frame
     middle: Frame | None = None
     """The true frame between them, where it is known."""
-    sha256: tuple[str, str]
-    """Of the pixels of img0 and img1."""
+
+    @cached_property
+    def sha256(self) -> tuple[str, str]:
+        """Of the pixels of img0 and img1."""
+        return _sha256(self.img0), _sha256(self.img1)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -44,23 +57,29 @@ class FramePair:
         return int(height), int(width)
 
 
-def pair_from_files(first: Path, second: Path) -> FramePair:
-    """Load two pictures of one size, in any format that Pillow reads.
+def unheard(sentence: str) -> None:
+    """Drop a note."""
 
-    Raises:
-        FrameError: a file is missing or no picture, or the sizes differ.
-    """
-    img0, img1 = _load(first), _load(second)
-    if img0.shape != img1.shape:
-        sizes = [f"{path.name} is {image.shape[3]}x{image.shape[2]}" for path, image in ((first, img0), (second, img1))]
-        raise FrameError(f"the two frames differ in size: {', '.join(sizes)}; give two frames of one video")
-    return pair_from_arrays(f"{first.name} and {second.name}", img0, img1)
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """A short name for each path, printable, and different from all others."""
+    labels: list[str] = []
+    for path in paths:
+        name = "".join(char if char.isprintable() else "?" for char in path.name or str(path))
+        if len(name) > LONGEST_LABEL:
+            half = LONGEST_LABEL // 2
+            name = f"{name[: half - 1]}...{name[-half + 2 :]}"
+        label, copy = name, 1
+        while label in labels:
+            copy += 1
+            label = f"{name} ({copy})"
+        labels.append(label)
+    return labels
 
 
 def pair_from_arrays(name: str, img0: Frame, img1: Frame, middle: Frame | None = None) -> FramePair:
-    """A pair with its hashes."""
-    hashes = (_sha256(img0), _sha256(img1))
-    return FramePair(name=name, img0=img0, img1=img1, middle=middle, sha256=hashes)
+    """A pair of frames [1, 3, H, W]."""
+    return FramePair(name=name, img0=img0, img1=img1, middle=middle)
 
 
 def padded_size(height: int, width: int) -> tuple[int, int]:
@@ -98,9 +117,45 @@ def uint8_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _load(path: Path) -> Frame:
+def frame_from_file(path: Path, say: Say = unheard, label: str = "") -> Frame:
+    """One picture: [1, 3, H, W].
+
+    Args:
+        path: the file.
+        say: told what was converted.
+        label: what the notes call the picture, or the folder that it is of.
+
+    Raises:
+        FrameError: it is missing, no picture, too large or damaged.
+    """
     import numpy as np
-    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    with _opened(path) as picture:
+        converted = list(_conversions(picture))
+        pixels = _rgb(picture)
+    if pixels is None:
+        raise FrameError(f"{path} has pixels of 32 bits without a range; expected 8 or 16 bits a channel: convert it")
+    if converted:
+        say(f"{label or path.name}: {', '.join(converted)}.")
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[None])
+
+
+def size_of_file(path: Path) -> tuple[int, int]:
+    """Height and width of a picture in pixels, from its header.
+
+    Raises:
+        FrameError: as in `frame_from_file`; damage behind the header is not seen.
+    """
+    with _opened(path) as picture:
+        unread = picture.format == "PNG" and not {"exif", "Raw profile type exif"} & set(picture.info)
+        turned = not unread and picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)  # for others it decodes a PNG
+        return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A picture, as Pillow opens it; its pixels are not read yet."""
+    from PIL import Image, UnidentifiedImageError
 
     if path.is_dir():
         raise FrameError(f"{path} is a directory; give a picture file")
@@ -112,7 +167,7 @@ def _load(path: Path) -> Frame:
                 raise FrameError(
                     f"{path} is {opened.width}x{opened.height}; expected at most {LARGEST_SIDE} pixels a side"
                 )
-            pixels = _rgb(ImageOps.exif_transpose(opened))
+            yield opened
     except FrameError:
         raise
     except FileNotFoundError:
@@ -123,16 +178,44 @@ def _load(path: Path) -> Frame:
         raise FrameError(f"{path} is refused: {error}") from error
     except Exception as error:  # a damaged picture can raise nearly anything
         raise FrameError(f"{path} can't be read as a picture ({error}); it is damaged or not readable") from error
-    if pixels is None:
-        raise FrameError(f"{path} has pixels of 32 bits without a range; expected 8 or 16 bits a channel: convert it")
-    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[None])
+
+
+def _conversions(picture: Any) -> Iterator[str]:
+    """What the way to RGB changes; asked before the pixels are read."""
+    mode, deep = picture.mode, _deep(picture)
+    if getattr(picture, "n_frames", 1) > 1:
+        yield f"the first of {picture.n_frames} pictures is read"
+    if picture.getexif().get(ORIENTATION, 1) != 1:
+        yield "turned as its EXIF orientation says"
+    if mode in ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B"):
+        yield "grey is given to all three channels"
+    elif mode in ("P", "PA"):
+        yield "the colours of a palette become RGB"
+    elif mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
+        yield f"{mode} becomes RGB"
+    if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
+        yield "its alpha channel is left out"
+    if deep and mode[0] != "I":
+        yield "16 bits a channel are read as 8"
+
+
+def _deep(picture: Any) -> bool:
+    """Whether the file has more than 8 bits a channel; Pillow keeps them for grey alone."""
+    if not picture.tile:
+        return False
+    codec, _, _, given = picture.tile[0]
+    raw_mode, *more = given if isinstance(given, tuple) else (given,)
+    return ";16" in str(raw_mode) or (codec.startswith("ppm") and bool(more) and more[0] > 255)
 
 
 def _rgb(picture: Any) -> NDArray[np.float32] | None:
     """[H, W, 3] in [0, 1]; grey of 16 bits keeps them. None where the range of the values is not known."""
     import numpy as np
+    from PIL import ImageOps
 
-    if picture.mode.startswith("I;16"):
+    of_sixteen_bits = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM")
+    picture = ImageOps.exif_transpose(picture)
+    if of_sixteen_bits:
         grey = np.asarray(picture, dtype=np.float32) / np.float32(65535)
         return np.repeat(grey[..., None], 3, axis=-1)
     if picture.mode in ("I", "F"):

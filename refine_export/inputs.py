@@ -11,7 +11,7 @@ from refine_export.network import check_graph
 from refine_export.onnx_file import Artifact
 from refine_export.progress import Progress
 from refine_export.recipe import Recipe
-from refine_export.source import Source, source_from_options
+from refine_export.source import Sources, sources_from_options
 
 
 def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
@@ -22,15 +22,17 @@ def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
     return checkpoint
 
 
-def load_source(recipe: Recipe, progress: Progress) -> Source:
-    """The recipe's pictures, or the procedural scene with its true middle frame."""
-    with progress.step("load the frames" if recipe.frames.pair else "draw the frames") as say:
-        source = source_from_options(recipe.frames, recipe.scene)
+def load_sources(recipe: Recipe, progress: Progress) -> Sources:
+    """The recipe's pictures, folders, videos and arrays, or the procedural scene with its true middle frame."""
+    given = recipe.frames.pair or recipe.frames.inputs
+    with progress.step("load the frames" if given else "draw the frames") as say:
+        sources = sources_from_options(recipe.frames, recipe.scene)
+        source = sources.first
         height, width = source.pair.size
         fed = padded_size(height, width)
         more = "" if fed == (height, width) else f", padded to {fed[0]}x{fed[1]}"
         say(f"{source.pair.name}, {height}x{width} (height x width){more}")
-    return source
+    return sources
 
 
 def check_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> None:
@@ -43,13 +45,12 @@ def check_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> Non
         check_graph(checkpoint.architecture, artifact.graph)
     except RequestError as error:
         advice = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
-        if checkpoint.seeded:
-            advice += "; no checkpoint was given, so the reference has seeded weights: give --checkpoint"
+        advice += f"; the reference has {checkpoint.source}: give the file's own with --checkpoint"
         raise RequestError(f"{error}{advice}") from error
 
 
-def check_same_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> None:
-    """Refuse a file that was made from other weights: compared with these, no engine of it could pass.
+def check_same_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint, *, advice: str = "") -> None:
+    """Refuse a file that was made from other weights: compared with these, it could not pass.
 
     Raises:
         RequestError: the weights do not make the file's graph, or the file says that it was made from others.
@@ -59,5 +60,5 @@ def check_same_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -
     if made_from is not None and made_from != checkpoint.sha256:
         raise RequestError(
             f"{path} was made from {artifact.checkpoint} (sha256 {made_from[:12]}), the reference has "
-            f"{checkpoint.source} ({checkpoint.sha256[:12]}); give the file's own weights with --checkpoint"
+            f"{checkpoint.source} ({checkpoint.sha256[:12]}); give the file's own weights with --checkpoint{advice}"
         )

@@ -7,6 +7,7 @@ that one threshold in units of the peak serves both.
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 SSIM_SIGMA = 1.5
 SSIM_WINDOW = 11  # of that sigma; smaller pictures have no SSIM
 PROFILE_BINS = 64
+DECADES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Errors in units of the peak, for histograms."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,12 @@ class Metrics:
     """Mean absolute error in at most 64 equal bins from left to right."""
     error_by_y: tuple[float, ...]
     """The same from top to bottom."""
+    histogram: tuple[int, ...] = ()
+    """How many values have which error, in units of the peak: none; up to each of `DECADES`; more."""
+    flicker: float | None = None
+    """Of a frame that follows another of its sequence: see `flicker`."""
+    snr_db: float | None = None
+    """Of a probe: see `signal_to_noise`."""
 
     @property
     def max_of_peak(self) -> float:
@@ -97,20 +106,21 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], quantity: Quantity
             error_by_x=(),
             error_by_y=(),
         )
-    error = np.abs(candidate.astype(np.float64) - reference)
-    squared = float(np.mean(np.square(error)))
-    by_y, by_x = error.mean(axis=(0, 1, 3)), error.mean(axis=(0, 1, 2))
+    error = np.abs(np.subtract(candidate, reference, dtype=np.result_type(reference, np.float32)))
+    squared = float(np.mean(np.square(error), dtype=np.float64))
+    by_y, by_x = error.mean(axis=(0, 1, 3), dtype=np.float64), error.mean(axis=(0, 1, 2), dtype=np.float64)
     return Metrics(
         peak=peak,
         psnr_db=10 * math.log10(peak**2 / squared) if squared else None,
         identical=not squared,
         max_abs=float(error.max()),
-        mean_abs=float(error.mean()),
+        mean_abs=float(error.mean(dtype=np.float64)),
         p999_abs=float(np.quantile(error, 0.999)),
         ssim=_ssim(reference, candidate) if picture else None,
         nan_count=0,
         inf_count=0,
         worst=_place(reference, candidate, int(error.argmax())),
+        histogram=_histogram(error / peak),
         error_by_x=_binned(by_x),
         error_by_y=_binned(by_y),
     )
@@ -147,8 +157,9 @@ def _ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
 
     if min(reference.shape[2:]) < SSIM_WINDOW:
         return None
-    planes = [
-        structural_similarity(  # type: ignore[no-untyped-call]
+
+    def of_plane(one: NDArray[Any], other: NDArray[Any]) -> float:
+        value: float = structural_similarity(  # type: ignore[no-untyped-call]
             one.astype(np.float32),
             other.astype(np.float32),
             data_range=1.0,
@@ -156,10 +167,42 @@ def _ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
             sigma=SSIM_SIGMA,
             use_sample_covariance=False,
         )
-        for first, second in zip(reference, candidate, strict=True)
-        for one, other in zip(first, second, strict=True)
-    ]
-    return float(np.mean(planes))
+        return value
+
+    size = reference.shape[2:]
+    with ThreadPoolExecutor(2) as pool:  # its filters let other threads run, and each takes memory
+        return float(np.mean(list(pool.map(of_plane, reference.reshape(-1, *size), candidate.reshape(-1, *size)))))
+
+
+def _histogram(error: NDArray[Any]) -> tuple[int, ...]:
+    import numpy as np
+
+    below = [int(np.count_nonzero(error == 0)), *(int(np.count_nonzero(error <= edge)) for edge in DECADES), error.size]
+    return tuple(int(count) for count in np.diff([0, *below]))
+
+
+def signal_to_noise(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
+    """10 log10(variance of the reference / mean squared error), the variance about each channel's mean.
+
+    What a candidate of FP16 outputs loses by rounding those is no noise. None where the reference is flat or nothing
+    differs.
+    """
+    import numpy as np
+
+    variance = float(np.mean(np.var(reference, axis=(0, 2, 3), dtype=np.float64)))
+    squared = float(np.mean(np.square(candidate - reference), dtype=np.float64))
+    if candidate.dtype == np.float16:
+        squared -= float(np.mean(np.square(reference.astype(np.float16) - reference), dtype=np.float64))
+    return 10 * math.log10(variance / squared) if variance > 0 and squared > 0 else None
+
+
+def flicker(before: NDArray[Any], now: NDArray[Any]) -> float:
+    """How much the error changes from one frame to the next: the root mean square of the difference of the two signed
+    errors. An error that stands still flickers not at all; noise of its own in each frame, by 1.4 times its size.
+    """
+    import numpy as np
+
+    return float(np.sqrt(np.mean(np.square(now - before), dtype=np.float64)))
 
 
 def _place(reference: NDArray[Any], candidate: NDArray[Any], index: int) -> Worst:

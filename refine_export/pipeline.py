@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refine_export.atomic import make_folder, user_path
+from refine_export.bisect_file import bisect_file
 from refine_export.calibration_feeds import Calibration
+from refine_export.candidates import artifact_of
 from refine_export.checkpoint import Checkpoint
-from refine_export.engine.plan import artifact_from_plan, seems_plan
 from refine_export.engine_jobs import engines_of, missing_tensorrt
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import ExportOptions
 from refine_export.frames import FramePair, padded
-from refine_export.inputs import check_weights, load_checkpoint, load_source
+from refine_export.inputs import check_same_weights, check_weights, load_checkpoint, load_sources
 from refine_export.judgement import RunResult, judge
 from refine_export.lowered_file import check_output, lower_file
 from refine_export.lowered_result import LoweredFile
@@ -54,19 +55,19 @@ def run(recipe: Recipe, progress: Progress | None = None) -> RunResult:
     started = time.perf_counter()
     folder = user_path(recipe.run.output)
     make_folder(folder)
-    source = load_source(recipe, progress)
+    sources = load_sources(recipe, progress)
     checkpoint = load_checkpoint(recipe, progress)
     graphs = _graphs(recipe, checkpoint)
     network = functools.cache(lambda: reference_network(checkpoint))
-    files = _exported(graphs, network, checkpoint, _sized(recipe.export, source.pair), folder, progress)
-    calibration = Calibration(source=source, checkpoint=lambda: checkpoint)
+    files = _exported(graphs, network, checkpoint, _sized(recipe.export, sources.first.pair), folder, progress)
+    calibration = Calibration(source=sources.first, checkpoint=lambda: checkpoint)
     files, shortfalls = _with_lowered(files, recipe.lower, calibration, progress)
-    engines, unbuilt = _with_engines(files, network, checkpoint, source, recipe, progress)
+    engines, unbuilt = _with_engines(files, network, checkpoint, sources.first, recipe, progress)
     return judge(
         [*files, *engines],
         checkpoint,
         network,
-        source,
+        sources,
         recipe.validate,
         folder,
         progress,
@@ -90,7 +91,7 @@ def export(recipe: Recipe, progress: Progress | None = None) -> tuple[Artifact, 
     graphs = _graphs(recipe, checkpoint)
     options = recipe.export
     if not options.dynamic and options.size is None:
-        options = _sized(options, load_source(recipe, progress).pair)
+        options = _sized(options, load_sources(recipe, progress).first.pair)
     network = functools.cache(lambda: reference_network(checkpoint))
     files = _exported(graphs, network, checkpoint, options, folder, progress)
     return tuple(artifact for _, artifact in files)
@@ -140,9 +141,18 @@ def lower(
 
 
 def validate_files(
-    paths: Sequence[Path], recipe: Recipe, folder: Path | None, progress: Progress | None = None
+    paths: Sequence[Path],
+    recipe: Recipe,
+    folder: Path | None,
+    progress: Progress | None = None,
+    *,
+    force: bool = False,
+    locate: bool = False,
 ) -> RunResult:
     """Compare ONNX files, of this tool or others, and engines with the reference; a report is written to `folder`.
+
+    A file that says that it was made from other weights is refused, unless `force` is given. With `locate` the report
+    says where each ONNX file that failed goes wrong (see `bisect_file`).
 
     Raises:
         RequestError: a file is not one of the graphs that the weights make, or as in `run`.
@@ -152,25 +162,26 @@ def validate_files(
     started = time.perf_counter()
     if folder is not None:
         make_folder(folder)
-    files = [
-        (path, artifact_from_plan(path) if seems_plan(path) else artifact_from_file(path))
-        for path in dict.fromkeys(paths)
-    ]
-    source = load_source(recipe, progress)
+    files = [(path, artifact_of(path)) for path in dict.fromkeys(paths)]
+    sources = load_sources(recipe, progress)
     checkpoint = load_checkpoint(recipe, progress)
     for path, artifact in files:
-        check_weights(path, artifact, checkpoint)
+        if force:
+            check_weights(path, artifact, checkpoint)
+        else:
+            check_same_weights(path, artifact, checkpoint, advice=", or compare it all the same with --force")
     network = functools.cache(lambda: reference_network(checkpoint))
     return judge(
         files,
         checkpoint,
         network,
-        source,
+        sources,
         recipe.validate,
         folder,
         progress,
         started=started,
         require=recipe.run.require,
+        locate=(lambda path: bisect_file(path, recipe, force=force, progress=progress).as_json()) if locate else None,
     )
 
 

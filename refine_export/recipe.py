@@ -8,10 +8,11 @@ size = "1088x1920"
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -98,6 +99,8 @@ def recipe_from_toml(text: str, *, name: str = "the recipe") -> Recipe:
 _GIVEN = {
     "checkpoint": ("checkpoint", "path"),
     "frames": ("frames", "pair"),
+    "inputs": ("frames", "inputs"),
+    "max_pairs": ("frames", "max_pairs"),
     "graphs": ("run", "graphs"),
     "output": ("run", "output"),
     "dynamic": ("export", "dynamic"),
@@ -155,9 +158,17 @@ def _plain(value: object) -> str | dict[str, str]:
 
 def _closed(recipe: type[Recipe]) -> type[Recipe]:
     """Have pydantic refuse unknown keys, here and in every section."""
-    for section in (recipe, *(type(getattr(recipe(), part.name)) for part in dataclasses.fields(recipe))):
+    for section in {type(one) for one in _tables(recipe())}:
         section.__pydantic_config__ = {"extra": "forbid"}
     return recipe
+
+
+def _tables(value: Any) -> Iterator[Any]:
+    """A table and all in it."""
+    if dataclasses.is_dataclass(value):
+        yield value
+        for part in dataclasses.fields(value):
+            yield from _tables(getattr(value, part.name))
 
 
 def _problem(text: str, name: str, details: Any) -> str:
@@ -168,11 +179,13 @@ def _problem(text: str, name: str, details: Any) -> str:
     section, key = location[0], location[1] if len(location) > 1 else None
     if details["type"] == "value_error" and key is None:
         key = message.split()[0].strip(":")  # the checks of the options begin with the option's name
-    line = _line_of(text, section, key)
+    named = [part for part in (section, key, *location[2:]) if part and not part.isdigit()]
+    line = _line_of(text, named)
     where = f"{name}, line {line}" if line else name
-    label = f"{section}.{key}" if key else section
+    label = ".".join(named)
     if details["type"] == "unexpected_keyword_argument":
-        known = ", ".join(part.name for part in dataclasses.fields(getattr(Recipe(), section) if key else Recipe()))
+        table = functools.reduce(getattr, named[:-1], Recipe())
+        known = ", ".join(part.name for part in dataclasses.fields(table))
         what = "section" if key is None else "key"
         return f"{where}: there is no {what} {label}; expected one of: {known}"
     if details["type"] == "value_error":
@@ -180,20 +193,22 @@ def _problem(text: str, name: str, details: Any) -> str:
     return f"{where}: {label} is {json.dumps(details['input'])[:80]}: {message[0].lower()}{message[1:]}"
 
 
-def _line_of(text: str, section: str, key: str | None) -> int | None:
-    """The line of a key as recipes are written: `[section]`, then `key = value`; else the section's line."""
-    current, section_line = "", None
+def _line_of(text: str, names: Sequence[str]) -> int | None:
+    """The line of a key as recipes are written: `[section]`, then `key = value`; else the section's line.
+
+    Of a key in a table on one line, that line.
+    """
+    wanted = [".".join(names[:length]) for length in range(len(names), 0, -1)]
+    found: dict[str, int] = {}
+    current = ""
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[\s*[\"']?([\w.-]+)[\"']?\s*\]", line):
-            current = header[1]
-            if current == section:
-                section_line = number
+        if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
+            current = header[1].replace('"', "").replace("'", "")
+            found.setdefault(current, number)
         elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
-            name = assignment[1].strip("\"'")
-            path = f"{current}.{name}" if current else name
-            if path == (f"{section}.{key}" if key else section) or (not current and path == section):
-                return number
-    return section_line
+            key = assignment[1].replace('"', "").replace("'", "")
+            found.setdefault(f"{current}.{key}" if current else key, number)
+    return next((found[path] for path in wanted if path in found), None)
 
 
 def toml_from_recipe(recipe: Recipe) -> str:
@@ -201,15 +216,38 @@ def toml_from_recipe(recipe: Recipe) -> str:
     lines = ["# Recipe of refine-export: what `refine-export run --recipe THIS_FILE` does.", ""]
     for part in dataclasses.fields(recipe):
         section = getattr(recipe, part.name)
-        lines += [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"[{part.name}]"]
-        for option in dataclasses.fields(section):
-            lines += [f"# {line}" for line in _documentation(type(section), option.name)]
-            value = getattr(section, option.name)
-            assignment = f"{option.name} = {json.dumps(value, ensure_ascii=False)}"
-            example = '"..."' if "str" in str(option.type) else "..."
-            lines.append(assignment if value is not None else f"# {option.name} = {example}")
-        lines.append("")
+        lines += _section_lines(part.name, section)
     return "\n".join(lines)
+
+
+def _section_lines(name: str, section: Any) -> list[str]:
+    """A section, and those in it behind it."""
+    lines = [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"[{name}]"]
+    inner = []
+    for option in dataclasses.fields(section):
+        value = getattr(section, option.name)
+        if _is_section(value):
+            inner += _section_lines(f"{name}.{option.name}", value)
+            continue
+        lines += [f"# {line}" for line in _documentation(type(section), option.name)]
+        example = '"..."' if "str" in str(option.type) else "..."
+        lines.append(f"{option.name} = {_toml(value)}" if value is not None else f"# {option.name} = {example}")
+    return [*lines, "", *inner]
+
+
+def _toml(value: Any) -> str:
+    """A value; a table on one line, without what is not given."""
+    if not dataclasses.is_dataclass(value):
+        return json.dumps(value, ensure_ascii=False)
+    given = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
+    return "{ " + ", ".join(f"{name} = {_toml(one)}" for name, one in given.items() if one is not None) + " }"
+
+
+def _is_section(value: Any) -> bool:
+    """A table of tables has a heading of its own; one of values stands on a line."""
+    return dataclasses.is_dataclass(value) and all(
+        dataclasses.is_dataclass(getattr(value, part.name)) for part in dataclasses.fields(value)
+    )
 
 
 def _documentation(options: type[Any], name: str) -> list[str]:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from refine_export.error_memory import ErrorMemory
 from refine_export.errors import RequestError
 from refine_export.feeds import FLOW_KINDS, Feed, FlowKind
-from refine_export.metrics import Metrics, compare
-from refine_export.onnx_file import FilePrecision
+from refine_export.limits import Limits, LimitsOptions
+from refine_export.metrics import Metrics, compare, signal_to_noise
 from refine_export.runners.base import Runner
-from refine_export.signature import Signature, parse_size
+from refine_export.signature import Signature, TensorSpec, parse_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,17 +44,15 @@ class ValidateOptions:
     sizes: tuple[str, ...] = ("1088x1920",)
     """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
     batch of two (2x96x160), which always are."""
-    max_abs: float = 1e-4
-    """Largest error of an FP32 file that passes, in units of the peak (1.0 for images)."""
-    psnr_db: float = 90.0
-    """Smallest PSNR of an FP32 file that passes."""
-    low_max_abs: float = 0.05
-    """Largest error of an FP16 or BF16 file that passes."""
-    low_psnr_db: float = 58.0
-    """Smallest PSNR of an FP16 or BF16 file that passes."""
+    share: float = 1.0
+    """Share of the feeds that have to pass, of those of one file in one runtime at one size."""
+    may_fail: int | None = None
+    """How many of them may fail at most; without it, only the share counts."""
     allow_host_code: bool = False
     """Run version-compatible engines, which bring code that runs on this host: for engines that you trust as you
     trust a program."""
+    limits: LimitsOptions = field(default_factory=LimitsOptions)
+    """What passes."""
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "flows", "timesteps"):
@@ -64,33 +63,15 @@ class ValidateOptions:
         for timestep in self.timesteps:
             if not 0 < timestep < 1:
                 raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
-        for name in ("max_abs", "low_max_abs"):
-            if not 0 < getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number between 0 and 1")
-        for name in ("psnr_db", "low_psnr_db"):
-            if not 0 < getattr(self, name) < 400:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected a number of decibels between 0 and 400")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; expected a number above 0, to 1")
+        if self.may_fail is not None and self.may_fail < 0:
+            raise ValueError(f"may_fail is {self.may_fail}; expected 0 or more")
         for size in self.sizes:
             try:
                 parse_size(size)
             except ValueError as error:
                 raise ValueError(f"sizes: {error}") from None
-
-    def limits(self, precision: FilePrecision) -> Limits:
-        """What a file of this precision has to keep."""
-        if precision == "fp32":
-            return Limits(max_abs=self.max_abs, psnr_db=self.psnr_db)
-        return Limits(max_abs=self.low_max_abs, psnr_db=self.low_psnr_db)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What passes."""
-
-    max_abs: float
-    """Largest error, in units of the peak."""
-    psnr_db: float
-    """Smallest PSNR."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,15 +134,26 @@ def validate(
     reference: Runner,
     candidates: Sequence[Candidate],
     feeds: Iterable[Feed],
+    memory: ErrorMemory | None = None,
 ) -> Iterator[Compared]:
-    """Run each feed through the reference once and through every candidate; nothing is kept between feeds."""
+    """Run each feed through the reference once and through every candidate.
+
+    Args:
+        signature: of the graph.
+        reference: runs it as it should be.
+        candidates: of one graph.
+        feeds: one at a time.
+        memory: of the errors of the frame before, where a sequence comes in several calls.
+    """
+    memory = memory or ErrorMemory()
     for feed in feeds:
+        memory.begin(feed)
         started = time.perf_counter()
         expected = reference.run(feed.inputs)
         reference_seconds = time.perf_counter() - started
         _check_reference(feed, expected)
         for candidate in candidates:
-            verdict, actual = _compared(signature, feed, expected, reference_seconds, candidate)
+            verdict, actual = _compared(signature, feed, expected, reference_seconds, candidate, memory)
             yield Compared(candidate=candidate, verdict=verdict, feed=feed, expected=expected, actual=actual)
 
 
@@ -184,12 +176,25 @@ def overall(statuses: Iterable[Status]) -> Status:
     return "passed" if found == {"passed"} else "not compared"
 
 
+def group_status(statuses: Sequence[Status], options: ValidateOptions) -> Status:
+    """The verdict of one file in one runtime at one size: by the share and number of its feeds that may fail."""
+    passed, failed = statuses.count("passed"), statuses.count("failed")
+    if failed and (passed < options.share * (passed + failed) or failed > _allowed(options, failed)):
+        return "failed"
+    return "passed" if passed and passed + failed == len(statuses) else "not compared"
+
+
+def _allowed(options: ValidateOptions, failed: int) -> int:
+    return failed if options.may_fail is None else options.may_fail
+
+
 def _compared(
     signature: Signature,
     feed: Feed,
     expected: dict[str, NDArray[Any]],
     reference_seconds: float,
     candidate: Candidate,
+    memory: ErrorMemory,
 ) -> tuple[Verdict, dict[str, NDArray[Any]]]:
     def verdict(
         status: Status, *reasons: str, outputs: tuple[OutputVerdict, ...] = (), seconds: float | None = None
@@ -220,12 +225,33 @@ def _compared(
             found = list(actual[name].shape) if name in actual else "not there"
             return verdict("failed", f"{name} is {found}; the reference has {list(array.shape)}"), actual
     outputs = tuple(
-        _judged(spec.name, compare(expected[spec.name], actual[spec.name], spec.quantity), candidate.limits)
+        judged(
+            spec.name,
+            _measured(spec, expected[spec.name], actual[spec.name], feed, candidate, memory),
+            candidate.limits,
+        )
         for spec in signature.outputs
     )
     reasons = tuple(f"{output.output}: {reason}" for output in outputs for reason in output.reasons)
     status = overall(output.status for output in outputs)
     return verdict(status, *reasons, outputs=outputs, seconds=seconds), actual
+
+
+def _measured(
+    spec: TensorSpec,
+    expected: NDArray[Any],
+    actual: NDArray[Any],
+    feed: Feed,
+    candidate: Candidate,
+    memory: ErrorMemory,
+) -> Metrics:
+    metrics = compare(expected, actual, spec.quantity)
+    if metrics.max_abs is None:
+        return metrics
+    if feed.probe:
+        metrics = replace(metrics, snr_db=signal_to_noise(expected, actual))
+    change = memory.flicker(feed, (candidate.file, candidate.runtime, spec.name), expected, actual)
+    return metrics if change is None else replace(metrics, flicker=change)
 
 
 def _typed(inputs: Arrays, runner: Runner) -> Arrays:
@@ -234,7 +260,8 @@ def _typed(inputs: Arrays, runner: Runner) -> Arrays:
     return {name: array.astype(types.get(name, array.dtype), copy=False) for name, array in inputs.items()}
 
 
-def _judged(name: str, metrics: Metrics, limits: Limits) -> OutputVerdict:
+def judged(name: str, metrics: Metrics, limits: Limits) -> OutputVerdict:
+    """What limits say of an output; every one that it misses is a reason."""
     reasons = []
     if metrics.nan_count or metrics.inf_count:
         reasons.append(f"{metrics.nan_count} NaN and {metrics.inf_count} infinite values")
@@ -243,4 +270,14 @@ def _judged(name: str, metrics: Metrics, limits: Limits) -> OutputVerdict:
             reasons.append(f"largest error {metrics.max_of_peak:.3g} of the peak, above {limits.max_abs:g}")
         if metrics.psnr_db is not None and not metrics.psnr_db >= limits.psnr_db:
             reasons.append(f"PSNR {metrics.psnr_db:.2f} dB, below {limits.psnr_db:g}")
+        for label, value, limit in (
+            ("99.9th percentile of the error", metrics.p999_abs, limits.p999_abs),
+            ("flicker", metrics.flicker, limits.flicker),
+        ):
+            if limit is not None and value is not None and not value / metrics.peak <= limit:
+                reasons.append(f"{label} {value / metrics.peak:.3g} of the peak, above {limit:g}")
+        if limits.snr_db is not None and metrics.snr_db is not None and not metrics.snr_db >= limits.snr_db:
+            reasons.append(f"signal to noise on the probe {metrics.snr_db:.2f} dB, below {limits.snr_db:g}")
+        if limits.ssim is not None and metrics.ssim is not None and not metrics.ssim >= limits.ssim:
+            reasons.append(f"SSIM {metrics.ssim:.6f}, below {limits.ssim:g}")
     return OutputVerdict(output=name, status="failed" if reasons else "passed", reasons=tuple(reasons), metrics=metrics)

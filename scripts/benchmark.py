@@ -118,7 +118,7 @@ def measure_validate() -> None:
         recipe.write_text("[scene]\nheight = 1088\nwidth = 1920\n[validate]\nsizes = []\n", encoding="utf-8")
         seconds, gibibytes = program("validate", f"{folder}/refine.onnx", "--quiet", "--recipe", str(recipe))
         row(
-            "validate refine at 1088x1920, four flows",
+            "validate refine at 1088x1920, six flows",
             f"{seconds:.0f} s, peak {gibibytes:.2f} GiB",
             "≤ 4 GiB",
         )
@@ -190,13 +190,14 @@ def measure_feeds() -> None:
     from refine_export.checkpoint import seeded_checkpoint
     from refine_export.export import ExportOptions, onnx_from_network
     from refine_export.feeds import FlowKind, feeds_for
+    from refine_export.limits import LimitsOptions
     from refine_export.network import reference_network
     from refine_export.runners.ort import OrtRunner
     from refine_export.runners.torch import TorchRunner
     from refine_export.scenes import SceneOptions
     from refine_export.signature import SIGNATURES
     from refine_export.source import FramesOptions, source_from_options
-    from refine_export.validate import Candidate, ValidateOptions, validate
+    from refine_export.validate import Candidate, validate
 
     reference = reference_network(seeded_checkpoint("IFNet"))
     model = onnx_from_network(reference, "refine", ExportOptions(dynamic=True)).SerializeToString()
@@ -205,7 +206,7 @@ def measure_feeds() -> None:
     def job(kinds: tuple[FlowKind, ...], candidates: int) -> Callable[[], object]:
         def call() -> None:
             with TorchRunner(reference, "refine") as runner, OrtRunner(model) as other:
-                limits = ValidateOptions().limits("fp32")
+                limits = LimitsOptions().refine_fp32
                 tested = [
                     Candidate(file="refine.onnx", limits=limits, runtime=f"{k}", runner=other)
                     for k in range(candidates)

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from refine_export.atomic import atomic_path, write_text
 from refine_export.checkpoint import Checkpoint, checkpoint_from_file
-from refine_export.frames import cropped, padded, pair_from_files, uint8_from_frame
+from refine_export.frames import cropped, padded, uint8_from_frame
 from refine_export.metrics import compare
 from refine_export.moving_layers import SequenceOptions, canvases_from_families, draw_sequences
 from refine_export.network import graph_network, reference_network
 from refine_export.optional import installed
 from refine_export.scenes import Scene, SceneOptions
+from refine_export.source import FramesOptions, source_from_options
 from refine_export.textures import HELD_OUT
 from rife.warplayer import warp
 
@@ -175,7 +176,7 @@ def contact_sheet(
         made = [by_name[name](one.img0, one.img1).numpy() for name in names]
         rows.append([one.img0.numpy(), *made, one.middle.numpy(), one.img1.numpy()])
     for first, second in pairs:
-        pair = pair_from_files(first, second)
+        pair = source_from_options(FramesOptions(pair=(str(first), str(second))), SceneOptions()).pair
         whole = padded(pair)
         img0, img1 = torch.from_numpy(whole.img0), torch.from_numpy(whole.img1)
         made = [cropped(by_name[name](img0, img1).numpy(), pair.size) for name in names]

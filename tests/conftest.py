@@ -1,7 +1,9 @@
-"""Shared fixtures: weights, reference networks, upstream's outputs."""
+"""Shared fixtures: weights, reference networks, upstream's outputs; and what the tests marked `tensorrt` need."""
 
 from __future__ import annotations
 
+import functools
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from real_tensorrt import Workshop
 from torch import nn
 
 from refine_export.checkpoint import Architecture, Checkpoint, seeded_checkpoint
@@ -17,6 +20,60 @@ from refine_export.network import reference_network
 from refine_export.scenes import Scene, SceneOptions
 
 GOLDEN = Path(__file__).parent / "golden" / "upstream_64x96.npz"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--require-tensorrt",
+        action="store_true",
+        help="end with an error where TensorRT or a GPU is missing, in place of skipping the tests marked tensorrt",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("require_tensorrt") and (missing := missing_for_engines()):
+        raise pytest.UsageError(f"--require-tensorrt: {missing}")
+
+
+def pytest_collection_modifyitems(items):
+    marked = [item for item in items if item.get_closest_marker("tensorrt")]
+    missing = missing_for_engines() if marked else None
+    for item in marked:
+        item.add_marker(pytest.mark.filterwarnings("default"))  # NVIDIA's Python layers warn of their own affairs
+        if missing:
+            item.add_marker(pytest.mark.skip(reason=missing))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What tests have recorded with `record_property`: a run that nobody watches leaves its numbers in the log."""
+    reports = [report for kind in ("passed", "failed", "xfailed") for report in terminalreporter.stats.get(kind, [])]
+    lines = [
+        f"{report.nodeid.rpartition('::')[2]}: {name}: {value}"
+        for report in reports
+        if report.when == "call"
+        for name, value in report.user_properties
+    ]
+    if lines:
+        terminalreporter.section("recorded")
+        terminalreporter.write("".join(f"{line}\n" for line in lines))
+
+
+@functools.cache
+def missing_for_engines() -> str | None:
+    """What this machine lacks for the tests marked `tensorrt`, in a sentence; None where it lacks nothing."""
+    from refine_export.engine_jobs import missing_tensorrt
+    from refine_export.errors import UnavailableError
+    from refine_export.runners import trt_device
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first import of tensorrt, and CUDA's start
+        if missing := missing_tensorrt():
+            return missing
+        try:
+            trt_device.CudaDevice()
+        except UnavailableError as error:
+            return str(error)
+    return None
 
 
 def formula_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -78,3 +135,9 @@ def pair_at() -> Callable[[int, int], FramePair]:
         return known[height, width]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory) -> Workshop:
+    """Files and engines of the real TensorRT, each made once in a run."""
+    return Workshop(tmp_path_factory.mktemp("engines"))

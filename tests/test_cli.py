@@ -51,7 +51,7 @@ def contextnet(references, tmp_path_factory):
 def test_run_twice(run, here):
     code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
     assert code == 0
-    assert "passed: 16 of 16 comparisons" in out
+    assert "passed: 32 of 32 comparisons" in out
     assert "report: out/report.html" in out
     assert "export contextnet ...\n" in err
     code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
@@ -68,10 +68,12 @@ def test_run_quiet_json(run, here):
 
 
 def test_a_failed_verdict_is_exit_code_1(run, here):
-    (here / "strict.toml").write_text(RECIPE + "max_abs = 1e-9\n")
+    (here / "strict.toml").write_text(
+        RECIPE + "[validate.limits]\ncontextnet_fp32 = { max_abs = 1e-9, psnr_db = 90.0 }\n"
+    )
     code, out, _ = run("run", "--recipe", "strict.toml", "--graph", "contextnet", "--quiet")
     assert code == 1
-    assert "failed: 8 of 16 comparisons" in out
+    assert "failed: 16 of 32 comparisons" in out
     assert "largest error" in out
     assert "above 1e-09" in out
 
@@ -91,8 +93,8 @@ def test_validate(run, here, contextnet):
 def test_a_missing_runtime_is_exit_code_3(run, here, contextnet):
     code, out, _ = run("validate", str(contextnet), "--recipe", "small.toml", "--runtime", "onnxruntime-cuda")
     assert code == 3
-    assert "not compared: 0 of 4 comparisons" in out
-    assert "; 4 could not be run" in out
+    assert "not compared: 0 of 10 comparisons" in out
+    assert "; 10 could not be run" in out
     assert out.count("CUDAExecutionProvider") == 1
     assert "CUDAExecutionProvider" in out
 

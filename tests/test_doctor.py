@@ -125,7 +125,7 @@ def test_a_driver_of_an_unknown_cuda_is_told(machine):
 
 # ------------------------------------------------------------------------------------------- torch
 
-CU130 = "pip install --force-reinstall torch --index-url https://download.pytorch.org/whl/cu130"
+CUDA_13 = "torch built for CUDA 13: https://pytorch.org/get-started has the pip command"
 
 
 @pytest.mark.parametrize(
@@ -133,14 +133,14 @@ CU130 = "pip install --force-reinstall torch --index-url https://download.pytorc
     [
         (fake_torch("13.0"), (13, 0), "torch 2.13.0 is built for CUDA 13.0", None),
         (None, (13, 0), "torch is not installed", "pip install 'refine-export[torch]'"),
-        (fake_torch(None), (13, 0), "torch 2.13.0 is built for the CPU alone", CU130),
-        (fake_torch(None), None, "torch 2.13.0 is built for the CPU alone", CU130),
-        (fake_torch(None), (12, 4), "torch 2.13.0 is built for the CPU alone", CU130.replace("130", "126")),
+        (fake_torch(None), (13, 0), "torch 2.13.0 is built for the CPU alone", CUDA_13),
+        (fake_torch(None), None, "torch 2.13.0 is built for the CPU alone", CUDA_13),
+        (fake_torch(None), (12, 4), "torch 2.13.0 is built for the CPU alone", CUDA_13.replace("13", "12")),
         (
             fake_torch("13.0", works=False),
             (12, 4),
             "torch 2.13.0 is built for CUDA 13.0, the driver is for CUDA up to 12.4",
-            CU130.replace("130", "126"),
+            CUDA_13.replace("13", "12"),
         ),
         (
             fake_torch("12.6", works=False),
@@ -152,7 +152,7 @@ CU130 = "pip install --force-reinstall torch --index-url https://download.pytorc
             fake_torch("12.6", works=False),
             (13, 0),
             "torch 2.13.0 is built for CUDA 12.6, but finds no GPU that it can use",
-            CU130,
+            CUDA_13,
         ),
     ],
 )
@@ -219,6 +219,16 @@ def test_tensorrt_that_can_not_be_imported_is_told_with_its_error(machine, monke
     monkeypatch.setattr("refine_export.optional.import_module", broken)
     found = f"tensorrt is installed, but can't be imported: {error}"
     assert told(doctor_engines.tensorrt()) == (found, without([13]) + EXTRA)
+
+
+def test_a_module_that_lacks_its_own_parts_is_broken_without_a_wheel_too(machine, monkeypatch):
+    def broken(name):
+        raise ModuleNotFoundError("No module named 'tensorrt_libs'", name="tensorrt_libs")
+
+    machine(tensorrt_cudas=())
+    monkeypatch.setattr("refine_export.optional.import_module", broken)
+    found = "tensorrt is installed, but can't be imported: No module named 'tensorrt_libs'"
+    assert told(doctor_engines.tensorrt()) == (found, without([]) + EXTRA)
 
 
 def test_a_wheel_without_its_module_is_broken_not_missing(machine):
@@ -321,7 +331,7 @@ def test_a_provider_that_can_not_be_loaded_is_told_with_its_reason(monkeypatch, 
     found, add = told(getattr(doctor, f"_ort_{provider}")())
     assert found.endswith("has it, but can't load it: CUDA failure 35: driver version is insufficient")
     assert add.startswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
-    assert ("'tensorrt-cu" in add) == (provider == "tensorrt")
+    assert ("'tensorrt-cu" in add) == add.endswith("with no other TensorRT") == (provider == "tensorrt")
 
 
 def test_a_build_without_a_provider_is_told(monkeypatch):

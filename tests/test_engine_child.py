@@ -34,7 +34,7 @@ SHAPES = (
 )
 MACHINE = """
 import refine_export.engine.machine as machine
-machine._gpu = lambda: ("NVIDIA H200", (9, 0))
+machine.current_gpu = lambda: ("NVIDIA H200", (9, 0))
 machine._cuda_major = lambda: 13
 """
 HOST = """

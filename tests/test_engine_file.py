@@ -20,7 +20,7 @@ from refine_export.engine.engine_file import Judge, engine_file
 from refine_export.engine.key import Machine
 from refine_export.engine.ladder import Numbers
 from refine_export.engine.options import BuildOptions
-from refine_export.engine.plan import check_plan, describe
+from refine_export.engine.plan import describe, read_plan
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.progress import Silent
 from refine_export.validate import Limits
@@ -83,7 +83,7 @@ def test_an_engine_with_its_manifest_and_scripts_is_reused(place):
     made = place.build()
     assert (made.rung, made.reused, made.changes) == ("native", False, ())
     assert place.left() == ["m.plan", "m.plan.json", "m.plan.polygraphy.sh", "m.plan.trtexec.sh"]
-    assert check_plan(place.plan, place.machine).fingerprint == made.manifest.fingerprint
+    assert read_plan(place.plan, place.machine)[1].fingerprint == made.manifest.fingerprint
     assert describe(place.plan)["manifest"] == "whole"
     details = made.manifest.details
     assert details["guard"]["repairs"][0]["set"] == "LINEAR"

@@ -18,9 +18,11 @@ from test_runner_trt import HostDevice
 from refine_export import engine_jobs, pipeline
 from refine_export.cli import main
 from refine_export.engine import machine
+from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.errors import GraphError, RecipeError, RequestError, UnavailableError
-from refine_export.manifest import manifest_path
+from refine_export.limits import Limits, LimitsOptions
+from refine_export.manifest import Manifest, manifest_path
 from refine_export.onnx_file import artifact_from_file
 from refine_export.recipe import recipe_from_toml, recipe_with
 from refine_export.runners import trt as runner_module
@@ -42,7 +44,8 @@ RECIPE = recipe_from_toml("""
     [validate]
     sizes = []
     flows = ["subpixel"]
-    low_psnr_db = 40.0
+    [validate.limits]
+    contextnet_fp16 = { max_abs = 0.05, psnr_db = 40.0 }
 """)
 ANY_SIZE = {"dynamic": True, "min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_batch": 2}
 
@@ -81,7 +84,7 @@ class Seat:
         self.plan = folder / "out" / "contextnet.plan"
         (folder / "fake").mkdir()
         monkeypatch.syspath_prepend(folder / "fake")
-        monkeypatch.setattr(machine, "_gpu", lambda: ("NVIDIA H200", (9, 0)))
+        monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA H200", (9, 0)))
         monkeypatch.setattr(machine, "_cuda_major", lambda: 13)
         monkeypatch.setattr(runner_module, "CudaDevice", HostDevice)
         self.fake()
@@ -110,7 +113,7 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     assert (made.rung, made.reused) == ("native", False)
     [tried] = made.manifest.details["ladder"]
     assert tried["status"] == "passed"
-    assert len(tried["numbers"]) == 4
+    assert len(tried["numbers"]) == 8
     assert all(0 < one["max_abs"] < 0.05 for one in tried["numbers"])
     assert seat.build().reused
     artifact = artifact_from_plan(seat.plan)
@@ -134,7 +137,8 @@ def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path
     made = seat.build(free, **sizes)
     numbers = made.manifest.details["ladder"][0]["numbers"]
     feeds = {one["feed"] for one in numbers}
-    assert feeds == {f"contextnet {size}, subpixel flow" for size in ("32x32", "64x64", "2x64x96")}
+    sizes = ("32x32", "64x64", "2x64x96", "64x64, noise")
+    assert feeds == {f"contextnet {size}, subpixel flow" for size in sizes}
     artifact = artifact_from_plan(seat.plan)
     assert artifact.profile == ((1, 32, 32), (1, 64, 64), (2, 64, 96))
     assert artifact.fixed == (None, None, None)
@@ -166,7 +170,7 @@ def test_the_fp32_file_of_a_lowered_one_is_the_last_rung(seat):
     assert [tried["status"] for tried in made.manifest.details["ladder"]] == ["failed", "failed", "failed", "passed"]
     assert made.rung == "fp32"
     assert artifact_from_plan(seat.plan).precision == "fp32"
-    assert pipeline.validate_files([seat.plan], RECIPE, None).report["thresholds"]["fp32"]["psnr_db"] == 90
+    assert pipeline.validate_files([seat.plan], RECIPE, None).report["thresholds"]["contextnet_fp32"]["psnr_db"] == 90
 
 
 def test_without_the_fp32_file_there_is_no_last_rung(seat):
@@ -240,7 +244,7 @@ def test_new_weights_go_into_an_engine(seat, tmp_path):
     assert output.read_bytes() != old
     assert artifact_from_plan(output).checkpoint_sha256 == artifact_from_file(source).checkpoint_sha256
     assert pipeline.validate_files([output], recipe_with_seed(1), None).report["status"] == "passed"
-    assert pipeline.validate_files([output], RECIPE, None).report["status"] == "failed"
+    assert pipeline.validate_files([output], RECIPE, None, force=True).report["status"] == "failed"
     assert not seat.build(source, recipe_with_seed(1), output, refittable=True).reused  # a fresh one is asked for
 
 
@@ -256,7 +260,8 @@ def test_a_refit_with_wrong_numbers_is_not_kept(seat, tmp_path):
     old = seat.plan.read_bytes()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
     recipe = recipe_with_seed(1)
-    strict = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, low_psnr_db=300.0))
+    limits = LimitsOptions(contextnet_fp16=Limits(max_abs=0.05, psnr_db=300.0))
+    strict = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, limits=limits))
     with pytest.raises(RequestError, match="native failed"):
         engine_jobs.refit(seat.plan, source, seat.plan, strict)
     assert seat.plan.read_bytes() == old
@@ -328,7 +333,7 @@ def test_without_tensorrt_the_report_says_so(files, tmp_path, monkeypatch, capsy
         '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n'
         '[run]\ngraphs = ["contextnet"]\n[export]\ndynamic = false\n'
     )
-    recipe.write_text(f'{text}size = "64x64"\n[validate]\nsizes = []\nflows = ["subpixel"]\nlow_psnr_db = 40.0\n')
+    recipe.write_text(f'{text}size = "64x64"\n[validate]\nsizes = []\nflows = ["subpixel"]\n')
     arguments = [argument for name in required for argument in ("--require", name)]
     with pytest.raises(SystemExit) as exit_:
         main(["run", "--recipe", str(recipe), "-o", str(tmp_path / "one"), "-q", *arguments])
@@ -359,7 +364,7 @@ def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
 
 def test_an_engine_of_another_machine_fails_in_words(seat, monkeypatch):
     seat.build()
-    monkeypatch.setattr(machine, "_gpu", lambda: ("NVIDIA L4", (8, 9)))
+    monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA L4", (8, 9)))
     report = pipeline.validate_files([seat.plan], RECIPE, None).report
     assert report["status"] == "failed"
     assert "built for TensorRT 11.4.0 on H200 (9.0), this is 11.4.0 on L4 (8.9)" in str(report["comparisons"])
@@ -385,7 +390,7 @@ def test_a_manifest_that_was_altered_is_refused(seat, alter, words):
     seat.build()
     content = json.loads(manifest_path(seat.plan).read_text())
     alter(content["details"])
-    manifest_path(seat.plan).write_text(json.dumps(content))
+    manifest_path(seat.plan).write_text(json.dumps(dataclasses.asdict(sealed(Manifest(**content)))))
     with pytest.raises(GraphError, match=words):
         artifact_from_plan(seat.plan)
 
@@ -393,7 +398,8 @@ def test_a_manifest_that_was_altered_is_refused(seat, alter, words):
 def test_the_command_line_builds(seat, capsys):
     code = f"build {seat.fp16} -o {seat.plan} --rung native --optimization-level 2 -q".split()
     recipe = seat.folder / "r.toml"
-    recipe.write_text('[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[validate]\nflows = ["subpixel"]\n')
+    text = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n'
+    recipe.write_text(f'{text}[validate]\nflows = ["subpixel"]\n')
     with pytest.raises(SystemExit) as exit_:
         main([*code, "--recipe", str(recipe)])
     shown = capsys.readouterr().out

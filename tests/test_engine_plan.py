@@ -9,9 +9,10 @@ import struct
 
 import pytest
 
+from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.key import Machine, engine_key
 from refine_export.engine.options import BuildOptions
-from refine_export.engine.plan import KEY, KIND, check_plan, describe, key_of, plan_header, read_plan, seems_plan
+from refine_export.engine.plan import KEY, KIND, describe, key_of, plan_header, read_plan, seems_plan
 from refine_export.errors import GraphError
 from refine_export.manifest import Manifest, manifest_path, reusable, write_manifest
 
@@ -44,8 +45,9 @@ def save(path, content, machine, **options):
         signature={},
         fingerprint=key.fingerprint(),
         seconds=1.0,
-        details={KEY: key.described(), "canary": "right"},
+        details={KEY: key.described(), "notes": ["right"]},
     )
+    manifest = sealed(manifest)
     write_manifest(path, manifest)
     return manifest
 
@@ -69,14 +71,14 @@ def edit(path, change):
 
 def refusal(path, machine=None):
     with pytest.raises(GraphError) as caught:
-        check_plan(path, machine or machine_of(version_in(path)))
+        read_plan(path, machine or machine_of(version_in(path)))[1]
     return str(caught.value)
 
 
 def test_a_whole_plan_of_this_machine_is_read(plan):
     content, manifest = read_plan(plan, machine_of(version_in(plan)))
     assert content == plan.read_bytes()
-    assert manifest == check_plan(plan, machine_of(version_in(plan)))
+    assert manifest == read_plan(plan, machine_of(version_in(plan)))[1]
     assert key_of(manifest)["gpu"] == "NVIDIA H200"
     assert reusable(plan, manifest.fingerprint) == manifest
     assert plan_header(content, plan).text == version_in(plan)
@@ -87,7 +89,7 @@ def test_a_renamed_pair_is_the_same_plan(plan):
     moved = plan.with_name("other.plan")
     manifest_path(plan).rename(manifest_path(moved))
     plan.rename(moved)
-    check_plan(moved, machine_of(version_in(moved)))
+    read_plan(moved, machine_of(version_in(moved)))[1]
 
 
 def test_a_plan_of_another_machine_is_told_by_name(plan):
@@ -165,13 +167,13 @@ def test_a_damaged_manifest(plan, text):
     [
         (lambda content: content["details"][KEY].update(gpu="NVIDIA L4"), "was altered"),
         (lambda content: content["details"][KEY]["options"].update(tf32=True), "was altered"),
-        (lambda content: content["details"][KEY].update(cuda=float("nan")), "was altered"),
+        (lambda content: content["details"][KEY].update(cuda=float("nan")), "is damaged (NaN is no JSON)"),
         (lambda content: content.update(fingerprint="0" * 64), "was altered"),
-        (lambda content: content.update(sha256="0" * 64), "is of another file"),
+        (lambda content: content.update(sha256="0" * 64), "was altered"),
         (lambda content: content.update(kind="onnx"), "is of kind 'onnx'; expected an engine's"),
-        (lambda content: content.update(details={}), "expected an engine's"),
-        (lambda content: content.update(details=3), "expected an engine's"),
-        (lambda content: content.update(size_bytes="many", sha256=""), "is of another file"),
+        (lambda content: content.update(details={}), "is damaged (details.key: Field required)"),
+        (lambda content: content.update(details=3), "is damaged (details: "),
+        (lambda content: content.update(size_bytes="many", sha256=""), "is damaged (size_bytes: "),
     ],
 )
 def test_an_altered_manifest(plan, change, words):
@@ -191,7 +193,7 @@ def test_a_manifest_that_lies_about_the_version(tmp_path):
 def test_a_header_of_an_unknown_form_says_nothing(tmp_path):
     path = tmp_path / "m.plan"
     save(path, plan_content("10.16.1.11", form=1), machine_of())
-    check_plan(path, machine_of())
+    read_plan(path, machine_of())[1]
     assert describe(path)["tensorrt"] == "not known"
 
 
@@ -200,5 +202,5 @@ def test_inspect_shows_the_key_on_any_machine(plan):
     assert told["tensorrt"] == version_in(plan)
     assert told["manifest"] == "whole"
     assert told["key"]["compute_capability"] == "9.0"
-    assert told["details"] == {"canary": "right"}
+    assert told["details"] == {"notes": ["right"]}
     json.dumps(told)

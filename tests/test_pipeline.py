@@ -62,7 +62,7 @@ def test_makes_everything(finished):
     assert report["status"] == "passed"
     assert not result.reused
     runs = [(one["file"], one["verdict"]["feed"], one["verdict"]["runtime"]) for one in report["comparisons"]]
-    assert len(runs) == len(set(runs)) == 20
+    assert len(runs) == len(set(runs)) == 42
     assert {(file.split(".")[-2] == "fp16", runtime) for file, _, runtime in runs} == {
         (False, "onnxruntime-cpu"),
         (True, "half"),
@@ -71,6 +71,7 @@ def test_makes_everything(finished):
     assert {feed.split(",")[0] for feed in feeds} == {
         "refine 64x96",
         "refine 2x96x160",
+        "refine 64x1920",
         "interpolator 64x96",
         "interpolator 2x96x160",
     }
@@ -162,11 +163,13 @@ def test_own_weights_and_frames(tmp_path, pictures, architecture):
 
 
 def test_other_weights_are_noticed(finished, tmp_path):
-    """A good file of other weights fails, and the note says why."""
+    """A good file of other weights is refused; where it is forced, it fails, and the note says why."""
     folder, _ = finished
     other = recipe_with(small(tmp_path), {})
     other = dataclasses.replace(other, checkpoint=dataclasses.replace(other.checkpoint, seed=1))
-    result = pipeline.validate_files([folder / "refine.onnx"], other, None)
+    with pytest.raises(RequestError, match=r"was made from seeded .* give the file's own .*, or compare it .* --force"):
+        pipeline.validate_files([folder / "refine.onnx"], other, None)
+    result = pipeline.validate_files([folder / "refine.onnx"], other, None, force=True)
     assert result.report["status"] == "failed"
     assert any("made from other weights" in note for note in result.report["notes"])
     assert result.folder is None
@@ -189,7 +192,7 @@ def test_a_dynamic_file_is_fed_a_batch(finished, tmp_path):
     onnx.save(model, tmp_path / "one.onnx")
     result = pipeline.validate_files([tmp_path / "one.onnx"], small(tmp_path), None)
     found = {c["verdict"]["feed"].split(",")[0]: c["verdict"]["status"] for c in result.report["comparisons"]}
-    assert found == {"refine 64x96": "passed", "refine 2x96x160": "failed"}
+    assert found == {"refine 64x96": "passed", "refine 2x96x160": "failed", "refine 64x1920": "passed"}
 
 
 def test_files_of_the_same_name_keep_their_own_pictures(finished, tmp_path):
@@ -198,7 +201,7 @@ def test_files_of_the_same_name_keep_their_own_pictures(finished, tmp_path):
     files = [finished[0] / "refine.onnx", tmp_path / "copy" / "refine.onnx"]
     result = pipeline.validate_files(files, small(tmp_path), None)
     keys = [comparison["key"] for comparison in result.report["comparisons"]]
-    assert len(set(keys)) == len(keys) == 16
+    assert len(set(keys)) == len(keys) == 32
 
 
 def test_a_failure_is_tried_again(finished, tmp_path, monkeypatch):
@@ -276,5 +279,5 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "OrtRunner", loading)
     monkeypatch.setattr(onnx_file, "onnx_from_network", exporting)
     result = pipeline.run(small(tmp_path, graphs=["contextnet"], sizes=["32x32", "96x64"]))
-    assert len(result.report["comparisons"]) == 32
+    assert len(result.report["comparisons"]) == 56
     assert counts == {"loaded": 1, "exported": 1}  # the FP16 file has another runner

@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 from refine_export.errors import RecipeError
+from refine_export.limits import Limits
 from refine_export.recipe import Recipe, recipe_from_file, recipe_from_toml, recipe_with, toml_from_recipe
 
 
@@ -20,6 +21,8 @@ def test_every_option_is_written_with_its_explanation():
     for section in dataclasses.fields(Recipe):
         assert f"[{section.name}]" in text
         for option in dataclasses.fields(getattr(Recipe(), section.name)):
+            if dataclasses.is_dataclass(getattr(getattr(Recipe(), section.name), option.name)):
+                continue  # a section of its own
             lines = text.partition(f"[{section.name}]")[2].splitlines()
             index = next(k for k, line in enumerate(lines) if line.lstrip("# ").startswith(f"{option.name} = "))
             assert lines[index - 1].startswith("# "), option.name
@@ -27,10 +30,13 @@ def test_every_option_is_written_with_its_explanation():
 
 def test_another_recipe_survives_the_round_trip():
     recipe = recipe_from_toml(
-        '[run]\ngraphs = ["unet"]\n[checkpoint]\npath = "a \\"b\\".pkl"\n[validate]\nmax_abs = 1e-5\ntimesteps = [0.25]'
+        '[run]\ngraphs = ["unet"]\n[checkpoint]\npath = "a \\"b\\".pkl"\n[validate]\ntimesteps = [0.25]\n'
+        "[validate.limits]\nunet_fp16 = { max_abs = 0.01, psnr_db = 61.5, ssim = 0.99 }"
     )
     assert recipe_from_toml(toml_from_recipe(recipe)) == recipe
     assert tomllib.loads(toml_from_recipe(recipe))["validate"]["timesteps"] == [0.25]
+    assert recipe.validate.limits.unet_fp16 == Limits(max_abs=0.01, psnr_db=61.5, ssim=0.99)
+    assert recipe_with(recipe, {"opt_batch": 1}).validate.limits == recipe.validate.limits
 
 
 @pytest.mark.parametrize(
@@ -44,7 +50,17 @@ def test_another_recipe_survives_the_round_trip():
         ("[export]\ndynamic = 'yes'", r'line 2: export\.dynamic is "yes": input should be a valid boolean'),
         ("[export]\nbatch = 1.5", r"line 2: export\.batch is 1\.5: input should be a valid integer"),
         ("[validate]\nflows = ['sub']", r"line 2: validate\.flows is \"sub\": input should be 'network', 'subpixel'"),
-        ("[validate]\nmax_abs = nan", r"line 2: validate: max_abs is nan"),
+        ("[validate]\nshare = nan", r"line 2: validate: share is nan"),
+        ("[validate.limits]\nrefine_fp32 = { max_abs = 1, psnr_db = 9 }", r"line 2: validate: max_abs is 1"),
+        ("[validate.limits]\nrefine_fp32 = { max_abs = 0.1 }", r"line 2: validate\.limits\.refine_fp32\.psnr_db is"),
+        (
+            "[validate.limits]\n\nrefine = { max_abs = 0.1 }",
+            r"line 3: there is no key validate\.limits\.refine; expected",
+        ),
+        (
+            "[validate]\nlimits.refine_fp32.psnr = 3",
+            r"no key validate\.limits\.refine_fp32\.psnr; expected one of: max_abs",
+        ),
         ("[run]\ngraphs = ['x']", r"line 2: run\.graphs is \"x\": input should be 'contextnet'"),
         ("[checkpoint]\nseed = -1", r"line 2: checkpoint: seed is -1"),
         ("[checkpoint]\npath = 1979-05-27", r"line 2: checkpoint\.path is .*: input should be a valid string"),

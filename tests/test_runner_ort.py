@@ -70,6 +70,16 @@ class Session(onnxruntime.InferenceSession):
             for name, nodes in self.assigned.items()
         ]
 
+    def io_binding(self):
+        binding = super().io_binding()
+
+        def noted(name, real):
+            return lambda: (self.events.append(name), real())
+
+        for name in ("synchronize_inputs", "synchronize_outputs"):
+            setattr(binding, name, noted(name, getattr(binding, name)))
+        return binding
+
     def run_with_iobinding(self, *arguments):
         self.events.append("run")
         return super().run_with_iobinding(*arguments)
@@ -131,13 +141,18 @@ def test_tensorrt_is_asked_for_strongly_typed_and_without_caches_before_cuda(gpu
         assert runner.provider == TENSORRT
 
 
-def test_tensorrts_python_package_is_loaded_for_its_libraries(gpu, monkeypatch):
+@pytest.mark.parametrize(
+    ("provider", "packages"), [("cpu", []), ("cuda", ["CUDA"]), ("tensorrt", ["tensorrt", "CUDA"])]
+)
+def test_libraries_in_python_packages_are_loaded_first(gpu, monkeypatch, provider, packages):
+    """Where the system's loader does not look: `import tensorrt` and `preload_dlls` load them by their path."""
     seen = []
     monkeypatch.setattr(ort_session, "installed", seen.append)
-    OrtRunner(model_of(), provider="cuda").close()
-    assert seen == []
-    OrtRunner(model_of(), provider="tensorrt").close()
-    assert seen == ["tensorrt"]
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: seen.append("CUDA"))
+    monkeypatch.setattr(Session, "raises", ValueError("too late"))
+    with pytest.raises((UnavailableError, GraphError)):
+        OrtRunner(model_of(), provider=provider)
+    assert seen == packages
 
 
 def test_the_cpu_is_asked_for_nothing_of_this(gpu):
@@ -267,7 +282,7 @@ def test_arrays_go_in_and_out_through_bound_memory(gpu, provider, dtype):
         assert np.array_equal(output, first["a"] + first["b"])  # still
         strided = {name: array[:, ::-1, ::2] for name, array in first.items()}
         assert np.array_equal(runner.run(strided)["y"], strided["a"] + strided["b"])
-        assert Session.made[0].events == ["run"] * 3
+        assert Session.made[0].events == ["synchronize_inputs", "run", "synchronize_outputs"] * 3
         assert runner._gpu.events == ["after the caller's stream", "the host waits"] * 3
 
 

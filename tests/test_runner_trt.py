@@ -17,6 +17,7 @@ import torch
 from fake_tensorrt import make_fake
 from onnx.parser import parse_model
 
+from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.key import Machine, engine_key
 from refine_export.engine.options import BuildOptions
 from refine_export.engine.plan import KEY, KIND
@@ -139,7 +140,7 @@ def saved(path, content, version, rung="native", **options):
         seconds=1.0,
         details={KEY: key.described()},
     )
-    write_manifest(path, manifest)
+    write_manifest(path, sealed(manifest))
     return path
 
 

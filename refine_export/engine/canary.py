@@ -99,11 +99,6 @@ def canary_feeds() -> Arrays:
     return {"picture": picture.astype(np.float16), "flow": flow.astype(np.float32)}
 
 
-def expected_outputs() -> dict[str, NDArray[Any]]:
-    """The right answer (`right`) and each wrong one by the name of its fault, (1, 4, H, W) in FP64."""
-    return dict(_answers())
-
-
 def check_canary(actual: NDArray[Any]) -> Canary:
     """Say what an engine's answer to `canary_feeds` looks like.
 
@@ -112,7 +107,7 @@ def check_canary(actual: NDArray[Any]) -> Canary:
     """
     import numpy as np
 
-    answers = _answers()
+    answers = expected_outputs()
     right = answers["right"]
     if actual.shape != right.shape:
         return Canary(passed=False, error=None, fault="shape", distances={})
@@ -129,7 +124,8 @@ def check_canary(actual: NDArray[Any]) -> Canary:
 
 
 @functools.cache
-def _answers() -> Mapping[str, NDArray[Any]]:
+def expected_outputs() -> Mapping[str, NDArray[Any]]:
+    """The right answer (`right`) and each wrong one by the name of its fault, (1, 4, H, W) in FP64."""
     import numpy as np
 
     feeds = canary_feeds()

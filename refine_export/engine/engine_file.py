@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from refine_export.atomic import make_folder
+from refine_export.atomic import make_folder, user_path
 from refine_export.engine import trt as seam
 from refine_export.engine.child import BuildRequest, ChildBuilt, build_in_child
 from refine_export.engine.key import EngineKey, Machine, differences, engine_key, this_machine
 from refine_export.engine.ladder import Climbed, Judge, Numbers, climb, rungs_of
 from refine_export.engine.options import BuildOptions, Rung
-from refine_export.engine.output import POLYGRAPHY, TRTEXEC, write_engine
+from refine_export.engine.output import POLYGRAPHY, TRTEXEC, folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, read_plan
 from refine_export.engine.refit import refit_plan
 from refine_export.engine.reproduce import Reproduction, polygraphy_script, trtexec_script
@@ -80,6 +79,7 @@ def engine_file(
         UnavailableError: TensorRT or a GPU is missing, or no rung could be built.
     """
     started = time.perf_counter()
+    timings = user_path(options.timing_cache) if options.timing_cache else output.parent
     machine = this_machine(seam.load())
     read = read_source(source, options)
     fp32_sha256 = None if fp32 is None else read_source(fp32, options).sha256
@@ -113,20 +113,26 @@ def engine_file(
         file = file_of_rung(rung, source, fp32, folder, output.name)
         used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
         expected = read_source(file, used)
+        wanted = {"native": read.sha256, "unfused": read.sha256, "fp32": fp32_sha256}.get(rung, expected.sha256)
+        unchanged(expected.sha256, wanted, file)
         request = BuildRequest(
             onnx=file,
             options=used,
             shapes=expected.shapes,
-            timing_cache=Path(options.timing_cache).expanduser() if options.timing_cache else output.parent,
+            timing_cache=timings,
             unfuse=rung == "unfused",
             canary=not canaries,
         )
         built = build_in_child(request, output, progress, phases=progress.within)
         if built.canary is not None:
             canaries.append(built.canary)
-        if built.onnx_sha256 != expected.sha256:
-            raise GraphError(f"{file} changed while it was being built; build it again when nothing writes to it")
+        unchanged(built.onnx_sha256, wanted, file)
+        unchanged(read_source(source, options).sha256, read.sha256, source)  # what `gather` was made from
         return built, file, used, rung
+
+    def unchanged(sha256: str, before: str | None, file: Path) -> None:
+        if sha256 != before:
+            raise GraphError(f"{file} changed while it was being built; build it again when nothing writes to it")
 
     def compare(engine: _Engine) -> Sequence[Numbers]:
         built, file, used, rung = engine
@@ -135,29 +141,28 @@ def engine_file(
             say(f"{len(numbers)} outputs")
         return numbers
 
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.rungs-", dir=output.parent) as name:
-        folder = Path(name)
+    with folder_beside(output) as folder:
         climbed = climb(rungs_of(options), build, compare, judge.limits)
         built, file, used, rung = climbed.engine
-        if file.parent == folder:
-            file = file.replace(output.with_name(file.name))
-    key = key_for(rung, built.machine)
-    scripts = _scripts(output, file, used, read.shapes, built)
-    details = _details(key, climbed, file, canaries, scripts)
-    manifest = Manifest(
-        artifact=output.name,
-        kind=KIND,
-        sha256=hashlib.sha256(built.plan).hexdigest(),
-        size_bytes=len(built.plan),
-        inputs=inputs,
-        options=dataclasses.asdict(options),
-        versions=versions(_PACKAGES) | {"tensorrt": built.machine.tensorrt},
-        signature=read.signature,
-        fingerprint=key.fingerprint(),
-        seconds=time.perf_counter() - started,
-        details=details,
-    )
-    write_engine(output, built.plan, manifest, scripts)
+        made = file if file.parent == folder else None
+        key = key_for(rung, built.machine)
+        beside = output.with_name(file.name) if made else file
+        scripts = scripts_of(output, beside, used, read.shapes, built.machine.tensorrt, built.unfused)
+        details = _details(key, climbed, file, canaries, scripts)
+        manifest = Manifest(
+            artifact=output.name,
+            kind=KIND,
+            sha256=hashlib.sha256(built.plan).hexdigest(),
+            size_bytes=len(built.plan),
+            inputs=inputs,
+            options=dataclasses.asdict(options),
+            versions=versions(_PACKAGES) | {"tensorrt": built.machine.tensorrt},
+            signature=read.signature,
+            fingerprint=key.fingerprint(),
+            seconds=time.perf_counter() - started,
+            details=details,
+        )
+        manifest = write_engine(output, built.plan, manifest, scripts, made)
     return EngineFile(
         path=output, size_bytes=len(built.plan), rung=rung, reused=False, changes=tuple(changes), manifest=manifest
     )
@@ -195,10 +200,24 @@ def _reusable(
     return (manifest, []) if same else (None, changes)
 
 
-def _scripts(
-    output: Path, file: Path, options: BuildOptions, shapes: Sequence[InputShapes], built: ChildBuilt
+def scripts_of(
+    output: Path,
+    file: Path,
+    options: BuildOptions,
+    shapes: Sequence[InputShapes],
+    version: str,
+    unfused: Sequence[str],
 ) -> dict[str, str]:
-    """Name and text of the scripts for a cross-check; their engines go beside this one."""
+    """Name and text of the scripts for a cross-check; their engines go beside this one.
+
+    Args:
+        output: the plan.
+        file: that it was built from.
+        options: that it was built with.
+        shapes: of its inputs.
+        version: full, of TensorRT.
+        unfused: tensors that were kept from fusing.
+    """
 
     def what(tool: Literal["trtexec", "polygraphy"]) -> Reproduction:
         return Reproduction(
@@ -206,8 +225,8 @@ def _scripts(
             plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}").absolute()),
             options=options,
             shapes={shape.name: (shape.minimum, shape.optimum, shape.maximum) for shape in shapes if shape.dynamic},
-            version=built.machine.tensorrt,
-            debug_tensors=built.unfused,
+            version=version,
+            debug_tensors=tuple(unfused),
         )
 
     return {

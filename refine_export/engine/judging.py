@@ -12,13 +12,14 @@ from refine_export.engine.ladder import Judge, Numbers
 from refine_export.engine.options import Rung
 from refine_export.engine.shapes import InputShapes
 from refine_export.errors import RequestError
-from refine_export.feeds import feeds_for
+from refine_export.feeds import feeds_for, probe_for
+from refine_export.limits import Limits
 from refine_export.onnx_file import Artifact
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.trt import TrtRunner
 from refine_export.signature import SIGNATURES
 from refine_export.source import Source
-from refine_export.validate import Candidate, Compared, Limits, ValidateOptions, validate
+from refine_export.validate import Candidate, Compared, ValidateOptions, validate
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,7 +33,7 @@ def judge_of(
     source: Source,
     options: ValidateOptions,
 ) -> Judge:
-    """Judge engines of an ONNX file: at the smallest, best and largest shape of their profile, on every feed.
+    """Judge engines of an ONNX file: at the smallest, best and largest shape of their profile, and the probe.
 
     Args:
         artifact: the file.
@@ -49,7 +50,7 @@ def judge_of(
     )
 
     def limits(rung: Rung) -> Limits:
-        return options.limits("fp32" if rung == "fp32" else artifact.precision)
+        return options.limits.of(artifact.graph, "fp32" if rung == "fp32" else artifact.precision)
 
     def compare(plan: bytes, rung: Rung) -> list[Numbers]:
         reference = network()
@@ -70,14 +71,18 @@ def judge_of(
                 )
                 for compared in validate(signature, torch, [candidate], feeds):
                     numbers += _numbers(compared)
+            batch, _, height, width = image.optimum
+            probe = probe_for(reference, artifact.graph, (height, width), batch=batch)
+            for compared in validate(signature, torch, [candidate], probe):
+                numbers += _numbers(compared)
         return numbers
 
     return Judge(
         compare=compare,
         limits=limits,
         described={
-            "limits": dataclasses.asdict(options.limits(artifact.precision)),
-            "limits_fp32": dataclasses.asdict(options.limits("fp32")),
+            "limits": dataclasses.asdict(options.limits.of(artifact.graph, artifact.precision)),
+            "limits_fp32": dataclasses.asdict(options.limits.of(artifact.graph, "fp32")),
             "reference": options.reference,
             "flows": list(options.flows),
             "timesteps": list(options.timesteps),
@@ -99,7 +104,7 @@ def _numbers(compared: Compared) -> list[Numbers]:
         RequestError: it gave no outputs that can be compared.
     """
     verdict = compared.verdict
-    if not verdict.outputs:
+    if not verdict.outputs or (verdict.status != "passed" and all(one.status == "passed" for one in verdict.outputs)):
         raise RequestError(f"{verdict.feed}: {'; '.join(verdict.reasons)}")
     return [
         Numbers(
@@ -107,6 +112,7 @@ def _numbers(compared: Compared) -> list[Numbers]:
             output=output.output,
             max_abs=output.metrics.max_of_peak,
             psnr_db=math.inf if output.metrics.identical else _level(output.metrics.psnr_db),
+            reasons=output.reasons if output.status == "failed" else (),
         )
         for output in verdict.outputs
     ]

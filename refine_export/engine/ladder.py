@@ -19,7 +19,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from refine_export.engine.options import RUNGS, BuildOptions, Rung
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
-from refine_export.validate import Limits
+from refine_export.limits import Limits
 
 Engine = TypeVar("Engine")
 
@@ -34,6 +34,8 @@ class Numbers:
     """Largest error, in units of the peak; NaN where a value is not finite."""
     psnr_db: float
     """Infinite where nothing differs."""
+    reasons: tuple[str, ...] = ()
+    """Why the validation fails it; none where it passes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +82,14 @@ class Tried:
         worst, least = _worst(self.numbers)
         return (
             f"{self.rung} {self.status}: max_abs {worst:.3g} (at most {self.limits.max_abs:g}), {least:.1f} dB "
-            f"(at least {self.limits.psnr_db:g})"
+            f"(at least {self.limits.psnr_db:g}){''.join(f'; {reason}' for reason in self._more)}"
         )
+
+    @property
+    def _more(self) -> list[str]:
+        """Reasons that the limits above do not tell."""
+        kept = [one for one in self.numbers if self.limits is not None and _within(one, self.limits)]
+        return list(dict.fromkeys(reason for one in kept for reason in one.reasons))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +122,7 @@ def climb(
         limits: what the numbers of a rung have to keep.
 
     Raises:
-        RequestError: no rung passes; the message has the numbers of each.
+        RequestError: no rung passes, or none could be built; the message has the numbers, or the reason, of each.
         UnavailableError: no rung could be built or run, for want of something on this machine each time.
     """
     tried: list[Tried] = []
@@ -146,8 +154,10 @@ def climb(
         if passed:
             return Climbed(engine=engine, rung=rung, tried=tuple(tried))
     said = "".join(f"\n  {one.words}" for one in tried)
-    if len(faults) == len(tried) and all(isinstance(fault, UnavailableError) for fault in faults):
-        raise UnavailableError(f"no rung could be built and run on this machine:{said}")
+    if len(faults) == len(tried):
+        if all(isinstance(fault, UnavailableError) for fault in faults):
+            raise UnavailableError(f"no rung could be built and run on this machine:{said}")
+        raise RequestError(f"no rung could be built and run; mend what each says, or try another rung:{said}")
     raise RequestError(
         f"none of the rungs {', '.join(rungs)} is exact enough; expected errors within the limits against FP32 torch: "
         f"try another TensorRT, --rung fp32, or wider limits{said}"
@@ -155,6 +165,11 @@ def climb(
 
 
 def _keeps(numbers: Numbers, limits: Limits) -> bool:
+    """What the validation fails is never kept, whatever the numbers that are looked at here."""
+    return not numbers.reasons and _within(numbers, limits)
+
+
+def _within(numbers: Numbers, limits: Limits) -> bool:
     """NaN keeps no limit."""
     return numbers.max_abs <= limits.max_abs and numbers.psnr_db >= limits.psnr_db
 

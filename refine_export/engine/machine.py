@@ -65,8 +65,9 @@ def this_machine(trt: Any) -> Machine:
 
 
 def numbers_of(version: str) -> tuple[int, ...]:
-    """`10.16.1.11` as numbers; what follows them (`.post1`) is left out."""
-    return tuple(int(number) for number in (re.match(r"(\d+\.)*\d+|", version) or [""])[0].split(".") if number)
+    """`10.16.1.11` as numbers, of nine digits at the most; what follows them (`.post1`) is left out."""
+    found = re.match(r"(\d{1,9}\.)*\d{1,9}|", version)
+    return tuple(int(number) for number in found[0].split(".") if number) if found else ()
 
 
 def current_gpu() -> tuple[str, tuple[int, int]]:

@@ -67,5 +67,5 @@ def _described(error: trt.ParserError) -> str:
     if name := error.node_name():
         where.append(repr(name))
     if operator := error.node_operator():
-        where.append(f"({operator})")
+        where.append(f"({' '.join(operator.split())})")
     return " ".join([str(error.code()).rpartition(".")[2], *where]) + f": {' '.join(error.desc().split())}"

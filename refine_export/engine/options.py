@@ -11,6 +11,8 @@ Rung = Literal["native", "unfused", "gather", "fp32"]
 RUNGS: tuple[Rung, ...] = ("native", "unfused", "gather", "fp32")
 
 LARGEST_BATCH = 256
+LARGEST = 2**31 - 1
+"""Of all numbers: TensorRT's are of 32 bits, and MiB and seconds of this size are none that anyone has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class BuildOptions:
     timing_cache: str | None = None
     """Folder of timing caches; without it, beside the engine."""
     time_limit_s: int = 3600
-    """After which a build is stopped."""
+    """After which the build of a rung is stopped."""
     memory_limit_mib: int | None = None
     """Host memory that the build's process may take; without it, no limit."""
     rung: Literal["auto", "native", "unfused", "gather", "fp32"] = "auto"
@@ -82,10 +84,10 @@ class BuildOptions:
         if not 0 <= self.optimization_level <= 5:
             raise ValueError(f"optimization_level is {self.optimization_level}; expected 0 to 5")
         for name in ("workspace_mib", "memory_limit_mib", "time_limit_s"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more")
-        if self.aux_streams is not None and self.aux_streams < 0:
-            raise ValueError(f"aux_streams is {self.aux_streams}; expected 0 or more")
+            if (value := getattr(self, name)) is not None and not 1 <= value <= LARGEST:
+                raise ValueError(f"{name} is {value}; expected 1 to {LARGEST}")
+        if self.aux_streams is not None and not 0 <= self.aux_streams <= LARGEST:
+            raise ValueError(f"aux_streams is {self.aux_streams}; expected 0 to {LARGEST}")
         if self.exclude_lean_runtime and not self.version_compatible:
             raise ValueError("exclude_lean_runtime is true; expected it with version_compatible = true only")
         if self.version_compatible and (self.strip_weights or self.refittable):

@@ -14,15 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refine_export.engine.engine_manifest import KIND as KIND  # where a plan's manifest is, so are the names in it
+from refine_export.engine.engine_manifest import SEAL, read_engine_manifest
 from refine_export.engine.key import Machine, describe_mismatch, described_machine, fingerprint_of_key
 from refine_export.engine.machine import numbers_of
+from refine_export.engine.options import LARGEST_BATCH
 from refine_export.errors import GraphError
 from refine_export.manifest import Manifest, manifest_path
 from refine_export.onnx_file import Artifact
-from refine_export.signature import SIGNATURES
+from refine_export.signature import LARGEST_SIDE, SIGNATURES
 
-KIND = "engine"
-"""`Manifest.kind` of a plan."""
 KEY = "key"
 """Where `Manifest.details` has `EngineKey.described`."""
 ARTIFACT = "artifact"
@@ -81,13 +82,9 @@ def seems_plan(path: Path) -> bool:
         return int.from_bytes(file.read(4), "little") == _MAGIC
 
 
-def check_plan(path: Path, machine: Machine) -> Manifest:
-    """The manifest of a plan that this machine can run, checked before TensorRT sees a byte of it.
-
-    Raises:
-        GraphError: as `read_plan`.
-    """
-    return read_plan(path, machine)[1]
+def meant_as_plan(path: Path) -> bool:
+    """By its first four bytes, or by its name, so that errors on an empty or foreign file speak of plans."""
+    return path.suffix.lower() == ".plan" or seems_plan(path)
 
 
 def read_plan(path: Path, machine: Machine) -> tuple[bytes, Manifest]:
@@ -113,6 +110,8 @@ def plan_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise GraphError(f"{path} is a directory; expected a TensorRT plan: give the path of the file")
     try:
+        if path.exists() and not path.is_file():
+            raise GraphError(f"{path} is no regular file; expected a TensorRT plan: give the path of the file")
         content = path.read_bytes()
     except OSError as error:
         raise GraphError(f"can't read {path}: {error.strerror}; expected a TensorRT plan: check the path") from error
@@ -166,7 +165,7 @@ def describe(path: Path) -> dict[str, Any]:
         "versions": manifest.versions,
         "signature": manifest.signature,
         "seconds": manifest.seconds,
-        "details": {name: value for name, value in manifest.details.items() if name != KEY},
+        "details": {name: value for name, value in manifest.details.items() if name not in (KEY, SEAL)},
     }
 
 
@@ -185,16 +184,20 @@ def artifact_from_plan(path: Path) -> Artifact:
     try:
         artifact = TypeAdapter(Artifact).validate_json(json.dumps(made_of), strict=True)
         image = SIGNATURES[artifact.graph].inputs[0].name
-        profiles = TypeAdapter(list[dict[str, list[tuple[int, ...]]]]).validate_python(key["profiles"])
-        ends = [(batch, height, width) for one in profiles[:1] for batch, _, height, width in one[image]]
+        ends = [(batch, height, width) for one in key["profiles"][:1] for batch, _, height, width in one[image]]
         low, best, high = ends or (None, None, None)
-    except (ValidationError, KeyError, ValueError, TypeError) as error:
-        raise GraphError(f"the manifest of {path} was altered: {error}; {_BUILD.format(path.name)}") from error
+        for sizes in ends or [artifact.fixed]:
+            if not _possible(sizes):
+                raise ValueError(f"{sizes} is no batch, height and width")
+    except (ValidationError, KeyError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise GraphError(f"the manifest of {path} was altered: {said}; {_BUILD.format(path.name)}") from error
     artifact = dataclasses.replace(
         artifact,
         file=str(path),
         sha256=manifest.sha256,
         size_bytes=manifest.size_bytes,
+        profile=None,
         engine=f"{described_machine(key)}, rung {key.get('rung')}",
     )
     if low is None or best is None or high is None:
@@ -210,29 +213,30 @@ def artifact_from_plan(path: Path) -> Artifact:
 
 def _checked_manifest(path: Path, content: bytes) -> tuple[Manifest, Mapping[str, Any]]:
     """The manifest beside a plan, and the key in it, both of these very bytes."""
-    beside, expected = manifest_path(path), f"expected the manifest that the build wrote beside {path.name}"
-    try:
-        manifest = Manifest(**json.loads(beside.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise GraphError(f"{beside} is missing; {expected}: copy it there, or {_BUILD.format(path.name)}") from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise GraphError(f"{beside} is damaged ({error}); {expected}: copy it again") from error
+    manifest, beside = read_engine_manifest(path), manifest_path(path)
     key = key_of(manifest)
     if manifest.sha256 != hashlib.sha256(content).hexdigest():
-        size = manifest.size_bytes
-        if isinstance(size, int) and len(content) < size:
-            raise GraphError(f"{path} is truncated: {len(content)} bytes, its manifest says {size}; copy it again")
+        if len(content) < manifest.size_bytes:
+            raise GraphError(
+                f"{path} is truncated: {len(content)} bytes, its manifest says {manifest.size_bytes}; copy it again"
+            )
         raise GraphError(
             f"{beside} is of another file, or {path.name} was changed: its SHA-256 is not the manifest's; copy both "
             f"again, or {_BUILD.format(path.name)}"
         )
-    header, built_by = plan_header(content, path), numbers_of(str(key.get("tensorrt")))
+    header, built_by = plan_header(content, path), numbers_of(key["tensorrt"])
     if header.version and header.version[:3] != built_by[:3]:
         raise GraphError(
-            f"{beside} was altered: it says TensorRT {key.get('tensorrt')}, the plan itself says {header.text}; "
+            f"{beside} was altered: it says TensorRT {key['tensorrt']}, the plan itself says {header.text}; "
             + _BUILD.format(path.name)
         )
     return manifest, key
+
+
+def _possible(sizes: tuple[int | None, ...]) -> bool:
+    """A batch, a height and a width that an engine of the graphs can have; a lie may be too large to be drawn."""
+    limits = (LARGEST_BATCH, LARGEST_SIDE, LARGEST_SIDE)
+    return all(size is not None and 0 < size <= limit for size, limit in zip(sizes, limits, strict=True))
 
 
 def _guess(content: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 from refine_export.atomic import make_folder
 from refine_export.engine import trt as seam
-from refine_export.engine.engine_file import EngineFile
+from refine_export.engine.engine_file import EngineFile, scripts_of
 from refine_export.engine.key import Machine, engine_key
 from refine_export.engine.ladder import Judge, climb
 from refine_export.engine.options import RUNGS, BuildOptions, Rung
-from refine_export.engine.output import write_engine
+from refine_export.engine.output import folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, KEY, key_of, read_plan
 from refine_export.engine.refit import refit_plan
 from refine_export.engine.source import EngineSource, artifact_of, file_of_rung, read_source
@@ -58,8 +57,8 @@ def refit_file(
     judge = judge_of(read)
     log = process_log(seam.load())
     make_folder(output.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.refit-", dir=output.parent) as name:
-        file = source if rung == "fp32" else file_of_rung(rung, source, None, Path(name), output.name)
+    with folder_beside(output) as folder:
+        file = source if rung == "fp32" else file_of_rung(rung, source, None, folder, output.name)
         new = read_source(file, options)
         _check_fits(plan, manifest, options, source, new)
 
@@ -71,36 +70,39 @@ def refit_file(
 
         with progress.step("compare with torch"):
             climbed = climb((rung,), refitted, lambda engine: judge.compare(engine, rung), judge.limits)
-        artifact = artifact_of(file)
-        if file != source:
-            file = file.replace(output.with_name(file.name))
-    key = engine_key(machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
-    before = manifest.details
-    details: dict[str, Any] = dict(before) | {
-        KEY: key.described(),
-        ARTIFACT: artifact,
-        "onnx": {"file": file.name, "sha256": new.sha256, "types": before["onnx"]["types"]},
-        "ladder": [tried.as_json() for tried in climbed.tried],
-        "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
-        "reproduce": [],
-    }
-    fresh = dataclasses.replace(
-        manifest,
-        artifact=output.name,
-        sha256=hashlib.sha256(climbed.engine).hexdigest(),
-        size_bytes=len(climbed.engine),
-        inputs={
-            "source": source.name,
-            "source_sha256": read.sha256,
-            "fp32_sha256": None,
-            "judged_by": dict(judge.described),
-        },
-        signature=read.signature,
-        fingerprint=key.fingerprint(),
-        seconds=time.perf_counter() - started,
-        details=details,
-    )
-    write_engine(output, climbed.engine, fresh, {})
+        if (read_source(source, options).sha256, read_source(file, options).sha256) != (read.sha256, new.sha256):
+            raise GraphError(f"{source} changed while it was being read; refit again when nothing writes to it")
+        made = file if file != source else None
+        key = engine_key(machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
+        before = manifest.details
+        beside = output.with_name(file.name) if made else file
+        used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
+        scripts = scripts_of(output, beside, used, new.shapes, machine.tensorrt, before.get("unfused") or ())
+        details: dict[str, Any] = dict(before) | {
+            KEY: key.described(),
+            ARTIFACT: artifact_of(file),
+            "onnx": {**(before.get("onnx") or {"types": {}}), "file": file.name, "sha256": new.sha256},
+            "ladder": [tried.as_json() for tried in climbed.tried],
+            "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
+            "reproduce": sorted(scripts),
+        }
+        fresh = dataclasses.replace(
+            manifest,
+            artifact=output.name,
+            sha256=hashlib.sha256(climbed.engine).hexdigest(),
+            size_bytes=len(climbed.engine),
+            inputs={
+                "source": source.name,
+                "source_sha256": read.sha256,
+                "fp32_sha256": None,
+                "judged_by": dict(judge.described),
+            },
+            signature=read.signature,
+            fingerprint=key.fingerprint(),
+            seconds=time.perf_counter() - started,
+            details=details,
+        )
+        fresh = write_engine(output, climbed.engine, fresh, scripts, made)
     return EngineFile(path=output, size_bytes=len(climbed.engine), rung=rung, reused=False, changes=(), manifest=fresh)
 
 
@@ -140,5 +142,13 @@ def _check_fits(plan: Path, manifest: Manifest, options: BuildOptions, source: P
             f"{plan} was built without its weights (strip_weights) from {built_from.get('file')} and takes back those "
             f"alone; {source} is another file: for other weights, build with --refittable"
         )
-    if list(new.profiles) != list(key.get("profiles", [])):
+    if list(new.profiles) != list(key.get("profiles", [])) or _fixed(new.signature) != _fixed(manifest.signature):
         raise RequestError(f"{source} takes other shapes than {plan}; expected a file exported with the same options")
+
+
+def _fixed(signature: Mapping[str, Any]) -> dict[str, list[int | None]]:
+    """The sizes of each input, None where any will do: its name is the exporter's choice."""
+    return {
+        name: [size if isinstance(size, int) else None for size in shape]
+        for name, shape in signature.get("inputs", {}).items()
+    }

@@ -30,9 +30,10 @@ from refine_export.progress import Progress
 Phases = Callable[[str, int, int], None]
 """Told the phase, the steps done, and the steps in all."""
 Tell = Callable[[str, Any], None]
-"""A child's word: `stage` (a label), `said` (how it went), `phase` (as `Phases`) or `log` (severity and text)."""
+"""A child's word: `stage` (a label), `said` (how it went), `phase` (as `Phases`), `log` (severity, text), `error`."""
 
 _REQUEST, _ANSWER, _STDERR = "request.json", "answer.json", "stderr.txt"
+_SPACE = "free some space, or choose another folder"
 _POLL_S = 0.2
 _LAST_LINES = 12
 
@@ -97,9 +98,7 @@ def run_child(
                     pipe.close()
         yield folder, _answered(folder, ended or _ending(process.returncode), listener)
     except OSError as error:
-        raise RequestError(
-            f"can't write {folder}: {error.strerror}; free some space, or choose another folder"
-        ) from error
+        raise RequestError(f"can't write {folder}: {error.strerror}; {_SPACE}") from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -128,6 +127,9 @@ def serve(work: Callable[[Mapping[str, Any], Path, Tell], Mapping[str, Any]]) ->
         answer: dict[str, Any] = {"done": dict(work(request, folder, tell))}
     except RefineExportError as error:
         answer = {"error": [_known(type(error)), str(error)]}
+    except OSError as error:
+        named = error.filename or folder
+        answer = {"error": ["RequestError", f"can't read or write {named}: {error.strerror or error}; {_SPACE}"]}
     except MemoryError as error:
         answer = {"error": ["UnavailableError", f"the host has too little memory: {error}; close other programs"]}
     except Exception as error:
@@ -136,8 +138,11 @@ def serve(work: Callable[[Mapping[str, Any], Path, Tell], Mapping[str, Any]]) ->
         said = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
         answer = {"error": ["InternalError", f"the child process met what nobody foresaw: {said}; please report it"]}
     whole = folder / f"{_ANSWER}.partial"
-    whole.write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
-    whole.replace(folder / _ANSWER)
+    try:
+        whole.write_text(json.dumps(answer, allow_nan=False), encoding="utf-8")
+        whole.replace(folder / _ANSWER)
+    except OSError as error:  # a full disk; what comes over the pipe needs no room
+        tell("error", f"can't write {folder}: {error.strerror}; {_SPACE}")
     sys.stderr.flush()
     os._exit(0)  # what libraries do when they are unloaded can't harm an answer that is there
 
@@ -148,6 +153,8 @@ class _Listener:
     def __init__(self, progress: Progress, phases: Phases | None) -> None:
         self.log: deque[str] = deque(maxlen=_LAST_LINES)
         self.stage = ""
+        self.error: str | None = None
+        """Why there is no answer, where the child could say it."""
         self._progress, self._phases = progress, phases
         self._step = ExitStack()
         self._say: Callable[[str], None] = lambda outcome: None
@@ -163,6 +170,8 @@ class _Listener:
             self.stage = content
         elif kind == "said":
             self._say(content)
+        elif kind == "error":
+            self.error = content
         elif kind == "log":
             self.log.append(": ".join(content))
         elif self._phases is not None:
@@ -219,6 +228,8 @@ def _answered(folder: Path, ending: str, listener: _Listener) -> dict[str, Any]:
     try:
         answer = json.loads((folder / _ANSWER).read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if listener.error is not None:
+            raise RequestError(listener.error) from None
         printed = (folder / _STDERR).read_text(encoding="utf-8", errors="replace").splitlines()[-_LAST_LINES:]
         said = "".join(f"\n  {line}" for line in (*listener.log, *printed)) or " nothing"
         where = f" in {listener.stage!r}" if listener.stage else ""

@@ -36,6 +36,15 @@ def prepare(model: ir.Model) -> ir.Model:
     if model.functions:
         _inline(model)
     _refuse_control_flow(model.graph)
+    tidy(model)
+    _refuse_types(model.graph)
+    _spell_casts(model.graph)
+    _remove_idle(model.graph)
+    return model
+
+
+def tidy(model: ir.Model) -> None:
+    """Constants as initializers, no unused nodes, unique names, inferred shapes; `model` is modified."""
     for clean in (
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -44,10 +53,6 @@ def prepare(model: ir.Model) -> ir.Model:
         common.ShapeInferencePass(check_type=False, strict_mode=False, data_prop=True),
     ):
         clean(model)
-    _refuse_types(model.graph)
-    _spell_casts(model.graph)
-    _remove_idle(model.graph)
-    return model
 
 
 def float_values(graph: ir.Graph) -> list[ir.Value]:

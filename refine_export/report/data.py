@@ -8,11 +8,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from refine_export.onnx_file import Artifact, FilePrecision
+from refine_export.onnx_file import Artifact
 from refine_export.signature import GraphName
 from refine_export.validate import OutputVerdict, Status, Verdict
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised when a field changes its meaning or goes."""
 
 
@@ -32,6 +32,32 @@ class Comparison:
     """What computed the candidate, as the backend reports it."""
     largest_flow_px: float | None
     verdict: Verdict
+    sequence: str | None = None
+    """What its feed is one of, run after run; None for frames by themselves."""
+    index: int = 0
+    """Which of the sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One artifact in one runtime at one size, over its feeds: what the verdict of the run is made of."""
+
+    key: str
+    """Unique in the report."""
+    graph: GraphName
+    file: str
+    runtime: str
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    batch: int
+    status: Status
+    passed: int
+    """Feeds that passed."""
+    failed: int
+    missing: int
+    """Feeds that were not compared."""
+    reason: str
+    """Why it did not pass, or passed though feeds failed; empty where there is nothing to say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +108,19 @@ class Report:
     """What `checkpoint.describe` says."""
     reference: str
     """What the reference is, such as `torch 2.13.0, float32, cpu`."""
-    thresholds: dict[FilePrecision, dict[str, float]]
-    """What passes, `max_abs` and `psnr_db` of `validate.Limits`, for each precision of the files."""
+    thresholds: dict[str, dict[str, Any]]
+    """What passes: the fields of `limits.Limits`, by graph and precision of the files, such as `refine_fp16`."""
     artifacts: tuple[Artifact, ...]
     comparisons: tuple[Comparison, ...]
+    groups: tuple[Group, ...]
     shortfalls: tuple[Shortfall, ...]
     notes: tuple[str, ...]
     """What the reader should know of the weights, the frames and the files."""
     environment: dict[str, str]
     fingerprint: str
     """Of everything that the verdicts depend on."""
+    bisect: tuple[dict[str, Any], ...] = ()
+    """Where files went wrong: what `Bisected.as_json` gives, of each that was searched."""
     schema: int = SCHEMA
 
     def measured(self) -> list[Measured]:

@@ -1,4 +1,4 @@
-"""The comparisons as the page shows them: a row each, and the table of sizes over them."""
+"""The comparisons as the page shows them, worst first: a row each, and which of them have details and pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from refine_export.onnx_file import FilePrecision
 from refine_export.report.data import Comparison, Report
 from refine_export.report.pictures import Pictures
 from refine_export.signature import SIGNATURES
-from refine_export.validate import OutputVerdict, Status, overall
+from refine_export.validate import OutputVerdict, Status
+
+ORDER: dict[Status, int] = {"failed": 0, "not compared": 1, "passed": 2}
+MOST_DETAILS = 60
+"""Comparisons with details: more are hard to read, and make a page large."""
+MOST_OPEN = 6
+PICTURE_BYTES = 14 * 2**20
+"""Of all pictures of comparisons, so that a page stays under 20 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +25,10 @@ class Row:
     """A comparison as the page shows it."""
 
     anchor: str
-    """Id of its section."""
+    """Id of its details."""
     comparison: Comparison
     precision: FilePrecision
     """Of its file."""
-    several: bool
-    """Its graph has other files in the report, so that the file is shown."""
     feed: str
     """What sets it apart from the graph's other feeds."""
     worst: OutputVerdict | None
@@ -39,50 +44,83 @@ class Row:
     mark: float
     """Where its limit is along that bar, 0 to 1."""
     pictures: Pictures | None
-    opened: bool
+    detailed: bool = False
+    opened: bool = False
+
+    @property
+    def status(self) -> Status:
+        """Of the comparison."""
+        return self.comparison.verdict.status
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """Which limits the worst output does not keep, beside that of the largest error, which has a gauge."""
+        if self.worst is None:
+            return frozenset()
+        metrics, limits = self.worst.metrics, self.comparison.verdict.limits
+        found = {
+            "psnr_db": _above(limits.psnr_db, metrics.psnr_db),
+            "ssim": _above(limits.ssim, metrics.ssim),
+            "p999_abs": _above(metrics.p999_abs, limits.p999_abs, metrics.peak),
+            "flicker": _above(metrics.flicker, limits.flicker, metrics.peak),
+        }
+        return frozenset(name for name, broken in found.items() if broken)
 
     @property
     def of_limit(self) -> float:
-        """The largest error in units of the limit; -1 where nothing was compared."""
-        return self.worst.metrics.max_of_peak / self.comparison.verdict.limits.max_abs if self.worst else -1.0
+        """The largest error in units of the limit; infinite where a run failed without an output, -1 without a run."""
+        if self.worst is None:
+            return math.inf if self.status == "failed" else -1.0
+        return self.worst.metrics.max_of_peak / self.comparison.verdict.limits.max_abs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """A column of the table of sizes."""
+def rows_from_report(report: Report, pictures: Mapping[str, Pictures]) -> tuple[list[Row], int]:
+    """A row for each comparison, failed ones first and the largest errors of those first.
 
-    height: int
-    width: int
-    batch: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One file in one runtime at one size, over all feeds."""
-
-    status: Status
-    error: float | None
-    """The largest, in units of the peak; None where no output was compared."""
-    anchor: str
-    """Of the comparison that has it."""
-    lowest: OutputVerdict | None
-    """The output of the lowest PSNR; an identical one where all are."""
-    silent: int
-    """Runs that failed without an output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SizeLine:
-    """A line of the table of sizes."""
-
-    row: Row
-    """Any row of the file and runtime."""
-    cells: tuple[Cell | None, ...]
-    """One for each size; None where there was no run."""
+    Those that failed or have pictures have details, the worst of them where they are many; of these the first failed
+    ones are open, or else the one nearest to its limit. The second value is how many comparisons lost their pictures
+    because all of them would be too large.
+    """
+    rows = _plain(report, pictures)
+    rows.sort(key=lambda row: (ORDER[row.status], -row.of_limit))
+    rank = [row for row in rows if row.status == "failed" or row.pictures is not None] or _nearest(rows)
+    rank = sorted(rank, key=lambda row: (row.status != "failed", row.pictures is None))[:MOST_DETAILS]
+    detailed = {row.anchor for row in rank}
+    opened = [row.anchor for row in rank if row.status == "failed"][:MOST_OPEN] or [row.anchor for row in rank[:1]]
+    kept, left = set(), PICTURE_BYTES
+    for row in rank:
+        if row.pictures is not None and (size := _bytes_of(row.pictures)) <= left:
+            kept.add(row.anchor)
+            left -= size
+    finished = [
+        replace(
+            row,
+            detailed=row.anchor in detailed,
+            opened=row.anchor in opened,
+            pictures=row.pictures if row.anchor in kept else None,
+        )
+        for row in rows
+    ]
+    return finished, sum(row.pictures is not None for row in rows) - len(kept)
 
 
-def rows_from_report(report: Report, pictures: Mapping[str, Pictures]) -> list[Row]:
-    """A row for each comparison; those that failed are open, or else the one nearest to its limit."""
+def psnr_order(output: OutputVerdict) -> float:
+    """The PSNR; infinite where the arrays are equal, and below all others where it has none."""
+    if output.metrics.identical:
+        return math.inf
+    return -math.inf if output.metrics.psnr_db is None else output.metrics.psnr_db
+
+
+def _above(value: float | None, limit: float | None, unit: float = 1.0) -> bool:
+    return value is not None and limit is not None and value / unit > limit
+
+
+def _nearest(rows: Sequence[Row]) -> list[Row]:
+    """The row that is nearest to its limit, if there is one."""
+    return [max(rows, key=lambda row: row.of_limit)] if rows else []
+
+
+def _plain(report: Report, pictures: Mapping[str, Pictures]) -> list[Row]:
     errors = [one.output.metrics.max_of_peak for one in report.measured()]
     ends = [error for error in errors if 0 < error < math.inf]
     ends += [comparison.verdict.limits.max_abs for comparison in report.comparisons]
@@ -96,8 +134,6 @@ def rows_from_report(report: Report, pictures: Mapping[str, Pictures]) -> list[R
         return (math.log10(value) - low) / (high - low)
 
     precisions = {artifact.file: artifact.precision for artifact in report.artifacts}
-    files = {(comparison.graph, comparison.file) for comparison in report.comparisons}
-    graphs = [graph for graph, _ in files]
     rows = []
     for number, comparison in enumerate(report.comparisons, 1):
         verdict = comparison.verdict
@@ -107,7 +143,6 @@ def rows_from_report(report: Report, pictures: Mapping[str, Pictures]) -> list[R
             anchor=f"comparison-{number}",
             comparison=comparison,
             precision=precisions[comparison.file],
-            several=graphs.count(comparison.graph) > 1,
             feed=verdict.feed.partition(", ")[2] or "the two frames",
             worst=worst,
             shown=shown,
@@ -116,47 +151,9 @@ def rows_from_report(report: Report, pictures: Mapping[str, Pictures]) -> list[R
             gauge=along(worst.metrics.max_of_peak) if worst else None,
             mark=along(verdict.limits.max_abs),
             pictures=pictures.get(comparison.key),
-            opened=verdict.status == "failed",
         )
         rows.append(row)
-    if rows and not any(row.opened for row in rows):
-        nearest = max(rows, key=lambda row: row.of_limit)
-        rows = [replace(row, opened=row is nearest) for row in rows]
     return rows
-
-
-def size_table(rows: Sequence[Row]) -> tuple[list[Size], list[SizeLine]]:
-    """A column for each size, single pairs first and small ones first; a line for each file and runtime."""
-    sizes = sorted({_size(row) for row in rows}, key=lambda size: (size.batch, size.height * size.width, size.height))
-    graphs = list(dict.fromkeys(row.comparison.graph for row in rows))
-    lines: dict[tuple[int, str, str], list[Row]] = {}
-    for row in rows:
-        comparison = row.comparison
-        key = (graphs.index(comparison.graph), comparison.file, comparison.verdict.runtime)
-        lines.setdefault(key, []).append(row)
-    return sizes, [
-        SizeLine(row=line[0], cells=tuple(_cell([row for row in line if _size(row) == size]) for size in sizes))
-        for _, line in sorted(lines.items(), key=lambda item: item[0][0])  # the files of a graph are neighbours
-    ]
-
-
-def _cell(rows: Sequence[Row]) -> Cell | None:
-    if not rows:
-        return None
-    outputs = [output for row in rows for output in row.comparison.verdict.outputs]
-    verdicts = [row.comparison.verdict for row in rows]
-    return Cell(
-        status=overall(verdict.status for verdict in verdicts),
-        error=max((output.metrics.max_of_peak for output in outputs), default=None),
-        anchor=max(rows, key=_largest_error).anchor,
-        lowest=min(outputs, key=_psnr_order, default=None),
-        silent=sum(verdict.status == "failed" and not verdict.outputs for verdict in verdicts),
-    )
-
-
-def _size(row: Row) -> Size:
-    height, width = row.comparison.size
-    return Size(height=height, width=width, batch=row.comparison.batch)
 
 
 def _channel(comparison: Comparison, shown: OutputVerdict | None) -> str:
@@ -171,11 +168,5 @@ def _badness(output: OutputVerdict) -> tuple[bool, float]:
     return output.status == "failed", output.metrics.max_of_peak
 
 
-def _largest_error(row: Row) -> float:
-    return max((output.metrics.max_of_peak for output in row.comparison.verdict.outputs), default=-1.0)
-
-
-def _psnr_order(output: OutputVerdict) -> float:
-    if output.metrics.identical:
-        return math.inf
-    return -math.inf if output.metrics.psnr_db is None else output.metrics.psnr_db
+def _bytes_of(pictures: Pictures) -> int:
+    return sum(len(value) for value in vars(pictures).values() if isinstance(value, str))

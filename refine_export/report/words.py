@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from refine_export.limits import Limits
 from refine_export.report.data import Measured, Report
 from refine_export.validate import OutputVerdict, overall
 
@@ -23,7 +24,7 @@ class Figure:
 
 
 def sentence_from_report(report: Report) -> str:
-    """The outcome in a sentence or two, computed from the comparisons."""
+    """The outcome in a few sentences, computed from the comparisons and their groups."""
     total = len(report.comparisons)
     if not total:
         return "Nothing was compared."
@@ -41,7 +42,10 @@ def sentence_from_report(report: Report) -> str:
     sentence = _listed(clauses)
     if facts := _error_facts(report):
         sentence += f": {'; '.join(facts)}"
-    if report.status != overall(comparison.verdict.status for comparison in report.comparisons):
+    judged = overall(group.status for group in report.groups)
+    if counts["failed"] and judged != "failed":
+        sentence += ". The recipe allows feeds to fail, and no file has more failures than it allows"
+    if report.status != judged:
         named = _listed([shortfall.what for shortfall in report.shortfalls if shortfall.counts])
         sentence += f". The run as a whole is {report.status} because of {named}: see the notes"
     return f"{sentence}."
@@ -77,14 +81,36 @@ def key_figures(report: Report) -> tuple[Figure, Figure]:
 
 
 def limit_texts(report: Report, name: str) -> list[str]:
-    """A limit as text, `max_abs` or `psnr_db`: for each precision, where the files have several."""
-    texts = {
-        precision: error_text(limits[name]) if name == "max_abs" else f"{limits[name]:.1f} dB"
-        for precision, limits in report.thresholds.items()
-    }
-    if len(texts) == 1:
-        return list(texts.values())
-    return [f"{precision.upper()} {text}" for precision, text in texts.items()]
+    """A limit as text, `max_abs` or `psnr_db`: with the graphs and precisions that have it, where these differ."""
+    named: dict[str, list[str]] = {}
+    for files, limits in report.thresholds.items():
+        text = error_text(limits[name]) if name == "max_abs" else f"{limits[name]:.1f} dB"
+        named.setdefault(text, []).append(files)
+    if len(named) == 1:
+        return list(named)
+    return [f"{text} ({', '.join(names)})" for text, names in named.items()]
+
+
+LIMITS = {
+    "max_abs": "largest error",
+    "psnr_db": "PSNR",
+    "p999_abs": "99.9th percentile",
+    "ssim": "SSIM",
+    "flicker": "flicker",
+}
+
+
+def limit_text(name: str, value: float | None) -> str:
+    """One limit, such as `1.0e-04` or `90 dB`."""
+    if value is None:
+        return "none"
+    return f"{value:g} dB" if name == "psnr_db" else f"{value:g}" if name == "ssim" else error_text(value)
+
+
+def limits_in_force(limits: Limits) -> str:
+    """All that limits something, in words."""
+    named = [(label, limit_text(name, getattr(limits, name))) for name, label in LIMITS.items()]
+    return ", ".join(f"{label} {text}" for label, text in named if text != "none")
 
 
 def margin(value: float, limit: float) -> str:
@@ -139,6 +165,14 @@ def _error_facts(report: Report) -> list[str]:
         said = [f"{error_text(error)} of the peak", *(f"in {file}" for file in _file_of(report, worst))]
         far = margin(error, worst.comparison.verdict.limits.max_abs)
         facts.append(f"{where}the {which} is {', '.join([*said, far])}")
+    other = [
+        one
+        for one in finite
+        if one.output.status == "failed" and one.of_limit <= 1 and one.above_limit >= 0 and one.output.reasons
+    ]
+    if other:
+        first = other[0].output.reasons[0]
+        facts.append(f"{len(other)} output{'s' * (len(other) != 1)} failed by another limit alone, such as: {first}")
     lowest = _lowest(finite)
     if lowest is not None and lowest.above_limit < 0:
         which = _superlative(report, "lowest", "PSNR", "below", beyond=True)
@@ -204,6 +238,10 @@ def _bytes(count: int) -> str:
     )
 
 
+def _share(value: float) -> str:
+    return "0 %" if not value else "< 0.001 %" if value < 1e-5 else f"{100 * value:.3g} %"
+
+
 def _seconds(value: float) -> str:
     return f"{value:.0f} s" if value >= 100 else f"{value:.1f} s" if value >= 1 else f"{1000 * value:.0f} ms"
 
@@ -218,6 +256,7 @@ def _texts(value: Any) -> list[str]:
 
 _NUMBER = re.compile(r"(?:\b[A-Z]+\d+ )?\d\.\de-\d+")
 FILTERS: dict[str, Callable[..., Any]] = {
+    "limits": limits_in_force,
     "error": error_text,
     "psnr": psnr_text,
     "ssim": _ssim,
@@ -225,5 +264,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "unbroken": _unbroken,
     "bytes": _bytes,
     "seconds": _seconds,
+    "share": _share,
     "texts": _texts,
 }

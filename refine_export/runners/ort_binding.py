@@ -53,13 +53,9 @@ def run_arrays(
     ort: Any, session: Any, options: Any, place: Place, feeds: Arrays, outputs: Sequence[TensorInfo]
 ) -> dict[str, NDArray[Any]]:
     """Copy the feeds to the GPU, run, and copy the outputs into new arrays; the host waits for each."""
-    import numpy as np
-
     names = [info.name for info in outputs]
     binding = session.io_binding()
-    values = {
-        name: ort.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"), *place) for name, array in feeds.items()
-    }
+    values = {name: ort.OrtValue.ortvalue_from_numpy(array, *place) for name, array in feeds.items()}
     for name, value in values.items():
         binding.bind_ortvalue_input(name, value)
     for name in names:

@@ -16,11 +16,11 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")], as_json: JsonOption = False
 ) -> None:
     """Show what a checkpoint, an ONNX file or an engine is: architecture, parameters, types, hash, ranges, machine."""
-    from refine_export.engine.plan import seems_plan
+    from refine_export.engine.plan import meant_as_plan
     from refine_export.graph.load import seems_onnx
 
     show: Callable[[Mapping[str, Any]], None] = print_description
-    if seems_plan(file):
+    if meant_as_plan(file):
         from refine_export.engine import plan
 
         description, show = plan.describe(file), print_plan

@@ -22,6 +22,13 @@ def validate(
     files: Annotated[list[Path], typer.Argument(help="ONNX files of the graphs, from any tool, and engines.")],
     checkpoint: CheckpointOption = None,
     frames: FramesOption = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="PATH", help="A folder of frames, a video or an .npz; repeat for several."),
+    ] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option("--max-pairs", help="Most pairs of each folder or video. Default: all.")
+    ] = None,
     recipe: RecipeOption = None,
     size: Annotated[
         list[str] | None,
@@ -35,6 +42,12 @@ def validate(
             autocompletion=lambda: list(get_args(Runtime)),
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Compare files that were made from other weights too.")
+    ] = False,
+    bisect: Annotated[
+        bool, typer.Option("--bisect", help="Search ONNX files that fail for the node where they go wrong.")
+    ] = False,
     require: RequireOption = None,
     allow_host_code: Annotated[
         bool, typer.Option("--allow-host-code", help="Run engines that bring code for this host; trust them first.")
@@ -51,11 +64,13 @@ def validate(
         recipe,
         checkpoint=checkpoint,
         frames=frames,
+        inputs=inputs,
+        max_pairs=max_pairs,
         sizes=size,
         runtimes=runtime,
         reference="float64" if float64 else None,
         require=require_from(require),
         allow_host_code=allow_host_code or None,
     )
-    result = pipeline.validate_files(files, chosen, report, make_progress(quiet or as_json))
+    result = pipeline.validate_files(files, chosen, report, make_progress(quiet or as_json), force=force, locate=bisect)
     finish(result.report, result.folder, as_json)

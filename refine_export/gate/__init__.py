@@ -1,0 +1,1 @@
+"""A report, limits and a baseline to a decision, and the files in which CI systems read it."""

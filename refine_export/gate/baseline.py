@@ -1,0 +1,145 @@
+"""What accuracy a set of artifacts had, kept in a file: an entry for each output of each comparison.
+
+**Ratchet.** Accepting writes what got better and what is new. A value within its noise keeps its entry, so that small
+drops can't add up; what got worse or is missing can't be accepted: delete the file, and accept anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from refine_export import __version__
+from refine_export.atomic import write_text
+from refine_export.errors import RequestError
+from refine_export.gate.loaded import json_from_file
+from refine_export.gate.rules import Decision
+from refine_export.onnx_file import FilePrecision
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One output of one comparison; errors in units of the peak."""
+
+    file: str
+    """Its name; the path that was given, where two files of a report share a name."""
+    precision: FilePrecision
+    runtime: str
+    feed: str
+    output: str
+    psnr_db: float | None
+    """None where the output equals the reference's."""
+    max_abs: float
+    p999_abs: float
+    flicker: float | None
+
+    def __post_init__(self) -> None:
+        for name in ("max_abs", "p999_abs", "flicker"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise ValueError(f"{name} is {value}, which is below 0")
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """What makes it the same comparison."""
+        return self.file, self.runtime, self.feed, self.output
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.file} in {self.runtime}: {self.feed}, {self.output}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Entries, and what they were measured on."""
+
+    schema: int
+    tool_version: str
+    checkpoint: dict[str, Any]
+    """`source` and `sha256` of the weights."""
+    pair: dict[str, Any]
+    """Name, size and hashes of the frames."""
+    reference: str
+    environment: dict[str, str]
+    """Versions and machine of the run that was accepted last."""
+    entries: tuple[Entry, ...]
+
+
+def baseline_from_file(path: Path) -> Baseline:
+    """Read a baseline.
+
+    Raises:
+        RequestError: no such file, or no baseline of this version.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    what = "a baseline; `refine-export gate REPORT --baseline FILE --accept` writes one"
+    content = json_from_file(path, what=what)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        found = content.get("schema") if isinstance(content, dict) else None
+        raise RequestError(f"{path} is no baseline of schema {SCHEMA} (it has {found!r}); give {what}")
+    try:
+        baseline = TypeAdapter(Baseline).validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        details = error.errors(include_url=False)[0]
+        where = ".".join(map(str, details["loc"]))
+        raise RequestError(f"{path}: {where}: {details['msg']}; give {what}") from error
+    keys = [entry.key for entry in baseline.entries]
+    if len(set(keys)) != len(keys) or not keys:
+        raise RequestError(f"{path} has {'an entry twice' if keys else 'no entries'}; give {what}")
+    return baseline
+
+
+def write_baseline(path: Path, baseline: Baseline) -> None:
+    """Write a baseline, whole or not at all; entries are sorted, so that a diff shows what changed."""
+    ordered = dataclasses.replace(baseline, entries=tuple(sorted(baseline.entries, key=lambda entry: entry.key)))
+    write_text(path, json.dumps(dataclasses.asdict(ordered), indent=2, allow_nan=False) + "\n")
+
+
+def baseline_from_decision(decision: Decision) -> Baseline:
+    """What a report measured."""
+    report = decision.report
+    return Baseline(
+        schema=SCHEMA,
+        tool_version=__version__,
+        checkpoint={name: report.checkpoint.get(name) for name in ("source", "sha256")},
+        pair=report.pair,
+        reference=report.reference,
+        environment=report.environment,
+        entries=tuple(_entries(decision)),
+    )
+
+
+def _entries(decision: Decision) -> Iterator[Entry]:
+    precisions = {(one.graph, one.file): one.precision for one in decision.report.artifacts}
+    names = stable_names([one.file for one in decision.report.artifacts])
+    for group in decision.groups:
+        for row in group.rows:
+            for output in row.outputs:
+                metrics = output.metrics
+                if metrics.max_abs is None or metrics.p999_abs is None:
+                    continue  # not finite: it has failed already
+                yield Entry(
+                    file=names[group.file],
+                    precision=precisions[group.graph, group.file],
+                    runtime=group.runtime,
+                    feed=row.comparison.verdict.feed,
+                    output=output.output,
+                    psnr_db=metrics.psnr_db,
+                    max_abs=metrics.max_abs / metrics.peak,
+                    p999_abs=metrics.p999_abs / metrics.peak,
+                    flicker=None if metrics.flicker is None else metrics.flicker / metrics.peak,
+                )
+
+
+def stable_names(files: Sequence[str]) -> dict[str, str]:
+    """Each file's name, which stays the same in another folder; its path, where that alone tells it apart."""
+    names = [PurePath(file).name for file in files]
+    return {file: file if names.count(name) > 1 else name for file, name in zip(files, names, strict=True)}

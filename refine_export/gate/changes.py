@@ -1,0 +1,244 @@
+"""A report against a baseline: what is worse, better, new and missing.
+
+An entry is compared with the same feed's, in decibels, for each of four figures: PSNR, largest error, 99.9th percentile
+of the error, and flicker. Values of different feeds are never mixed: they lie tens of decibels apart by design.
+
+**Noise.** Running the same files on the same machine again gives the same numbers to the bit. Another processor, or
+another version of torch or ONNX Runtime, adds up in another order. That moves an FP32 file's error, which is nothing
+but such noise, by up to 1.4 dB of PSNR, 3.6 dB of the largest error and 1.4 dB of the percentile (measured: torch with
+and without oneDNN, ONNX Runtime with and without its optimisations, 256x448). The error of an FP16 file is the rounding
+that its types ask for, and moves by 0.08, 1.7 and 0.14 dB (measured: inputs changed in their last bit). `FLOORS_DB` is
+about 1.4 times this. Where a group has four feeds or more, the spread of the changes between them (three times the
+scaled median deviation from the median) is taken where it is larger, up to three times the floor: a change that differs
+from feed to feed is noise, one that all feeds share is none, and no noise hides a larger drop. Errors of less than two
+units in the last place of FP32 never count as a drop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from refine_export.errors import RequestError
+from refine_export.gate.baseline import Baseline, Entry, baseline_from_decision, stable_names
+from refine_export.gate.rules import Decision, Problem
+
+RESOLUTION = 2.0**-22
+"""An error in units of the peak that FP32 can hardly express."""
+ENOUGH_FEEDS = 4
+"""So many changes have a median deviation that means something."""
+LARGEST_SPREAD = 3.0
+"""In units of the floor."""
+
+FigureName = Literal["psnr_db", "max_abs", "p999_abs", "flicker"]
+FLOORS_DB: Mapping[bool, Mapping[FigureName, float]] = {
+    True: {"psnr_db": 2.0, "max_abs": 5.0, "p999_abs": 2.0, "flicker": 2.0},
+    False: {"psnr_db": 0.2, "max_abs": 2.5, "p999_abs": 0.4, "flicker": 0.4},
+}
+"""Changes that are noise at any rate, for FP32 files and for others."""
+NAMES: Mapping[FigureName, str] = {
+    "psnr_db": "PSNR",
+    "max_abs": "largest error",
+    "p999_abs": "99.9th percentile of the error",
+    "flicker": "flicker",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One figure of one entry that moved by more than its noise."""
+
+    entry: Entry
+    """As it is now."""
+    figure: FigureName
+    before: float | None
+    now: float | None
+    drop_db: float
+    """Positive where it got worse."""
+    noise_db: float
+
+    def __str__(self) -> str:
+        values = " to ".join(_text(self.figure, value) for value in (self.before, self.now))
+        by = f"{abs(self.drop_db):.2f} dB" if math.isfinite(self.drop_db) else "from or to equality"
+        return (
+            f"{NAMES[self.figure]} {values}, {'worse' if self.drop_db > 0 else 'better'} by {by} "
+            f"(noise {self.noise_db:.2f} dB)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changes:
+    """A report against a baseline."""
+
+    drops: tuple[Change, ...]
+    gains: tuple[Change, ...]
+    new: tuple[Entry, ...]
+    """In the report alone."""
+    missing: tuple[Entry, ...]
+    """In the baseline alone, or not compared this time."""
+    same: int
+    """Entries within their noise."""
+    notes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    accepted: Baseline
+    """What accepting writes."""
+
+    @property
+    def offered(self) -> bool:
+        """There is something to accept."""
+        return bool(self.gains or self.new)
+
+
+def compare_with_baseline(decision: Decision, baseline: Baseline) -> Changes:
+    """What is worse, better, new and missing.
+
+    Raises:
+        RequestError: the baseline is of other weights, frames or files; it names them.
+    """
+    measured = baseline_from_decision(decision)
+    _check_comparable(measured, baseline)
+    now, before = ({entry.key: entry for entry in one.entries} for one in (measured, baseline))
+    drops: list[Change] = []
+    gains: list[Change] = []
+    for group in _grouped([now[key] for key in now if key in before]):
+        for change in _changed(group, before):
+            (drops if change.drop_db > 0 else gains).append(change)
+    worse = {change.entry.key for change in drops}
+    better = {change.entry.key for change in gains} - worse
+    missing = tuple(entry for key, entry in before.items() if key not in now)
+    new = tuple(entry for key, entry in now.items() if key not in before)
+    entries = {**before, **{key: now[key] for key in better}, **{entry.key: entry for entry in new}}
+    return Changes(
+        drops=tuple(drops),
+        gains=tuple(change for change in gains if change.entry.key in better),
+        new=new,
+        missing=missing,
+        same=len(now.keys() & before.keys()) - len(worse | better),
+        notes=tuple(_notes(measured, baseline)),
+        problems=tuple(_problems(drops, missing, decision)),
+        accepted=dataclasses.replace(measured, entries=tuple(entries.values())),
+    )
+
+
+def _check_comparable(measured: Baseline, baseline: Baseline) -> None:
+    differences = []
+    for what, ours, theirs in (
+        ("weights", measured.checkpoint, baseline.checkpoint),
+        ("frames", measured.pair, baseline.pair),
+    ):
+        if not _same(ours, theirs):
+            differences.append(f"its {what} are {_described(theirs)}, the report's are {_described(ours)}")
+    keys = {entry.key for entry in measured.entries}
+    if keys and keys.isdisjoint(entry.key for entry in baseline.entries):
+        differences.append(f"it has {_listed(baseline.entries)}, the report has {_listed(measured.entries)}")
+    if differences:
+        raise RequestError(
+            f"the baseline is of something else: {'; '.join(differences)}. Give the baseline of these files, or delete "
+            "it and write a new one with --accept"
+        )
+
+
+def _same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
+    """A scene that was drawn may have other last bits on another processor; its name says how it was drawn."""
+    if str(ours.get("name", "")).startswith("procedural scene"):
+        return (ours.get("name"), ours.get("size")) == (theirs.get("name"), theirs.get("size"))
+    return all(ours.get(name) == theirs.get(name) for name in ("sha256", "inputs_sha256"))
+
+
+def _described(what: Mapping[str, Any]) -> str:
+    hashes = what.get("sha256") or ""
+    short = ", ".join(str(part)[:12] for part in (hashes if isinstance(hashes, list) else [hashes]))
+    return f"{what.get('source') or what.get('name')} (sha256 {short})"
+
+
+def _listed(entries: Sequence[Entry]) -> str:
+    found = list(dict.fromkeys(f"{entry.file} in {entry.runtime} on {entry.feed}" for entry in entries))
+    return f"{found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''}"
+
+
+def _grouped(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
+    """The feeds of one output of one file in one runtime, at every size."""
+    groups: dict[tuple[str, str, str], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault((entry.file, entry.runtime, entry.output), []).append(entry)
+    yield from groups.values()
+
+
+def _changed(entries: Sequence[Entry], before: Mapping[tuple[str, str, str, str], Entry]) -> Iterator[Change]:
+    for figure in NAMES:
+        found = {entry.key: _drop_db(figure, before[entry.key], entry) for entry in entries}
+        finite = [drop for drop in found.values() if drop is not None and math.isfinite(drop)]
+        floor = FLOORS_DB[entries[0].precision == "fp32"][figure]
+        noise = _noise_db(finite, floor)
+        for entry in entries:
+            drop = found[entry.key]
+            if drop is None or abs(drop) <= noise or (drop > 0 and entry.max_abs <= RESOLUTION):
+                continue
+            old, new = getattr(before[entry.key], figure), getattr(entry, figure)
+            yield Change(entry=entry, figure=figure, before=old, now=new, drop_db=drop, noise_db=noise)
+
+
+def _drop_db(figure: FigureName, before: Entry, now: Entry) -> float | None:
+    """By how many decibels a figure is worse; infinite from or to equality, None where it was not measured twice."""
+    if figure == "psnr_db":
+        old, new = (math.inf if entry.psnr_db is None else entry.psnr_db for entry in (before, now))
+        return 0.0 if old == new else old - new
+    old, new = getattr(before, figure), getattr(now, figure)
+    if old is None or new is None:
+        return None
+    if old == new:
+        return 0.0
+    return math.inf if not old else -math.inf if not new else 20 * math.log10(new / old)
+
+
+def _noise_db(changes: Sequence[float], floor: float) -> float:
+    if len(changes) < ENOUGH_FEEDS:
+        return floor
+    middle = statistics.median(changes)
+    spread = 3 * 1.4826 * statistics.median(abs(change - middle) for change in changes)
+    return min(max(floor, spread), LARGEST_SPREAD * floor)
+
+
+def _problems(drops: Sequence[Change], missing: Sequence[Entry], decision: Decision) -> Iterator[Problem]:
+    names = stable_names([one.file for one in decision.report.artifacts])
+    files = {name: file for file, name in names.items()}
+    for entry in dict.fromkeys(change.entry for change in drops):
+        reason = "; ".join(str(change) for change in drops if change.entry == entry)
+        yield Problem(rule="baseline-drop", status="failed", what=entry.name, reason=reason, file=files.get(entry.file))
+    rows = {
+        (names[group.file], group.runtime, row.comparison.verdict.feed): row
+        for group in decision.groups
+        for row in group.rows
+    }
+    for entry in missing:
+        row = rows.get((entry.file, entry.runtime, entry.feed))
+        yield Problem(
+            rule="baseline-missing",
+            status="failed" if row is None or row.status != "not compared" else row.status,
+            what=entry.name,
+            reason="the report has no such comparison"
+            if row is None
+            else f"it was not measured: {'; '.join(row.reasons) or 'the output is not there'}",
+            file=files.get(entry.file),
+        )
+
+
+def _notes(measured: Baseline, baseline: Baseline) -> Iterator[str]:
+    ours, theirs = ({**one.environment, "reference": one.reference} for one in (measured, baseline))
+    different = [
+        f"{name} {theirs.get(name, 'none')}, now {ours.get(name, 'none')}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if different:
+        yield f"The baseline was measured with {'; '.join(different)}: changes may come from that."
+
+
+def _text(figure: FigureName, value: float | None) -> str:
+    if figure == "psnr_db":
+        return "identical" if value is None else f"{value:.2f} dB"
+    return "n/a" if value is None else f"{value:.3g}"

@@ -1,0 +1,127 @@
+"""Copies of a graph that show what is inside: intermediate tensors as outputs, or as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+from refine_export.errors import GraphError
+from refine_export.graph.prepare import tidy
+
+FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+
+
+def tappable(proto: onnx.ModelProto) -> ir.Model:
+    """A model of any types whose nodes are named and whose tensors have types, functions inlined, constants lifted.
+
+    What it computes is what `proto` computes; names of tensors stay.
+
+    Args:
+        proto: external data loaded; not modified.
+
+    Raises:
+        GraphError: it is no valid ONNX.
+    """
+    try:
+        model = ir.from_proto(proto)
+        if model.functions:
+            common.InlinePass()(model)
+        tidy(model)
+    except Exception as error:  # of onnx and onnx_ir, which have a class of their own for each way to be wrong
+        raise GraphError(f"the model is not valid ONNX ({error}); expected a valid one: export it again") from error
+    return model
+
+
+def float_tensors(graph: ir.Graph) -> list[ir.Value]:
+    """Every float tensor that a node of the graph puts out, in topological order; those inside of bodies are not."""
+    return [value for node in graph for value in node.outputs if value.name and value.dtype in FLOATS]
+
+
+def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
+    """A copy whose outputs are these tensors, without what they do not depend on; its inputs are all there.
+
+    Args:
+        model: `tappable`; not modified, and its constants are shared.
+        names: of node outputs.
+    """
+    copy = model.clone()
+    _set_outputs(copy, names)
+    return copy
+
+
+def with_shapes(model: ir.Model, names: Collection[str]) -> ir.Model:
+    """A copy whose outputs are the shapes of these tensors, in this order.
+
+    Args:
+        model: `tappable`; not modified, and its constants are shared.
+        names: of node outputs.
+    """
+    copy = model.clone()
+    graph = copy.graph
+    values = ir.convenience.create_value_mapping(graph)
+    graph.outputs.clear()
+    for number, name in enumerate(names):
+        node = ir.node("Shape", [values[name]], name=_free(values, f"shape{number}"))
+        node.outputs[0].name, node.outputs[0].dtype = node.name, ir.DataType.INT64
+        graph.append(node)
+        graph.outputs.append(node.outputs[0])
+    common.RemoveUnusedNodesPass()(copy)
+    return copy
+
+
+def with_given(model: ir.Model, given: Mapping[str, tuple[int, ...]], names: Collection[str]) -> ir.Model:
+    """A copy that computes each of `names` from the given tensors nearest before it.
+
+    The inputs that are left are those of the given tensors and of the graph that are read, by their own names; a
+    tensor that is both given and asked for is the output `made/...` and the input of its name.
+
+    Args:
+        model: `tappable`; not modified, and its constants are shared.
+        given: name of a node output -> its shape.
+        names: of node outputs.
+    """
+    copy = model.clone()
+    graph = copy.graph
+    values = ir.convenience.create_value_mapping(graph)
+    outputs = [values[name] for name in names]
+    for name, shape in given.items():
+        value = values[name]
+        value.name = made_name(name)
+        inserted = ir.Value(name=name, type=value.type, shape=ir.Shape(shape))
+        for reader, index in tuple(value.uses()):
+            reader.replace_input_with(index, inserted)
+        graph.inputs.append(inserted)
+    _set_outputs(copy, [value.name or "" for value in outputs])
+    for value in list(graph.inputs):
+        if not value.uses():
+            graph.inputs.remove(value)
+    return copy
+
+
+def made_name(name: str) -> str:
+    """What `with_given` calls the computed tensor where the name is that of the given one."""
+    return f"made/{name}"
+
+
+def constant(value: ir.Value | None) -> np.ndarray | None:
+    """The content of a constant; None for any other tensor."""
+    return None if value is None or value.const_value is None else np.asarray(value.const_value.numpy())
+
+
+def _set_outputs(model: ir.Model, names: Collection[str]) -> None:
+    values = ir.convenience.create_value_mapping(model.graph)
+    model.graph.outputs.clear()
+    for name in names:
+        values[name].shape = None  # what is declared of a tensor inside may be wrong
+        model.graph.outputs.append(values[name])
+    common.RemoveUnusedNodesPass()(model)
+
+
+def _free(taken: Collection[str], name: str) -> str:
+    while name in taken:
+        name = f"{name}_"
+    return name
