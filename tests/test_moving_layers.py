@@ -83,7 +83,7 @@ def test_the_flow_warps_both_frames_onto_the_frame_between(canvases, family, mot
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_the_warp_leaves_is_resampling(canvases, family):
-    """With smooth colours it is exact to 50 dB, two moving layers above each other; soft outlines hide much of bands."""
+    """With smooth colours it is exact to 50 dB, two layers above the ground; the soft outlines of bands hide much."""
     own = canvases[list(FAMILIES).index(family)][None]
     colour = own[..., :3]
     for axis in (1, 2) * 4:
