@@ -11,7 +11,16 @@ from refine_export.cli import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = typer.main.get_command(app).commands
+
+
+def flat(commands):
+    """`deploy triton` beside `run`."""
+    for name, command in commands.items():
+        inner = getattr(command, "commands", None)
+        yield from ((f"{name} {below}", one) for below, one in flat(inner)) if inner else ((name, command),)
+
+
+COMMANDS = dict(flat(typer.main.get_command(app).commands))
 
 
 def first_sentence(verb):
@@ -19,16 +28,17 @@ def first_sentence(verb):
 
 
 def test_the_table_of_verbs_is_the_help():
-    table = dict(re.findall(r"^\| `refine-export (\w+)` \| (.+?) \|$", README, re.MULTILINE))
+    table = dict(re.findall(r"^\| `refine-export (\w+(?: \w+)?)` \| (.+?) \|$", README, re.MULTILINE))
     assert table == {verb: first_sentence(verb) for verb in COMMANDS}
 
 
 def commands():
-    for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", README, re.DOTALL):
-        for line in block.splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["refine-export"]:
-                yield words
+    for document in (README, *(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))):
+        for block in re.findall(r"```(?:sh|bash|console)\n(.*?)```", document, re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["refine-export"]:
+                    yield words
 
 
 @pytest.mark.parametrize("words", list(commands()), ids=" ".join)
@@ -36,6 +46,8 @@ def test_every_command_has_known_verbs_and_options(words):
     _, verb, *arguments = words
     if verb.startswith("--"):
         return
+    if verb not in COMMANDS:
+        verb, *arguments = f"{verb} {arguments[0]}", *arguments[1:]
     known = {option for parameter in COMMANDS[verb].params for option in (*parameter.opts, *parameter.secondary_opts)}
     for argument in arguments:
         if argument.startswith("-"):
