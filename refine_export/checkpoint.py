@@ -1,11 +1,11 @@
-"""Weights to a checkpoint of a known architecture: strictly, or with a clear refusal; or seeded ones."""
+"""Weights to a checkpoint of a known architecture: strictly, or with a clear refusal; the demo weights, seeded ones."""
 
 from __future__ import annotations
 
 import hashlib
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Architecture = Literal["refinement", "IFNet", "IFNet_m"]
 
+DEMO_WEIGHTS = Path(__file__).parent / "weights" / "demo.safetensors"
+"""IFNet_m, FP16: trained by `scripts/train_demo.py`, described in docs/demo_weights.md."""
+
 LISTED = 10  # keys named in an error, before "and N more"
 PRELU_SLOPE = 0.25
 
@@ -29,7 +32,9 @@ class CheckpointOptions:
     """Where the weights come from."""
 
     path: str | None = None
-    """A .pkl, .pth or .safetensors file; without it, seeded random weights."""
+    """A .pkl, .pth or .safetensors file; without it, weights of this package."""
+    weights: Literal["demo", "seeded"] = "demo"
+    """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""
     architecture: Literal["IFNet", "IFNet_m"] = "IFNet"
     """The network that seeded weights are made for; a file says for itself what it is."""
     seed: int = 0
@@ -39,7 +44,9 @@ class CheckpointOptions:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; expected 0 to {2**32 - 1}")
         if self.path == "":
-            raise ValueError("path is empty; give a file, or leave the key out for seeded weights")
+            raise ValueError("path is empty; give a file, or leave the key out for the demo weights")
+        if self.path is None and self.weights == "demo" and (self.seed, self.architecture) != (0, "IFNet"):
+            raise ValueError("seed and architecture are of seeded weights; give weights = 'seeded' with them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +67,11 @@ class Checkpoint:
 
 
 def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
-    """The file's weights, or the seeded ones."""
+    """The file's weights, the demo weights, or the seeded ones."""
     if options.path is not None:
         return checkpoint_from_file(user_path(options.path))
+    if options.weights == "demo":
+        return demo_checkpoint()
     return seeded_checkpoint(options.architecture, options.seed)
 
 
@@ -90,6 +99,16 @@ def checkpoint_from_file(path: Path) -> Checkpoint:
         sha256=sha256_of_file(path),
         stored_dtype=" and ".join(dtypes),
     )
+
+
+def demo_checkpoint() -> Checkpoint:
+    """The weights of this package: good enough to see a middle frame, not for footage.
+
+    Raises:
+        CheckpointError: the package is damaged.
+        UnavailableError: torch or safetensors is missing.
+    """
+    return replace(checkpoint_from_file(DEMO_WEIGHTS), source="demo weights (trained on drawn motion)")
 
 
 def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:

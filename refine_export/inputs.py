@@ -45,8 +45,7 @@ def check_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> Non
         check_graph(checkpoint.architecture, artifact.graph)
     except RequestError as error:
         advice = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
-        if checkpoint.seeded:
-            advice += "; no checkpoint was given, so the reference has seeded weights: give --checkpoint"
+        advice += f"; the reference has {checkpoint.source}: give the file's own with --checkpoint"
         raise RequestError(f"{error}{advice}") from error
 
 

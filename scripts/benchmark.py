@@ -166,9 +166,7 @@ def measure_lower() -> None:
         return first, second
 
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Path(folder) / "m.toml"
-        recipe.write_text('[checkpoint]\narchitecture = "IFNet_m"\n', encoding="utf-8")
-        program("export", "--quiet", "--graph", "interpolator_m", "--recipe", str(recipe), "--output", folder)
+        program("export", "--quiet", "--graph", "interpolator_m", "--output", folder)
         file, lowered = f"{folder}/interpolator_m.onnx", f"{folder}/lowered.onnx"
         seconds, gibibytes = program("lower", "--quiet", file, "--output", lowered)
         row("lower interpolator_m, calibration included", f"{seconds:.1f} s, peak {gibibytes:.2f} GiB", "≤ 10 s")

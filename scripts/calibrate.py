@@ -1,6 +1,6 @@
 """The figures of docs/validation.md: how far good files and known-bad ones are from FP32 torch, feed by feed.
 
-python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights kaiming|FILE] \
+python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights demo|kaiming|FILE] \
     [--frames A B] [--flow subpixel] [--fault fp16-coordinates] [--probe]
 
 A line of JSON for each file, feed and output is added to OUT; `--table OUT.jsonl...` prints the worst of each.
@@ -18,7 +18,7 @@ import onnx
 import onnx_ir as ir
 from precision import kaiming_network
 
-from refine_export.checkpoint import checkpoint_from_file, seeded_checkpoint
+from refine_export.checkpoint import checkpoint_from_file, demo_checkpoint, seeded_checkpoint
 from refine_export.export import ExportOptions, onnx_from_network
 from refine_export.feeds import CALIBRATION_KINDS, FLOW_KINDS, Feed, feeds_for, probe_for
 from refine_export.frames import FramePair
@@ -61,6 +61,8 @@ def measure(options: argparse.Namespace) -> None:
     architecture = "IFNet_m" if options.graph == "interpolator_m" else "IFNet"
     if options.weights == "seeded":
         reference = reference_network(seeded_checkpoint(architecture))
+    elif options.weights == "demo":
+        reference = reference_network(demo_checkpoint())
     elif options.weights == "kaiming":
         reference = kaiming_network(architecture)
     else:

@@ -19,7 +19,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from refine_export.checkpoint import Architecture, Checkpoint, expected_shapes, seeded_checkpoint
+from refine_export.checkpoint import Architecture, Checkpoint, demo_checkpoint, expected_shapes, seeded_checkpoint
 from refine_export.export import ExportOptions, onnx_from_network
 from refine_export.feeds import synthetic_flow
 from refine_export.lowering import LowerOptions, calibrated, lower, prepare_model
@@ -228,12 +228,14 @@ def static(reference: nn.Module, graph: GraphName) -> Callable[[int, int], onnx.
 
 
 def measure_refine() -> None:
-    """`refine`, with well-scaled random weights and with the seeded ones."""
+    """`refine`, with well-scaled random weights, the seeded ones and the demo weights."""
     kaiming, seeded = kaiming_network("IFNet"), reference_network(seeded_checkpoint("IFNet"))
+    demo = reference_network(demo_checkpoint())
     for name, reference, feed_at in (
         ("`refine`, Kaiming-scaled weights, smooth frames", kaiming, smooth_feed),
         ("`refine`, Kaiming-scaled weights, textured frames", kaiming, textured_feed),
-        ("`refine`, the default seeded weights, textured frames", seeded, textured_feed),
+        ("`refine`, seeded weights, textured frames", seeded, textured_feed),
+        ("`refine`, demo weights, textured frames", demo, textured_feed),
     ):
         by_method(name, static(reference, "refine"), reference, "refine", feed_at, SIZES[:3])
 
@@ -248,10 +250,15 @@ def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
 
 
 def measure_interpolator() -> None:
-    """The frames warped inside `interpolator_m`, and the final frame."""
-    reference = reference_network(seeded_checkpoint("IFNet_m"))
-    sizes = (SIZES[0], SIZES[2])
-    head("`interpolator_m`, seeded weights", *(f"{height}x{width}" for height, width in sizes))
+    """The frames warped inside `interpolator_m`, and the final frame, with seeded and with the demo weights."""
+    for name, checkpoint in (("seeded", seeded_checkpoint("IFNet_m")), ("demo", demo_checkpoint())):
+        by_warp(f"`interpolator_m`, {name} weights", reference_network(checkpoint), SIZES[:3])
+
+
+def by_warp(title: str, reference: nn.Module, sizes: Iterable[tuple[int, int]]) -> None:
+    """A table of the final frame and of the worst warped frame, by method and size."""
+    sizes = tuple(sizes)
+    head(title, *(f"{height}x{width}" for height, width in sizes))
     found: dict[str, list[float]] = {}
     for height, width in sizes:
         model = static(reference, "interpolator_m")(height, width)

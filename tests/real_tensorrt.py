@@ -36,6 +36,8 @@ SIZE = (64, 96)
 LIMITS = LimitsOptions()
 """The tool's own."""
 RECIPE = recipe_from_toml("""
+    [checkpoint]
+    weights = "seeded"
     [scene]
     height = 64
     width = 96

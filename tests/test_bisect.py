@@ -314,7 +314,7 @@ def test_each_mutant_of_an_interpolator_is_found(file, references, pair_at):
 
 
 def recipe():
-    plain = recipe_from_toml("")
+    plain = recipe_from_toml('[checkpoint]\nweights = "seeded"')
     return dataclasses.replace(plain, scene=SceneOptions(height=64, width=96, motion_px=6))
 
 

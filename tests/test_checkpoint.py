@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ import torch
 from safetensors.torch import save_file
 
 from refine_export.checkpoint import (
+    DEMO_WEIGHTS,
     CheckpointOptions,
     checkpoint_from_file,
     checkpoint_from_options,
+    demo_checkpoint,
     describe,
     seeded_checkpoint,
 )
 from refine_export.errors import CheckpointError
-from refine_export.network import reference_network
+from refine_export.manifest import sha256_of_file
+from refine_export.network import graph_network, reference_network
+from refine_export.scenes import Scene, SceneOptions
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +197,37 @@ def test_options_refuse():
         CheckpointOptions(seed=-1)
     with pytest.raises(ValueError, match="path is empty"):
         CheckpointOptions(path="")
+    for seeded in ({"seed": 1}, {"architecture": "IFNet_m"}):
+        with pytest.raises(ValueError, match="'seeded'"):
+            CheckpointOptions(**seeded)
+
+
+def test_the_demo_weights_are_in_the_package():
+    """Without a path: IFNet_m in FP16 under 24 MB, read like any file, with the hash that the model card gives."""
+    checkpoint = checkpoint_from_options(CheckpointOptions())
+    assert checkpoint.architecture == "IFNet_m"
+    assert checkpoint.stored_dtype == "float16"
+    assert not checkpoint.seeded
+    assert checkpoint.source == "demo weights (trained on drawn motion)"
+    assert checkpoint.sha256 == sha256_of_file(DEMO_WEIGHTS)
+    assert DEMO_WEIGHTS.stat().st_size < 24e6
+    card = Path(__file__).parents[1] / "docs" / "demo_weights.md"
+    assert checkpoint.sha256 in card.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_demo_weights_interpolate(seed):
+    """On the sample scene with motion to 4 px the frame is at least 2 dB above the average of the two."""
+    network = graph_network(reference_network(demo_checkpoint()), "interpolator_m")
+    scene = Scene(SceneOptions(height=128, width=224, motion_px=4.0, seed=seed))
+    img0, middle, img1 = (torch.from_numpy(scene.frame(t)) for t in (0.0, 0.5, 1.0))
+    frame = network(img0, img1, torch.full((1, 1, 1, 1), 0.5))
+    errors = [(made - middle).square().mean() for made in (frame, (img0 + img1) / 2)]
+    assert 10 * torch.log10(errors[1] / errors[0]) >= 2
 
 
 def test_describe(weights):
-    described = describe(checkpoint_from_options(CheckpointOptions(architecture="IFNet_m")))
+    described = describe(checkpoint_from_options(CheckpointOptions(weights="seeded", architecture="IFNet_m")))
     assert described["parameters"] == 10_710_780
     assert set(described["parts"]) == {"block0", "block1", "block2", "block_tea", "contextnet", "unet"}
     assert described["parts"]["unet"]["parameters"] == 2_957_875

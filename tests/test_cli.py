@@ -18,7 +18,7 @@ from refine_export.cli import main
 from refine_export.errors import InternalError
 from refine_export.export import ExportOptions, onnx_from_network
 
-RECIPE = "[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n[validate]\nsizes = []\n"
+RECIPE = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n[validate]\nsizes = []\n'
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
         (["run", "--frames", "a.png", "b.png"], "error: a.png does not exist"),
         (["run", "--frames", "a.png"], "requires 2 arguments"),
         (["run", "--graph", "ifnet"], "error: the command line: run.graphs is \"ifnet\": input should be 'contextnet'"),
-        (["run", "--graph", "interpolator_m"], "error: IFNet weights do not make the graph 'interpolator_m'"),
+        (["run", "--graph", "interpolator"], "error: IFNet_m weights do not make the graph 'interpolator'"),
         (["run", "-o", "small.toml"], "error: can't make the folder small.toml"),
         (["export", "--size", "100x200"], "expected multiples of 32, such as 96x192"),
         (["export", "--dynamic", "--size", "64x96"], "dynamic is true, but a size or a batch is given"),

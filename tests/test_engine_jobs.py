@@ -28,6 +28,8 @@ from refine_export.recipe import recipe_from_toml, recipe_with
 from refine_export.runners import trt as runner_module
 
 RECIPE = recipe_from_toml("""
+    [checkpoint]
+    weights = "seeded"
     [scene]
     height = 64
     width = 64
@@ -328,7 +330,8 @@ def test_without_tensorrt_the_report_says_so(files, tmp_path, monkeypatch, capsy
     shutil.copytree(files / "one", tmp_path / "one")
     recipe = tmp_path / "r.toml"
     text = (
-        '[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[run]\ngraphs = ["contextnet"]\n[export]\ndynamic = false\n'
+        '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n'
+        '[run]\ngraphs = ["contextnet"]\n[export]\ndynamic = false\n'
     )
     recipe.write_text(f'{text}size = "64x64"\n[validate]\nsizes = []\nflows = ["subpixel"]\n')
     arguments = [argument for name in required for argument in ("--require", name)]
@@ -395,7 +398,8 @@ def test_a_manifest_that_was_altered_is_refused(seat, alter, words):
 def test_the_command_line_builds(seat, capsys):
     code = f"build {seat.fp16} -o {seat.plan} --rung native --optimization-level 2 -q".split()
     recipe = seat.folder / "r.toml"
-    recipe.write_text('[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[validate]\nflows = ["subpixel"]\n')
+    text = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n'
+    recipe.write_text(f'{text}[validate]\nflows = ["subpixel"]\n')
     with pytest.raises(SystemExit) as exit_:
         main([*code, "--recipe", str(recipe)])
     shown = capsys.readouterr().out

@@ -154,7 +154,17 @@ def contextnet(references, tmp_path_factory):
     return str(path)
 
 
-SCENE = "[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[validate]\nsizes = []\n[validate.limits]\n"
+SCENE = """
+[checkpoint]
+weights = "seeded"
+[scene]
+height = 64
+width = 64
+motion_px = 4.0
+[validate]
+sizes = []
+[validate.limits]
+"""
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from gate_reports import FEEDS, artifact, comparison, metrics, no_tensorrt, not_finite, report_of
 
 from refine_export import pipeline
+from refine_export.checkpoint import CheckpointOptions
 from refine_export.export import ExportOptions, onnx_from_network
 from refine_export.gate.job import gate
 from refine_export.gate.loaded import report_from_content, report_from_file
@@ -28,7 +29,8 @@ def real(references, tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
     options = ExportOptions(dynamic=False, size="64x64")
     onnx.save(onnx_from_network(references("IFNet"), "contextnet", options), folder / "contextnet.onnx")
-    recipe = dataclasses.replace(Recipe(), scene=SceneOptions(height=64, width=64, motion_px=4))
+    scene = SceneOptions(height=64, width=64, motion_px=4)
+    recipe = dataclasses.replace(Recipe(), checkpoint=CheckpointOptions(weights="seeded"), scene=scene)
     pipeline.validate_files([folder / "contextnet.onnx"], recipe_with(recipe, {"sizes": []}), folder / "report")
     return folder / "report" / "report.json"
 

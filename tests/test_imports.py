@@ -72,6 +72,8 @@ ORDER = [
     "runners.half",
     "scene_layers",
     "scenes",
+    "textures",
+    "moving_layers",
     "frames",
     "video",
     "sequences",

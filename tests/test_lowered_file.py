@@ -40,7 +40,7 @@ from refine_export.manifest import sha256_of_file
 from refine_export.runners.half import HalfRunner
 from refine_export.runners.ort import OrtRunner
 
-RECIPE = "[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n"
+RECIPE = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n'
 STATIC = Foreign(size=(64, 96))
 
 

@@ -12,13 +12,15 @@ import torch
 from PIL import Image
 
 from refine_export import pipeline
-from refine_export.checkpoint import seeded_checkpoint
+from refine_export.checkpoint import DEMO_WEIGHTS, CheckpointOptions, seeded_checkpoint
 from refine_export.errors import RequestError
+from refine_export.manifest import sha256_of_file
 from refine_export.progress import Silent
 from refine_export.recipe import Recipe, recipe_with
 from refine_export.scenes import SceneOptions
 
-SMALL = dataclasses.replace(Recipe(), scene=SceneOptions(height=64, width=96, motion_px=4))
+SEEDED = CheckpointOptions(weights="seeded")
+SMALL = dataclasses.replace(Recipe(), checkpoint=SEEDED, scene=SceneOptions(height=64, width=96, motion_px=4))
 
 
 class Log(Silent):
@@ -172,6 +174,18 @@ def test_other_weights_are_noticed(finished, tmp_path):
     assert result.report["status"] == "failed"
     assert any("made from other weights" in note for note in result.report["notes"])
     assert result.folder is None
+
+
+def test_without_a_checkpoint_the_demo_weights_are_used(finished, tmp_path):
+    """The file and its manifest name them, by the hash of the file; they refuse the graphs of other networks."""
+    given = {"graphs": ["contextnet"], "dynamic": False, "size": "64x64", "output": str(tmp_path)}
+    recipe = recipe_with(Recipe(), given)
+    (artifact,) = pipeline.export(recipe)
+    assert artifact.checkpoint == "demo weights (trained on drawn motion)"
+    inputs = json.loads((tmp_path / "contextnet.onnx.json").read_text())["inputs"]
+    assert inputs["checkpoint_sha256"] == artifact.checkpoint_sha256 == sha256_of_file(DEMO_WEIGHTS)
+    with pytest.raises(RequestError, match="made from seeded .*; the reference has demo weights .* with --checkpoint"):
+        pipeline.validate_files([finished[0] / "interpolator.onnx"], recipe, None)
 
 
 def test_a_dynamic_file_is_fed_a_batch(finished, tmp_path):

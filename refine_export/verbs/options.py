@@ -12,7 +12,7 @@ RecipeOption = Annotated[
 ]
 CheckpointOption = Annotated[
     Path | None,
-    typer.Option("--checkpoint", help="Weights: .pkl, .pth or .safetensors. Default: seeded random weights."),
+    typer.Option("--checkpoint", help="Weights: .pkl, .pth or .safetensors. Default: the demo weights."),
 ]
 FramesOption = Annotated[
     tuple[Path, Path] | None,
