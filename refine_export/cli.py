@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
-            typer.echo("interrupted: what is finished is kept, the same command makes the rest", err=True)
+            typer.echo(
+                "interrupted: files that are finished are kept, others are not begun; the same command makes them",
+                err=True,
+            )
         raise
     except RefineExportError as error:
         kind = {2: "error", 3: "missing"}.get(error.exit_code, "bug in refine-export")

@@ -64,7 +64,7 @@ def _worst(members: list[Answered]) -> str:
         return ""
     if "levels" in numbers[0]:
         largest, mean = (max(one[name] or 0.0 for one in numbers) for name in ("levels", "mean_levels"))
-        return f"{largest:.0f} grey levels, {mean:.2g} in the mean"
+        return f"{largest:.0f} of 255 levels, {mean:.2g} in the mean"
     ratios = [one["psnr_db"] for one in numbers if one["psnr_db"] is not None]
     error = max(one["max_of_peak"] or 0.0 for one in numbers)
     return f"{min(ratios):.1f} dB, {error:.2g} of the peak" if ratios else "identical"

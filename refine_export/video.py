@@ -35,6 +35,9 @@ LENGTH_TOLERANCE = 1.5  # frames
 RGB_MATRIX, BT709, UNSPECIFIED = 0, 1, 2
 MATRICES = (RGB_MATRIX, BT709, UNSPECIFIED, 4, 5, 6, 7, 9)  # FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020
 # AVColorTransferCharacteristic, likewise
+BILINEAR, FULL_CHROMA_H_INT, FULL_CHROMA_H_INP, ACCURATE = 2, 0x2000, 0x4000, 0x40000  # libswscale/swscale.h
+EXACT = BILINEAR | FULL_CHROMA_H_INT | FULL_CHROMA_H_INP | ACCURATE
+"""How pixels are converted: with the scaler's defaults 4:2:0 comes out 1.2 of 255 levels too dark in the mean."""
 HDR_CURVES = {16: "PQ", 18: "HLG"}
 LARGE = (576, 1279)  # height or width above which players take BT.709, as mpv's video/csputils.c does
 
@@ -153,7 +156,7 @@ def _rgb(frame: Any) -> Frame:
 
     if _guessed(frame) and _large(frame):
         frame.colorspace = BT709  # FFmpeg takes BT.601 for what names none
-    pixels = frame.to_ndarray(format="rgb24")
+    pixels = frame.to_ndarray(format="rgb24", interpolation=EXACT)
     turns = 0 if frame.rotation % 90 else frame.rotation // 90
     pixels = np.moveaxis(np.rot90(pixels, turns), -1, 0)[None]
     return np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)

@@ -29,7 +29,8 @@ TRIES = 5  # of ports that are taken between the asking and the start
 LINES_SHOWN = 12
 IN_USE = "already in use"  # what the log says of a port
 NOISE = "CudaDriverHelper"  # an error on every machine without a GPU
-SERVICES = ("GRPCInferenceService", "HTTPService", "Metrics Service")  # as the log has them
+SERVICES = ("GRPCInferenceService", "HTTPService", "Metrics Service")  # till then another server may answer at a port
+HOPELESS = ("failed to start", "creating server: ")
 
 _numbers = itertools.count()
 
@@ -171,19 +172,17 @@ class Server:
             )
         ends = time.monotonic() + START_S
         while time.monotonic() < ends:
-            if self._process.poll() is not None:
-                self._end(signal.SIGKILL)
-                raise CannotServeError(f"tritonserver ended with code {self._process.returncode}: {self._last_lines()}")
-            if self._is_ready():
+            said = self.log.read_text(encoding="utf-8", errors="replace")
+            if self._process.poll() is not None or any(sign in said for sign in HOPELESS):
+                self.kill()  # its own end takes seconds
+                raise CannotServeError(f"tritonserver did not start: {self._last_lines()}")
+            if all(f"Started {service}" in said for service in SERVICES) and self._is_ready():
                 return
             time.sleep(0.05)
         self.kill()
         raise CannotServeError(f"tritonserver was not ready within {START_S:.0f} s: {self._last_lines()}")
 
     def _is_ready(self) -> bool:
-        said = self.log.read_text(encoding="utf-8", errors="replace")
-        if not all(f"Started {service}" in said for service in SERVICES):
-            return False  # whatever answers at the port by now is another server
         connection = http.client.HTTPConnection(HOST, self._ports[0], timeout=2)
         try:
             connection.request("GET", "/v2/health/ready")

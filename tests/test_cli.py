@@ -257,7 +257,7 @@ def test_interrupted_is_exit_code_130(run, monkeypatch):
     monkeypatch.setattr("refine_export.doctor.diagnose", interrupted)
     code, _, err = run("doctor")
     assert code == 130
-    assert "interrupted: what is finished is kept" in err
+    assert "interrupted: files that are finished are kept" in err
 
 
 def test_doctor(run):

@@ -379,6 +379,12 @@ def other_link(root, target):
     (root / "echo" / "more").symlink_to(target)
 
 
+def short_sample(root):
+    edit("contextnet", "zero_data: true", 'input_data_file: "image"')(root)
+    (root / "contextnet" / "warmup").mkdir()
+    (root / "contextnet" / "warmup" / "image").write_bytes(bytes(3 * 64 * 64))
+
+
 def fifo(path):
     path.unlink(missing_ok=True)
     os.mkfifo(path)
@@ -549,6 +555,7 @@ MUTATIONS = {
         (add("echo", warm_up(("x", 4)).replace("FP32", "INT32")), "echo"),
     ],
     "warmup-data": [
+        (short_sample, "contextnet"),
         (edit("contextnet", "zero_data: true", ""), "contextnet"),
         (edit("contextnet", "zero_data: true", 'input_data_file: "image"'), "contextnet"),
     ],

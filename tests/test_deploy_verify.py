@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -14,8 +15,10 @@ from onnx import helper, numpy_helper
 from refine_export.checkpoint import Checkpoint
 from refine_export.cli import main
 from refine_export.deploy import channels, load, served_frames, served_networks, verify
+from refine_export.deploy.names import CHECKPOINT_PARAMETER, GRAPH_PARAMETER, PRECISION_PARAMETER
 from refine_export.deploy.options import TritonOptions
 from refine_export.deploy.repository import deploy_triton
+from refine_export.deploy.served import served_from_runner
 from refine_export.deploy.served_frames import judge_frame
 from refine_export.deploy.verify import VerifyOptions, verify_server
 from refine_export.errors import RequestError, UnavailableError
@@ -25,6 +28,7 @@ from refine_export.runners.base import Runner, TensorInfo
 from refine_export.runners.triton import TritonRunner
 from refine_export.runners.triton_client import ServerOptions
 from refine_export.scenes import SceneOptions
+from refine_export.signature import SIGNATURES
 from refine_export.source import FramesOptions
 
 GAIN = 0.999  # no value lies halfway between two grey levels
@@ -296,6 +300,43 @@ def test_a_load_ends_when_the_server_does(place):
     assert (one.requests, one.errors, one.latency_ms, one.per_second) == (0, 2, {}, 0.0)
     assert time.monotonic() - started < 5
     place.server.restart()
+
+
+def runner_of(**changed):
+    """What `TritonRunner` knows of a served engine of refine."""
+    signature = SIGNATURES["refine"]
+    infos = [TensorInfo(name=spec.name, dtype="float32", shape=spec.shape) for spec in signature.inputs]
+    samples = [{"inputs": {"img0": {"dims": ["3", *size]}, "flow": {"dims": ["4", *size]}}} for size in WARM_UPS]
+    known = {
+        "model": "refine",
+        "model_version": "2",
+        "graph": "refine",
+        "provider": "tensorrt_plan over grpc",
+        "inputs": infos,
+        "outputs": (),
+        "config": {"max_batch_size": 8, "model_warmup": samples},
+        "parameters": {PRECISION_PARAMETER: "fp16", CHECKPOINT_PARAMETER: "e" * 64, GRAPH_PARAMETER: "refine"},
+    }
+    return SimpleNamespace(**(known | changed))
+
+
+WARM_UPS = [("1088", "1920"), ("64", "96"), ("256", "448")]
+
+
+def test_what_a_server_says_of_a_network():
+    """An engine is fed at the sizes that it is warmed up at; what is not said is judged strictly, and noted."""
+    served = served_from_runner(runner_of())
+    assert (served.version, served.artifact.precision, served.artifact.checkpoint_sha256) == ("2", "fp16", "e" * 64)
+    assert served.artifact.profile == ((1, 64, 96), (1, 256, 448), (1, 1088, 1920))
+    assert served.sizes == ((1088, 1920), (64, 96), (256, 448))
+    assert served.notes == ()
+    onnx_file = served_from_runner(runner_of(provider="onnxruntime_onnx over grpc", parameters={}))
+    assert (onnx_file.artifact.profile, onnx_file.artifact.precision) == (None, "fp32")
+    assert onnx_file.artifact.fixed == (None, None, None)
+    assert len(onnx_file.notes) == 2
+    assert served_from_runner(runner_of(config={"max_batch_size": 1})).artifact.fixed == (1, None, None)
+    with pytest.raises(RequestError, match="none of the five graphs"):
+        served_from_runner(runner_of(graph=None))
 
 
 def test_grey_levels():

@@ -206,9 +206,9 @@ def test_weights_and_files_that_make_no_frames_are_refused(tmp_path):
         pass
 
 
-def test_seeded_weights_are_said_and_make_any_time(pair_at):
+def test_demo_weights_are_said_and_make_any_time(pair_at):
     options = ComputeOptions()
-    assert "random ones make no useful frames" in options.notes[0]
+    assert "the demo weights know small motion" in options.notes[0]
     with options.open() as interpolator:
         assert interpolator.any_time
-        assert "seeded random weights" in interpolator.provider
+        assert "demo weights" in interpolator.provider

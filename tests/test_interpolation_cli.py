@@ -93,9 +93,9 @@ def test_wrong_requests_exit_with_2_and_say_why(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_without_weights_a_note_says_that_the_frames_are_of_no_use(tmp_path, pictures, capsys):
+def test_without_weights_a_note_says_what_the_frames_are_good_for(tmp_path, pictures, capsys):
     assert call(*pictures, "-o", tmp_path / "out.png", "--timestep", "0.75", "-q") == 0
-    assert "random ones make no useful frames" in capsys.readouterr().out
+    assert "the demo weights know small motion" in capsys.readouterr().out
 
 
 def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import subprocess
@@ -254,19 +255,18 @@ def test_ending_early_does_not_wait_out_the_patience(tmp_path):
     source = clip(tmp_path / "in.mp4", 12)
 
     class Compute(Averaging):
-        number = 0
+        numbers = itertools.count(1)
 
         @contextmanager
         def open(self, stop=None):
-            Compute.number += 1
-            mine = Compute.number
+            mine = next(Compute.numbers)
             with super().open(stop) as interpolator:
                 yield _Stuck(interpolator, mine, stop)
 
     started = time.perf_counter()
     with pytest.raises(UnavailableError, match="lost"):
         run(source, tmp_path / "out.mp4", compute=Compute(2))
-    assert time.perf_counter() - started < 4
+    assert time.perf_counter() - started < 30  # the patience is 60
 
 
 class _Stuck:

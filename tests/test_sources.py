@@ -157,6 +157,23 @@ def test_colours_are_those_that_were_encoded(tmp_path, matrix, full_range):
     assert sources.notes == ()
 
 
+def test_colours_of_a_video_are_not_darker_than_it_says(tmp_path):
+    """Grey is (Y - 16) * 255 / 219 where chroma is 128, whatever the scaler's defaults make of it."""
+    luma = np.tile(np.arange(16, 236, dtype=np.uint8), (16, 1))
+    planes = np.concatenate([luma.ravel(), np.full(luma.size // 2, 128, np.uint8)]).reshape(24, 220)
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
+    path = tmp_path / "ramp.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 16, 220, "yuv420p"
+        for one in (frame, frame, None):
+            container.mux(stream.encode(one))
+    picture = sources_of(path).first.pair.img0[0] * 255
+    error = picture - (luma.astype(np.float64) - 16) * 255 / 219
+    assert abs(error.mean()) < 0.1
+    assert np.abs(error).max() <= 1
+
+
 @pytest.mark.parametrize(("size", "matrix", "said"), [((64, 96), 5, "BT.601"), ((64, 1280), 1, "BT.709")])
 def test_a_matrix_that_is_not_named_is_guessed_and_said(tmp_path, size, matrix, said):
     frame = np.full((*size, 3), (200, 60, 20), np.uint8)

@@ -13,7 +13,7 @@ import pytest
 from triton_fixture import eventually
 from triton_models import BROKEN, ECHO, SILENT, SLOW, add_model
 
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import InternalError, RequestError, UnavailableError
 from refine_export.runners import triton_client
 from refine_export.runners.triton_client import ServedTensor, ServerOptions, TritonClient
 from refine_export.runners.triton_wire import Answer, WireError
@@ -127,6 +127,24 @@ def test_the_connection_is_made_anew_after_a_loss(monkeypatch, clock):
         client.infer("m", {"x": X})
         assert wire.closed == 2
     assert wire.closed == 3
+
+
+def test_a_client_belongs_to_one_thread(monkeypatch, clock):
+    """HTTP's sockets are bound to the thread that opened them."""
+    caught = []
+
+    def ask():
+        try:
+            client.infer("m", {"x": X})
+        except InternalError as error:
+            caught.append(str(error))
+
+    with client_of(monkeypatch, Wire([]), clock) as client:
+        client.infer("m", {"x": X})
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+    assert caught == ["a TritonClient was used by two threads; each has to make its own"]
 
 
 @pytest.mark.parametrize(

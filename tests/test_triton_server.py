@@ -92,7 +92,7 @@ def test_a_model_that_does_not_load(triton_installation, repository):
     add_model(repository, "wrong", "import nothing_of_this_name")
     path = repository / "wrong" / "1" / "model.py"
     path.write_text("import nothing_of_this_name\n" + path.read_text())
-    with pytest.raises(CannotServeError, match="nothing_of_this_name"), serve(repository):
+    with pytest.raises(CannotServeError, match="nothing_of_this_name"), serve(repository, ["wrong"]):
         pass
     with serve(repository, ["echo"]) as server:
         with pytest.raises(CannotServeError, match="nothing_of_this_name"):

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.errors import FrameError
 from refine_export.optional import require
-from refine_export.video import BT709, LARGE, RGB_MATRIX, UNSPECIFIED
+from refine_export.video import BT709, EXACT, LARGE, RGB_MATRIX, UNSPECIFIED
 
 if TYPE_CHECKING:
     from refine_export.interpolation.between import Picture
 
-BILINEAR, FULL_CHROMA_H_INT, FULL_CHROMA_H_INP, ACCURATE = 2, 0x2000, 0x4000, 0x40000  # libswscale/swscale.h
-EXACT = BILINEAR | FULL_CHROMA_H_INT | FULL_CHROMA_H_INP | ACCURATE
 LIMITED, FULL = 1, 2  # AVColorRange
 BT470BG, SMPTE170M = 5, 6  # AVColorSpace: both are BT.601
 SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 2): "yuv440p", (1, 1): "yuv444p"}

@@ -29,7 +29,7 @@ class ComputeOptions:
     """What computes the frames between: one of a checkpoint, a file and a server."""
 
     checkpoint: Path | None = None
-    """Weights for torch: .pkl, .pth or .safetensors; without any of the three, seeded random weights of IFNet_m."""
+    """Weights for torch: .pkl, .pth or .safetensors; without any of the three, the demo weights."""
     file: Path | None = None
     """An ONNX file or an engine of interpolator or interpolator_m."""
     runtime: Runtime | None = None
@@ -66,7 +66,9 @@ class ComputeOptions:
         """What a user should know before trusting the frames."""
         if self.checkpoint or self.file or self.server:
             return ()
-        return ("no weights were given: random ones make no useful frames; give --checkpoint, --file or --server",)
+        return (
+            "no weights were given: the demo weights know small motion on drawn pictures; give --checkpoint for footage",
+        )
 
     def open(self, stop: Event | None = None) -> AbstractContextManager[Interpolator]:
         """Open it, in the thread that uses it.
@@ -133,9 +135,7 @@ def _of_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
 
 @contextmanager
 def _of_checkpoint(path: Path | None, device: str) -> Iterator[Interpolator]:
-    checkpoint = checkpoint_from_options(
-        CheckpointOptions(path=None if path is None else str(path), architecture="IFNet_m")
-    )
+    checkpoint = checkpoint_from_options(CheckpointOptions(path=None if path is None else str(path)))
     graph = next((graph for graph in GRAPHS if graph in GRAPHS_OF[checkpoint.architecture]), GRAPHS[0])
     check_graph(checkpoint.architecture, graph)
     runner = TorchRunner(reference_network(checkpoint), graph, device=device)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import InternalError, RequestError, UnavailableError
+from refine_export.optional import require
 from refine_export.runners.triton_memory import SharedTensors
 from refine_export.runners.triton_wire import Protocol, Wire, WireError, connect, numpy_name
 
@@ -81,7 +83,7 @@ class ServedModel:
 
 
 class TritonClient:
-    """One connection. Not for several threads: each makes, uses and closes its own.
+    """One connection, for the thread that asks first: another one makes its own.
 
     A request that fails because the server is away, slow, stops or has unloaded the model is sent again, with growing
     pauses, until it succeeds or `patience_s` has gone by; a request that the server refuses is not. A model that
@@ -105,7 +107,8 @@ class TritonClient:
         self._wire: Wire | None = None
         self._seen: set[str] = set()
         self._memory = SharedTensors() if options.shared_memory else None
-        self._connected()  # tritonclient is missing: say so now
+        self._thread: int | None = None
+        require("tritonclient", extra="triton")
 
     def __enter__(self) -> Self:
         return self
@@ -215,6 +218,10 @@ class TritonClient:
         return self._patiently(model, ask, model, version)
 
     def _connected(self) -> Wire:
+        if self._thread is None:
+            self._thread = threading.get_ident()
+        if self._thread != threading.get_ident():
+            raise InternalError("a TritonClient was used by two threads; each has to make its own")
         if self._wire is None:
             self._wire = connect(self.options.protocol, self.options.url, self.options.timeout_s)
         return self._wire

@@ -206,9 +206,10 @@ class _Http(Wire):
 
 def numpy_name(datatype: str) -> str:
     """`FP32` to `float32`; a type that numpy has no name for stays as it is."""
-    utils, numpy = require("tritonclient.utils", extra="triton"), require("numpy", extra="triton")
-    dtype = utils.triton_to_np_dtype(datatype)
-    return datatype if dtype is None else str(numpy.dtype(dtype))
+    import numpy as np
+
+    dtype = require("tritonclient.utils", extra="triton").triton_to_np_dtype(datatype)
+    return datatype if dtype is None else str(np.dtype(dtype))
 
 
 def _tensors(

@@ -45,7 +45,7 @@ def interpolate(
     crf: Annotated[int | None, _video("--crf", "Quality, lower is better. Default: 18 for libx264.")] = None,
     checkpoint: Annotated[
         Path | None,
-        _compute("--checkpoint", "Weights for torch. Default: seeded random weights of IFNet_m."),
+        _compute("--checkpoint", "Weights for torch. Default: the demo weights."),
     ] = None,
     device: Annotated[str, _compute("--device", "That torch computes on, such as cuda:0.")] = "cpu",
     file: Annotated[Path | None, _compute("--file", "An ONNX file or an engine that makes frames.")] = None,
