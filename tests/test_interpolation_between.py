@@ -208,7 +208,7 @@ def test_weights_and_files_that_make_no_frames_are_refused(tmp_path):
 
 def test_demo_weights_are_said_and_make_any_time(pair_at):
     options = ComputeOptions()
-    assert "the demo weights know small motion" in options.notes[0]
+    assert "they know small motion" in options.notes[0]
     with options.open() as interpolator:
         assert interpolator.any_time
         assert "demo weights" in interpolator.provider

@@ -95,7 +95,7 @@ def test_wrong_requests_exit_with_2_and_say_why(
 
 def test_without_weights_a_note_says_what_the_frames_are_good_for(tmp_path, pictures, capsys):
     assert call(*pictures, "-o", tmp_path / "out.png", "--timestep", "0.75", "-q") == 0
-    assert "the demo weights know small motion" in capsys.readouterr().out
+    assert "they know small motion" in capsys.readouterr().out
 
 
 def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, capsys):

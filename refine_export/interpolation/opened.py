@@ -66,9 +66,7 @@ class ComputeOptions:
         """What a user should know before trusting the frames."""
         if self.checkpoint or self.file or self.server:
             return ()
-        return (
-            "no weights were given: the demo weights know small motion on drawn pictures; give --checkpoint for footage",
-        )
+        return ("the demo weights were used: they know small motion on drawn pictures; for footage give --checkpoint",)
 
     def open(self, stop: Event | None = None) -> AbstractContextManager[Interpolator]:
         """Open it, in the thread that uses it.
