@@ -287,10 +287,10 @@ def _graph_of(path: Path, model: onnx.ModelProto) -> GraphName:
     graph = recognised(model)
     if graph is not None:
         return graph
-    names = _io_names(model)
+    inputs, outputs = (", ".join(sorted(map(str, names))) for names in _io_names(model))  # bytes, where no UTF-8
     raise GraphError(
-        f"{path} is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {', '.join(sorted(names[0]))} and "
-        f"the outputs {', '.join(sorted(names[1]))}; export it with this tool, or rename them"
+        f"{path} is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {inputs} "
+        f"and the outputs {outputs}; export it with this tool, or rename them"
     )
 
 

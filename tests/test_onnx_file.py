@@ -246,3 +246,15 @@ def test_free_dimensions_need_no_name(copied):
             dim.Clear()
 
     assert artifact_from_file(reshaped(copied, unnamed)).fixed == (None, 32, None)
+
+
+def test_a_name_that_is_no_utf8_is_shown_and_no_bug(tmp_path):
+    """Protobuf gives such a name as bytes."""
+    value = onnx.helper.make_tensor_value_info
+    io = [value("aQQ", 1, [1]), value("b", 1, [1])], [value("c", 1, [1])]
+    node = onnx.helper.make_node("Add", ["aQQ", "b"], ["c"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", *io))
+    path = tmp_path / "foreign.onnx"
+    path.write_bytes(model.SerializeToString().replace(b"aQQ", b"a\xff\xfe"))
+    with pytest.raises(GraphError, match="is not one of the graphs"):
+        artifact_from_file(path)
