@@ -64,7 +64,9 @@ def test_good_files_pass_at_256x448(references, models, pair_at, graph, dynamic)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("graph", "dynamic"), [("refine", False), *((graph, True) for graph in SIGNATURES)])
+@pytest.mark.parametrize(
+    ("graph", "dynamic"), [("refine", False), ("refine", True), ("interpolator", True), ("interpolator_m", True)]
+)
 def test_good_files_pass_at_1088x1920(references, models, pair_at, graph, dynamic):
     """The size that ships; the flow with the largest errors is enough, as every kind is measured by the main job."""
     options = ValidateOptions(flows=("outside",))
