@@ -120,6 +120,17 @@ def test_the_options(onnx):
     assert model["storageUri"] == "pvc://claim/models"
 
 
+def test_a_repository_for_cpus_is_not_given_gpus_silently(onnx):
+    edit("interpolator_m", "KIND_GPU", "KIND_CPU")(onnx)
+    for name in ("interpolate_pre", "interpolate_post"):
+        with (onnx / name / "config.pbtxt").open("a") as config:
+            config.write("instance_group { kind: KIND_CPU }\n")
+    _, _, service = made(onnx)
+    assert any("no model of the repository asks for a GPU" in note for note in service.notes)
+    _, _, service = made(onnx, gpus=0)
+    assert not any("asks for a GPU" in note for note in service.notes)
+
+
 def test_python_models_get_shared_memory(repository):  # noqa: F811
     root = without_plans(repository, "echo")
     service, model, made_of = made(root)

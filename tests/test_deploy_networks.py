@@ -51,10 +51,11 @@ def test_options_that_are_none(options, words):
 def test_files_that_do_not_go_together(tmp_path):
     dynamic, static = write_average(tmp_path / "d.onnx"), write_average(tmp_path / "s.onnx", size=(64, 96), batch=1)
     half = write_average(tmp_path / "h.onnx", dtype="float16")
-    plan = write_plan(tmp_path / "m.plan", dynamic, PROFILE)
+    plan, old_gpu = (write_plan(tmp_path / f"{k}.plan", dynamic, PROFILE) for k in "mg")
     old = write_plan(
         tmp_path / "o.plan", write_average(tmp_path / "i.onnx", "interpolator"), PROFILE, tensorrt="10.9.0.34"
     )
+    hopper, ada = (write_plan(tmp_path / f"{k}.plan", dynamic, PROFILE, capability=k) for k in ((9, 1), (8, 9)))
     far = write_plan(tmp_path / "f.plan", dynamic, ((1, 2176, 3840),) * 2 + ((2, 2176, 3840),))
     for paths, options, words in (
         ((dynamic, static), {}, "both interpolator_m, of different sizes"),
@@ -63,6 +64,11 @@ def test_files_that_do_not_go_together(tmp_path):
         ((plan, far), {}, "of different sizes|no size in common"),
         ((dynamic, dynamic), {}, "is the same file as"),
         ((plan, old), {}, "built for several TensorRT versions"),
+        (
+            (plan, ada, hopper, old_gpu),
+            {},
+            "4 engines are given, for the GPUs 9.0, 8.9, 9.1, 9.0; expected one for each",
+        ),
         ((dynamic,), {"version_policy": "2"}, "version_policy is 2, and interpolator_m has 1 versions"),
         ((static,), {"max_batch": 4}, "max_batch is 4, and interpolator_m takes batches of 1"),
         ((static,), {"sizes": ("96x96",)}, "size 96x96; interpolator_m takes 64x96"),

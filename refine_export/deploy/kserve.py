@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _SCHEMES: Final = ("s3", "gs", "pvc", "hdfs", "webhdfs", "http", "https", "oci", "hf")
 """Of storage that KServe's storage initializer reads (SupportedStorageURIPrefixList)."""
+_KIND_GPU: Final = 1  # of ModelInstanceGroup.Kind in model_config.proto
+_KIND_CPU: Final = 2
 _GIB: Final = 2**30
 _SERVER_GIB: Final = {True: 4, False: 1}
 """Memory of the server itself: with CUDA and its libraries, and without."""
@@ -137,6 +139,8 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
             f"{', '.join(bare)}: model.py runs in the Python of the image, which may lack what it imports, such as "
             "onnxruntime and numpy 1; give the service an image of your own, or the model an EXECUTION_ENV_PATH"
         )
+    if options.gpus and not any(_wants_gpu(model) for model in models):
+        notes.append(f"no model of the repository asks for a GPU, and each replica is given {options.gpus}: --gpu 0")
     names = [model.name for model in models]
     is_grpc = options.protocol == "grpc"
     compatible = any(plan.version_compatible for plan in plans)
@@ -206,11 +210,17 @@ def _plans(model: Model) -> list[_Plan]:
 def _refuse_without_gpu(models: Sequence[Model], options: KServeOptions) -> None:
     for model in models:
         kinds = [group.kind for group in model.config.instance_group]
-        if not options.gpus and (model.backend == "tensorrt" or 1 in kinds):  # KIND_GPU
+        if not options.gpus and (model.backend == "tensorrt" or _KIND_GPU in kinds):
             raise RequestError(
                 f"gpus is 0, and {model.name} runs on a GPU alone; expected 1 or more, or a repository for CPUs: "
                 "refine-export deploy triton --device cpu"
             )
+
+
+def _wants_gpu(model: Model) -> bool:
+    """Whether it would use a GPU; without instance groups Triton decides by the machine."""
+    kinds = [group.kind for group in model.config.instance_group]
+    return model.config.platform != "ensemble" and (not kinds or any(kind != _KIND_CPU for kind in kinds))
 
 
 def _accelerated(model: Model) -> bool:

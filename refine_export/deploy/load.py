@@ -90,14 +90,13 @@ def measure_load(
         count = max(1, requests // concurrency + (number < requests % concurrency))
         clients.append(_Client(model, version, [*questions[first:], *questions[:first]], count))
     once = replace(options, patience_s=0)  # what is asked twice is no measure, and a failure is to be seen
-    barrier = threading.Barrier(concurrency + 1)
+    begun: list[float] = []
+    barrier = threading.Barrier(concurrency, action=lambda: begun.append(time.perf_counter()))
     with ThreadPoolExecutor(concurrency) as threads:
         working = [threads.submit(client.work, once, barrier) for client in clients]
-        barrier.wait()
-        started = time.perf_counter()
         for work in working:
             work.result()
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - begun[0]
     times = [took for client in clients for took in client.seconds]
     reasons = [reason for client in clients for reason in client.reasons]
     return Load(

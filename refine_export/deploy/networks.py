@@ -140,6 +140,11 @@ def _versions(sources: Sequence[Source]) -> tuple[tuple[Mapping[str, Source], ..
         names = {capability: f"model.sm{capability.replace('.', '')}.plan" for capability in sorted(capabilities)}
         files = {names[one.compute_capability]: source for source, one in zip(sources, built_for, strict=True) if one}
         return ({name: files[name] for name in names.values()},), names
+    if 1 < len(set(capabilities)) < len(sources):
+        raise RequestError(
+            f"{len(sources)} engines are given, for the GPUs {', '.join(capabilities)}; expected one for each GPU, or "
+            "versions for one GPU alone: make a repository for each version"
+        )
     name = PLAN_FILE if capabilities else ONNX_FILE
     return tuple({name: source} for source in sources), {}
 

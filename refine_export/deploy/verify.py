@@ -111,18 +111,21 @@ def verify_server(recipe: Recipe, options: VerifyOptions, progress: Progress | N
             pair = sources.first.pair
             compared[ENSEMBLE] = compare_frames(channels, found.behind, network(), pair, recipe.validate, progress)
     versions = {served.name: served.version for served in found.networks}
-    loads = tuple(_loads(compared, versions, channels, options, progress))
+    behind = [found.behind] if found.behind is not None and found.behind.name not in versions else []
+    described = [*found.networks, *behind]
+    notes = [note for served in described for note in served.notes]
+    loads = tuple(_loads(compared, versions, channels, options, progress, notes))
     answers = tuple(answer for one in compared.values() for answer in one.answers)
     statuses = [*(one.status for one in answers), *map(status_of_load, loads), *(one.status for one in shortfalls)]
     return Verified(
         status=overall(statuses),
         server=server,
         channels={channel.name: channel.options.url for channel in channels},
-        models={served.name: _described(served) for served in found.networks},
+        models={served.name: _described(served) for served in described},
         answers=answers,
         loads=loads,
         shortfalls=tuple(shortfalls),
-        notes=tuple(note for served in found.networks for note in served.notes),
+        notes=tuple(notes),
     )
 
 
@@ -146,11 +149,15 @@ def _loads(
     channels: Sequence[Channel],
     options: VerifyOptions,
     progress: Progress,
+    notes: list[str],
 ) -> Iterator[Load]:
     """Of the ensemble, which is what people ask; of the networks where there is none. What failed is not measured."""
     for name in [ENSEMBLE] if ENSEMBLE in compared else compared:
         one = compared[name]
-        if not options.requests or not one.questions or any(answer.status != "passed" for answer in one.answers):
+        if not options.requests or not one.questions:
+            continue
+        if any(answer.status != "passed" for answer in one.answers):
+            notes.append(f"the speed of {name} was not measured, because not all of its answers passed")
             continue
         for channel in channels:
             for concurrency in options.concurrencies:

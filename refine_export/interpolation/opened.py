@@ -40,8 +40,8 @@ class ComputeOptions:
     """A Triton server with the ensemble `interpolate`."""
     concurrency: int = 4
     """Most requests to a server at a time."""
-    device: str = "cpu"
-    """That torch computes on: `cpu`, or such as `cuda:0`."""
+    device: str | None = None
+    """That torch computes on: `cpu`, which is the default, or such as `cuda:0`."""
 
     def __post_init__(self) -> None:
         given = [
@@ -53,6 +53,8 @@ class ComputeOptions:
             raise RequestError(f"{' and '.join(given)} are given; expected one of them, since one alone computes")
         if self.runtime is not None and self.file is None:
             raise RequestError("--runtime is given without --file; it says what runs an ONNX file")
+        if self.device is not None and given and given != ["--checkpoint"]:
+            raise RequestError(f"--device is given with {given[0]}; it says where torch computes: leave it out")
         if not 1 <= self.concurrency <= 64:
             raise RequestError(f"--concurrency is {self.concurrency}; expected 1 to 64")
 
@@ -82,7 +84,7 @@ class ComputeOptions:
             return _served(self.server, stop or threading.Event())
         if self.file is not None:
             return _of_file(self.file, self)
-        return _of_checkpoint(self.checkpoint, self.device)
+        return _of_checkpoint(self.checkpoint, self.device or "cpu")
 
 
 def check_runtime(name: str | None) -> Runtime | None:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
+UNREGISTER_S = 2.0
+"""That giving shared memory back to a slow server may take."""
 
 T = TypeVar("T")
 
@@ -48,7 +50,8 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         host, _, port = self.url.rpartition(":")
-        if not re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host) or not re.fullmatch(r"[0-9]{1,5}", port):
+        named = re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host)
+        if not named or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
             raise RequestError(f"the server is {self.url!r}; expected HOST:PORT, such as localhost:8001")
         if self.protocol not in ("grpc", "http"):
             raise RequestError(f"protocol is {self.protocol!r}; expected grpc or http")
@@ -236,8 +239,17 @@ class TritonClient:
         """Leave nothing behind that the failure may have spoilt."""
         if error.failure in ("away", "slow"):
             self._disconnect()
-        if self._memory is not None and error.failure in ("away", "slow", "region"):
-            self._memory.forget(self._connected().unregister if error.failure != "away" else None)
+        if self._memory is None or error.failure not in ("away", "slow", "region"):
+            return
+        if error.failure == "away":
+            self._memory.forget(None)
+            return
+        wire = connect(self.options.protocol, self.options.url, min(self.options.timeout_s, UNREGISTER_S))
+        try:
+            self._memory.forget(wire.unregister)
+        finally:
+            with suppress(OSError):
+                wire.close()
 
     def _patiently(self, what: str, ask: Callable[[Wire], T], model: str = "", version: str = "") -> T:
         """Ask until there is an answer, the server refuses, or patience ends."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refine_export.errors import UnavailableError
 from refine_export.runners.triton_wire import Slot, Wire, WireError
 
 if TYPE_CHECKING:
@@ -20,7 +22,8 @@ ALIGNMENT_BYTES = 64
 PREFIX = "refine_export"
 """Of every region's name."""
 
-_numbers = itertools.count()
+MOUNT = Path("/dev/shm")
+"""Where it lies on Linux."""
 
 
 class SharedTensors:
@@ -92,9 +95,7 @@ class SharedTensors:
             total += -(-byte_size // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
         if self._memory is None or self._memory.size < total:
             self.close(wire.unregister)
-            self._memory = SharedMemory(
-                f"{PREFIX}_{os.getpid()}_{next(_numbers)}", create=True, size=max(total, ALIGNMENT_BYTES)
-            )
+            self._memory = _region(max(total, ALIGNMENT_BYTES))
         if not self._registered:
             wire.register(self._memory.name, f"/{self._memory.name}", self._memory.size)
             self._registered = True
@@ -110,3 +111,23 @@ class SharedTensors:
         assert self._memory.buf is not None
         count = int(np.prod(shape))
         return np.frombuffer(self._memory.buf, dtype, count, slot.offset).reshape(shape)
+
+
+def _region(byte_size: int) -> SharedMemory:
+    """New memory of a name that no other process or container has.
+
+    Raises:
+        UnavailableError: there is not so much of it; a page that is missing would end this process when it is written.
+    """
+    advice = "give the machine or the container more (docker run --shm-size), or leave shared memory out"
+    if MOUNT.is_dir():
+        state = os.statvfs(MOUNT)
+        if state.f_bavail * state.f_frsize < byte_size:
+            free = state.f_bavail * state.f_frsize
+            raise UnavailableError(
+                f"{MOUNT} has {free >> 20} MiB left, and tensors take {-(-byte_size >> 20)}; {advice}"
+            )
+    try:
+        return SharedMemory(f"{PREFIX}_{os.getpid()}_{secrets.token_hex(4)}", create=True, size=byte_size)
+    except OSError as error:
+        raise UnavailableError(f"can't make {byte_size} bytes of shared memory: {error.strerror}; {advice}") from error

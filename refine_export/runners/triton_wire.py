@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.optional import require
@@ -106,7 +107,54 @@ def connect(protocol: Protocol, url: str, timeout_s: float) -> Wire:
     return _Grpc(url, timeout_s) if protocol == "grpc" else _Http(url, timeout_s)
 
 
-class _Grpc(Wire):
+class _Client(Wire):
+    """What tritonclient's two clients have in common."""
+
+    _module: Any
+    _client: Any
+    _plain: Mapping[str, Any] = MappingProxyType({})
+    """Options that ask for dictionaries."""
+
+    @abstractmethod
+    def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any: ...
+
+    def server(self) -> dict[str, Any]:
+        return dict(self._ask(self._client.get_server_metadata, **self._plain))
+
+    def metadata(self, model: str, version: str) -> dict[str, Any]:
+        return dict(self._ask(self._client.get_model_metadata, model, version, **self._plain))
+
+    def ready(self, model: str, version: str) -> bool:
+        return bool(self._ask(self._client.is_model_ready, model, version))
+
+    def register(self, region: str, key: str, byte_size: int) -> None:
+        self._ask(self._client.register_system_shared_memory, region, key, byte_size)
+
+    def unregister(self, region: str) -> None:
+        self._ask(self._client.unregister_system_shared_memory, region)
+
+    def infer(
+        self,
+        model: str,
+        version: str,
+        inputs: Mapping[str, tuple[NDArray[Any], Slot | None]],
+        outputs: Mapping[str, Slot | None],
+    ) -> Answer:
+        sent, wanted = _tensors(self._module, inputs, outputs)
+        result = self._ask(self._client.infer, model, sent, model_version=version, outputs=wanted or None)
+        return _answer(result, self._described(result.get_response()), outputs)
+
+    @abstractmethod
+    def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
+        """Type and shape of each output."""
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Grpc(_Client):
+    _plain = MappingProxyType({"as_json": True})
+
     def __init__(self, url: str, timeout_s: float) -> None:
         self._module = require("tritonclient.grpc", extra="triton")
         channel = [
@@ -121,44 +169,17 @@ class _Grpc(Wire):
         with _translated(_failure_of_grpc):
             return call(*arguments, client_timeout=self._timeout_s, **more)
 
-    def server(self) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_server_metadata, as_json=True))
-
-    def metadata(self, model: str, version: str) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_model_metadata, model, version, as_json=True))
-
     def config(self, model: str, version: str) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_model_config, model, version, as_json=True)["config"])
-
-    def ready(self, model: str, version: str) -> bool:
-        return bool(self._ask(self._client.is_model_ready, model, version))
+        return dict(self._ask(self._client.get_model_config, model, version, **self._plain)["config"])
 
     def index(self) -> list[dict[str, Any]]:
-        return list(self._ask(self._client.get_model_repository_index, as_json=True).get("models", []))
+        return list(self._ask(self._client.get_model_repository_index, **self._plain).get("models", []))
 
-    def register(self, region: str, key: str, byte_size: int) -> None:
-        self._ask(self._client.register_system_shared_memory, region, key, byte_size)
-
-    def unregister(self, region: str) -> None:
-        self._ask(self._client.unregister_system_shared_memory, region)
-
-    def infer(
-        self,
-        model: str,
-        version: str,
-        inputs: Mapping[str, tuple[NDArray[Any], Slot | None]],
-        outputs: Mapping[str, Slot | None],
-    ) -> Answer:
-        sent, wanted = _tensors(self._module, inputs, outputs)
-        result = self._ask(self._client.infer, model, sent, model_version=version, outputs=wanted or None)
-        described = {output.name: (output.datatype, output.shape) for output in result.get_response().outputs}
-        return _answer(result, described, outputs)
-
-    def close(self) -> None:
-        self._client.close()
+    def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
+        return {output.name: (output.datatype, output.shape) for output in response.outputs}
 
 
-class _Http(Wire):
+class _Http(_Client):
     def __init__(self, url: str, timeout_s: float) -> None:
         self._module = require("tritonclient.http", extra="triton")
         self._client = self._module.InferenceServerClient(url, connection_timeout=timeout_s, network_timeout=timeout_s)
@@ -167,41 +188,14 @@ class _Http(Wire):
         with _translated(_failure_of_http):
             return call(*arguments, **more)
 
-    def server(self) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_server_metadata))
-
-    def metadata(self, model: str, version: str) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_model_metadata, model, version))
-
     def config(self, model: str, version: str) -> dict[str, Any]:
         return dict(self._ask(self._client.get_model_config, model, version))
-
-    def ready(self, model: str, version: str) -> bool:
-        return bool(self._ask(self._client.is_model_ready, model, version))
 
     def index(self) -> list[dict[str, Any]]:
         return list(self._ask(self._client.get_model_repository_index))
 
-    def register(self, region: str, key: str, byte_size: int) -> None:
-        self._ask(self._client.register_system_shared_memory, region, key, byte_size)
-
-    def unregister(self, region: str) -> None:
-        self._ask(self._client.unregister_system_shared_memory, region)
-
-    def infer(
-        self,
-        model: str,
-        version: str,
-        inputs: Mapping[str, tuple[NDArray[Any], Slot | None]],
-        outputs: Mapping[str, Slot | None],
-    ) -> Answer:
-        sent, wanted = _tensors(self._module, inputs, outputs)
-        result = self._ask(self._client.infer, model, sent, model_version=version, outputs=wanted or None)
-        described = {one["name"]: (one["datatype"], one["shape"]) for one in result.get_response()["outputs"]}
-        return _answer(result, described, outputs)
-
-    def close(self) -> None:
-        self._client.close()
+    def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
+        return {one["name"]: (one["datatype"], one["shape"]) for one in response["outputs"]}
 
 
 def numpy_name(datatype: str) -> str:

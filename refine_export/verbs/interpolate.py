@@ -36,8 +36,10 @@ def interpolate(
         float | None,
         _video("--scene-cut", "Under this similarity the earlier frame is repeated. Default: 0.2.", "0-1"),
     ] = None,
-    scene_cuts: Annotated[bool, _video("--scene-cuts/--no-scene-cuts", "Look for scene cuts.")] = True,
-    audio: Annotated[bool, _video("--audio/--no-audio", "Copy the sound.")] = True,
+    scene_cuts: Annotated[
+        bool | None, _video("--scene-cuts/--no-scene-cuts", "Look for scene cuts. Default: yes.")
+    ] = None,
+    audio: Annotated[bool | None, _video("--audio/--no-audio", "Copy the sound. Default: yes.")] = None,
     codec: Annotated[
         str | None,
         _video("--codec", "libx264, libx265, libvpx-vp9 or ffv1. Default: libx264, for .webm libvpx-vp9."),
@@ -47,7 +49,7 @@ def interpolate(
         Path | None,
         _compute("--checkpoint", "Weights for torch. Default: the demo weights."),
     ] = None,
-    device: Annotated[str, _compute("--device", "That torch computes on, such as cuda:0.")] = "cpu",
+    device: Annotated[str | None, _compute("--device", "That torch computes on, such as cuda:0. Default: cpu.")] = None,
     file: Annotated[Path | None, _compute("--file", "An ONNX file or an engine that makes frames.")] = None,
     runtime: Annotated[
         str | None,
@@ -59,10 +61,12 @@ def interpolate(
     server: Annotated[
         str | None, _compute("--server", "A Triton server with the ensemble `interpolate`.", "HOST:PORT")
     ] = None,
-    protocol: Annotated[str, _server("--protocol", "grpc or http.")] = "grpc",
-    timeout: Annotated[float, _server("--timeout", "Seconds for one request.")] = 30.0,
-    patience: Annotated[float, _server("--patience", "Seconds to wait for a server that is away.")] = 60.0,
-    concurrency: Annotated[int, _server("--concurrency", "Most requests at a time.")] = 4,
+    protocol: Annotated[str | None, _server("--protocol", "grpc or http. Default: grpc.")] = None,
+    timeout: Annotated[float | None, _server("--timeout", "Seconds for one request. Default: 30.")] = None,
+    patience: Annotated[
+        float | None, _server("--patience", "Seconds to wait for a server that is away. Default: 60.")
+    ] = None,
+    concurrency: Annotated[int | None, _server("--concurrency", "Most requests at a time. Default: 4.")] = None,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -75,21 +79,29 @@ def interpolate(
     from refine_export.interpolation.writer import EncoderOptions
     from refine_export.runners.triton_client import ServerOptions
 
-    served = None
-    if server is not None:
-        served = ServerOptions(url=server, protocol=protocol, timeout_s=timeout, patience_s=patience)  # type: ignore[arg-type]
+    of_servers = {"protocol": protocol, "timeout_s": timeout, "patience_s": patience}
+    asked: dict[str, Any] = {name: value for name, value in of_servers.items() if value is not None}
+    if server is None and (asked or concurrency is not None):
+        raise RequestError("--protocol, --timeout, --patience and --concurrency are of a --server; give it with them")
     compute = ComputeOptions(
         checkpoint=checkpoint,
         file=file,
         runtime=check_runtime(runtime),
         allow_host_code=allow_host_code,
-        server=served,
-        concurrency=concurrency,
+        server=None if server is None else ServerOptions(url=server, **asked),
+        **({} if concurrency is None else {"concurrency": concurrency}),
         device=device,
     )
     progress = make_progress(quiet or as_json)
     if len(inputs) == 2:
-        for flag, given in (("--times", times), ("--scene-cut", scene_cut), ("--codec", codec), ("--crf", crf)):
+        for flag, given in (
+            ("--times", times),
+            ("--scene-cut", scene_cut),
+            ("--codec", codec),
+            ("--crf", crf),
+            ("--scene-cuts", scene_cuts),
+            ("--audio", audio),
+        ):
             if given is not None:
                 raise RequestError(f"{flag} is for a video, and two pictures are given; leave it out")
         result = interpolate_pictures(
@@ -106,8 +118,8 @@ def interpolate(
             raise RequestError("--timestep is for two pictures, and one video is given; give --times")
         options = VideoOptions(
             times=2 if times is None else times,
-            scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts else None,
-            sound=audio,
+            scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts is not False else None,
+            sound=audio is not False,
             encoder=EncoderOptions(codec=codec, crf=crf),
         )
         result = interpolate_video(inputs[0], output, options, compute=compute, force=force, progress=progress)
