@@ -296,10 +296,12 @@ def test_a_load_ends_when_the_server_does(place):
     picture = {"frame0": PICTURE, "frame1": PICTURE, "timestep": np.float32([0.5])}
     question = load.Question(inputs=picture, wrong=lambda answer: None)
     started = time.monotonic()
-    one = load.measure_load(options, "grpc", "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
-    assert (one.requests, one.errors, one.latency_ms, one.per_second) == (0, 2, {}, 0.0)
-    assert time.monotonic() - started < 5
-    place.server.restart()
+    try:
+        one = load.measure_load(options, "grpc", "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
+        assert (one.requests, one.errors, one.latency_ms, one.per_second) == (0, 2, {}, 0.0)
+        assert time.monotonic() - started < 5
+    finally:
+        place.server.restart()
 
 
 def runner_of(**changed):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
+import shutil
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -14,6 +17,7 @@ import pytest
 from interpolation_clips import assert_frames, averaging_model, numbered, read_clip, write_clip
 from PIL import Image
 
+from refine_export.cli import main
 from refine_export.deploy.options import TritonOptions
 from refine_export.deploy.repository import deploy_triton
 from refine_export.errors import FrameError, RequestError, UnavailableError
@@ -23,6 +27,18 @@ from refine_export.runners.triton_client import ServerOptions
 
 pytestmark = pytest.mark.triton
 COUNT = 24
+TIRING = """
+
+class TritonPythonModel(TritonPythonModel):
+    asked = 0
+
+    def execute(self, requests):
+        import time
+
+        self.asked += 1
+        time.sleep(1 if self.asked > 5 else 0)
+        return super().execute(requests)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +53,20 @@ def server(network, triton_server):
     repository = network.parent / "models"
     deploy_triton([network], repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1))
     return triton_server(repository, ["interpolate"])
+
+
+@pytest.fixture(scope="module")
+def tired_server(network, triton_server):
+    """Its network answers some times, and then takes longer than anyone waits."""
+    repository = network.parent / "tired"
+    deploy_triton(
+        [network], repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1, backend="python", delay_us=0)
+    )
+    with (repository / "interpolator_m" / "1" / "model.py").open("a") as file:
+        file.write(TIRING)
+    made = triton_server(repository)
+    yield made
+    made.kill()  # an orderly end waits for what is under way
 
 
 @pytest.fixture(scope="module")
@@ -86,27 +116,48 @@ def test_a_served_frame_is_the_local_one(server, network, tmp_path, protocol):
     assert np.ptp(served) > 200
 
 
-def test_the_server_is_killed_and_started_again_in_the_middle(server, source, tmp_path):
-    """No frame is lost, doubled or out of order."""
-    pid = server.pid
+def kill_server(server):
+    server.kill()
+    return server.start
 
-    def start_again():
+
+def kill_stub(server):
+    [stub] = server.stubs("interpolator_m")
+    os.kill(stub, signal.SIGKILL)
+    return lambda: server.reload("interpolator_m")
+
+
+def unload_model(server):
+    server.unload("interpolate")
+    return lambda: server.load("interpolate")
+
+
+@pytest.mark.parametrize(
+    ("fault", "protocol"),
+    [(kill_server, "grpc"), (kill_stub, "grpc"), (unload_model, "http")],
+)
+def test_what_breaks_in_the_middle_and_is_mended(server, source, tmp_path, fault, protocol):
+    """No frame is lost, doubled or out of order; requests of other threads are under way when it breaks."""
+    output, waited, mending = tmp_path / "out.mp4", [], []
+
+    def break_it():
+        mending.append(threading.Thread(target=mend_later, args=(fault(server),)))
+        mending[0].start()
+
+    def mend_later(mend):
         time.sleep(0.3)
-        server.start()
+        waited.append(not output.exists())
+        mend()
 
-    def kill():  # the requests of the other threads are under way
-        server.kill()
-        restarting.start()
-
-    restarting = threading.Thread(target=start_again)
-    options = {"timeout_s": 10, "patience_s": 60}
-    plain = compute_of(server, **options)
-    compute = Watched(server=plain.server, concurrency=3, after=12, at=kill)
-    result = interpolate_video(source, tmp_path / "out.mp4", VideoOptions(times=3), compute=compute)
-    restarting.join()
-    assert server.pid != pid
+    plain = compute_of(server, protocol, timeout_s=10, patience_s=60)
+    compute = Watched(server=plain.server, concurrency=3, after=12, at=break_it)
+    try:
+        result = interpolate_video(source, output, VideoOptions(times=3), compute=compute)
+    finally:
+        mending[0].join()
+    assert waited == [True]
     assert "triton" in result.computed_by
-    assert_frames(read_clip(tmp_path / "out.mp4").pictures, COUNT, 3)
+    assert_frames(read_clip(output).pictures, COUNT, 3)
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -129,23 +180,33 @@ def test_two_clients_at_once_get_each_its_own(server, source, tmp_path):
         assert_frames(read_clip(tmp_path / f"{times}.mp4").pictures, COUNT, times)
 
 
+def test_a_model_that_is_slow_ends_a_video(tired_server, source, tmp_path, capsys):
+    """With exit code 3 and what to do; nothing but the input stays."""
+    shutil.copy(source, tmp_path / "in.mp4")
+    arguments = ["interpolate", str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4"), "--quiet"]
+    server = ["--server", tired_server.grpc_url, "--timeout", "0.4", "--patience", "0.2"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, *server])
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert f"no answer from the grpc server at {tired_server.grpc_url} for interpolate, asked" in said
+    assert "it did not answer in 0.4 s: give a longer timeout" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
 def test_what_the_server_refuses_is_said_with_its_words(server, tmp_path):
-    for name, width in (("a.png", 40), ("b.png", 48)):
-        Image.new("RGB", (width, 32)).save(tmp_path / name)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, width in zip(paths, (40, 48), strict=True):
+        Image.new("RGB", (width, 32)).save(path)
     with pytest.raises(FrameError, match="differ in size"):
-        interpolate_pictures(tmp_path / "a.png", tmp_path / "b.png", tmp_path / "out.png", compute=compute_of(server))
+        interpolate_pictures(*paths, tmp_path / "out.png", compute=compute_of(server))
     server.unload("interpolate")
     try:
-        with pytest.raises((RequestError, UnavailableError), match="interpolate"):
-            interpolate_pictures(
-                tmp_path / "a.png",
-                tmp_path / "a.png",
-                tmp_path / "out.png",
-                compute=compute_of(server, patience_s=0.2),
-            )
+        with pytest.raises(RequestError, match=r"does not have interpolate: .*unknown model.*; load it"):
+            interpolate_pictures(paths[0], paths[0], tmp_path / "out.png", compute=compute_of(server, patience_s=5))
     finally:
         server.load("interpolate")
-    assert not (tmp_path / "out.png").exists()
+    assert sorted(tmp_path.iterdir()) == paths
 
 
 def test_a_server_that_is_killed_and_stays_away(server, source, tmp_path):

@@ -2,11 +2,13 @@
 
 import os
 
+import numpy as np
 import pytest
 
 from refine_export.errors import UnavailableError
 from refine_export.runners import triton_memory
-from refine_export.runners.triton_memory import _region
+from refine_export.runners.triton_memory import SharedTensors, _region
+from refine_export.runners.triton_wire import Answer, WireError
 
 
 @pytest.fixture
@@ -41,3 +43,35 @@ def test_what_the_system_refuses_is_said(monkeypatch):
     monkeypatch.setattr(triton_memory, "SharedMemory", refused)
     with pytest.raises(UnavailableError, match="can't make 64 bytes of shared memory: Permission denied"):
         _region(64)
+
+
+class Busy:
+    """A server that keeps its first region while a late request runs."""
+
+    def __init__(self):
+        self.known, self.late = [], True
+
+    def register(self, name, key, byte_size):
+        self.known.append(name)
+
+    def unregister(self, name):
+        if self.late:
+            raise WireError("refused", "it is currently in use")
+        self.known.remove(name)
+
+    def infer(self, model, version, inputs, outputs):
+        [(array, _)] = inputs.values()
+        return Answer(shapes={"y": array.shape}, dtypes={"y": "float32"}, arrays={"y": array + 1})
+
+
+def test_a_region_that_is_in_use_is_given_back_later():
+    server, tensors = Busy(), SharedTensors()
+    feeds = {"x": np.zeros(4, np.float32)}
+    tensors.infer(server, "m", "", feeds, ["y"])
+    tensors.forget(server.unregister)
+    assert len(server.known) == 1
+    tensors.infer(server, "m", "", feeds, ["y"])
+    assert len(server.known) == 2
+    server.late = False
+    tensors.close(server.unregister)
+    assert server.known == []

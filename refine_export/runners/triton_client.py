@@ -182,7 +182,7 @@ class TritonClient:
         found = self._patiently("the list of models", lambda wire: wire.index())
         ready = {str(one["name"]) for one in found if one.get("state") == "READY"}
         return {
-            str(one["name"]): str(one.get("reason") or one.get("state") or "not loaded")
+            str(one["name"]): str(one.get("reason") or one.get("state") or "not loaded; the server's log says why")
             for one in found
             if one["name"] not in ready
         }

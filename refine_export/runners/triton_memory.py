@@ -35,6 +35,8 @@ class SharedTensors:
     def __init__(self) -> None:
         self._memory: SharedMemory | None = None
         self._registered = False
+        self._in_use: list[str] = []
+        """Regions that the server may still know."""
         self._outputs: dict[Any, dict[str, tuple[str, Shape]]] = {}
 
     def infer(
@@ -79,9 +81,13 @@ class SharedTensors:
         """Give the region back; without `unregister` only on this side."""
         if self._memory is None:
             return
-        if self._registered and unregister is not None:
-            with suppress(WireError):
-                unregister(self._memory.name)
+        if self._registered:
+            self._in_use.append(self._memory.name)
+        for name in [*self._in_use]:
+            if unregister is not None:
+                with suppress(WireError):  # while a late request runs, the server keeps it
+                    unregister(name)
+                    self._in_use.remove(name)
         self._memory.close()
         with suppress(FileNotFoundError):
             self._memory.unlink()
