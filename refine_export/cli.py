@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
             typer.echo(
-                "interrupted: files that are finished are kept, others are not begun; the same command makes them",
+                "interrupted: what was not finished is not written; the same command makes it",
                 err=True,
             )
         raise
@@ -96,9 +96,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def program() -> None:
-    """The console script: as `main`, but a reader that went away ends it as it ends any other program."""
+    """The console script: as `main`, but signals end it as they end any other program, and leave nothing half-done."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        for ending in (signal.SIGTERM, signal.SIGHUP):  # nothing half-written is left by these either
+            if signal.getsignal(ending) is signal.SIG_DFL:
+                signal.signal(ending, signal.default_int_handler)
     main()
 
 

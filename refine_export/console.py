@@ -29,8 +29,12 @@ NOTES_SHOWN = 5
 
 
 def clean(text: str) -> str:
-    """Text of a file or a user without control characters, which could steer the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+    """Text of a file or a user without control characters, which could steer the terminal.
+
+    Lines after the first are indented, so that none of them looks like one of this tool's own.
+    """
+    cleaned = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+    return cleaned.replace("\n", "\n    ")
 
 
 def escape(text: str) -> str:

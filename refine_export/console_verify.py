@@ -36,6 +36,9 @@ def print_verified(result: Verified) -> None:
             )
     for note in result.notes:
         console.print(f"note: {escape(note)}", soft_wrap=True)
+    if not result.answers:
+        console.print(f"\n{STYLES[result.status]}: no answer of {escape(result.server)} was compared", soft_wrap=True)
+        return
     passed = sum(one.status == "passed" for one in result.answers)
     console.print(
         f"\n{STYLES[result.status]}: {passed} of {len(result.answers)} answers of {escape(result.server)} are the "

@@ -28,7 +28,7 @@ EXIT_S = 2
 TRIES = 5  # of ports that are taken between the asking and the start
 LINES_SHOWN = 12
 IN_USE = "already in use"  # what the log says of a port
-NOISE = "CudaDriverHelper"  # an error on every machine without a GPU
+NOISE = ("CudaDriverHelper", "pinned memory", "CUDA driver version")  # errors on every machine without a GPU
 SERVICES = ("GRPCInferenceService", "HTTPService", "Metrics Service")  # till then another server may answer at a port
 HOPELESS = ("failed to start", "creating server: ")
 
@@ -208,7 +208,9 @@ class Server:
     def _last_lines(self) -> str:
         """The errors of the log, or its end."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        lines = [line for line in lines if NOISE not in line]
+        lines = [line for line in lines if not any(noise in line for noise in NOISE)]
+        if taken := [line for line in lines if IN_USE in line]:
+            return f"a port is in use, choose others with --http-port and --grpc-port: {taken[0]}"
         wrong = [line for line in lines if line.startswith("E") or "error:" in line.lower() or "failed" in line]
         return "\n".join((wrong or lines)[-LINES_SHOWN:])
 
@@ -246,6 +248,8 @@ def serve(
     installation = set_up(home)
     if models is None:
         models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+        if not models:
+            raise CannotServeError(f"{repository} has no model: no folder in it has a config.pbtxt; give a repository")
     with tempfile.TemporaryDirectory(prefix="triton-log-") as folder:
         ports = (http_port, grpc_port, 0)
         server = Server(installation, repository.resolve(), models, ports, log or Path(folder, "server.log"))
@@ -266,13 +270,15 @@ def main() -> None:
     parser.add_argument("--home", type=Path, default=HOME, help="where the server is set up (300 MB)")
     parser.add_argument("--log", type=Path, help="file for the server's output")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit(0))
     try:
         if given.repository is None:
             print(f"ready: {set_up(given.home).server}")
             return
         ports = {"http_port": given.http_port, "grpc_port": given.grpc_port}
         with serve(given.repository, given.model, home=given.home, log=given.log, **ports) as server:
+            print(f"serves {', '.join(server.models)}", flush=True)
             print(f"HTTP {server.http_url}, gRPC {server.grpc_url}, pid {server.pid}; Ctrl-C stops it", flush=True)
             with suppress(KeyboardInterrupt):
                 signal.pause()

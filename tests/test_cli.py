@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from refine_export import cli
 from refine_export.cli import main
+from refine_export.console import clean
 from refine_export.errors import InternalError
 from refine_export.export import ExportOptions, onnx_from_network
 
@@ -250,6 +252,21 @@ def test_a_bug_is_exit_code_70(run, monkeypatch):
     assert (code, err) == (70, "bug in refine-export: a promise\n")
 
 
+def test_no_line_of_another_looks_like_ours():
+    assert clean("9\nnote: all is well\x1b[2J") == "9\n    note: all is well\\x1b[2J"
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_it_as_ctrl_c_does(ending):
+    """`program` is the console script: what is half-written is removed on the way out."""
+    code = (
+        "import os, sys, refine_export.doctor as doctor; from refine_export.cli import program; "
+        f"sys.argv[1:] = ['doctor']; doctor.diagnose = lambda: os.kill(os.getpid(), {int(ending)}); program()"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, "interrupted: what was not finished is not written" in result.stderr) == (130, True)
+
+
 def test_interrupted_is_exit_code_130(run, monkeypatch):
     def interrupted():
         raise KeyboardInterrupt
@@ -257,7 +274,7 @@ def test_interrupted_is_exit_code_130(run, monkeypatch):
     monkeypatch.setattr("refine_export.doctor.diagnose", interrupted)
     code, _, err = run("doctor")
     assert code == 130
-    assert "interrupted: files that are finished are kept" in err
+    assert "interrupted: what was not finished is not written" in err
 
 
 def test_doctor(run):

@@ -251,6 +251,40 @@ def test_a_rename_that_fails_is_undone(source, output, monkeypatch):
     assert (output / "mark").read_text() == "old"
 
 
+def test_an_interrupt_between_the_two_renames_is_undone(source, output, monkeypatch):
+    """Ctrl-C as early as at the first rename's return."""
+    deployed([source], output)
+    rename = type(output).rename
+
+    def interrupted(self, target):
+        rename(self, target)
+        if ".replaced-" in target.name:
+            raise KeyboardInterrupt
+        return target
+
+    monkeypatch.setattr(type(output), "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), folder_in_place(output):
+        pass
+    monkeypatch.undo()
+    assert [path.name for path in output.parent.iterdir()] == [output.name]
+    assert (output / "deployment.json").is_file()
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_files_of_others_are_not_deleted(source, output, damaged):
+    deployed([source], output)
+    (output / "interpolator_m/1/__pycache__").mkdir()
+    (output / "interpolator_m/1/__pycache__/model.pyc").touch()  # of the server
+    deployed([source], output, force=True)
+    (output / "mine").mkdir()
+    (output / "mine/config.pbtxt").write_text("mine")
+    if damaged:
+        (output / "deployment.json").write_text("[]")
+    with pytest.raises(RequestError, match="files that this tool did not write, such as .*--force would delete them"):
+        deployed([source], output, force=True)
+    assert (output / "mine/config.pbtxt").read_text() == "mine"
+
+
 def test_an_artifact_that_changes_meanwhile_or_has_anothers_manifest(source, output, monkeypatch):
     copyfile = shutil.copyfile
 

@@ -80,6 +80,7 @@ def test_scene_cuts_have_a_threshold_and_an_off_switch(tmp_path, network, source
         (["in.mp4", "-o", "out.mp4", "--server", "h:1", "--checkpoint", "x"], "--checkpoint and --server are given"),
         (["in.mp4", "-o", "out.mp4", "--server", "h:1", "--device", "cuda:0"], "--device is given with --server"),
         (["in.mp4", "-o", "out.mp4", "--file", "n.onnx", "--device", "cpu"], "--device is given with --file"),
+        (["a.png", "b.png", "-o", "out.png", "--device", "x"], "device is 'x'; expected cpu, cuda or such as cuda:0"),
         (["in.mp4", "-o", "out.mp4", "--timeout", "3"], "are of a --server; give it with them"),
         (["a.png", "b.png", "-o", "out.png", "--no-audio"], "--audio is for a video, and two pictures are given"),
         (["a.png", "b.png", "-o", "out.png", "--no-scene-cuts"], "--scene-cuts is for a video"),

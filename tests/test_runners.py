@@ -95,8 +95,8 @@ def test_cuda_is_never_the_cpu(model, capfd):
 
 
 def test_torch_without_a_gpu_says_so(references, monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UnavailableError, match="finds no CUDA device here"):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(UnavailableError, match="finds no cuda:0 here"):
         TorchRunner(references("IFNet"), "contextnet", device="cuda:0")
 
 

@@ -173,5 +173,5 @@ def test_ctrl_c_leaves_the_old_engine(workshop, tmp_path):
             said = "".join(heard) + process.communicate(timeout=60)[1]
         finally:
             process.kill()
-    assert (process.returncode, "interrupted: what is finished is kept" in said) == (130, True), said
+    assert (process.returncode, "interrupted: what was not finished is not written" in said) == (130, True), said
     assert content_of(plan.parent) == before

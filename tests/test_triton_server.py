@@ -88,6 +88,13 @@ def test_a_port_that_is_taken(triton_installation, repository, monkeypatch):
 
 
 @pytest.mark.triton
+def test_a_folder_without_models_is_not_served(triton_installation, tmp_path):
+    """An empty server says that it is ready, and a user who gave the wrong folder would believe it."""
+    with pytest.raises(CannotServeError, match="has no model: no folder in it has a config.pbtxt"), serve(tmp_path):
+        pass
+
+
+@pytest.mark.triton
 def test_a_model_that_does_not_load(triton_installation, repository):
     add_model(repository, "wrong", "import nothing_of_this_name")
     path = repository / "wrong" / "1" / "model.py"

@@ -57,7 +57,7 @@ def check_repository(root: Path, *, release: str | None = None) -> Checked:
     folders = [folder for folder in repository_folders(root) if not _leads_out(folder, root)]
     findings = [*stray_entries(root), *check_deployment(root)]
     if not folders:
-        findings.append(finding("no-models", "", str(root), "it has no folders"))
+        findings.append(finding("no-models", "", "", "it has no folders"))
     models = [model for folder in folders if (model := read_model(folder, root, findings)) is not None]
     by_name = {model.name: model for model in models}
     names = [folder.name for folder in folders]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -34,11 +35,16 @@ def check_output(output: Path, *, force: bool) -> None:
         return
     if not (output / DEPLOYMENT_FILE).is_file():
         raise RequestError(
-            f"{output} is not empty, and no repository of this tool (it has no {DEPLOYMENT_FILE}); choose another "
-            "folder, or empty this one yourself"
+            f"{output} is not empty, and no repository of this tool (it has no {DEPLOYMENT_FILE}); choose "
+            "another folder"
         )
     if not force:
         raise RequestError(f"{output} is there already; replace it with --force, or choose another folder")
+    if foreign := _foreign_files(output):
+        raise RequestError(
+            f"{output} has {len(foreign)} files that this tool did not write, such as {foreign[0]}, and --force "
+            "would delete them; move them away, or choose another folder"
+        )
 
 
 @contextmanager
@@ -69,11 +75,12 @@ def _take_place(new: Path, output: Path) -> None:
         new.rename(output)
         return
     old = output.with_name(f"{_OLD.format(output.name)}{os.getpid()}")
-    output.rename(old)
     try:
+        output.rename(old)
         new.rename(output)
     except BaseException:
-        old.rename(output)
+        if old.exists() and not output.exists():
+            old.rename(output)
         raise
     shutil.rmtree(old, ignore_errors=True)
 
@@ -88,6 +95,17 @@ def _bring_back(output: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
         else:
             old.rename(output)
+
+
+def _foreign_files(output: Path) -> list[str]:
+    """Files of a repository that its deployment.json does not list; all of them where it can't be read."""
+    try:
+        content = json.loads((output / DEPLOYMENT_FILE).read_text(encoding="utf-8"))
+        known = {*content["files"], DEPLOYMENT_FILE}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        known = {DEPLOYMENT_FILE}
+    there = (path.relative_to(output) for path in output.rglob("*") if not path.is_dir())
+    return sorted(str(path) for path in there if path.as_posix() not in known and "__pycache__" not in path.parts)
 
 
 def _sync(folder: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import TYPE_CHECKING, Any, Literal
 
-from refine_export.errors import UnavailableError
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.network import graph_network
 from refine_export.optional import require
 from refine_export.runners.base import Runner, TensorInfo
@@ -42,8 +43,10 @@ class TorchRunner(Runner):
         device: str = "cpu",
     ) -> None:
         torch = require("torch", extra="torch")
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise UnavailableError(f"torch {torch.__version__} finds no CUDA device here; use the device cpu")
+        if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
+            raise RequestError(f"device is {device!r}; expected cpu, cuda or such as cuda:0")
+        if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
+            raise UnavailableError(f"torch {torch.__version__} finds no {device} here; use the device cpu")
         self._torch = torch
         self._dtype = getattr(torch, dtype)
         self._device = torch.device(device)
