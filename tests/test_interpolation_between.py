@@ -88,6 +88,46 @@ def test_other_graphs_are_refused(runner, words):
         LocalInterpolator(runner)
 
 
+class WrongRunner(FixedRunner):
+    """Answers with something else than a frame."""
+
+    def __init__(self, wrong):
+        super().__init__()
+        self._wrong = wrong
+
+    def _run(self, feeds):
+        return {"frame": self._wrong(feeds["img1"].copy())}
+
+
+def one_value(value):
+    def wrong(frame):
+        frame[0, 1, 5, 7] = value
+        return frame
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (one_value(np.nan), "fixed 1, nothing, on cpu answers with values that are NaN or infinite"),
+        (one_value(np.inf), "values that are NaN or infinite; expected 0 to 1: it overflows, as FP16 may"),
+        (lambda frame: frame[:, :, ::2, ::2], r"answers with \[1, 3, 16, 16\] to frames of \[1, 3, 32, 32\]"),
+        (lambda frame: np.repeat(frame, 2, 2), r"answers with \[1, 3, 64, 32\] to frames of \[1, 3, 32, 32\]"),
+    ],
+)
+def test_what_is_no_frame_is_not_written_as_one(wrong, words):
+    frame = np.zeros((30, 32, 3), np.uint8)
+    with LocalInterpolator(WrongRunner(wrong)) as interpolator, pytest.raises(RequestError, match=words):
+        interpolator.between(frame, frame, 0.5)
+
+
+def test_what_is_cut_off_may_be_anything():
+    frame = np.full((3, 32, 3), 51, np.uint8)  # row 5 is padding
+    with LocalInterpolator(WrongRunner(one_value(np.nan))) as interpolator:
+        assert np.array_equal(interpolator.between(frame, frame, 0.5), frame)
+
+
 def test_where_only_the_middle_can_be_had_parts_are_halved():
     """1/4 = the middle of 0 and 1/2."""
     a, b = np.full((8, 8, 3), 0, np.uint8), np.full((8, 8, 3), 160, np.uint8)
@@ -177,6 +217,22 @@ def test_an_answer_of_another_kind_is_no_frame(answer):
         ServedInterpolator(FakeClient(answer=answer)) as interpolator,
         pytest.raises(UnavailableError, match=r"answers with .* to frames of \[33, 47, 3\]"),
     ):
+        interpolator.between(frame, frame, 0.5)
+
+
+@pytest.mark.parametrize("batch", ["", "-1,"])
+def test_a_server_of_one_size_says_for_which_pictures_it_is(monkeypatch, batch):
+    frame = np.zeros((60, 90, 3), np.uint8)
+
+    def refuse(*_):
+        raise RequestError(
+            "the server refuses: unexpected shape for input 'img0' for model 'interpolator_m'. Expected "
+            f"[{batch}3,96,160], got [{batch}3,64,96]"
+        )
+
+    monkeypatch.setattr(FakeClient, "infer", refuse)
+    words = r"got .*; the server's file is for pictures that pad to 96x160 .*, and these pad to 64x96: deploy a file"
+    with ServedInterpolator(FakeClient()) as interpolator, pytest.raises(RequestError, match=words):
         interpolator.between(frame, frame, 0.5)
 
 

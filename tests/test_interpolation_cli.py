@@ -81,6 +81,10 @@ def test_scene_cuts_have_a_threshold_and_an_off_switch(tmp_path, network, source
         (["in.mp4", "-o", "out.mp4", "--server", "h:1", "--device", "cuda:0"], "--device is given with --server"),
         (["in.mp4", "-o", "out.mp4", "--file", "n.onnx", "--device", "cpu"], "--device is given with --file"),
         (["a.png", "b.png", "-o", "out.png", "--device", "x"], "device is 'x'; expected cpu, cuda or such as cuda:0"),
+        (["a.png", "-o", "out.png"], "one picture is given, a.png; give two, or a video"),
+        (["a.png", "-o", "one.mp4"], "one picture is given, a.png; give two, or a video"),
+        (["a.png", "in.mp4", "-o", "out.png"], "a.png and in.mp4 are given; a video goes alone"),
+        (["in.mp4", "in.mp4", "-o", "out.mp4"], "in.mp4 and in.mp4 are given; a video goes alone"),
         (["in.mp4", "-o", "out.mp4", "--timeout", "3"], "are of a --server; give it with them"),
         (["a.png", "b.png", "-o", "out.png", "--no-audio"], "--audio is for a video, and two pictures are given"),
         (["a.png", "b.png", "-o", "out.png", "--no-scene-cuts"], "--scene-cuts is for a video"),
@@ -100,6 +104,12 @@ def test_wrong_requests_exit_with_2_and_say_why(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("option", ["--file", "--checkpoint"])
+def test_weights_that_are_not_there_are_missed_before_anything_starts(tmp_path, source, capsys, option):
+    assert call(source, "-o", tmp_path / "out.mp4", option, tmp_path / "nope.onnx") == 2
+    assert capsys.readouterr().err.startswith(f"error: {option} is {tmp_path / 'nope.onnx'}, which does not exist")
+
+
 def test_without_weights_a_note_says_what_the_frames_are_good_for(tmp_path, pictures, capsys):
     assert call(*pictures, "-o", tmp_path / "out.png", "--timestep", "0.75", "-q") == 0
     assert "they know small motion" in capsys.readouterr().out
@@ -109,5 +119,19 @@ def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, capsys):
     pytest.importorskip("tritonclient.grpc")
     options = ["--server", "127.0.0.1:9", "--timeout", "1", "--patience", "0.2"]
     assert call(source, "-o", tmp_path / "out.mp4", *options) == 3
-    assert "missing: no answer from the grpc server at 127.0.0.1:9" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "missing: no answer from the grpc server at 127.0.0.1:9" in said
+    assert said.endswith("start it, or check the address and that this is its grpc port; nothing was written\n")
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_that_a_server_is_waited_for_is_said_once(tmp_path, source, capsys, monkeypatch):
+    """By all threads together; with --quiet not at all."""
+    pytest.importorskip("tritonclient.grpc")
+    monkeypatch.setattr("refine_export.interpolation.opened.SAID_AFTER_S", 0.1)
+    options = ["--server", "127.0.0.1:9", "--timeout", "1", "--patience", "0.5", "-o", tmp_path / "out.mp4"]
+    line = "no answer from the grpc server at 127.0.0.1:9: it is asked again for 0.5 s (--patience)\n"
+    assert call(source, *options) == 3
+    assert capsys.readouterr().err.count(line) == 1
+    assert call(source, *options, "--quiet") == 3
+    assert line not in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import signal
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interpolation_clips import Averaging, Sound, numbered, write_clip
+from interpolation_clips import Averaging, Sound, numbered, shares_of, write_clip
 from PIL import Image
 
 from refine_export.errors import FrameError, RequestError, UnavailableError
@@ -90,7 +89,7 @@ def test_an_encoder_that_fails_is_said(tmp_path, monkeypatch):
 
     monkeypatch.setattr(VideoWriter, "frame", fail)
     source = clip(tmp_path / "in.mp4")
-    with pytest.raises(RequestError, match=r"can't write .*out.mp4: Generic error in an external library; free some"):
+    with pytest.raises(RequestError, match=r"can't write .*out.mp4: Generic error in an external library; choose"):
         run(source, tmp_path / "out.mp4")
     assert names(tmp_path) == ["in.mp4"]
 
@@ -250,18 +249,26 @@ def test_a_server_that_is_waited_for_is_given_up_when_all_ends():
     assert time.perf_counter() - started < 10
 
 
+def test_a_server_that_goes_away_later_is_said_to_be_waited_for(monkeypatch):
+    """By the pauses, which grow."""
+    pytest.importorskip("tritonclient.grpc")
+    monkeypatch.setattr("refine_export.interpolation.opened.LONG_PAUSE_S", 0.1)
+    said = []
+    server = ServerOptions(url="127.0.0.1:9", timeout_s=1, patience_s=0.6)
+    with pytest.raises(UnavailableError), ComputeOptions(server=server, say=said.append).open():
+        pass
+    assert said == ["no answer from the grpc server at 127.0.0.1:9: it is asked again for 0.6 s (--patience)"]
+
+
 def test_ending_early_does_not_wait_out_the_patience(tmp_path):
-    """One thread fails while another waits for its server: it is told to give up."""
+    """The thread with the first pair fails while another waits for its server: it is told to give up."""
     source = clip(tmp_path / "in.mp4", 12)
 
     class Compute(Averaging):
-        numbers = itertools.count(1)
-
         @contextmanager
         def open(self, stop=None):
-            mine = next(Compute.numbers)
             with super().open(stop) as interpolator:
-                yield _Stuck(interpolator, mine, stop)
+                yield _Stuck(interpolator, stop)
 
     started = time.perf_counter()
     with pytest.raises(UnavailableError, match="lost"):
@@ -272,11 +279,11 @@ def test_ending_early_does_not_wait_out_the_patience(tmp_path):
 class _Stuck:
     any_time, provider = True, "stuck"
 
-    def __init__(self, inner, number, stop):
-        self.inner, self.number, self.stop = inner, number, stop
+    def __init__(self, inner, stop):
+        self.inner, self.stop = inner, stop
 
     def between(self, frame0, frame1, timestep):
-        if self.number == 1:
+        if max(shares_of(frame0)) < 0.5:  # frame 0
             time.sleep(0.1)
             raise UnavailableError("lost")
         self.stop.wait(60)

@@ -68,6 +68,26 @@ def test_no_more_is_held_than_asked_for_however_long_the_stream():
     assert 5 <= most <= 7
 
 
+@pytest.mark.parametrize(("weight", "held"), [(1, 12), (5, 2), (40, 1)])
+def test_jobs_are_held_by_their_weight(weight, held):
+    """Those in the line, one in the reader's hand and one in the caller's; a job too heavy for the line waits alone."""
+    read = []
+
+    def jobs():
+        for job in range(60):
+            read.append(job)
+            yield job
+
+    results = in_order(jobs(), opens_with(lambda job: job), threads=2, ahead=12, weigh=lambda job: weight)
+    with closing(results):
+        assert next(results)[0] == 0
+        ends = time.monotonic() + 5
+        while len(read) < held + 2 and time.monotonic() < ends:
+            time.sleep(0.01)
+        time.sleep(0.05)  # it would go on here
+        assert len(read) == held + 2
+
+
 def test_an_error_of_a_computation_comes_once_behind_the_results_before_it():
     def compute(job):
         if job == 5:

@@ -129,6 +129,16 @@ def test_the_connection_is_made_anew_after_a_loss(monkeypatch, clock):
     assert wire.closed == 3
 
 
+def test_an_answer_that_is_not_tritons_is_final(monkeypatch, clock):
+    """And so is its connection."""
+    wire = Wire(["strange"])
+    with client_of(monkeypatch, wire, clock) as client:
+        with pytest.raises(UnavailableError, match="the answer of host:1 for m is not Triton's .as it is told.: look"):
+            client.infer("m", {"x": X})
+        assert (wire.asked, wire.closed, clock.pauses) == (1, 1, [])
+        client.infer("m", {"x": X})
+
+
 def test_a_client_belongs_to_one_thread(monkeypatch, clock):
     """HTTP's sockets are bound to the thread that opened them."""
     caught = []

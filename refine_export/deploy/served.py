@@ -19,7 +19,12 @@ from refine_export.onnx_file import Artifact, FilePrecision, Sizes
 from refine_export.report.data import Shortfall
 from refine_export.runners.triton import TritonRunner, parameters_of
 from refine_export.runners.triton_client import ServerOptions, TritonClient
-from refine_export.signature import SIGNATURES
+from refine_export.signature import MULTIPLE_OF, SIGNATURES, Signature, parse_size
+
+MOST_PIXELS = 2176 * 3840
+"""Of a size that a server names: the memory that it takes is this machine's."""
+MOST_PAIRS = 64
+"""Of a batch that a server names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +97,12 @@ def served_from_runner(runner: TritonRunner) -> Served:
     """What a network's model says of itself.
 
     Raises:
-        RequestError: its inputs and outputs are those of none of the five graphs.
+        RequestError: its inputs and outputs are those of none of the five graphs, or for one size that can't be fed.
     """
     if runner.graph is None:
         names = [info.name for info in (*runner.inputs, *runner.outputs)]
         raise RequestError(f"{runner.model} has the tensors {', '.join(names)}: those of none of the five graphs")
+    _check_tensors(runner, SIGNATURES[runner.graph])
     said = runner.parameters
     notes = []
     precision = said.get(PRECISION_PARAMETER, "")
@@ -106,9 +112,19 @@ def served_from_runner(runner: TritonRunner) -> Served:
     if CHECKPOINT_PARAMETER not in said:
         notes.append(f"{runner.model} does not say which weights it was made from.")
     if said.get(GRAPH_PARAMETER, runner.graph) != runner.graph:
-        notes.append(f"{runner.model} says it is {said[GRAPH_PARAMETER]}; by its tensors it is {runner.graph}.")
-    sizes = tuple(dict.fromkeys(_warm_up_sizes(runner.config)))
+        notes.append(f"{runner.model} says it is {said[GRAPH_PARAMETER]!r}; by its tensors it is {runner.graph}.")
+    named = dict.fromkeys(_warm_up_sizes(runner.config))
+    sizes = tuple(size for size in named if _wrong_size(*size) is None)
+    notes += [
+        f"{runner.model} is warmed up at {height}x{width}, which is left out: {wrong}."
+        for height, width in named
+        if (wrong := _wrong_size(height, width)) is not None
+    ]
     batch, _, height, width = (size if isinstance(size, int) else None for size in runner.inputs[0].shape)
+    if (wrong := _wrong_size(*(MULTIPLE_OF if side is None else side for side in (height, width)))) is not None:
+        raise RequestError(f"{runner.model} takes {list(runner.inputs[0].shape)}: {wrong}")
+    if batch is not None and not 1 <= batch <= MOST_PAIRS:
+        raise RequestError(f"{runner.model} takes {batch} pairs at once; expected 1 to {MOST_PAIRS}")
     one_pair = int(runner.config.get("max_batch_size", 0)) == 1
     fixed = (1 if one_pair else batch, height, width)
     engine = runner.provider if runner.provider.startswith("tensorrt_plan") else None
@@ -139,6 +155,29 @@ def _is_ours(client: TritonClient, name: str) -> bool:
 def _behind(config: Mapping[str, Any]) -> str | None:
     steps = config.get("ensemble_scheduling", {}).get("step", [])
     return next((str(step["model_name"]) for step in steps if step["model_name"] in SIGNATURES), None)
+
+
+def _check_tensors(runner: TritonRunner, signature: Signature) -> None:
+    ranks = {spec.name: len(spec.shape) for spec in (*signature.inputs, *signature.outputs)}
+    for info in (*runner.inputs, *runner.outputs):
+        if len(info.shape) != ranks[info.name]:
+            raise RequestError(
+                f"{runner.model} has {info.name} of shape {list(info.shape)}; {signature.graph} has "
+                f"{ranks[info.name]} dimensions there"
+            )
+        if info.dtype not in ("float32", "float16"):
+            raise RequestError(f"{runner.model} has {info.name} of {info.dtype}; expected float32 or float16")
+
+
+def _wrong_size(height: int, width: int) -> str | None:
+    """Why frames of a size can't be fed."""
+    try:
+        parse_size(f"{height}x{width}")
+    except ValueError as error:
+        return str(error)
+    if height * width > MOST_PIXELS:
+        return f"{height}x{width} has {height * width} pixels; expected at most {MOST_PIXELS}"
+    return None
 
 
 def _warm_up_sizes(config: Mapping[str, Any]) -> list[tuple[int, int]]:

@@ -83,6 +83,7 @@ def verify_server(recipe: Recipe, options: VerifyOptions, progress: Progress | N
     """
     progress = progress or Silent()
     template = ServerOptions(url=options.urls[0], timeout_s=options.timeout_s, patience_s=options.patience_s)
+    checkpoint = load_checkpoint(recipe, progress)
     with progress.step("look at the server") as say:
         channels, missing = channels_of(options.urls, options.protocols, template, shared_memory=options.shared_memory)
         if not channels:
@@ -92,7 +93,6 @@ def verify_server(recipe: Recipe, options: VerifyOptions, progress: Progress | N
             server = client.server()
         say(f"{server}: {', '.join(channel.name for channel in channels)}")
     sources = load_sources(recipe, progress)
-    checkpoint = load_checkpoint(recipe, progress)
     network = functools.cache(lambda: reference_network(checkpoint))
     shortfalls = [*missing, *found.missing]
     compared: dict[str, Compared] = {}

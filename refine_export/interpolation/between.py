@@ -8,6 +8,7 @@ Pictures are uint8 RGB [H, W, 3].
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     Picture = NDArray[np.uint8]
 
 MIDDLE = 0.5
+ONE_SIZE = re.compile(r"[Ee]xpected \[(?:-?\d+, ?)?3, ?(\d+), ?(\d+)\]")
+"""Triton's words for a shape that a file of one size does not take."""
 
 
 class Interpolator(Protocol):
@@ -87,7 +90,11 @@ class LocalInterpolator:
         self._runner.close()
 
     def between(self, frame0: Picture, frame1: Picture, timestep: float) -> Picture:
-        """As `Interpolator.between`: /255, padded, run, cropped, rounded."""
+        """As `Interpolator.between`: /255, padded, run, cropped, rounded.
+
+        Raises:
+            RequestError: also where the answer has another size, or values that are not finite.
+        """
         import numpy as np
 
         check_pair(frame0, frame1)
@@ -104,7 +111,22 @@ class LocalInterpolator:
         if self.any_time:
             given["timestep"] = np.full((1, 1, 1, 1), timestep, np.float32)
         feeds = {info.name: np.ascontiguousarray(given[info.name], info.dtype) for info in self._runner.inputs}
-        return uint8_from_frame(cropped(self._runner.run(feeds)["frame"], size))
+        frame = self._runner.run(feeds)["frame"]
+        if frame.shape != pair.img0.shape:
+            raise RequestError(
+                f"{self._named()} answers with {list(frame.shape)} to frames of {list(pair.img0.shape)}; expected "
+                "the same: export the network anew, and check it with `refine-export validate`"
+            )
+        frame = cropped(frame, size)
+        if not np.isfinite(frame).all():
+            raise RequestError(
+                f"{self._named()} answers with values that are NaN or infinite; expected 0 to 1: it overflows, as FP16 "
+                "may, or its weights are damaged; take a file in FP32, and check it with `refine-export validate`"
+            )
+        return uint8_from_frame(frame)
+
+    def _named(self) -> str:
+        return self.provider if self._artifact is None else f"{self._artifact.file} ({self.provider})"
 
 
 class ServedInterpolator:
@@ -138,7 +160,16 @@ class ServedInterpolator:
         given: dict[str, NDArray[Any]] = {FRAME0: frame0, FRAME1: frame1}
         if self.any_time:
             given[TIMESTEP] = np.array([timestep], np.float32)
-        answer = self._client.infer(ENSEMBLE, given, [FRAME])[FRAME]
+        try:
+            answer = self._client.infer(ENSEMBLE, given, [FRAME])[FRAME]
+        except RequestError as error:
+            if (size := ONE_SIZE.search(str(error))) is None:
+                raise
+            own = "x".join(map(str, padded_size(frame0.shape[0], frame0.shape[1])))
+            raise RequestError(
+                f"{error}; the server's file is for pictures that pad to {size[1]}x{size[2]} (height x width), and "
+                f"these pad to {own}: deploy a file for this size, or a dynamic one"
+            ) from error
         if answer.dtype != np.uint8 or answer.shape != frame0.shape:  # the python backend checks no outputs
             raise UnavailableError(
                 f"the server at {self._client.options.url} answers with {answer.dtype} {list(answer.shape)} to frames "

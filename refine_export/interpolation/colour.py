@@ -22,6 +22,8 @@ LIMITED, FULL = 1, 2  # AVColorRange
 BT470BG, SMPTE170M = 5, 6  # AVColorSpace: both are BT.601
 SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 2): "yuv440p", (1, 1): "yuv444p"}
 """How many pixels share a chroma value across and down, to FFmpeg's name of the format."""
+NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
+"""Of matrices, by swscale's number."""
 EVEN_ONLY = ("libx264", "libx265")
 """Encoders that refuse an odd side where chroma is subsampled along it."""
 
@@ -49,6 +51,38 @@ class Colours:
     """What changes on the way."""
 
 
+@dataclass(frozen=True)
+class Meaning:
+    """What the values of a frame mean; the same for all frames of a video."""
+
+    matrix: int
+    """What it names, else what players take."""
+    full: bool
+    is_rgb: bool
+    grey: bool
+
+    def __str__(self) -> str:
+        if self.is_rgb or self.grey:
+            return "RGB" if self.is_rgb else "grey"
+        matrix = NAMES.get(_scaler_matrix(self.matrix), str(self.matrix))
+        return f"{matrix} in {'full' if self.full else 'limited'} range"
+
+    def is_as(self, other: Meaning) -> bool:
+        """Whether both are converted alike."""
+        return str(self) == str(other)
+
+
+def meaning_of(frame: Any) -> Meaning:
+    """What the values of a frame of PyAV mean."""
+    is_rgb = bool(frame.format.is_rgb or frame.format.has_palette)
+    named, named_range, grey = int(frame.colorspace), int(frame.color_range), _is_grey(frame.format)
+    if frame.format.name.startswith("yuvj") or (grey and not named_range):
+        named_range = FULL
+    guessed = BT709 if frame.height > LARGE[0] or frame.width > LARGE[1] else BT470BG
+    matrix = guessed if is_rgb or named in (UNSPECIFIED, RGB_MATRIX) else named
+    return Meaning(matrix, named_range == FULL and not is_rgb, is_rgb, grey)
+
+
 def colours_of(frame: Any, codec: str) -> Colours:
     """Decide for a video by its first frame.
 
@@ -63,28 +97,27 @@ def colours_of(frame: Any, codec: str) -> Colours:
     source = frame.format.name
     known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()]
     layout, notes = _layout(frame, codec, known)
-    guessed = BT709 if frame.height > LARGE[0] or frame.width > LARGE[1] else BT470BG
-    is_rgb = frame.format.is_rgb or frame.format.has_palette
-    grey = _is_grey(frame.format)
-    if is_rgb:
+    meaning, named, named_range = meaning_of(frame), int(frame.colorspace), int(frame.color_range)
+    if meaning.is_rgb:
         notes.append(f"{source} becomes {layout}: RGB values are rounded to YUV")
-    named, named_range = int(frame.colorspace), int(frame.color_range)
-    if source.startswith("yuvj") or (grey and not named_range):
+        named_range = LIMITED
+    elif meaning.full:
         named_range = FULL
-    matrix = guessed if is_rgb or named in (UNSPECIFIED, RGB_MATRIX) else named
-    if matrix != named and not is_rgb and not grey:
-        name = "BT.709" if matrix == BT709 else "BT.601"
-        notes.append(f"it names no colour matrix; {name} is taken for the frames between, as players do for this size")
+    if meaning.matrix != named and not meaning.is_rgb and not meaning.grey:
+        notes.append(
+            f"it names no colour matrix; {NAMES[meaning.matrix]} is taken for the frames between, as players do for "
+            "this size"
+        )
     return Colours(
         layout=layout,
-        matrix=matrix,
-        full=named_range == FULL and not is_rgb,
-        tagged_matrix=matrix if is_rgb else named,
-        tagged_range=LIMITED if is_rgb else named_range,
+        matrix=meaning.matrix,
+        full=meaning.full,
+        tagged_matrix=meaning.matrix if meaning.is_rgb else named,
+        tagged_range=named_range,
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
-        by_rgb=is_rgb,
-        grey=grey,
+        by_rgb=meaning.is_rgb,
+        grey=meaning.grey,
         notes=tuple(notes),
     )
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from refine_export.interpolation.between import Picture
 
 LARGEST_TIMES = 64
-AHEAD = 4  # pairs of frames that wait for each thread that computes
+AHEAD, SMALLEST = 16, 4  # frames that wait for each thread that computes, and how many a pair counts for at least
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,9 +220,12 @@ def _stream(
             result.computed_by = interpolator.provider
             yield lambda job: _between(job, interpolator, options)
 
-    ahead = AHEAD * compute.threads
+    def weigh(job: Gap | Sound) -> int:
+        return max(options.times, SMALLEST) if isinstance(job, Gap) else 1
+
+    threads = compute.threads
     jobs = source.gaps(colours, sound=options.sound)
-    with closing(in_order(jobs, opens, threads=compute.threads, ahead=ahead)) as results:
+    with closing(in_order(jobs, opens, threads=threads, ahead=AHEAD * threads, weigh=weigh)) as results:
         for job, pictures in results:
             if isinstance(job, Sound):
                 writer.packets(job.packets)
@@ -233,6 +236,8 @@ def _stream(
                 result.still += _still(job)
             result.frames_written += _write(writer, job, pictures, colours, division)
             tell(result.frames_written)
+            if pictures:
+                pictures.clear()  # while the next ones are waited for, nobody needs them
 
 
 def _between(job: Gap | Sound, interpolator: Any, options: VideoOptions) -> list[Picture] | None:

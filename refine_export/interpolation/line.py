@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from threading import Condition
 from typing import Generic, TypeVar
 
@@ -14,11 +15,17 @@ class Stopped(Exception):  # noqa: N818 (no error: the work is over)
 
 
 class Line(Generic[T]):
-    """First in, first out; `put` waits while it is full and `get` while it is empty."""
+    """First in, first out; `put` waits while it is full and `get` while it is empty.
 
-    def __init__(self, holds: int) -> None:
+    Args:
+        holds: the most; an item that is more by itself is held alone.
+        weigh: how much an item is; without, each is 1.
+    """
+
+    def __init__(self, holds: int, weigh: Callable[[T], int] = lambda _: 1) -> None:
         self._items: deque[T] = deque()
-        self._holds = holds
+        self._holds, self._weigh = holds, weigh
+        self._held = 0
         self._changed = Condition()
         self._closed = False
 
@@ -29,10 +36,12 @@ class Line(Generic[T]):
             Stopped: the line is closed, now or while this waits.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or len(self._items) < self._holds)
+            weight = self._weigh(item)
+            self._changed.wait_for(lambda: self._closed or not self._items or self._held + weight <= self._holds)
             if self._closed:
                 raise Stopped
             self._items.append(item)
+            self._held += weight
             self._changed.notify_all()
 
     def get(self) -> T:
@@ -46,6 +55,7 @@ class Line(Generic[T]):
             if self._closed:
                 raise Stopped
             item = self._items.popleft()
+            self._held -= self._weigh(item)
             self._changed.notify_all()
             return item
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Event
-from typing import cast, get_args
+from threading import Event, Lock, Timer
+from typing import Any, cast, get_args
 
+from refine_export.atomic import user_path
 from refine_export.candidates import artifact_of, candidates_for
 from refine_export.checkpoint import CheckpointOptions, checkpoint_from_options
 from refine_export.errors import RequestError, UnavailableError
@@ -22,6 +23,10 @@ from refine_export.signature import GraphName
 from refine_export.validate import Runtime, ValidateOptions
 
 GRAPHS: tuple[GraphName, ...] = ("interpolator_m", "interpolator")
+SAID_AFTER_S = 3.0
+"""Without a first answer it is said that a server is waited for."""
+LONG_PAUSE_S = 1.0
+"""Likewise before a pause as long as this: they grow, and it comes some 3 s after a server that answered is gone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,9 @@ class ComputeOptions:
     """Most requests to a server at a time."""
     device: str | None = None
     """That torch computes on: `cpu`, which is the default, or such as `cuda:0`."""
+    say: Callable[[str], None] | None = None
+    """Told once, in any thread, when a server is waited for."""
+    _once: Any = field(default_factory=Lock, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         given = [
@@ -70,6 +78,20 @@ class ComputeOptions:
             return ()
         return ("the demo weights were used: they know small motion on drawn pictures; for footage give --checkpoint",)
 
+    def check_files(self) -> None:
+        """Refuse files that are not there, before any work.
+
+        Raises:
+            RequestError: the checkpoint or the file does not exist.
+        """
+        kinds = (
+            ("--checkpoint", self.checkpoint, ".pkl, .pth or .safetensors"),
+            ("--file", self.file, ".onnx or .plan"),
+        )
+        for name, path, kind in kinds:
+            if path is not None and not user_path(str(path)).exists():
+                raise RequestError(f"{name} is {path}, which does not exist; expected a {kind} file: check the path")
+
     def open(self, stop: Event | None = None) -> AbstractContextManager[Interpolator]:
         """Open it, in the thread that uses it.
 
@@ -81,10 +103,17 @@ class ComputeOptions:
             UnavailableError: a package, a device or the server is missing.
         """
         if self.server is not None:
-            return _served(self.server, stop or threading.Event())
+            return _served(self.server, stop or threading.Event(), self._waits)
         if self.file is not None:
             return _of_file(self.file, self)
         return _of_checkpoint(self.checkpoint, self.device or "cpu")
+
+    def _waits(self) -> None:
+        if self.say is not None and self.server is not None and self._once.acquire(blocking=False):
+            self.say(
+                f"no answer from the {self.server.protocol} server at {self.server.url}: it is asked again for "
+                f"{self.server.patience_s:g} s (--patience)"
+            )
 
 
 def check_runtime(name: str | None) -> Runtime | None:
@@ -102,15 +131,26 @@ def check_runtime(name: str | None) -> Runtime | None:
 
 
 @contextmanager
-def _served(options: ServerOptions, stop: Event) -> Iterator[Interpolator]:
+def _served(options: ServerOptions, stop: Event, waits: Callable[[], None]) -> Iterator[Interpolator]:
     def pause(seconds: float) -> None:
+        if seconds >= LONG_PAUSE_S:
+            waits()
         if stop.wait(seconds):
             raise Stopped
 
     client = TritonClient(options, pause=pause)
     with ExitStack() as stack:
         stack.callback(client.close)
-        yield ServedInterpolator(client)
+        silence = Timer(SAID_AFTER_S, waits)
+        silence.daemon = True
+        silence.start()
+        try:
+            interpolator = ServedInterpolator(client)
+        except UnavailableError as error:
+            raise UnavailableError(f"{error}; nothing was written") from error
+        finally:
+            silence.cancel()
+        yield interpolator
 
 
 @contextmanager

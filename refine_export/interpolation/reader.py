@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.errors import FrameError
-from refine_export.interpolation.colour import Colours, picture_from_frame
+from refine_export.interpolation.colour import Colours, meaning_of, picture_from_frame
 from refine_export.interpolation.timing import Clock
 from refine_export.optional import require
 from refine_export.signature import LARGEST_SIDE
@@ -78,12 +78,17 @@ class VideoSource:
         self.notes: list[str] = []
         self._end_s = 0.0
         self._count = 0
-        self._packets: list[Any] = []
-        self._frames = self._decoded()
-        first = next(self._frames, None)
+        self._given = 0  # packets that should give frames
+        self._early: list[Sound] = []
+        self._items = self._decoded()
+        first = next(self._items, None)
+        while isinstance(first, Sound):  # before the first frame no output can be opened
+            self._early.append(first)
+            first = next(self._items, None)
         if first is None:
             raise FrameError(f"{path} has no frames; expected two or more")
         self.first = first
+        self.meaning = meaning_of(first)
         self.size = (int(first.height), int(first.width))
         """Height and width in pixels."""
         self.notes += _notes_of(first)
@@ -110,7 +115,11 @@ class VideoSource:
         clock = Clock(self.path, self.time_base, self.rate, starts)
         before: SourceFrame | None = None
         try:
-            for frame in self._all_frames():
+            for frame in self._all():
+                if isinstance(frame, Sound):
+                    if sound:
+                        yield frame
+                    continue
                 here = clock.times_of(frame)
                 after = SourceFrame(
                     frame=frame, picture=picture_from_frame(frame, colours), pts=here.pts, duration=here.duration
@@ -118,37 +127,47 @@ class VideoSource:
                 if before is not None:
                     yield Gap(before=before, after=after)
                 before = after
-                yield from self._waiting(sound)
         except av.FFmpegError as error:
             raise _undecodable(self.path, error) from error
         self.notes += clock.notes
         if before is not None:
             yield Gap(before=before, after=None)
-        yield from self._waiting(sound)
 
-    def _all_frames(self) -> Iterator[Any]:
+    def _all(self) -> Iterator[Any]:
         yield self.first
-        yield from self._frames
-
-    def _waiting(self, sound: bool) -> Iterator[Sound]:
-        packets, self._packets = self._packets, []
-        if sound:
-            for start in range(0, len(packets), MOST_PACKETS):
-                yield Sound(tuple(packets[start : start + MOST_PACKETS]))
+        while self._early:
+            yield self._early.pop(0)
+        yield from self._items
 
     def _decoded(self) -> Iterator[Any]:
+        """Frames as they are decoded, and the sound between them in batches."""
         indices = {stream.index for stream in self.sound}
+        waiting: list[Any] = []
         for packet in self.container.demux():  # all, since the longest stream tells the length
             if packet.pts is not None and packet.duration and packet.time_base:
                 self._end_s = max(self._end_s, float((packet.pts + packet.duration) * packet.time_base))
             if packet.stream.index in indices and packet.size:
-                self._packets.append(packet)
+                waiting.append(packet)
+                if len(waiting) == MOST_PACKETS:
+                    yield Sound(tuple(waiting))
+                    waiting = []
             elif packet.stream.index == self.stream.index:
+                self._given += bool(packet.size) and not packet.is_discard
                 for frame in packet.decode():
                     self._check(frame)
                     yield frame
                     self._count += 1
+                    if waiting:
+                        yield Sound(tuple(waiting))
+                        waiting = []
+        if waiting:
+            yield Sound(tuple(waiting))
         self._check_length()
+        if (lost := self._given - self._count) > 0:
+            self.notes.append(
+                f"{lost} of its {self._given} packets gave no frame: it is damaged and lacks frames, unless these are "
+                "fields of interlaced video or hidden frames; copy it again"
+            )
 
     def _check(self, frame: Any) -> None:
         index, here = self._count, (int(frame.height), int(frame.width))
@@ -165,6 +184,11 @@ class VideoSource:
             raise FrameError(
                 f"{self.path} has the colour matrix {int(frame.colorspace)} of FFmpeg, which can't be converted; "
                 "expected BT.601, BT.709 or BT.2020: convert it with ffmpeg"
+            )
+        if index and not (meaning := meaning_of(frame)).is_as(self.meaning):
+            raise FrameError(
+                f"{self.path}: the colours of frame {index} are {meaning}, those before {self.meaning}; expected one "
+                "kind: cut the video there"
             )
 
     def _check_length(self) -> None:

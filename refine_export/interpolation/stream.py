@@ -1,7 +1,8 @@
 """Work on a stream in threads: one reads, several compute, the caller takes the results in order.
 
-What is held does not grow with the length: no more than `ahead` jobs are read and not yet taken, and one more in each
-hand. Whatever fails, wherever, all threads end and the caller gets the error once, after the results before it.
+What is held does not grow with the length: jobs of no more weight than `ahead` are read and not yet taken, and one
+more in each hand. Whatever fails, wherever, all threads end and the caller gets the error once, after the results
+before it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ GRACE_S = 5.0
 """How long computations that are under way are waited for when all ends early."""
 
 
-def in_order(jobs: Iterator[J], opens: Opens[J, R], *, threads: int, ahead: int) -> Generator[tuple[J, R]]:
+def in_order(
+    jobs: Iterator[J], opens: Opens[J, R], *, threads: int, ahead: int, weigh: Callable[[J], int] = lambda _: 1
+) -> Generator[tuple[J, R]]:
     """Each job with its result, in the order of the jobs.
 
     Everything is opened before the first job is read. Close this generator (`contextlib.closing`) to end early.
@@ -34,14 +37,17 @@ def in_order(jobs: Iterator[J], opens: Opens[J, R], *, threads: int, ahead: int)
         jobs: advanced in a thread of its own, which has ended when this generator has.
         opens: called once in each computing thread.
         threads: how many compute.
-        ahead: most jobs that are read and not yet taken.
+        ahead: most weight of the jobs that are read and not yet taken; one may be more by itself.
+        weigh: how much a job and its result hold; without, each is 1.
 
     Raises:
         Exception: whatever `jobs` or a computation raised.
     """
     stop = Event()
     todo: Line[tuple[J, Future[R]]] = Line(ahead)
-    results: Line[tuple[J, Future[R]] | BaseException | None] = Line(ahead)
+    results: Line[tuple[J, Future[R]] | BaseException | None] = Line(
+        ahead, lambda taken: weigh(taken[0]) if isinstance(taken, tuple) else 0
+    )
     opened: Line[BaseException | None] = Line(threads)
     computing = [
         Thread(target=_compute, args=(opens, todo, opened, stop), name=f"compute-{number}", daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,15 @@ from refine_export.optional import require
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """What is written, by the output's suffix."""
 ENCODERS = {
-    "libx264": {"crf": "18"},
+    "libx264": {"crf": "18", "x264-params": "cpu-independent=1"},
     "libx265": {"crf": "20", "x265-params": "log-level=error"},
     "libvpx-vp9": {"crf": "24", "row-mt": "1", "cpu-used": "3"},
     "ffv1": {},
 }
-"""Encoders that can be chosen, with what they are told; `ffv1` loses nothing."""
+"""Encoders that can be chosen, with what they are told; `ffv1` loses nothing.
+
+x264's macroblock tree in AVX-512 reads memory that nobody wrote, and two runs differ by up to 40 levels (x264 165 of
+PyAV 18.1, one thread); `cpu-independent` takes its plain one."""
 LARGEST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
 USUAL_ENCODERS = {"webm": "libvpx-vp9"}
 METADATA = ("title", "artist", "album", "date", "comment", "copyright", "description", "genre", "creation_time")
@@ -32,6 +36,8 @@ STREAM_METADATA = ("language", "title")
 """What is kept of the source's; the rest says how that file was made."""
 SQUARE_ONLY = ("libvpx-vp9", "ffv1")
 """Encoders whose stream has no shape of pixels; PyAV can't write it into the container."""
+LATEST = 2**62  # in units of the time base: FFmpeg counts in 64 bits
+FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # errors that more space mends
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,15 +87,17 @@ class VideoWriter:
         self._sound = sound
         self._time_base = time_base
         self._durations: dict[int, int] = {}  # of frames inside the encoder, by pts
-        self._last_duration = 0
+        self._end = 0
         self._last_shown: int | None = None  # in the container's unit
 
     def frame(self, frame: Any, pts: int, duration: int) -> None:
         """Encode a frame in the output's pixel format; its time and kind are overwritten.
 
         Raises:
-            FrameError: its time is that of the frame before, in the unit that the container counts in.
+            FrameError: its time is that of the frame before, in the unit that the container counts in, or too late for
+                any.
         """
+        self._check_time(pts + duration)
         shown = round(pts * self._time_base / self._stream.time_base)
         if self._last_shown is not None and shown <= self._last_shown:
             raise FrameError(
@@ -99,7 +107,7 @@ class VideoWriter:
         self._last_shown = shown
         frame.pts, frame.time_base = pts, self._time_base
         frame.pict_type = 0  # as decoded it would decide how x264 codes it
-        self._durations[pts] = self._last_duration = duration
+        self._durations[pts], self._end = duration, pts + duration
         self._mux(self._stream.encode(frame))
 
     def packets(self, packets: tuple[Any, ...]) -> None:
@@ -116,8 +124,17 @@ class VideoWriter:
         for number, packet in enumerate(packets, 1):
             packet.duration = self._durations.pop(packet.pts, packet.duration)
             if last and number == len(packets):  # MP4 takes the end from what is written last, which may be a B frame
-                packet.duration = self._last_duration
+                packet.dts, packet.duration = packet.pts, self._end - packet.pts
             self._container.mux_one(packet)
+
+    def _check_time(self, end: int) -> None:
+        """Refuse a time that FFmpeg can't hold, in the unit of the frames or of the container."""
+        unit = min(self._time_base, self._stream.time_base)
+        if abs(end * self._time_base) >= LATEST * unit:
+            raise FrameError(
+                f"a frame is shown at {float(end * self._time_base):.3g} s, which is too late for this output: write "
+                "its times anew, from 0"
+            )
 
 
 @contextmanager
@@ -159,7 +176,7 @@ def video_writer(
                 copied = {one.index: _sound_stream(container, one) for one in source.sound} if sound else {}
                 container.metadata.update(_kept(source.container.metadata, METADATA))
                 container.set_chapters(source.container.chapters())
-                container.start_encoding()
+                _start(output, container, source if sound else None)
                 writer = VideoWriter(container, stream, copied, time_base)
                 yield writer
                 writer.finish()
@@ -217,12 +234,41 @@ def _video_stream(
 
 def _check_sound(output: Path, container: Any, source: VideoSource) -> None:
     for number, one in enumerate(source.sound):
-        name = one.codec_context.name if one.codec_context is not None else "an unknown codec"
+        name = _codec_of(one)
         if one.codec_context is None or name not in container.supported_codecs:
             raise RequestError(
-                f"{output.suffix} files hold no {name}, which stream {number} of the sound in {source.path} is; write "
-                ".mkv, or leave the sound out with --no-audio"
+                f"{output.suffix} files hold no {name}, which stream {number} of the sound in {source.path} is; "
+                f"{_instead(output)}"
             )
+        layout = str(one.codec_context.layout.name)
+        if container.format.name == "mp4" and name.startswith("pcm_") and layout.endswith("channels"):
+            raise RequestError(  # it would fail when all else is written
+                f"stream {number} of the sound in {source.path} is {name} that does not say where its {layout} stand, "
+                f"and {output.suffix} files have to; {_instead(output)}"
+            )
+
+
+def _start(output: Path, container: Any, source: VideoSource | None) -> None:
+    """Write the header, where some sound is refused only now."""
+    try:
+        container.start_encoding()
+    except require("av", extra="video").FFmpegError as error:
+        if _number(error) in FULL or source is None or not source.sound:
+            raise
+        names = ", ".join(dict.fromkeys(map(_codec_of, source.sound)))
+        raise RequestError(
+            f"{output.suffix} files seem not to hold the sound in {source.path} ({names}) as it is: "
+            f"{_reason(error)}; {_instead(output)}"
+        ) from error
+
+
+def _codec_of(sound: Any) -> str:
+    return sound.codec_context.name if sound.codec_context is not None else "an unknown codec"
+
+
+def _instead(output: Path) -> str:
+    other = "" if output.suffix.lower() == ".mkv" else "write .mkv, or "
+    return f"{other}leave the sound out with --no-audio"
 
 
 def _sound_stream(container: Any, template: Any) -> Any:
@@ -237,6 +283,17 @@ def _kept(metadata: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
 
 
 def _unwritable(output: Path, error: Any) -> RequestError:
-    number = error.errno if isinstance(error, OSError) else None
-    reason = os.strerror(number) if number else error.strerror
-    return RequestError(f"can't write {output}: {reason}; free some space, or choose another folder, codec or format")
+    do = "free some space, or choose another folder"
+    if _number(error) not in FULL:
+        do = "choose another folder, codec or format"
+    return RequestError(f"can't write {output}: {_reason(error)}; {do}")
+
+
+def _reason(error: Any) -> str:
+    number = _number(error)
+    return os.strerror(number) if number else str(error.strerror)
+
+
+def _number(error: Any) -> int | None:
+    """Of the system's errors; None for FFmpeg's own."""
+    return error.errno if isinstance(error, OSError) else None

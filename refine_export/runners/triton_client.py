@@ -6,25 +6,38 @@ with TritonClient(ServerOptions(url="localhost:8001")) as client:
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from refine_export.errors import InternalError, RequestError, UnavailableError
 from refine_export.optional import require
+from refine_export.runners.triton_failures import understood
 from refine_export.runners.triton_memory import SharedTensors
-from refine_export.runners.triton_wire import Protocol, Wire, WireError, connect, numpy_name
+from refine_export.runners.triton_options import ServerOptions
+from refine_export.runners.triton_served import (
+    Listed,
+    ServedModel,
+    ServedTensor,
+    config_from_answer,
+    list_from_answer,
+    model_from_answer,
+    server_from_answer,
+)
+from refine_export.runners.triton_wire import Wire, WireError, connect
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
+
+__all__ = ["ServedModel", "ServedTensor", "ServerOptions", "TritonClient"]
 
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 2.0
@@ -34,63 +47,13 @@ UNREGISTER_S = 2.0
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class ServerOptions:
-    """Which server, how it is spoken to, and how long it is waited for."""
-
-    url: str
-    """HOST:PORT of the protocol: Triton's defaults are 8001 for gRPC, 8000 for HTTP."""
-    protocol: Protocol = "grpc"
-    shared_memory: bool = False
-    """Pass tensors through memory; for a server on this machine that sees the same /dev/shm."""
-    timeout_s: float = 30.0
-    """Of one request."""
-    patience_s: float = 60.0
-    """How long after its first failure a request is begun again, while the server is away, slow or loads the model."""
-
-    def __post_init__(self) -> None:
-        host, _, port = self.url.rpartition(":")
-        named = re.fullmatch(r"[\w.-]+|\[[0-9a-fA-F:]+\]", host)
-        if not named or not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-            raise RequestError(f"the server is {self.url!r}; expected HOST:PORT, such as localhost:8001")
-        if self.protocol not in ("grpc", "http"):
-            raise RequestError(f"protocol is {self.protocol!r}; expected grpc or http")
-        if not 0 < self.timeout_s < 1e6:
-            raise RequestError(f"timeout_s is {self.timeout_s}; expected a number of seconds above 0")
-        if not 0 <= self.patience_s < 1e6:
-            raise RequestError(f"patience_s is {self.patience_s}; expected a number of seconds from 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedTensor:
-    """An input or output of a served model."""
-
-    name: str
-    dtype: str
-    """numpy's name, such as `float32`."""
-    shape: tuple[int | None, ...]
-    """None where any size is taken; with the batch, where the model has one."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """What a server says of a model."""
-
-    name: str
-    versions: tuple[str, ...]
-    """That are ready."""
-    platform: str
-    """`onnxruntime_onnx`, `tensorrt_plan`, `ensemble`, ..."""
-    inputs: tuple[ServedTensor, ...]
-    outputs: tuple[ServedTensor, ...]
-
-
 class TritonClient:
     """One connection, for the thread that asks first: another one makes its own.
 
     A request that fails because the server is away, slow, stops or has unloaded the model is sent again, with growing
-    pauses, until it succeeds or `patience_s` has gone by; a request that the server refuses is not. A model that
-    this client has never seen ready is refused at once.
+    pauses, until it succeeds or `patience_s` has gone by; a request that the server refuses is not, nor one whose
+    answer is not Triton's: a proxy that is in the way stays there. A model that this client has never seen ready is
+    refused at once.
     """
 
     def __init__(
@@ -130,8 +93,7 @@ class TritonClient:
 
     def server(self) -> str:
         """Its name and version, such as `triton 2.51.0`."""
-        found = self._patiently("the server's version", lambda wire: wire.server())
-        return f"{found.get('name', 'unknown')} {found.get('version', '')}".strip()
+        return self._told("the server's version", lambda wire: wire.server(), server_from_answer)
 
     def metadata(self, model: str, version: str = "") -> ServedModel:
         """Names, types and shapes of a model's inputs and outputs.
@@ -142,16 +104,10 @@ class TritonClient:
 
         Raises:
             RequestError: the server does not have it.
-            UnavailableError: the server stayed away.
+            UnavailableError: the server stayed away, or its answer is not Triton's.
         """
-        found = self._patiently(model, lambda wire: wire.metadata(model, version), model, version)
-        return ServedModel(
-            name=model,
-            versions=tuple(map(str, found.get("versions", ()))),
-            platform=str(found.get("platform", "")),
-            inputs=tuple(map(_tensor, found.get("inputs", ()))),
-            outputs=tuple(map(_tensor, found.get("outputs", ()))),
-        )
+        made = functools.partial(model_from_answer, model)
+        return self._told(model, lambda wire: wire.metadata(model, version), made, model, version)
 
     def config(self, model: str, version: str = "") -> dict[str, Any]:
         """A model's config as the server has it: JSON of Triton's `ModelConfig`; over gRPC without default values.
@@ -159,7 +115,7 @@ class TritonClient:
         Raises:
             RequestError, UnavailableError: as in `metadata`.
         """
-        return self._patiently(model, lambda wire: wire.config(model, version), model, version)
+        return self._told(model, lambda wire: wire.config(model, version), config_from_answer, model, version)
 
     def ready(self, model: str, version: str = "") -> bool:
         """Whether the server is there and has the model ready; asked once, whatever the patience."""
@@ -174,18 +130,20 @@ class TritonClient:
 
     def models(self) -> list[str]:
         """Names of the models that are ready."""
-        found = self._patiently("the list of models", lambda wire: wire.index())
-        return sorted({str(one["name"]) for one in found if one.get("state") == "READY"})
+        return sorted({one.name for one in self._listed() if one.state == "READY"})
 
     def unready(self) -> dict[str, str]:
         """Models of the repository that can't be asked, and why, as the server says it."""
-        found = self._patiently("the list of models", lambda wire: wire.index())
-        ready = {str(one["name"]) for one in found if one.get("state") == "READY"}
+        found = self._listed()
+        ready = {one.name for one in found if one.state == "READY"}
         return {
-            str(one["name"]): str(one.get("reason") or one.get("state") or "not loaded; the server's log says why")
+            one.name: one.reason or one.state or "not loaded; the server's log says why"
             for one in found
-            if one["name"] not in ready
+            if one.name not in ready
         }
+
+    def _listed(self) -> list[Listed]:
+        return self._told("the list of models", lambda wire: wire.index(), list_from_answer)
 
     def infer(
         self, model: str, inputs: Arrays, outputs: Sequence[str] | None = None, version: str = ""
@@ -203,7 +161,7 @@ class TritonClient:
 
         Raises:
             RequestError: the server refuses: names, types or shapes, or a model or version that it never had.
-            UnavailableError: no answer within timeout and patience.
+            UnavailableError: no answer within timeout and patience, or one that is not Triton's.
         """
         import numpy as np
 
@@ -214,9 +172,13 @@ class TritonClient:
 
         def ask(wire: Wire) -> dict[str, NDArray[Any]]:
             if self._memory is not None:
-                return self._memory.infer(wire, model, version, arrays, wanted)
-            answer = wire.infer(model, version, {name: (x, None) for name, x in arrays.items()}, dict.fromkeys(wanted))
-            return dict(answer.arrays)
+                found = self._memory.infer(wire, model, version, arrays, wanted)
+            else:
+                sent = {name: (x, None) for name, x in arrays.items()}
+                found = dict(wire.infer(model, version, sent, dict.fromkeys(wanted)).arrays)
+            if missing := [name for name in wanted if name not in found]:
+                raise WireError("strange", f"the output {missing[0]} is missing")
+            return found
 
         return self._patiently(model, ask, model, version)
 
@@ -237,9 +199,9 @@ class TritonClient:
 
     def _after(self, error: WireError) -> None:
         """Leave nothing behind that the failure may have spoilt."""
-        if error.failure in ("away", "slow"):
+        if error.failure in ("away", "slow", "strange"):
             self._disconnect()
-        if self._memory is None or error.failure not in ("away", "slow", "region"):
+        if self._memory is None or error.failure not in ("away", "slow", "strange", "region"):
             return
         if error.failure == "away":
             self._memory.forget(None)
@@ -251,6 +213,18 @@ class TritonClient:
             with suppress(OSError):
                 wire.close()
 
+    def _told(
+        self, what: str, ask: Callable[[Wire], Any], made: Callable[[Any], T], model: str = "", version: str = ""
+    ) -> T:
+        """What is made of an answer."""
+
+        def asked(wire: Wire) -> T:
+            answer = ask(wire)
+            with understood():
+                return made(answer)
+
+        return self._patiently(what, asked, model, version)
+
     def _patiently(self, what: str, ask: Callable[[Wire], T], model: str = "", version: str = "") -> T:
         """Ask until there is an answer, the server refuses, or patience ends."""
         tried, failed_at, pause_s = 0, None, FIRST_PAUSE_S
@@ -261,6 +235,8 @@ class TritonClient:
             except WireError as error:
                 self._after(error)
                 known = _key(model, version) in self._seen
+                if error.failure == "strange":
+                    raise UnavailableError(self._strangeness(what, error)) from error
                 if error.failure == "refused" or (error.failure == "unknown" and not known):
                     raise RequestError(self._refusal(what, error)) from error
                 failed_at = self._clock() if failed_at is None else failed_at
@@ -282,6 +258,12 @@ class TritonClient:
             )
         return f"the server at {self.options.url} refuses the request to {what}: {error}"
 
+    def _strangeness(self, what: str, error: WireError) -> str:
+        return (
+            f"the answer of {self.options.url} for {what} is not Triton's ({error}): look at what stands at this "
+            f"{self.options.protocol} port, or before it, such as a proxy"
+        )
+
     def _absence(self, what: str, error: WireError, tried: int) -> str:
         options = self.options
         do = {
@@ -298,8 +280,3 @@ class TritonClient:
 
 def _key(model: str, version: str) -> str:
     return f"{model}/{version}"
-
-
-def _tensor(found: Mapping[str, Any]) -> ServedTensor:
-    shape = tuple(None if int(size) < 0 else int(size) for size in found.get("shape", ()))
-    return ServedTensor(name=str(found["name"]), dtype=numpy_name(str(found["datatype"])), shape=shape)

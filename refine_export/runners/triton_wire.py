@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.optional import require
+from refine_export.runners.triton_bounds import Bounds
+from refine_export.runners.triton_failures import WireError, error_of_grpc, error_of_http, translated
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Protocol = Literal["grpc", "http"]
-Failure = Literal["away", "slow", "unknown", "unhealthy", "region", "refused"]
+
+__all__ = ["Answer", "Protocol", "Slot", "Wire", "WireError", "connect", "numpy_name"]
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1
-_BUSY = ("429", "502", "503", "504")  # of the server, or of what stands before it
-_LOST = ("RST_STREAM", "GOAWAY", "Socket closed", "Connection reset")
-
-
-class WireError(Exception):
-    """What went wrong with one request; it never leaves `TritonClient`."""
-
-    def __init__(self, failure: Failure, message: str) -> None:
-        super().__init__(message)
-        self.failure = failure
-        """`away`: no server, or one that stops; `slow`: no answer in time; `unknown`: model or version not ready;
-        `unhealthy`: a Python model's process is gone; `region`: the shared memory is not registered, or too small;
-        `refused`: the request itself."""
+"""Of one request or answer: gRPC has no larger ones."""
+_NUMBERS = {"bool", "float16", "float32", "float64", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +48,15 @@ class Wire(ABC):
     """The calls that both protocols have; every one ends after the timeout, and raises nothing but `WireError`."""
 
     @abstractmethod
-    def server(self) -> dict[str, Any]:
-        """Name and version of the server."""
+    def server(self) -> Any:
+        """Name and version of the server; this and the next ones as they came, for `triton_served`."""
 
     @abstractmethod
-    def metadata(self, model: str, version: str) -> dict[str, Any]:
+    def metadata(self, model: str, version: str) -> Any:
         """Names, types and shapes."""
 
     @abstractmethod
-    def config(self, model: str, version: str) -> dict[str, Any]:
+    def config(self, model: str, version: str) -> Any:
         """What config.pbtxt became."""
 
     @abstractmethod
@@ -72,7 +64,7 @@ class Wire(ABC):
         """Whether the model can be asked."""
 
     @abstractmethod
-    def index(self) -> list[dict[str, Any]]:
+    def index(self) -> Any:
         """Name, version and state of every model of the repository."""
 
     @abstractmethod
@@ -118,11 +110,14 @@ class _Client(Wire):
     @abstractmethod
     def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any: ...
 
-    def server(self) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_server_metadata, **self._plain))
+    @abstractmethod
+    def _translated(self) -> AbstractContextManager[None]: ...
 
-    def metadata(self, model: str, version: str) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_model_metadata, model, version, **self._plain))
+    def server(self) -> Any:
+        return self._ask(self._client.get_server_metadata, **self._plain)
+
+    def metadata(self, model: str, version: str) -> Any:
+        return self._ask(self._client.get_model_metadata, model, version, **self._plain)
 
     def ready(self, model: str, version: str) -> bool:
         return bool(self._ask(self._client.is_model_ready, model, version))
@@ -142,7 +137,8 @@ class _Client(Wire):
     ) -> Answer:
         sent, wanted = _tensors(self._module, inputs, outputs)
         result = self._ask(self._client.infer, model, sent, model_version=version, outputs=wanted or None)
-        return _answer(result, self._described(result.get_response()), outputs)
+        with self._translated():
+            return _answer(result, self._described(result.get_response()), outputs)
 
     @abstractmethod
     def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
@@ -161,19 +157,26 @@ class _Grpc(_Client):
             ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
             ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
             ("grpc.use_local_subchannel_pool", 1),  # a new connection never waits for the back-off of an old one
+            ("grpc.enable_http_proxy", 0),  # which `http_proxy` would put even before this machine
         ]
-        self._client = self._module.InferenceServerClient(url, channel_args=channel)
+        with self._translated():  # a name such as `unix` is no scheme
+            self._client = self._module.InferenceServerClient(f"dns:///{url}", channel_args=channel)
         self._timeout_s = timeout_s
 
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(error_of_grpc)
+
     def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-        with _translated(_failure_of_grpc):
+        with self._translated():
             return call(*arguments, client_timeout=self._timeout_s, **more)
 
-    def config(self, model: str, version: str) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_model_config, model, version, **self._plain)["config"])
+    def config(self, model: str, version: str) -> Any:
+        with self._translated():
+            return self._ask(self._client.get_model_config, model, version, **self._plain)["config"]
 
-    def index(self) -> list[dict[str, Any]]:
-        return list(self._ask(self._client.get_model_repository_index, **self._plain).get("models", []))
+    def index(self) -> Any:
+        with self._translated():
+            return self._ask(self._client.get_model_repository_index, **self._plain).get("models", [])
 
     def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
         return {output.name: (output.datatype, output.shape) for output in response.outputs}
@@ -182,17 +185,24 @@ class _Grpc(_Client):
 class _Http(_Client):
     def __init__(self, url: str, timeout_s: float) -> None:
         self._module = require("tritonclient.http", extra="triton")
-        self._client = self._module.InferenceServerClient(url, connection_timeout=timeout_s, network_timeout=timeout_s)
+        with self._translated():
+            self._client = self._module.InferenceServerClient(
+                url, connection_timeout=timeout_s, network_timeout=timeout_s
+            )
+            self._bounds = Bounds(self._client, timeout_s, LARGEST_MESSAGE_BYTES)
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(error_of_http)
 
     def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-        with _translated(_failure_of_http):
+        with self._translated(), self._bounds.request():
             return call(*arguments, **more)
 
-    def config(self, model: str, version: str) -> dict[str, Any]:
-        return dict(self._ask(self._client.get_model_config, model, version))
+    def config(self, model: str, version: str) -> Any:
+        return self._ask(self._client.get_model_config, model, version)
 
-    def index(self) -> list[dict[str, Any]]:
-        return list(self._ask(self._client.get_model_repository_index))
+    def index(self) -> Any:
+        return self._ask(self._client.get_model_repository_index)
 
     def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
         return {one["name"]: (one["datatype"], one["shape"]) for one in response["outputs"]}
@@ -233,57 +243,13 @@ def _answer(
     result: Any, described: Mapping[str, tuple[str, Sequence[int]]], outputs: Mapping[str, Slot | None]
 ) -> Answer:
     shapes = {name: tuple(map(int, shape)) for name, (_, shape) in described.items()}
-    arrays = {name: result.as_numpy(name) for name in shapes if outputs.get(name) is None}
-    for name, array in arrays.items():
-        if array is None:
-            raise WireError("refused", f"the output {name} came back without values")
-    return Answer(
-        shapes=shapes, dtypes={name: numpy_name(datatype) for name, (datatype, _) in described.items()}, arrays=arrays
-    )
-
-
-@contextmanager
-def _translated(failure_of: Callable[[str, str], Failure]) -> Iterator[None]:
-    """Foreign errors as `WireError`; nothing of their text is lost."""
-    from http.client import HTTPException
-
-    utils = require("tritonclient.utils", extra="triton")
-    try:
-        yield
-    except utils.InferenceServerException as error:
-        status, message = str(error.status() or ""), str(error.message() or error)
-        raise WireError(failure_of(status, message), message) from error
-    except TimeoutError as error:
-        raise WireError("slow", str(error) or "timed out") from error
-    except OSError as error:  # refused, reset, no such host
-        raise WireError("away", str(error)) from error
-    except HTTPException as error:
-        raise WireError("away", f"the answer is no HTTP ({error}); is this the gRPC port?") from error
-
-
-def _failure_of_grpc(status: str, message: str) -> Failure:
-    code = status.removeprefix("StatusCode.")
-    if code == "DEADLINE_EXCEEDED":
-        return "slow"
-    if code in ("UNAVAILABLE", "CANCELLED") or any(sign in message for sign in _LOST):
-        return "away"
-    return _failure_of(message, not_found=code == "NOT_FOUND")
-
-
-def _failure_of_http(status: str, message: str) -> Failure:
-    if status in _BUSY:
-        return "away"
-    return _failure_of(message, not_found=status == "404")
-
-
-def _failure_of(message: str, *, not_found: bool) -> Failure:
-    """What Triton says in both protocols."""
-    if "shared memory region" in message and "Unable to find" in message:
-        return "region"
-    if "shared memory size specified" in message:
-        return "region"
-    if "is not healthy" in message:
-        return "unhealthy"
-    if "unknown model" in message or not_found:
-        return "unknown"
-    return "refused"
+    dtypes = {name: numpy_name(datatype) for name, (datatype, _) in described.items()}
+    arrays = {}
+    for name, dtype in dtypes.items():
+        if dtype not in _NUMBERS:
+            raise TypeError(f"the output {name} is {described[name][0]!r}")
+        if outputs.get(name) is None:
+            arrays[name] = result.as_numpy(name)
+            if arrays[name].shape != shapes[name]:
+                raise ValueError(f"the output {name} is {list(shapes[name])}")
+    return Answer(shapes=shapes, dtypes=dtypes, arrays=arrays)

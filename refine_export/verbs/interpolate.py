@@ -1,5 +1,6 @@
 """`interpolate`: frames between two pictures, or between those of a video."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -72,6 +73,7 @@ def interpolate(
     as_json: JsonOption = False,
 ) -> None:
     """Make the frame between two pictures, or put frames between those of a video."""
+    from refine_export.console import clean
     from refine_export.errors import RequestError
     from refine_export.interpolation.cuts import THRESHOLD
     from refine_export.interpolation.job import VideoOptions, interpolate_pictures, interpolate_video
@@ -91,7 +93,10 @@ def interpolate(
         server=None if server is None else ServerOptions(url=server, **asked),
         **({} if concurrency is None else {"concurrency": concurrency}),
         device=device,
+        say=None if quiet or as_json else lambda text: _tell(clean(text)),
     )
+    _check_inputs(inputs)
+    compute.check_files()
     progress = make_progress(quiet or as_json)
     if len(inputs) == 2:
         for flag, given in (
@@ -113,7 +118,7 @@ def interpolate(
             force=force,
             progress=progress,
         )
-    elif len(inputs) == 1:
+    else:
         if timestep is not None:
             raise RequestError("--timestep is for two pictures, and one video is given; give --times")
         options = VideoOptions(
@@ -123,9 +128,25 @@ def interpolate(
             encoder=EncoderOptions(codec=codec, crf=crf),
         )
         result = interpolate_video(inputs[0], output, options, compute=compute, force=force, progress=progress)
-    else:
-        raise RequestError(f"{len(inputs)} files are given; expected two pictures or one video")
     if as_json:
         print_json(result.as_json())
     else:
         print_description(result.described())
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")  # what shows the progress on a terminal sets it above
+    sys.stderr.flush()
+
+
+def _check_inputs(inputs: list[Path]) -> None:
+    """Refuse what is neither two pictures nor one video, as far as the names tell."""
+    from refine_export import frames, video
+    from refine_export.errors import RequestError
+
+    if len(inputs) > 2:
+        raise RequestError(f"{len(inputs)} files are given; expected two pictures or one video")
+    if len(inputs) == 1 and inputs[0].suffix.lower() in frames.SUFFIXES:
+        raise RequestError(f"one picture is given, {inputs[0].name}; give two, or a video")
+    if len(inputs) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in inputs):
+        raise RequestError(f"{inputs[0].name} and {inputs[1].name} are given; a video goes alone, and pictures by two")
