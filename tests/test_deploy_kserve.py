@@ -9,15 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from test_deploy_check import (  # noqa: F401 (fixtures)
-    add,
-    edit,
-    good,
-    keep_only,
-    new_plan,
-    repository,
-    second_plan,
-)
+from deploy_mutations import new_plan, second_plan
+from deploy_repository import add, edit, good_repository, keep_only
 
 from refine_export.cli import main
 from refine_export.deploy.kserve import KServeOptions, inference_service
@@ -26,6 +19,16 @@ from refine_export.errors import RequestError
 
 SCHEMA = Path(__file__).parent / "data" / "inferenceservice_schema.yaml"
 URI = "s3://bucket/models"
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory):
+    return good_repository(tmp_path_factory)
+
+
+@pytest.fixture
+def repository(good, tmp_path):
+    return Path(shutil.copytree(good, tmp_path / "models", symlinks=True))
 
 
 def strict(schema):
@@ -57,11 +60,11 @@ def without_plans(root, *names):
 
 
 @pytest.fixture
-def onnx(repository):  # noqa: F811
+def onnx(repository):
     return without_plans(repository)
 
 
-def test_a_repository_with_plans(repository):  # noqa: F811
+def test_a_repository_with_plans(repository):
     service, model, made_of = made(repository)
     assert (service["apiVersion"], service["kind"]) == ("serving.kserve.io/v1beta1", "InferenceService")
     assert service["metadata"]["name"] == "interpolate"
@@ -131,7 +134,7 @@ def test_a_repository_for_cpus_is_not_given_gpus_silently(onnx):
     assert not any("asks for a GPU" in note for note in service.notes)
 
 
-def test_python_models_get_shared_memory(repository):  # noqa: F811
+def test_python_models_get_shared_memory(repository):
     root = without_plans(repository, "echo")
     service, model, made_of = made(root)
     [volume] = service["spec"]["predictor"]["volumes"]
@@ -154,7 +157,7 @@ def test_without_plans_the_newest_release(onnx):
     assert made(onnx)[2].release == NEWEST
 
 
-def test_a_plan_that_is_version_compatible(repository):  # noqa: F811
+def test_a_plan_that_is_version_compatible(repository):
     new_plan(repository, version="10.9.0.34", version_compatible=True)
     (repository / "deployment.json").unlink()
     _, model, service = made(repository)
@@ -174,7 +177,7 @@ def test_a_plan_that_is_version_compatible(repository):  # noqa: F811
         ("11.0.0.114", {"gpus": 0}, "gpus is 0, and contextnet runs on a GPU alone"),
     ],
 )
-def test_what_no_server_could_run(repository, version, options, words):  # noqa: F811
+def test_what_no_server_could_run(repository, version, options, words):
     new_plan(repository, version=version)
     (repository / "deployment.json").unlink()
     with pytest.raises(RequestError, match=words):
@@ -182,7 +185,7 @@ def test_what_no_server_could_run(repository, version, options, words):  # noqa:
 
 
 @pytest.mark.parametrize("release", ["26.04", "30.01"])
-def test_a_release_that_is_not_known_to_run_a_plan_is_noted(repository, release):  # noqa: F811
+def test_a_release_that_is_not_known_to_run_a_plan_is_noted(repository, release):
     _, model, service = made(repository, release=release)
     assert model["runtimeVersion"] == f"{release}-py3"
     [note] = [note for note in service.notes if "contextnet" in note or "30.01" in note]
@@ -191,7 +194,7 @@ def test_a_release_that_is_not_known_to_run_a_plan_is_noted(repository, release)
     assert "# note: " in service.text
 
 
-def test_plans_of_different_releases(repository):  # noqa: F811
+def test_plans_of_different_releases(repository):
     second_plan(repository, "8.9", (8, 9), version="10.16.1.11")
     (repository / "deployment.json").unlink()
     with pytest.raises(RequestError, match="is known to run these plans"):
@@ -257,7 +260,7 @@ def run(arguments, capsys):
     return caught.value.code, *capsys.readouterr()
 
 
-def test_the_command_line(repository, tmp_path, capsys):  # noqa: F811
+def test_the_command_line(repository, tmp_path, capsys):
     output = tmp_path / "service.yaml"
     given = [repository, "--storage-uri", URI, "-o", output]
     code, said, _ = run(given, capsys)
