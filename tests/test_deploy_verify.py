@@ -304,7 +304,10 @@ def test_a_load_ends_when_the_server_does(place):
         place.server.restart()
 
 
-def runner_of(**changed):
+SAID = {PRECISION_PARAMETER: "fp16", CHECKPOINT_PARAMETER: "e" * 64, GRAPH_PARAMETER: "refine"}
+
+
+def runner_of(said=SAID, **changed):
     """What `TritonRunner` knows of a served engine of refine."""
     signature = SIGNATURES["refine"]
     infos = [TensorInfo(name=spec.name, dtype="float32", shape=spec.shape) for spec in signature.inputs]
@@ -316,8 +319,11 @@ def runner_of(**changed):
         "provider": "tensorrt_plan over grpc",
         "inputs": infos,
         "outputs": (),
-        "config": {"max_batch_size": 8, "model_warmup": samples},
-        "parameters": {PRECISION_PARAMETER: "fp16", CHECKPOINT_PARAMETER: "e" * 64, GRAPH_PARAMETER: "refine"},
+        "config": {
+            "max_batch_size": 8,
+            "model_warmup": samples,
+            "parameters": {name: {"string_value": value} for name, value in said.items()},
+        },
     }
     return SimpleNamespace(**(known | changed))
 
@@ -332,7 +338,7 @@ def test_what_a_server_says_of_a_network():
     assert served.artifact.profile == ((1, 64, 96), (1, 256, 448), (1, 1088, 1920))
     assert served.sizes == ((1088, 1920), (64, 96), (256, 448))
     assert served.notes == ()
-    onnx_file = served_from_runner(runner_of(provider="onnxruntime_onnx over grpc", parameters={}))
+    onnx_file = served_from_runner(runner_of({}, provider="onnxruntime_onnx over grpc"))
     assert (onnx_file.artifact.profile, onnx_file.artifact.precision) == (None, "fp32")
     assert onnx_file.artifact.fixed == (None, None, None)
     assert len(onnx_file.notes) == 2

@@ -17,7 +17,7 @@ from refine_export.deploy.names import (
 from refine_export.errors import RequestError
 from refine_export.onnx_file import Artifact, FilePrecision, Sizes
 from refine_export.report.data import Shortfall
-from refine_export.runners.triton import TritonRunner, parameters_of
+from refine_export.runners.triton import TritonRunner
 from refine_export.runners.triton_client import ServerOptions, TritonClient
 from refine_export.signature import MULTIPLE_OF, SIGNATURES, Signature, parse_size
 
@@ -103,7 +103,7 @@ def served_from_runner(runner: TritonRunner) -> Served:
         names = [info.name for info in (*runner.inputs, *runner.outputs)]
         raise RequestError(f"{runner.model} has the tensors {', '.join(names)}: those of none of the five graphs")
     _check_tensors(runner, SIGNATURES[runner.graph])
-    said = runner.parameters
+    said = _parameters(runner.config)
     notes = []
     precision = said.get(PRECISION_PARAMETER, "")
     if precision not in get_args(FilePrecision):
@@ -149,7 +149,7 @@ def served_from_runner(runner: TritonRunner) -> Served:
 
 
 def _is_ours(client: TritonClient, name: str) -> bool:
-    return name == ENSEMBLE or name in SIGNATURES or GRAPH_PARAMETER in parameters_of(client.config(name))
+    return name == ENSEMBLE or name in SIGNATURES or GRAPH_PARAMETER in _parameters(client.config(name))
 
 
 def _behind(config: Mapping[str, Any]) -> str | None:
@@ -167,6 +167,13 @@ def _check_tensors(runner: TritonRunner, signature: Signature) -> None:
             )
         if info.dtype not in ("float32", "float16"):
             raise RequestError(f"{runner.model} has {info.name} of {info.dtype}; expected float32 or float16")
+
+
+def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """Those of a served config that `deploy triton` writes, by name."""
+    given = config.get("parameters", {})
+    wanted = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
+    return {name: str(given[name].get("string_value", "")) for name in wanted if name in given}
 
 
 def _wrong_size(height: int, width: int) -> str | None:

@@ -6,15 +6,8 @@ with TritonRunner(ServerOptions(url="localhost:8001"), "refine") as runner:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from refine_export.deploy.names import (
-    ARTIFACT_PARAMETER,
-    CHECKPOINT_PARAMETER,
-    GRAPH_PARAMETER,
-    PRECISION_PARAMETER,
-)
 from refine_export.errors import RequestError
 from refine_export.runners.base import Runner, TensorInfo
 from refine_export.runners.triton_client import ServedTensor, ServerOptions, TritonClient
@@ -72,11 +65,6 @@ class TritonRunner(Runner):
         self.inputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.inputs)
         self.outputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.outputs)
 
-    @property
-    def parameters(self) -> dict[str, str]:
-        """What the config says of the artifact: see `deploy.names`."""
-        return parameters_of(self.config)
-
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         names = [info.name for info in self.outputs]
         return self._client.infer(self.model, feeds, names, self.model_version)
@@ -84,13 +72,6 @@ class TritonRunner(Runner):
     def close(self) -> None:
         """End the connection."""
         self._client.close()
-
-
-def parameters_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Those of a served config that `deploy triton` writes, by name."""
-    given = config.get("parameters", {})
-    wanted = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
-    return {name: str(given[name].get("string_value", "")) for name in wanted if name in given}
 
 
 def _names(signature: Signature) -> tuple[set[str], set[str]]:
