@@ -260,7 +260,8 @@ def test_no_line_of_another_looks_like_ours():
 def test_signals_end_it_as_ctrl_c_does(ending):
     """`program` is the console script: what is half-written is removed on the way out."""
     code = (
-        "import os, sys, refine_export.doctor as doctor; from refine_export.cli import program; "
+        "import os, signal, sys, refine_export.doctor as doctor; from refine_export.cli import program; "
+        f"signal.signal({int(ending)}, signal.SIG_DFL); "  # nohup ignores it, and so would what it starts
         f"sys.argv[1:] = ['doctor']; doctor.diagnose = lambda: os.kill(os.getpid(), {int(ending)}); program()"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

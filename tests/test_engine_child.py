@@ -213,12 +213,16 @@ def test_a_memory_limit_that_cant_be_watched(place, monkeypatch):
 
 def test_ctrl_c_ends_the_child(place):
     fake(place, build_seconds=60)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
 
     def interrupt(*phase):
         signal.raise_signal(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        build(place, phases=interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            build(place, phases=interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_parent_that_is_killed_takes_the_child_with_it(place):
