@@ -30,7 +30,7 @@ SUN = cmath.rect(1.0, math.radians(-125))  # where the light comes from: the upp
 
 @dataclass(frozen=True)
 class Layer:
-    """A flat shape that moves by a similarity, evenly in time; at t = 0.5 it is at `centre`."""
+    """A flat shape that moves evenly; at t = 0.5 it is at `centre`. Places and lengths in world units."""
 
     distance: Shape
     paint: Paint
@@ -38,29 +38,17 @@ class Layer:
     size: float
     """World units to one layer unit; the shape lies in the unit disc."""
     drift: complex
-    """Displacement of the centre from t = 0 to 1, world units."""
+    """Displacement of the centre from t = 0 to 1."""
     rate: complex
-    """Growth of log(factor) from t = 0 to 1: that of the scale + i times the rotation in radians."""
+    """Growth + i times the turn in radians from t = 0 to 1: a point moves by rate * (point - centre) more."""
     tilt: float
     """Rotation at t = 0.5, radians."""
     lift: float
-    """Length of its shadow, world units."""
+    """Length of its shadow."""
 
-    def factor(self, t: float) -> complex:
-        return self.size * cmath.exp(1j * self.tilt + self.rate * (t - 0.5))
-
-    def forward(self, points: Any, t: float) -> Any:
-        return self._at(t) + self.factor(t) * points
-
-    def inverse(self, world: Points, t: float) -> Points:
-        return (world - self._at(t)) / self.factor(t)
-
-    def shift(self, world: Points, t: float, to: float) -> Points:
-        turned = cmath.exp(self.rate * (to - t)) - 1
-        return (world - self._at(t)) * turned + (self._at(to) - self._at(t))
-
-    def _at(self, t: float) -> complex:
-        return self.centre + (t - 0.5) * self.drift
+    def of_world(self, world: Points) -> Points:
+        """Layer points of world points at t = 0.5."""
+        return (world - self.centre) / (self.size * cmath.exp(1j * self.tilt))
 
 
 @dataclass(frozen=True)
@@ -116,8 +104,8 @@ class Brush:
             return slope
 
         x_weight, y_weight = (s * s * s * (s * (s * 6 - 15) + 10) for s in (x, y))
-        upper = mix(corner(0, 0), corner(0, 1), x_weight)
-        return 1.4 * mix(upper, mix(corner(1, 0), corner(1, 1), x_weight), y_weight)
+        upper = _mix(corner(0, 0), corner(0, 1), x_weight)
+        return 1.4 * _mix(upper, _mix(corner(1, 0), corner(1, 1), x_weight), y_weight)
 
 
 # Shapes: the signed distance of layer points, negative inside.
@@ -173,28 +161,28 @@ def _beach(brush: Brush, points: Points) -> Colour:
     swell = brush.noise(points, 2.0, 3)
     depth = -0.17 - (points * cmath.rect(1, -0.4)).real + 0.07 * swell  # of the water; negative on land
     fine = brush.noise(points, 40, 5)
-    sand = mix(_rgb("d9b680"), _rgb("f2dcb0"), 0.5 + 0.4 * brush.noise(points, 3.1, 3))
+    sand = _mix(_rgb("d9b680"), _rgb("f2dcb0"), 0.5 + 0.4 * brush.noise(points, 3.1, 3))
     ripple = np.sin(2 * np.pi * 17 * ((points * cmath.rect(1, -0.9)).real + 0.06 * swell))
     sand = sand * (1 + 0.035 * ripple + 0.11 * fine)
-    sand = mix(sand, sand * _rgb("c2a98f"), rise(depth + 0.075 + 0.01 * fine, 0.03))
+    sand = _mix(sand, sand * _rgb("c2a98f"), rise(depth + 0.075 + 0.01 * fine, 0.03))
     web = brush.noise(points + 0.03 * swell, 9, 2)
     glint = np.exp(-12 * np.sqrt(web**2 + (11 * brush.pixel) ** 2))  # bright along the zeros of the noise
-    water = mix(_rgb("8fdccb"), _rgb("1a8fae"), rise(depth - 0.20, 0.24))
-    water = mix(water, _rgb("0d5f8c"), rise(depth - 0.62, 0.35))
+    water = _mix(_rgb("8fdccb"), _rgb("1a8fae"), rise(depth - 0.20, 0.24))
+    water = _mix(water, _rgb("0d5f8c"), rise(depth - 0.62, 0.35))
     water = water * (1 + 0.06 * web) + 0.32 * glint * rise(depth - 0.1, 0.12)
     lace = rise(web + 0.25, 0.3)
     foam = brush.line(depth, 0.016) + 0.7 * lace * brush.line(depth - 0.055, 0.022)
-    return mix(mix(sand, water, brush.coverage(0.004 - depth)), _rgb("fbfdf8"), foam.clip(0, 0.95))
+    return _mix(_mix(sand, water, brush.coverage(0.004 - depth)), _rgb("fbfdf8"), foam.clip(0, 0.95))
 
 
 def _surfboard(brush: Brush, points: Points) -> Colour:
     import numpy as np
 
     x, y = points.real, points.imag
-    colour = mix(_rgb("fff3dc"), _rgb("f59a2f"), brush.coverage(abs(y - 0.35) - 0.22))
-    colour = mix(colour, _rgb("e4572e"), brush.coverage(abs(y - 0.35) - 0.10))
-    colour = mix(colour, _rgb("f59a2f"), brush.coverage(abs(y + 0.62) - 0.05))
-    colour = mix(colour, _rgb("7a4a2b"), 0.8 * brush.line(x, 0.012))
+    colour = _mix(_rgb("fff3dc"), _rgb("f59a2f"), brush.coverage(abs(y - 0.35) - 0.22))
+    colour = _mix(colour, _rgb("e4572e"), brush.coverage(abs(y - 0.35) - 0.10))
+    colour = _mix(colour, _rgb("f59a2f"), brush.coverage(abs(y + 0.62) - 0.05))
+    colour = _mix(colour, _rgb("7a4a2b"), 0.8 * brush.line(x, 0.012))
     grain = brush.noise((3 * x + 0.6j * y).astype(np.complex64), 6, 3)
     return colour * (1.0 + 0.05 * grain - 0.35 * (x + 0.14) ** 2 / 0.16)
 
@@ -205,10 +193,10 @@ def _blanket(brush: Brush, points: Points) -> Colour:
 
     cell = 0.12
     across, down = (brush.square(np.sin(np.pi * side / cell), cell / np.pi) for side in (points.real, points.imag))
-    colour = mix(_rgb("fdf4ea"), _rgb("d1384a"), 0.06 + 0.45 * (across + down))
+    colour = _mix(_rgb("fdf4ea"), _rgb("d1384a"), 0.06 + 0.45 * (across + down))
     inset = _slab(points)
-    colour = mix(colour, _rgb("fdf4ea"), brush.coverage(-inset - 0.10))
-    colour = mix(colour, _rgb("b92c40"), brush.coverage(abs(inset + 0.055) - 0.018))
+    colour = _mix(colour, _rgb("fdf4ea"), brush.coverage(-inset - 0.10))
+    colour = _mix(colour, _rgb("b92c40"), brush.coverage(abs(inset + 0.055) - 0.018))
     return colour * (0.97 + 0.05 * brush.noise(points, 3, 3) + 0.05 * brush.noise(points, 26))
 
 
@@ -218,8 +206,8 @@ def _starfish(brush: Brush, points: Points) -> Colour:
     height = (-_star(points) / 0.3).clip(0, 1)  # above the sand
     bumps = rise(brush.noise(points, 7.5) - 0.25, 0.3)
     ridge = brush.line(abs(points) * np.sin(2.5 * np.angle(points)), 0.07)
-    colour = mix(_rgb("c9472b"), _rgb("f58a4b"), height**0.7)
-    colour = mix(colour, _rgb("ffd9a8"), 0.75 * bumps * rise(height - 0.15, 0.15))
+    colour = _mix(_rgb("c9472b"), _rgb("f58a4b"), height**0.7)
+    colour = _mix(colour, _rgb("ffd9a8"), 0.75 * bumps * rise(height - 0.15, 0.15))
     return colour * (1 + 0.12 * ridge * rise(abs(points) - 0.12, 0.1) + 0.1 * brush.noise(points, 4, 3))
 
 
@@ -229,12 +217,12 @@ def _parasol(brush: Brush, points: Points) -> Colour:
     radius, angle = abs(points), np.angle(points)
     panel = brush.square(np.sin(6 * angle), radius / 6)
     rib = brush.line(radius * np.sin(6 * angle) / 6, 0.014)
-    colour = mix(_rgb("fbf6e9"), _rgb("12858c"), panel)
-    colour = mix(colour, _rgb("f6c445"), brush.coverage(abs(radius - 0.86) - 0.035))
+    colour = _mix(_rgb("fbf6e9"), _rgb("12858c"), panel)
+    colour = _mix(colour, _rgb("f6c445"), brush.coverage(abs(radius - 0.86) - 0.035))
     colour = colour * (1 - 0.08 * rib) * (1 + 0.05 * brush.noise(points, 5, 3))
     # A cone: the side towards the sun is brighter.
     shade = 0.92 + 0.17 * (points / SUN).real * rise(radius - 0.1, 0.2)
-    return mix(colour * shade, _rgb("f6c445"), brush.coverage(radius - 0.06))
+    return _mix(colour * shade, _rgb("f6c445"), brush.coverage(radius - 0.06))
 
 
 def _ball(brush: Brush, points: Points) -> Colour:
@@ -249,10 +237,10 @@ def _ball(brush: Brush, points: Points) -> Colour:
     red, yellow, blue = _rgb("e5383b"), _rgb("ffc93c"), _rgb("2274d1")
     sector = np.floor((angle / np.pi + 1 / 6) * 1.5).astype(int) % 3  # changes in the middle of a white panel
     dye = np.concatenate((red, yellow, blue), axis=2)[:, 0, :][:, sector]
-    colour = mix(_rgb("fdfaf3"), dye, panel * brush.coverage((0.22 - run) * z))
+    colour = _mix(_rgb("fdfaf3"), dye, panel * brush.coverage((0.22 - run) * z))
     shade = 0.84 + 0.26 * (points / SUN).real + 0.12 * z
     gleam = np.exp(-(abs(points - 0.42 * SUN) ** 2) / 0.03)
-    return mix(colour * shade.clip(0.4, 1.0), _rgb("ffffff"), 0.6 * gleam)
+    return _mix(colour * shade.clip(0.4, 1.0), _rgb("ffffff"), 0.6 * gleam)
 
 
 def _rgb(code: str) -> Colour:
@@ -261,7 +249,7 @@ def _rgb(code: str) -> Colour:
     return np.frombuffer(bytes.fromhex(code), np.uint8).reshape(3, 1, 1) / np.float32(255)
 
 
-def mix(below: Field, above: Field, weight: Field | float) -> Field:
+def _mix(below: Field, above: Field, weight: Field | float) -> Field:
     """`below` at weight 0, `above` at weight 1."""
     return below + (above - below) * weight
 

@@ -23,9 +23,9 @@ from refine_export.atomic import atomic_path, write_text
 from refine_export.checkpoint import Checkpoint, checkpoint_from_file
 from refine_export.frames import cropped, padded, uint8_from_frame
 from refine_export.metrics import compare
-from refine_export.moving_layers import SequenceOptions, canvases_from_families, draw_sequences
 from refine_export.network import graph_network, reference_network
 from refine_export.optional import installed
+from refine_export.random_layers import SequenceOptions, canvases_from_families, draw_sequences
 from refine_export.scenes import Scene, SceneOptions
 from refine_export.source import FramesOptions, source_from_options
 from refine_export.textures import HELD_OUT

@@ -26,15 +26,18 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from refine_export.atomic import atomic_path
-from refine_export.moving_layers import Clip, SequenceOptions, canvases_from_families, draw_sequences
+from refine_export.moving_layers import Clip
+from refine_export.random_layers import SequenceOptions, canvases_from_families, draw_sequences
 from refine_export.textures import HELD_OUT, TRAINING, texture
 from rife.ifnet import IFNet_m
 
-STAGE_1, ONLY_MIDDLE = 0.65, 0.3  # parts of the time
+STAGE_1, ONLY_MIDDLE = 1 / 3, 0.15  # parts of the time
 SHARE_OF_HALF = 0.6  # of the clips, after that, have t = 0.5; the others any t
 PEAK_RATE, LAST_RATE, WARM_UP = 3e-3, 2e-5, 0.02
-AVERAGED = 0.99  # of the moving average of the weights, per step
-SIZES = ((64, 64, 8), (96, 96, 4), (64, 64, 8), (128, 128, 2))  # height, width, clips in a batch, in turn
+AVERAGED = 0.995  # of the moving average of the weights, per step
+SIZES = ((64, 16), (128, 6), (96, 10), (192, 3))  # height and width, clips in a batch, in turn
+VALIDATED_EVERY_S = 600.0
+REACH = 1 / 9  # of a clip's side: the most that a point moves
 VALIDATION = ((64, 64, 12), (256, 448, 3))  # height, width, clips
 COLUMNS = ("minutes", "step", "samples", "loss", "px_64", "db_64", "average_64", "px_256", "db_256", "average_256")
 
@@ -88,12 +91,11 @@ class Batches(IterableDataset[tuple[Clip, Tensor]]):
                 slot = index // 10 % len(canvases)
                 drawn = texture(TRAINING[slot % len(TRAINING)], np.random.default_rng([self.seed, 10_000 + index]))
                 canvases[slot] = torch.from_numpy(drawn)
-            height, width, count = SIZES[index % len(SIZES)]
+            side, count = SIZES[index % len(SIZES)]
             anywhere = torch.rand(count, generator=generator) * 0.8 + 0.1
             timestep = torch.where(torch.rand(count, generator=generator) < self.share_of_half, 0.5, anywhere)
-            motion_px = 0.3 + 5.7 * torch.rand(count, generator=generator)
-            motion_px *= torch.where(torch.rand(count, generator=generator) < 0.08, 2.0, 1.0)
-            options = SequenceOptions(height=height, width=width, layers=2)
+            motion_px = 0.3 + (REACH * side - 0.3) * torch.rand(count, generator=generator) ** 1.5
+            options = SequenceOptions(height=side, width=side, layers=2)
             yield draw_sequences(canvases, options, motion_px, timestep, generator), timestep
 
 
@@ -159,7 +161,7 @@ def main() -> None:
     optimisers: list[tuple[torch.optim.Optimizer, float]] = [
         (Muon(hidden, PEAK_RATE), 1.0),
         (torch.optim.AdamW(others, weight_decay=0, fused=True), 0.5),
-        (torch.optim.AdamW(coarsest, weight_decay=0, fused=True), 0.05),
+        (torch.optim.AdamW(coarsest, weight_decay=0, fused=True), 0.15),
     ]
     averaged = {key: value.clone() for key, value in net.state_dict().items()}
     step, samples, spent_s, rows = 0, 0, 0.0, []
@@ -174,7 +176,7 @@ def main() -> None:
         print(f"going on from step {step}, {spent_s / 60:.1f} minutes", flush=True)
     clips = validation_clips(options.seed)
     stopwatch = time.monotonic() - spent_s
-    validated_at, saved_at, recent = spent_s - 900.0, spent_s, []
+    validated_at, saved_at, recent = spent_s - VALIDATED_EVERY_S, spent_s, []
 
     def record() -> None:
         own = IFNet_m().eval()
@@ -204,7 +206,7 @@ def main() -> None:
         part = spent_s / (60 * options.minutes)
         complete = part >= STAGE_1
         share_of_half.fill_(1.0 if part < ONLY_MIDDLE else SHARE_OF_HALF)
-        if spent_s - validated_at > 900 or part >= 1:
+        if spent_s - validated_at > VALIDATED_EVERY_S or part >= 1:
             record()
             recent, validated_at = [], spent_s
         if spent_s - saved_at > 180 or part >= 1:
@@ -214,7 +216,7 @@ def main() -> None:
             break
         if step % 10 == 0:
             torch.set_num_threads(1 if os.getloadavg()[0] > options.threads + 1.5 else options.threads)
-        flow_weight = 0.02 if complete else 0.15 * (1 - part / STAGE_1) + 0.05
+        flow_weight = 0.02 + 0.13 * (1 - part) ** 2
         loss = loss_of(net, clip, timestep, flow_weight, complete)
         for optimiser, factor in optimisers:
             optimiser.zero_grad()

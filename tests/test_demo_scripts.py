@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from refine_export.checkpoint import checkpoint_from_file, seeded_checkpoint
-from refine_export.moving_layers import SequenceOptions, canvases_from_families, draw_sequences
+from refine_export.random_layers import SequenceOptions, canvases_from_families, draw_sequences
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
@@ -103,7 +103,7 @@ def test_the_laplacian_loss():
 def test_the_learning_rate_rises_at_each_stage_and_falls():
     """From nearly 0 to the peak, down, and again; at last nearly 0."""
     rates = [train_demo.learning_rate(part / 1000) for part in range(1001)]
-    warm, second = round(1000 * train_demo.WARM_UP), round(1000 * train_demo.STAGE_1)
+    warm, second = round(1000 * train_demo.WARM_UP), math.ceil(1000 * train_demo.STAGE_1)
     assert max(rates) == rates[warm] == pytest.approx(train_demo.PEAK_RATE)
     assert rates[warm:second] == sorted(rates[warm:second], reverse=True)
     assert max(rates[0], rates[second]) < 0.1 * rates[second - 1]
