@@ -16,7 +16,7 @@ from typing import Any
 
 import onnx
 import onnx_ir as ir
-from precision import kaiming_network
+from precision_subjects import kaiming_network
 
 from refine_export.checkpoint import checkpoint_from_file, demo_checkpoint, seeded_checkpoint
 from refine_export.export import ExportOptions, onnx_from_network

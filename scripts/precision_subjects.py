@@ -1,0 +1,156 @@
+"""What `precision.py` measures: networks, what they are fed with, and how their files are made."""
+
+import warnings
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from refine_export.checkpoint import Architecture, Checkpoint, expected_shapes
+from refine_export.export import ExportOptions, onnx_from_network
+from refine_export.feeds import synthetic_flow
+from refine_export.lowering import LowerOptions, calibrated, lower, prepare_model
+from refine_export.metrics import distance, psnr_from_mse
+from refine_export.network import reference_network
+from refine_export.runners.base import Runner
+from refine_export.signature import GraphName
+from refine_export.source import Source
+from rife.warplayer import warp
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+
+LARGEST_FLOW = 27  # the width by this, in pixels
+SLOPE = 0.25  # of the PReLUs
+HALFWAY = {"timestep": np.full((1, 1, 1, 1), 0.5, np.float32)}
+
+
+def kaiming_network(architecture: Architecture) -> nn.Module:
+    """Random weights that keep the size of the activations (He et al. 2015, for a leaky slope)."""
+    state = {}
+    for key, shape in expected_shapes(architecture).items():
+        generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
+        if len(shape) == 4:
+            values = generator.standard_normal(shape) * np.sqrt(2 / (1 + SLOPE**2) / np.prod(shape[1:]))
+        else:
+            values = np.zeros(shape) if key.endswith(".bias") else np.full(shape, SLOPE)
+        state[key] = torch.from_numpy(values.astype(np.float32))
+    return reference_network(
+        Checkpoint(
+            source="Kaiming-scaled random weights",
+            architecture=architecture,
+            state_dict=state,
+            sha256="",
+            stored_dtype="float32",
+            seeded=True,
+        )
+    )
+
+
+def smooth_flow(height: int, width: int) -> np.ndarray[Any, Any]:
+    """[1, 4, H, W], up to a 27th of the width."""
+    flow = synthetic_flow("large", height, width)
+    return np.asarray(flow / np.hypot(flow[:, 0::2], flow[:, 1::2]).max() * width / LARGEST_FLOW, dtype=np.float32)
+
+
+def smooth_feed(height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Inputs of `refine`: smooth frames, a smooth flow and mask, and the frames warped."""
+    waves = synthetic_flow("large", height, width)
+    img0 = torch.from_numpy(0.5 + 0.5 * waves[:, :3] / np.abs(waves).max())
+    return _refine_feed(img0, warp(img0, torch.from_numpy(smooth_flow(height, width)[:, :2])))
+
+
+def _refine_feed(img0: torch.Tensor, img1: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
+    height, width = img0.shape[2:]
+    waves = synthetic_flow("large", height, width)
+    flow = torch.from_numpy(smooth_flow(height, width))
+    mask = torch.from_numpy(waves[:, 3:] / np.abs(waves).max() * 4)
+    tensors = (img0, img1, warp(img0, flow[:, :2]), warp(img1, flow[:, 2:]), mask, flow)
+    names = ("img0", "img1", "warped_img0", "warped_img1", "mask", "flow")
+    return {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
+
+
+def frames(source: Source, height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
+    """The two frames at a size."""
+    pair = source.at((height, width))
+    return {"img0": pair.img0, "img1": pair.img1}
+
+
+def textured_feed(source: Source, height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
+    """As `smooth_feed`, with the frames in place of the smooth ones: texture shows where a sample is taken."""
+    return _refine_feed(*(torch.from_numpy(frame) for frame in frames(source, height, width).values()))
+
+
+def converted(model: onnx.ModelProto) -> onnx.ModelProto:
+    """By onnxconverter-common, with its defaults and FP32 I/O."""
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
+    return result
+
+
+def lowered(
+    model: onnx.ModelProto, graph: GraphName | None, options: LowerOptions | None = None, feed: Arrays | None = None
+) -> onnx.ModelProto:
+    """By this tool; with the ranges of a feed if there is one."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    prepared = prepare_model(ir.from_proto(copy), options or LowerOptions(), graph)
+    if feed is not None:
+        prepared = calibrated(prepared, [("feed", feed)])
+    return lower(prepared, options or LowerOptions()).model
+
+
+def psnr(expected: Arrays, runner: Runner, feed: Arrays) -> dict[str, float]:
+    """Of every output, by name."""
+    types = {info.name: info.dtype for info in runner.inputs}
+    actual = runner.run({name: array.astype(types[name]) for name, array in feed.items()})
+    return {name: psnr_from_mse(distance(array, actual[name], 1.0)[0]) for name, array in expected.items()}
+
+
+class Warp(nn.Module):
+    """The warp alone, in upstream's form: a whole grid, to which the scaled flow is added before it is permuted."""
+
+    def forward(self, image: torch.Tensor, flow: torch.Tensor) -> torch.Tensor:
+        height, width = flow.shape[-2:]
+        column = torch.linspace(-1.0, 1.0, width).view(1, 1, 1, width).expand(1, 1, height, width)
+        row = torch.linspace(-1.0, 1.0, height).view(1, 1, height, 1).expand(1, 1, height, width)
+        scaled = torch.cat((flow[:, :1] / ((width - 1.0) / 2.0), flow[:, 1:] / ((height - 1.0) / 2.0)), 1)
+        grid = (torch.cat((column, row), 1) + scaled).permute(0, 2, 3, 1)
+        return torch.nn.functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def exported_warp(height: int, width: int) -> onnx.ModelProto:
+    """One warp of a picture as torch exports it."""
+    examples = (torch.zeros(1, 3, height, width), torch.zeros(1, 2, height, width))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            Warp(), examples, dynamo=True, opset_version=18, verbose=False, input_names=("image", "flow")
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def static(reference: nn.Module, graph: GraphName) -> Callable[[int, int], onnx.ModelProto]:
+    """Exports at a size; the converter makes an invalid model of a dynamic one."""
+    return lambda height, width: onnx_from_network(
+        reference, graph, ExportOptions(dynamic=False, size=f"{height}x{width}")
+    )
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
+    """The model with inner tensors as further outputs, of the type that they have."""
+    inferred = onnx.shape_inference.infer_shapes(model)
+    known = {value.name: value for value in inferred.graph.value_info}
+    inferred.graph.output.extend(known[name] for name in names)
+    content: bytes = inferred.SerializeToString()
+    return content
