@@ -14,7 +14,6 @@ import csv
 import itertools
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,8 +147,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder; an earlier run in it is continued")
     parser.add_argument("--minutes", type=float, default=90.0, help="of training in all, earlier runs included")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2, help="fewer are used while the machine is busy")
+    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
     net = prepared_network(options.seed).to(memory_format=torch.channels_last)
     trained = {name: value for name, value in net.named_parameters() if not name.startswith("block_tea")}
@@ -214,8 +214,6 @@ def main() -> None:
             saved_at = spent_s
         if part >= 1:
             break
-        if step % 10 == 0:
-            torch.set_num_threads(1 if os.getloadavg()[0] > options.threads + 1.5 else options.threads)
         flow_weight = 0.02 + 0.13 * (1 - part) ** 2
         loss = loss_of(net, clip, timestep, flow_weight, complete)
         for optimiser, factor in optimisers:

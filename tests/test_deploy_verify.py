@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import json
 import time
-from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
 from deploy_files import CHECKPOINT, write_average
-from onnx import helper, numpy_helper
+from served_faults import exchange_inputs, exchange_outputs, gain_of, model_with, off_by
 
 from refine_export.checkpoint import Checkpoint
 from refine_export.cli import main
-from refine_export.deploy import channels, load, served_frames, served_networks, verify
-from refine_export.deploy.names import CHECKPOINT_PARAMETER, GRAPH_PARAMETER, PRECISION_PARAMETER
+from refine_export.deploy import load, served_frames, served_networks, verify
 from refine_export.deploy.options import TritonOptions
 from refine_export.deploy.repository import deploy_triton
-from refine_export.deploy.served import served_from_runner
 from refine_export.deploy.served_frames import judge_frame
 from refine_export.deploy.verify import VerifyOptions, verify_server
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import RequestError
 from refine_export.limits import LimitsOptions
 from refine_export.recipe import Recipe
 from refine_export.runners.base import Runner, TensorInfo
 from refine_export.runners.triton import TritonRunner
 from refine_export.runners.triton_client import ServerOptions
 from refine_export.scenes import SceneOptions
-from refine_export.signature import SIGNATURES
 from refine_export.source import FramesOptions
 
 GAIN = 0.999  # no value lies halfway between two grey levels
@@ -108,44 +103,6 @@ def verified(place, **options):
     return verify_server(RECIPE, VerifyOptions(**({"urls": urls, "requests": 0, "patience_s": 0} | options)))
 
 
-def model_with(edit):
-    def changed(content):
-        model = onnx.load_from_string(content)
-        edit(model.graph)
-        return model.SerializeToString()
-
-    return changed
-
-
-def exchange_inputs(graph):
-    for node in graph.node:
-        node.input[:] = [{"img0": "img1", "img1": "img0"}.get(name, name) for name in node.input]
-
-
-def gain_of(value):
-    def edit(graph):
-        [tensor] = [one for one in graph.initializer if one.name == "gain"]
-        tensor.CopyFrom(numpy_helper.from_array(np.array(value, np.float32), "gain"))
-
-    return edit
-
-
-def off_by(levels):
-    """Every grey level this much higher, where there is room."""
-
-    def edit(graph):
-        [output] = graph.output
-        for node in graph.node:
-            node.output[:] = [{output.name: "before"}.get(name, name) for name in node.output]
-        value = numpy_helper.from_array(np.array(255 - levels, np.uint8), "most")
-        more = numpy_helper.from_array(np.array(levels, np.uint8), "more")
-        graph.initializer.extend([value, more])
-        graph.node.append(helper.make_node("Min", ["before", "most"], ["capped"]))
-        graph.node.append(helper.make_node("Add", ["capped", "more"], [output.name]))
-
-    return edit
-
-
 @pytest.mark.triton
 def test_a_server_that_is_right_passes_over_every_channel(place):
     result = verified(place, shared_memory=True, requests=8, concurrencies=(1, 3))
@@ -166,12 +123,6 @@ def test_a_server_that_is_right_passes_over_every_channel(place):
         assert 0 < one.latency_ms["p50"] <= one.latency_ms["p90"] <= one.latency_ms["p99"] < 5000
         assert one.per_second == pytest.approx(8 / one.seconds)
     json.dumps(result.as_json(), allow_nan=False)
-
-
-def exchange_outputs(graph):
-    names = {"img0": "img1", "img1": "img0"}
-    for node in graph.node:
-        node.output[:] = [names.get(name, name) for name in node.output]
 
 
 FAULTS = {
@@ -304,49 +255,6 @@ def test_a_load_ends_when_the_server_does(place):
         place.server.restart()
 
 
-SAID = {PRECISION_PARAMETER: "fp16", CHECKPOINT_PARAMETER: "e" * 64, GRAPH_PARAMETER: "refine"}
-
-
-def runner_of(said=SAID, **changed):
-    """What `TritonRunner` knows of a served engine of refine."""
-    signature = SIGNATURES["refine"]
-    infos = [TensorInfo(name=spec.name, dtype="float32", shape=spec.shape) for spec in signature.inputs]
-    samples = [{"inputs": {"img0": {"dims": ["3", *size]}, "flow": {"dims": ["4", *size]}}} for size in WARM_UPS]
-    known = {
-        "model": "refine",
-        "model_version": "2",
-        "graph": "refine",
-        "provider": "tensorrt_plan over grpc",
-        "inputs": infos,
-        "outputs": (),
-        "config": {
-            "max_batch_size": 8,
-            "model_warmup": samples,
-            "parameters": {name: {"string_value": value} for name, value in said.items()},
-        },
-    }
-    return SimpleNamespace(**(known | changed))
-
-
-WARM_UPS = [("1088", "1920"), ("64", "96"), ("256", "448")]
-
-
-def test_what_a_server_says_of_a_network():
-    """An engine is fed at the sizes that it is warmed up at; what is not said is judged strictly, and noted."""
-    served = served_from_runner(runner_of())
-    assert (served.version, served.artifact.precision, served.artifact.checkpoint_sha256) == ("2", "fp16", "e" * 64)
-    assert served.artifact.profile == ((1, 64, 96), (1, 256, 448), (1, 1088, 1920))
-    assert served.sizes == ((1088, 1920), (64, 96), (256, 448))
-    assert served.notes == ()
-    onnx_file = served_from_runner(runner_of({}, provider="onnxruntime_onnx over grpc"))
-    assert (onnx_file.artifact.profile, onnx_file.artifact.precision) == (None, "fp32")
-    assert onnx_file.artifact.fixed == (None, None, None)
-    assert len(onnx_file.notes) == 2
-    assert served_from_runner(runner_of(config={"max_batch_size": 1})).artifact.fixed == (1, None, None)
-    with pytest.raises(RequestError, match="none of the five graphs"):
-        served_from_runner(runner_of(graph=None))
-
-
 def test_grey_levels():
     """One level is within the limits of FP32, here and there; two are not, nor one nearly everywhere."""
 
@@ -365,48 +273,3 @@ def test_grey_levels():
     assert judged(half, FP16)
     wrong = {"frame": PICTURE[:-1]}, {"frame": PICTURE.astype(np.float32)}, {}
     assert all("expected uint8 [50, 60, 3]" in judge_frame(PICTURE, one, FP32).reasons[0] for one in wrong)
-
-
-def test_the_other_protocol_is_looked_for_at_the_port_beside(monkeypatch):
-    spoken = {"a:8000": "http", "a:8001": "grpc", "b:9000": "http", "b:7": "grpc"}
-    asked = []
-
-    def answer(url, protocol):
-        asked.append((url, protocol))
-        return None if spoken.get(url) == protocol else "no"
-
-    monkeypatch.setattr(channels, "_asked", answer)
-    template = ServerOptions(url="a:1", timeout_s=7)
-
-    def found(urls, protocols=("grpc", "http"), **more):
-        made, missing = channels.channels_of(urls, protocols, template, **({"shared_memory": False} | more))
-        return {one.name: one.options.url for one in made}, [one.what for one in missing]
-
-    both = {"grpc": "a:8001", "http": "a:8000"}
-    assert found(["a:8000"]) == found(["a:8001"]) == (both, [])
-    assert found(["b:9000", "b:7"]) == ({"grpc": "b:7", "http": "b:9000"}, [])
-    assert found(["b:9000"]) == ({"http": "b:9000"}, ["grpc"])
-    asked.clear()
-    assert found(["b:9000"], ("http",)) == ({"http": "b:9000"}, [])
-    assert asked == [("b:9000", "http")]  # nobody knocks at a port that was not asked for
-    assert found(["a:8001"], ("http",), shared_memory=True) == (
-        {"http": "a:8000", "http, shared memory": "a:8000"},
-        [],
-    )
-    with pytest.raises(UnavailableError, match="answers at c:1; no; no"):
-        found(["c:1"])
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"urls": ()}, "HOST:PORT"),
-        ({"urls": ("a:1",), "protocols": ("ftp",)}, "grpc, http or both"),
-        ({"urls": ("a:1",), "concurrencies": (0,)}, "1 to 256"),
-        ({"urls": ("a:1",), "requests": -1}, "0 to 100000"),
-        ({"urls": ("a:1",), "version": "x"}, "expected a number"),
-    ],
-)
-def test_wrong_options(options, said):
-    with pytest.raises(RequestError, match=said):
-        VerifyOptions(**options)

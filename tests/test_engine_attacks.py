@@ -10,8 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import test_engine_jobs as jobs
-from test_engine_jobs import RECIPE, files, made_by, recipe_with_seed, seat  # noqa: F401 (fixtures)
+from engine_seat import RECIPE, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 
 from refine_export import engine_jobs
 from refine_export.cli import main
@@ -29,10 +28,10 @@ WRONG = (None, [], {}, "x\n[green]passed\x1b[2J", [1], {"a": [1]}, "9" * 5000, -
 
 
 @pytest.fixture(scope="module")
-def made(files, tmp_path_factory):  # noqa: F811
+def made(files, tmp_path_factory):
     """A folder with an engine and all that lies beside it."""
     with pytest.MonkeyPatch.context() as patch:
-        seat = jobs.Seat(tmp_path_factory.mktemp("made"), files, patch, "11.4.0")
+        seat = Seat(tmp_path_factory.mktemp("made"), files, patch, "11.4.0")
         seat.build()
     return seat.plan.parent
 
@@ -149,7 +148,7 @@ def test_a_file_that_is_called_a_plan_is_no_checkpoint(tmp_path, content, words,
         assert words in err
 
 
-def test_a_source_that_changes_is_no_engines(seat, monkeypatch):  # noqa: F811
+def test_a_source_that_changes_is_no_engines(seat, monkeypatch):
     """It is another file after the key was made; that the next rung would be built from it is no way out."""
     inner, other = engine_file.file_of_rung, seat.folder / "other" / "contextnet.fp16.onnx"
 
@@ -169,7 +168,7 @@ def test_a_source_that_changes_is_no_engines(seat, monkeypatch):  # noqa: F811
 @pytest.mark.parametrize(
     "name", ["contextnet.onnx", "contextnet.fp16.onnx.json", "contextnet.onnx.json", "weights.bin"]
 )
-def test_what_is_read_is_not_overwritten_even_by_force(seat, name):  # noqa: F811
+def test_what_is_read_is_not_overwritten_even_by_force(seat, name):
     path = seat.fp16.with_name(name)
     if name == "weights.bin":
         path.write_bytes(b"mine")
@@ -182,7 +181,7 @@ def test_what_is_read_is_not_overwritten_even_by_force(seat, name):  # noqa: F81
     assert path.read_bytes() == before
 
 
-def test_a_refit_does_not_overwrite_the_manifest_that_it_reads(seat):  # noqa: F811
+def test_a_refit_does_not_overwrite_the_manifest_that_it_reads(seat):
     seat.build(refittable=True)
     before = manifest_path(seat.plan).read_bytes()
     with pytest.raises(RequestError, match="is read, and would be overwritten"):
@@ -190,7 +189,7 @@ def test_a_refit_does_not_overwrite_the_manifest_that_it_reads(seat):  # noqa: F
     assert manifest_path(seat.plan).read_bytes() == before
 
 
-def test_an_fp32_file_of_something_else_is_refused_before_the_ladder(seat):  # noqa: F811
+def test_an_fp32_file_of_something_else_is_refused_before_the_ladder(seat):
     large = made_by(seat.folder / "large", recipe_with(RECIPE, {"size": "96x96"})).with_name("contextnet.onnx")
     for fp32, words in (
         (seat.fp16, "its precision is fp16; expected fp32"),
@@ -202,13 +201,13 @@ def test_an_fp32_file_of_something_else_is_refused_before_the_ladder(seat):  # n
 
 
 @pytest.mark.parametrize(("folder", "words"), [("~nosuchuser/x", "is no path"), ("a\0b", "NUL")])
-def test_a_folder_of_timing_caches_that_is_no_path(seat, folder, words):  # noqa: F811
+def test_a_folder_of_timing_caches_that_is_no_path(seat, folder, words):
     with pytest.raises(RequestError, match=words):
         seat.build(timing_cache=folder)
 
 
 @pytest.mark.parametrize("file", ["plan", "answer.json.partial"])
-def test_a_disk_that_is_full_in_the_child(seat, file):  # noqa: F811
+def test_a_disk_that_is_full_in_the_child(seat, file):
     seat.build()
     before = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir()}
     path = seat.folder / "fake" / "tensorrt.py"
@@ -232,7 +231,7 @@ for name in ("write_bytes", "write_text"):
     assert left == {name: content for name, content in before.items() if "timing" not in name}
 
 
-def test_a_disk_that_is_found_full_at_the_very_end(seat, monkeypatch):  # noqa: F811
+def test_a_disk_that_is_found_full_at_the_very_end(seat, monkeypatch):
     seat.build()
     before = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir() if "timing" not in path.name}
 
@@ -247,7 +246,7 @@ def test_a_disk_that_is_found_full_at_the_very_end(seat, monkeypatch):  # noqa: 
     assert before == {path.name: path.read_bytes() for path in seat.plan.parent.iterdir() if "timing" not in path.name}
 
 
-def test_what_a_killed_build_left_is_removed_by_the_next(seat):  # noqa: F811
+def test_what_a_killed_build_left_is_removed_by_the_next(seat):
     seat.plan.parent.mkdir()
     (left := seat.plan.with_name(".contextnet.plan.work-999999999-x")).mkdir()
     (others := seat.plan.with_name(f".contextnet.plan.work-{os.getpid()}-x")).mkdir()
@@ -256,7 +255,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(seat):  # noqa: F811
     assert others.exists()
 
 
-def test_a_refitted_engine_has_scripts_of_its_own_file(seat):  # noqa: F811
+def test_a_refitted_engine_has_scripts_of_its_own_file(seat):
     seat.build(refittable=True)
     other = seat.folder / "other" / "contextnet.fp16.onnx"
     made = engine_jobs.refit(seat.plan, other, seat.plan, recipe_with_seed(1))
@@ -265,7 +264,7 @@ def test_a_refitted_engine_has_scripts_of_its_own_file(seat):  # noqa: F811
     assert len(made.manifest.details["reproduce"]) == 2
 
 
-def test_a_refit_with_a_file_of_another_size_is_refused(seat):  # noqa: F811
+def test_a_refit_with_a_file_of_another_size_is_refused(seat):
     seat.build(refittable=True)
     large = made_by(seat.folder / "large", recipe_with(RECIPE, {"size": "96x96"}))
     with pytest.raises(RequestError, match="takes other shapes than"):

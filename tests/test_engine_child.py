@@ -38,8 +38,8 @@ machine.current_gpu = lambda: ("NVIDIA H200", (9, 0))
 machine._cuda_major = lambda: 13
 """
 HOST = """
-import test_runner_trt
-test_runner_trt.runner_module.CudaDevice = test_runner_trt.HostDevice
+import host_trt
+host_trt.runner_module.CudaDevice = host_trt.HostDevice
 """
 VERSIONS = pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
 

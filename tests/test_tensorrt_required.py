@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import missing_for_engines
 from fake_tensorrt import make_fake
-from test_runner_trt import HostDevice
+from host_trt import HostDevice
 
 from refine_export.engine import machine
 from refine_export.errors import UnavailableError
