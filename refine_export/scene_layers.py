@@ -53,7 +53,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Brush:
-    """Patterns without detail that the pixels can't show (rule 3)."""
+    """Patterns without detail that the pixels can't show (rule 2 of `scenes.py`)."""
 
     pixel: float
     """Layer units to one pixel."""
@@ -61,7 +61,7 @@ class Brush:
 
     def coverage(self, distance: Field) -> Field:
         """How much of a pixel lies inside a shape, from the signed distance of its centre."""
-        return rise(-distance, EDGE_PX * self.pixel)
+        return smoothstep(-distance, EDGE_PX * self.pixel)
 
     def line(self, distance: Field, half_width: float) -> Field:
         """A soft line where the distance is 0."""
@@ -164,13 +164,13 @@ def _beach(brush: Brush, points: Points) -> Colour:
     sand = _mix(_rgb("d9b680"), _rgb("f2dcb0"), 0.5 + 0.4 * brush.noise(points, 3.1, 3))
     ripple = np.sin(2 * np.pi * 17 * ((points * cmath.rect(1, -0.9)).real + 0.06 * swell))
     sand = sand * (1 + 0.035 * ripple + 0.11 * fine)
-    sand = _mix(sand, sand * _rgb("c2a98f"), rise(depth + 0.075 + 0.01 * fine, 0.03))
+    sand = _mix(sand, sand * _rgb("c2a98f"), smoothstep(depth + 0.075 + 0.01 * fine, 0.03))
     web = brush.noise(points + 0.03 * swell, 9, 2)
     glint = np.exp(-12 * np.sqrt(web**2 + (11 * brush.pixel) ** 2))  # bright along the zeros of the noise
-    water = _mix(_rgb("8fdccb"), _rgb("1a8fae"), rise(depth - 0.20, 0.24))
-    water = _mix(water, _rgb("0d5f8c"), rise(depth - 0.62, 0.35))
-    water = water * (1 + 0.06 * web) + 0.32 * glint * rise(depth - 0.1, 0.12)
-    lace = rise(web + 0.25, 0.3)
+    water = _mix(_rgb("8fdccb"), _rgb("1a8fae"), smoothstep(depth - 0.20, 0.24))
+    water = _mix(water, _rgb("0d5f8c"), smoothstep(depth - 0.62, 0.35))
+    water = water * (1 + 0.06 * web) + 0.32 * glint * smoothstep(depth - 0.1, 0.12)
+    lace = smoothstep(web + 0.25, 0.3)
     foam = brush.line(depth, 0.016) + 0.7 * lace * brush.line(depth - 0.055, 0.022)
     return _mix(_mix(sand, water, brush.coverage(0.004 - depth)), _rgb("fbfdf8"), foam.clip(0, 0.95))
 
@@ -204,11 +204,11 @@ def _starfish(brush: Brush, points: Points) -> Colour:
     import numpy as np
 
     height = (-_star(points) / 0.3).clip(0, 1)  # above the sand
-    bumps = rise(brush.noise(points, 7.5) - 0.25, 0.3)
+    bumps = smoothstep(brush.noise(points, 7.5) - 0.25, 0.3)
     ridge = brush.line(abs(points) * np.sin(2.5 * np.angle(points)), 0.07)
     colour = _mix(_rgb("c9472b"), _rgb("f58a4b"), height**0.7)
-    colour = _mix(colour, _rgb("ffd9a8"), 0.75 * bumps * rise(height - 0.15, 0.15))
-    return colour * (1 + 0.12 * ridge * rise(abs(points) - 0.12, 0.1) + 0.1 * brush.noise(points, 4, 3))
+    colour = _mix(colour, _rgb("ffd9a8"), 0.75 * bumps * smoothstep(height - 0.15, 0.15))
+    return colour * (1 + 0.12 * ridge * smoothstep(abs(points) - 0.12, 0.1) + 0.1 * brush.noise(points, 4, 3))
 
 
 def _parasol(brush: Brush, points: Points) -> Colour:
@@ -221,7 +221,7 @@ def _parasol(brush: Brush, points: Points) -> Colour:
     colour = _mix(colour, _rgb("f6c445"), brush.coverage(abs(radius - 0.86) - 0.035))
     colour = colour * (1 - 0.08 * rib) * (1 + 0.05 * brush.noise(points, 5, 3))
     # A cone: the side towards the sun is brighter.
-    shade = 0.92 + 0.17 * (points / SUN).real * rise(radius - 0.1, 0.2)
+    shade = 0.92 + 0.17 * (points / SUN).real * smoothstep(radius - 0.1, 0.2)
     return _mix(colour * shade, _rgb("f6c445"), brush.coverage(radius - 0.06))
 
 
@@ -254,7 +254,7 @@ def _mix(below: Field, above: Field, weight: Field | float) -> Field:
     return below + (above - below) * weight
 
 
-def rise(x: Field, half_width: float) -> Field:
+def smoothstep(x: Field, half_width: float) -> Field:
     """A smooth step, 0 below -half_width and 1 above half_width."""
     s: Field = (x / (2 * half_width) + 0.5).clip(0, 1)
     return s * s * (3 - 2 * s)

@@ -6,8 +6,8 @@
 
 Legend: N = 1, C = 3 (RGB), H, W in pixels. A point of the plane is a complex number, x + iy with y downwards.
 World points are measured from the middle of the frame in units of its shorter side, layer points from the
-layer's centre in units of the layer's size: world = centre + factor * layer, at t = 0.5. The layers move by the rules
-of `moving_layers.py`, each by a shift, a turn and growth.
+layer's centre in units of the layer's size: world = centre + size * exp(i * tilt) * layer, at t = 0.5. The layers move
+by the rules of `moving_layers.py`, each by a shift, a turn and growth.
 
 1. Shading and drop shadows are painted on the layer that shows them, as they lie at t = 0.5: a point keeps
    its colour while it moves, so that warping by the true flow gives the true frame.
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from refine_export.moving_layers import clip_of_views, pixel_places, view
 from refine_export.optional import require
-from refine_export.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Layer, rise
+from refine_export.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Layer, smoothstep
 from refine_export.signature import LARGEST_SIDE
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE_PX = 16
 LARGEST_MOTION_PX = 64.0
-STEEPEST = 0.25  # gradient of the velocity: radians of a turn, and parts of the size
+STEEPEST = 0.25  # times |twist|, at most 1.03, the gradient of the velocity: radians of a turn, parts of the size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ class _Beach:
         light: Field | float = 1.0
         for layer in self.layers[below + 1 :]:
             distance = layer.distance(layer.of_world(world + layer.lift * SUN)) * layer.size
-            light = light * (1 - 0.42 * rise(-distance, 0.2 * layer.lift + 0.008))
+            light = light * (1 - 0.42 * smoothstep(-distance, 0.2 * layer.lift + 0.008))
         return light
 
 

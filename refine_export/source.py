@@ -139,7 +139,7 @@ def sources_from_options(frames: FramesOptions, scene: SceneOptions) -> Sources:
     Raises:
         FrameError: the pictures can't be used.
         RequestError: an .npz has not the names of a graph.
-        UnavailableError: PyAV is missing, for a video.
+        UnavailableError: PyAV is missing, for a video, or torch, for the scene.
     """
     inputs = [user_path(name) for name in frames.inputs]
     arrays = tuple(dict.fromkeys(path for path in inputs if path.suffix.lower() == ".npz" and not path.is_dir()))

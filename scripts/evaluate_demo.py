@@ -41,7 +41,7 @@ PICTURES_PX = (4, 8)  # motions whose first clips are shown
 
 
 @dataclass(frozen=True)
-class Clip:
+class Triplet:
     """A pair with its true middle frame, each [1, 3, H, W]."""
 
     family: str
@@ -54,7 +54,7 @@ class Clip:
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one clip."""
+    """One method on one one."""
 
     family: str
     size: tuple[int, int]
@@ -64,16 +64,16 @@ class Score:
     ssim: float
 
 
-def clips(plan: tuple[Any, ...]) -> Iterator[Clip]:
+def triplets(plan: tuple[Any, ...]) -> Iterator[Triplet]:
     """The same at every call."""
     for size, motions, count in plan:
         for motion_px in motions:
             for family_index, family in enumerate((*HELD_OUT, BEACH)):
                 for index in range(count):
-                    yield clip(family, family_index, size, motion_px, index)
+                    yield triplet(family, family_index, size, motion_px, index)
 
 
-def clip(family: str, family_index: int, size: tuple[int, int], motion_px: int, index: int) -> Clip:
+def triplet(family: str, family_index: int, size: tuple[int, int], motion_px: int, index: int) -> Triplet:
     """One clip, drawn from its own seed."""
     seed = SEED + 1000 * family_index + 100 * motion_px + index
     generator = torch.Generator().manual_seed(seed)
@@ -85,7 +85,7 @@ def clip(family: str, family_index: int, size: tuple[int, int], motion_px: int, 
         options = SequenceOptions(height=size[0], width=size[1])
         drawn = draw_sequences(canvases, options, torch.tensor([float(motion_px)]), torch.tensor([0.5]), generator)
         frames = [drawn.img0, drawn.img1, drawn.frame]
-    return Clip(family, size, motion_px, *frames)
+    return Triplet(family, size, motion_px, *frames)
 
 
 def methods(checkpoint: Checkpoint) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -115,12 +115,12 @@ def classical(img0: Tensor, img1: Tensor) -> Tensor:
     return (warp(img0, to0) + warp(img1, to1)) / 2
 
 
-def scored(clip: Clip, by_name: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[Score]:
+def scored(one: Triplet, by_name: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[Score]:
     """PSNR (peak 1) and SSIM of each method."""
     for name, method in by_name.items():
-        metrics = compare(clip.middle.numpy(), method(clip.img0, clip.img1).numpy(), "image")
+        metrics = compare(one.middle.numpy(), method(one.img0, one.img1).numpy(), "image")
         psnr_db = 99.0 if metrics.psnr_db is None else metrics.psnr_db
-        yield Score(clip.family, clip.size, clip.motion_px, name, psnr_db, metrics.ssim or 0.0)
+        yield Score(one.family, one.size, one.motion_px, name, psnr_db, metrics.ssim or 0.0)
 
 
 def table(scores: list[Score]) -> str:
@@ -163,7 +163,7 @@ def gain_db(scores: list[Score]) -> float:
 
 def contact_sheet(
     path: Path,
-    shown: list[Clip],
+    shown: list[Triplet],
     pairs: list[tuple[Path, Path]],
     by_name: dict[str, Callable[[Tensor, Tensor], Tensor]],
 ) -> None:
@@ -208,7 +208,7 @@ def main() -> None:
     if CLASSICAL not in by_name:
         print("OpenCV is missing, so classical flow is not compared: pip install '.[evaluate]'", flush=True)
     scores, shown = [], []
-    for one in clips(PLAN[:1] if options.small_only else PLAN):
+    for one in triplets(PLAN[:1] if options.small_only else PLAN):
         scores += scored(one, by_name)
         known = {(other.family, other.motion_px) for other in shown}
         if one.size == PLAN[0][0] and one.motion_px in PICTURES_PX and (one.family, one.motion_px) not in known:

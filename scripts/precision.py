@@ -192,8 +192,8 @@ def measure_choices(source: Source) -> None:
             with HalfRunner(made.model.SerializeToString()) as half:
                 values.append(min(psnr(expected, half, feed).values()))
         row(choice, *values, f"{min(shares):.1%}")
-    _, (reference, graph, feed) = next(iter(subjects.items()))
-    model, expected = models[next(iter(subjects))]
+    name, (_, graph, feed) = next(iter(subjects.items()))
+    model, expected = models[name]
     made_bytes = lowered(model, graph, feed=feed).SerializeToString()
     with HalfRunner(made_bytes, rounding="final") as half:
         value = min(psnr(expected, half, feed).values())

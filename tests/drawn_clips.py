@@ -12,7 +12,7 @@ WARPED_DB = 40.0  # what bilinear sampling leaves
 
 def psnr_db(a: Tensor, b: Tensor, where: Tensor) -> float:
     """Of images [N, C, H, W] with peak 1, at pixels [N, H, W]."""
-    return -10 * math.log10((a - b).square().mean(1)[where].mean().item())
+    return -10 * math.log10(max((a - b).square().mean(1)[where].mean().item(), 1e-12))
 
 
 def warped_psnr_db(clip: Clip, side: int, factor: float = 1.0, *, where: Tensor | None = None) -> float:

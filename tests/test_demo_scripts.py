@@ -94,8 +94,10 @@ def test_a_few_steps_lower_the_loss(network, clip, complete):
 
 
 def test_the_laplacian_loss():
-    """0 for equal images; a detail counts in the finest band, a shift in the last, 16 times."""
+    """0 for equal images; a detail counts in the finest band, once, a shift in the last, 16 times."""
     image = torch.rand(1, 3, 64, 64)
+    detail = 0.1 * (1 - 2 * (torch.arange(64) % 2)).expand(1, 3, 64, 64)
+    assert torch.isclose(demo_training.laplacian(image, image + detail), torch.tensor(0.1), rtol=1e-3)
     assert demo_training.laplacian(image, image) == 0
     assert torch.isclose(demo_training.laplacian(image, image + 0.1), torch.tensor(1.6), rtol=1e-3)
 
@@ -127,8 +129,8 @@ def test_the_weights_are_a_checkpoint(network, tmp_path):
 @pytest.mark.parametrize("family_index", range(4))
 def test_a_clip_to_measure_on_is_the_same_at_every_call(family_index):
     family = (*evaluate_demo.HELD_OUT, evaluate_demo.BEACH)[family_index]
-    first, again = (evaluate_demo.clip(family, family_index, (64, 96), 4, 0) for _ in range(2))
-    other = evaluate_demo.clip(family, family_index, (64, 96), 4, 1)
+    first, again = (evaluate_demo.triplet(family, family_index, (64, 96), 4, 0) for _ in range(2))
+    other = evaluate_demo.triplet(family, family_index, (64, 96), 4, 1)
     assert first.img0.shape == first.img1.shape == first.middle.shape == (1, 3, 64, 96)
     assert torch.equal(first.img0, again.img0)
     assert not torch.equal(first.img0, other.img0)
@@ -139,7 +141,7 @@ def test_a_clip_to_measure_on_is_the_same_at_every_call(family_index):
 def test_figures_are_means_of_the_clips(architecture):
     """Two clips: each row is the mean over its clips, the gain a difference of two means."""
     by_name = evaluate_demo.methods(seeded_checkpoint(architecture))
-    clips = [evaluate_demo.clip("weave", 1, (64, 96), 4, index) for index in range(2)]
+    clips = [evaluate_demo.triplet("weave", 1, (64, 96), 4, index) for index in range(2)]
     scores = [score for one in clips for score in evaluate_demo.scored(one, by_name)]
     average = [score.psnr_db for score in scores if score.method == evaluate_demo.AVERAGE]
     by_hand = [-10 * math.log10(((c.img0 + c.img1) / 2 - c.middle).square().mean().item()) for c in clips]
@@ -155,14 +157,14 @@ def test_missing_opencv_is_said(monkeypatch):
     monkeypatch.setattr(evaluate_demo, "installed", lambda name: None)
     by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
     assert evaluate_demo.CLASSICAL not in by_name
-    scores = list(evaluate_demo.scored(evaluate_demo.clip("marble", 2, (64, 96), 4, 0), by_name))
+    scores = list(evaluate_demo.scored(evaluate_demo.triplet("marble", 2, (64, 96), 4, 0), by_name))
     assert "OpenCV is missing" in evaluate_demo.table(scores)
 
 
 def test_classical_flow_follows_the_motion():
     """It beats the average on a clip that moves by 8 pixels."""
     pytest.importorskip("cv2", reason="opencv-python-headless is missing")
-    one = evaluate_demo.clip("cells", 0, (128, 192), 8, 0)
+    one = evaluate_demo.triplet("cells", 0, (128, 192), 8, 0)
     made = evaluate_demo.classical(one.img0, one.img1)
     assert train_demo.psnr_db(made, one.middle) > train_demo.psnr_db((one.img0 + one.img1) / 2, one.middle) + 3
 
@@ -174,7 +176,7 @@ def test_the_contact_sheet_shows_clips_and_pairs(tmp_path):
     for index in range(2):
         Image.effect_noise((70, 50), 60).convert("RGB").save(tmp_path / f"{index}.png")
     by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
-    shown = [evaluate_demo.clip("weave", 1, (64, 96), 4, 0)]
+    shown = [evaluate_demo.triplet("weave", 1, (64, 96), 4, 0)]
     pairs = [(tmp_path / "0.png", tmp_path / "1.png")]
     evaluate_demo.contact_sheet(tmp_path / "sheet.png", shown, pairs, by_name)
     with Image.open(tmp_path / "sheet.png") as sheet:

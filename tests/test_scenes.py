@@ -10,6 +10,7 @@ import pytest
 import torch
 from drawn_clips import WARPED_DB, check_warped, warped_psnr_db
 
+from refine_export.moving_layers import pixel_places, points_at
 from refine_export.scenes import Scene, SceneOptions
 from rife.warplayer import warp
 
@@ -45,11 +46,11 @@ def test_a_wrong_flow_fails(scene: Scene, wrong: float) -> None:
 
 
 def test_visibility_is_needed(scene: Scene) -> None:
-    """Where a pixel of frame 0 is not seen in frame 1, the warped frame is not frame 0: below 30 dB."""
+    """Where a pixel of frame 0 is not seen in frame 1, the warped frame is not frame 0: below 25 dB."""
     clip = scene.clip(0.0)
     hidden = ~clip.visible()[:, 1]
     assert 0.01 < hidden.float().mean() < 0.2
-    assert warped_psnr_db(clip, 1, where=hidden) < 30.0
+    assert warped_psnr_db(clip, 1, where=hidden) < 25.0
 
 
 def test_flow_there_and_back(scene: Scene) -> None:
@@ -58,6 +59,24 @@ def test_flow_there_and_back(scene: Scene) -> None:
     there, back = start.flow[:, 2:], end.flow[:, :2]
     loop = (there + warp(back, there)).abs().amax(1)
     assert loop[start.visible()[:, 1]].max() < 0.05
+
+
+def test_no_time_no_motion(scene: Scene) -> None:
+    """From t = 0 to 0 the flow is 0, and all that is not mixed is seen."""
+    clip = scene.clip(0.0)
+    assert not clip.flow[:, :2].any()
+    assert torch.equal(clip.visible()[:, 0], clip.owners[:, 1] >= 0)
+
+
+def test_points_are_found_where_they_are() -> None:
+    """P + (s - r) * v(p) = x to 0.02 pixel at the largest motion: the gradient of v lets the iteration converge."""
+    scene = Scene(SceneOptions(height=128, width=128, motion_px=64.0))
+    pixels = pixel_places(1, 128, 128)
+    for layer in range(scene._beach.count):
+        for ahead in (-0.5, 0.5):
+            points = points_at(scene._beach, layer, pixels, torch.tensor([ahead]))
+            there = points + ahead * scene._beach.velocity(layer, points)
+            assert (there - pixels).abs().max() < 0.02
 
 
 def test_without_motion_all_frames_are_one() -> None:
@@ -84,6 +103,8 @@ def test_types_and_shapes(height: int, width: int) -> None:
     assert (frame.dtype, clip.flow.dtype) == (np.float32, torch.float32)
     assert (frame.shape, clip.flow.shape) == ((1, 3, height, width), (1, 4, height, width))
     assert clip.owners.shape == (1, 3, height, width)
+    assert clip.visible().shape == (1, 2, height, width)
+    assert clip.visible().dtype == torch.bool
     assert frame.min() >= 0.0
     assert frame.max() <= 1.0
     assert torch.isfinite(clip.flow).all()
