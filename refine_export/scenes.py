@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import cmath
 import math
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 SMALLEST_SIDE_PX = 16
 LARGEST_MOTION_PX = 64.0
+BAND = 64  # rows that are painted together
 STEEPEST = 0.25  # times |twist|, at most 1.03, the gradient of the velocity: radians of a turn, parts of the size
 
 
@@ -126,10 +129,17 @@ class _Beach:
         world: Points = (points[0, 0].numpy() + np.complex64(1j) * points[0, 1].numpy()) / np.float32(self.unit_px)
         box = self._box(painted, world)
         sample = np.zeros((*world.shape, 4), np.float32)
-        own, brush = painted.of_world(world[box]), Brush(1 / (self.unit_px * painted.size), self.gradients)
-        colour = painted.paint(brush, own) * self._light(layer, world[box])
-        sample[box][..., :3] = np.moveaxis(colour, 0, -1)
-        sample[box][..., 3] = brush.coverage(painted.distance(own))
+        brush = Brush(1 / (self.unit_px * painted.size), self.gradients)
+
+        def paint(rows: slice) -> None:
+            here = world[box][rows]
+            own = painted.of_world(here)
+            colour = painted.paint(brush, own) * self._light(layer, here)
+            sample[box][rows, :, :3] = np.moveaxis(colour, 0, -1)
+            sample[box][rows, :, 3] = brush.coverage(painted.distance(own))
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # band by band: what is worked on stays in the cache
+            list(pool.map(paint, [slice(row, row + BAND) for row in range(0, len(sample[box]), BAND)]))
         return torch.from_numpy(sample[None])
 
     def _box(self, layer: Layer, world: Points) -> tuple[slice, slice]:
