@@ -54,7 +54,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one one."""
+    """One method on one triplet."""
 
     family: str
     size: tuple[int, int]
