@@ -1,8 +1,8 @@
 """Frames of layers that move, with the flow and the visibility between them: all that this project draws is drawn here.
 
     pixels = pixel_places(1, height, width)
-    views = [view(layers, pixels, time - named_at) for time in (start, timestep, end)]     # each [N]
-    clip = clip_of_views(views, timestep)
+    rendered = [render(layers, pixels, time - named_at) for time in (start, timestep, end)]     # each [N]
+    clip = clip_from_rendered(rendered, timestep)
 
 `random_layers.py` has what the demo weights are trained on, `scenes.py` the sample frames.
 Legend: N batch, L layers, H and W in pixels; t in [0, 1].
@@ -43,7 +43,7 @@ class Layers(Protocol):
 
 
 @dataclass(frozen=True)
-class View:
+class Rendered:
     """What is seen at one time."""
 
     picture: Tensor
@@ -54,7 +54,7 @@ class View:
     """[N, 2, H, W]: pixels from t = 0 to t = 1, of the uppermost layer that covers half of the pixel or more."""
 
 
-def view(layers: Layers, pixels: Tensor, ahead: Tensor) -> View:
+def render(layers: Layers, pixels: Tensor, ahead: Tensor) -> Rendered:
     """Draw one time.
 
     Args:
@@ -77,7 +77,7 @@ def view(layers: Layers, pixels: Tensor, ahead: Tensor) -> View:
         picture = torch.lerp(picture, sample[..., :3], cover[..., None])
         velocity = torch.where((cover >= 0.5)[:, None], own, velocity)
         owner = torch.where(cover >= OPAQUE, float(layer), torch.where(cover > CLEAR, -1.0, owner))
-    return View(picture.permute(0, 3, 1, 2), owner, velocity)
+    return Rendered(picture.permute(0, 3, 1, 2), owner, velocity)
 
 
 def points_at(layers: Layers, layer: int, pixels: Tensor, ahead: Tensor) -> Tensor:
@@ -133,11 +133,11 @@ class Clip:
         return torch.stack(seen, 1)
 
 
-def clip_of_views(views: Sequence[View], timestep: Tensor) -> Clip:
-    """Of the views at 0, t ([N]) and 1."""
+def clip_from_rendered(rendered: Sequence[Rendered], timestep: Tensor) -> Clip:
+    """Of what is seen at 0, t ([N]) and 1."""
     import torch
 
-    t, moved = timestep.view(-1, 1, 1, 1), views[1].velocity
-    img0, middle, img1 = (one.picture.clamp(0, 1).contiguous() for one in views)
-    owners = torch.stack([one.owner for one in views], 1)
+    t, moved = timestep.view(-1, 1, 1, 1), rendered[1].velocity
+    img0, middle, img1 = (one.picture.clamp(0, 1).contiguous() for one in rendered)
+    owners = torch.stack([one.owner for one in rendered], 1)
     return Clip(img0, img1, middle, torch.cat((-t * moved, (1 - t) * moved), 1), owners)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from refine_export.moving_layers import Clip, clip_of_views, pixel_places, view
+from refine_export.moving_layers import Clip, clip_from_rendered, pixel_places, render
 from refine_export.textures import SIDE, texture
 
 if TYPE_CHECKING:
@@ -87,14 +87,16 @@ def draw_sequences(
     layers = _RandomLayers(uniform, options, motion_px, canvases, generator)
     pixels = pixel_places(count, options.height, options.width)
     times = (torch.zeros(count), timestep, torch.ones(count))
-    views = [view(layers, pixels, time - timestep) for time in times]
+    rendered = [render(layers, pixels, time - timestep) for time in times]
     change = uniform(-options.brightness, options.brightness, 1, 1, 1)
-    lit = [one.picture * (1 + change * (time.view(-1, 1, 1, 1) - 0.5)) for one, time in zip(views, times, strict=True)]
+    lit = [
+        one.picture * (1 + change * (time.view(-1, 1, 1, 1) - 0.5)) for one, time in zip(rendered, times, strict=True)
+    ]
     grain = uniform(0, options.noise, 1, 1, 1) if options.noise else 0.0
     for frame in (0, 2):
         if options.noise:
             lit[frame] = lit[frame] + grain * torch.randn(lit[frame].shape, generator=generator)
-    return clip_of_views([replace(one, picture=shown) for one, shown in zip(views, lit, strict=True)], timestep)
+    return clip_from_rendered([replace(one, picture=shown) for one, shown in zip(rendered, lit, strict=True)], timestep)
 
 
 class _RandomLayers:

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from refine_export.moving_layers import clip_of_views, pixel_places, view
+from refine_export.moving_layers import clip_from_rendered, pixel_places, render
 from refine_export.optional import require
 from refine_export.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Layer, smoothstep
 from refine_export.signature import LARGEST_SIDE
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from refine_export.moving_layers import Clip, View
+    from refine_export.moving_layers import Clip, Rendered
     from refine_export.scene_layers import Field, Points
 
 SMALLEST_SIDE_PX = 16
@@ -80,19 +80,19 @@ class Scene:
 
     def frame(self, t: float) -> NDArray[np.float32]:
         """The picture at time t: [1, 3, H, W], RGB in [0, 1]."""
-        return self._view(t).picture.clamp(0, 1).contiguous().numpy()
+        return self._rendered(t).picture.clamp(0, 1).contiguous().numpy()
 
     def clip(self, t: float) -> Clip:
         """Frames at 0, t and 1, the flow from t to the others, and the layers that they show."""
         torch = require("torch", extra="torch")
-        return clip_of_views([self._view(time) for time in (0.0, t, 1.0)], torch.tensor([t]))
+        return clip_from_rendered([self._rendered(time) for time in (0.0, t, 1.0)], torch.tensor([t]))
 
-    def _view(self, t: float) -> View:
+    def _rendered(self, t: float) -> Rendered:
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"the time is {t!r}: give 0 to 1")
         torch = require("torch", extra="torch")
         pixels = pixel_places(1, self.options.height, self.options.width)
-        return view(self._beach, pixels, torch.tensor([t - 0.5]))
+        return render(self._beach, pixels, torch.tensor([t - 0.5]))
 
     @cached_property
     def _beach(self) -> _Beach:
