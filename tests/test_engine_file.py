@@ -6,18 +6,17 @@ Against the fake, in real child processes.
 from __future__ import annotations
 
 import dataclasses
-import platform
 import sys
 from pathlib import Path
 
 import pytest
 from fake_tensorrt import make_fake, write_fake
+from host_trt import machine_of
 from test_engine_build import model
 from test_engine_child import MACHINE
 
 from refine_export.engine import engine_file as module
 from refine_export.engine.engine_file import Judge, engine_file
-from refine_export.engine.key import Machine
 from refine_export.engine.ladder import Numbers
 from refine_export.engine.options import BuildOptions
 from refine_export.engine.plan import describe, read_plan
@@ -36,14 +35,7 @@ class Place:
         self.folder, self.version, self.monkeypatch = folder, version, monkeypatch
         self.exact, self.compared = {"native"}, []
         self.judged_by = {"frames": "drawn"}
-        self.machine = Machine(
-            tensorrt=version,
-            gpu="NVIDIA H200",
-            compute_capability=(9, 0),
-            cuda=13,
-            system=platform.system(),
-            architecture=platform.machine(),
-        )
+        self.machine = machine_of(version)
         monkeypatch.setattr(module, "this_machine", lambda trt: self.machine)
         named = model()
         for node in named.graph.node:
