@@ -132,3 +132,17 @@ SIGNATURES: Mapping[GraphName, Signature] = {
     )
 }
 """The five graphs by name."""
+
+
+FilePrecision = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorInfo:
+    """An input or output as the backend declares it."""
+
+    name: str
+    dtype: str
+    """A numpy type, such as `float32`."""
+    shape: tuple[int | str, ...]
+    """Numbers, and symbols where a dimension is free."""

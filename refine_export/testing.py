@@ -14,20 +14,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_export.candidates import artifact_of, candidates_for, nearest, pairs_for
-from refine_export.checkpoint import Checkpoint, checkpoint_from_file
+from refine_export.accuracy.limits import Limits, LimitsOptions
+from refine_export.artifacts import Artifact
+from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_file
+from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import source_from_options
+from refine_export.data.images import padded
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
-from refine_export.frames import padded
-from refine_export.limits import Limits, LimitsOptions
-from refine_export.network import reference_network
-from refine_export.onnx_file import Artifact
+from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
-from refine_export.scenes import SceneOptions
 from refine_export.signature import SIGNATURES, GraphName, Signature
-from refine_export.source import FramesOptions, source_from_options
-from refine_export.validate import Candidate, Runtime, ValidateOptions, Verdict, validate
+from refine_export.validate.comparison import Candidate, Verdict, validate
+from refine_export.validate.runtimes import artifact_of, candidates_for, nearest, pairs_for
+from refine_export.validate.validate_options import Runtime, ValidateOptions
 
 if TYPE_CHECKING:
     from torch import nn

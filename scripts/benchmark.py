@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from refine_export.environment import COMPARERS, machine, versions
+from refine_export.support.environment import COMPARERS, machine, versions
 
 ROUNDS = 5
 BARE_TYPER = """
@@ -76,9 +76,10 @@ def measure_export() -> None:
     """Our export against the bare `torch.onnx.export` of the same module; dynamic against static."""
     import torch
 
-    from refine_export.checkpoint import seeded_checkpoint
-    from refine_export.export import ExportOptions, onnx_from_network
-    from refine_export.network import graph_network, reference_network
+    from refine_export.checkpoint.checkpoint import seeded_checkpoint
+    from refine_export.export.export_options import ExportOptions
+    from refine_export.export.onnx_from_network import onnx_from_network
+    from refine_export.export.reference_network import graph_network, reference_network
     from refine_export.signature import SIGNATURES
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -185,17 +186,18 @@ def measure_lower() -> None:
 
 def measure_feeds() -> None:
     """What one more feed costs: its own run, no second load."""
-    from refine_export.checkpoint import seeded_checkpoint
-    from refine_export.export import ExportOptions, onnx_from_network
-    from refine_export.feeds import FlowKind, feeds_for
-    from refine_export.limits import LimitsOptions
-    from refine_export.network import reference_network
-    from refine_export.runners.ort import OrtRunner
+    from refine_export.accuracy.limits import LimitsOptions
+    from refine_export.checkpoint.checkpoint import seeded_checkpoint
+    from refine_export.data.feeds import feeds_for
+    from refine_export.data.frame_options import FlowKind, FramesOptions, SceneOptions
+    from refine_export.data.frame_source import source_from_options
+    from refine_export.export.export_options import ExportOptions
+    from refine_export.export.onnx_from_network import onnx_from_network
+    from refine_export.export.reference_network import reference_network
+    from refine_export.runners.onnxruntime import OrtRunner
     from refine_export.runners.torch import TorchRunner
-    from refine_export.scenes import SceneOptions
     from refine_export.signature import SIGNATURES
-    from refine_export.source import FramesOptions, source_from_options
-    from refine_export.validate import Candidate, validate
+    from refine_export.validate.comparison import Candidate, validate
 
     reference = reference_network(seeded_checkpoint("IFNet"))
     model = onnx_from_network(reference, "refine", ExportOptions(dynamic=True)).SerializeToString()

@@ -11,14 +11,15 @@ import numpy as np
 from benchmark import program, row
 from PIL import Image
 
-from refine_export.checkpoint import seeded_checkpoint
-from refine_export.feeds import feeds_for
-from refine_export.metrics import compare
-from refine_export.network import reference_network
-from refine_export.runners.ort import OrtRunner
+from refine_export.accuracy.metrics import compare
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.data.feeds import feeds_for
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import source_from_options
+from refine_export.data.sample_scene import Scene
+from refine_export.export.reference_network import reference_network
+from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.scenes import Scene, SceneOptions
-from refine_export.source import FramesOptions, source_from_options
 
 RECIPE = Path(__file__).parent.parent / ".ci" / "gate.toml"
 SEEDED = '[checkpoint]\nweights = "seeded"\n'

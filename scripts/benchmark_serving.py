@@ -14,8 +14,8 @@ import onnx
 from onnx import helper
 from triton_server import CannotServeError, serve
 
-from refine_export.deploy.load import Question, measure_load
-from refine_export.runners.triton_client import ServerOptions
+from refine_export.deploy.verify.load_test import Question, measure_load
+from refine_export.runners.triton.client import ServerOptions
 
 SIZES = ((256, 448), (1088, 1920))
 CLIENTS = (1, 4)

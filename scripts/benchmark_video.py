@@ -21,18 +21,19 @@ import numpy as np
 from benchmark import in_turn, row
 from triton_server import CannotServeError, serve
 
-from refine_export.checkpoint import seeded_checkpoint
-from refine_export.deploy.names import ENSEMBLE
-from refine_export.deploy.options import TritonOptions
-from refine_export.deploy.repository import deploy_triton
-from refine_export.export import ExportOptions
-from refine_export.interpolation.between import Interpolator, LocalInterpolator, ServedInterpolator
-from refine_export.interpolation.job import VideoOptions, interpolate_video
-from refine_export.network import reference_network
-from refine_export.onnx_file import export_file
-from refine_export.runners.ort import OrtRunner
-from refine_export.runners.triton_client import ServerOptions, TritonClient
-from refine_export.scenes import Scene, SceneOptions
+from refine_export.artifacts import export_file
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.data.frame_options import SceneOptions
+from refine_export.data.sample_scene import Scene
+from refine_export.deploy.triton.deploy_options import TritonOptions
+from refine_export.deploy.triton.names import ENSEMBLE
+from refine_export.deploy.triton.repository import deploy_triton
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.reference_network import reference_network
+from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_video
+from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.triton.client import ServerOptions, TritonClient
 
 HEIGHT, WIDTH, FRAMES = 256, 448, 25
 GRAPH = "interpolator_m"

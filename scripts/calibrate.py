@@ -18,20 +18,22 @@ import onnx
 import onnx_ir as ir
 from precision_subjects import kaiming_network
 
-from refine_export.checkpoint import checkpoint_from_file, demo_checkpoint, seeded_checkpoint
-from refine_export.export import ExportOptions, onnx_from_network
-from refine_export.feeds import CALIBRATION_KINDS, FLOW_KINDS, Feed, feeds_for, probe_for
-from refine_export.frames import FramePair
-from refine_export.graph.mutants import Mutant, attempts_of
-from refine_export.lowering import LowerOptions, calibrated, lower, prepare_model
-from refine_export.metrics import compare, signal_to_noise
-from refine_export.network import reference_network
-from refine_export.runners.half import HalfRunner
-from refine_export.runners.ort import OrtRunner
+from refine_export.accuracy.metrics import compare, signal_to_noise
+from refine_export.checkpoint.checkpoint import checkpoint_from_file, demo_checkpoint, seeded_checkpoint
+from refine_export.data.feeds import CALIBRATION_KINDS, Feed, feeds_for, probe_for
+from refine_export.data.frame_options import FLOW_KINDS, FramesOptions, SceneOptions
+from refine_export.data.frame_source import source_from_options
+from refine_export.data.images import FramePair
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.onnx_from_network import onnx_from_network
+from refine_export.export.reference_network import reference_network
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.lower.lowering import calibrated, lower, prepare_model
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.scenes import SceneOptions
+from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.signature import SIGNATURES, parse_size
-from refine_export.source import FramesOptions, source_from_options
 
 
 def files(options: argparse.Namespace, reference: Any) -> Iterator[tuple[str, onnx.ModelProto]]:

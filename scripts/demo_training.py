@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 from torch.overrides import TorchFunctionMode
 
-from refine_export.moving_layers import Clip
+from refine_export.data.moving_layers import Clip
 from rife.ifnet import SCALES, IFNet_m, Motion
 from rife.warplayer import warp
 

@@ -32,19 +32,21 @@ from precision_subjects import (
 )
 from torch import nn
 
-from refine_export.checkpoint import demo_checkpoint, seeded_checkpoint
-from refine_export.export import ExportOptions, onnx_from_network
-from refine_export.lowering import LowerOptions, calibrated, lower, prepare_model
-from refine_export.metrics import distance, psnr_from_mse
-from refine_export.network import reference_network
-from refine_export.progress import Silent
-from refine_export.runners.half import HalfRunner
-from refine_export.runners.ort import OrtRunner
+from refine_export.accuracy.metrics import distance, psnr_from_mse
+from refine_export.checkpoint.checkpoint import demo_checkpoint, seeded_checkpoint
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import Source, source_from_options
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.onnx_from_network import onnx_from_network
+from refine_export.export.reference_network import reference_network
+from refine_export.lower.fp32_islands import Bench, regions_of, search
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.lower.lowering import calibrated, lower, prepare_model
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.scenes import SceneOptions
-from refine_export.sensitivity import Bench, regions_of, search
 from refine_export.signature import GraphName
-from refine_export.source import FramesOptions, Source, source_from_options
+from refine_export.support.progress import Silent
 
 SIZES = ((256, 448), (736, 1280), (1088, 1920), (2176, 3840))
 

@@ -11,15 +11,18 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from refine_export.checkpoint import Architecture, Checkpoint, expected_shapes
-from refine_export.export import ExportOptions, onnx_from_network
-from refine_export.feeds import synthetic_flow
-from refine_export.lowering import LowerOptions, calibrated, lower, prepare_model
-from refine_export.metrics import distance, psnr_from_mse
-from refine_export.network import reference_network
+from refine_export.accuracy.metrics import distance, psnr_from_mse
+from refine_export.checkpoint.checkpoint import Checkpoint, expected_shapes
+from refine_export.checkpoint.checkpoint_options import Architecture
+from refine_export.data.feeds import synthetic_flow
+from refine_export.data.frame_source import Source
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.onnx_from_network import onnx_from_network
+from refine_export.export.reference_network import reference_network
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.runners.base import Runner
 from refine_export.signature import GraphName
-from refine_export.source import Source
 from rife.warplayer import warp
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]

@@ -24,10 +24,10 @@ from demo_training import OUTERMOST, Muon, loss_of, prepared_network
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from refine_export.atomic import atomic_path
-from refine_export.moving_layers import Clip
-from refine_export.random_layers import SequenceOptions, canvases_from_families, draw_sequences
-from refine_export.textures import HELD_OUT, TRAINING, texture
+from refine_export.data.moving_layers import Clip
+from refine_export.data.random_layers import SequenceOptions, canvases_from_families, draw_sequences
+from refine_export.data.textures import HELD_OUT, TRAINING, texture
+from refine_export.support.files import atomic_path
 from rife.ifnet import IFNet_m
 
 STAGE_1, ONLY_MIDDLE = 1 / 3, 0.15  # parts of the time

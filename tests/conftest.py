@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from real_tensorrt import Workshop
 from torch import nn
 
-from refine_export.checkpoint import Architecture, Checkpoint, seeded_checkpoint
-from refine_export.frames import FramePair, pair_from_arrays
-from refine_export.network import reference_network
-from refine_export.scenes import Scene, SceneOptions
+from refine_export.checkpoint.checkpoint import Checkpoint, seeded_checkpoint
+from refine_export.checkpoint.checkpoint_options import Architecture
+from refine_export.data.frame_options import SceneOptions
+from refine_export.data.images import FramePair, pair_from_arrays
+from refine_export.data.sample_scene import Scene
+from refine_export.export.reference_network import reference_network
+from tests.support.real_tensorrt import Workshop
 
-pytest_plugins = ["triton_fixture"]
+pytest_plugins = ["tests.support.triton_fixture"]
 
 GOLDEN = Path(__file__).parent / "golden" / "upstream_64x96.npz"
 
@@ -63,9 +65,9 @@ def pytest_terminal_summary(terminalreporter):
 @functools.cache
 def missing_for_engines() -> str | None:
     """What this machine lacks for the tests marked `tensorrt`, in a sentence; None where it lacks nothing."""
-    from refine_export.engine_jobs import missing_tensorrt
     from refine_export.errors import UnavailableError
-    from refine_export.runners import trt_device
+    from refine_export.jobs.engines import missing_tensorrt
+    from refine_export.runners import cuda as trt_device
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first import of tensorrt, and CUDA's start

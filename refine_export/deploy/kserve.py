@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export import __version__
-from refine_export.deploy.check import Checked, check_repository
-from refine_export.deploy.names import ENSEMBLE
-from refine_export.deploy.releases import FIND_OUT, NEWEST, RELEASES, Release
-from refine_export.deploy.rules_files import files_of
-from refine_export.deploy.rules_plan import runs_on
-from refine_export.deploy.rules_read import Model, read_model, repository_folders
+from refine_export.deploy.preflight.preflight import Checked, check_repository
+from refine_export.deploy.preflight.repository_reader import Model, read_model, repository_folders
+from refine_export.deploy.preflight.rules_files import files_of
+from refine_export.deploy.preflight.rules_plan import runs_on
+from refine_export.deploy.triton.names import ENSEMBLE
+from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, Release
 from refine_export.engine.plan import describe
 from refine_export.errors import RequestError
 

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from refine_export.atomic import make_folder, user_path
-from refine_export.engine import trt as seam
-from refine_export.engine.child import BuildRequest, ChildBuilt, build_in_child
-from refine_export.engine.key import EngineKey, Machine, differences, engine_key, this_machine
-from refine_export.engine.ladder import Climbed, Judge, Numbers, climb, rungs_of
-from refine_export.engine.options import BuildOptions, Rung
-from refine_export.engine.output import POLYGRAPHY, TRTEXEC, folder_beside, write_engine
+from refine_export.engine import bindings as seam
+from refine_export.engine.build_options import BuildOptions, Rung
+from refine_export.engine.build_process import BuildRequest, ChildBuilt, build_in_child
+from refine_export.engine.engine_runner import process_log
+from refine_export.engine.fallbacks import Climbed, Judge, Numbers, climb, rungs_of
+from refine_export.engine.identity import EngineKey, Machine, differences, engine_key, this_machine
+from refine_export.engine.onnx_source import artifact_of, file_of_rung, read_source
+from refine_export.engine.output_files import POLYGRAPHY, TRTEXEC, folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, read_plan
-from refine_export.engine.refit import refit_plan
+from refine_export.engine.profile_shapes import InputShapes
+from refine_export.engine.refit_weights import refit_plan
 from refine_export.engine.reproduce import Reproduction, polygraphy_script, trtexec_script
-from refine_export.engine.shapes import InputShapes
-from refine_export.engine.source import artifact_of, file_of_rung, read_source
-from refine_export.environment import versions
 from refine_export.errors import GraphError
-from refine_export.graph.load import read_file
-from refine_export.manifest import Manifest
-from refine_export.progress import Progress
-from refine_export.runners.trt import process_log
+from refine_export.graph.model_file import read_file
+from refine_export.support.environment import versions
+from refine_export.support.files import make_folder, user_path
+from refine_export.support.manifest import Manifest
+from refine_export.support.progress import Progress
 
 _Engine = tuple[ChildBuilt, Path, BuildOptions, Rung]
 """What was built, from which file, with which options, for which rung."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from refine_export.errors import GraphError
-from refine_export.manifest import Manifest, manifest_path
+from refine_export.support.manifest import Manifest, manifest_path
 
 KIND = "engine"
 """`Manifest.kind` of a plan."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.errors import UnavailableError
-from refine_export.optional import installed
+from refine_export.support.imports import installed
 
 CUDA_MAJORS = (13, 12, 11)
 """Newest first; TensorRT 10.12 to 11.4 come for these."""

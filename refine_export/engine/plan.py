@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine_export.engine.engine_manifest import KIND as KIND  # where a plan's manifest is, so are the names in it
+from refine_export.artifacts import Artifact
+from refine_export.engine.build_options import LARGEST_BATCH
+from refine_export.engine.engine_manifest import KIND as KIND
 from refine_export.engine.engine_manifest import SEAL, read_engine_manifest
-from refine_export.engine.key import Machine, describe_mismatch, described_machine, fingerprint_of_key
+from refine_export.engine.identity import Machine, describe_mismatch, described_machine, fingerprint_of_key
 from refine_export.engine.machine import numbers_of
-from refine_export.engine.options import LARGEST_BATCH
 from refine_export.errors import GraphError
-from refine_export.manifest import Manifest, manifest_path
-from refine_export.onnx_file import Artifact
 from refine_export.signature import LARGEST_SIDE, SIGNATURES
+from refine_export.support.manifest import Manifest, manifest_path
 
 KEY = "key"
 """Where `Manifest.details` has `EngineKey.described`."""

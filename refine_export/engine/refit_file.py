@@ -10,21 +10,21 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from refine_export.atomic import make_folder
-from refine_export.engine import trt as seam
+from refine_export.engine import bindings as seam
+from refine_export.engine.build_options import RUNGS, BuildOptions, Rung
 from refine_export.engine.engine_file import EngineFile, scripts_of
-from refine_export.engine.key import Machine, engine_key
-from refine_export.engine.ladder import Judge, climb
-from refine_export.engine.options import RUNGS, BuildOptions, Rung
-from refine_export.engine.output import folder_beside, write_engine
+from refine_export.engine.engine_runner import process_log
+from refine_export.engine.fallbacks import Judge, climb
+from refine_export.engine.identity import Machine, engine_key
+from refine_export.engine.onnx_source import EngineSource, artifact_of, file_of_rung, read_source
+from refine_export.engine.output_files import folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, KEY, key_of, read_plan
-from refine_export.engine.refit import refit_plan
-from refine_export.engine.source import EngineSource, artifact_of, file_of_rung, read_source
+from refine_export.engine.refit_weights import refit_plan
 from refine_export.errors import GraphError, RequestError
-from refine_export.graph.load import read_file
-from refine_export.manifest import Manifest
-from refine_export.progress import Progress
-from refine_export.runners.trt import process_log
+from refine_export.graph.model_file import read_file
+from refine_export.support.files import make_folder
+from refine_export.support.manifest import Manifest
+from refine_export.support.progress import Progress
 
 
 def refit_file(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from refine_export.engine.options import BuildOptions
+from refine_export.engine.build_options import BuildOptions
 
 Shape = tuple[int, ...]
 

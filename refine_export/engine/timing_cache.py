@@ -19,14 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from refine_export.atomic import write_bytes
-from refine_export.engine.trt import content_of, succeeded
+from refine_export.engine.bindings import content_of, succeeded
 from refine_export.errors import RequestError
+from refine_export.support.files import write_bytes
 
 if TYPE_CHECKING:
     import tensorrt as trt
 
-    from refine_export.engine.trt import Log
+    from refine_export.engine.bindings import Log
 
 FORMAT: Final = "refine-export timing cache 1"
 LOCK_WAIT_S: Final = 30.0

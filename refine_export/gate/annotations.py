@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export import __version__
-from refine_export.gate.rules import RULES, Decision, Problem
+from refine_export.gate.decision import RULES, Decision, Problem
 
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 ANNOTATIONS_SHOWN = 10

@@ -14,11 +14,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from refine_export import __version__
-from refine_export.atomic import write_text
 from refine_export.errors import RequestError
-from refine_export.gate.loaded import json_from_file
-from refine_export.gate.rules import Decision
-from refine_export.onnx_file import FilePrecision
+from refine_export.gate.decision import Decision
+from refine_export.report.parsing import json_from_file
+from refine_export.signature import FilePrecision
+from refine_export.support.files import write_text
 
 SCHEMA = 1
 

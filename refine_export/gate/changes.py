@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from refine_export.errors import RequestError
 from refine_export.gate.baseline import Baseline, Entry, baseline_from_decision, stable_names
-from refine_export.gate.rules import Decision, Problem
+from refine_export.gate.decision import Decision, Problem
 
 RESOLUTION = 2.0**-22
 """An error in units of the peak that FP32 can hardly express."""

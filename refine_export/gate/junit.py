@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree import ElementTree
 
-from refine_export.gate.rules import Decision, GroupResult, Row
+from refine_export.gate.decision import Decision, GroupResult, Row
 
 Outcome = Literal["passed", "failure", "error", "skipped"]
 _OUTCOMES: dict[str, Outcome] = {"passed": "passed", "failed": "failure", "not compared": "error"}

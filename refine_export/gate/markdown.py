@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from refine_export.gate.changes import Changes
-from refine_export.gate.rules import Decision, GroupResult
+from refine_export.gate.decision import Decision, GroupResult
 from refine_export.report.words import error_text
-from refine_export.validate import Status
+from refine_export.validate.comparison import Status
 
 ROWS_SHOWN = 200
 PROBLEMS_SHOWN = 50

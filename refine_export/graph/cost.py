@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import onnx_ir as ir
 
 from refine_export.graph.coordinates import PATH_STARTS, is_op
-from refine_export.graph.ranges import TensorRange
+from refine_export.graph.tensor_ranges import TensorRange
 
 
 def multiply_adds(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[str, int]:

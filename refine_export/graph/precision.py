@@ -35,9 +35,9 @@ from refine_export.graph.coordinates import (
     upstream,
     weights_of,
 )
-from refine_export.graph.faults import Low, WeightFault, fits
-from refine_export.graph.operators import MOVES, SHRINKS, SUMS, has_half_form, sum_bound
-from refine_export.graph.ranges import TensorRange
+from refine_export.graph.fp16_constants import Low, WeightFault, fits
+from refine_export.graph.operator_types import MOVES, SHRINKS, SUMS, has_half_form, sum_bound
+from refine_export.graph.tensor_ranges import TensorRange
 
 Type = Literal["float16", "bfloat16", "float32", "none"]
 

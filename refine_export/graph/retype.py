@@ -11,8 +11,8 @@ from onnx_ir.passes import common
 
 from refine_export.errors import InternalError
 from refine_export.graph.coordinates import ONNX_DOMAINS, is_op, opset_of
-from refine_export.graph.faults import DTYPES
-from refine_export.graph.operators import low_inputs
+from refine_export.graph.fp16_constants import DTYPES
+from refine_export.graph.operator_types import low_inputs
 from refine_export.graph.precision import Decision
 
 _FLOATS = tuple(DTYPES.values())

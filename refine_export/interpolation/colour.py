@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from refine_export.data.video import BT709, EXACT, LARGE, RGB_MATRIX, UNSPECIFIED
 from refine_export.errors import FrameError
-from refine_export.optional import require
-from refine_export.video import BT709, EXACT, LARGE, RGB_MATRIX, UNSPECIFIED
+from refine_export.support.imports import require
 
 if TYPE_CHECKING:
-    from refine_export.interpolation.between import Picture
+    from refine_export.interpolation.interpolator import Picture
 
 LIMITED, FULL = 1, 2  # AVColorRange
 BT470BG, SMPTE170M = 5, 6  # AVColorSpace: both are BT.601

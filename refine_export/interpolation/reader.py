@@ -12,22 +12,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refine_export.data.video import DEMUXERS, HDR_CURVES, LARGEST_PIXELS, LENGTH_TOLERANCE, MATRICES, TELL_THEIR_LENGTH
 from refine_export.errors import FrameError
 from refine_export.interpolation.colour import Colours, meaning_of, picture_from_frame
 from refine_export.interpolation.timing import Clock
-from refine_export.optional import require
 from refine_export.signature import LARGEST_SIDE
-from refine_export.video import (
-    DEMUXERS,
-    HDR_CURVES,
-    LARGEST_PIXELS,
-    LENGTH_TOLERANCE,
-    MATRICES,
-    TELL_THEIR_LENGTH,
-)
+from refine_export.support.imports import require
 
 if TYPE_CHECKING:
-    from refine_export.interpolation.between import Picture
+    from refine_export.interpolation.interpolator import Picture
 
 MOST_PACKETS = 64  # of sound, that wait for a frame
 WITHOUT_TIMES = ("avi",)  # formats that have packets at a rate, and no times of frames

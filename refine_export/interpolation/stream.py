@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from threading import Event, Thread
 from typing import TypeVar
 
-from refine_export.interpolation.line import Line, Stopped
+from refine_export.interpolation.bounded_queue import Line, Stopped
 
 J = TypeVar("J")
 R = TypeVar("R")

@@ -11,11 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from refine_export.atomic import atomic_path
 from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.interpolation.colour import Colours
 from refine_export.interpolation.reader import VideoSource
-from refine_export.optional import require
+from refine_export.support.files import atomic_path
+from refine_export.support.imports import require
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
 """What is written, by the output's suffix."""

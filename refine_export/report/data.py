@@ -8,9 +8,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from refine_export.onnx_file import Artifact
+from refine_export.artifacts import Artifact
 from refine_export.signature import GraphName
-from refine_export.validate import OutputVerdict, Status, Verdict
+from refine_export.validate.comparison import OutputVerdict, Status, Verdict
 
 SCHEMA = 4
 """Raised when a field changes its meaning or goes."""

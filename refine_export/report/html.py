@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refine_export.report.bisection import bisection_from_json
+from refine_export.report.bisect_section import bisection_from_json
 from refine_export.report.charts import HEIGHT, WIDTH
 from refine_export.report.data import Report
 from refine_export.report.matrix import cells_from_rows, matrix_from_cells

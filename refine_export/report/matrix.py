@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from refine_export.report.data import Comparison, Group, Report
 from refine_export.report.rows import ORDER, Row, psnr_order
 from refine_export.signature import GraphName
-from refine_export.validate import OutputVerdict
+from refine_export.validate.comparison import OutputVerdict
 
 _Key = tuple[str, str, str, tuple[int, int], int]
 

@@ -14,9 +14,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from refine_export.frames import cropped, uint8_from_frame
+from refine_export.data.images import cropped, uint8_from_frame
 from refine_export.signature import Signature, TensorSpec
-from refine_export.validate import Compared
+from refine_export.validate.comparison import Compared
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refine_export.limits import limits_name
-from refine_export.metrics import DECADES
+from refine_export.accuracy.limits import limits_name
+from refine_export.accuracy.metrics import DECADES
 from refine_export.report.charts import Chart, Series, Value, chart_from_series
 from refine_export.report.matrix import Line
 from refine_export.report.rows import Row, psnr_order
 from refine_export.report.words import error_text, psnr_text
-from refine_export.validate import OutputVerdict
+from refine_export.validate.comparison import OutputVerdict
 
 MOST_CHARTS = 6  # of flicker
 INDICES = 4  # labels along an axis of numbers

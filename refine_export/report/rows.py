@@ -6,11 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from refine_export.onnx_file import FilePrecision
 from refine_export.report.data import Comparison, Report
 from refine_export.report.pictures import Pictures
-from refine_export.signature import SIGNATURES
-from refine_export.validate import OutputVerdict, Status
+from refine_export.signature import SIGNATURES, FilePrecision
+from refine_export.validate.comparison import OutputVerdict, Status
 
 ORDER: dict[Status, int] = {"failed": 0, "not compared": 1, "passed": 2}
 MOST_DETAILS = 60

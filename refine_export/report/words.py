@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from refine_export.limits import Limits
+from refine_export.accuracy.limits import Limits
 from refine_export.report.data import Measured, Report
-from refine_export.validate import OutputVerdict, overall
+from refine_export.validate.comparison import OutputVerdict, overall
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,27 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from refine_export.errors import RequestError
+from refine_export.signature import TensorInfo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TensorInfo:
-    """An input or output as the backend declares it."""
-
-    name: str
-    dtype: str
-    """A numpy type, such as `float32`."""
-    shape: tuple[int | str, ...]
-    """Numbers, and symbols where a dimension is free."""
 
 
 class Runner(ABC):

@@ -16,9 +16,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from refine_export.errors import RequestError
-from refine_export.runners.base import TensorInfo
-from refine_export.runners.trt_shapes import check_sizes
-from refine_export.signature import SIGNATURES, Signature
+from refine_export.runners.bound_shapes import check_sizes
+from refine_export.signature import SIGNATURES, Signature, TensorInfo
 
 if TYPE_CHECKING:
     import torch

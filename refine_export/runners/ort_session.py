@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.errors import GraphError, UnavailableError
-from refine_export.optional import installed
+from refine_export.support.imports import installed
 
 if TYPE_CHECKING:
-    from refine_export.runners.trt_device import CudaDevice
+    from refine_export.runners.cuda import CudaDevice
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 

@@ -7,10 +7,10 @@ import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.network import graph_network
-from refine_export.optional import require
-from refine_export.runners.base import Runner, TensorInfo
-from refine_export.signature import SIGNATURES, GraphName, TensorSpec
+from refine_export.export.reference_network import graph_network
+from refine_export.runners.base import Runner
+from refine_export.signature import SIGNATURES, GraphName, TensorInfo, TensorSpec
+from refine_export.support.imports import require
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

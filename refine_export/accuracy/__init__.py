@@ -1,0 +1,1 @@
+"""Measure the distance between outputs, and hold it against limits."""

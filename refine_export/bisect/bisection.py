@@ -1,0 +1,298 @@
+"""Where two graphs part: intermediate tensors side by side, and the first node that makes an error of its own.
+
+Of each tensor that both graphs have, three versions are computed on each feed: the reference's, the candidate's, and
+what the reference's nodes make of the *candidate's* tensors nearest before it. Errors are largest differences, in
+units of the largest magnitude of the reference's tensor:
+
+- `after`: candidate against reference. `before`: the same of what it is computed from, the worst of it.
+- `own`: candidate against what the reference makes of the candidate's tensors. What came in wrong does not count, and
+  no guess is needed of how much a node magnifies it.
+
+A *jump* is a node whose own error is more than its type explains (`allowed`): a few roundings of FP32, FP16 or BF16 in
+units of the peak. Rounding coordinates to FP16 is no explanation, because they have to be FP32; what samples may be off
+by the rounding of an FP32 position; and runtimes other than the strict one may read an FP16 tensor before it is
+rounded. The first jump in topological order is where it went wrong: an attribute that differs is found at its node, a
+weight at the node that uses it.
+
+    bisected = bisect(Side(tappable(good), "onnxruntime-cpu", "good"), Side(tappable(bad), "half", "bad"), feeds)
+    print(bisected.first)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from refine_export.accuracy.tensor_error import error_of, peak_of
+from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
+from refine_export.errors import GraphError, RequestError
+from refine_export.graph.model_file import bytes_from_model
+from refine_export.runners.base import Runner
+from refine_export.runners.onnxruntime import OrtRunner, Provider
+from refine_export.runners.strict_fp16 import HalfRunner
+from refine_export.support.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from refine_export.bisect.tensor_matching import Counterpart, Part, Shapes
+    from refine_export.runners.base import Arrays
+    from refine_export.validate.validate_options import Runtime
+
+CHUNK_BYTES = 2**28
+"""Of the tensors that are looked at in one pass; each is there three times."""
+ROUNDINGS: Final[Mapping[str, float]] = {"float32": 64 * 2**-24, "float16": 8 * 2**-11, "bfloat16": 8 * 2**-8}
+"""Own error that a type explains, in units of the peak. Measured on good files of `refine` and `interpolator_m`: up to
+4 roundings of FP32 where a sampler is written out, 1.6 of FP16 and BF16."""
+POSITION_ROUNDINGS: Final = 16 * 2**-24
+"""More of it where a GridSample is, for each pixel of the longer side: a position is off by its grid's rounding."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two graphs, and what runs it."""
+
+    model: ir.Model
+    """`graph.taps.tappable`; not modified."""
+    runtime: Runtime
+    name: str
+
+
+def bisect(
+    reference: Side,
+    candidate: Side,
+    feeds: Sequence[tuple[str, Arrays]],
+    progress: Progress | None = None,
+    *,
+    chunk_bytes: int = CHUNK_BYTES,
+) -> Bisected:
+    """Compare the tensors of two graphs of the same inputs and outputs.
+
+    Args:
+        reference: its runtime also runs its nodes on the candidate's tensors.
+        candidate: compared with it.
+        feeds: a name, and an array for each input in any float type, all of the same shapes.
+        progress: told of each step.
+        chunk_bytes: of the tensors of one pass; the graph is run once up to the last of them for each.
+
+    Raises:
+        GraphError: the graphs have other inputs or outputs, or a runtime refuses one.
+        RequestError: a feed does not fit, or there is none.
+        UnavailableError: a runtime is missing.
+    """
+    from refine_export.bisect.tensor_matching import computed_tensors, counterparts
+
+    progress = progress or Silent()
+    _check(reference, candidate, feeds)
+    with progress.step("match the tensors") as say:
+        shapes, theirs = (_shapes(side, feeds[0][1]) for side in (reference, candidate))
+        matched = counterparts(reference.model.graph, candidate.model.graph, shapes, theirs)
+        left = [value for value in computed_tensors(reference.model.graph) if value.name not in matched]
+        by_place = sum(twin.by == "place" for twin in matched.values())
+        say(f"{len(matched)} matched, {len(left)} not" + (f", {by_place} of them by their place" if by_place else ""))
+    comparison = _Comparison(reference, candidate, matched, shapes, theirs)
+    chunks = list(comparison.chunks(chunk_bytes))
+    with progress.step(f"compare {len(matched)} tensors on {len(feeds)} feeds") as say:
+        for number, names in enumerate(chunks, 1):
+            progress.within("pass", number, len(chunks))
+            comparison.compare(names, feeds)
+        layers = tuple(comparison.found[name] for name in matched)
+        jumps = tuple(comparison.jump(layer) for layer in layers if layer.own > layer.allowed)
+        say(f"{len(jumps)} jumps")
+    outputs = {value.name for value in reference.model.graph.outputs}
+    return Bisected(
+        reference=f"{reference.name} in {reference.runtime}",
+        candidate=f"{candidate.name} in {candidate.runtime}",
+        first=jumps[0] if jumps else None,
+        jumps=jumps,
+        layers=layers,
+        outputs=tuple(layer for layer in layers if layer.tensor in outputs),
+        not_compared=len(left),
+        feeds=tuple(name for name, _ in feeds),
+    )
+
+
+class _Comparison:
+    """The errors so far, tensor by tensor."""
+
+    def __init__(
+        self, reference: Side, candidate: Side, matched: Mapping[str, Counterpart], shapes: Shapes, theirs: Shapes
+    ) -> None:
+        import onnx_ir as ir
+
+        from refine_export.bisect.tensor_matching import part_before
+        from refine_export.graph.coordinates import grids, starts_path, upstream
+
+        self._reference, self._candidate = reference, candidate
+        self._matched, self._shapes = matched, shapes
+        ours = self._ours = ir.convenience.create_value_mapping(reference.model.graph)
+        values = self._theirs = ir.convenience.create_value_mapping(candidate.model.graph)
+        self._misshapen = {name for name, twin in matched.items() if shapes[name] != theirs[twin.name]}
+        self._given = {name for name in matched if name not in self._misshapen}
+        known = {ours[name] for name in self._given}
+        twins = {values[matched[name].name] for name in self._given}
+        self._parts: dict[str, Part] = {name: part_before(ours[name], known) for name in matched}
+        self._their_parts = {name: part_before(values[twin.name], twins) for name, twin in matched.items()}
+        self._twins = {ours[name]: values[twin.name] for name, twin in matched.items()}
+        self._twins |= {value: values[value.name or ""] for value in reference.model.graph.inputs}
+        self._coordinates = {
+            value
+            for grid in grids(reference.model.graph).values()
+            for value in upstream(grid)
+            if not starts_path(value.producer())
+        }
+        self.found: dict[str, LayerError] = {}
+        self._input_errors: dict[tuple[str, str], float] = {}
+
+    def chunks(self, limit: int) -> Iterator[list[str]]:
+        """Names of the reference's tensors, in order, that are looked at in one pass."""
+        names: list[str] = []
+        held: set[str] = set()
+        for name in self._matched:
+            more = {name, *self._inputs_of(name)} - held
+            size = sum(4 * math.prod(self._shapes[one]) for one in held | more)
+            if names and size > limit:
+                yield names
+                names, held, more = [], set(), {name, *self._inputs_of(name)}
+            names.append(name)
+            held |= more
+        if names:
+            yield names
+
+    def _inputs_of(self, name: str) -> list[str]:
+        """The given tensors that a tensor is computed from."""
+        return [value.name or "" for value in self._parts[name].inputs if value.name in self._given]
+
+    def compare(self, names: Sequence[str], feeds: Sequence[tuple[str, Arrays]]) -> None:
+        """Find the errors of these tensors, on each feed."""
+        from refine_export.bisect.intermediate_tensors import made_name, with_given, with_outputs
+
+        shown = {one: self._matched[one].name for name in names for one in (name, *self._inputs_of(name))}
+        given = {name: self._shapes[name] for name in self._given}
+        made = {name: made_name(name) if name in given else name for name in names}
+        with ExitStack() as stack:
+            ours = stack.enter_context(opened(self._reference, with_outputs(self._reference.model, names)))
+            theirs = stack.enter_context(
+                opened(self._candidate, with_outputs(self._candidate.model, list(dict.fromkeys(shown.values()))))
+            )
+            between = stack.enter_context(opened(self._reference, with_given(self._reference.model, given, names)))
+            for feed, arrays in feeds:
+                fed = _fed(theirs, arrays)
+                for name in fed:
+                    self._input_errors[feed, name] = error_of(arrays[name], fed[name], peak_of(arrays[name]))
+                expected = ours.run(_fed(ours, arrays))
+                actual = theirs.run(fed)
+                known = dict(fed) | {name: actual[twin] for name, twin in shown.items()}
+                computed = between.run(_fed(between, known))
+                for name in names:
+                    self._note(name, feed, expected[name], actual[self._matched[name].name], computed[made[name]])
+
+    def _note(self, name: str, feed: str, expected: NDArray[Any], actual: NDArray[Any], computed: NDArray[Any]) -> None:
+        from refine_export.bisect.tensor_matching import maker
+
+        value = self._ours[name]
+        peak = peak_of(expected)
+        after, own = error_of(expected, actual, peak), error_of(computed, actual, max(peak, peak_of(computed)))
+        earlier = self.found.get(name)
+        before = max((self._before(one, feed) for one in self._parts[name].inputs), default=0.0)
+        if earlier is not None:
+            before, after = max(before, earlier.before), max(after, earlier.after)
+            if own <= earlier.own:
+                self.found[name] = dataclasses.replace(earlier, before=before, after=after)
+                return
+        node = maker(value)
+        self.found[name] = LayerError(
+            tensor=name,
+            node=(node.name or "") if node else "",
+            operator=node.op_type if node else "",
+            type=str(actual.dtype),
+            shape=tuple(actual.shape),
+            matched_by=self._matched[name].by,
+            peak=peak,
+            before=before,
+            after=after,
+            own=own,
+            allowed=self._allowed(value),
+            feed=feed,
+        )
+
+    def _before(self, value: ir.Value, feed: str) -> float:
+        name = value.name or ""
+        return self.found[name].after if name in self.found else self._input_errors.get((feed, name), 0.0)
+
+    def _allowed(self, value: ir.Value) -> float:
+        """The own error that the candidate's type explains: the lowest between the tensor and those before it."""
+        name = value.name or ""
+        part, theirs = self._parts[name], self._their_parts[name]
+        types = set() if value in self._coordinates else part.rounded_to | theirs.rounded_to
+        if self._candidate.runtime != "half":  # others may read what was not rounded yet
+            types |= theirs.read_as
+        allowed = max(ROUNDINGS.get(dtype, 0.0) for dtype in ("float32", *types))
+        samples = any(node.op_type == "GridSample" for node in part.nodes)
+        return allowed + (POSITION_ROUNDINGS * max(self._shapes[name]) if samples else 0.0)
+
+    def jump(self, layer: LayerError) -> Jump:
+        """A layer with the candidate's nodes and what is written differently in them."""
+        from refine_export.bisect.tensor_matching import differences
+
+        value = self._ours[layer.tensor]
+        ours, theirs = self._parts[layer.tensor], self._their_parts[layer.tensor]
+        reasons = differences(
+            ours, theirs, self._twins, coordinates=value in self._coordinates, tolerance=ROUNDINGS.get(layer.type, 0.0)
+        )
+        if layer.tensor in self._misshapen:
+            reasons = (f"it is {list(layer.shape)} in place of {list(self._shapes[layer.tensor])}", *reasons)
+        return Jump(layer=layer, candidate=tuple(node.name or "" for node in theirs.nodes), reasons=reasons)
+
+
+def _check(reference: Side, candidate: Side, feeds: Sequence[tuple[str, Arrays]]) -> None:
+    if not feeds:
+        raise RequestError("there is no feed to compare on; expected one or more")
+    for what in ("inputs", "outputs"):
+        ours, theirs = (
+            sorted(value.name or "" for value in getattr(side.model.graph, what)) for side in (reference, candidate)
+        )
+        if ours != theirs:
+            raise GraphError(
+                f"{candidate.name} has the {what} {', '.join(theirs)}; expected those of {reference.name}, "
+                f"{', '.join(ours)}: give files of the same graph"
+            )
+
+
+def opened(side: Side, model: ir.Model) -> Runner:
+    """A runner of a part of a side's graph."""
+    content = bytes_from_model(model)
+    if side.runtime == "half":
+        return HalfRunner(content)
+    providers: dict[str, Provider] = {"onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
+    return OrtRunner(content, provider=providers.get(side.runtime, "cpu"))
+
+
+def _shapes(side: Side, arrays: Arrays) -> dict[str, tuple[int, ...]]:
+    """The shape of every float tensor that a node puts out, in a run."""
+    from refine_export.bisect.intermediate_tensors import float_tensors, with_shapes
+
+    names = [value.name or "" for value in float_tensors(side.model.graph)]
+    with opened(side, with_shapes(side.model, names)) as runner:
+        shapes = runner.run(_fed(runner, arrays)).values()
+    return {name: tuple(map(int, shape)) for name, shape in zip(names, shapes, strict=True)}
+
+
+def _fed(runner: Runner, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What a runner reads, in its types.
+
+    Raises:
+        RequestError: the feeds are of another graph.
+    """
+    import numpy as np
+
+    missing = [info.name for info in runner.inputs if info.name not in arrays]
+    if missing:
+        raise RequestError(f"the feed has no array {', '.join(missing)}; it has {', '.join(arrays)}")
+    with np.errstate(over="ignore"):  # what becomes infinite is an error that shows
+        return {info.name: arrays[info.name].astype(info.dtype, copy=False) for info in runner.inputs}

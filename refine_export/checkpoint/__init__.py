@@ -1,0 +1,1 @@
+"""Read weights and recognize the network that they belong to."""

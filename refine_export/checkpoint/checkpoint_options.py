@@ -1,0 +1,30 @@
+"""Options that choose the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Architecture = Literal["refinement", "IFNet", "IFNet_m"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """Where the weights come from."""
+
+    path: str | None = None
+    """A .pkl, .pth or .safetensors file; without it, weights of this package."""
+    weights: Literal["demo", "seeded"] = "demo"
+    """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""
+    architecture: Literal["IFNet", "IFNet_m"] = "IFNet"
+    """The network that seeded weights are made for; a file says for itself what it is."""
+    seed: int = 0
+    """Of the seeded weights, 0 to 2**32 - 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected 0 to {2**32 - 1}")
+        if self.path == "":
+            raise ValueError("path is empty; give a file, or leave the key out for the demo weights")
+        if self.path is None and self.weights == "demo" and (self.seed, self.architecture) != (0, "IFNet"):
+            raise ValueError("seed and architecture are of seeded weights; give weights = 'seeded' with them")

@@ -1,0 +1,1 @@
+"""Print results to the terminal."""

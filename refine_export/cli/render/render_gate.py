@@ -1,0 +1,112 @@
+"""What the command line shows of the gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from refine_export.cli.render.console import STYLES, escape
+from refine_export.gate.markdown import sentence_from_decision
+from refine_export.jobs.gate_report import GateResult
+from refine_export.report.words import error_text
+from refine_export.self_test.self_test_result import SelfTest, Trial
+
+PROBLEMS_SHOWN = 40
+
+
+def print_gate(result: GateResult) -> None:
+    """A line per group, what is wrong, what the baseline says, the decision."""
+    console = _wide()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("artifact", "feeds", "lowest PSNR dB", "largest error", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("artifact", "verdict") else "right")
+    for group in result.decision.groups:
+        passed = sum(row.status == "passed" for row in group.rows)
+        table.add_row(
+            escape(group.name),
+            f"{passed}/{len(group.rows)}",
+            "" if group.lowest_psnr_db is None else f"{group.lowest_psnr_db:.1f}",
+            "" if group.largest_error is None else error_text(group.largest_error),
+            STYLES[group.status],
+        )
+    console.print(table)
+    problems = result.decision.problems
+    for problem in problems[:PROBLEMS_SHOWN]:
+        console.print(
+            f"{STYLES[problem.status]}: {escape(problem.what)}: {escape(problem.reason)} [dim]({problem.rule})[/]",
+            soft_wrap=True,
+        )
+    if len(problems) > PROBLEMS_SHOWN:
+        console.print(f"and {len(problems) - PROBLEMS_SHOWN} more")
+    if (changes := result.changes) is not None:
+        for change in changes.gains:
+            console.print(f"better: {escape(change.entry.name)}: {escape(str(change))}", soft_wrap=True)
+        for entry in changes.new:
+            console.print(f"new: {escape(entry.name)}", soft_wrap=True)
+        for note in changes.notes:
+            console.print(f"note: {escape(note)}", soft_wrap=True)
+    if result.baseline:
+        console.print(f"baseline: {escape(result.baseline)}", soft_wrap=True)
+    console.print(f"\n{STYLES[result.status]}: {escape(sentence_from_decision(result.decision))}", soft_wrap=True)
+
+
+def print_self_test(tested: SelfTest) -> None:
+    """A line for the good file and for each known-bad one, what is wrong, the verdict."""
+    console = _wide()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("version", "PSNR dB", "largest error", "of the limit", "limit", "on", "the gate"):
+        numbers = heading in ("PSNR dB", "largest error", "of the limit")
+        table.add_column(heading, justify="right" if numbers else "left")
+    for trial in (tested.good, *tested.mutants):
+        table.add_row(
+            escape(trial.name),
+            "" if trial.psnr_db is None else f"{trial.psnr_db:.1f}",
+            "" if trial.max_abs is None else error_text(trial.max_abs),
+            "" if trial.margin is None else f"{trial.margin:.3g}",
+            escape(trial.limit),
+            escape(trial.feed or trial.note),
+            _outcome(trial, good=trial is tested.good),
+        )
+    console.print(table)
+    for problem in tested.problems:
+        console.print(f"[red]problem[/]: {escape(problem)}", soft_wrap=True)
+    tried = [trial for trial in tested.mutants if trial.outcome in ("passed", "failed")]
+    stopped = sum(trial.outcome == "failed" for trial in tried)
+    console.print(
+        f"\n{STYLES[tested.status]}: the limits of {tested.graph}_{tested.precision} "
+        f"{'pass' if tested.good.outcome == 'passed' else 'fail'} {escape(tested.file)} and stop {stopped} of "
+        f"{len(tried)} known-bad versions of it, in {escape(tested.runtime)} ({tested.seconds:.1f} s)",
+        soft_wrap=True,
+    )
+
+
+def self_test_as_json(tested: SelfTest) -> dict[str, Any]:
+    """The self-test as JSON types; an infinite margin becomes null."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part) for part in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    content: dict[str, Any] = plain(dataclasses.asdict(tested))
+    return {"status": tested.status, "problems": list(tested.problems), **content}
+
+
+def _outcome(trial: Trial, *, good: bool) -> str:
+    """What the gate says of a version, green where that is right."""
+    right = trial.outcome == ("passed" if good else "failed")
+    colour = "green" if right else "red" if trial.outcome in ("passed", "failed") else "yellow"
+    return f"[{colour}]{trial.outcome}[/]"
+
+
+def _wide() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no edge at which rows would have to break
+        console.width = max(console.width, 160)
+    return console

@@ -1,0 +1,25 @@
+"""`init`: a recipe to edit."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from refine_export.cli.verbs.shared_options import ForceOption
+from refine_export.errors import RecipeError
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("refine-export.toml"),
+    force: ForceOption = False,
+) -> None:
+    """Write a recipe to edit: every option with its explanation and its default."""
+    from refine_export.jobs.recipe import Recipe, toml_from_recipe
+    from refine_export.support.files import user_path, write_text
+
+    path = user_path(str(path))
+    if os.path.lexists(path) and not force:
+        raise RecipeError(f"{path} is there already; choose another name, or overwrite it with --force")
+    write_text(path, toml_from_recipe(Recipe()))
+    typer.echo(f"wrote {path}; edit it, then: refine-export run --recipe {path}")

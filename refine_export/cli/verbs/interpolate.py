@@ -1,0 +1,153 @@
+"""`interpolate`: frames between two pictures, or between those of a video."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import typer
+
+from refine_export.cli.render.console import make_progress, print_description
+from refine_export.cli.verbs.finish import print_json
+from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
+from refine_export.validate.validate_options import Runtime
+
+
+def _video(flag: str, explanation: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=explanation, rich_help_panel="Video")
+
+
+def _compute(flag: str, explanation: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=explanation, rich_help_panel="What computes: one of three")
+
+
+def _server(flag: str, explanation: str, metavar: str | None = None) -> Any:
+    return typer.Option(flag, metavar=metavar, help=explanation, rich_help_panel="Server")
+
+
+def interpolate(
+    inputs: Annotated[list[Path], typer.Argument(help="Two pictures, or one video.", metavar="A B | VIDEO")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A .png for pictures; .mp4, .mov, .mkv or .webm for a video.")
+    ],
+    timestep: Annotated[
+        float | None, typer.Option("--timestep", help="Of the frame between two pictures, 0 to 1. Default: 0.5.")
+    ] = None,
+    times: Annotated[int | None, _video("--times", "Frames for one of the video, 2 to 64. Default: 2.")] = None,
+    scene_cut: Annotated[
+        float | None,
+        _video("--scene-cut", "Under this similarity the earlier frame is repeated. Default: 0.2.", "0-1"),
+    ] = None,
+    scene_cuts: Annotated[
+        bool | None, _video("--scene-cuts/--no-scene-cuts", "Look for scene cuts. Default: yes.")
+    ] = None,
+    audio: Annotated[bool | None, _video("--audio/--no-audio", "Copy the sound. Default: yes.")] = None,
+    codec: Annotated[
+        str | None,
+        _video("--codec", "libx264, libx265, libvpx-vp9 or ffv1. Default: libx264, for .webm libvpx-vp9."),
+    ] = None,
+    crf: Annotated[int | None, _video("--crf", "Quality, lower is better. Default: 18 for libx264.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        _compute("--checkpoint", "Weights for torch. Default: the demo weights."),
+    ] = None,
+    device: Annotated[str | None, _compute("--device", "That torch computes on, such as cuda:0. Default: cpu.")] = None,
+    file: Annotated[Path | None, _compute("--file", "An ONNX file or an engine that makes frames.")] = None,
+    runtime: Annotated[
+        str | None,
+        _compute("--runtime", f"For an ONNX file: {', '.join(get_args(Runtime))}. Default: by the file's types."),
+    ] = None,
+    allow_host_code: Annotated[
+        bool, _compute("--allow-host-code", "Run an engine that brings code for this host; trust it first.")
+    ] = False,
+    server: Annotated[
+        str | None, _compute("--server", "A Triton server with the ensemble `interpolate`.", "HOST:PORT")
+    ] = None,
+    protocol: Annotated[str | None, _server("--protocol", "grpc or http. Default: grpc.")] = None,
+    timeout: Annotated[float | None, _server("--timeout", "Seconds for one request. Default: 30.")] = None,
+    patience: Annotated[
+        float | None, _server("--patience", "Seconds to wait for a server that is away. Default: 60.")
+    ] = None,
+    concurrency: Annotated[int | None, _server("--concurrency", "Most requests at a time. Default: 4.")] = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the frame between two pictures, or put frames between those of a video."""
+    from refine_export.cli.render.console import clean
+    from refine_export.errors import RequestError
+    from refine_export.interpolation.backends import ComputeOptions, check_runtime
+    from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_pictures, interpolate_video
+    from refine_export.interpolation.scene_cuts import THRESHOLD
+    from refine_export.interpolation.writer import EncoderOptions
+    from refine_export.runners.triton.client import ServerOptions
+
+    of_servers = {"protocol": protocol, "timeout_s": timeout, "patience_s": patience}
+    asked: dict[str, Any] = {name: value for name, value in of_servers.items() if value is not None}
+    if server is None and (asked or concurrency is not None):
+        raise RequestError("--protocol, --timeout, --patience and --concurrency are of a --server; give it with them")
+    compute = ComputeOptions(
+        checkpoint=checkpoint,
+        file=file,
+        runtime=check_runtime(runtime),
+        allow_host_code=allow_host_code,
+        server=None if server is None else ServerOptions(url=server, **asked),
+        **({} if concurrency is None else {"concurrency": concurrency}),
+        device=device,
+        say=None if quiet or as_json else lambda text: _tell(clean(text)),
+    )
+    _check_inputs(inputs)
+    compute.check_files()
+    progress = make_progress(quiet or as_json)
+    if len(inputs) == 2:
+        for flag, given in (
+            ("--times", times),
+            ("--scene-cut", scene_cut),
+            ("--codec", codec),
+            ("--crf", crf),
+            ("--scene-cuts", scene_cuts),
+            ("--audio", audio),
+        ):
+            if given is not None:
+                raise RequestError(f"{flag} is for a video, and two pictures are given; leave it out")
+        result = interpolate_pictures(
+            inputs[0],
+            inputs[1],
+            output,
+            compute=compute,
+            timestep=0.5 if timestep is None else timestep,
+            force=force,
+            progress=progress,
+        )
+    else:
+        if timestep is not None:
+            raise RequestError("--timestep is for two pictures, and one video is given; give --times")
+        options = VideoOptions(
+            times=2 if times is None else times,
+            scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts is not False else None,
+            sound=audio is not False,
+            encoder=EncoderOptions(codec=codec, crf=crf),
+        )
+        result = interpolate_video(inputs[0], output, options, compute=compute, force=force, progress=progress)
+    if as_json:
+        print_json(result.as_json())
+    else:
+        print_description(result.described())
+
+
+def _tell(line: str) -> None:
+    sys.stderr.write(f"{line}\n")  # what shows the progress on a terminal sets it above
+    sys.stderr.flush()
+
+
+def _check_inputs(inputs: list[Path]) -> None:
+    """Refuse what is neither two pictures nor one video, as far as the names tell."""
+    from refine_export.data import images as frames
+    from refine_export.data import video
+    from refine_export.errors import RequestError
+
+    if len(inputs) > 2:
+        raise RequestError(f"{len(inputs)} files are given; expected two pictures or one video")
+    if len(inputs) == 1 and inputs[0].suffix.lower() in frames.SUFFIXES:
+        raise RequestError(f"one picture is given, {inputs[0].name}; give two, or a video")
+    if len(inputs) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in inputs):
+        raise RequestError(f"{inputs[0].name} and {inputs[1].name} are given; a video goes alone, and pictures by two")

@@ -1,0 +1,1 @@
+"""Images, videos, arrays and drawn scenes as inputs of the graphs."""

@@ -1,0 +1,79 @@
+"""Options of the frames that graphs are fed with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from refine_export.signature import LARGEST_SIDE
+
+LARGEST_SCENE_FRAMES = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesOptions:
+    """Which pictures the graphs are fed with."""
+
+    pair: tuple[str, ...] = ()
+    """Two picture files; without them and without inputs, a procedural scene whose true middle frame is known."""
+    inputs: tuple[str, ...] = ()
+    """More to compare on: folders of frames, videos, pictures by twos, and .npz files with an array for each input of
+    a graph. Consecutive frames of a folder or a video are compared as a sequence."""
+    max_pairs: int | None = None
+    """Most pairs that are taken from each folder or video, from its start; without, all."""
+    every: int = 1
+    """Take every n-th pair of a folder or video; above 1, none follow one another, and flicker is not measured."""
+    scene_frames: int = 4
+    """Frames of the procedural scene, from its start to its end, that are compared as a sequence; 2 for its two ends
+    alone."""
+
+    def __post_init__(self) -> None:
+        if len(self.pair) not in (0, 2):
+            raise ValueError(f"pair has {len(self.pair)} files; expected two, or none for the procedural scene")
+        if self.max_pairs is not None and self.max_pairs < 1:
+            raise ValueError(f"max_pairs is {self.max_pairs}; expected 1 or more, or nothing for all pairs")
+        if self.every < 1:
+            raise ValueError(f"every is {self.every}; expected 1 or more")
+        if not 2 <= self.scene_frames <= LARGEST_SCENE_FRAMES:
+            raise ValueError(f"scene_frames is {self.scene_frames}; expected 2 to {LARGEST_SCENE_FRAMES}")
+
+
+SMALLEST_SIDE_PX = 16
+
+
+LARGEST_MOTION_PX = 64.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneOptions:
+    """What `Scene` draws."""
+
+    height: int = 256
+    """H, pixels; at least 16."""
+    width: int = 448
+    """W, pixels; at least 16."""
+    motion_px: float = 12.0
+    """Largest displacement of any layer between t=0 and t=1, pixels; 0 to 64. Above a quarter of the shorter
+    side, the layer that moves so far may be outside the frame."""
+    seed: int = 0
+    """Chooses the textures and varies the directions of motion; 0 or more."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width"):
+            _check_int(name, getattr(self, name), SMALLEST_SIDE_PX)
+            if getattr(self, name) > LARGEST_SIDE:
+                raise ValueError(f"{name} is {getattr(self, name)}: give at most {LARGEST_SIDE}")
+        _check_int("seed", self.seed, 0)
+        if not 0.0 <= self.motion_px <= LARGEST_MOTION_PX:
+            raise ValueError(f"motion_px is {self.motion_px!r}: give 0 to {LARGEST_MOTION_PX:g} pixels")
+
+
+FlowKind = Literal["network", "subpixel", "large", "outside", "discontinuous", "zero"]
+
+
+FLOW_KINDS: tuple[FlowKind, ...] = ("network", "subpixel", "large", "outside", "discontinuous", "zero")
+
+
+def _check_int(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")

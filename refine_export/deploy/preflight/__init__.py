@@ -1,0 +1,1 @@
+"""Check a Triton model repository on disk before a server loads it."""

@@ -1,0 +1,1 @@
+"""Write a Triton model repository from ONNX files and engines."""

@@ -1,0 +1,160 @@
+"""An ONNX file in ONNX Runtime, as a model of Triton's python backend.
+
+Lies beside `model.onnx` in a version's folder, or as `backends/onnxruntime/model.py` serves every model of a server
+that has no backend for ONNX. Needs nothing but numpy and onnxruntime in the environment of the server's Python.
+
+Of config.pbtxt it reads: inputs, outputs, max_batch_size, the kind of instance (a GPU is CUDA's provider, and nothing
+in its place), `optimization.graph.level` and the parameter `intra_op_thread_count`, both as Triton's own backend for
+ONNX Runtime has them (README.md of triton-inference-server/onnxruntime_backend).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import triton_python_backend_utils as pb_utils
+
+_TYPES = {
+    "TYPE_FP32": "tensor(float)",
+    "TYPE_FP16": "tensor(float16)",
+    "TYPE_UINT8": "tensor(uint8)",
+}
+_LEVELS = {
+    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+}
+Feeds = dict[str, "np.ndarray[Any, Any]"]
+
+
+class TritonPythonModel:
+    """One instance of the model; Triton calls its methods from one thread."""
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Open the file, and refuse to serve it if the config says other than the file.
+
+        Raises:
+            TritonModelException: numpy 2, a provider that is missing, or a config that does not fit; the model then
+                does not load, and the server says why.
+        """
+        if int(np.__version__.split(".")[0]) >= 2:
+            # A stub built with pybind11 before 2.12 reads zeros from arrays of numpy 2, and sends empty ones.
+            raise pb_utils.TritonModelException(
+                f"numpy {np.__version__} is installed where the python backend runs; expected numpy 1, because the "
+                "backend's stub may corrupt arrays of numpy 2 silently: pip install 'numpy<2' there"
+            )
+        config = json.loads(args["model_config"])
+        self._largest_batch = int(config.get("max_batch_size", 0))
+        path = Path(args["model_repository"], args["model_version"], "model.onnx")
+        self._session = _session(path, config, args)
+        self._inputs = [value.name for value in self._session.get_inputs()]
+        wrong = [
+            *_differences("input", config["input"], self._session.get_inputs(), self._largest_batch),
+            *_differences("output", config["output"], self._session.get_outputs(), self._largest_batch),
+        ]
+        if wrong:
+            raise pb_utils.TritonModelException(f"config.pbtxt does not fit {path}: {'; '.join(wrong)}")
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answer each request; those of equal shapes are computed as one batch, where the model takes several."""
+        responses: list[Any] = [None] * len(requests)
+        for group in self._groups(requests):
+            numbers, feeds, names = group
+            try:
+                answers = self._run(feeds, names)
+            except Exception as error:  # onnxruntime's own exceptions share no base class but this one
+                message = f"onnxruntime {ort.__version__} can't compute this request: {error}"
+                for number in numbers:
+                    responses[number] = pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
+            else:
+                for number, answer in zip(numbers, answers, strict=True):
+                    tensors = [pb_utils.Tensor(name, value) for name, value in answer.items()]
+                    responses[number] = pb_utils.InferenceResponse(tensors)
+        return responses
+
+    def finalize(self) -> None:
+        """Let the session go."""
+        del self._session
+
+    def _groups(self, requests: Sequence[Any]) -> Iterator[tuple[list[int], list[Feeds], list[str]]]:
+        """Numbers of requests that can be one batch, the inputs of each, and the outputs that they ask for."""
+        groups: dict[Any, tuple[list[int], list[Feeds], list[str]]] = {}
+        rows: dict[Any, int] = {}
+        for number, request in enumerate(requests):
+            feeds = {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self._inputs}
+            names = sorted(request.requested_output_names())
+            if not self._largest_batch:
+                yield [number], [feeds], names
+                continue
+            count = next(iter(feeds.values())).shape[0]
+            key: Any = (*names, *(array.shape[1:] for array in feeds.values()))
+            if rows.get(key, 0) + count > self._largest_batch and key in groups:
+                yield groups.pop(key)
+                rows[key] = 0
+            group = groups.setdefault(key, ([], [], names))
+            group[0].append(number)
+            group[1].append(feeds)
+            rows[key] = rows.get(key, 0) + count
+        yield from groups.values()
+
+    def _run(self, feeds: list[Feeds], names: list[str]) -> list[Feeds]:
+        """The outputs of each request."""
+        if len(feeds) == 1:
+            return [dict(zip(names, self._session.run(names, feeds[0]), strict=True))]
+        batch = {name: np.concatenate([one[name] for one in feeds]) for name in self._inputs}
+        ends = np.cumsum([one[self._inputs[0]].shape[0] for one in feeds])[:-1]
+        outputs = [np.split(array, ends) for array in self._session.run(names, batch)]
+        return [dict(zip(names, parts, strict=True)) for parts in zip(*outputs, strict=True)]
+
+
+def _session(path: Path, config: Mapping[str, Any], args: Mapping[str, str]) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions
+    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
+    options.graph_optimization_level = _LEVELS[level]
+    threads = config.get("parameters", {}).get("intra_op_thread_count", {})
+    options.intra_op_num_threads = int(threads.get("string_value", 0))
+    providers: list[Any] = ["CPUExecutionProvider"]
+    wanted = "CPUExecutionProvider"
+    if args["model_instance_kind"] == "GPU":
+        wanted = "CUDAExecutionProvider"
+        providers.insert(0, (wanted, {"device_id": args["model_instance_device_id"], "use_tf32": "0"}))
+    try:
+        session = ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as error:  # as above
+        raise pb_utils.TritonModelException(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
+    if session.get_providers()[0] != wanted:
+        raise pb_utils.TritonModelException(
+            f"instance_group asks for a GPU, and onnxruntime {ort.__version__} can't load its CUDA provider here; "
+            "install onnxruntime-gpu where the python backend runs, or write kind: KIND_CPU"
+        )
+    return session
+
+
+def _differences(
+    what: str, told: Sequence[Mapping[str, Any]], found: Sequence[Any], largest_batch: int
+) -> Iterator[str]:
+    """What config.pbtxt says of the inputs or outputs, and the file does not keep."""
+    known = {value.name: value for value in found}
+    names = {str(one["name"]) for one in told}
+    if names != set(known):
+        yield f"its {what}s are {', '.join(sorted(names))}; the file has {', '.join(sorted(known))}"
+        return
+    for one in told:
+        value = known[one["name"]]
+        if _TYPES.get(one["data_type"]) != value.type:
+            yield f"{what} {value.name} is {one['data_type']}; in the file it is {value.type}"
+        dims = [int(dim) for dim in one["dims"]]
+        shape = [dim if isinstance(dim, int) else -1 for dim in value.shape]
+        if largest_batch:
+            batch, *shape = shape or [-1]
+            if batch != -1 and not batch == largest_batch == 1:
+                yield f"max_batch_size is {largest_batch}; the file takes {what} {value.name} in batches of {batch}"
+        if len(dims) != len(shape) or any(dim != side and side != -1 for dim, side in zip(dims, shape, strict=True)):
+            yield f"{what} {value.name} has dims {dims}; in the file it is {value.shape}"

@@ -1,0 +1,1 @@
+"""Compare the answers of a running Triton server with the reference, and measure its speed."""

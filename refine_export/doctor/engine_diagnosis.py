@@ -1,0 +1,209 @@
+"""What this machine lacks for engines: GPU, driver, TensorRT and its CUDA, found out by trying.
+
+Install commands by NVIDIA's guide for 10.16 to 11.4: `tensorrt` is the package for CUDA 13, `tensorrt-cu12` the one for
+CUDA 12; both bring a module of the same name, so that one has to go before the other comes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from refine_export.engine import bindings as seam
+from refine_export.engine.build_plan import builder_of
+from refine_export.engine.machine import (
+    DRIVER_LIBRARY,
+    current_gpu,
+    driver_cuda,
+    driver_status,
+    numbers_of,
+    tensorrt_cudas,
+)
+from refine_export.errors import UnavailableError
+from refine_export.support.environment import versions
+from refine_export.support.imports import installed, require
+
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_DRIVERS = "https://www.nvidia.com/drivers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One ability of this machine."""
+
+    name: str
+    works: bool
+    found: str
+    """What is there, or what happened."""
+    enables: str
+    """What it is for."""
+    add: str | None = None
+    """The command, or the advice, that adds it where it is missing."""
+
+
+def gpu() -> Check:
+    """A GPU and its driver, by the driver itself."""
+    name, enables = "GPU", "CUDA runtimes and engines"
+    trouble = _gpu_trouble()
+    if trouble is None:
+        try:
+            model, capability = current_gpu()
+        except UnavailableError as error:  # the driver answers, but not to this
+            trouble = str(error), f"a newer driver: {_DRIVERS}"
+        else:
+            found = f"{model}, of compute capability {'.'.join(map(str, capability))}, with a driver {_driver_reach()}"
+            return Check(name=name, works=True, found=found, enables=enables)
+    return Check(name=name, works=False, found=trouble[0], enables=enables, add=trouble[1])
+
+
+def torch_cuda() -> Check:
+    """A torch that runs on the GPU."""
+    name, enables = "torch, CUDA", "CUDA runtimes, and engines with tensors of torch"
+    torch = installed("torch")
+    if torch is None:
+        add = "pip install 'refine-export[torch]'"
+        return Check(name=name, works=False, found="torch is not installed", enables=enables, add=add)
+    built = torch.version.cuda
+    found = f"torch {torch.__version__} is built for {f'CUDA {built}' if built else 'the CPU alone'}"
+    driver = driver_cuda()
+    if built is None:
+        return Check(name=name, works=False, found=found, enables=enables, add=_install_torch(driver))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says there what is said here
+        works = bool(torch.cuda.is_available())
+    if works:
+        return Check(name=name, works=True, found=found, enables=enables)
+    if trouble := _gpu_trouble():
+        found, add = f"{found}, but {trouble[0]}", trouble[1]
+    elif driver is not None and driver < numbers_of(built)[:1]:
+        found, add = f"{found}, the driver is {_driver_reach()}", _install_torch(driver)
+    else:
+        found, add = f"{found}, but finds no GPU that it can use", _install_torch(driver)
+    return Check(name=name, works=False, found=found, enables=enables, add=add)
+
+
+def tensorrt() -> Check:
+    """TensorRT of a version and for a CUDA that fit, with a GPU that it makes a builder for."""
+    try:
+        found, add = _tensorrt()
+    except Exception as error:  # whatever a broken installation raises is the finding
+        found, add = f"tensorrt is installed, but fails: {error}", _reinstall(tensorrt_cudas(), driver_cuda())
+    return Check(name="TensorRT", works=add is None, found=found, enables="building and running engines", add=add)
+
+
+def polygraphy() -> Check:
+    """NVIDIA's tool, which nothing here needs to build."""
+    package = installed("polygraphy")
+    return Check(
+        name="Polygraphy",
+        works=package is not None,
+        found="polygraphy is not installed"
+        if package is None
+        else f"polygraphy {versions(['polygraphy'])['polygraphy']}",
+        enables="cross-checks by an engine's reproduce script; building and running engines need none",
+        add="pip install polygraphy" if package is None else None,
+    )
+
+
+def _tensorrt() -> tuple[str, str | None]:
+    """What is found, and the command where it is not enough."""
+    wheels, driver = tensorrt_cudas(), driver_cuda()
+    try:
+        module = require("tensorrt", extra="trt")
+    except UnavailableError as error:
+        if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "tensorrt" and not wheels:
+            return _missing(driver)
+        return f"tensorrt is installed, but can't be imported: {error.__cause__}", _reinstall(wheels, driver)
+    version = f"tensorrt {module.__version__}"
+    if len(wheels) > 1:
+        kinds = " and ".join(f"CUDA {major}" for major in wheels)
+        return f"{version} is installed for {kinds} at once, each over the other's files", _reinstall(wheels, driver)
+    numbers = seam.version_of(module)
+    if numbers[:2] < seam.OLDEST or numbers[0] > seam.NEWEST_MAJOR:
+        oldest = ".".join(map(str, seam.OLDEST))
+        found = f"{version} is installed; engines are built with {oldest} to {seam.NEWEST_MAJOR}.x"
+        return found, _reinstall(wheels, driver)
+    if wheels:
+        version += f" for CUDA {wheels[0]}"
+        torch = installed("torch")
+        torch_major = _major(torch)
+        if driver is not None and wheels[0] > driver[0]:
+            return f"{version} is installed, the driver is {_driver_reach()}", _reinstall(wheels, driver)
+        if torch_major is not None and torch_major != wheels[0]:
+            found = (
+                f"{version} is installed, but torch {torch.__version__} is for CUDA {torch_major}; they share a process"
+            )
+            return found, _reinstall(wheels, driver)
+    if trouble := _gpu_trouble():
+        return f"{version} is installed, but {trouble[0]}", trouble[1]
+    try:
+        builder_of(module, seam.Log(module))
+    except UnavailableError as error:
+        return f"{version} is installed, but makes no builder: {error}", f"a newer driver: {_DRIVERS}"
+    return version, None
+
+
+def _missing(driver: tuple[int, int] | None) -> tuple[str, str]:
+    if platform.system() not in ("Linux", "Windows"):
+        add = "a machine with Linux or Windows and an NVIDIA GPU"
+        return f"tensorrt is not installed, and NVIDIA has none for {platform.system()}", add
+    add = _install(driver)
+    if driver is None:
+        add += ", or with a driver for CUDA 12: pip install 'tensorrt-cu12>=10.12,<12'"
+    return "tensorrt is not installed", add
+
+
+def _install(driver: tuple[int, int] | None) -> str:
+    """The pip command for torch's CUDA, or for the driver's where torch has none or one that is too new."""
+    wanted = _major(installed("torch"))
+    if driver is not None and (wanted is None or wanted > driver[0]):
+        wanted = driver[0]
+    if wanted == 12:
+        return "pip install 'tensorrt-cu12>=10.12,<12'"
+    if wanted is not None and wanted < 12:
+        return f"a driver for CUDA 12 or 13 ({_DRIVERS}), then pip install 'refine-export[trt]'"
+    return "pip install 'refine-export[trt]'"
+
+
+def _reinstall(wheels: tuple[int, ...], driver: tuple[int, int] | None) -> str:
+    packages = " ".join(f"tensorrt-cu{cuda} tensorrt-cu{cuda}-libs tensorrt-cu{cuda}-bindings" for cuda in wheels)
+    return f"pip uninstall -y {' '.join(['tensorrt', packages]).strip()} && {_install(driver)}"
+
+
+def _install_torch(driver: tuple[int, int] | None) -> str:
+    if driver is not None and driver[0] < 12:
+        return f"a driver for CUDA 12 or 13: {_DRIVERS}"
+    cuda = 12 if driver is not None and driver[0] < 13 else 13
+    return f"torch built for CUDA {cuda}: https://pytorch.org/get-started has the pip command"
+
+
+def _gpu_trouble() -> tuple[str, str] | None:
+    """Why no GPU can be used, and what to do; None where one can."""
+    status = driver_status()
+    if status == 0:
+        return None
+    container = "in a container, start it with: docker run --gpus all"
+    if status is None:
+        found = f"no GPU can be used: NVIDIA's driver library {DRIVER_LIBRARY} is not found"
+        return found, f"NVIDIA's driver from {_DRIVERS}; {container}"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if status == _NO_DEVICE and hidden is not None:
+        return f"no GPU can be used: CUDA_VISIBLE_DEVICES={hidden!r} hides all there are", "unset CUDA_VISIBLE_DEVICES"
+    if status == _NO_DEVICE:
+        found = f"no GPU can be used: NVIDIA's driver, {_driver_reach()}, finds none"
+        return found, f"an NVIDIA GPU that nvidia-smi lists; {container}"
+    found = f"no GPU can be used: NVIDIA's driver does not start (cuInit gives CUresult {status})"
+    return found, "a restart of the machine, which loads the driver's kernel module anew; then look at nvidia-smi"
+
+
+def _driver_reach() -> str:
+    known = driver_cuda()
+    return "for CUDA up to {}.{}".format(*known) if known else "whose CUDA version is not known"
+
+
+def _major(torch: Any) -> int | None:
+    """Of the CUDA that torch is built for."""
+    return None if torch is None or not torch.version.cuda else numbers_of(str(torch.version.cuda))[0]

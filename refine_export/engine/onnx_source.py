@@ -1,0 +1,110 @@
+"""The ONNX file that an engine is built from: hash, inputs and outputs, shapes, and the file of each rung."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refine_export.artifacts import artifact_from_file, described, recognised
+from refine_export.engine.build_options import BuildOptions, Rung
+from refine_export.engine.output_files import GATHER
+from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
+from refine_export.errors import GraphError, RequestError
+from refine_export.graph.model_file import (
+    bytes_from_model,
+    external_files,
+    load_external_data,
+    model_from_bytes,
+    read_file,
+    sha256_of_model,
+)
+from refine_export.signature import TensorInfo
+from refine_export.support.files import write_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineSource:
+    """What an ONNX file is to an engine."""
+
+    sha256: str
+    """Of the file and its external data."""
+    signature: Mapping[str, Any]
+    """Inputs and outputs with their shapes, as the file has them."""
+    shapes: tuple[InputShapes, ...]
+
+    @property
+    def profiles(self) -> list[dict[str, list[list[int]]]]:
+        """As an `EngineKey` has them: one where a size is free, else none."""
+        named = {
+            shape.name: [list(shape.minimum), list(shape.optimum), list(shape.maximum)]
+            for shape in self.shapes
+            if shape.dynamic
+        }
+        return [named] if named else []
+
+
+def read_source(path: Path, options: BuildOptions) -> EngineSource:
+    """Read an ONNX file, and choose the shapes of its engine.
+
+    Raises:
+        GraphError: the file can't be read, or the sizes in the options do not fit it.
+    """
+    content = read_file(path)
+    model = model_from_bytes(content, path)
+    signature = described(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    infos = [
+        TensorInfo(name=name, dtype="", shape=tuple(shape))  # types are the parser's business
+        for name, shape in signature["inputs"].items()
+        if name not in weights
+    ]
+    shapes = shapes_from_options(infos, options, recognised(model))
+    return EngineSource(
+        sha256=sha256_of_model(content, external_files(model, path.parent)), signature=signature, shapes=shapes
+    )
+
+
+def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan: str) -> Path:
+    """The ONNX file that a rung is built from.
+
+    Args:
+        rung: of the ladder.
+        source: what native engines are built from.
+        fp32: what `source` was lowered from.
+        folder: where the file of the rung `gather` is written.
+        plan: name of the engine, which that file's name begins with.
+
+    Raises:
+        GraphError: the samplers can't be written out.
+        RequestError: there is no FP32 file.
+    """
+    if rung == "fp32":
+        if fp32 is None:
+            raise RequestError("the rung fp32 needs the FP32 file; give it with --fp32, or take another rung")
+        return fp32
+    if rung != "gather":
+        return source
+    import onnx_ir as ir
+
+    from refine_export.graph.gather_sampler import lower_grid_sample
+
+    proto = model_from_bytes(read_file(source), source)
+    if not load_external_data(proto, source.parent):
+        raise GraphError(f"{source} has more than 2 GiB of external data; expected a model that fits into one file")
+    model = ir.from_proto(proto)
+    if not lower_grid_sample(model):
+        raise GraphError(f"{source} has no GridSample, so the rung gather is the rung native; take that one")
+    path = folder / f"{plan}{GATHER}"  # no name that `lower` gives
+    write_bytes(path, bytes_from_model(model))
+    return path
+
+
+def artifact_of(file: Path) -> dict[str, Any] | None:
+    """What the file is, as JSON for a manifest, if it is one of the five graphs."""
+    with suppress(GraphError):
+        return dataclasses.asdict(dataclasses.replace(artifact_from_file(file), file=file.name))
+    return None

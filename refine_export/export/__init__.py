@@ -1,0 +1,1 @@
+"""Trace a network of the checkpoint to ONNX."""

@@ -1,0 +1,31 @@
+"""Options of the ONNX export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refine_export.signature import parse_size
+
+LARGEST_BATCH = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """What the ONNX file is made for."""
+
+    dynamic: bool = True
+    """One file for every batch and every height and width that are multiples of 32, instead of one size."""
+    batch: int = 1
+    """Frame pairs per call of a static file."""
+    size: str | None = None
+    """HEIGHTxWIDTH of a static file in pixels, multiples of 32; without it, that of the frames, padded."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.batch <= LARGEST_BATCH:
+            raise ValueError(f"batch is {self.batch}; expected 1 to {LARGEST_BATCH}")
+        if self.size is not None:
+            parse_size(self.size)
+        if self.dynamic and (self.size is not None or self.batch != 1):
+            raise ValueError(
+                "dynamic is true, but a size or a batch is given; they are for a static file: dynamic = false"
+            )

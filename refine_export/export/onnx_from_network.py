@@ -1,0 +1,199 @@
+"""One of the five graphs to ONNX: opset 18, GridSample as a standard op, named I/O, static or dynamic sizes.
+
+How a file becomes right at every size: nothing that the trace reads depends on one. `warp` and `interpolate` are
+replaced, while tracing, by forms whose sizes the runtime computes (Shape, Range; Resize with constant scales), and a
+dynamic graph is traced at two sizes: only when both traces are the same graph, node by node and byte by byte, are its
+dimensions declared free. (A symbolic `torch.export` takes two to six times the time, and specialises
+`linspace` to the traced size.)
+
+    from refine_export.checkpoint import seeded_checkpoint
+    from refine_export.export import ExportOptions, onnx_from_network
+    from refine_export.network import reference_network
+
+    checkpoint = seeded_checkpoint("IFNet")
+    model = onnx_from_network(reference_network(checkpoint), "refine", ExportOptions(dynamic=True))
+"""
+
+from __future__ import annotations
+
+import ast
+import logging
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from refine_export import __version__
+from refine_export.errors import InternalError
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.reference_network import graph_network
+from refine_export.export.size_free_trace import OPSET, check_same, size_free
+from refine_export.signature import SIGNATURES, GraphName, Signature, TensorSpec, parse_size
+from refine_export.support.imports import require
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+    from torch import nn
+
+
+TRACE_SIZES = ((1, 64, 224), (3, 160, 96))
+"""Batch, height, width of the two traces of a dynamic graph: they differ in each, in their order, sum and ratio."""
+
+
+def onnx_from_network(
+    reference: nn.Module, graph: GraphName, options: ExportOptions, metadata: dict[str, str] | None = None
+) -> onnx.ModelProto:
+    """Trace a graph of the reference network.
+
+    Args:
+        reference: what `network.reference_network` returns; not modified.
+        graph: one of the five.
+        options: static size, or dynamic.
+        metadata: added to the file's metadata, such as where the weights come from.
+
+    Returns:
+        A model that passes `onnx.checker` with full check and shape inference, whose inputs and outputs are those
+        of the graph's signature.
+
+    Raises:
+        InternalError: the graph is not what it should be (baked-in sizes, wrong names or shapes), or a static
+            export has no size.
+        UnavailableError: torch or onnxscript is missing.
+    """
+    import onnx_ir as ir
+
+    signature = SIGNATURES[graph]
+    network = graph_network(reference, graph)
+    if options.dynamic:
+        model = _traced(network, signature, *TRACE_SIZES[0])
+        check_same(graph, model, _traced(network, signature, *TRACE_SIZES[1]))
+    else:
+        model = _traced(network, signature, options.batch, *_static_size(options))
+    _declare_inputs(model.graph, signature, options)
+    _optimize(model)
+    _tidy(model, metadata or {}, graph)
+    return _with_outputs(ir.serde.serialize_model(model), signature, options)
+
+
+def _traced(network: nn.Module, signature: Signature, batch: int, height: int, width: int) -> ir.Model:
+    """The graph as torch exports it, not optimised: every value has the traced size, no constant does."""
+    torch = require("torch", extra="torch")
+    require("onnxscript", extra="torch")
+    examples = tuple(torch.zeros(spec.shape_at(batch, height, width)) for spec in signature.inputs)
+    with torch.no_grad(), _quiet(), size_free():
+        program = torch.onnx.export(
+            network,
+            examples,
+            dynamo=True,
+            opset_version=OPSET,
+            optimize=False,
+            verbose=False,
+            input_names=signature.input_names,
+            output_names=signature.output_names,
+        )
+    model: ir.Model = program.model
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's words on packages that RIFE does not use and on its own deprecated calls."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _declare_inputs(graph: ir.Graph, signature: Signature, options: ExportOptions) -> None:
+    """Give the inputs the signature's shapes, in numbers or in symbols."""
+    import onnx_ir as ir
+
+    for value, spec in zip(graph.inputs, signature.inputs, strict=True):
+        value.shape = ir.Shape(_shape(spec, options))
+
+
+def _shape(spec: TensorSpec, options: ExportOptions) -> tuple[int | str, ...]:
+    if options.dynamic:
+        return spec.shape
+    return spec.shape_at(options.batch, *_static_size(options))
+
+
+def _static_size(options: ExportOptions) -> tuple[int, int]:
+    if options.size is None:
+        raise InternalError("a static export was asked for without a size")
+    return parse_size(options.size)
+
+
+def _optimize(model: ir.Model) -> None:
+    """Fold constants, share common subexpressions and equal constants, drop what is unused."""
+    from onnx_ir.passes.common import DeduplicateInitializersPass
+    from onnxscript.optimizer import optimize
+
+    optimize(model)
+    DeduplicateInitializersPass()(model)
+
+
+def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
+    """Name nodes after their modules and constants after the state dict's keys; keep nothing of the machine."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    keys: dict[str, str] = {}
+    taken: Counter[str] = Counter()
+    outputs = set(model.graph.outputs)
+    for node in model.graph:
+        scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['', '']"))
+        scope = scopes[-2].removeprefix("ifnet.")
+        name = f"{scope}/{node.op_type}" if scope else node.op_type
+        taken[name] += 1
+        node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
+        for value in node.outputs:
+            if value not in outputs:
+                value.name = f"{node.name}/out"
+        if node.op_type == "PRelu" and node.inputs[1] is not None:
+            keys[node.inputs[1].name or ""] = f"{scope}.weight"  # the slope, folded to [C, 1, 1]
+    for name, value in list(model.graph.initializers.items()):
+        value.name = keys.get(name, name).removeprefix("ifnet.")
+    ClearMetadataAndDocStringPass()(model)
+    model.producer_name, model.producer_version = "refine-export", __version__
+    model.graph.name = graph
+    model.metadata_props.update({"refine_export.graph": graph, **metadata})
+
+
+def _with_outputs(proto: onnx.ModelProto, signature: Signature, options: ExportOptions) -> onnx.ModelProto:
+    """Declare the outputs' shapes, after a check against what the operators give.
+
+    Raises:
+        InternalError: the graph's names or sizes are not the signature's.
+    """
+    import onnx
+
+    for names, values in (
+        (signature.input_names, proto.graph.input),
+        (signature.output_names, proto.graph.output),
+    ):
+        if tuple(value.name for value in values) != names:
+            raise InternalError(f"{signature.graph} has {[value.name for value in values]}, not {list(names)}")
+    for value in proto.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    for value, spec in zip(inferred.graph.output, signature.outputs, strict=True):
+        for dim, expected in zip(value.type.tensor_type.shape.dim, _shape(spec, options), strict=True):
+            if dim.HasField("dim_value") and dim.dim_value != expected:
+                raise InternalError(
+                    f"{signature.graph}: {value.name} has a size {dim.dim_value} where {expected} belongs"
+                )
+            if isinstance(expected, int):
+                dim.dim_value = expected
+            else:
+                dim.dim_param = expected
+    if options.dynamic:
+        del inferred.graph.value_info[:]  # symbols that no reader could join with the inputs'
+    onnx.checker.check_model(inferred, full_check=True)
+    return inferred

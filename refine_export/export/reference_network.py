@@ -1,0 +1,59 @@
+"""State dict to one of the five graphs, as a module in eval mode whose arguments are the graph's inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refine_export.checkpoint.checkpoint import Checkpoint, empty_network
+from refine_export.checkpoint.checkpoint_options import Architecture
+from refine_export.errors import RequestError
+from refine_export.signature import SIGNATURES, GraphName
+from refine_export.support.imports import require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+GRAPHS_OF: dict[Architecture, tuple[GraphName, ...]] = {
+    "refinement": ("refine", "contextnet", "unet"),
+    "IFNet": ("refine", "interpolator", "contextnet", "unet"),
+    "IFNet_m": ("refine", "interpolator_m", "contextnet", "unet"),
+}
+"""Which graphs the weights of an architecture make."""
+
+
+def check_graph(architecture: Architecture, graph: str) -> GraphName:
+    """The graph's name, if the weights of `architecture` make it.
+
+    Raises:
+        RequestError: they do not; the message names the graphs that they do make.
+    """
+    for known in GRAPHS_OF[architecture]:
+        if known == graph:
+            return known
+    problem = (
+        f"{architecture} weights do not make the graph {graph!r}"
+        if graph in SIGNATURES
+        else f"there is no graph {graph!r}"
+    )
+    raise RequestError(f"{problem}; these weights make: {', '.join(GRAPHS_OF[architecture])}")
+
+
+def reference_network(checkpoint: Checkpoint) -> nn.Module:
+    """The reference module with the checkpoint's weights, FP32 on the CPU, in eval mode, without gradients.
+
+    `IFNet`, `IFNet_m`, or for a refinement alone a module with the children `contextnet` and `unet`.
+    """
+    require("torch", extra="torch")
+    network = empty_network(checkpoint.architecture)
+    network.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
+    return network.eval().requires_grad_(False)
+
+
+def graph_network(reference: nn.Module, graph: GraphName) -> nn.Module:
+    """The part of a reference network that is `graph`; the weights are shared, not copied.
+
+    Its arguments are the graph's inputs in order; it returns a tensor, or a tuple of the outputs in order.
+    """
+    from refine_export.export.graph_modules import MODULES
+
+    return MODULES[graph](reference).eval().requires_grad_(False)

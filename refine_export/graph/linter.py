@@ -1,0 +1,292 @@
+"""Finds what makes an ONNX graph wrong, slow or impossible on TensorRT, before an engine is built.
+
+    for finding in lint_file(Path("refine.onnx")):
+        print(finding.severity, finding.rule, finding.node, finding.message, finding.why, finding.fix)
+
+The rules (`RULES` says why each matters and what to do); subgraphs and model-local functions are read too:
+
+    invalid-model       onnx.checker refuses the model; the other rules are tried as far as it can be read
+    gridsample-nearest  a mode that TensorRT's parser reads as nearest (NVIDIA/TensorRT#4646)
+    gridsample-mode     a mode that is not bilinear
+    gridsample-padding  a padding_mode that is not border
+    gridsample-corners  align_corners that is not 1
+    gridsample-dtype    image and grid of different types
+    fp16-coordinates    a grid computed in FP16 or BF16 behind the last convolution or graph input
+    baked-size          an output of fixed size where the 4-D inputs are dynamic
+    baked-grid          a constant of picture size in a sampling grid where the 4-D inputs are dynamic
+    unsupported-op      an operator that is not on TensorRT's list (`tensorrt_ops`)
+    custom-op           an operator that needs a plugin
+    resize-attribute    antialias, or another way to resize that TensorRT lacks
+    resize-dynamic      (warning) scales or sizes that are computed
+    float64             a node that computes in FP64
+    opset               (warning) an opset newer than TensorRT's parser states
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+from refine_export.errors import GraphError
+from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, opset_of, upstream
+from refine_export.graph.lint_rules import RULES, Finding
+from refine_export.graph.model_file import load_external_data, model_from_file
+from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+_WARNINGS: Final = ("resize-dynamic", "opset")
+_ROUNDS_NOTHING: Final = (
+    *PATH_STARTS,
+    *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad"),
+    *("Reshape", "Scan", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+)
+_GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial axis is part of a grid
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """What the rules read: functions are inlined, types and shapes inferred, every node has a name."""
+
+    model: "ir.Model"
+    nodes: "list[ir.Node]"
+    body_inputs: "dict[ir.Value, ir.Node]"
+    """Input of a Loop or Scan body -> the Loop or Scan."""
+    declared: "dict[str, list[int | str]]"
+    """Output -> shape in the file; the outputs in `model` have only what the nodes compute."""
+
+    def of(self, op_type: str) -> "list[ir.Node]":
+        return [node for node in self.nodes if is_op(node, op_type)]
+
+    def dynamic_axes(self) -> list[int]:
+        """The axes of N C H W, without C, that have no fixed size in some 4-D input."""
+        shapes = [value.shape for value in self.model.graph.inputs if value.shape and len(value.shape) == 4]
+        return [axis for axis in (0, 2, 3) if any(not isinstance(shape[axis], int) for shape in shapes)]
+
+
+def lint_file(path: Path) -> list[Finding]:
+    """Lint an ONNX file, external data included.
+
+    Raises:
+        GraphError: Missing, a folder, empty, truncated or not ONNX; or external data are missing or damaged.
+    """
+    model = model_from_file(path)
+    return _lint(model, model if load_external_data(model, path.parent) else str(path))
+
+
+def lint_model(model: "onnx.ModelProto", *, folder: Path | None = None) -> list[Finding]:
+    """Lint a model in memory, which is not modified.
+
+    Args:
+        model: The model, below 2 GiB with its weights.
+        folder: Where its external data are, if it has any.
+
+    Raises:
+        GraphError: External data are missing, damaged or too large (`lint_file` takes any size).
+    """
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if not load_external_data(copy, folder):
+        raise GraphError("the model has more than 2 GiB of external data: give the file to lint_file")
+    return _lint(copy, copy)
+
+
+def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Finding]:
+    """Lint `model`, which is modified; `checked` is the same model or its path."""
+    import onnx.checker
+    import onnx.shape_inference
+
+    invalid = []
+    try:
+        onnx.checker.check_model(checked, full_check=True)
+    except Exception as exc:  # ValidationError, InferenceError, and what a damaged model makes protobuf raise
+        invalid = [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]
+    try:
+        graph = _graph_from_model(_without_converter_faults(model) if invalid else model)
+        return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
+    except Exception:
+        if invalid:  # which says why
+            return invalid
+        raise
+
+
+def _without_converter_faults(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """ONNX Runtime's FP16 converter repeats nodes, appends others unsorted and keeps types that hold no more."""
+    import onnx_ir as ir
+
+    first: dict[tuple[str, ...], onnx.NodeProto] = {}
+    for node in model.graph.node:
+        first.setdefault(tuple(node.output), node)
+    nodes = list(first.values())
+    del model.graph.node[:], model.graph.value_info[:]
+    model.graph.node.extend(nodes)
+    sortable = ir.from_proto(model)
+    sortable.graph.sort()
+    return ir.to_proto(sortable)
+
+
+def _graph_from_model(model: "onnx.ModelProto") -> _Graph:
+    import onnx.inliner
+    import onnx.shape_inference
+    import onnx_ir as ir
+
+    if model.functions:
+        try:
+            model = onnx.inliner.inline_local_functions(model, convert_version=True)
+        except Exception as exc:  # a RuntimeError of its converter, which has no class of its own
+            raise GraphError(f"the model's functions can't be inlined ({exc}); inline them, or export again") from exc
+    declared = {}
+    for output in model.graph.output:
+        dims = output.type.tensor_type.shape.dim
+        declared[output.name] = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims]
+        output.type.tensor_type.ClearField("shape")
+    inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
+    nodes = list(inferred.graph.all_nodes())
+    count: Counter[str] = Counter()
+    for node in nodes:
+        count[node.op_type] += 1
+        node.name = node.name or f"{node.op_type}#{count[node.op_type]} (output {node.outputs[0].name!r})"
+    body_inputs = {value: node for node in nodes for body in _bodies(node) for value in body.inputs}
+    return _Graph(inferred, nodes, body_inputs, declared)
+
+
+def _bodies(node: "ir.Node") -> "list[ir.Graph]":
+    import onnx_ir as ir
+
+    return [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+
+
+def _finding(rule: str, node: "ir.Node | str | None", message: str) -> Finding:
+    why, fix = RULES[rule]
+    name = node if isinstance(node, str) else node.name if node else None
+    severity: Literal["error", "warning"] = "warning" if rule in _WARNINGS else "error"
+    return Finding(rule=rule, severity=severity, node=name or "", message=message, why=why, fix=fix)
+
+
+def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
+    for node in graph.of("GridSample"):
+        mode = node.attributes.get_string("mode", "bilinear")
+        if mode != "bilinear":
+            rule = "gridsample-mode" if mode == "bicubic" else "gridsample-nearest"
+            yield _finding(rule, node, f"mode is {mode!r}; expected 'bilinear'")
+        if (padding := node.attributes.get_string("padding_mode", "zeros")) != "border":
+            yield _finding("gridsample-padding", node, f"padding_mode is {padding!r}; expected 'border'")
+        if (corners := node.attributes.get_int("align_corners", 0)) != 1:
+            yield _finding("gridsample-corners", node, f"align_corners is {corners}; expected 1")
+
+
+def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
+    for node in graph.of("GridSample"):
+        typed = [value for value in node.inputs if value is not None and value.dtype is not None]
+        if len({value.dtype for value in typed}) > 1:
+            given = " and ".join(f"{value.name!r} is {value.dtype}" for value in typed)
+            yield _finding("gridsample-dtype", node, f"{given}; expected one type")
+
+
+def _coordinates(graph: _Graph, grid: "ir.Value") -> "list[ir.Value]":
+    """The grid and the float values it is computed from."""
+    return [
+        value
+        for value in upstream(grid, graph.body_inputs)
+        if value is grid or value.dtype is None or value.dtype.is_floating_point()
+    ]
+
+
+def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+
+    def loses_bits(value: "ir.Value") -> bool:
+        """Whether the FP16 `value` is where coordinates are rounded (it may pass on what others rounded)."""
+        node = value.producer()
+        if node is None:
+            return value not in graph.body_inputs
+        if node.op_type == "Cast" and node.inputs[0] is not None:
+            return node.inputs[0].dtype not in half
+        return node.op_type not in _ROUNDS_NOTHING
+
+    for sample, grid in grids(graph.nodes, graph.body_inputs).items():
+        values = [value for value in _coordinates(graph, grid) if value.dtype in half]
+        culprits = [value for value in values if value is grid or loses_bits(value)]
+        if culprits:
+            makers = [(value.producer(), value) for value in culprits]
+            names = [f"{node.op_type if node else 'input or weight'} {value.name!r}" for node, value in makers]
+            listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            types = "/".join(sorted({str(value.dtype) for value in culprits}))
+            yield _finding("fp16-coordinates", sample, f"its grid is computed with {types} tensors, made by {listed}")
+
+
+def _baked_size(graph: _Graph) -> Iterator[Finding]:
+    for output in graph.model.graph.outputs:
+        name = output.name or ""
+        declared = graph.declared[name]
+        inferred = declared if output.shape is None else list(output.shape)
+        for axis in graph.dynamic_axes() if len(inferred) == 4 else ():
+            stated = declared[axis] if len(declared) == 4 else ""
+            sizes = [size for size in (inferred[axis], stated) if isinstance(size, int)]
+            if sizes and (axis == 0 or sizes[0] > 1):  # 1 is a pooled picture
+                said = f" (the file says {stated!r})" if stated not in ("", sizes[0]) else ""
+                message = f"axis {axis} is always {sizes[0]}{said}, though that axis of the inputs is dynamic"
+                yield _finding("baked-size", name, message)
+
+
+def _baked_grid(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    found = grids(graph.nodes, graph.body_inputs).values() if graph.dynamic_axes() else []
+    for value in dict.fromkeys(value for grid in found for value in _coordinates(graph, grid)):
+        tensor = ir.convenience.get_const_tensor(value)
+        shape = [] if tensor is None else [int(size) for size in tensor.shape.numpy()]
+        spatial = shape[-3:-1] if len(shape) > 2 and shape[-1] == 2 else shape[-2:]  # [N, H, W, 2], or [..., H, W]
+        if any(size > _GRID_SIZE for size in spatial):
+            yield _finding("baked-grid", value.name, f"constant of shape {shape}, though the inputs are dynamic")
+
+
+def _operators(graph: _Graph) -> Iterator[Finding]:
+    for node in graph.nodes:
+        if node.domain not in ONNX_DOMAINS:
+            yield _finding("custom-op", node, f"operator {node.domain}.{node.op_type} is in a domain of its own")
+        elif node.op_type not in SUPPORTED_OPS:
+            yield _finding("unsupported-op", node, f"operator {node.op_type} is not on TensorRT's list")
+
+
+def _resize(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    for node in graph.of("Resize"):
+        for name, allowed in RESIZE_ATTRIBUTES.items():
+            given = node.attributes[name].value if name in node.attributes else allowed[0]
+            if given not in allowed:
+                expected = " or ".join(map(repr, allowed))
+                yield _finding("resize-attribute", node, f"{name} is {given!r}; expected {expected}")
+        for source, role in zip(node.inputs[2:4], ("scales", "sizes"), strict=False):
+            if source is not None and ir.convenience.get_const_tensor(source) is None:
+                yield _finding("resize-dynamic", node, f"its {role} {source.name!r} are computed")
+
+
+def _float64(graph: _Graph) -> Iterator[Finding]:
+    import onnx_ir as ir
+
+    for node in graph.nodes:
+        values = [value for value in (*node.inputs, *node.outputs) if value is not None]
+        names = [repr(value.name) for value in values if value.dtype == ir.DataType.DOUBLE]
+        if names and node.op_type not in ("Cast", "Constant"):
+            yield _finding("float64", node, f"{node.op_type} has the FP64 tensors {', '.join(names)}")
+
+
+def _opset(graph: _Graph) -> Iterator[Finding]:
+    version = opset_of(graph.model.graph)
+    if version > MAX_OPSET:
+        yield _finding("opset", "", f"the model has opset {version}")
+
+
+_CHECKS: Final[tuple[Callable[[_Graph], Iterator[Finding]], ...]] = (
+    *(_gridsample_attributes, _gridsample_dtype, _fp16_coordinates, _baked_size, _baked_grid),
+    *(_operators, _resize, _float64, _opset),
+)

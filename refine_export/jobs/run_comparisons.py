@@ -1,0 +1,118 @@
+"""Files to verdicts and pictures: runs every comparison of a job and keeps what a report needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refine_export.accuracy.flicker import ErrorMemory
+from refine_export.artifacts import Artifact
+from refine_export.data.feeds import flow_kinds_of
+from refine_export.data.frame_source import Sources
+from refine_export.report.data import Comparison
+from refine_export.report.html import FramePictures
+from refine_export.report.picture_selection import Album
+from refine_export.report.pictures import Pictures
+from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES, GraphName
+from refine_export.support.progress import Progress
+from refine_export.validate.comparison import Compared, validate
+from refine_export.validate.runtimes import candidates_for
+from refine_export.validate.test_plan import Setting, not_fed, settings_for
+from refine_export.validate.validate_options import ValidateOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a report is made of."""
+
+    comparisons: tuple[Comparison, ...]
+    pictures: dict[str, Pictures]
+    """By key of the comparison."""
+    frames: FramePictures
+    reference: str
+    notes: tuple[str, ...]
+
+
+def gather(
+    reference: nn.Module,
+    files: Sequence[tuple[Path, Artifact]],
+    sources: Sources,
+    options: ValidateOptions,
+    progress: Progress,
+) -> Evidence:
+    """Compare every file with the reference, on each of its feeds and in each runtime.
+
+    A file is loaded once per runtime; files of one graph share the feeds and the reference's outputs. Frames stream:
+    what is kept of each run are its numbers, and pictures of the worst.
+    """
+    pair = sources.first.pair
+    album = Album(pair.size)
+    comparisons: list[Comparison] = []
+    notes: list[str] = []
+    described = ""
+    for graph in dict.fromkeys(artifact.graph for _, artifact in files):
+        signature = SIGNATURES[graph]
+        memory = ErrorMemory()
+        with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
+            described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
+            opened = [
+                (artifact, stack.enter_context(candidates_for(path, artifact, options)))
+                for path, artifact in files
+                if artifact.graph == graph
+            ]
+            for artifact, _ in opened:
+                notes += not_fed(artifact, sources, graph)
+            for setting in settings_for(reference, graph, opened, sources, options):
+                with progress.step(f"compare {setting.label}") as say:
+                    before = len(comparisons)
+                    for compared in validate(signature, runner, setting.candidates, setting.feeds, memory):
+                        comparison = _comparison(len(comparisons) + 1, graph, setting, compared)
+                        comparisons.append(comparison)
+                        album.add(comparison, compared, own=setting.own)
+                    say(_outcome(comparisons[before:]))
+    if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
+        notes.append("Flows of the kind `network` were not compared: these weights are a refinement without an IFNet.")
+    frames, seen = album.frames(pair)
+    return Evidence(
+        comparisons=tuple(comparisons),
+        pictures=album.pictures,
+        frames=frames,
+        reference=described,
+        notes=(*sources.notes, *notes, *seen),
+    )
+
+
+def _comparison(number: int, graph: GraphName, setting: Setting, compared: Compared) -> Comparison:
+    candidate, verdict, runner = compared.candidate, compared.verdict, compared.candidate.runner
+    provider = f"{runner.provider.replace('ExecutionProvider', '', 1)} {runner.version}" if runner else "not loaded"
+    return Comparison(
+        key=f"{number}. {candidate.file}: {verdict.feed}, {verdict.runtime}",
+        graph=graph,
+        file=candidate.file,
+        size=setting.size,
+        batch=setting.batch,
+        provider=provider,
+        largest_flow_px=compared.feed.largest_flow_px,
+        verdict=verdict,
+        sequence=compared.feed.sequence,
+        index=compared.feed.index,
+    )
+
+
+def _outcome(comparisons: Sequence[Comparison]) -> str:
+    counts: dict[str, int] = {}
+    worst: dict[str, float] = {}
+    for comparison in comparisons:
+        counts[comparison.verdict.status] = counts.get(comparison.verdict.status, 0) + 1
+        for output in comparison.verdict.outputs:
+            worst[comparison.file] = max(worst.get(comparison.file, 0.0), output.metrics.max_of_peak)
+    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    errors = ", ".join(f"{file} {error:.2g}" for file, error in worst.items() if error)
+    return f"{said}; largest error: {errors}" if errors else said

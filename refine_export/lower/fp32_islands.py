@@ -1,0 +1,300 @@
+"""The cheapest FP32 regions with which a lowered graph is accurate enough, found by measuring with strict FP16.
+
+A *region* is a convolution (all nodes that share its weights) with the pointwise operators behind it and the movers in
+front of it. Each region is measured alone in FP32; then they are added in the order of error removed by cost, each
+measured again, until the target is met; at last, those that are not needed after all are taken out. Cost is the share
+of multiply-adds plus the share of bytes moved that leave FP16. Every measurement is kept in a file, so that an
+interrupted search goes on where it stopped, and another target asks for few new ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refine_export.accuracy.metrics import distance, peak_of, psnr_from_mse
+from refine_export.errors import GraphError
+from refine_export.graph.model_file import bytes_from_model
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.lower.lowering import Lowered, Prepared, lower
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.strict_fp16 import HalfRunner
+from refine_export.support.files import write_text
+from refine_export.support.progress import Progress
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from refine_export.runners.base import Arrays
+
+LARGEST_MEMORY_BYTES = 2**26  # of the measurements in a file
+
+
+@dataclass(frozen=True)
+class Region:
+    """Nodes that change their type together."""
+
+    name: str
+    nodes: tuple[str, ...]
+    macs_share: float
+    """Of the multiply-adds that are FP16 by the rule."""
+    bytes_share: float
+    """Of the bytes that its FP16 nodes read and write."""
+
+    @property
+    def cost(self) -> float:
+        """What it costs in FP32."""
+        return self.macs_share + self.bytes_share
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """The worst of all feeds and outputs."""
+
+    psnr_db: float
+    """Against FP32; infinite where nothing differs, minus infinity where a value is not finite."""
+    max_error: float
+    """In units of the peak."""
+
+    @property
+    def squared(self) -> float:
+        """Mean squared error in units of the peak."""
+        return float(10 ** (-self.psnr_db / 10))
+
+
+@dataclass(frozen=True)
+class Step:
+    """A region that stays FP32."""
+
+    region: str
+    alone_db: float
+    """PSNR that it gains when it is the only one."""
+    psnr_db: float
+    """With all regions down to this one."""
+    max_error: float
+    macs_share: float
+    bytes_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What was found."""
+
+    reached: bool
+    start: Accuracy
+    """By the rule alone."""
+    bound: Accuracy
+    """With every region in FP32: no set of regions reaches more. Where the rule alone is enough, it is `start`."""
+    final: Accuracy
+    steps: tuple[Step, ...]
+    islands: tuple[str, ...]
+    """Names of the nodes that stay FP32; without `reached`, those of every region."""
+
+
+class Bench:
+    """Measures lowered graphs against FP32 ONNX Runtime on the same feeds; knows what it measured before.
+
+    Args:
+        prepared: calibrated.
+        options: of the lowering.
+        feeds: kept in memory with their reference outputs.
+        memory: file of earlier measurements; made where it is not there.
+        key: of everything that a measurement depends on; measurements under another key are forgotten.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        options: LowerOptions,
+        feeds: Iterable[tuple[str, Arrays]],
+        *,
+        memory: Path | None = None,
+        key: str = "",
+    ) -> None:
+        self._prepared, self._options, self._memory, self._key = prepared, options, memory, key
+        self._feeds = list(feeds)
+        self._known = _remembered(memory, key)
+        self.measured = 0
+        with OrtRunner(bytes_from_model(prepared.model)) as runner:
+            self._expected = [runner.run(arrays) for _, arrays in self._feeds]
+
+    def measure(self, regions: Sequence[Region]) -> Accuracy:
+        """The accuracy with these regions in FP32."""
+        name = " + ".join(sorted(region.name for region in regions))
+        if name not in self._known:
+            self._known[name] = self.accuracy(lower(self._prepared, self._options, _nodes(regions)))
+            self.measured += 1
+            if self._memory is not None:
+                content = {"key": self._key, "measured": {k: [a.psnr_db, a.max_error] for k, a in self._known.items()}}
+                write_text(self._memory, json.dumps(content, indent=1) + "\n")
+        return self._known[name]
+
+    def accuracy(self, lowered: Lowered) -> Accuracy:
+        """The accuracy of a lowered graph.
+
+        Raises:
+            GraphError: it gives another shape than the FP32 graph.
+        """
+        squared = largest = 0.0
+        with HalfRunner(lowered.model.SerializeToString()) as runner:
+            types = {info.name: info.dtype for info in runner.inputs}
+            for (_, arrays), expected in zip(self._feeds, self._expected, strict=True):
+                actual = runner.run({name: array.astype(types[name]) for name, array in arrays.items()})
+                for name, reference in expected.items():
+                    if actual[name].shape != reference.shape:
+                        raise GraphError(
+                            f"in {self._options.precision} the output {name} is {list(actual[name].shape)}, in FP32 "
+                            f"{list(reference.shape)}: a size is computed from values that lose precision; expected a "
+                            "graph that computes sizes from sizes"
+                        )
+                    one, other = distance(reference, actual[name], peak_of(reference))
+                    squared, largest = max(squared, one), max(largest, other)
+        return Accuracy(psnr_from_mse(squared), largest)
+
+
+def search(
+    regions: Sequence[Region], bench: Callable[[Sequence[Region]], Accuracy], options: LowerOptions, progress: Progress
+) -> Search:
+    """Find the regions that stay FP32.
+
+    Args:
+        regions: the candidates.
+        bench: `Bench.measure`, or anything that measures.
+        options: has the target.
+        progress: told of each measurement.
+    """
+
+    def good(accuracy: Accuracy) -> bool:
+        psnr, error = options.target_psnr_db, options.max_error
+        return (psnr is None or accuracy.psnr_db >= psnr) and (error is None or accuracy.max_error <= error)
+
+    def left(accuracy: Accuracy) -> float:
+        """What is to be made smaller: the error that has the target."""
+        return accuracy.squared if options.target_psnr_db is not None else accuracy.max_error
+
+    def measured(label: str, chosen: Sequence[Region]) -> Accuracy:
+        with progress.step(label) as say:
+            accuracy = bench(chosen)
+            say(f"{accuracy.psnr_db:.2f} dB, largest error {accuracy.max_error:.2g}")
+        return accuracy
+
+    start = measured("strict FP16, by the rule alone", ())
+    bound = start if good(start) else measured("strict FP16, every region in FP32", regions)
+    if good(start) or not good(bound):
+        islands = () if good(start) else _nodes(regions)
+        return Search(reached=good(start), start=start, bound=bound, final=bound, steps=(), islands=islands)
+    alone = {
+        region.name: measured(f"region {number} of {len(regions)} in FP32: {region.name}", (region,))
+        for number, region in enumerate(regions, 1)
+    }
+    ranked = sorted(
+        regions, key=lambda region: (left(start) - left(alone[region.name])) / max(region.cost, 1e-9), reverse=True
+    )
+    chosen: list[Region] = []
+    reached = start
+    for region in ranked:
+        accuracy = measured(f"with {len(chosen) + 1} regions in FP32, the last {region.name}", (*chosen, region))
+        if left(accuracy) < left(reached):
+            chosen, reached = [*chosen, region], accuracy
+        if good(reached):
+            break
+    else:  # regions that help only together were left out: the bound says that all of them do
+        chosen, reached = list(regions), bound
+    for region in sorted(chosen, key=lambda region: region.cost, reverse=True):
+        rest = [other for other in chosen if other is not region]
+        accuracy = measured(f"without {region.name}", rest)
+        if good(accuracy):
+            chosen, reached = rest, accuracy
+    steps = []
+    for number, region in enumerate(chosen, 1):
+        accuracy = bench(chosen[:number])
+        steps.append(
+            Step(
+                region=region.name,
+                alone_db=alone[region.name].psnr_db - start.psnr_db,
+                psnr_db=accuracy.psnr_db,
+                max_error=accuracy.max_error,
+                macs_share=region.macs_share,
+                bytes_share=region.bytes_share,
+            )
+        )
+    return Search(reached=True, start=start, bound=bound, final=reached, steps=tuple(steps), islands=_nodes(chosen))
+
+
+def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:
+    """The regions of what is FP16 by the rule, in the order of the graph."""
+    from refine_export.graph.coordinates import PATH_STARTS, is_op
+    from refine_export.graph.cost import bytes_moved, multiply_adds
+    from refine_export.graph.operator_types import MOVES
+
+    low = {node.node for node in lower(prepared, options).nodes if node.type not in ("none", "float32")}
+    nodes = [node for node in prepared.model.graph if node.name in low]
+    region_of: dict[str, str] = {}
+    for node in nodes:
+        if is_op(node, *PATH_STARTS):
+            region_of[node.name or ""] = _region_name(node)
+        elif not is_op(node, *MOVES, "Resize"):
+            makers = [value.producer() for value in node.inputs if value is not None]
+            known = [region_of[maker.name] for maker in makers if maker is not None and maker.name in region_of]
+            if known:
+                region_of[node.name or ""] = known[-1]
+    for node in reversed(nodes):
+        if node.name not in region_of:
+            readers = [reader.name for value in node.outputs for reader, _ in value.uses()]
+            known = [region_of[reader] for reader in readers if reader in region_of]
+            region_of[node.name or ""] = known[0] if known else node.name or ""
+    members: dict[str, list[str]] = {}
+    for node in nodes:
+        members.setdefault(region_of[node.name or ""], []).append(node.name or "")
+    macs, moved = (count(prepared.model.graph, prepared.ranges) for count in (multiply_adds, bytes_moved))
+    total_macs, total_bytes = (sum(of.get(name, 0) for name in low) or 1 for of in (macs, moved))
+    return [
+        Region(
+            name=name,
+            nodes=tuple(names),
+            macs_share=sum(macs.get(node, 0) for node in names) / total_macs,
+            bytes_share=sum(moved[node] for node in names) / total_bytes,
+        )
+        for name, names in members.items()
+    ]
+
+
+def _region_name(node: ir.Node) -> str:
+    """After the weights, which the calls of one module share."""
+    weight = node.inputs[1]
+    name = weight.name if weight is not None and weight.const_value is not None else node.name
+    return (name or "").removesuffix(".weight")
+
+
+def _nodes(regions: Iterable[Region]) -> tuple[str, ...]:
+    return tuple(node for region in regions for node in region.nodes)
+
+
+def is_search_memory(path: Path) -> bool:
+    """Whether a file is one that a search has left."""
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST_MEMORY_BYTES:
+            return False
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return isinstance(content, dict) and set(content) == {"key", "measured"}
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _remembered(memory: Path | None, key: str) -> dict[str, Accuracy]:
+    """Earlier measurements under the same key; a damaged or another file counts as none."""
+    if memory is None:
+        return {}
+    try:
+        content: Any = json.loads(memory.read_text(encoding="utf-8"))
+        if content["key"] != key:
+            return {}
+        known = {str(name): Accuracy(float(one), float(other)) for name, (one, other) in content["measured"].items()}
+        sane = (math.isinf(one.psnr_db) or abs(one.psnr_db) < 1e4 for one in known.values())
+        return known if all(sane) else {}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError):
+        return {}

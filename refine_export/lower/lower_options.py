@@ -1,0 +1,46 @@
+"""Options of the lowering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal["fp16", "bf16", "fp32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowerOptions:
+    """How FP32 ONNX becomes strongly typed FP16 ONNX."""
+
+    precision: Precision = "fp16"
+    """fp16, or bf16 (opset 22; transposed convolutions stay FP16), or fp32 to change the samplers alone."""
+    io: Literal["fp32", "fp16"] = "fp32"
+    """Type of images and of other planes at the file's inputs and outputs; flows and the timestep are always FP32."""
+    gridsample: Literal["native", "gather"] = "native"
+    """gather writes each GridSample out in Gather and arithmetic, for runtimes that sample wrongly."""
+    fp32_tail: bool = True
+    """What stands behind the last convolution (sigmoid, residual, blend) stays FP32."""
+    target_psnr_db: float | None = None
+    """Keep the cheapest set of regions in FP32 with which every feed reaches this PSNR."""
+    max_error: float | None = None
+    """The same by the largest error, in units of the peak."""
+
+    def __post_init__(self) -> None:
+        if self.target_psnr_db is not None and not 0 < self.target_psnr_db < 400:
+            raise ValueError(f"target_psnr_db is {self.target_psnr_db}; expected decibels between 0 and 400")
+        if self.max_error is not None and not 0 < self.max_error < 1:
+            raise ValueError(f"max_error is {self.max_error}; expected a number between 0 and 1")
+        if self.precision == "fp32" and self.searches:
+            raise ValueError("precision is fp32, where there is nothing to search for: expected no target")
+        if self.precision == "fp32" and self.io == "fp16":
+            raise ValueError("precision is fp32, with io = fp16; expected io = fp32")
+
+    @property
+    def searches(self) -> bool:
+        """Whether FP32 regions are to be searched for."""
+        return self.target_psnr_db is not None or self.max_error is not None
+
+
+def lowered_suffix(options: LowerOptions) -> str:
+    """What a lowered file is called between its graph and `.onnx`: `fp16`, `fp16.gather`."""
+    return options.precision + (".gather" if options.gridsample == "gather" else "")

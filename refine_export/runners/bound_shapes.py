@@ -1,0 +1,132 @@
+"""What a TensorRT engine takes: names, types, ranges of shapes, strides. Checked on paper for 10.12 to 11.4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from refine_export.errors import GraphError, RequestError
+from refine_export.signature import SIGNATURES, Signature, TensorInfo
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+Shape = tuple[int, ...]
+Ranges = Mapping[str, tuple[Shape, Shape]]
+"""Input -> its smallest and largest shape in one profile."""
+
+DTYPES: Mapping[str, str] = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+"""Names of `tensorrt.DataType` -> numpy's and torch's (numpy has no bfloat16); their numbers are no API."""
+
+
+def io_of(
+    engine: trt.ICudaEngine, module: Any
+) -> tuple[Signature | None, tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
+    """The signature of the five that an engine's names are of (None for another's), its inputs and its outputs.
+
+    Raises:
+        GraphError: a type that no array has, or a tensor that lies in host memory (a shape tensor).
+    """
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
+    outputs = [name for name in names if name not in inputs]
+    signature = next(
+        (
+            one
+            for one in SIGNATURES.values()
+            if set(one.input_names) == set(inputs) and set(one.output_names) == set(outputs)
+        ),
+        None,
+    )
+    symbols = {spec.name: spec.shape for spec in (*signature.inputs, *signature.outputs)} if signature else {}
+
+    def info(name: str) -> TensorInfo:
+        dtype = engine.get_tensor_dtype(name).name
+        if dtype not in DTYPES:
+            raise GraphError(f"{name} is {dtype}; expected an engine with inputs and outputs of {', '.join(DTYPES)}")
+        if engine.get_tensor_location(name) != module.TensorLocation.DEVICE:
+            raise GraphError(f"{name} is a shape tensor in host memory; expected an engine with tensors on the GPU")
+        dims = engine.get_tensor_shape(name)
+        sizes = tuple(int(dims[place]) for place in range(len(dims)))
+        known = symbols.get(name, ())
+        if len(known) != len(sizes):
+            known = tuple(f"{name}?{place}" for place in range(len(sizes)))
+        shape = tuple(size if size >= 0 else symbol for size, symbol in zip(sizes, known, strict=True))
+        return TensorInfo(name=name, dtype=DTYPES[dtype], shape=shape)
+
+    return signature, tuple(info(name) for name in inputs), tuple(info(name) for name in outputs)
+
+
+def ranges_of(engine: trt.ICudaEngine, inputs: Sequence[TensorInfo]) -> tuple[Ranges, ...]:
+    """What each profile takes, by `get_tensor_profile_shape`; fixed shapes are the engine's own.
+
+    (Not by `get_tensor_profile_values`, which is for shape tensors, and whose keywords are swapped in the binding.)
+    """
+
+    def limits(info: TensorInfo, profile: int) -> tuple[Shape, Shape]:
+        fixed = tuple(size for size in info.shape if isinstance(size, int))
+        if len(fixed) == len(info.shape):
+            return fixed, fixed
+        low, _, high = engine.get_tensor_profile_shape(info.name, profile)
+        places = range(len(info.shape))
+        return tuple(int(low[place]) for place in places), tuple(int(high[place]) for place in places)
+
+    return tuple(
+        {info.name: limits(info, profile) for info in inputs} for profile in range(engine.num_optimization_profiles)
+    )
+
+
+def choose_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> int:
+    """The first profile that all shapes fit into.
+
+    Raises:
+        RequestError: there is none; the message has what each takes.
+    """
+    for index, ranges in enumerate(profiles):
+        if all(_within(shape, *ranges[name]) for name, shape in shapes.items()):
+            return index
+    misfits = {
+        name: [ranges[name] for ranges in profiles]
+        for name, shape in shapes.items()
+        if not all(_within(shape, *ranges[name]) for ranges in profiles)
+    }
+    name, limits = next(iter(misfits.items()))
+    takes = ", ".join(f"{list(low)} to {list(high)} (profile {index})" for index, (low, high) in enumerate(limits))
+    raise RequestError(
+        f"the feed {name} is {list(shapes[name])}; this engine takes {takes}: feed one of these, or build an engine "
+        "for that size: min_size, max_size, max_batch"
+    )
+
+
+def check_sizes(signature: Signature, shapes: Mapping[str, Shape]) -> None:
+    """Whether frames are multiples of the stride and all inputs are of one size; TensorRT finds out at enqueue only.
+
+    Raises:
+        RequestError: they are not.
+    """
+    first = signature.inputs[0]
+    batch, _, height, width = shapes[first.name]
+    stride = signature.multiple_of
+    if height % stride or width % stride:
+        raise RequestError(
+            f"the feed {first.name} is {height}x{width}; {signature.graph} takes multiples of {stride}: pad the frames"
+        )
+    for spec in signature.inputs:
+        if shapes[spec.name] != (expected := spec.shape_at(batch, height, width)):
+            raise RequestError(
+                f"the feed {spec.name} is {list(shapes[spec.name])}; expected {list(expected)}, as {first.name} is "
+                f"{list(shapes[first.name])}"
+            )
+
+
+def _within(shape: Shape, low: Shape, high: Shape) -> bool:
+    return len(shape) == len(low) and all(a <= size <= b for size, a, b in zip(shape, low, high, strict=True))

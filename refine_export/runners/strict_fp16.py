@@ -1,0 +1,110 @@
+"""What an FP16 or BF16 graph means, computed on the CPU: the oracle for what a GPU gives.
+
+ONNX Runtime alone is none: on a CPU it computes FP16 nodes in FP32 and leaves out the roundings between them. What is
+run here is the emulation of `graph.half`, with ONNX Runtime's own optimisations off, so that no rounding is lost.
+
+    with HalfRunner(Path("refine_fp16.onnx")) as runner:
+        residual = runner.run(feeds)["residual"]
+"""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refine_export.errors import GraphError, RequestError
+from refine_export.graph.model_file import bytes_from_model, load_external_data, model_from_bytes, model_from_file
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.support.imports import require
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from refine_export.graph.fp16_emulation import Rounding
+    from refine_export.runners.base import Arrays
+
+_PROVIDERS: dict[Rounding, str] = {
+    "every": "strict FP16 emulation",
+    "final": "strict FP16 emulation, rounded once per fused kernel",
+}
+
+
+class HalfRunner(OrtRunner):
+    """An ONNX file with FP16 or BF16, strictly: each such value is rounded, sums and the rest are FP32.
+
+    Inputs and outputs are of the file's types; a BF16 array is numpy's with the type of `ml_dtypes`.
+
+    Args:
+        model: path of the file (external data lies beside it), or the serialised model.
+        rounding: `every` value that the graph says is FP16, or the `final` one of each fused kernel only; see
+            `graph.half.emulation_from_half`.
+
+    Raises:
+        UnavailableError: ONNX Runtime is missing.
+        GraphError: the file can't be read, is invalid, larger than 2 GiB or without a strict emulation.
+    """
+
+    backend = "half"
+
+    def __init__(self, model: Path | bytes, *, rounding: Rounding = "every") -> None:
+        super().__init__(_emulation(model, rounding), optimize=False)
+        self.provider = _PROVIDERS[rounding]
+
+    def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        if all(info.dtype != "bfloat16" for info in (*self.inputs, *self.outputs)):
+            return super()._run(feeds)
+        import onnx
+
+        ort = require("onnxruntime", extra="ort")
+        values = {}
+        for name, array in feeds.items():
+            if str(array.dtype) == "bfloat16":  # ONNX Runtime takes its bits, but no array of that type
+                make, bfloat16 = ort.OrtValue.ortvalue_from_numpy_with_onnx_type, onnx.TensorProto.BFLOAT16
+                values[name] = make(_contiguous(array).view("uint16"), bfloat16)
+            else:
+                values[name] = ort.OrtValue.ortvalue_from_numpy(_contiguous(array))
+        names = [info.name for info in self.outputs]
+        try:
+            results = self._session.run_with_ort_values(names, values, self._run_options)
+        except Exception as error:  # onnxruntime's own exceptions share no base class but this one
+            raise RequestError(f"onnxruntime {self.version} failed while it ran the emulation: {error}") from error
+        return {name: _array(value) for name, value in zip(names, results, strict=True)}
+
+
+def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    import numpy as np
+
+    return np.asarray(array, order="C")
+
+
+def _array(value: Any) -> NDArray[Any]:
+    """A new array with the content of an OrtValue on the CPU."""
+    import numpy as np
+    import onnx_ir as ir
+
+    if value.element_type() != ir.DataType.BFLOAT16:
+        return np.array(value.numpy())
+    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(content, ir.DataType.BFLOAT16.numpy()).reshape(value.shape()).copy()
+
+
+def _emulation(model: Path | bytes, rounding: Rounding) -> bytes:
+    """The serialised emulation of an ONNX file.
+
+    Raises:
+        GraphError: see `HalfRunner`.
+    """
+    import onnx_ir as ir
+
+    from refine_export.graph.fp16_emulation import emulation_from_half
+
+    name = model if isinstance(model, Path) else Path("the model")
+    proto = model_from_file(model) if isinstance(model, Path) else model_from_bytes(model, name)
+    if not load_external_data(proto, model.parent if isinstance(model, Path) else None):
+        raise GraphError(f"{name} has more than 2 GiB of external data; expected less, for it is emulated in memory")
+    try:
+        loaded = ir.from_proto(proto)
+    except Exception as error:  # of onnx_ir, which has a class of its own for each way to be wrong
+        raise GraphError(f"{name} is not valid ONNX, convert it again: {error}") from error
+    return bytes_from_model(emulation_from_half(loaded, rounding=rounding))

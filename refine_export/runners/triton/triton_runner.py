@@ -1,0 +1,86 @@
+"""A model on a Triton server as a runner: the server computes, over gRPC, HTTP or shared memory.
+
+with TritonRunner(ServerOptions(url="localhost:8001"), "refine") as runner:
+    residual = runner.run(feeds)["residual"]
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from refine_export.errors import RequestError
+from refine_export.runners.base import Runner
+from refine_export.runners.triton.client import ServedTensor, ServerOptions, TritonClient
+from refine_export.signature import SIGNATURES, GraphName, Signature, TensorInfo, TensorSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from refine_export.runners.base import Arrays
+
+
+class TritonRunner(Runner):
+    """One version of a served model; it is chosen when the runner is made, and stays the same.
+
+    Not for several threads: each makes its own.
+
+    Args:
+        options: the server, the protocol, timeout and patience.
+        model: its name.
+        version: its number; empty for the newest that is ready.
+
+    Raises:
+        RequestError: the server does not have it.
+        UnavailableError: the server stayed away, or tritonclient is missing.
+    """
+
+    backend = "triton"
+
+    def __init__(self, options: ServerOptions, model: str, version: str = "") -> None:
+        self._client = TritonClient(options)
+        try:
+            self._open(options, model, version)
+        except BaseException:
+            self._client.close()
+            raise
+
+    def _open(self, options: ServerOptions, model: str, version: str) -> None:
+        served = self._client.metadata(model, version)
+        if not version and not served.versions:
+            raise RequestError(f"the server at {options.url} has no version of {model} ready; load one")
+        self.model = model
+        self.model_version = version or max(served.versions, key=int)
+        """The version that is asked, a number as text."""
+        self.version = self._client.server().removeprefix("triton ")
+        self.device = options.url
+        shared = ", shared memory" if options.shared_memory else ""
+        self.provider = f"{served.platform or 'unknown platform'} over {options.protocol}{shared}"
+        self.config = self._client.config(model, self.model_version)
+        """What config.pbtxt became."""
+        names = {tensor.name for tensor in served.inputs}, {tensor.name for tensor in served.outputs}
+        signature = next((one for one in SIGNATURES.values() if names == _names(one)), None)
+        self.graph: GraphName | None = None if signature is None else signature.graph
+        """By the names of inputs and outputs; None where they are of none of the five."""
+        known = {} if signature is None else {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
+        self.inputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.inputs)
+        self.outputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.outputs)
+
+    def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
+        names = [info.name for info in self.outputs]
+        return self._client.infer(self.model, feeds, names, self.model_version)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+
+def _names(signature: Signature) -> tuple[set[str], set[str]]:
+    return set(signature.input_names), set(signature.output_names)
+
+
+def _info(tensor: ServedTensor, spec: TensorSpec | None) -> TensorInfo:
+    """A free dimension is called what the signature calls it."""
+    symbols = spec.shape if spec is not None and len(spec.shape) == len(tensor.shape) else ()
+    named = symbols or tuple(f"{tensor.name}_{axis}" for axis in range(len(tensor.shape)))
+    shape = tuple(size if size is not None else symbol for size, symbol in zip(tensor.shape, named, strict=True))
+    return TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=shape)

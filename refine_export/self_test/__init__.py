@@ -1,0 +1,1 @@
+"""Prove that the limits stop known-bad versions of a good file."""

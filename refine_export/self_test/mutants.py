@@ -1,0 +1,300 @@
+"""Known-bad models made of a good one: what a gate has to stop, each with one fault.
+
+    for mutant in mutants_of(onnx.load("refine.onnx"), "refine"):
+        print(mutant.name, mutant.first_bad_node)
+
+    nearest            the sampler takes the nearest pixel
+    zeros-padding      the sampler gives 0 outside the frame
+    align-corners      the sampler counts from the pixels' edges, not from their centres
+    fp16-coordinates   what the coordinates are computed from, and each step of it, is rounded to FP16
+    swapped-flows      the flow towards one frame is used for the other
+    weight             the weights of the last convolution are 5 % too large
+    bgr                one image has its channels in reverse
+    fixed-timestep     the timestep is 0.5, whatever is asked for
+
+They are made of files with GridSample and of those where `warp.py` has written it out. The last convolution is the one
+that every path through a refinement leads through, so an error of 5 % of it is one of up to 5 % of what the refinement
+adds, in any network; 5 % of a tensor in the middle may have no effect that anybody sees. Rounding to FP16 is a pair of
+Casts behind each step, because ONNX Runtime computes FP16 nodes in FP32 on a CPU. With the sampler written out, padding
+with zeros is that of positions outside the frame alone, not of those on the way to the first pixel outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.shape_inference
+import onnx_ir as ir
+
+from refine_export.errors import InternalError
+from refine_export.graph.coordinates import ONNX_DOMAINS, is_op, starts_path, upstream
+from refine_export.graph.operator_types import MOVES
+from refine_export.self_test.editor import Editor, move_uses
+from refine_export.self_test.samplers import Sampler, UnknownSamplerError, samplers
+from refine_export.signature import GraphName
+
+SCALE: Final = 1.05
+FIXED_TIMESTEP: Final = 0.5
+_HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """A model with one fault."""
+
+    name: str
+    description: str
+    model: onnx.ModelProto
+    """Valid; inputs, outputs and the names of what it shares with the good model are those of the good one."""
+    first_bad_node: str
+    """The first in the order of the graph whose result is wrong; it may be in this model alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotMade:
+    """A fault that a model can't be given."""
+
+    name: str
+    description: str
+    reason: str
+    applies: bool
+    """Whether the graph could have the fault at all: one that samples nothing can't sample wrongly."""
+
+
+class _NotPossibleError(Exception):
+    def __init__(self, reason: str, *, applies: bool) -> None:
+        super().__init__(reason)
+        self.applies = applies
+
+
+def mutants_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Mutant]:
+    """Those of `attempts_of` that could be made."""
+    return (made for made in attempts_of(model, graph) if isinstance(made, Mutant))
+
+
+def attempts_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Mutant | NotMade]:
+    """Each fault in turn, made when it is asked for.
+
+    Args:
+        model: external data loaded; not modified.
+        graph: which of the five it is, if it is one.
+
+    Raises:
+        InternalError: what was made is no valid model.
+    """
+    source = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
+    for name, (description, spoil) in _FAULTS.items():
+        spoiled = source.clone()
+        try:
+            bad = set(spoil(Editor(spoiled.graph), graph))
+        except _NotPossibleError as error:
+            yield NotMade(name=name, description=description, reason=str(error), applies=error.applies)
+        else:
+            spoiled.graph.sort()  # a new node stands behind the maker of its first input; others may be made later
+            first = next(node.name or node.outputs[0].name or "" for node in spoiled.graph if node in bad)
+            yield Mutant(name=name, description=description, model=_finished(spoiled, name), first_bad_node=first)
+
+
+def _finished(model: ir.Model, fault: str) -> onnx.ModelProto:
+    """As protobuf, saying that it is bad; types are those that the nodes give."""
+    model.metadata_props["refine_export.mutant"] = fault
+    proto = ir.to_proto(model)
+    custom = {name for node in proto.graph.node if node.domain not in ONNX_DOMAINS for name in node.output}
+    kept = [value for value in proto.graph.value_info if value.name in custom]
+    del proto.graph.value_info[:]
+    proto.graph.value_info.extend(kept)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:  # ValidationError, InferenceError
+        raise InternalError(f"the known-bad model {fault} is not valid: {error}") from error
+    return proto
+
+
+def _samplers(editor: Editor) -> list[Sampler]:
+    """All of the graph, in order.
+
+    Raises:
+        _NotPossibleError: there are none, or one is written out in a form that is not known.
+    """
+    try:
+        found = samplers(editor.graph)
+    except UnknownSamplerError as error:
+        raise _NotPossibleError(str(error), applies=True) from error
+    if not found:
+        raise _NotPossibleError("it samples nothing", applies=False)
+    return found
+
+
+def _with_attribute(nodes: Iterable[ir.Node], attribute: ir.Attr, default: Any) -> list[ir.Node]:
+    changed = []
+    for node in nodes:
+        given = node.attributes.get(attribute.name)
+        if (default if given is None else given.value) != attribute.value:
+            node.attributes[attribute.name] = attribute
+            changed.append(node)
+    return changed
+
+
+def _native(found: Iterable[Sampler]) -> list[ir.Node]:
+    return [sampler.node for sampler in found if not sampler.corners]
+
+
+def _nearest(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    found = _samplers(editor)
+    changed = _with_attribute(_native(found), ir.AttrString("mode", "nearest"), "bilinear")
+    for sampler in found:
+        for fraction in sampler.fractions:
+            uses = list(fraction.uses())
+            move_uses(editor.behind("Round", fraction), uses)
+    return _differing([*changed, *editor.made], "it takes the nearest pixel already")
+
+
+def _zeros_padding(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    found = _samplers(editor)
+    changed = _with_attribute(_native(found), ir.AttrString("padding_mode", "zeros"), "zeros")
+    for sampler in found:
+        for corner in sampler.corners:
+            inside = editor.behind("Equal", sampler.node.outputs[0], sampler.grid)  # [N, P, 2]
+            inside.type = ir.TensorType(ir.DataType.BOOL)
+            number = editor.behind("Cast", inside, to=corner.dtype or _SINGLE)
+            x, y = (editor.behind("Gather", number, editor.constant(np.array([k])), axis=2) for k in (0, 1))
+            uses = list(corner.uses())
+            move_uses(editor.behind("Mul", corner, editor.behind("Mul", y, x)), uses)
+    return _differing([*changed, *editor.made], "it pads with zeros already")
+
+
+def _align_corners(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    found = _samplers(editor)
+    changed = []
+    for node in _native(found):
+        aligned = node.attributes.get_int("align_corners", 0)
+        changed += _with_attribute([node], ir.AttrInt64("align_corners", 1 - aligned), 0)
+    for sampler in found:
+        for position, shifted, half in sampler.positions:  # position = shifted * half, half = (size - 1) / 2
+            uses = list(position.uses())
+            off_centre = editor.behind("Sub", shifted, editor.constant(np.float32(1)))
+            step = editor.behind("Mul", off_centre, editor.constant(np.float32(0.5)))
+            last = editor.behind("Add", half, half)
+            moved = editor.behind("Add", position, step)
+            above = editor.behind("Max", moved, editor.constant(np.float32(0)))
+            move_uses(editor.behind("Min", above, last), uses)
+    return [*changed, *editor.made]
+
+
+def _half_coordinates(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    found = _samplers(editor)
+    ends = {(sampler.node, sampler.grid_index) for sampler in found}
+    values = dict.fromkeys(value for sampler in found for value in upstream(sampler.grid) if value.dtype == _SINGLE)
+    makers = {node for value in values if (node := value.producer()) is not None and not starts_path(node)}
+    for value in values:
+        if is_op(value.producer(), *MOVES) or _is_half(value):
+            continue
+        uses = [
+            (node, index)
+            for node, index in value.uses()
+            if (node, index) in ends or (node in makers and not (is_op(node, "Resize") and index > 0))
+        ]
+        if uses:
+            half = editor.behind("Cast", value, to=_HALF)
+            move_uses(editor.behind("Cast", half, to=_SINGLE), uses)
+    return _differing(editor.made, "it computes coordinates in FP16 already")
+
+
+def _is_half(value: ir.Value) -> bool:
+    """Whether it is a constant that FP16 holds."""
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is None:
+        return False
+    array = tensor.numpy()
+    with np.errstate(over="ignore"):
+        return np.array_equal(array.astype(np.float16).astype(array.dtype), array)
+
+
+def _swapped_flows(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    if graph == "contextnet":
+        raise _NotPossibleError("it has one flow", applies=False)
+    flow = next((value for value in editor.graph.inputs if value.name == "flow"), None)
+    if graph == "unet" and flow is not None:
+        uses = list(flow.uses())
+        move_uses(editor.behind("Gather", flow, editor.constant(np.array([2, 3, 0, 1])), axis=1), uses)
+        return editor.made
+    halves: dict[ir.Value | None, dict[tuple[int, int] | None, list[ir.Node]]] = {}
+    leading = dict.fromkeys(value.producer() for sampler in _samplers(editor) for value in upstream(sampler.grid))
+    for node in leading:
+        if node is not None and is_op(node, "Slice"):
+            halves.setdefault(node.inputs[0], {}).setdefault(_channels(node), []).append(node)
+    swapped = []
+    for parts in halves.values():
+        first, second = parts.get((0, 2), []), parts.get((2, 4), [])
+        if first and second:
+            lower, upper = first[0].inputs[1:3], second[0].inputs[1:3]
+            for node, (start, end) in [*((node, upper) for node in first), *((node, lower) for node in second)]:
+                node.replace_input_with(1, start)
+                node.replace_input_with(2, end)
+            swapped += [*first, *second]
+    if not swapped:
+        raise _NotPossibleError("no Slice pair [0:2], [2:4] of one flow leads to its coordinates", applies=True)
+    return swapped
+
+
+def _channels(node: ir.Node) -> tuple[int, int] | None:
+    """First and last of the channels that a Slice takes, if it takes channels."""
+    tensors = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:4]]
+    if len(tensors) < 3 or any(tensor is None or tensor.size != 1 for tensor in tensors):
+        return None
+    start, end, axis = (int(tensor.numpy().item()) for tensor in tensors if tensor is not None)
+    return (start, end) if axis in (1, -3) else None
+
+
+def _weight(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    for node in reversed(list(editor.graph)):
+        weight = node.inputs[1] if starts_path(node) else None
+        tensor = None if weight is None else ir.convenience.get_const_tensor(weight)
+        if weight is not None and tensor is not None:
+            array = tensor.numpy()
+            readers = [reader for reader, _ in weight.uses()]
+            move_uses(editor.constant((array * np.float32(SCALE)).astype(array.dtype)), list(weight.uses()))
+            return readers
+    raise _NotPossibleError("it has no convolution with constant weights", applies=True)
+
+
+def _bgr(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    for value in editor.graph.inputs:
+        if value.shape is not None and len(value.shape) == 4 and value.shape[1] == 3:
+            uses = list(value.uses())
+            move_uses(editor.behind("Gather", value, editor.constant(np.array([2, 1, 0])), axis=1), uses)
+            return editor.made
+    raise _NotPossibleError("no input of it is an image of three channels", applies=True)
+
+
+def _fixed_timestep(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+    given = next((value for value in editor.graph.inputs if value.name == "timestep"), None)
+    if given is None or given.dtype is None:
+        raise _NotPossibleError("it takes no timestep", applies=False)
+    uses, dtype = list(given.uses()), given.dtype.numpy()
+    nothing = editor.behind("Mul", given, editor.constant(np.zeros((), dtype)))
+    move_uses(editor.behind("Add", nothing, editor.constant(np.full((), FIXED_TIMESTEP, dtype))), uses)
+    return editor.made
+
+
+def _differing(changed: list[ir.Node], otherwise: str) -> list[ir.Node]:
+    if not changed:
+        raise _NotPossibleError(otherwise, applies=True)
+    return changed
+
+
+_FAULTS: Final[dict[str, tuple[str, Callable[[Editor, GraphName | None], list[ir.Node]]]]] = {
+    "nearest": ("samples the nearest pixel", _nearest),
+    "zeros-padding": ("gives 0 outside the frame", _zeros_padding),
+    "align-corners": ("align_corners flipped", _align_corners),
+    "fp16-coordinates": ("computes coordinates in FP16", _half_coordinates),
+    "swapped-flows": ("exchanges the two flows", _swapped_flows),
+    "weight": (f"the last convolution's weights times {SCALE}", _weight),
+    "bgr": ("takes the first image as BGR", _bgr),
+    "fixed-timestep": (f"takes every timestep as {FIXED_TIMESTEP}", _fixed_timestep),
+}

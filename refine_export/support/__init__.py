@@ -1,0 +1,1 @@
+"""Files, optional imports, manifests and progress: used by every layer."""

@@ -1,0 +1,1 @@
+"""Compare candidates with the reference over a plan of feeds."""

@@ -1,0 +1,119 @@
+"""The judge of the ladder: an engine against FP32 torch, on the feeds of the validation, over its whole profile."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from refine_export.accuracy.limits import Limits
+from refine_export.artifacts import Artifact
+from refine_export.checkpoint.checkpoint import Checkpoint
+from refine_export.data.feeds import feeds_for, probe_for
+from refine_export.data.frame_source import Source
+from refine_export.engine.build_options import Rung
+from refine_export.engine.engine_runner import TrtRunner
+from refine_export.engine.fallbacks import Judge, Numbers
+from refine_export.engine.profile_shapes import InputShapes
+from refine_export.errors import RequestError
+from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
+from refine_export.validate.comparison import Candidate, Compared, validate
+from refine_export.validate.validate_options import ValidateOptions
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def judge_of(
+    artifact: Artifact,
+    shapes: Sequence[InputShapes],
+    network: Callable[[], nn.Module],
+    checkpoint: Checkpoint,
+    source: Source,
+    options: ValidateOptions,
+) -> Judge:
+    """Judge engines of an ONNX file: at the smallest, best and largest shape of their profile, and the probe.
+
+    Args:
+        artifact: the file.
+        shapes: of its inputs, in the engine.
+        network: gives the reference network, on the original weights; not called where an engine is reused.
+        checkpoint: those weights.
+        source: the frames.
+        options: of the validation: feeds, reference and limits; an engine has the limits of its file's precision.
+    """
+    signature = SIGNATURES[artifact.graph]
+    [image] = [shape for shape in shapes if shape.name == signature.inputs[0].name]
+    sizes = tuple(
+        dict.fromkeys((shape[0], shape[2], shape[3]) for shape in (image.minimum, image.optimum, image.maximum))
+    )
+
+    def limits(rung: Rung) -> Limits:
+        return options.limits.of(artifact.graph, "fp32" if rung == "fp32" else artifact.precision)
+
+    def compare(plan: bytes, rung: Rung) -> list[Numbers]:
+        reference = network()
+        numbers: list[Numbers] = []
+        with (
+            TorchRunner(reference, artifact.graph, dtype=options.reference) as torch,
+            TrtRunner(plan, unchecked=True, allow_host_code=True) as runner,  # built here, a moment ago
+        ):
+            candidate = Candidate(file=artifact.file, limits=limits(rung), runtime="tensorrt", runner=runner)
+            for batch, height, width in sizes:
+                feeds = feeds_for(
+                    reference,
+                    artifact.graph,
+                    source.at((height, width)),
+                    kinds=options.flows,
+                    timesteps=options.timesteps,
+                    batch=batch,
+                )
+                for compared in validate(signature, torch, [candidate], feeds):
+                    numbers += _numbers(compared)
+            batch, _, height, width = image.optimum
+            probe = probe_for(reference, artifact.graph, (height, width), batch=batch)
+            for compared in validate(signature, torch, [candidate], probe):
+                numbers += _numbers(compared)
+        return numbers
+
+    return Judge(
+        compare=compare,
+        limits=limits,
+        described={
+            "limits": dataclasses.asdict(options.limits.of(artifact.graph, artifact.precision)),
+            "limits_fp32": dataclasses.asdict(options.limits.of(artifact.graph, "fp32")),
+            "reference": options.reference,
+            "flows": list(options.flows),
+            "timesteps": list(options.timesteps),
+            "frames": list(source.pair.sha256),
+            "checkpoint_sha256": checkpoint.sha256,
+        },
+    )
+
+
+def _level(psnr_db: float | None) -> float:
+    """NaN, which keeps no limit, where values are not finite."""
+    return math.nan if psnr_db is None else psnr_db
+
+
+def _numbers(compared: Compared) -> list[Numbers]:
+    """What an engine's outputs are off by.
+
+    Raises:
+        RequestError: it gave no outputs that can be compared.
+    """
+    verdict = compared.verdict
+    if not verdict.outputs or (verdict.status != "passed" and all(one.status == "passed" for one in verdict.outputs)):
+        raise RequestError(f"{verdict.feed}: {'; '.join(verdict.reasons)}")
+    return [
+        Numbers(
+            feed=verdict.feed,
+            output=output.output,
+            max_abs=output.metrics.max_of_peak,
+            psnr_db=math.inf if output.metrics.identical else _level(output.metrics.psnr_db),
+            reasons=output.reasons if output.status == "failed" else (),
+        )
+        for output in verdict.outputs
+    ]

@@ -1,0 +1,59 @@
+"""Options of the validation: runtimes, feeds and limits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from refine_export.accuracy.limits import LimitsOptions
+from refine_export.data.frame_options import FLOW_KINDS, FlowKind
+from refine_export.signature import parse_size
+
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "half"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateOptions:
+    """What is compared, and what passes."""
+
+    runtimes: tuple[Runtime, ...] = ()
+    """Where each ONNX file is run: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, half (strict FP16 on a
+    CPU). Without names FP32 files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in
+    FP32 on a CPU. Engines are run by TensorRT."""
+    reference: Literal["float32", "float64"] = "float32"
+    """Type of the torch reference's arithmetic, on the original weights."""
+    flows: tuple[FlowKind, ...] = FLOW_KINDS
+    """Kinds of flows for the graphs that take one."""
+    timesteps: tuple[float, ...] = (0.5, 0.2)
+    """For interpolator_m, each in (0, 1); the default shows a timestep that is fixed or counted backwards."""
+    sizes: tuple[str, ...] = ("1088x1920",)
+    """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
+    batch of two (2x96x160), which always are."""
+    share: float = 1.0
+    """Share of the feeds that have to pass, of those of one file in one runtime at one size."""
+    may_fail: int | None = None
+    """How many of them may fail at most; without it, only the share counts."""
+    allow_host_code: bool = False
+    """Run version-compatible engines, which bring code that runs on this host: for engines that you trust as you
+    trust a program."""
+    limits: LimitsOptions = field(default_factory=LimitsOptions)
+    """What passes."""
+
+    def __post_init__(self) -> None:
+        for name in ("runtimes", "flows", "timesteps"):
+            if not getattr(self, name) and name != "runtimes":
+                raise ValueError(f"{name} is empty; expected one or more")
+            if len(set(getattr(self, name))) != len(getattr(self, name)):
+                raise ValueError(f"{name} has the same value twice; expected each once")
+        for timestep in self.timesteps:
+            if not 0 < timestep < 1:
+                raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; expected a number above 0, to 1")
+        if self.may_fail is not None and self.may_fail < 0:
+            raise ValueError(f"may_fail is {self.may_fail}; expected 0 or more")
+        for size in self.sizes:
+            try:
+                parse_size(size)
+            except ValueError as error:
+                raise ValueError(f"sizes: {error}") from None

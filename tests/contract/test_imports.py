@@ -1,0 +1,93 @@
+"""Heavy packages wait for their use, and the public surface is what was promised."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import refine_export
+
+ROOT = Path(refine_export.__file__).parent
+
+HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "numpy", "PIL", "skimage", "jinja2", "safetensors")
+VERBS = (
+    "run",
+    "init",
+    "inspect",
+    "export",
+    "lower",
+    "build",
+    "refit",
+    "lint",
+    "validate",
+    "gate",
+    "bisect",
+    "deploy triton",
+    "deploy check",
+    "deploy verify",
+    "deploy kserve",
+    "interpolate",
+    "doctor",
+)
+
+
+BARE = """
+import sys
+
+sys.modules.update(dict.fromkeys({heavy}))  # None: import raises ModuleNotFoundError, find_spec finds nothing
+from refine_export.cli.main import main
+main({arguments})
+"""
+
+
+def bare(*arguments, heavy=HEAVY):
+    """Run the command line in an interpreter that has none of the heavy packages."""
+    code = BARE.format(heavy=list(heavy), arguments=list(arguments))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_answers_without_any_heavy_package(verb):
+    result = bare(*verb.split(), "--help")
+    assert result.returncode == 0, result.stderr
+    assert "Usage" in result.stdout
+
+
+def test_version_answers_without_any_heavy_package():
+    assert bare("--version").stdout == f"refine-export {refine_export.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [("run",), ("export", "--graph", "unet"), ("inspect", __file__)])
+def test_without_torch_the_extra_is_named(arguments, tmp_path):
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes((2).to_bytes(8, "little") + b"{}")
+    arguments = tuple(str(file) if argument == __file__ else argument for argument in arguments)
+    result = bare(*arguments, heavy=("torch", "safetensors"))
+    assert result.returncode == 3
+    assert "pip install 'refine-export[torch]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_onnxruntime_nothing_is_green(tmp_path):
+    code = f"run --graph contextnet -o {tmp_path} --quiet".split()
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n[validate]\nsizes = []\n")
+    result = bare(*code, "--recipe", str(recipe), heavy=("onnxruntime",))
+    assert result.returncode == 3, result.stderr
+    assert "not compared" in result.stdout
+    assert "pip install 'refine-export[ort]'" in result.stdout.replace("\n", " ")
+    assert "passed:" not in result.stdout
+
+
+def test_doctor_names_all_that_is_missing():
+    result = bare("doctor", heavy=("torch", "onnxscript", "onnxruntime", "tensorrt", "polygraphy", "tritonclient"))
+    assert result.returncode == 0, result.stderr
+    for extra in ("torch", "ort", "trt", "triton"):
+        assert f"pip install 'refine-export[{extra}]'" in result.stdout
+
+
+def test_public_names():
+    assert refine_export.__all__ == ["__version__"]
+    assert (ROOT / "py.typed").is_file()
+    assert (ROOT.parent / "models" / "rife" / "py.typed").is_file()

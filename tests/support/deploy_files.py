@@ -1,0 +1,161 @@
+"""Artifacts for tests of serving: tiny networks with the graphs' inputs and outputs, and plans that nothing built."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import struct
+from pathlib import Path
+
+import onnx
+from onnx import helper, numpy_helper
+from onnx.parser import parse_model
+
+from refine_export.artifacts import artifact_from_file, described
+from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.engine_manifest import sealed
+from refine_export.engine.identity import Machine, engine_key
+from refine_export.engine.plan import ARTIFACT, KEY, KIND
+from refine_export.signature import SIGNATURES
+from refine_export.support.manifest import Manifest, write_manifest
+
+CHECKPOINT = "c" * 64
+
+
+def write_average(
+    path: Path,
+    graph: str = "interpolator_m",
+    *,
+    size: tuple[int, int] | None = None,
+    batch: int | None = None,
+    dtype: str = "float",
+    gain: float = 1.0,
+) -> Path:
+    """img0 and img1, weighted by the timestep, times `gain`; or their mean. The timestep stays FP32, as `lower` has it.
+
+    Args:
+        size: height and width of a static file.
+        batch: fixed.
+    """
+    plane = f"{dtype}[{batch or chr(34) + 'N' + chr(34)}, 3, " + (
+        '"H", "W"]' if size is None else f"{size[0]}, {size[1]}]"
+    )
+    timed = graph == "interpolator_m"
+    number = f", float[{batch or chr(34) + 'N' + chr(34)}, 1, 1, 1] timestep" if timed else ""
+    code = {"float": 1, "float16": 10}[dtype]
+    weight = "weight = Mul (timestep, one)" if timed else "weight = Mul (half, one)"
+    model = parse_model(f"""
+        <ir_version: 9, opset_import: ["" : 18]>
+        average ({plane} img0, {plane} img1{number}) => ({plane} frame)
+        <float one = {{1.0}}, float half = {{0.5}}, float gain = {{{gain}}}>
+        {{
+            {weight}
+            w1 = Cast <to = {code}> (weight)
+            rest = Sub (one, weight)
+            w0 = Cast <to = {code}> (rest)
+            a = Mul (img0, w0)
+            b = Mul (img1, w1)
+            sum = Add (a, b)
+            factor = Cast <to = {code}> (gain)
+            frame = Mul (sum, factor)
+        }}
+    """)
+    model.metadata_props.add(key="refine_export.checkpoint_sha256", value=CHECKPOINT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def write_declared(
+    path: Path, graph: str, *, size: tuple[int, int] | None = None, batch: int | None = None, dtype: str = "float"
+) -> Path:
+    """The inputs and outputs of a graph, and nothing that computes them; flows and timesteps stay FP32."""
+    fixed = {"N": batch, "H": size and size[0], "W": size and size[1]}
+
+    def value(spec):
+        numbers = spec.shape_at(batch or 0, *(size or (0, 0)))
+        shape = [
+            number if isinstance(dim, int) or fixed[dim.partition("/")[0]] else dim
+            for dim, number in zip(spec.shape, numbers, strict=True)
+        ]
+        kind = (
+            onnx.TensorProto.FLOAT
+            if spec.quantity in ("flow", "timestep") or dtype == "float"
+            else onnx.TensorProto.FLOAT16
+        )
+        return helper.make_tensor_value_info(spec.name, kind, shape)
+
+    signature = SIGNATURES[graph]
+    nodes = [helper.make_node("Identity", [signature.inputs[0].name], [spec.name]) for spec in signature.outputs]
+    declared = helper.make_graph(
+        nodes, graph, *(list(map(value, specs)) for specs in (signature.inputs, signature.outputs))
+    )
+    model = helper.make_model(declared, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def with_external_data(path: Path, name: str = "weights.bin") -> Path:
+    """The same file, its constants beside it."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:  # bytes alone are stored elsewhere
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(model, path, save_as_external_data=True, location=name, size_threshold=0)
+    return path
+
+
+def write_plan(
+    path: Path,
+    source: Path,
+    profile: tuple[tuple[int, int, int], ...] | None = ((1, 64, 96), (4, 256, 448), (8, 1088, 1920)),
+    *,
+    tensorrt: str = "11.0.0.114",
+    capability: tuple[int, int] = (9, 0),
+    types: bool = True,
+    **options: object,
+) -> Path:
+    """A plan's header and nothing behind it, with the manifest that a build of `source` would have left.
+
+    Args:
+        profile: smallest, best and largest batch, height and width; None for a static file.
+        types: the manifest has the tensors' types.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = [int(part) for part in tensorrt.split(".")]
+    content = struct.pack("<II16x4B", 0x74727466, 0, *numbers) + f"{path.name}{capability}".encode()
+    path.write_bytes(content)
+    artifact = artifact_from_file(source)
+    model = onnx.load(source, load_external_data=False)
+    names = {1: "float", 10: "float16"}
+    signature = described(model)
+    signature.pop("types", None)
+    if types:
+        values = (*model.graph.input, *model.graph.output)
+        signature["types"] = {value.name: names[value.type.tensor_type.elem_type] for value in values}
+    specs = SIGNATURES[artifact.graph].inputs
+    profiles = [{spec.name: [list(spec.shape_at(*sizes)) for sizes in profile] for spec in specs}] if profile else []
+    machine = Machine(
+        tensorrt=tensorrt,
+        gpu="NVIDIA H200",
+        compute_capability=capability,
+        cuda=13,
+        system="Linux",
+        architecture="x86_64",
+    )
+    chosen = BuildOptions(**options)
+    key = engine_key(machine, onnx_sha256="a" * 64, profiles=profiles, options=chosen, rung="native")
+    manifest = Manifest(
+        artifact=path.name,
+        kind=KIND,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        inputs={"source_sha256": "a" * 64},
+        options=dataclasses.asdict(chosen),
+        versions={"tensorrt": tensorrt},
+        signature=signature,
+        fingerprint=key.fingerprint(),
+        seconds=1.0,
+        details={KEY: key.described(), ARTIFACT: dataclasses.asdict(dataclasses.replace(artifact, file=source.name))},
+    )
+    write_manifest(path, sealed(manifest))
+    return path

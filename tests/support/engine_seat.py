@@ -1,0 +1,103 @@
+"""Files of contextnet, and a machine that seems to have TensorRT, for tests of an engine's jobs.
+
+Each build is a real child process; ONNX Runtime on the CPU stands in for the engine, so the numbers are no TensorRT's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import shutil
+import sys
+
+import pytest
+
+from refine_export.engine import engine_runner as runner_module
+from refine_export.engine import machine
+from refine_export.jobs import engines as engine_jobs
+from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.recipe import recipe_from_toml, recipe_with
+from tests.support.engine_machine import MACHINE
+from tests.support.fake_tensorrt import make_fake, write_fake
+from tests.support.host_trt import HostDevice
+
+RECIPE = recipe_from_toml("""
+    [checkpoint]
+    weights = "seeded"
+    [scene]
+    height = 64
+    width = 64
+    motion_px = 4.0
+    [run]
+    graphs = ["contextnet"]
+    [export]
+    dynamic = false
+    size = "64x64"
+    [build]
+    rung = "native"
+    [validate]
+    sizes = []
+    flows = ["subpixel"]
+    [validate.limits]
+    contextnet_fp16 = { max_abs = 0.05, psnr_db = 40.0 }
+""")
+
+
+def made_by(folder, recipe=RECIPE, **given):
+    """The file that `export` and `lower` make."""
+    chosen = recipe_with(recipe, {"output": str(folder)} | given)
+    pipeline.export(chosen)
+    source = folder / "contextnet.onnx"
+    lowered = folder / "contextnet.fp16.onnx"
+    pipeline.lower(source, lowered, chosen)
+    return lowered
+
+
+@functools.cache
+def files_in(folder):
+    """FP32 and FP16, static; and those of other weights."""
+    made_by(folder / "one")
+    made_by(folder / "other", recipe_with_seed(1))
+    return folder
+
+
+@pytest.fixture(scope="session", name="files")
+def files_fixture(tmp_path_factory):
+    return files_in(tmp_path_factory.getbasetemp() / "engine_seat")
+
+
+def recipe_with_seed(seed):
+    return dataclasses.replace(RECIPE, checkpoint=dataclasses.replace(RECIPE.checkpoint, seed=seed))
+
+
+class Seat:
+    """A folder with the files, and a machine that seems to have TensorRT."""
+
+    def __init__(self, folder, files, monkeypatch, version):
+        self.folder, self.monkeypatch, self.version = folder, monkeypatch, version
+        for name in ("one", "other"):
+            shutil.copytree(files / name, folder / name)
+        self.fp32, self.fp16 = folder / "one" / "contextnet.onnx", folder / "one" / "contextnet.fp16.onnx"
+        self.plan = folder / "out" / "contextnet.plan"
+        (folder / "fake").mkdir()
+        monkeypatch.syspath_prepend(folder / "fake")
+        monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA H200", (9, 0)))
+        monkeypatch.setattr(machine, "_cuda_major", lambda: 13)
+        monkeypatch.setattr(runner_module, "CudaDevice", HostDevice)
+        self.fake()
+
+    def fake(self, **behaviour):
+        """Another TensorRT, here and in the children."""
+        runner_module.process_log.cache_clear()
+        self.monkeypatch.setitem(sys.modules, "tensorrt", make_fake(self.version, **behaviour))
+        path = write_fake(self.folder / "fake", self.version, **behaviour)
+        path.write_text(path.read_text() + MACHINE)
+
+    def build(self, source=None, recipe=RECIPE, output=None, **given):
+        more = {name: given.pop(name) for name in ("force", "fp32") if name in given}
+        return engine_jobs.build(source or self.fp16, output or self.plan, recipe_with(recipe, given), **more)
+
+
+@pytest.fixture(name="seat")
+def seat_fixture(tmp_path, files, monkeypatch):
+    return Seat(tmp_path, files, monkeypatch, "11.4.0")

@@ -1,0 +1,278 @@
+"""`deploy verify` passes what is right and fails every planted fault, on a real server."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import numpy as np
+import pytest
+
+from refine_export.accuracy.limits import LimitsOptions
+from refine_export.checkpoint.checkpoint import Checkpoint
+from refine_export.cli.main import main
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.deploy.triton.deploy_options import TritonOptions
+from refine_export.deploy.triton.repository import deploy_triton
+from refine_export.deploy.verify import load_test as load
+from refine_export.deploy.verify import verify_frames as served_frames
+from refine_export.deploy.verify import verify_networks as served_networks
+from refine_export.deploy.verify.verify_frames import judge_frame
+from refine_export.errors import RequestError
+from refine_export.jobs import verify_server as verify
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.verify_server import VerifyOptions, verify_server
+from refine_export.runners.base import Runner
+from refine_export.runners.triton.client import ServerOptions
+from refine_export.runners.triton.triton_runner import TritonRunner
+from refine_export.signature import TensorInfo
+from tests.support.deploy_files import CHECKPOINT, write_average
+from tests.support.served_faults import exchange_inputs, exchange_outputs, gain_of, model_with, off_by
+
+GAIN = 0.999  # no value lies halfway between two grey levels
+RECIPE = Recipe(scene=SceneOptions(height=64, width=96, motion_px=4.0), frames=FramesOptions(scene_frames=2))
+FP32, FP16 = LimitsOptions().interpolator_m_fp32, LimitsOptions().interpolator_m_fp16
+PICTURE = np.random.default_rng(0).integers(10, 245, (50, 60, 3), dtype=np.uint8)
+
+
+class Average(Runner):
+    """In the place of the networks, which take seconds to export: the mean of both frames, weighted by the time."""
+
+    backend, version, device, provider = "numpy", np.__version__, "cpu", "numpy"
+
+    def __init__(self, reference, graph, dtype="float32"):
+        assert graph == "interpolator_m"
+        planes = [TensorInfo(name=name, dtype="float32", shape=("N", 3, "H", "W")) for name in ("img0", "img1")]
+        self.inputs = (*planes, TensorInfo(name="timestep", dtype="float32", shape=("N", 1, 1, 1)))
+        self.outputs = (TensorInfo(name="frame", dtype="float32", shape=("N", 3, "H", "W")),)
+
+    def _run(self, feeds):
+        time = feeds["timestep"]
+        return {"frame": np.float32(GAIN) * (feeds["img0"] * (1 - time) + feeds["img1"] * time)}
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    weights = Checkpoint(
+        architecture="IFNet_m", source="weights.pkl", sha256=CHECKPOINT, state_dict={}, stored_dtype="float32"
+    )
+    monkeypatch.setattr(verify, "load_checkpoint", lambda recipe, progress: weights)
+    monkeypatch.setattr(verify, "reference_network", lambda checkpoint: None)
+    monkeypatch.setattr(served_networks, "TorchRunner", Average)
+    monkeypatch.setattr(served_frames, "TorchRunner", Average)
+
+
+class Place:
+    """A repository on a server; `faulty` plants a fault for the length of a block."""
+
+    def __init__(self, folder, start):
+        network = write_average(folder / "interpolator_m.onnx", gain=GAIN)
+        self.repository = folder / "models"
+        deploy_triton([network], self.repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1, delay_us=0))
+        self.server = start(self.repository)
+        self._whole = {path: path.read_bytes() for path in self.repository.rglob("*") if path.is_file()}
+
+    def change(self, model, file, edit):
+        path = self.repository / model / file
+        self._write(path, edit(self._whole[path]))
+
+    def mend(self):
+        for path, content in self._whole.items():
+            if path.read_bytes() != content:
+                self._write(path, content)
+
+    def _write(self, path, content):
+        path.write_bytes(content)
+        self.server.unload("interpolate")
+        self.server.unload(path.relative_to(self.repository).parts[0])
+        self.server.load("interpolate")
+
+
+@pytest.fixture(scope="module")
+def place_of_module(triton_server, tmp_path_factory):
+    made = Place(tmp_path_factory.mktemp("verify"), triton_server)
+    yield made
+    made.server.kill()  # an orderly end takes seconds
+
+
+@pytest.fixture
+def place(place_of_module):
+    yield place_of_module
+    place_of_module.mend()
+
+
+def verified(place, **options):
+    urls = (place.server.grpc_url, place.server.http_url)
+    return verify_server(RECIPE, VerifyOptions(**({"urls": urls, "requests": 0, "patience_s": 0} | options)))
+
+
+@pytest.mark.triton
+def test_a_server_that_is_right_passes_over_every_channel(place):
+    result = verified(place, shared_memory=True, requests=8, concurrencies=(1, 3))
+    names = ["grpc", "grpc, shared memory", "http", "http, shared memory"]
+    assert result.status == "passed", result.as_json()
+    assert list(result.channels) == names
+    assert result.server == "triton 2.51.0"
+    assert result.models["interpolator_m"]["checkpoint_sha256"] == CHECKPOINT
+    counts = {
+        name: [one.channel for one in result.answers if one.model == name] for name in ("interpolator_m", "interpolate")
+    }
+    assert [counts["interpolator_m"].count(name) for name in names] == [4] * 4  # 64x96 and a batch of two, two times
+    assert [counts["interpolate"].count(name) for name in names] == [4] * 4  # 64x96 and 61x91, two times
+    assert {one.feed for one in result.answers if "61x91" in one.feed}
+    assert [(one.channel, one.concurrency) for one in result.loads] == [(name, k) for name in names for k in (1, 3)]
+    for one in result.loads:
+        assert (one.model, one.requests, one.errors, one.size) == ("interpolate", 8, 0, (64, 96))
+        assert 0 < one.latency_ms["p50"] <= one.latency_ms["p90"] <= one.latency_ms["p99"] < 5000
+        assert one.per_second == pytest.approx(8 / one.seconds)
+    json.dumps(result.as_json(), allow_nan=False)
+
+
+FAULTS = {
+    "other weights": ("interpolator_m", gain_of(0.99), "largest error"),
+    "inputs exchanged": ("interpolator_m", exchange_inputs, "largest error"),
+    "one level, nearly everywhere": ("interpolate_post", off_by(1), "in the mean"),
+    "frames exchanged": ("interpolate_pre", exchange_outputs, "grey levels off at x"),
+}
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_fails(place, fault):
+    """Over every channel, and with the reason; how fast it is wrong does not matter."""
+    model, edit, said = FAULTS[fault]
+    place.change(model, "1/model.onnx", model_with(edit))
+    result = verified(place, requests=4)
+    assert result.status == "failed"
+    failed = [one for one in result.answers if one.status == "failed"]
+    assert {one.channel for one in failed} == {"grpc", "http"}
+    assert any(said in reason for one in failed for reason in one.reasons), failed
+    assert ("interpolator_m" in {one.model for one in failed}) == (model == "interpolator_m")
+    assert "interpolate" in {one.model for one in failed}
+    assert not result.loads
+
+
+@pytest.mark.triton
+def test_a_model_that_says_it_has_other_weights_is_refused(place, capsys):
+    edit = lambda text: text.replace(CHECKPOINT.encode(), b"d" * 64)  # noqa: E731
+    place.change("interpolator_m", "config.pbtxt", edit)
+    result = verified(place)
+    assert (result.status, result.answers) == ("failed", ())
+    assert {one.what: one.status for one in result.shortfalls} == {"interpolator_m": "failed", "interpolate": "failed"}
+    assert "sha256 dddddddddddd" in result.shortfalls[0].reason
+
+
+@pytest.mark.triton
+def test_what_is_not_there_is_not_compared(place):
+    place.server.unload("interpolate")
+    try:
+        result = verified(place)
+        assert result.status == "not compared"
+        assert all(one.status == "passed" for one in result.answers)
+        assert [one.what for one in result.shortfalls] == ["interpolate"]
+        assert verified(place, models=("interpolator_m",)).status == "passed"
+        assert verified(place, models=("interpolator_m", "refine")).status == "not compared"
+        assert verified(place, models=("interpolator_m",), version="7").status == "not compared"
+    finally:
+        place.server.load("interpolate")
+
+
+@pytest.mark.triton
+def test_the_command_line(place, capsys, tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        "[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n[frames]\nscene_frames = 2\n[validate]\nsizes = []\n"
+    )
+    arguments = ["deploy", "verify", "--recipe", str(recipe), "--quiet", "--requests", "4", "--concurrency", "2"]
+    urls = ["--url", place.server.http_url, "--url", place.server.grpc_url]
+
+    def code(*more):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, *more])
+        return ended.value.code
+
+    assert code(*urls) == 0
+    assert "passed: 16 of 16 answers of triton 2.51.0" in capsys.readouterr().out
+    assert code(*urls, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["loads"][0]["concurrency"] == 2
+    place.change("interpolate_post", "1/model.onnx", model_with(off_by(2)))
+    assert code(*urls, "--model", "interpolate", "--protocol", "grpc") == 1
+    assert "2 grey levels off" in capsys.readouterr().out
+    from triton_server import free_port
+
+    assert code("--url", f"127.0.0.1:{free_port()}") == 3
+    assert "no Triton server answers" in capsys.readouterr().err
+    assert code("--url", "nonsense") == 2
+
+
+@pytest.mark.triton
+def test_the_runner_says_what_it_talks_to(place):
+    options = ServerOptions(url=place.server.http_url, protocol="http", shared_memory=True, patience_s=0)
+    with TritonRunner(options, "interpolator_m") as runner:
+        assert (runner.backend, runner.version, runner.device) == ("triton", "2.51.0", options.url)
+        assert runner.provider == "onnxruntime_onnx over http, shared memory"
+        assert (runner.graph, runner.model_version) == ("interpolator_m", "1")
+        assert [info.shape for info in runner.inputs] == [("N", 3, "H", "W"), ("N", 3, "H", "W"), ("N", 1, 1, 1)]
+        feeds = {"img0": np.zeros((9, 3, 32, 32), np.float32), "img1": np.zeros((9, 3, 32, 32), np.float32)}
+        feeds["timestep"] = np.full((9, 1, 1, 1), 0.5, np.float32)
+        with pytest.raises(RequestError, match="batch-size must be <= 8"):
+            runner.run(feeds)
+        with pytest.raises(RequestError, match=r"img1 is float32 .*expected float32 \['N', 3, 'H', 'W'\] with"):
+            runner.run(feeds | {"img1": feeds["img1"][:4]})
+    with pytest.raises(RequestError, match="version 3 is not found"):
+        TritonRunner(options, "interpolator_m", "3")
+
+
+@pytest.mark.triton
+def test_a_load_counts_what_fails_and_what_is_wrong(place):
+    """Errors and wrong answers are no latencies."""
+    options = ServerOptions(url=place.server.grpc_url)
+    picture = {"frame0": PICTURE, "frame1": PICTURE, "timestep": np.float32([0.5])}
+    right = load.Question(inputs=picture, wrong=lambda answer: None)
+    wrong = load.Question(inputs=picture, wrong=lambda answer: "not that")
+    small = load.Question(inputs=picture | {"frame1": PICTURE[:9]}, wrong=lambda answer: None)
+
+    def measured(*questions):
+        one = load.measure_load(options, "grpc", "interpolate", "", questions, (50, 60), concurrency=2, requests=6)
+        return one.requests, one.errors, one.reason
+
+    assert measured(right) == (6, 0, "")
+    assert measured(right, wrong) == (3, 3, "not that")
+    requests, errors, reason = measured(right, small)
+    assert (requests, errors) == (0, 2)  # the warm-up of both clients fails
+    assert "refuses" in reason
+
+
+@pytest.mark.triton
+def test_a_load_ends_when_the_server_does(place):
+    place.server.kill()
+    options = ServerOptions(url=place.server.grpc_url, patience_s=60)
+    picture = {"frame0": PICTURE, "frame1": PICTURE, "timestep": np.float32([0.5])}
+    question = load.Question(inputs=picture, wrong=lambda answer: None)
+    started = time.monotonic()
+    try:
+        one = load.measure_load(options, "grpc", "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
+        assert (one.requests, one.errors, one.latency_ms, one.per_second) == (0, 2, {}, 0.0)
+        assert time.monotonic() - started < 5
+    finally:
+        place.server.restart()
+
+
+def test_grey_levels():
+    """One level is within the limits of FP32, here and there; two are not, nor one nearly everywhere."""
+
+    def judged(change, limits=FP32):
+        return judge_frame(PICTURE, {"frame": (PICTURE + change).astype(np.uint8)}, limits).reasons
+
+    few = np.zeros_like(PICTURE)
+    few[:2, :10] = 1
+    assert judged(0) == judged(few) == ()
+    assert "2 grey levels off at x 0, y 0, channel 0; expected at most 1" in judged(2 * few)[0]
+    half = np.zeros_like(PICTURE)
+    half[::2] = 1  # cut off in place of rounded
+    assert judged(half) == ("0.5 grey levels off in the mean; expected at most 0.00806",)
+    assert judged(3 * few, FP16) == ()
+    assert judged(4 * few, FP16)
+    assert judged(half, FP16)
+    wrong = {"frame": PICTURE[:-1]}, {"frame": PICTURE.astype(np.float32)}, {}
+    assert all("expected uint8 [50, 60, 3]" in judge_frame(PICTURE, one, FP32).reasons[0] for one in wrong)

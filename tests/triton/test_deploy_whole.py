@@ -1,0 +1,114 @@
+"""The whole way, with nothing in anyone's place: the demo weights through ONNX and a real server to frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from triton_server import CannotServeError
+
+from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS
+from refine_export.cli.main import main
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.images import uint8_from_frame
+from refine_export.data.sample_scene import Scene
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.verify_server import VerifyOptions, verify_server
+from refine_export.support.manifest import sha256_of_file
+
+pytestmark = [pytest.mark.slow, pytest.mark.triton]
+SIZE = (64, 96)
+SMALL = Recipe(scene=SceneOptions(height=SIZE[0], width=SIZE[1], motion_px=4.0), frames=FramesOptions(scene_frames=2))
+CHANNELS = ["grpc", "grpc, shared memory", "http", "http, shared memory"]
+
+
+def code_of(*arguments):
+    """A command, as a user gives it."""
+    with pytest.raises(SystemExit) as ended:
+        main([*map(str, arguments)])
+    return ended.value.code
+
+
+def call(*arguments):
+    assert code_of(*arguments) == 0, arguments
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    call("export", "--graph", "interpolator_m", "--output", folder, "--quiet")
+    size = "x".join(map(str, SIZE))
+    call("deploy", "triton", folder / "interpolator_m.onnx", "-o", folder / "models", "--device", "cpu", "--size", size)
+    return folder / "models"
+
+
+@pytest.fixture(scope="module")
+def server(repository, triton_server):
+    made = triton_server(repository)
+    yield made
+    made.kill()  # an orderly end takes seconds
+
+
+def picture_of(path):
+    return np.asarray(Image.open(path)).astype(int)
+
+
+def test_the_repository_has_no_findings(repository, capsys):
+    call("deploy", "check", repository, "--json")
+    assert json.loads(capsys.readouterr().out)["findings"] == []
+
+
+def test_the_server_answers_as_torch_does(server):
+    """Both models over all four channels: the size that ships, two pairs at once, and a size that has to be padded."""
+    options = VerifyOptions(urls=(server.grpc_url, server.http_url), shared_memory=True, requests=0)
+    result = verify_server(SMALL, options)
+    assert result.status == "passed", result.as_json()
+    assert result.models["interpolator_m"]["checkpoint_sha256"] == sha256_of_file(DEMO_WEIGHTS)
+    feeds = {
+        name: {one.feed for one in result.answers if one.model == name} for name in ("interpolator_m", "interpolate")
+    }
+    assert any(feed.split(",")[0].endswith(" 2x96x160") for feed in feeds["interpolator_m"]), feeds
+    assert any(feed.startswith("61x91") for feed in feeds["interpolate"]), feeds
+    for name, of_model in feeds.items():
+        found = sorted((one.channel, one.feed) for one in result.answers if one.model == name)
+        assert found == sorted((channel, feed) for channel in CHANNELS for feed in of_model)
+
+
+def test_a_frame_of_an_odd_size_is_that_of_torch(server, tmp_path):
+    """Within one grey level, and no mere average of the two."""
+    scene = Scene(SceneOptions(height=77, width=123, motion_px=6.0))
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, time in zip(paths, (0.0, 1.0), strict=True):
+        Image.fromarray(uint8_from_frame(scene.frame(time))).save(path)
+    call("interpolate", *paths, "-o", tmp_path / "served.png", "--server", server.grpc_url, "--timestep", "0.3")
+    call("interpolate", *paths, "-o", tmp_path / "local.png", "--timestep", "0.3")
+    served, local = picture_of(tmp_path / "served.png"), picture_of(tmp_path / "local.png")
+    assert served.shape == (77, 123, 3)
+    assert np.abs(served - local).max() <= 1
+    average = 0.7 * picture_of(paths[0]) + 0.3 * picture_of(paths[1])
+    assert np.abs(served - average).max() > 30
+
+
+def test_a_model_that_the_server_does_not_load_is_not_green(repository, triton_server, tmp_path, capsys):
+    """A field that no config has: the server refuses the model and all that is made over it, and runs on."""
+    damaged = tmp_path / "models"
+    shutil.copytree(repository, damaged)
+    with (damaged / "interpolator_m" / "config.pbtxt").open("a") as config:
+        config.write("\nno_such_field: 1\n")
+    server = triton_server(damaged, ["interpolate_pre", "interpolate_post"])
+    for model in ("interpolator_m", "interpolate"):
+        with pytest.raises(CannotServeError):
+            server.load(model)
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f"[scene]\nheight = {SIZE[0]}\nwidth = {SIZE[1]}\nmotion_px = 4.0\n")
+    verify = ["deploy", "verify", "--url", server.grpc_url, "--url", server.http_url, "--recipe", recipe, "--json"]
+    assert code_of(*verify) == 3
+    result = json.loads(capsys.readouterr().out)
+    assert (result["status"], result["answers"], result["loads"]) == ("not compared", [], [])
+    assert {one["what"]: one["reason"] for one in result["shortfalls"]} == dict.fromkeys(
+        ("interpolate", "interpolator_m"), "it is not ready: not loaded; the server's log says why"
+    )
+    server.kill()

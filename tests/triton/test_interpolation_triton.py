@@ -1,0 +1,220 @@
+"""Videos through a real server, which is killed and started again meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import shutil
+import signal
+import threading
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from refine_export.cli.main import main
+from refine_export.deploy.triton.deploy_options import TritonOptions
+from refine_export.deploy.triton.repository import deploy_triton
+from refine_export.errors import FrameError, RequestError, UnavailableError
+from refine_export.interpolation.backends import ComputeOptions
+from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_pictures, interpolate_video
+from refine_export.runners.triton.client import ServerOptions
+from tests.support.interpolation_clips import assert_frames, averaging_model, numbered, read_clip, write_clip
+
+pytestmark = pytest.mark.triton
+COUNT = 24
+TIRING = """
+
+class TritonPythonModel(TritonPythonModel):
+    asked = 0
+
+    def execute(self, requests):
+        import time
+
+        self.asked += 1
+        time.sleep(1 if self.asked > 5 else 0)
+        return super().execute(requests)
+"""
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    path = tmp_path_factory.mktemp("network") / "interpolator_m.onnx"
+    onnx.save(averaging_model(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(network, triton_server):
+    repository = network.parent / "models"
+    deploy_triton([network], repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1))
+    return triton_server(repository, ["interpolate"])
+
+
+@pytest.fixture(scope="module")
+def tired_server(network, triton_server):
+    """Its network answers some times, and then takes longer than anyone waits."""
+    repository = network.parent / "tired"
+    deploy_triton(
+        [network], repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1, backend="python", delay_us=0)
+    )
+    with (repository / "interpolator_m" / "1" / "model.py").open("a") as file:
+        file.write(TIRING)
+    made = triton_server(repository)
+    yield made
+    made.kill()  # an orderly end waits for what is under way
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    path = tmp_path_factory.mktemp("source") / "in.mp4"
+    return write_clip(path, [numbered(number) for number in range(COUNT)], options={"crf": "8", "bf": "2"})
+
+
+def compute_of(server, protocol="grpc", **options):
+    return ComputeOptions(server=ServerOptions(url=server.url(protocol), protocol=protocol, **options), concurrency=3)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Watched(ComputeOptions):
+    """Calls `at` once, after so many requests."""
+
+    after: int
+    at: object
+    count: object = dataclasses.field(default_factory=itertools.count)
+
+    @contextmanager
+    def open(self, stop=None):
+        with super().open(stop) as interpolator:
+            between = interpolator.between
+
+            def counted(*arguments):
+                if next(self.count) == self.after:
+                    self.at()
+                return between(*arguments)
+
+            interpolator.between = counted
+            yield interpolator
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_served_frame_is_the_local_one(server, network, tmp_path, protocol):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 50, 71, 3), dtype=np.uint8)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, pixels in zip(paths, noise, strict=True):
+        Image.fromarray(pixels).save(path)
+    outputs = [tmp_path / "served.png", tmp_path / "local.png"]
+    for output, compute in zip(outputs, (compute_of(server, protocol), ComputeOptions(file=network)), strict=True):
+        interpolate_pictures(*paths, output, compute=compute, timestep=0.25)
+    served, local = (np.asarray(Image.open(output)).astype(int) for output in outputs)
+    assert served.shape == (50, 71, 3)
+    assert np.abs(served - local).max() <= 1
+    assert np.ptp(served) > 200
+
+
+def kill_server(server):
+    server.kill()
+    return server.start
+
+
+def kill_stub(server):
+    [stub] = server.stubs("interpolator_m")
+    os.kill(stub, signal.SIGKILL)
+    return lambda: server.reload("interpolator_m")
+
+
+def unload_model(server):
+    server.unload("interpolate")
+    return lambda: server.load("interpolate")
+
+
+@pytest.mark.parametrize(
+    ("fault", "protocol"),
+    [(kill_server, "grpc"), (kill_stub, "grpc"), (unload_model, "http")],
+)
+def test_what_breaks_in_the_middle_and_is_mended(server, source, tmp_path, fault, protocol):
+    """No frame is lost, doubled or out of order; requests of other threads are under way when it breaks."""
+    output, waited, mending = tmp_path / "out.mp4", [], []
+
+    def break_it():
+        mending.append(threading.Thread(target=mend_later, args=(fault(server),)))
+        mending[0].start()
+
+    def mend_later(mend):
+        time.sleep(0.3)
+        waited.append(not output.exists())
+        mend()
+
+    plain = compute_of(server, protocol, timeout_s=10, patience_s=60)
+    compute = Watched(server=plain.server, concurrency=3, after=12, at=break_it)
+    try:
+        result = interpolate_video(source, output, VideoOptions(times=3), compute=compute)
+    finally:
+        mending[0].join()
+    assert waited == [True]
+    assert "triton" in result.computed_by
+    assert_frames(read_clip(output).pictures, COUNT, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
+
+
+def test_two_clients_at_once_get_each_its_own(server, source, tmp_path):
+    failures = []
+
+    def run(name, times):
+        try:
+            interpolate_video(source, tmp_path / name, VideoOptions(times=times), compute=compute_of(server))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(f"{times}.mp4", times)) for times in (2, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    for times in (2, 4):
+        assert_frames(read_clip(tmp_path / f"{times}.mp4").pictures, COUNT, times)
+
+
+def test_a_model_that_is_slow_ends_a_video(tired_server, source, tmp_path, capsys):
+    """With exit code 3 and what to do; nothing but the input stays."""
+    shutil.copy(source, tmp_path / "in.mp4")
+    arguments = ["interpolate", str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4"), "--quiet"]
+    server = ["--server", tired_server.grpc_url, "--timeout", "0.4", "--patience", "0.2"]
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, *server])
+    assert ended.value.code == 3
+    said = capsys.readouterr().err
+    assert f"no answer from the grpc server at {tired_server.grpc_url} for interpolate, asked" in said
+    assert "it did not answer in 0.4 s: give a longer timeout" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_what_the_server_refuses_is_said_with_its_words(server, tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, width in zip(paths, (40, 48), strict=True):
+        Image.new("RGB", (width, 32)).save(path)
+    with pytest.raises(FrameError, match="differ in size"):
+        interpolate_pictures(*paths, tmp_path / "out.png", compute=compute_of(server))
+    server.unload("interpolate")
+    try:
+        with pytest.raises(RequestError, match=r"does not have interpolate: .*unknown model.*; load it"):
+            interpolate_pictures(paths[0], paths[0], tmp_path / "out.png", compute=compute_of(server, patience_s=5))
+    finally:
+        server.load("interpolate")
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def test_a_server_that_is_killed_and_stays_away(server, source, tmp_path):
+    """The last test: it leaves no server."""
+    compute = Watched(
+        server=compute_of(server, timeout_s=2, patience_s=0.5).server, concurrency=3, after=8, at=server.kill
+    )
+    with pytest.raises(UnavailableError, match="no answer from the grpc server") as caught:
+        interpolate_video(source, tmp_path / "out.mp4", VideoOptions(times=2), compute=compute)
+    assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,110 @@
+"""The script that sets up and starts a real server: once, whole or not at all, and nothing is left of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import triton_server
+import triton_setup
+from triton_server import CannotServeError, serve
+from triton_setup import set_up
+
+from tests.support.triton_models import ECHO, add_model
+
+
+@pytest.fixture
+def repository(tmp_path):
+    add_model(tmp_path / "models", "echo", ECHO)
+    return tmp_path / "models"
+
+
+@pytest.mark.parametrize(("system", "machine"), [("darwin", "x86_64"), ("linux", "aarch64")])
+def test_another_platform_is_told_so(monkeypatch, tmp_path, system, machine):
+    monkeypatch.setattr("sys.platform", system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    with pytest.raises(CannotServeError, match=f"Linux on x86-64; this is {system} on {machine}"):
+        set_up(tmp_path)
+
+
+def test_without_packages_nothing_is_left_behind(monkeypatch, tmp_path):
+    refused = subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: no route to the index\n")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: refused)
+    with pytest.raises(CannotServeError, match=r"numpy==.* can't be installed here: ERROR: no route"):
+        set_up(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_two_processes_set_it_up_once(monkeypatch, tmp_path):
+    made = []
+
+    def put_together(installation):
+        made.append(installation)
+        time.sleep(0.2)
+
+    monkeypatch.setattr(triton_setup, "_put_together", put_together)
+    (tmp_path / "partial-of-one-that-was-killed").mkdir()
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(set_up(tmp_path))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert found[0] == found[1]
+    assert found[0].folder.is_dir()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([found[0].folder.name, "lock"])
+
+
+@pytest.mark.triton
+def test_nothing_is_left_of_a_server(triton_installation, repository):
+    with serve(repository) as server:
+        assert len(server.stubs()) == 1
+        prefix = server._prefix
+        assert list(Path("/dev/shm").glob(f"{prefix}*"))
+        server.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(server.pid, 0)
+    assert not server.stubs()
+    assert not list(Path("/dev/shm").glob(f"{prefix}*"))
+
+
+@pytest.mark.triton
+def test_a_port_that_is_taken(triton_installation, repository, monkeypatch):
+    """Where it was asked for, it is said; a free one that is taken meanwhile is replaced, and nobody else's used."""
+    with serve(repository, ()) as server:
+        taken = int(server.http_url.rpartition(":")[2])
+        with pytest.raises(CannotServeError, match="already in use"), serve(repository, (), http_port=taken):
+            pass
+        ports = [taken, *(triton_server.free_port() for _ in range(5))]
+        monkeypatch.setattr(triton_server, "free_port", lambda: ports.pop(0))
+        with serve(repository, ()) as other:
+            assert other.http_url != server.http_url
+            other.kill()
+        server.kill()
+
+
+@pytest.mark.triton
+def test_a_folder_without_models_is_not_served(triton_installation, tmp_path):
+    """An empty server says that it is ready, and a user who gave the wrong folder would believe it."""
+    with pytest.raises(CannotServeError, match="has no model: no folder in it has a config.pbtxt"), serve(tmp_path):
+        pass
+
+
+@pytest.mark.triton
+def test_a_model_that_does_not_load(triton_installation, repository):
+    add_model(repository, "wrong", "import nothing_of_this_name")
+    path = repository / "wrong" / "1" / "model.py"
+    path.write_text("import nothing_of_this_name\n" + path.read_text())
+    with pytest.raises(CannotServeError, match="nothing_of_this_name"), serve(repository, ["wrong"]):
+        pass
+    with serve(repository, ["echo"]) as server:
+        with pytest.raises(CannotServeError, match="nothing_of_this_name"):
+            server.load("wrong")
+        with pytest.raises(CannotServeError, match="none"):
+            server.load("none")
+        server.kill()

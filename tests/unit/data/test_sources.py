@@ -1,0 +1,224 @@
+"""Sources: the scene, folders and pictures by twos give pairs one at a time, or a clear refusal."""
+
+import gc
+import tracemalloc
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import source_from_options, sources_from_options
+from refine_export.errors import FrameError
+from tests.support.source_files import SCENE, folder_of, pixels, shown, sources_of, video_of
+
+
+def test_the_scene_is_a_pair_and_a_sequence():
+    """Its ends with the middle frame, then frames at t = 0, 1/3, 2/3, 1 as consecutive ones; drawn only once."""
+    sources = sources_of()
+    found = list(sources.pairs())
+    assert [(sequence, index) for _, sequence, index in found] == [(None, 0), ("scene", 0), ("scene", 1), ("scene", 2)]
+    whole, *steps = (pair for pair, _, _ in found)
+    assert whole is sources.first.pair
+    assert whole.middle is not None
+    assert np.array_equal(steps[0].img0, whole.img0)
+    assert np.array_equal(steps[2].img1, whole.img1)
+    assert steps[0].img1 is steps[1].img0
+    assert not np.array_equal(steps[0].img0, steps[0].img1)
+    assert [pair.name for pair in steps] == ["scene frames 0-1", "scene frames 1-2", "scene frames 2-3"]
+    assert sources.first.at((96, 64)).size == (96, 64)
+    assert sources.notes == ()
+    assert [sequence for _, sequence, _ in sources_of(scene_frames=2).pairs()] == [None]
+
+
+def test_two_pictures_are_one_pair(tmp_path):
+    folder = folder_of(tmp_path / "f", ["a.png", "bb.png"])
+    options = FramesOptions(pair=(str(folder / "a.png"), str(folder / "bb.png")))
+    sources = sources_from_options(options, SCENE)
+    ((pair, sequence, index),) = sources.pairs()
+    assert (pair.name, sequence, index, pair.size) == ("a.png and bb.png", None, 0, (40, 60))
+    assert np.array_equal(shown(pair.img1), pixels(1))
+    assert pair.sha256 == sources.first.pair.sha256 == source_from_options(options, SCENE).pair.sha256
+    assert sources.first.at((64, 96)).size == (64, 96)
+
+
+def test_a_folder_is_sorted_by_its_numbers(tmp_path):
+    """frame2 before frame10; what is no picture is left out, and that is said."""
+    names = ["frame10.png", "frame2.png", "Frame1.PNG", "frame02.png"]
+    folder = folder_of(tmp_path / "clip", names)
+    (folder / "notes.txt").write_text("x")
+    (folder / ".hidden.png").write_text("x")
+    sources = sources_of(folder)
+    found = list(sources.pairs())
+    order = ["Frame1.PNG", "frame02.png", "frame2.png", "frame10.png"]
+    expected = [pixels(names.index(name)) for name in order]
+    for k, (pair, sequence, index) in enumerate(found):
+        assert (pair.name, sequence, index) == (f"clip frames {k}-{k + 1}", "clip", k)
+        assert np.array_equal(shown(pair.img0), expected[k])
+        assert np.array_equal(shown(pair.img1), expected[k + 1])
+    assert len(found) == 3
+    assert found[0][0].sha256 == sources.first.pair.sha256
+    assert sources.notes == (
+        "clip: 1 of its 5 entries are no pictures by their names, and are left out.",
+        "The frames of 40x60 are padded to 64x64 for the networks; places count from the top left.",
+    )
+
+
+def test_pairs_are_limited_and_thinned(tmp_path, monkeypatch):
+    """every=2 takes the pairs 0, 2, 4: no two follow one another; frames of no pair are not decoded."""
+    folder = folder_of(tmp_path / "clip", [f"{k}.png" for k in range(8)])
+
+    def indices(**options):
+        return [index for _, _, index in sources_of(folder, **options).pairs()]
+
+    assert indices() == list(range(7))
+    assert indices(max_pairs=2) == [0, 1]
+    assert indices(every=2) == [0, 2, 4, 6]
+    assert indices(every=3, max_pairs=2) == [0, 3]
+    assert indices(every=50) == [0]
+    sources = sources_of(folder, every=5)
+    read = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **options: (read.append(path.name), real(path, **options))[1])
+    list(sources.pairs())
+    assert read == ["0.png", "1.png", "5.png", "6.png"]
+
+
+def test_folders_that_are_refused(tmp_path):
+    folder_of(tmp_path / "empty", [])
+    folder_of(tmp_path / "one", ["a.png"])
+    folder_of(tmp_path / "text", [])
+    (tmp_path / "text" / "a.txt").write_text("x")
+    for name in ("unequal", "no_picture", "cut"):
+        folder_of(tmp_path / name, ["1.png", "2.png"])
+    Image.fromarray(pixels(3, (40, 99))).save(tmp_path / "unequal" / "3.png")
+    (tmp_path / "no_picture" / "3.png").write_text("x")
+    for name, message in (
+        ("empty", r"empty has no pictures; expected two frames or more, as .png"),
+        ("text", "text has no pictures"),
+        ("one", "one has one picture, a.png; expected two"),
+        ("unequal", "differ in size: 1.png is 60x40, 3.png is 99x40; keep those of one size"),
+        ("no_picture", "3.png is no picture that can be read"),
+        ("absent", "absent is one picture; give two|does not exist"),
+    ):
+        with pytest.raises(FrameError, match=message):
+            sources_of(tmp_path / name)
+
+
+def test_what_is_found_on_the_way(tmp_path):
+    """Damage behind a header, and a file that is overwritten meanwhile: an error at their pair, not before."""
+    folder = folder_of(tmp_path / "clip", ["1.png", "2.png", "3.png"])
+    whole = (folder / "2.png").read_bytes()
+    (folder / "3.png").write_bytes(whole[:3000])
+    pairs = sources_of(folder).pairs()
+    next(pairs)
+    with pytest.raises(FrameError, match="3.png can't be read as a picture"):
+        next(pairs)
+    (folder / "3.png").write_bytes(whole)
+    sources = sources_of(folder)
+    Image.fromarray(pixels(3, (40, 99))).save(folder / "3.png")
+    with pytest.raises(FrameError, match="the frames of clip frames 1-2 differ in size"):
+        list(sources.pairs())
+
+
+def test_pictures_that_make_no_pair(tmp_path):
+    folder = folder_of(tmp_path / "f", ["a.png", "b.png", "c.png"])
+    Image.fromarray(pixels(0, (40, 99))).save(folder / "wide.png")
+    for names, message in (
+        (("a.png",), "a.png is one picture; give two that follow one another"),
+        (("a.png", "b.png", "c.png"), "c.png is one picture"),
+        (("a.png", "", "b.png"), "a.png is one picture"),
+        (("a.png", "wide.png"), "differ in size: a.png is 60x40, wide.png is 99x40"),
+    ):
+        with pytest.raises(FrameError, match=message):
+            sources_of(*(folder / name for name in names))
+    for second, message in ((folder, "is a directory; give a picture file"), (folder / "x.mp4", "does not exist")):
+        with pytest.raises(FrameError, match=message):
+            sources_from_options(FramesOptions(pair=(str(folder / "a.png"), str(second))), SCENE)
+
+
+def test_all_kinds_together(tmp_path):
+    """Names are unique though files share theirs; notes do not repeat; the first pair is that of the first input."""
+    for side in ("x", "y"):
+        (tmp_path / side).mkdir()
+        folder_of(tmp_path / side / "clip", [f"{k}.png" for k in range(3)])
+        video_of(tmp_path / side / "clip.mkv", [pixels(k) for k in range(3)])
+    picture = tmp_path / "grey.png"
+    Image.fromarray(pixels(0)).convert("L").save(picture)
+    sources = sources_of(
+        *(tmp_path / side / name for side in ("x", "y") for name in ("clip", "clip.mkv")), picture, picture
+    )
+    found = list(sources.pairs())
+    names = [pair.name for pair, _, _ in found]
+    assert len(set(names)) == len(names) == 9
+    assert names[::2] == [
+        "clip frames 0-1",
+        "clip.mkv frames 0-1",
+        "clip (2) frames 0-1",
+        "clip.mkv (2) frames 0-1",
+        "grey.png and grey.png (2)",
+    ]
+    assert sources.first.pair.name == names[0]
+    before = sources.notes
+    list(sources.pairs())
+    assert sources.notes == before
+    assert [note for note in before if note.startswith("grey.png: grey is")]
+
+
+def test_the_hash_is_of_the_files_and_the_options(tmp_path):
+    folder = folder_of(tmp_path / "clip", ["1.png", "2.png", "3.png"])
+    known = {sources_of(folder).sha256, sources_of(folder, max_pairs=1).sha256, sources_of(folder, every=2).sha256}
+    assert sources_of(folder).sha256 in known
+    Image.fromarray(pixels(9)).save(folder / "2.png")
+    known |= {sources_of(folder).sha256}
+    (folder / "3.png").rename(folder / "4.png")
+    known |= {sources_of(folder).sha256, sources_of().sha256, sources_of(scene_frames=3).sha256}
+    known |= {sources_of(scene=SceneOptions(height=64, width=96, seed=1)).sha256}
+    assert len(known) == 8
+    sources = sources_of(folder)
+    (folder / "4.png").unlink()
+    with pytest.raises(FrameError, match="can't read .*4.png"):
+        sources.sha256  # noqa: B018
+
+
+@pytest.mark.parametrize("kind", ["folder", "video"])
+def test_memory_does_not_grow_with_the_frames(tmp_path, kind):
+    """200 frames peak where 20 do: three pairs' worth of arrays or less, though a tenth of them would be ten times."""
+    count, size = 200, (64, 96)
+    if kind == "folder":
+        path = folder_of(tmp_path / "clip", [f"{k}.png" for k in range(count)], size)
+    else:
+        path = video_of(tmp_path / "clip.mkv", [pixels(k, size) for k in range(count)])
+
+    def peak(pairs):
+        sources = sources_of(path, max_pairs=pairs)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            seen = sum(1 for _ in sources.pairs())
+            return seen, tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(3)
+    few, of_few = peak(20)
+    many, of_many = peak(None)
+    frame = 3 * 4 * size[0] * size[1]
+    assert (few, many) == (20, count - 1)
+    assert of_many < of_few + frame
+    assert frame < of_many < 10 * frame
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"pair": ("a",)}, "pair has 1 files"),
+        ({"max_pairs": 0}, "max_pairs is 0; expected 1 or more"),
+        ({"every": 0}, "every is 0"),
+        ({"scene_frames": 1}, "scene_frames is 1; expected 2 to 64"),
+        ({"scene_frames": 65}, "scene_frames is 65"),
+    ],
+)
+def test_options_that_make_no_sense(options, message):
+    with pytest.raises(ValueError, match=message):
+        FramesOptions(**options)

@@ -1,0 +1,298 @@
+"""An engine's types are read in both forms of the inspector, and a convolution of the wrong type never passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from refine_export.engine.inspector import (
+    EngineLayers,
+    OnnxNode,
+    check_precision,
+    inspect_engine,
+    layers_from_json,
+    nodes_from_onnx,
+)
+from refine_export.errors import GraphError
+from tests.support.fake_tensorrt import make_fake
+
+VERSIONS = ("10.16.1", "11.4.0")
+HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
+
+
+def network(kind: int = HALF, grid: int = SINGLE, size: tuple[Any, Any] = (8, 8)) -> onnx.ModelProto:
+    """Two convolutions (one transposed) of a type, with a GridSample between them."""
+    dtype = {HALF: np.float16, SINGLE: np.float32}[kind]
+    weights = [numpy_helper.from_array(np.ones((2, 2, 1, 1), dtype), name) for name in ("w1", "w2")]
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="/a/Conv"),
+        helper.make_node("Relu", ["a"], ["b"], name="/a/Relu"),
+        helper.make_node("Cast", ["b"], ["c"], name="/c/Cast", to=grid),
+        helper.make_node("GridSample", ["c", "grid"], ["d"], name="/d/GridSample", align_corners=1),
+        helper.make_node("Cast", ["d"], ["e"], name="/e/Cast", to=kind),
+        helper.make_node("ConvTranspose", ["e", "w2"], ["y"], name="/f/ConvTranspose"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [
+            helper.make_tensor_value_info("x", kind, [1, 2, *size]),
+            helper.make_tensor_value_info("grid", grid, [1, *size, 2]),
+        ],
+        [helper.make_tensor_value_info("y", kind, [1, 2, *size])],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+def built(
+    monkeypatch: pytest.MonkeyPatch, version: str, model: onnx.ModelProto, verbosity: str = "DETAILED", **behaviour: Any
+) -> EngineLayers:
+    """What the fake's inspector says of an engine of `model`, at 8x8 where the model is dynamic."""
+    fake = make_fake(version, **behaviour)
+    monkeypatch.setitem(sys.modules, "tensorrt", fake)
+    logger = fake.Logger(fake.Logger.INTERNAL_ERROR)
+    builder = fake.Builder(logger)
+    net = builder.create_network(1 << int(fake.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    assert fake.OnnxParser(net, logger).parse(model.SerializeToString())
+    config = builder.create_builder_config()
+    config.profiling_verbosity = getattr(fake.ProfilingVerbosity, verbosity)
+    profile = builder.create_optimization_profile()
+    shapes = {"x": (1, 2, 8, 8), "grid": (1, 8, 8, 2)}
+    for name, shape in shapes.items():
+        profile.set_shape(name, shape, shape, shape)
+    config.add_optimization_profile(profile)
+    engine = fake.Runtime(logger).deserialize_cuda_engine(builder.build_serialized_network(net, config))
+    context = engine.create_execution_context()
+    for name, shape in shapes.items():
+        assert context.set_input_shape(name, shape)
+    return inspect_engine(fake, engine, context)
+
+
+def layer(kind: str, nodes: str, inputs: list[str], outputs: list[str], **more: Any) -> dict[str, Any]:
+    """A layer in the form of 10.x."""
+    return {
+        "Name": nodes or kind,
+        "LayerType": kind,
+        "Inputs": [{"Name": "i", "Format/Datatype": text} for text in inputs],
+        "Outputs": [{"Name": "o", "Format/Datatype": text} for text in outputs],
+        "Metadata": "\x1f".join(f"[ONNX Layer: {name}]" for name in nodes.split()),
+        **more,
+    }
+
+
+def judged(*layers: dict[str, Any] | str, nodes: tuple[OnnxNode, ...] = ()) -> Any:
+    conv = OnnxNode(name="c", op_type="Conv", type="Half")
+    relu = OnnxNode(name="r", op_type="Relu", type="Half")
+    cast = OnnxNode(name="k", op_type="Cast", type="Half")
+    return check_precision(layers_from_json(json.dumps({"Layers": layers})), nodes or (conv, relu, cast))
+
+
+# ---------------------------------------------------------------------------------------------- both forms
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(("kind", "word"), [(HALF, "Half"), (SINGLE, "Float")])
+@pytest.mark.parametrize("size", [(8, 8), ("H", "W")], ids=["static", "dynamic"])
+def test_types_are_counted(
+    version: str, kind: int, word: str, size: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network(kind, size=size)
+    found = check_precision(built(monkeypatch, version, model), nodes_from_onnx(model))
+    assert found.proven, found.notes
+    assert found.convolutions == found.wanted == {word: 2}
+    assert found.grid_samples == {"Float": 1}
+    json.dumps(dataclasses.asdict(found), allow_nan=False)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("given", ["FLOAT", "BF16"])
+def test_fp16_convolutions_that_are_not_half_fail(version: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message has the names and the counts."""
+    model = network()
+    layers = built(monkeypatch, version, model, convolutions=given)
+    with pytest.raises(GraphError, match="2 of 2 convolutions") as caught:
+        check_precision(layers, nodes_from_onnx(model))
+    for part in ("/a/Conv", "/f/ConvTranspose", "2 Half", "strongly typed"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_half_coordinates_fail(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network(grid=HALF)
+    layers = built(monkeypatch, version, model)
+    with pytest.raises(GraphError, match="1 of 1 GridSample layers .* /d/GridSample"):
+        check_precision(layers, nodes_from_onnx(model))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("verbosity", "words"), [("LAYER_NAMES_ONLY", "not built with .* DETAILED"), ("NONE", "verbosity NONE")]
+)
+def test_less_than_detailed_proves_nothing(
+    version: str, verbosity: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = network()
+    found = check_precision(built(monkeypatch, version, model, verbosity), nodes_from_onnx(model))
+    assert not found.proven
+    assert found.convolutions == {"unknown": 2}
+    assert found.grid_samples == {"unknown": 1}
+    assert any(re.search(words, note) for note in found.notes)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_other_forms_are_not_proven(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that is called something else, and metadata that is gone."""
+    edits: list[Callable[[dict[str, Any]], None]] = [
+        lambda made: made.update(Inputs=[], Outputs=[], Weights=None),
+        lambda made: made.update(Metadata=""),
+        lambda made: made.pop("Metadata"),
+        lambda made: made.update(Inputs="no list", Outputs=None, Weights={"Kind": "Half"}),
+    ]
+    model = network()
+    for edit in edits:
+
+        def all_of(layers: list[dict[str, Any]], edit: Callable[[dict[str, Any]], None] = edit) -> Any:
+            for made in layers:
+                edit(made)
+            return layers
+
+        found = check_precision(built(monkeypatch, version, model, edit_layers=all_of), nodes_from_onnx(model))
+        assert not found.proven
+        assert found.convolutions == {"unknown": 2}
+
+
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", '{"Layers": 3}', '{"Bindings": []}', "[" * 100_000])
+def test_text_that_is_no_list_of_layers(text: str) -> None:
+    found = check_precision(layers_from_json(text), nodes_from_onnx(network()))
+    assert not found.proven
+    assert "no list of layers" in found.notes[0]
+
+
+def test_unknown_entries_are_said() -> None:
+    assert not judged(3, layer("CaskConvolution", "c", ["Half"], ["Half"])).proven  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------------------------------- words and separators
+
+
+@pytest.mark.parametrize(
+    ("text", "type_"),
+    [
+        ("Row major linear FP32", "Float"),
+        ("Row major linear FP16 format", "Half"),
+        ("Two wide channel vectorized row major FP16 format", "Half"),
+        ("Channel major FP16 format where channel % 8 == 0", "Half"),
+        ("Thirty-two wide channel vectorized row major Int8 format", "Int8"),
+        ("Row major linear BFloat16 format", "BFloat16"),
+        ("Half", "Half"),
+        ("Float", "Float"),
+        ("BFloat16", "BFloat16"),
+        ("BF16", "BFloat16"),
+        ("FP8", "FP8"),
+        ("Int64", "Int64"),
+        ("Bool", "Bool"),
+        ("N/A due to dynamic shapes", "unknown"),
+        ("Something new", "unknown"),
+        ("", "unknown"),
+    ],
+)
+def test_words_of_the_inspector(text: str, type_: str) -> None:
+    made = layers_from_json(json.dumps({"Layers": [layer("kgen", "c", [text], [text])]}))
+    assert made.layers[0].inputs == made.layers[0].outputs == (type_,)
+    other = {"Name": "n", "LayerType": "kgen", "Inputs": [{"Datatype": text, "Format": "Row major linear FP16 format"}]}
+    assert layers_from_json(json.dumps({"Layers": [other]})).layers[0].inputs == (type_,)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        "[ONNX Layer: /a[0]/Conv]\x1f[ONNX Layer: /b/Relu]",
+        "[ONNX Layer: /a[0]/Conv]\x1e[ONNX Layer: /b/Relu]",
+        "[ONNX Layer: /a[0]/Conv][ONNX Layer: /b/Relu]",
+        "[ONNX Layer: /a[0]/Conv | Local Function: f]\x1fplugin [ONNX Layer: /b/Relu]\x1f[ONNX Layer: /b/Relu]",
+    ],
+)
+def test_nodes_of_a_layer(metadata: str) -> None:
+    """Raw control characters, which strict JSON refuses, are taken as well."""
+    text = json.dumps({"Layers": [{"Name": "n", "Metadata": metadata}]})
+    for spelled in (text, text.replace("\\u001f", "\x1f").replace("\\u001e", "\x1e")):
+        assert layers_from_json(spelled).layers[0].nodes == ("/a[0]/Conv", "/b/Relu")
+
+
+# ---------------------------------------------------------------------------------------------- what proves what
+
+
+@pytest.mark.parametrize(
+    ("made", "convolutions", "proven"),
+    [
+        ([layer("CaskConvolution", "c r", ["Half"], ["Half"])], {"Half": 1}, True),
+        ([layer("CaskConvActPool", "c r k", ["Half"], ["Float"])], {"Half": 1}, True),  # casts what it writes
+        ([layer("fusion", "c", ["Half"], ["Half"], ParameterType="Convolution")], {"Half": 1}, True),
+        ([layer("CaskConvolution", "c", ["N/A"], ["N/A"], Weights={"Type": "Half"})], {"Half": 1}, True),
+        ([layer("CaskConvolution", "c", ["Half", "Float"], ["Half"])], {"Half": 1}, True),  # adds an FP32 residual
+        ([layer("CaskConvolution", "c", ["Float"], ["Half"], Weights={"Type": "Half"})], {"mixed": 1}, False),
+        ([layer("CaskConvolution", "c", ["N/A"], ["Half"])], {"unknown": 1}, False),
+        ([layer("kgen", "c r", ["Half"], ["Half"])], {"Half": 1}, True),
+        ([layer("kgen", "c r k", ["Half"], ["Half"])], {"unknown": 1}, False),  # a cast in it: inside may be FP32
+        ([layer("kgen", "c r k", ["Float"], ["Float"])], {"unknown": 1}, False),
+        ([layer("kgen", "c other", ["Half"], ["Half"])], {"unknown": 1}, False),
+        ([layer("kgen", "c r", ["Half"], ["Float"])], {"mixed": 1}, False),
+        ([layer("kgen", "c r", ["Half", "N/A"], ["Half"])], {"unknown": 1}, False),
+        ([layer("kgen", "c", ["Half"], ["Half"]), layer("gemm", "c", ["N/A"], ["Half"])], {"unknown": 1}, False),
+        ([layer("kgen", "c", ["Int32", "Half"], ["Half"])], {"Half": 1}, True),
+        ([layer("Reformat", "c", ["Float"], ["Float"])], {"unknown": 1}, False),  # moves data, computes nothing
+        ([layer("Reformat", "c", ["Float"], ["Half"]), layer("kgen", "c", ["Half"], ["Half"])], {"Half": 1}, True),
+        ([], {"unknown": 1}, False),
+        (["c"], {"unknown": 1}, False),
+    ],
+)
+def test_what_proves_a_convolution(made: list[Any], convolutions: dict[str, int], proven: bool) -> None:
+    found = judged(*made)
+    assert (found.convolutions, found.proven) == (convolutions, proven)
+    assert proven or found.notes
+
+
+def test_an_fp32_convolution_that_became_half_fails() -> None:
+    """An island that the file keeps in FP32 is a request as well."""
+    node = OnnxNode(name="c", op_type="Conv", type="Float")
+    with pytest.raises(GraphError, match="Float in the file, Half in the engine"):
+        judged(layer("CaskConvolution", "c", ["Half"], ["Half"]), nodes=(node,))
+
+
+def test_nodes_without_names_are_not_proven_and_all_counted() -> None:
+    node = OnnxNode(name="", op_type="Conv", type="Half")
+    found = judged(layer("CaskConvolution", "", ["Half"], ["Half"]), nodes=(node, node))
+    assert (found.convolutions, found.wanted, found.proven) == ({"unknown": 2}, {"Half": 2}, False)
+    assert "(unnamed Conv)" in found.notes[0]
+
+
+@pytest.mark.parametrize("name", ["g", ""], ids=["named", "not named"])
+def test_a_half_sampler_fails_however_it_is_called(name: str) -> None:
+    node = OnnxNode(name="g", op_type="GridSample", type="Float")
+    with pytest.raises(GraphError, match="coordinates of 16 bits"):
+        judged(layer("GridSample", name, ["Half", "Half"], ["Half"]), nodes=(node,))
+
+
+def test_a_sampler_in_a_generated_kernel_is_not_proven() -> None:
+    """With the casts in the same kernel, its inputs and outputs say nothing of the coordinates."""
+    nodes = tuple(OnnxNode(name=n, op_type=o, type="Float") for n, o in (("g", "GridSample"), ("k", "Cast")))
+    found = judged(layer("kgen", "k g", ["Half", "Half"], ["Half"]), nodes=nodes)
+    assert not found.proven
+    assert found.grid_samples == {"unknown": 1}
+    assert judged(layer("kgen", "g", ["Float"], ["Float"]), nodes=nodes).grid_samples == {"Float": 1}
+
+
+def test_long_lists_are_cut() -> None:
+    nodes = tuple(OnnxNode(name=f"n{k}", op_type="Conv", type="Half") for k in range(20))
+    with pytest.raises(GraphError, match="n7 .* and 12 more"):
+        judged(*(layer("CaskConvolution", node.name, ["Float"], ["Float"]) for node in nodes), nodes=nodes)

@@ -1,0 +1,128 @@
+"""Each input gets the shapes that the options mean for it; what contradicts itself is refused before a build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.profile_shapes import InputShapes, is_dynamic, shapes_from_options
+from refine_export.errors import GraphError
+from refine_export.signature import SIGNATURES, GraphName, TensorInfo
+
+RANGE = BuildOptions(min_size="64x96", opt_size="256x448", max_size="512x512", min_batch=1, opt_batch=2, max_batch=4)
+
+
+def info(name: str, *shape: int | str) -> TensorInfo:
+    return TensorInfo(name=name, dtype="float32", shape=shape)
+
+
+def inputs_of(graph: GraphName, at: tuple[int, int, int] | None = None) -> list[TensorInfo]:
+    return [info(s.name, *(s.shape if at is None else s.shape_at(*at))) for s in SIGNATURES[graph].inputs]
+
+
+def shapes(inputs: list[TensorInfo], graph: GraphName | None, **options: Any) -> dict[str, InputShapes]:
+    return {one.name: one for one in shapes_from_options(inputs, BuildOptions(**options), graph)}
+
+
+@pytest.mark.parametrize("graph", list(SIGNATURES))
+def test_a_dynamic_file_takes_the_options(graph):
+    found = shapes_from_options(inputs_of(graph), RANGE, graph)
+    assert is_dynamic(found)
+    for shape, spec in zip(found, SIGNATURES[graph].inputs, strict=True):
+        assert shape.name == spec.name
+        assert shape.minimum == spec.shape_at(1, 64, 96)
+        assert shape.optimum == spec.shape_at(2, 256, 448)
+        assert shape.maximum == spec.shape_at(4, 512, 512)
+
+
+def test_features_are_smaller_than_the_frame_and_the_timestep_is_a_number():
+    assert shapes(inputs_of("unet"), "unet")["c1_3"].optimum == (1, 64, 136, 240)
+    timestep = shapes(inputs_of("interpolator_m"), "interpolator_m", max_batch=4)["timestep"]
+    assert (timestep.minimum, timestep.maximum, timestep.dynamic) == ((1, 1, 1, 1), (4, 1, 1, 1), True)
+
+
+@pytest.mark.parametrize("graph", list(SIGNATURES))
+def test_a_static_file_has_its_own_sizes_and_no_profile(graph):
+    """Options at their defaults (1088x1920) count as not given."""
+    found = shapes_from_options(inputs_of(graph, (2, 256, 448)), BuildOptions(), graph)
+    assert not is_dynamic(found)
+    for shape, spec in zip(found, SIGNATURES[graph].inputs, strict=True):
+        assert shape.minimum == shape.optimum == shape.maximum == spec.shape_at(2, 256, 448)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"opt_size": "512x448"}, ["height 256", "img0 is 1x3x256x448", "opt_size is 512x448", "leave opt_size out"]),
+        ({"opt_size": "256x448", "max_size": "256x512"}, ["width 448", "max_size is 256x512"]),
+        ({"opt_size": "256x448", "min_size": "64x448"}, ["height 256", "min_size is 64x448"]),
+        ({"opt_batch": 2, "max_batch": 2}, ["batch 1", "opt_batch is 2"]),
+        ({"max_batch": 2}, ["batch 1", "max_batch is 2"]),
+    ],
+)
+def test_options_that_disagree_with_a_static_file_are_refused(options, words):
+    with pytest.raises(GraphError) as error:
+        shapes(inputs_of("refine", (1, 256, 448)), "refine", **options)
+    assert [word for word in words if word not in str(error.value)] == []
+
+
+def test_options_that_agree_with_a_static_file_are_taken():
+    found = shapes(inputs_of("refine", (2, 256, 448)), "refine", opt_size="256x448", opt_batch=2, max_batch=2)
+    assert found["flow"].optimum == (2, 4, 256, 448)
+
+
+def test_a_file_with_a_fixed_size_and_a_free_batch():
+    found = shapes([info("img0", "N", 3, 64, 96), info("img1", "N", 3, 64, 96)], "interpolator", max_batch=4)
+    assert (found["img0"].minimum, found["img1"].maximum) == ((1, 3, 64, 96), (4, 3, 64, 96))
+    assert found["img0"].dynamic
+
+
+@pytest.mark.parametrize("size", [(270, 448), (256, 450), (16, 448)])
+def test_a_static_file_whose_sizes_are_no_multiples_is_refused(size):
+    with pytest.raises(GraphError, match=r"(height|width) \d+; interpolator takes multiples of 32 only"):
+        shapes(inputs_of("interpolator", (1, *size)), "interpolator")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "graph", "words"),
+    [
+        (
+            [info("img0", 1, 3, 64, 96), info("img1", 1, 3, 64, 64)],
+            "interpolator",
+            "img1 is 1x3x64x64; expected 1x3x64x96",
+        ),
+        (
+            [info("img0", 1, 1, 64, 96), info("img1", 1, 3, 64, 96)],
+            "interpolator",
+            "img0 is 1x1x64x96; expected 1x3x64x96",
+        ),
+        ([info("img0", 1, 3, 64), info("img1", 1, 3, 64, 96)], "interpolator", "img0 is 1x3x64; expected"),
+        ([info("img0", 1, 3, 64, 96)], "interpolator", "inputs img1 are in only one of"),
+        ([info("x", "N", "C", 64, 96)], None, "x is NxCx64x96; expected fixed dimensions"),
+        ([info("points", "K", 2)], None, "points is Kx2; expected fixed dimensions"),
+        ([info("x", 1, 3, "H/2", "W/2")], None, "x is 1x3xH/2xW/2; expected"),
+        ([info("x", 1, 3, 0, 96)], None, "x is 1x3x0x96; expected"),
+        ([info("x", "N", 3, "S", "S")], None, "'S' would be 1088/1088/1088 in x and 1920/1920/1920 in x"),
+    ],
+)
+def test_shapes_that_nobody_can_fill_in_are_refused(inputs, graph, words):
+    with pytest.raises(GraphError) as error:
+        shapes(inputs, graph)
+    assert words in str(error.value)
+
+
+def test_other_graphs_take_batch_height_and_width_at_their_places():
+    """A fixed timestep does not make frames of height 1, and fixed inputs of any rank stay as they are."""
+    inputs = [info("t", "b", 1, 1, 1), info("x", "b", 6, "h", "?"), info("table", 5, 7), info("one", 1, 1, 1, 1)]
+    found = shapes(inputs, None, opt_size="64x96", max_batch=2)
+    assert [found[name].optimum for name in found] == [(1, 1, 1, 1), (1, 6, 64, 96), (5, 7), (1, 1, 1, 1)]
+    assert found["t"].maximum == (2, 1, 1, 1)
+    assert [found[name].dynamic for name in found] == [True, True, False, False]
+
+
+def test_other_static_graphs_may_have_any_size():
+    assert shapes([info("x", 1, 3, 270, 480)], None)["x"].maximum == (1, 3, 270, 480)
+    with pytest.raises(GraphError, match="height 270"):
+        shapes([info("x", 1, 3, 270, 480)], None, opt_size="256x448")

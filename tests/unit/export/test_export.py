@@ -1,0 +1,255 @@
+"""ONNX files say what the network says, at every size, and nothing of the machine that made them."""
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from torch import nn
+
+from refine_export.data.feeds import feeds_for
+from refine_export.errors import InternalError
+from refine_export.export import graph_modules
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.onnx_from_network import onnx_from_network
+from refine_export.graph.linter import lint_model
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
+from rife.warplayer import warp
+
+GRAPHS = list(SIGNATURES)
+STATIC = ExportOptions(dynamic=False, size="64x96")
+DYNAMIC = ExportOptions()
+TOLERANCE = 1e-4  # of the largest magnitude; measured: under 2e-5
+
+
+def architecture_of(graph):
+    return "IFNet_m" if graph == "interpolator_m" else "IFNet"
+
+
+@pytest.fixture(scope="module")
+def exported(references):
+    known = {}
+
+    def get(graph, options):
+        if (graph, options) not in known:
+            known[graph, options] = onnx_from_network(references(architecture_of(graph)), graph, options)
+        return known[graph, options]
+
+    return get
+
+
+def assert_agrees(reference, graph, model, pair, batch=1):
+    with TorchRunner(reference, graph) as expected, OrtRunner(model.SerializeToString()) as actual:
+        for feed in feeds_for(reference, graph, pair, kinds=("subpixel", "outside"), batch=batch, timesteps=(0.3,)):
+            theirs, ours = expected.run(feed.inputs), actual.run(feed.inputs)
+            for name, array in theirs.items():
+                assert ours[name].shape == array.shape
+                assert np.abs(ours[name] - array).max() <= TOLERANCE * max(1, np.abs(array).max()), feed.name
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_static(references, exported, pair_at, graph):
+    assert_agrees(references(architecture_of(graph)), graph, exported(graph, STATIC), pair_at(64, 96))
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (64, 160), (224, 96)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_dynamic_is_right_at_sizes_never_traced(references, exported, pair_at, graph, height, width, batch):
+    reference = references(architecture_of(graph))
+    assert_agrees(reference, graph, exported(graph, DYNAMIC), pair_at(height, width), batch)
+
+
+def test_static_batch(references, pair_at):
+    reference = references("IFNet")
+    model = onnx_from_network(reference, "refine", ExportOptions(dynamic=False, size="64x96", batch=2))
+    assert_agrees(reference, "refine", model, pair_at(64, 96), batch=2)
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize("options", [STATIC, DYNAMIC], ids=["static", "dynamic"])
+def test_file(exported, graph, options):
+    """Opset 18, the signature's names and shapes, standard operators, GridSample as the networks sample."""
+    model = exported(graph, options)
+    onnx.checker.check_model(model, full_check=True)
+    assert lint_model(model) == []
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
+    assert len(model.functions) == 0
+    signature = SIGNATURES[graph]
+    for values, specs in ((model.graph.input, signature.inputs), (model.graph.output, signature.outputs)):
+        for value, spec in zip(values, specs, strict=True):
+            shape = tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
+            assert value.name == spec.name
+            assert shape == (spec.shape if options.dynamic else spec.shape_at(1, 64, 96))
+    samples = [node for node in model.graph.node if node.op_type == "GridSample"]
+    assert len(samples) == {"contextnet": 4, "unet": 0, "refine": 8, "interpolator": 14, "interpolator_m": 14}[graph]
+    for node in samples:
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        assert attributes == {"mode": b"bilinear", "padding_mode": b"border", "align_corners": 1}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_constants_are_folded_and_shared(exported, graph):
+    """A static file computes no sizes, a dynamic one no weights; no grid larger than a row or a column is stored."""
+    static = exported(graph, STATIC)
+    assert not {"Shape", "Range", "Constant", "Identity", "Cast"} & {node.op_type for node in static.graph.node}
+    for model in (static, exported(graph, DYNAMIC)):
+        weights = {name: value for name, value in _initializers(model).items() if value.ndim == 4}
+        assert all(name.endswith("weight") for name in weights)
+        assert not {"Constant", "Identity"} & {node.op_type for node in model.graph.node}
+
+
+@pytest.mark.parametrize("graph", GRAPHS)
+def test_weights_carry_the_checkpoints_keys(references, exported, graph):
+    """Every tensor of the checkpoint that the graph uses is an initializer of the same name and value."""
+    state = references(architecture_of(graph)).state_dict()
+    used = {
+        "contextnet": ("contextnet.",),
+        "unet": ("unet.",),
+        "refine": ("contextnet.", "unet."),
+    }.get(graph, ("block0.", "block1.", "block2.", "contextnet.", "unet."))
+    found = _initializers(exported(graph, DYNAMIC))
+    for key, tensor in state.items():
+        if key.startswith(used):
+            assert np.array_equal(found[key].reshape(tensor.shape), tensor.numpy()), key
+        else:
+            assert key not in found
+
+
+def _initializers(model):
+    return {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def test_nothing_of_the_machine(exported):
+    """Paths and stack traces of the exporter are gone; names come from the modules."""
+    model = exported("refine", DYNAMIC)
+    content = model.SerializeToString()
+    for trace in (b".py", b"stack_trace", b"/home", b"torch.nn"):
+        assert trace not in content
+    names = [node.name for node in model.graph.node]
+    assert len(set(names)) == len(names)
+    assert "contextnet.conv1.conv1.0/Conv" in names
+
+
+def test_the_same_weights_give_the_same_bytes(references, exported):
+    again = onnx_from_network(references("IFNet"), "refine", DYNAMIC)
+    assert again.SerializeToString(deterministic=True) == exported("refine", DYNAMIC).SerializeToString(
+        deterministic=True
+    )
+
+
+def test_metadata(references):
+    model = onnx_from_network(references("IFNet"), "contextnet", STATIC, {"weights": "mine"})
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata == {"refine_export.graph": "contextnet", "weights": "mine"}
+    assert model.producer_name == "refine-export"
+
+
+class Baked(nn.Module):
+    """As Contextnet, with something that depends on the traced size."""
+
+    def __init__(self, reference: nn.Module) -> None:
+        super().__init__()
+        self.contextnet = reference.get_submodule("contextnet")
+
+
+class BakedConstant(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image * torch.linspace(0, 1, image.shape[-1]), flow))
+
+
+class BakedNumber(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image, flow / image.shape[-1]))
+
+
+class BakedShape(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image.reshape(image.shape[0], 3, -1).reshape(image.shape), flow))
+
+
+class BakedDifference(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image * float(image.shape[-1] - image.shape[-2]), flow))
+
+
+class BakedBranch(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image * 2 if image.shape[-1] <= 192 else image, flow))
+
+
+class BakedBatch(Baked):
+    def forward(self, image, flow):
+        return tuple(self.contextnet(image / image.shape[0], flow))
+
+
+@pytest.mark.parametrize("module", [BakedConstant, BakedNumber, BakedShape, BakedDifference, BakedBranch, BakedBatch])
+def test_a_size_that_is_baked_in_is_refused(references, monkeypatch, module):
+    """Two traces of different sizes are not the same graph."""
+    monkeypatch.setitem(graph_modules.MODULES, "contextnet", module)
+    with pytest.raises(InternalError, match="depends on the traced size|differ in length"):
+        onnx_from_network(references("IFNet"), "contextnet", DYNAMIC)
+
+
+def test_a_size_that_is_baked_in_is_fine_in_a_static_file(references, monkeypatch):
+    monkeypatch.setitem(graph_modules.MODULES, "contextnet", BakedConstant)
+    onnx_from_network(references("IFNet"), "contextnet", STATIC)
+
+
+class Resized(Baked):
+    def forward(self, image, flow):
+        smaller = nn.functional.interpolate(image, scale_factor=0.5, mode="nearest")
+        return tuple(self.contextnet(nn.functional.interpolate(smaller, scale_factor=2.0, mode="nearest"), flow))
+
+
+def test_another_interpolation_is_refused(references, monkeypatch):
+    """Only the networks' own bilinear resize has a form without sizes; another is not silently made bilinear."""
+    monkeypatch.setitem(graph_modules.MODULES, "contextnet", Resized)
+    with pytest.raises(Exception, match="has no form without sizes"):
+        onnx_from_network(references("IFNet"), "contextnet", STATIC)
+
+
+class Upstream(nn.Module):
+    def forward(self, image, flow):
+        return warp(image, flow)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_plain_dynamic_export_is_wrong():
+    """Why this module exists: torch's own dynamic export of the warp gives a file that fails at other sizes."""
+    height, width = torch.export.Dim("h", min=1, max=64), torch.export.Dim("w", min=1, max=64)
+    dims = {2: 32 * height, 3: 32 * width}
+    program = torch.onnx.export(
+        Upstream(),
+        (torch.rand(1, 3, 64, 96), torch.rand(1, 2, 64, 96)),
+        dynamo=True,
+        opset_version=18,
+        dynamic_shapes=(dims, dims),
+        input_names=("image", "flow"),
+        verbose=False,
+    )
+    model = program.model_proto
+    assert {"baked-size", "baked-grid"} <= {finding.rule for finding in lint_model(model)}
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {"image": np.zeros((1, 3, 96, 64), np.float32), "flow": np.zeros((1, 2, 96, 64), np.float32)}
+    ort.set_default_logger_severity(4)
+    try:
+        with pytest.raises(Exception, match="broadcast|dimension"):
+            session.run(None, feeds)
+    finally:
+        ort.set_default_logger_severity(2)
+
+
+def test_options_refuse():
+    for wrong in ({"size": "100x200"}, {"size": "big"}, {"size": "0x32"}, {"batch": 0}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
+            ExportOptions(**({"dynamic": False} | wrong))
+    with pytest.raises(ValueError, match="dynamic is true, but a size"):
+        ExportOptions(dynamic=True, size="64x96")
+
+
+def test_a_static_export_needs_a_size(references):
+    with pytest.raises(InternalError, match="without a size"):
+        onnx_from_network(references("IFNet"), "unet", ExportOptions(dynamic=False))

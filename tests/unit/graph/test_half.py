@@ -1,0 +1,143 @@
+"""The strict FP16 runner: each rounding of the graph takes place, once, and ONNX Runtime can't leave it out."""
+
+import warnings
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from refine_export.data.feeds import synthetic_flow
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.strict_fp16 import HalfRunner
+from rife.warplayer import warp
+from tests.support.half_models import CODES, TYPES, assert_same, computed, model_of, patterns, quiet_numpy  # noqa: F401 (a fixture)
+
+WARP = 'GridSample <mode="bilinear", padding_mode="border", align_corners=1>'
+
+
+def singles(name):
+    """FP32 of all kinds: random bits, and around each tie of the 16-bit type: below, on it, above."""
+    values = np.arange(2**16, dtype=np.uint16).view(TYPES[name])
+    ties = ((values[:-1].astype(np.float64) + values[1:].astype(np.float64)) / 2).astype(np.float32)
+    around = (np.nextafter(ties, np.float32(-np.inf)), ties, np.nextafter(ties, np.float32(np.inf)))
+    random = np.random.default_rng(0).integers(0, 2**32, 100_000, dtype=np.uint32).view(np.float32)
+    return np.concatenate((*around, random))
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("op", ["Add", "Sub", "Mul", "Div", "Sqrt"])
+def test_one_operator_is_fp32_rounded_once(name, op):
+    """Over all bit patterns, so normals, subnormals, zeros, infinities, NaN and overflows."""
+    a, b = patterns(name, 1, 200_000), patterns(name, 2, 200_000)
+    wide = (a.astype(np.float32),) if op == "Sqrt" else (a.astype(np.float32), b.astype(np.float32))
+    numpy_op = {"Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Sqrt": np.sqrt}[op]
+    expected = numpy_op(*wide).astype(TYPES[name])
+    assert np.isinf(expected[np.isfinite(a) & np.isfinite(b)]).any() or op == "Sqrt"
+    model = model_of(f"y = {op} ({'a' if op == 'Sqrt' else 'a, b'})", f"{name}[n] a, {name}[n] b", f"{name}[n] y")
+    assert_same(computed(model, a=a, b=b), expected)
+
+
+def test_a_chain_is_rounded_step_by_step_and_plain_onnxruntime_does_not():
+    """Why this runner is: ONNX Runtime's CPU provider computes FP16 in FP32 and keeps it between nodes."""
+    generator = np.random.default_rng(0)
+    a, b, c = ((generator.standard_normal(200_000) * scale).astype(np.float16) for scale in (300, 300, 0.01))
+    expected = (a * b) * c
+    model = model_of("t = Mul (a, b) y = Mul (t, c)", "float16[n] a, float16[n] b, float16[n] c")
+    assert_same(computed(model, a=a, b=b, c=c), expected)
+    plain = computed(model, OrtRunner, a=a, b=b, c=c)
+    assert (plain != expected).mean() > 0.4
+    assert (np.isinf(expected) & np.isfinite(plain)).sum() > 50_000
+
+
+@pytest.mark.parametrize("name", TYPES)
+@pytest.mark.parametrize("prefix", ["", "InsertedPrecisionFreeCast_"])
+def test_casts_round_to_nearest_even_and_stay(name, prefix):
+    """A round trip is no rounding to ONNX Runtime where a Cast has the name of its own, whatever is switched off."""
+    x = singles(name)
+    nodes = f"[{prefix}a] h = Cast <to={CODES[name]}> (x) [{prefix}b] y = Cast <to=1> (h)"
+    model = model_of(nodes, "float[n] x", "float[n] y")
+    assert_same(computed(model, x=x), x.astype(TYPES[name]).astype(np.float32))
+    if prefix:
+        assert_same(computed(model, OrtRunner, {"optimize": False}, x=x), x)
+    narrow = model_of(f"y = Cast <to={CODES[name]}> (x)", "float[n] x", f"{name}[n] y")
+    assert_same(computed(narrow, x=x), x.astype(TYPES[name]))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_casts_from_and_to_other_types(name):
+    whole = np.array([0, 1, -2049, 2051, 257, 65519, 65520, -70000, 2**24 + 1], np.float64)
+    code, dtype = CODES[name], TYPES[name]
+    from_int = model_of(f"i = Cast <to=7> (x) y = Cast <to={code}> (i)", "double[n] x", f"{name}[n] y")
+    assert_same(computed(from_int, x=whole), whole.astype(dtype))
+    to_int = model_of(
+        f"h = Cast <to={code}> (x) i = Cast <to=7> (h) y = Cast <to=11> (i)", "double[n] x", "double[n] y"
+    )
+    assert_same(computed(to_int, x=whole[:6]), whole[:6].astype(dtype).astype(np.float64))
+    x = patterns(name, 3)
+    assert_same(computed(model_of(f"y = Cast <to={code}> (x)", f"{name}[n] x", f"{name}[n] y"), x=x), x)
+    for other in TYPES:
+        between = model_of(f"y = Cast <to={CODES[other]}> (x)", f"{name}[n] x", f"{other}[n] y")
+        assert_same(computed(between, x=x), x.astype(np.float32).astype(TYPES[other]))
+
+
+def test_a_number_in_an_attribute_is_rounded():
+    """Padding before opset 11 has one in FP32, which is no FP16 value as it stands."""
+    model = model_of("p = Pad <pads=[1,0], value=0.1> (x) y = Cast <to=1> (p)", outputs="float[m] y", opset=10)
+    assert_same(computed(model, x=np.ones(1, np.float16)), np.array([0.1, 1], np.float16).astype(np.float32))
+
+
+def warp_model(height, width, sample):
+    """Upstream's warp, in FP32: `sample` at base positions plus the normalised flow."""
+    rows, columns = (np.linspace(-1, 1, size, dtype=np.float32) for size in (height, width))
+    return model_of(
+        f"""fx, fy = Split <axis=1, num_outputs=2> (flow)
+        dx = Div (fx, half_width) dy = Div (fy, half_height) d = Concat <axis=1> (dx, dy) g = Add (base, d)
+        t = Transpose <perm=[0,2,3,1]> (g) {sample}""",
+        f"float[1,3,{height},{width}] image, float[1,2,{height},{width}] flow",
+        f"float[1,3,{height},{width}] warped",
+        opset=18,
+        base=np.stack(np.meshgrid(columns, rows))[None],
+        half_width=np.float32((width - 1) / 2),
+        half_height=np.float32((height - 1) / 2),
+    )
+
+
+def test_a_warp_whose_grid_is_fp16():
+    """Upstream's warp at 1088x1920 as a converter lowers it: ONNX Runtime alone shows half of the error's energy."""
+    from onnxconverter_common.float16 import convert_float_to_float16
+
+    size = 1088, 1920
+    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
+    image = np.stack([0.5 + 0.45 * np.sin(x / p + y / q) for p, q in ((7, 16), (12, 8), (10, -20))])[None]
+    feeds = {"image": image, "flow": synthetic_flow("large", *size)[:, :2].copy()}
+    with torch.inference_mode():
+        reference = warp(*map(torch.from_numpy, feeds.values())).numpy()
+
+    def psnr(model, runner):
+        difference = computed(model, runner, **feeds).astype(np.float64) - reference
+        return -10 * np.log10(np.mean(difference**2))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # constants too small for FP16
+        plain = onnx.load_from_string(warp_model(*size, f"warped = {WARP} (image, t)"))
+        naive = convert_float_to_float16(plain, keep_io_types=True).SerializeToString()
+    strict = psnr(naive, HalfRunner)
+    assert 44 < strict < 46, strict
+    assert psnr(naive, OrtRunner) > strict + 2.5
+    fp16_but_for_the_grid = warp_model(*size, f"i = Cast <to=10> (image) w = {WARP} (i, t) warped = Cast <to=1> (w)")
+    assert 77 < psnr(fp16_but_for_the_grid, HalfRunner) < 79
+    assert psnr(fp16_but_for_the_grid, OrtRunner) > 100  # as if nothing were FP16
+
+
+def test_attributes_that_hold_a_type():
+    """And a constant of FP16 bits; the window's values are rounded as any."""
+    body = """
+        s = Shape (x) k = ConstantOfShape <value = float16[1] {11878}> (s) c = Constant <value = float16[1] {11878}> ()
+        e = EyeLike <dtype=10> (x) five = Constant <value_int=5> () w = HannWindow <output_datatype=10> (five)
+        a = Add (k, c) b = Add (a, e) d = Add (b, w) y = Add (d, x)
+    """
+    x = np.zeros((5, 5), np.float16)
+    tenth, window = np.float16(0.1), np.sin(np.pi * np.arange(5) / 5) ** 2
+    expected = tenth + tenth + np.eye(5, dtype=np.float16) + window.astype(np.float16)
+    assert_same(computed(model_of(body, "float16[5,5] x", "float16[5,5] y"), x=x), expected)

@@ -1,0 +1,190 @@
+"""Threads and queues: order, bounds, errors, the end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from contextlib import closing, contextmanager
+
+import pytest
+
+from refine_export.interpolation.bounded_queue import Line, Stopped
+from refine_export.interpolation.stream import in_order
+
+
+def opens_with(compute):
+    @contextmanager
+    def opens(stop):
+        yield compute
+
+    return opens
+
+
+def ours():
+    return [thread for thread in threading.enumerate() if thread.name.startswith(("compute-", "read"))]
+
+
+def take(results, into):
+    """Keep the jobs of all results that come before an error."""
+    for job, _ in results:
+        into.append(job)
+
+
+def test_results_come_in_the_order_of_the_jobs():
+    chance = random.Random(0)
+    pauses = [chance.uniform(0, 0.004) for _ in range(120)]
+
+    def compute(job):
+        time.sleep(pauses[job])
+        return job * 10
+
+    results = list(in_order(iter(range(120)), opens_with(compute), threads=6, ahead=9))
+    assert results == [(job, job * 10) for job in range(120)]
+    assert not ours()
+
+
+def test_several_are_computed_at_a_time():
+    together = threading.Barrier(4, timeout=5)  # nobody passes alone
+    results = in_order(iter(range(8)), opens_with(lambda job: together.wait() >= 0), threads=4, ahead=8)
+    assert [done for _, done in results] == [True] * 8
+
+
+def test_no_more_is_held_than_asked_for_however_long_the_stream():
+    """Read - taken <= ahead + 1 that the reader holds + 1 that the caller holds."""
+    read, most = itertools.count(), 0
+
+    def jobs():
+        for job in range(500):
+            next(read)
+            yield job
+
+    for taken, _ in enumerate(in_order(jobs(), opens_with(lambda job: job), threads=3, ahead=5)):
+        if taken % 50 == 0:
+            time.sleep(0.01)  # the reader would run away here
+        most = max(most, int(repr(read)[6:-1]) - taken)
+    assert taken == 499
+    assert 5 <= most <= 7
+
+
+@pytest.mark.parametrize(("weight", "held"), [(1, 12), (5, 2), (40, 1)])
+def test_jobs_are_held_by_their_weight(weight, held):
+    """Those in the line, one in the reader's hand and one in the caller's; a job too heavy for the line waits alone."""
+    read = []
+
+    def jobs():
+        for job in range(60):
+            read.append(job)
+            yield job
+
+    results = in_order(jobs(), opens_with(lambda job: job), threads=2, ahead=12, weigh=lambda job: weight)
+    with closing(results):
+        assert next(results)[0] == 0
+        ends = time.monotonic() + 5
+        while len(read) < held + 2 and time.monotonic() < ends:
+            time.sleep(0.01)
+        time.sleep(0.05)  # it would go on here
+        assert len(read) == held + 2
+
+
+def test_an_error_of_a_computation_comes_once_behind_the_results_before_it():
+    def compute(job):
+        if job == 5:
+            raise ValueError("the fifth")
+        return job
+
+    taken = []
+    results = in_order(itertools.count(), opens_with(compute), threads=4, ahead=8)
+    with pytest.raises(ValueError, match="the fifth"):
+        take(results, taken)
+    assert taken == [0, 1, 2, 3, 4]
+    assert not ours()
+
+
+def test_an_error_of_the_reader_comes_behind_the_results_before_it():
+    def jobs():
+        yield from range(7)
+        raise OSError("no more")
+
+    taken = []
+    results = in_order(jobs(), opens_with(lambda job: job), threads=2, ahead=3)
+    with pytest.raises(OSError, match="no more"):
+        take(results, taken)
+    assert taken == list(range(7))
+    assert not ours()
+
+
+def test_nothing_is_read_where_one_thread_cannot_be_opened():
+    numbers = itertools.count()
+
+    @contextmanager
+    def opens(stop):
+        if next(numbers) == 1:
+            raise ConnectionError("nobody there")
+        yield lambda job: job
+
+    read = []
+
+    def jobs():
+        read.append(0)
+        yield 0
+
+    with pytest.raises(ConnectionError, match="nobody there"):
+        next(in_order(jobs(), opens, threads=3, ahead=3))
+    assert read == []
+    assert not ours()
+
+
+def test_closing_early_ends_all_threads_those_that_wait_too():
+    waiting = threading.Event()
+
+    @contextmanager
+    def opens(stop):
+        def compute(job):
+            if job == 2:
+                waiting.set()
+                if stop.wait(30):  # as a client waits for its server
+                    raise Stopped
+            return job
+
+        yield compute
+
+    started = time.perf_counter()
+    with closing(in_order(itertools.count(), opens, threads=2, ahead=4)) as results:
+        assert next(results)[0] == 0
+        assert waiting.wait(5)
+    assert time.perf_counter() - started < 4
+    assert not ours()
+
+
+def test_an_interrupt_in_the_callers_thread_ends_all():
+    def consume():
+        with closing(in_order(itertools.count(), opens_with(lambda job: job), threads=2, ahead=4)) as results:
+            for job, _ in results:
+                if job == 3:
+                    raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    assert not ours()
+
+
+def test_a_closed_line_lets_nobody_wait():
+    line: Line[int] = Line(1)
+    line.put(1)
+    ended = []
+
+    def put():
+        try:
+            line.put(2)
+        except Stopped:
+            ended.append("put")
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    line.close()
+    thread.join(5)
+    assert ended == ["put"]
+    with pytest.raises(Stopped):
+        line.get()

@@ -1,0 +1,361 @@
+"""Videos through the whole of it: every frame, its time, its colours, the sound."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from refine_export.errors import FrameError, RequestError
+from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_video
+from refine_export.interpolation.throughput import pace
+from refine_export.interpolation.timing import Clock, Division
+from refine_export.interpolation.writer import EncoderOptions
+from refine_export.support.progress import Silent
+from tests.support.interpolation_clips import (
+    HEIGHT,
+    WIDTH,
+    Averaging,
+    Sound,
+    assert_frames,
+    average,
+    numbered,
+    read_clip,
+    write_clip,
+)
+
+LOSSLESS = EncoderOptions(codec="libx264", crf=0)
+
+
+def clip(path, count=6, **options):
+    return write_clip(path, [numbered(number) for number in range(count)], **options)
+
+
+def run(source, output, times=2, threads=1, any_time=True, **options):
+    options.setdefault("encoder", EncoderOptions())
+    return interpolate_video(
+        source, output, VideoOptions(times=times, **options), compute=Averaging(threads, any_time=any_time)
+    )
+
+
+@pytest.mark.parametrize(("times", "threads", "any_time"), [(2, 1, False), (3, 4, True), (4, 2, False), (5, 1, True)])
+def test_every_frame_is_there_once_in_order_with_the_averages_between(tmp_path, times, threads, any_time):
+    """N frames become (N - 1) * times + 1; the source has B frames, so they are stored in another order."""
+    source = clip(tmp_path / "in.mp4", 21, options={"bf": "3", "crf": "10"})
+    result = run(source, tmp_path / "out.mp4", times, threads, any_time)
+    found = read_clip(tmp_path / "out.mp4")
+    assert_frames(found.pictures, 21, times)
+    assert found.times == [Fraction(index, 25 * times) for index in range(20 * times + 1)]
+    assert (result.frames_read, result.frames_written) == (21, 20 * times + 1)
+    assert found.length_s == Fraction(21, 25)  # the last frame stays as long as it did
+    assert found.video["rate"] == pytest.approx(25 * times, rel=0.1)
+
+
+def test_as_many_pairs_are_computed_at_a_time_as_asked_for(tmp_path):
+    together = threading.Barrier(4, timeout=10)  # nobody passes alone
+    source = clip(tmp_path / "in.mp4", 13)
+    result = interpolate_video(
+        source, tmp_path / "out.mp4", VideoOptions(scene_cut=None), compute=Averaging(4, wait=together.wait)
+    )
+    assert result.frames_written == 25
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv", "out.webm"])
+def test_times_that_vary_are_kept_and_divided(tmp_path, output):
+    """Own frames at their own times; those between divide each interval equally, to the unit of the container."""
+    ticks = [0, 3, 4, 10, 12, 40]
+    source = clip(tmp_path / "in.mkv", codec="ffv1", times=ticks, time_base=Fraction(1, 50))
+    run(source, tmp_path / output, 3)
+    times = read_clip(tmp_path / output).times
+    expected = [Fraction(a * 3 + (b - a) * k, 150) for a, b in itertools.pairwise(ticks) for k in range(3)]
+    unit = Fraction(1, 1000) if output.endswith(("mkv", "webm")) else 0
+    assert len(times) == 16
+    assert all(abs(a - b) <= unit / 2 for a, b in zip(times, [*expected, Fraction(40, 50)], strict=True))
+    assert times[::3] == [Fraction(tick, 50) for tick in ticks]
+
+
+def test_ntsc_rates_stay_exact(tmp_path):
+    source = clip(tmp_path / "in.mp4", rate=Fraction(30000, 1001))
+    run(source, tmp_path / "out.mp4", 4)
+    assert read_clip(tmp_path / "out.mp4").times == [Fraction(1001 * k, 120000) for k in range(21)]
+
+
+def test_a_start_that_is_not_zero_stays_and_the_sound_with_it(tmp_path):
+    source = clip(tmp_path / "in.mp4", times=[*range(10, 16)], time_base=Fraction(1, 25), sounds=[Sound()])
+    run(source, tmp_path / "out.mp4")
+    before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
+    assert after.times[::2] == before.times == [Fraction(k, 25) for k in range(10, 16)]
+    assert after.sounds == before.sounds
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("layout", ["yuv420p", "yuv444p"])
+def test_own_frames_pass_bit_for_bit_and_the_colours_keep_their_meaning(tmp_path, layout, full):
+    """Lossless in, lossless out: own planes are equal, made frames are the average of the pictures, within rounding."""
+    source = clip(tmp_path / "in.mp4", layout=layout, full=full, options={"qp": "0"})
+    run(source, tmp_path / "out.mp4", encoder=LOSSLESS)
+    before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
+    for own, passed in zip(before.planes, after.planes[::2], strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(own, passed, strict=True))
+    for index in range(5):
+        wanted = average(before.pictures[index], before.pictures[index + 1], 0.5)
+        off = after.pictures[2 * index + 1].astype(float) - wanted
+        assert np.abs(off).max() <= 2
+        assert abs(off.mean()) < 0.3
+    names = ("matrix", "range", "primaries", "transfer")
+    assert (
+        [after.video[name] for name in names] == [before.video[name] for name in names] == [5, 2 if full else 1, 6, 6]
+    )
+
+
+def test_colours_that_are_not_named_stay_so(tmp_path):
+    source = clip(tmp_path / "in.mp4", tagged=False)
+    result = run(source, tmp_path / "out.mp4")
+    found = read_clip(tmp_path / "out.mp4").video
+    assert [found[name] for name in ("matrix", "range", "primaries", "transfer")] == [2, 0, 2, 2]
+    assert "BT.601 is taken for the frames between" in result.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "output", "expected", "note"),
+    [
+        ("libx264", "yuv422p", "out.mp4", "yuv422p", None),
+        ("ffv1", "gray", "out.mp4", "yuv420p", None),  # grey H.264 is decoded as that
+        ("ffv1", "gray", "out.webm", "yuv420p", "without colour"),
+        ("libx264", "yuv420p10le", "out.mp4", "yuv420p", "10 bits a channel"),
+        ("ffv1", "bgr0", "out.mkv", "yuv444p", "RGB values are rounded"),
+        ("ffv1", "yuva420p", "out.mp4", "yuv420p", "alpha channel is left out"),
+        ("libx264", "yuvj420p", "out.webm", "yuv420p", None),
+    ],
+)
+def test_other_pixel_formats(tmp_path, codec, layout, output, expected, note):
+    source = clip(tmp_path / "in.mkv", codec=codec, layout=layout, full=layout in ("yuvj420p", "gray"))
+    result = run(source, tmp_path / output)
+    found = read_clip(tmp_path / output)
+    assert found.video["layout"].replace("yuvj", "yuv") == expected
+    assert_frames(found.pictures, 6, 2)
+    shift = [a.mean() - b.mean() for a, b in zip(found.pictures[::2], read_clip(source).pictures, strict=True)]
+    assert np.abs(shift).max() < 1
+    assert (note is None and result.notes == []) or any(note in one for one in result.notes)
+
+
+@pytest.mark.parametrize(("height", "width"), [(65, 97), (65, 96), (64, 97)])
+def test_odd_sizes_keep_every_pixel(tmp_path, height, width):
+    source = write_clip(
+        tmp_path / "in.mkv", [numbered(number, height, width) for number in range(4)], codec="ffv1", matrix=5
+    )
+    result = run(source, tmp_path / "out.mp4")
+    found = read_clip(tmp_path / "out.mp4")
+    assert found.pictures[0].shape == (height, width, 3)
+    assert found.video["layout"] == "yuv444p"
+    assert "takes no odd size" in result.notes[0]
+    assert_frames(found.pictures, 4, 2)
+    run(source, tmp_path / "out.webm")
+    assert read_clip(tmp_path / "out.webm").video["layout"] == "yuv420p"
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "out.mkv"])
+def test_the_shape_of_pixels_and_the_rotation_are_kept_not_applied(tmp_path, output):
+    source = clip(tmp_path / "in.mp4", shape=Fraction(4, 3), rotation=90)
+    run(source, tmp_path / output)
+    found = read_clip(tmp_path / output)
+    assert (found.video["shape"], found.video["rotation"]) == (Fraction(4, 3), 90)
+    assert found.pictures[0].shape == (HEIGHT, WIDTH, 3)
+    assert_frames(found.pictures, 6, 2)
+
+
+def test_a_shape_of_pixels_that_the_output_cannot_say_is_refused(tmp_path):
+    source = clip(tmp_path / "in.mp4", shape=Fraction(4, 3))
+    with pytest.raises(FrameError, match="pixels of 4:3, which libvpx-vp9 can't say"):
+        run(source, tmp_path / "out.webm")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_all_sound_is_copied_packet_by_packet(tmp_path):
+    sounds = [Sound("aac", 0.5), Sound("libmp3lame", 0.4, 44100)]
+    source = clip(tmp_path / "in.mp4", 14, sounds=sounds, metadata={"title": "numbers"})
+    run(source, tmp_path / "out.mp4", 3)
+    before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
+    assert [len(packets) > 15 for packets in after.sounds] == [True, True]
+    assert after.sounds == before.sounds
+    assert after.metadata["title"] == "numbers"
+    assert after.times[::3] == before.times
+
+
+def test_sound_goes_with_the_pictures_where_the_container_starts_at_zero(tmp_path):
+    """Matroska has no negative times: AAC's priming moves sound and pictures by the same."""
+    source = clip(tmp_path / "in.mp4", 14, sounds=[Sound("aac", 0.5)])
+    run(source, tmp_path / "out.mkv")
+    before, after = read_clip(source), read_clip(tmp_path / "out.mkv")
+    assert [packet[2] for packet in after.sounds[0]] == [packet[2] for packet in before.sounds[0]]
+    moved = [b - a for a, b in zip(before.times, after.times[::2], strict=True)]
+    moved += [b[0] - a[0] for a, b in zip(before.sounds[0], after.sounds[0], strict=True)]
+    assert max(moved) - min(moved) <= Fraction(1, 1000)
+    assert after.video["rate"] == 50  # Matroska writes what it is told
+
+
+def test_sound_that_the_output_cannot_hold_is_refused_before_anything_is_made(tmp_path):
+    source = clip(tmp_path / "in.mp4", sounds=[Sound()])
+    with pytest.raises(RequestError, match=r"\.webm files hold no aac, .* or leave the sound out with --no-audio"):
+        run(source, tmp_path / "out.webm")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
+    result = run(source, tmp_path / "out.webm", sound=False)
+    assert read_clip(tmp_path / "out.webm").sounds == []
+    assert "its sound is left out, as asked for" in result.notes
+
+
+def test_subtitles_and_second_videos_are_left_out_and_said(tmp_path):
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25, width=WIDTH, height=HEIGHT) for _ in range(2)]
+        for number in range(3):
+            for stream in streams:
+                frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24").reformat(format="yuv420p")
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    assert "left out: 1 video" in run(path, tmp_path / "out.mp4").notes
+
+
+@pytest.mark.parametrize(("threshold", "cuts"), [(0.2, 1), (None, 0)])
+def test_at_a_cut_the_earlier_frame_is_repeated_until_the_cut(tmp_path, threshold, cuts):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    scenes = [np.kron(one, np.ones((16, 16, 1), np.uint8)) for one in noise]
+    moved = [np.roll(scene, k, axis=1) for scene in scenes for k in range(3)]
+    source = write_clip(tmp_path / "in.mp4", moved, layout="yuv444p", options={"qp": "0"})
+    result = run(source, tmp_path / "out.mp4", 4, scene_cut=threshold, encoder=LOSSLESS)
+    found = read_clip(tmp_path / "out.mp4")
+    assert (result.scene_cuts, len(found.pictures)) == (cuts, 21)
+    repeated = [np.array_equal(found.pictures[8], found.pictures[8 + k]) for k in (1, 2, 3, 4)]
+    assert repeated == ([True, True, True, False] if cuts else [False] * 4)
+
+
+def test_a_video_that_stands_still_stays_as_it_is(tmp_path):
+    """Frames between equal frames are those frames, planes and all, and nothing is computed."""
+
+    def never():
+        raise AssertionError("computed")
+
+    still = [numbered(5)] * 4
+    source = write_clip(tmp_path / "in.mp4", still, options={"qp": "0"})
+    options = VideoOptions(times=3, encoder=LOSSLESS)
+    result = interpolate_video(source, tmp_path / "out.mp4", options, compute=Averaging(wait=never))
+    before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
+    assert result.still == 3
+    assert len(after.planes) == 10
+    for planes in after.planes:
+        assert all(np.array_equal(a, b) for a, b in zip(before.planes[0], planes, strict=True))
+
+
+def test_one_frame_is_one_frame(tmp_path):
+    result = run(clip(tmp_path / "in.mp4", 1), tmp_path / "out.mp4", 4)
+    assert (result.frames_read, result.frames_written) == (1, 1)
+    assert "it has one frame: there is nothing to put between" in result.notes
+    assert len(read_clip(tmp_path / "out.mp4").pictures) == 1
+
+
+def test_a_bare_stream_without_times_goes_through(tmp_path):
+    source = tmp_path / "in.mpg"
+    with av.open(str(source), "w", format="mpeg2video") as container:
+        stream = container.add_stream("mpeg2video", rate=25, width=WIDTH, height=HEIGHT)
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+        for number in range(6):
+            frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    run(source, tmp_path / "out.mp4")
+    found = read_clip(tmp_path / "out.mp4")
+    assert_frames(found.pictures, 6, 2)
+    assert [time - found.times[0] for time in found.times] == [Fraction(k, 50) for k in range(11)]
+
+
+@pytest.mark.parametrize("codec", ["mpeg4", "libx264"])
+def test_an_avi_with_b_frames_has_no_times_of_its_own(tmp_path, codec):
+    source = clip(tmp_path / "in.avi", 12, codec=codec, options={"bf": "2", "b": "4000000"})
+    run(source, tmp_path / "out.mp4")
+    found = read_clip(tmp_path / "out.mp4")
+    assert_frames(found.pictures, 12, 2)
+    assert [time - found.times[0] for time in found.times] == [Fraction(k, 50) for k in range(23)]
+
+
+@dataclass
+class Timed:
+    """A frame's times."""
+
+    pts: int | None = None
+    dts: int | None = None
+    duration: int = 0
+
+
+def test_a_frame_without_a_time_gets_its_packets_or_the_average_rate():
+    clock = Clock(Path("in.avi"), Fraction(1, 100), Fraction(25))
+    times = [clock.times_of(frame) for frame in (Timed(), Timed(dts=3), Timed(pts=9, dts=1, duration=2), Timed())]
+    assert [(one.pts, one.duration) for one in times] == [(0, 4), (3, 4), (9, 2), (13, 4)]
+    assert clock.notes == ["not all of its frames have a time: its average rate is taken for them"]
+    with pytest.raises(FrameError, match=r"time of frame 4 \(13\) is not after that of the frame before \(13\)"):
+        clock.times_of(Timed(pts=13))
+
+
+def test_a_time_base_that_no_encoder_takes_is_rounded():
+    division = Division(source=Fraction(1, 10**9), times=3)
+    assert division.time_base == Fraction(1, 10**9)
+    assert [division.pts(10**9, 2 * 10**9, part) for part in range(4)] == [10**9, 1333333333, 1666666667, 2 * 10**9]
+
+
+def test_interlaced_is_said(tmp_path):
+    source = clip(tmp_path / "in.mp4", 4, options={"x264-params": "tff=1"})
+    assert any("interlaced" in note for note in run(source, tmp_path / "out.mp4").notes)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("libx264", "in.mp4"), ("rawvideo", "in.mkv")])
+def test_more_sound_than_pictures_goes_through(tmp_path, codec, name):
+    """Raw frames are decoded at once: the last is there before the sound behind it."""
+    source = clip(tmp_path / name, 3, codec=codec, sounds=[Sound("aac", 4.0)])
+    run(source, tmp_path / "out.mp4")
+    before, after = read_clip(source), read_clip(tmp_path / "out.mp4")
+    assert [packet[2] for packet in after.sounds[0]] == [packet[2] for packet in before.sounds[0]]
+    assert len(after.sounds[0]) > 150
+
+
+def test_how_frames_were_coded_does_not_decide_how_they_are(tmp_path):
+    """A video of key frames alone does not force any."""
+    source = clip(tmp_path / "in.mp4", 12, options={"g": "1"})
+    run(source, tmp_path / "out.mp4")
+    counts = []
+    for path in (source, tmp_path / "out.mp4"):
+        with av.open(str(path)) as container:
+            counts.append(sum(packet.is_keyframe for packet in container.demux(video=0) if packet.size))
+    assert counts == [12, 1]
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "seconds", "expected"),
+    [
+        (50, 200, 10, "5.0 frames/s, 0:30 left"),
+        (10, 10000, 1, "10.0 frames/s, 16:39 left"),
+        (10, 0, 2, "5.0 frames/s"),
+        (0, 10, 1, "0.0 frames/s, 0:00 left"),
+    ],
+)
+def test_progress_in_words(done, total, seconds, expected):
+    assert pace(done, total, seconds) == expected
+
+
+def test_progress_is_told_up_to_the_last_frame(tmp_path, monkeypatch):
+    heard = []
+
+    class Heard(Silent):
+        def within(self, phase, done, steps):
+            heard.append((phase, done, steps))
+
+    monkeypatch.setattr("refine_export.interpolation.throughput.REPORT_S", 0)
+    source = clip(tmp_path / "in.mp4", 5)
+    interpolate_video(source, tmp_path / "out.mp4", VideoOptions(times=3), compute=Averaging(), progress=Heard())
+    assert [(done, steps) for _, done, steps in heard] == [(3, 13), (6, 13), (9, 13), (12, 13), (13, 13)]
+    assert all("frames/s, 0:0" in phase for phase, _, _ in heard)

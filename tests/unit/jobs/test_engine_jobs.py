@@ -1,0 +1,162 @@
+"""From an ONNX file of one of the graphs to an engine that is proven and kept: the whole way, by the fake.
+
+Each build is a real child process; ONNX Runtime on the CPU stands in for the engine, so the numbers are no TensorRT's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from refine_export.cli.main import main
+from refine_export.engine.plan import artifact_from_plan, describe
+from refine_export.errors import RequestError, UnavailableError
+from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.recipe import recipe_with
+from tests.support.engine_seat import RECIPE, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
+
+ANY_SIZE = {"dynamic": True, "min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_batch": 2}
+
+
+@pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
+def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, monkeypatch, version, capsys):
+    seat = Seat(tmp_path, files, monkeypatch, version)
+    made = seat.build()
+    assert (made.rung, made.reused) == ("native", False)
+    [tried] = made.manifest.details["ladder"]
+    assert tried["status"] == "passed"
+    assert len(tried["numbers"]) == 8
+    assert all(0 < one["max_abs"] < 0.05 for one in tried["numbers"])
+    assert seat.build().reused
+    artifact = artifact_from_plan(seat.plan)
+    assert (artifact.graph, artifact.precision, artifact.fixed) == ("contextnet", "fp16", (1, 64, 64))
+    assert artifact.engine == f"TensorRT {version} on H200 (9.0), rung native"
+    assert describe(seat.plan)["key"]["rung"] == "native"
+    result = pipeline.validate_files([seat.plan, seat.fp16], RECIPE, None)
+    assert result.report["status"] == "passed"
+    assert {comparison["verdict"]["runtime"] for comparison in result.report["comparisons"]} == {"tensorrt", "half"}
+    with pytest.raises(SystemExit) as exit_:
+        main(["inspect", str(seat.plan)])
+    assert exit_.value.code == 0
+    shown = capsys.readouterr().out
+    assert "tensorrt: " + version in shown
+    assert "rung: native" in shown
+
+
+def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path):
+    free = made_by(tmp_path / "free", recipe_with(RECIPE, {"dynamic": True}))
+    sizes = {name: value for name, value in ANY_SIZE.items() if name != "dynamic"}
+    made = seat.build(free, **sizes)
+    numbers = made.manifest.details["ladder"][0]["numbers"]
+    feeds = {one["feed"] for one in numbers}
+    sizes = ("32x32", "64x64", "2x64x96", "64x64, noise")
+    assert feeds == {f"contextnet {size}, subpixel flow" for size in sizes}
+    artifact = artifact_from_plan(seat.plan)
+    assert artifact.profile == ((1, 32, 32), (1, 64, 64), (2, 64, 96))
+    assert artifact.fixed == (None, None, None)
+    assert artifact.sizes == "1x3x32x32 to 2x3x64x96"
+    report = pipeline.validate_files([seat.plan], RECIPE, None).report
+    assert report["status"] == "passed"
+    assert {(row["batch"], *row["size"]) for row in report["comparisons"]} == set(artifact.profile)
+
+
+def test_a_wrong_engine_is_never_kept(seat):
+    seat.build()
+    before = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir()}
+    seat.fake(wrong="always")
+    with pytest.raises(
+        RequestError, match=r"none of the rungs native is exact enough(.|\n)*native failed: max_abs 0\.09"
+    ):
+        seat.build(optimization_level=1)
+    left = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir()}
+    assert {name: left[name] for name in before if not name.endswith(".timing")} == {
+        name: content for name, content in before.items() if not name.endswith(".timing")
+    }
+    assert not [name for name in left if "rungs" in name]
+
+
+def test_the_fp32_file_of_a_lowered_one_is_the_last_rung(seat):
+    """Wherever anything is FP16 this TensorRT is wrong; the FP32 file is the one that the manifest names."""
+    seat.fake(wrong="half")
+    made = seat.build(rung="auto")
+    assert [tried["status"] for tried in made.manifest.details["ladder"]] == ["failed", "failed", "failed", "passed"]
+    assert made.rung == "fp32"
+    assert artifact_from_plan(seat.plan).precision == "fp32"
+    assert pipeline.validate_files([seat.plan], RECIPE, None).report["thresholds"]["contextnet_fp32"]["psnr_db"] == 90
+
+
+def test_without_the_fp32_file_there_is_no_last_rung(seat):
+    seat.fake(wrong="half")
+    seat.fp32.write_bytes(seat.fp32.read_bytes() + b"\x3a\x00")  # an empty graph name: another file
+    with pytest.raises(RequestError, match="the rung fp32 needs the FP32 file; give it with --fp32"):
+        seat.build(rung="fp32")
+    assert seat.build(rung="fp32", fp32=made_by(seat.folder / "again").with_name("contextnet.onnx")).rung == "fp32"
+
+
+def test_other_weights_than_the_files_are_refused_before_a_build(seat):
+    with pytest.raises(RequestError, match="was made from seeded .*give the file's own weights with --checkpoint"):
+        seat.build(recipe=recipe_with_seed(1))
+    assert not seat.plan.exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ("contextnet.plan", "is no TensorRT plan; choose another name"),
+        ("contextnet.plan.json", "is there without contextnet.plan"),
+        ("contextnet.plan.gather.onnx", "is there without contextnet.plan"),
+    ],
+)
+def test_a_file_that_is_no_engines_is_not_overwritten(seat, there, words):
+    path = seat.plan.with_name(there)
+    path.parent.mkdir()
+    path.write_text("mine")
+    with pytest.raises(RequestError, match=words):
+        seat.build()
+    assert path.read_text() == "mine"
+    assert seat.build(force=True).rung == "native"
+
+
+@pytest.mark.parametrize("name", ["contextnet.fp16.onnx", "contextnet.fp16.onnx.json"])
+def test_the_source_is_not_overwritten(seat, name):
+    output = seat.fp16.with_name(name.removesuffix(".json"))
+    with pytest.raises(RequestError, match="is read, and would be overwritten"):
+        seat.build(output=output, force=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ({"opt_size": "128x64"}, "the file is made for height 64"),
+        ({"opt_size": "65x64"}, "expected multiples of 32"),
+        ({"max_batch": 4}, "the file is made for batch 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_without_tensorrt(seat, monkeypatch, size, words):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(RequestError, match=words):
+        seat.build(**size)
+
+
+def test_without_tensorrt_one_sentence_says_what_to_install(seat, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    with pytest.raises(UnavailableError, match=r"^this needs tensorrt.*pip install 'refine-export\[trt\]'$"):
+        seat.build()
+
+
+def test_the_command_line_builds(seat, capsys):
+    code = f"build {seat.fp16} -o {seat.plan} --rung native --optimization-level 2 -q".split()
+    recipe = seat.folder / "r.toml"
+    text = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\nmotion_px = 4.0\n'
+    recipe.write_text(f'{text}[validate]\nflows = ["subpixel"]\n')
+    with pytest.raises(SystemExit) as exit_:
+        main([*code, "--recipe", str(recipe)])
+    shown = capsys.readouterr().out
+    assert exit_.value.code == 0, shown
+    assert "rung native: passed, largest error" in shown
+    assert "rung native (" in shown.splitlines()[-1]
+    with pytest.raises(SystemExit):
+        main([*code, "--recipe", str(recipe), "--json"])
+    assert json.loads(capsys.readouterr().out)["reused"] is True
