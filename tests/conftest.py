@@ -19,6 +19,7 @@ from refine_export.data.frame_options import SceneOptions
 from refine_export.data.images import FramePair, pair_from_arrays
 from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import reference_network
+from tests.support.exports import Exports
 from tests.support.real_tensorrt import Workshop
 
 pytest_plugins = ["tests.support.triton_fixture"]
@@ -139,6 +140,15 @@ def pair_at() -> Callable[[int, int], FramePair]:
         return known[height, width]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def exports(tmp_path_factory, worker_id) -> Exports:
+    """Exported and lowered files of seeded weights, shared by all workers of this session; not to be modified."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "exports"
+    folder.mkdir(exist_ok=True)
+    return Exports(folder)
 
 
 @pytest.fixture(scope="session")
