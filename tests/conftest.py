@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,29 +78,6 @@ def missing_for_engines() -> str | None:
         except UnavailableError as error:
             return str(error)
     return None
-
-
-def formula_weights(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
-    """The weights that `golden/upstream_64x96.npz` was made with, from the keys alone."""
-    weights = {}
-    for key, shape in shapes.items():
-        generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-        if key.endswith(".bias"):
-            values = generator.standard_normal(shape) * 0.02
-        elif len(shape) == 4:
-            fan_in = int(np.prod(shape[1:]))
-            values = generator.standard_normal(shape) * np.sqrt(2 / (1 + 0.25**2) / fan_in)
-            values = values * (0.5 if "lastconv" in key else 1)
-        else:
-            values = generator.uniform(0.1, 0.4, shape)
-        weights[key] = torch.from_numpy(values.astype(np.float32))
-    return weights
-
-
-def filled(module: nn.Module) -> nn.Module:
-    """A module with the formula's weights, in eval mode."""
-    module.load_state_dict(formula_weights({key: tuple(value.shape) for key, value in module.state_dict().items()}))
-    return module.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

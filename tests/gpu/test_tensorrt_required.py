@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from conftest import missing_for_engines
 
 from refine_export.engine import machine
 from refine_export.errors import UnavailableError
 from refine_export.runners import cuda as trt_device
+from tests.conftest import missing_for_engines
 from tests.support.fake_tensorrt import make_fake
 from tests.support.host_trt import HostDevice
 from tests.support.paths import ROOT

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from onnx.parser import parse_model
@@ -16,20 +15,9 @@ from refine_export.engine.build_plan import Built, _monitor, _Watch, build_plan,
 from refine_export.engine.profile_shapes import shapes_from_options
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.signature import TensorInfo
+from tests.support.engine_models import model
 from tests.support.fake_tensorrt import make_fake
 
-WARPED = """
-    <ir_version: 10, opset_import: ["" : 20]>
-    warped (float["N",4,"H","W"] image, float[1,32,32,2] grid) => (float["N",4,32,32] out)
-    <float16[4,4,3,3] weight>
-    {
-        soft = Relu (image)
-        moved = GridSample <mode = "linear", padding_mode = "border", align_corners = 1> (soft, grid)
-        half = Cast <to = 10> (moved)
-        features = Conv <pads = [1, 1, 1, 1]> (half, weight)
-        out = Cast <to = 1> (features)
-    }
-"""
 INPUTS = (
     TensorInfo(name="image", dtype="float32", shape=("N", 4, "H", "W")),
     TensorInfo(name="grid", dtype="float32", shape=(1, 32, 32, 2)),
@@ -42,13 +30,6 @@ def trt(request, monkeypatch):
     module = make_fake(request.param, build_log=[("WARNING", "weights are small")])
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     return module
-
-
-def model() -> onnx.ModelProto:
-    made = parse_model(WARPED)
-    weight = np.ones((4, 4, 3, 3), np.float16)
-    made.graph.initializer.append(onnx.numpy_helper.from_array(weight, "weight"))
-    return made
 
 
 def build(trt: Any, content: bytes | None = None, log: Log | None = None, **options: Any) -> Built:

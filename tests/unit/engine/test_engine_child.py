@@ -17,7 +17,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from test_engine_build import model
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_process import BuildRequest, build_in_child
@@ -28,6 +27,7 @@ from refine_export.graph.model_file import sha256_of_model
 from refine_export.support.child_process import run_child
 from refine_export.support.progress import Silent
 from tests.support.engine_machine import MACHINE
+from tests.support.engine_models import model
 from tests.support.fake_tensorrt import write_fake
 
 SHAPES = (
@@ -227,7 +227,7 @@ def test_a_parent_that_is_killed_takes_the_child_with_it(place):
 import sys
 sys.path[:0] = {[str(place.parent / "fake"), *sys.path]!r}
 from pathlib import Path
-import test_engine_child
+from tests.unit.engine import test_engine_child
 test_engine_child.build(Path({str(place)!r}), phases=lambda *phase: print("begun", flush=True))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_engine_build import model
 
 from refine_export.engine import engine_file as module
 from refine_export.engine.build_options import BuildOptions
@@ -21,6 +20,7 @@ from refine_export.errors import RequestError, UnavailableError
 from refine_export.support.progress import Silent
 from refine_export.validate.comparison import Limits
 from tests.support.engine_machine import MACHINE
+from tests.support.engine_models import model
 from tests.support.fake_tensorrt import make_fake, write_fake
 from tests.support.host_trt import machine_of
 

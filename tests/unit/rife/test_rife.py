@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import filled
 from torch import nn
 
 import rife
 from rife.ifnet import IFBlock, IFNet, IFNet_m
 from rife.refine import Contextnet, Conv2, Unet, conv, deconv
 from rife.warplayer import warp
+from tests.support.formula_weights import filled
 
 TOLERANCE = 1e-4  # of the array's largest magnitude: kernels for other processors sum in another order
 
