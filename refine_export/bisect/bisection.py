@@ -126,7 +126,7 @@ class _Comparison:
         import onnx_ir as ir
 
         from refine_export.bisect.tensor_matching import part_before
-        from refine_export.graph.coordinates import grids, starts_path, upstream
+        from refine_export.graph.sampling_coordinates import grids, starts_path, upstream
 
         self._reference, self._candidate = reference, candidate
         self._matched, self._shapes = matched, shapes

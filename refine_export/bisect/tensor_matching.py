@@ -13,7 +13,7 @@ import onnx.helper
 import onnx_ir as ir
 
 from refine_export.bisect.intermediate_tensors import FLOATS, constant, float_tensors
-from refine_export.graph.coordinates import ONNX_DOMAINS, is_op, opset_of
+from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, opset_of
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from refine_export.graph.coordinates import PATH_STARTS, is_op
+from refine_export.graph.operator_types import is_op
+from refine_export.graph.sampling_coordinates import PATH_STARTS
 from refine_export.graph.tensor_ranges import TensorRange
 
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 import numpy as np
 import onnx_ir as ir
 
-from refine_export.graph.coordinates import is_op
+from refine_export.graph.operator_types import is_op
 
 Low = Literal["float16", "bfloat16"]
 

@@ -23,7 +23,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError, InternalError
-from refine_export.graph.coordinates import ONNX_DOMAINS, opset_of
+from refine_export.graph.operator_types import ONNX_DOMAINS, opset_of
 
 Rounding = Literal["every", "final"]
 Types = dict[ir.Value, ir.DataType]

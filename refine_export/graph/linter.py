@@ -29,9 +29,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import ONNX_DOMAINS, PATH_STARTS, grids, is_op, opset_of, upstream
 from refine_export.graph.lint_rules import RULES, Finding
 from refine_export.graph.model_file import load_external_data, model_from_file
+from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, opset_of
+from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
 
 if TYPE_CHECKING:

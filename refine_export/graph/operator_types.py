@@ -103,3 +103,16 @@ def _allowed(schema: onnx.defs.OpSchema, type_str: str) -> tuple[str, ...]:
         if constraint.type_param_str == type_str:
             return tuple(constraint.allowed_type_strs)
     return (type_str,)
+
+
+ONNX_DOMAINS: Final = ("", "ai.onnx")
+
+
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Whether a node is one of these standard operators."""
+    return node is not None and node.domain in ONNX_DOMAINS and node.op_type in op_types
+
+
+def opset_of(graph: ir.Graph) -> int:
+    """The opset of the standard operators; 0 where none is imported."""
+    return max((graph.opset_imports.get(domain, 0) for domain in ONNX_DOMAINS), default=0)

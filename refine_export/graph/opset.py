@@ -7,7 +7,7 @@ import onnx.version_converter
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import is_op, opset_of
+from refine_export.graph.operator_types import is_op, opset_of
 
 LINEAR_OPSET = 20
 """From here on GridSample says `linear` where it said `bilinear`."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import is_op, opset_of
+from refine_export.graph.operator_types import is_op, opset_of
 
 OLDEST_OPSET: Final = 16
 """GridSample is a standard operator from here on."""

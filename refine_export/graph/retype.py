@@ -10,10 +10,9 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from refine_export.errors import InternalError
-from refine_export.graph.coordinates import ONNX_DOMAINS, is_op, opset_of
 from refine_export.graph.fp16_constants import DTYPES
-from refine_export.graph.operator_types import low_inputs
-from refine_export.graph.precision import Decision
+from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, low_inputs, opset_of
+from refine_export.graph.precision_rule import Decision
 
 _FLOATS = tuple(DTYPES.values())
 

@@ -227,9 +227,9 @@ def search(
 
 def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:
     """The regions of what is FP16 by the rule, in the order of the graph."""
-    from refine_export.graph.coordinates import PATH_STARTS, is_op
     from refine_export.graph.cost import bytes_moved, multiply_adds
-    from refine_export.graph.operator_types import MOVES
+    from refine_export.graph.operator_types import MOVES, is_op
+    from refine_export.graph.sampling_coordinates import PATH_STARTS
 
     low = {node.node for node in lower(prepared, options).nodes if node.type not in ("none", "float32")}
     nodes = [node for node in prepared.model.graph if node.name in low]

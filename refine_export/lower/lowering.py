@@ -4,7 +4,7 @@
     prepared = calibrated(prepared, [("scene", feeds)])
     lowered = lower(prepared, LowerOptions())
 
-The rule is in `graph.precision`; a walk over the graph, no list of names, so it holds for files of other tools.
+The rule is in `graph.precision_rule`; a walk over the graph, no list of names, so it holds for files of other tools.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def prepare_model(
     require("onnx_ir", extra="ort")
     from refine_export.graph.fp16_constants import weight_faults
     from refine_export.graph.opset import at_opset, spell_bilinear
-    from refine_export.graph.precision import check_has_grid
+    from refine_export.graph.precision_rule import check_has_grid
     from refine_export.graph.prepare import prepare
 
     model = prepare(model)
@@ -136,7 +136,7 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
         InternalError: the result breaks one of our own promises.
     """
     from refine_export.graph.cost import multiply_adds
-    from refine_export.graph.precision import Rule, decide
+    from refine_export.graph.precision_rule import Rule, decide
     from refine_export.graph.retype import Retype
 
     source = prepared.model
@@ -192,7 +192,7 @@ def _io_types(prepared: Prepared, options: LowerOptions) -> dict[str, ir.DataTyp
     """The inputs and outputs that become FP16."""
     import onnx_ir as ir
 
-    from refine_export.graph.precision import FP16_MAX, HEADROOM, coordinate_inputs
+    from refine_export.graph.precision_rule import FP16_MAX, HEADROOM, coordinate_inputs
 
     if options.io == "fp32":
         return {}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
-from refine_export.graph.coordinates import grids, is_op, size_values, upstream
+from refine_export.graph.operator_types import is_op
+from refine_export.graph.sampling_coordinates import grids, size_values, upstream
 
 
 class UnknownSamplerError(Exception):

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from refine_export.graph import precision
+from refine_export.graph import precision_rule as precision
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import Lowered, Prepared, calibrated, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner

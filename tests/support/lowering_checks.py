@@ -8,8 +8,9 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto
 
-from refine_export.graph.coordinates import PATH_STARTS, grids, is_op, upstream
 from refine_export.graph.linter import lint_model
+from refine_export.graph.operator_types import is_op
+from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import Lowered, Prepared, lower
 

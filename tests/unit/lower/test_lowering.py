@@ -14,8 +14,9 @@ from refine_export.data.feeds import feeds_for
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.graph.coordinates import PATH_STARTS, grids, is_op, upstream
 from refine_export.graph.linter import lint_model
+from refine_export.graph.operator_types import is_op
+from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, check_lowered, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from refine_export.graph.coordinates import grids
+from refine_export.graph.sampling_coordinates import grids
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower
 from tests.support.foreign import CONV, GRID, IMAGE, SAMPLE

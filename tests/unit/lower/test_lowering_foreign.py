@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from refine_export.errors import GraphError, InternalError
-from refine_export.graph.coordinates import is_op
+from refine_export.graph.operator_types import is_op
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import check_lowered, lower
 from tests.support.foreign import (

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from refine_export.graph import precision
-from refine_export.graph.coordinates import is_op, upstream
+from refine_export.graph import precision_rule as precision
+from refine_export.graph.operator_types import is_op
+from refine_export.graph.sampling_coordinates import upstream
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import lower
 from refine_export.runners.strict_fp16 import HalfRunner

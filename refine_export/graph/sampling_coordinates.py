@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Final
 
+from refine_export.graph.operator_types import is_op
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-ONNX_DOMAINS: Final = ("", "ai.onnx")
 PATH_STARTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """A coordinate path begins at the outputs of these: what they compute is an estimate, not yet a position."""
 GEOMETRY: Final = 4
@@ -21,16 +22,6 @@ GEOMETRY: Final = 4
 
 _GATHERS: Final = ("Gather", "GatherElements", "GatherND")
 _SIZES: Final = ("Shape", "Size")
-
-
-def is_op(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether a node is one of these standard operators."""
-    return node is not None and node.domain in ONNX_DOMAINS and node.op_type in op_types
-
-
-def opset_of(graph: ir.Graph) -> int:
-    """The opset of the standard operators; 0 where none is imported."""
-    return max((graph.opset_imports.get(domain, 0) for domain in ONNX_DOMAINS), default=0)
 
 
 def starts_path(node: ir.Node | None) -> bool:

@@ -24,19 +24,18 @@ from typing import Final, Literal
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.coordinates import (
+from refine_export.graph.fp16_constants import Low, WeightFault, fits
+from refine_export.graph.operator_types import (
+    MOVES,
     ONNX_DOMAINS,
-    PATH_STARTS,
-    grids,
+    SHRINKS,
+    SUMS,
+    has_half_form,
     is_op,
     opset_of,
-    size_values,
-    starts_path,
-    upstream,
-    weights_of,
+    sum_bound,
 )
-from refine_export.graph.fp16_constants import Low, WeightFault, fits
-from refine_export.graph.operator_types import MOVES, SHRINKS, SUMS, has_half_form, sum_bound
+from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, size_values, starts_path, upstream, weights_of
 from refine_export.graph.tensor_ranges import TensorRange
 
 Type = Literal["float16", "bfloat16", "float32", "none"]
