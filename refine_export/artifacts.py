@@ -23,6 +23,7 @@ from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, FileP
 from refine_export.support.environment import EXPORTERS, versions
 from refine_export.support.files import write_bytes
 from refine_export.support.manifest import Manifest, fingerprint, reusable, write_manifest
+from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
     import onnx
@@ -140,7 +141,7 @@ def _artifact(model: onnx.ModelProto, content: bytes, path: Path) -> Artifact:
     dims = _image_dims(model, graph, path)
     batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
     free = [name for name, dim in (("batch", batch), ("height", height), ("width", width)) if dim is None]
-    sizes = "x".join(str(dim) for dim in dims)
+    sizes = size_text(dims)
     if free:
         sizes += f": any {', '.join(free)}; sides are multiples of {MULTIPLE_OF}"
     metadata = {entry.key: entry.value for entry in model.metadata_props}

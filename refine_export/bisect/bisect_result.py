@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from refine_export.lower.lowered_result import finite
+from refine_export.support.text import dict_from_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,5 +69,4 @@ class Bisected:
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; None where an error is not finite."""
-        content: dict[str, Any] = finite(dataclasses.asdict(self))
-        return content
+        return dict_from_result(self)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from refine_export.bisect.intermediate_tensors import FLOATS, constant, float_tensors
 from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, opset_of
+from refine_export.support.text import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -151,14 +152,13 @@ def differences(
         said += [f"{value.name} is {value.dtype}, but is of sampling coordinates" for value in low[:1]]
     ours, theirs = ([node for node in one.nodes if not _passes(node)] for one in (part, other))
     if len(ours) != len(theirs):
-        said.append(f"it is computed by {len(theirs)} nodes in place of {len(ours)}: {_listed(theirs)}")
+        said.append(f"it is computed by {len(theirs)} nodes in place of {len(ours)}: {_nodes(theirs)}")
     more = len(said) - LISTED
     return (*said[:LISTED], *([f"and {more} more"] if more > 0 else []))
 
 
-def _listed(nodes: list[ir.Node]) -> str:
-    more = f" and {len(nodes) - LISTED} more" if len(nodes) > LISTED else ""
-    return ", ".join(f"{node.op_type} {node.name}" for node in nodes[:LISTED]) + more
+def _nodes(nodes: list[ir.Node]) -> str:
+    return listed((f"{node.op_type} {node.name}" for node in nodes), LISTED)
 
 
 def _is_low(value: ir.Value) -> bool:

@@ -23,6 +23,7 @@ from refine_export.data.frame_options import FLOW_KINDS, FlowKind
 from refine_export.data.images import FramePair, pair_from_arrays
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES, GraphName
+from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ class Feed:
 
 def name_of_feed(graph: GraphName, batch: int, size: tuple[int, int], *more: str) -> str:
     """Such as `refine 2x96x160, clip.mp4 frames 3-4, zero flow`."""
-    sides = "x".join(map(str, size if batch == 1 else (batch, *size)))
+    sides = size_text(size if batch == 1 else (batch, *size))
     return ", ".join((f"{graph} {sides}", *filter(None, more)))
 
 

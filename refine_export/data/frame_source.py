@@ -25,6 +25,7 @@ from refine_export.data.npz_feeds import graph_of_npz
 from refine_export.data.sample_scene import Scene
 from refine_export.errors import FrameError
 from refine_export.support.files import user_path
+from refine_export.support.text import size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +99,7 @@ class Sources:
 
     def _say_padding(self, pair: FramePair) -> None:
         if pair.size != (fed := padded_size(*pair.size)):
-            sizes = ["x".join(map(str, size)) for size in (pair.size, fed)]
+            sizes = [size_text(size) for size in (pair.size, fed)]
             self.said[
                 f"The frames of {sizes[0]} are padded to {sizes[1]} for the networks; places count from the top left."
             ] = None

@@ -10,7 +10,7 @@ from refine_export.errors import UnavailableError
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.ort_session import PROVIDERS, Provider, command_for, why_not_loaded
 from refine_export.support.environment import machine, versions
-from refine_export.support.imports import installed
+from refine_export.support.imports import installed, pip_install
 
 
 def diagnose() -> list[Check]:
@@ -33,7 +33,7 @@ def _torch() -> Check:
         works=not missing,
         found=f"missing: {', '.join(missing)}" if missing else _versions("torch", "onnxscript"),
         enables="checkpoints, export, the reference",
-        add="pip install 'refine-export[torch]'" if missing else None,
+        add=pip_install("torch") if missing else None,
     )
 
 
@@ -55,7 +55,7 @@ def _provider(name: str, provider: Provider, enables: str) -> Check:
     """Load a one-node model: a provider that is listed may still not load."""
     ort = installed("onnxruntime")
     if ort is None:
-        add = "pip install 'refine-export[ort]'"
+        add = pip_install("ort")
         return Check(name=name, works=False, found="onnxruntime is not installed", enables=enables, add=add)
     version = f"onnxruntime {getattr(ort, '__version__', 'without a version')}"
     try:
@@ -69,7 +69,7 @@ def _provider(name: str, provider: Provider, enables: str) -> Check:
         add = f"{command_for(ort, provider)}, on a machine with an NVIDIA GPU{alone}"
         return Check(name=name, works=False, found=found, enables=enables, add=add)
     except Exception as error:  # whatever a broken installation raises is the finding
-        add = "pip install --force-reinstall 'refine-export[ort]'"
+        add = f"{pip_install('ort')} --force-reinstall"
         return Check(name=name, works=False, found=f"{version} fails: {error}", enables=enables, add=add)
     return Check(name=name, works=True, found=version, enables=enables)
 
@@ -91,7 +91,7 @@ def _triton() -> Check:
         works=client is not None,
         found="missing: tritonclient" if client is None else _versions("tritonclient"),
         enables="checks against an inference server",
-        add="pip install 'refine-export[triton]'" if client is None else None,
+        add=pip_install("triton") if client is None else None,
     )
 
 

@@ -24,7 +24,7 @@ from refine_export.engine.machine import (
 )
 from refine_export.errors import UnavailableError
 from refine_export.support.environment import versions
-from refine_export.support.imports import installed, require
+from refine_export.support.imports import installed, pip_install, require
 
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _DRIVERS = "https://www.nvidia.com/drivers"
@@ -64,7 +64,7 @@ def torch_cuda() -> Check:
     name, enables = "torch, CUDA", "CUDA runtimes, and engines with tensors of torch"
     torch = installed("torch")
     if torch is None:
-        add = "pip install 'refine-export[torch]'"
+        add = pip_install("torch")
         return Check(name=name, works=False, found="torch is not installed", enables=enables, add=add)
     built = torch.version.cuda
     found = f"torch {torch.__version__} is built for {f'CUDA {built}' if built else 'the CPU alone'}"
@@ -164,8 +164,8 @@ def _install(driver: tuple[int, int] | None) -> str:
     if wanted == 12:
         return "pip install 'tensorrt-cu12>=10.12,<12'"
     if wanted is not None and wanted < 12:
-        return f"a driver for CUDA 12 or 13 ({_DRIVERS}), then pip install 'refine-export[trt]'"
-    return "pip install 'refine-export[trt]'"
+        return f"a driver for CUDA 12 or 13 ({_DRIVERS}), then {pip_install('trt')}"
+    return pip_install("trt")
 
 
 def _reinstall(wheels: tuple[int, ...], driver: tuple[int, int] | None) -> str:

@@ -34,7 +34,7 @@ def load() -> ModuleType:
     version = version_of(module)
     if version[:2] < OLDEST or version[0] > NEWEST_MAJOR:
         raise UnavailableError(
-            f"tensorrt {module.__version__} is installed; expected 10.12 to 11.x: pip install 'refine-export[trt]'"
+            f"tensorrt {module.__version__} is installed; expected 10.12 to 11.x: pip install 'tensorrt>=10.12,<12'"
         )
     return module
 

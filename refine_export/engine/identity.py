@@ -17,6 +17,7 @@ from refine_export.engine.machine import Machine as Machine
 from refine_export.engine.machine import numbers_of
 from refine_export.engine.machine import this_machine as this_machine
 from refine_export.support.manifest import fingerprint as fingerprint_of_tool
+from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
     from refine_export.engine.build_options import BuildOptions
@@ -168,5 +169,5 @@ def _words(fields: Mapping[str, Any], name: str) -> str:
         return "not there"
     value = fields[name]
     if name.startswith("profile ") and isinstance(value, list) and all(isinstance(shape, list) for shape in value):
-        return " / ".join("x".join(str(size) for size in shape) for shape in value)
+        return " / ".join(size_text(shape) for shape in value)
     return "not set" if value is None else str(value)

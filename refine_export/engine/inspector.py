@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from refine_export.errors import GraphError
+from refine_export.support.text import listed
 
 if TYPE_CHECKING:
     import onnx
@@ -173,18 +174,18 @@ def check_precision(engine: EngineLayers, nodes: Sequence[OnnxNode]) -> Precisio
     if wrong:
         raise GraphError(
             f"{len(wrong)} of {len(found)} convolutions do not have their type: the ONNX file has "
-            f"{_counts(wanted)}, the engine has {_counts(given)}: {_names(wrong)}; build a strongly typed "
+            f"{_counts(wanted)}, the engine has {_counts(given)}: {listed(wrong, 8)}; build a strongly typed "
             "network, with no precision flag"
         )
     if half := [name for name, type_ in samplers.items() if type_ in (HALF, BFLOAT16)]:
         raise GraphError(
             f"{len(half)} of {len(samplers)} GridSample layers have coordinates of 16 bits, which are off by up to "
-            f"half a pixel; expected Float: {_names(half)}; lower the FP32 file again with this tool"
+            f"half a pixel; expected Float: {listed(half, 8)}; lower the FP32 file again with this tool"
         )
     if open_ := [_called(node) for node, type_ in found if type_ != node.type or type_ == UNKNOWN]:
-        notes.append(f"the types of {len(open_)} of {len(found)} convolutions are not proven: {_names(open_)}")
+        notes.append(f"the types of {len(open_)} of {len(found)} convolutions are not proven: {listed(open_, 8)}")
     if unsure := [name for name, type_ in samplers.items() if type_ != FLOAT]:
-        notes.append(f"the types of {len(unsure)} of {len(samplers)} GridSample are not proven: {_names(unsure)}")
+        notes.append(f"the types of {len(unsure)} of {len(samplers)} GridSample are not proven: {listed(unsure, 8)}")
     return Precision(
         proven=not notes,
         convolutions=dict(given),
@@ -293,8 +294,3 @@ def _called(node: OnnxNode) -> str:
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {type_}" for type_, count in sorted(counts.items()))
-
-
-def _names(names: Sequence[str]) -> str:
-    more = len(names) - 8
-    return ", ".join(names[:8]) + (f" and {more} more" if more > 0 else "")

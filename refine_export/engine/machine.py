@@ -145,7 +145,7 @@ def _cuda_major() -> int:
             return number.value // 1000
     raise UnavailableError(
         "the CUDA version is not known: neither a tensorrt-cu12 or tensorrt-cu13 package, nor torch with CUDA, nor "
-        "libcudart is found; install one: pip install 'refine-export[trt]'"
+        "libcudart is found; install one: pip install tensorrt"
     )
 
 

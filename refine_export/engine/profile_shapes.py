@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import GraphError
 from refine_export.signature import SIGNATURES, GraphName, Signature, TensorInfo, TensorSpec, parse_size
+from refine_export.support.text import size_text
 
 Shape = tuple[int, ...]
 Range = tuple[int, int, int]
@@ -95,7 +96,7 @@ def _spec(info: TensorInfo) -> TensorSpec:
     derived = [dim for dim in info.shape if isinstance(dim, str) and _DERIVED.search(dim)]
     if len(known) != len(dims) or derived or any(isinstance(dim, int) and dim < 1 for dim in dims):
         raise GraphError(
-            f"input {info.name} is {_text(info.shape)}; expected fixed dimensions, or N, C, H, W of the full frame "
+            f"input {info.name} is {size_text(info.shape)}; expected fixed dimensions, or N, C, H, W of the full frame "
             "with N, H or W free: export it with fixed sizes"
         )
     return TensorSpec(name=info.name, quantity="features", shape=dims)
@@ -122,8 +123,8 @@ def _check_asked(axis: str, fixed_by: TensorInfo, options: BuildOptions, asked: 
         given = getattr(options, name)
         if given != defaults[name] and value != size:
             raise GraphError(
-                f"the file is made for {_WORDS[axis]} {size} ({fixed_by.name} is {_text(fixed_by.shape)}), and {name} "
-                f"is {given}; expected the file's own: leave {name} out, or export with free sizes"
+                f"the file is made for {_WORDS[axis]} {size} ({fixed_by.name} is {size_text(fixed_by.shape)}), and "
+                f"{name} is {given}; expected the file's own: leave {name} out, or export with free sizes"
             )
 
 
@@ -144,8 +145,8 @@ def _shapes(info: TensorInfo, spec: TensorSpec, sizes: Mapping[str, Range]) -> I
         )
         if not fits:
             raise GraphError(
-                f"input {info.name} is {_text(info.shape)}; expected {_text(shape)}, as the other inputs' sizes have "
-                "it: export the file again"
+                f"input {info.name} is {size_text(info.shape)}; expected {size_text(shape)}, as the other inputs' "
+                "sizes have it: export the file again"
             )
     dynamic = any(isinstance(dim, str) for dim in info.shape)
     return InputShapes(name=info.name, minimum=low, optimum=opt, maximum=high, dynamic=dynamic)
@@ -166,7 +167,3 @@ def _check_symbols(inputs: list[TensorInfo], found: tuple[InputShapes, ...]) -> 
                     f"{'/'.join(map(str, here))} in {info.name} (min/opt/max); expected one size for one name: choose "
                     "such options, or export with names of their own"
                 )
-
-
-def _text(shape: Iterable[int | str]) -> str:
-    return "x".join(str(dim) for dim in shape)

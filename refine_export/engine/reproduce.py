@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from refine_export.engine.build_options import BuildOptions
+from refine_export.support.text import size_text
 
 Shape = tuple[int, ...]
 
@@ -62,7 +63,7 @@ def trtexec_command(what: Reproduction) -> list[str]:
         words.append("--noTF32")
     if what.shapes:
         for place, kind in enumerate(("min", "opt", "max")):
-            listed = (f"{name}:{'x'.join(map(str, three[place]))}" for name, three in what.shapes.items())
+            listed = (f"{name}:{size_text(three[place])}" for name, three in what.shapes.items())
             words.append(f"--{kind}Shapes={','.join(listed)}")
     if options.workspace_mib is not None:
         words.append(f"--memPoolSize=workspace:{options.workspace_mib}")  # MiB without a unit

@@ -26,6 +26,7 @@ from typing import Any, Literal
 from refine_export.errors import RequestError
 from refine_export.gate.baseline import Baseline, Entry, baseline_from_decision, stable_names
 from refine_export.gate.decision import Decision, Problem
+from refine_export.support.text import listed
 
 RESOLUTION = 2.0**-22
 """An error in units of the peak that FP32 can hardly express."""
@@ -134,7 +135,7 @@ def _check_comparable(measured: Baseline, baseline: Baseline) -> None:
             differences.append(f"its {what} are {_described(theirs)}, the report's are {_described(ours)}")
     keys = {entry.key for entry in measured.entries}
     if keys and keys.isdisjoint(entry.key for entry in baseline.entries):
-        differences.append(f"it has {_listed(baseline.entries)}, the report has {_listed(measured.entries)}")
+        differences.append(f"it has {_entries(baseline.entries)}, the report has {_entries(measured.entries)}")
     if differences:
         raise RequestError(
             f"the baseline is of something else: {'; '.join(differences)}. Give the baseline of these files, or delete "
@@ -155,9 +156,9 @@ def _described(what: Mapping[str, Any]) -> str:
     return f"{what.get('source') or what.get('name')} (sha256 {short})"
 
 
-def _listed(entries: Sequence[Entry]) -> str:
+def _entries(entries: Sequence[Entry]) -> str:
     found = list(dict.fromkeys(f"{entry.file} in {entry.runtime} on {entry.feed}" for entry in entries))
-    return f"{found[0]}{f' and {len(found) - 1} more' if len(found) > 1 else ''}"
+    return listed(found, 1)
 
 
 def _grouped(entries: Sequence[Entry]) -> Iterator[list[Entry]]:

@@ -15,6 +15,7 @@ from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Metrics
 from refine_export.report.data import Comparison, Report
 from refine_export.signature import SIGNATURES, GraphName
+from refine_export.support.text import size_text
 from refine_export.validate.comparison import OutputVerdict, Status, group_status, judged, overall
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -150,7 +151,7 @@ def _groups(report: Report, options: ValidateOptions | None) -> Iterator[GroupRe
         statuses = [row.status for row in rows]
         status = _status(report, (graph, file, runtime, size, batch), statuses, options)
         yield GroupResult(
-            name=f"{file} in {runtime} at {'x'.join(map(str, (batch, *size)))}",
+            name=f"{file} in {runtime} at {size_text((batch, *size))}",
             graph=graph,
             file=file,
             runtime=runtime,

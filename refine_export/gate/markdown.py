@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from refine_export.gate.changes import Changes
 from refine_export.gate.decision import Decision, GroupResult
 from refine_export.report.words import error_text
+from refine_export.support.text import size_text
 from refine_export.validate.comparison import Status
 
 ROWS_SHOWN = 200
@@ -64,7 +65,7 @@ def _lines(decision: Decision, changes: Changes | None) -> Iterator[str]:
 
 
 def _row(group: GroupResult) -> str:
-    size = "x".join(map(str, group.rows[0].comparison.size))
+    size = size_text(group.rows[0].comparison.size)
     batch = group.rows[0].comparison.batch
     passed = sum(row.status == "passed" for row in group.rows)
     lowest, largest = group.lowest_psnr_db, group.largest_error

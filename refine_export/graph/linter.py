@@ -34,6 +34,7 @@ from refine_export.graph.model_file import load_external_data, model_from_file
 from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, opset_of
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
+from refine_export.support.text import listed
 
 if TYPE_CHECKING:
     import onnx
@@ -218,9 +219,10 @@ def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
         if culprits:
             makers = [(value.producer(), value) for value in culprits]
             names = [f"{node.op_type if node else 'input or weight'} {value.name!r}" for node, value in makers]
-            listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
             types = "/".join(sorted({str(value.dtype) for value in culprits}))
-            yield _finding("fp16-coordinates", sample, f"its grid is computed with {types} tensors, made by {listed}")
+            yield _finding(
+                "fp16-coordinates", sample, f"its grid is computed with {types} tensors, made by {listed(names, 4)}"
+            )
 
 
 def _baked_size(graph: _Graph) -> Iterator[Finding]:

@@ -19,6 +19,7 @@ from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, T
 from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import TritonClient
+from refine_export.support.text import size_text
 from refine_export.validate.runtimes import takes
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class LocalInterpolator:
         check_timestep(timestep, any_time=self.any_time)
         size = (frame0.shape[0], frame0.shape[1])
         if self._artifact is not None and not takes(self._artifact, 1, padded_size(*size)):
-            wanted = "x".join(map(str, padded_size(*size)))
+            wanted = size_text(padded_size(*size))
             raise RequestError(
                 f"frames of {size[0]}x{size[1]} (height x width) are fed as one pair of {wanted}, and "
                 f"{self._artifact.file} takes {self._artifact.sizes}; make a file for this size, or a dynamic one"
@@ -165,7 +166,7 @@ class ServedInterpolator:
         except RequestError as error:
             if (size := ONE_SIZE.search(str(error))) is None:
                 raise
-            own = "x".join(map(str, padded_size(frame0.shape[0], frame0.shape[1])))
+            own = size_text(padded_size(frame0.shape[0], frame0.shape[1]))
             raise RequestError(
                 f"{error}; the server's file is for pictures that pad to {size[1]}x{size[2]} (height x width), and "
                 f"these pad to {own}: deploy a file for this size, or a dynamic one"

@@ -23,6 +23,7 @@ from refine_export.signature import parse_size
 from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.support.manifest import fingerprint
 from refine_export.support.progress import Progress
+from refine_export.support.text import size_text
 from refine_export.validate.comparison import group_status, overall
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -144,7 +145,7 @@ def _groups(comparisons: Sequence[Comparison], options: ValidateOptions) -> Iter
         elif status == "not compared":
             reason = next((reason for one in members for reason in one.verdict.reasons), "")
         yield Group(
-            key=f"{number}. {file}: {runtime}, {'x'.join(map(str, (batch, *size)))}",
+            key=f"{number}. {file}: {runtime}, {size_text((batch, *size))}",
             graph=graph,
             file=file,
             runtime=runtime,

@@ -38,6 +38,7 @@ from refine_export.report.data import Shortfall
 from refine_export.signature import GraphName, parse_size
 from refine_export.support.files import make_folder, user_path
 from refine_export.support.progress import Progress, Silent
+from refine_export.support.text import size_text
 from refine_export.validate.runtimes import artifact_of
 
 if TYPE_CHECKING:
@@ -257,4 +258,4 @@ def _sized(options: ExportOptions, pair: FramePair) -> ExportOptions:
     """A static export without a size gets that of the frames."""
     if options.dynamic or options.size is not None:
         return options
-    return dataclasses.replace(options, size="x".join(map(str, padded(pair).size)))
+    return dataclasses.replace(options, size=size_text(padded(pair).size))

@@ -23,7 +23,7 @@ from refine_export.graph.model_file import (
 from refine_export.lower.calibration_feeds import Calibration, feeds_of_calibration
 from refine_export.lower.fp32_islands import Accuracy, Bench, is_search_memory, regions_of, search
 from refine_export.lower.lower_options import LowerOptions
-from refine_export.lower.lowered_result import LoweredFile, finite, lowered_from_manifest
+from refine_export.lower.lowered_result import LoweredFile, lowered_from_manifest
 from refine_export.lower.lowering import Lowered, calibrated, check_lowered, lower, prepare_model
 from refine_export.support.environment import LOWERERS, versions
 from refine_export.support.files import make_folder, write_bytes
@@ -37,6 +37,7 @@ from refine_export.support.manifest import (
     write_manifest,
 )
 from refine_export.support.progress import Progress
+from refine_export.support.text import json_safe
 
 if TYPE_CHECKING:
     import onnx
@@ -169,10 +170,10 @@ def lower_file(
             details={
                 "source_bytes": result.source_bytes,
                 "macs_low": result.macs_low,
-                "psnr_db": finite(result.psnr_db),
+                "psnr_db": json_safe(result.psnr_db),
                 "max_error": result.max_error,
                 "notes": list(result.notes),
-                "search": finite(result.search),
+                "search": json_safe(result.search),
                 "nodes": list(result.nodes),
             },
         ),

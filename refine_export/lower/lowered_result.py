@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections import Counter
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.support.manifest import Manifest
+from refine_export.support.text import dict_from_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,7 @@ class LoweredFile:
 
     def as_json(self) -> dict[str, Any]:
         """What `--json` prints; JSON has no infinity, so None stands for it."""
-        return dataclasses.asdict(self) | {
-            "path": str(self.path),
-            "types": self.types,
-            "psnr_db": finite(self.psnr_db),
-            "search": finite(self.search),
-        }
+        return dict_from_result(self) | {"types": self.types}
 
 
 def lowered_from_manifest(manifest: Manifest, output: Path, seconds: float) -> LoweredFile:
@@ -73,15 +68,6 @@ def lowered_from_manifest(manifest: Manifest, output: Path, seconds: float) -> L
         reused=True,
         seconds=seconds,
     )
-
-
-def finite(content: Any) -> Any:
-    """The same for JSON, with None where a number is not finite."""
-    if isinstance(content, dict):
-        return {name: finite(value) for name, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _unbounded(content: Any) -> Any:

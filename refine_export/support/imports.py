@@ -1,28 +1,51 @@
 """Packages that a stage needs and a machine may lack."""
 
+import platform
+import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from refine_export.errors import UnavailableError
 
+Extra = Literal["torch", "ort", "trt", "triton", "video"]
 
-def require(module: str, *, extra: str) -> Any:
-    """Import `module`, or say which extra of this package brings it.
+# Wheels of onnxruntime-gpu exist for these two; they run on a CPU too.
+_HAS_GPU_WHEELS = (sys.platform, platform.machine()) in (("linux", "x86_64"), ("win32", "AMD64"))
+
+# What the extras of pyproject.toml bring. This package is on no index, so `refine-export[torch]` installs nothing.
+_PACKAGES: dict[Extra, str] = {
+    "torch": "torch onnxscript safetensors",
+    "ort": "onnxruntime-gpu" if _HAS_GPU_WHEELS else "onnxruntime",
+    "trt": "tensorrt",
+    "triton": "tritonclient[grpc,http]",
+    "video": "av",
+}
+
+
+def pip_install(extra: Extra) -> str:
+    """Return the command that installs what an extra of this package brings."""
+    return f"pip install {_PACKAGES[extra]}"
+
+
+def require(module: str, *, extra: Extra) -> Any:
+    """Import an optional module.
 
     Raises:
-        UnavailableError: the module, or a module that it needs, can't be imported.
+        UnavailableError: `missing-package`; the module, or one that it needs, cannot be imported.
     """
     try:
         return import_module(module)
-    except Exception as error:  # a library that is there but broken raises OSError, RuntimeError and others
+    except Exception as error:  # a library that is installed but broken raises OSError, RuntimeError and others
         raise UnavailableError(
-            f"this needs {module}, which can't be imported here ({error}); "
-            f"add it with: pip install 'refine-export[{extra}]'"
+            f"this needs {module}, which cannot be imported here ({error}); install it with: {pip_install(extra)}",
+            code="missing-package",
+            module=module,
+            extra=extra,
         ) from error
 
 
 def installed(module: str) -> Any:
-    """The module where it can be imported, else None."""
+    """Import a module if that is possible, else return None."""
     try:
         return import_module(module)
     except Exception:  # as above

@@ -16,6 +16,7 @@ from refine_export.data.frame_source import Source, Sources
 from refine_export.data.images import FramePair, at_size, padded, padded_size
 from refine_export.data.npz_feeds import feeds_of_arrays
 from refine_export.signature import GraphName
+from refine_export.support.text import size_text
 from refine_export.validate.comparison import Candidate
 from refine_export.validate.runtimes import nearest, pairs_for, takes
 from refine_export.validate.validate_options import ValidateOptions
@@ -89,7 +90,7 @@ def _first(
             found.setdefault((fed.size, batch), (fed, []))[1].extend(candidates)
     for (size, batch), (fed, candidates) in found.items():
         yield Setting(
-            label=f"{graph} at {'x'.join(map(str, size if batch == 1 else (batch, *size)))}",
+            label=f"{graph} at {size_text(size if batch == 1 else (batch, *size))}",
             size=size,
             batch=batch,
             own=size == padded_size(*sources.first.pair.size),

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
 from refine_export.cli.render.console import escape
+from refine_export.support.text import listed
 
 JUMPS_SHOWN = 10
 NODES_SHOWN = 4
@@ -51,8 +52,7 @@ def _print_first(console: Console, jump: Jump) -> None:
     )
     others = [name for name in jump.candidate if name != layer.node]
     if others:
-        more = f" and {len(others) - NODES_SHOWN} more" if len(others) > NODES_SHOWN else ""
-        console.print(f"  in the file also: {escape(', '.join(others[:NODES_SHOWN]))}{more}", soft_wrap=True)
+        console.print(f"  in the file also: {escape(listed(others, NODES_SHOWN))}", soft_wrap=True)
     for reason in jump.reasons:
         console.print(f"  {escape(reason)}", soft_wrap=True)
     if not jump.reasons:

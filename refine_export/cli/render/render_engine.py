@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from refine_export.cli.render.console import escape
+from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
     from refine_export.engine.engine_file import EngineFile
@@ -69,7 +70,7 @@ def _sayer() -> Callable[[str], None]:
 def _profiles(profiles: Any) -> Iterator[str]:
     for number, profile in enumerate(profiles):
         for tensor, shapes in profile.items():
-            said = " / ".join("x".join(map(str, shape)) for shape in shapes)
+            said = " / ".join(size_text(shape) for shape in shapes)
             yield _line(f"profile {number} of {tensor}: {said}")
 
 

@@ -32,6 +32,7 @@ from refine_export.deploy.triton.names import (
 )
 from refine_export.deploy.triton.served_models import Network
 from refine_export.signature import SIGNATURES, TensorSpec
+from refine_export.support.text import size_text
 
 _PLATFORMS: Mapping[str, str] = {"tensorrt": "tensorrt_plan", "onnxruntime": "onnxruntime_onnx"}
 _KINDS: Mapping[str, str] = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
@@ -186,7 +187,7 @@ def _warm_up(network: Network, size: tuple[int, int]) -> WarmUp:
         Tensor(name=spec.name, data_type=network.types[spec.name], dims=_dims(network, spec, (batch, *size)))
         for spec in SIGNATURES[network.graph].inputs
     )
-    return WarmUp(name="x".join(map(str, size)), inputs=inputs)
+    return WarmUp(name=size_text(size), inputs=inputs)
 
 
 def _parameters(network: Network, options: TritonOptions, onnx: bool) -> dict[str, str]:

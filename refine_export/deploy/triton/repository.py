@@ -47,6 +47,7 @@ from refine_export.deploy.triton.served_models import Network, networks_from_sou
 from refine_export.errors import GraphError, RequestError
 from refine_export.support.files import make_folder
 from refine_export.support.manifest import manifest_path, sha256_of_file
+from refine_export.support.text import size_text
 from refine_export.validate.runtimes import artifact_of
 
 SCHEMA = 1
@@ -233,6 +234,6 @@ def _described(network: Network) -> dict[str, Any]:
         "backend": network.backend,
         "versions": list(range(1, len(network.versions) + 1)),
         "max_batch_size": network.largest_batch,
-        "warmed_up_at": ["x".join(map(str, size)) for size in network.sizes],
+        "warmed_up_at": [size_text(size) for size in network.sizes],
         "artifacts": json.loads(json.dumps(artifacts)),
     }

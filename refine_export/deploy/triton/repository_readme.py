@@ -13,6 +13,7 @@ from refine_export.deploy.triton.names import ENSEMBLE, POST, PRE, TIMESTEP
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, SUPPORT_MATRIX, releases_with
 from refine_export.deploy.triton.served_models import Network
 from refine_export.signature import MULTIPLE_OF, SIGNATURES
+from refine_export.support.text import size_text
 
 UNKNOWN = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
 _DTYPES = {"TYPE_FP32": "float32", "TYPE_FP16": "float16", "TYPE_UINT8": "uint8"}
@@ -99,7 +100,7 @@ def _rows(networks: Sequence[Network]) -> list[list[str]]:
             for source in files.values():
                 artifact = source.artifact
                 what = f"{artifact.engine or 'ONNX'}, {artifact.precision}, {artifact.sizes}"
-                sizes = ", ".join("x".join(map(str, size)) for size in network.sizes)
+                sizes = ", ".join(size_text(size) for size in network.sizes)
                 batch = f"up to {network.largest_batch}" if network.largest_batch else "as sent"
                 rows.append([f"`{network.graph}`", str(number), network.backend, what, batch, sizes])
     return rows

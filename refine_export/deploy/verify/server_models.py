@@ -20,6 +20,7 @@ from refine_export.report.data import Shortfall
 from refine_export.runners.triton.client import ServerOptions, TritonClient
 from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import MULTIPLE_OF, SIGNATURES, FilePrecision, Signature, parse_size
+from refine_export.support.text import size_text
 
 MOST_PIXELS = 2176 * 3840
 """Of a size that a server names: the memory that it takes is this machine's."""
@@ -133,7 +134,7 @@ def served_from_runner(runner: TritonRunner) -> Served:
         file=runner.model,
         sha256=said.get(ARTIFACT_PARAMETER, ""),
         size_bytes=0,
-        sizes="x".join(str(size) for size in runner.inputs[0].shape),
+        sizes=size_text(runner.inputs[0].shape),
         opset=0,
         precision=precision,  # type: ignore[arg-type]  # checked above
         nodes=0,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
 from refine_export.deploy.verify.load_test import Load, Question
 from refine_export.report.data import Shortfall
+from refine_export.support.text import dict_from_result
 from refine_export.validate.comparison import Status
 
 
@@ -55,21 +54,12 @@ class Verified:
 
     def as_json(self) -> dict[str, Any]:
         """JSON types; NaN and infinity, which JSON lacks, become null."""
-        content = dataclasses.asdict(self)
+        content = dict_from_result(self)
         for load, measured in zip(content["loads"], self.loads, strict=True):
             load["per_second"] = measured.per_second
-        finite: dict[str, Any] = _finite(content)
-        return finite
+        return content
 
 
 def status_of_load(load: Load) -> Status:
     """Failed if any request did."""
     return "failed" if load.errors else "passed"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

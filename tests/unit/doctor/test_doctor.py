@@ -15,7 +15,7 @@ from refine_export.doctor import engine_diagnosis as doctor_engines
 from refine_export.errors import UnavailableError
 from tests.support.fake_tensorrt import make_fake
 
-EXTRA = "pip install 'refine-export[trt]'"
+EXTRA = "pip install tensorrt"
 CU12 = "pip install 'tensorrt-cu12>=10.12,<12'"
 DRIVERS = "https://www.nvidia.com/drivers"
 
@@ -133,7 +133,7 @@ CUDA_13 = "torch built for CUDA 13: https://pytorch.org/get-started has the pip 
     ("torch", "driver", "found", "add"),
     [
         (fake_torch("13.0"), (13, 0), "torch 2.13.0 is built for CUDA 13.0", None),
-        (None, (13, 0), "torch is not installed", "pip install 'refine-export[torch]'"),
+        (None, (13, 0), "torch is not installed", "pip install torch onnxscript safetensors"),
         (fake_torch(None), (13, 0), "torch 2.13.0 is built for the CPU alone", CUDA_13),
         (fake_torch(None), None, "torch 2.13.0 is built for the CPU alone", CUDA_13),
         (fake_torch(None), (12, 4), "torch 2.13.0 is built for the CPU alone", CUDA_13.replace("13", "12")),
@@ -349,7 +349,7 @@ def test_a_broken_onnxruntime_is_told(monkeypatch):
     monkeypatch.setattr(doctor, "OrtRunner", fails)
     found, add = told(doctor._ort_cpu())
     assert found.endswith("fails: module has no attribute 'RunOptions'")
-    assert add == "pip install --force-reinstall 'refine-export[ort]'"
+    assert add == "pip install onnxruntime-gpu --force-reinstall"
     monkeypatch.setattr(doctor, "installed", lambda name: SimpleNamespace())
     assert "without a version fails: " in told(doctor._ort_tensorrt())[0]
 
@@ -357,7 +357,7 @@ def test_a_broken_onnxruntime_is_told(monkeypatch):
 def test_a_missing_onnxruntime_is_told(monkeypatch):
     monkeypatch.setattr(doctor, "installed", lambda name: None)
     for check in (doctor._ort_cpu(), doctor._ort_cuda(), doctor._ort_tensorrt()):
-        assert told(check) == ("onnxruntime is not installed", "pip install 'refine-export[ort]'")
+        assert told(check) == ("onnxruntime is not installed", "pip install onnxruntime-gpu")
 
 
 # ------------------------------------------------------------------------------------------- all of it

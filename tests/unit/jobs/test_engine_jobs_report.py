@@ -91,7 +91,7 @@ def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     report = pipeline.validate_files([seat.plan], RECIPE, None).report
     assert report["status"] == "not compared"
-    assert "pip install 'refine-export[trt]'" in report["comparisons"][0]["verdict"]["reasons"][0]
+    assert "pip install tensorrt" in report["comparisons"][0]["verdict"]["reasons"][0]
 
 
 def test_an_engine_of_another_machine_fails_in_words(seat, monkeypatch):
