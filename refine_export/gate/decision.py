@@ -22,16 +22,6 @@ from refine_export.validate.validate_options import ValidateOptions
 Required = Literal["torch", "ort", "trt"]
 Rule = Literal["accuracy", "not-compared", "shortfall", "required-runtime", "baseline-drop", "baseline-missing"]
 
-RULES: dict[Rule, str] = {
-    "accuracy": "The outputs of an artifact differ from the reference by more than the limits allow.",
-    "not-compared": "An artifact was not compared with the reference.",
-    "shortfall": "Something that the report depends on is missing or went wrong.",
-    "required-runtime": "Nothing was compared in a runtime that is required.",
-    "baseline-drop": "The accuracy is worse than that of the baseline by more than its noise.",
-    "baseline-missing": "The baseline has a comparison that the report lacks.",
-}
-"""What each kind of problem means."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Row:

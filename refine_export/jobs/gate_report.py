@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.errors import RequestError
-from refine_export.gate.annotations import annotations_from_decision, located_from, sarif_from_decision
+from refine_export.gate.annotations import annotations_from_decision, located_from
 from refine_export.gate.baseline import baseline_from_decision, baseline_from_file, write_baseline
 from refine_export.gate.changes import Changes, compare_with_baseline
 from refine_export.gate.decision import Decision, Required, decide
@@ -32,7 +32,6 @@ class GateFiles:
 
     junit: Path | None = None
     markdown: Path | None = None
-    sarif: Path | None = None
     summary: Path | None = None
     """The Markdown is appended to it: `$GITHUB_STEP_SUMMARY`."""
 
@@ -112,8 +111,6 @@ def gate(
         write_text(files.junit, junit_from_decision(decision))
     if files.markdown is not None:
         write_text(files.markdown, markdown)
-    if files.sarif is not None:
-        write_text(files.sarif, sarif_from_decision(decision, located))
     if files.summary is not None:
         with files.summary.open("a", encoding="utf-8") as summary:
             summary.write(markdown)
@@ -149,7 +146,7 @@ def _settled(path: Path, decision: Decision, changes: Changes | None, *, accept:
 def _check_paths(report: Path, baseline: Path | None, files: GateFiles) -> None:
     """No two of them may be one file: one would overwrite the other."""
     named = {"the report": report, "--baseline": baseline} | {
-        f"--{name}": getattr(files, name) for name in ("junit", "markdown", "sarif")
+        f"--{name}": getattr(files, name) for name in ("junit", "markdown")
     }
     seen: dict[Path, str] = {}
     for name, path in named.items():

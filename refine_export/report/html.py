@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -111,8 +110,6 @@ def _environment() -> jinja2.Environment:
     environment.filters.update(FILTERS)
     environment.tests["hash"] = lambda text: bool(re.fullmatch(r"[0-9a-f]{40,64}", str(text)))
     environment.globals.update(
-        step_path=step_path,
-        nice_top=nice_top,
         margin=margin,
         limit_names=LIMITS,
         limit_text=limit_text,
@@ -120,24 +117,3 @@ def _environment() -> jinja2.Environment:
         chart_size=(WIDTH, HEIGHT),
     )
     return environment
-
-
-def step_path(values: Sequence[float], top: float, *, downwards: bool = False) -> str:
-    """SVG path of a profile in a box of 100 by 100: one level line per bin.
-
-    From left to right with errors upwards, or with `downwards` from top to bottom with errors to the right.
-    """
-    level = [100 * value / top for value in values]
-    ends = [100 * (number + 1) / len(values) for number in range(len(values))]
-    if downwards:
-        return "M0,0 " + " ".join(f"H{x:.2f} V{y:.2f}" for x, y in zip(level, ends, strict=True))
-    return "M0,100 " + " ".join(f"V{100 - y:.2f} H{x:.2f}" for x, y in zip(ends, level, strict=True))
-
-
-def nice_top(values: Sequence[float]) -> float:
-    """The end of an axis: 1, 2 or 5 times a power of ten, at or above every value; 0 where there is no error."""
-    largest = max(values, default=0.0)
-    if not largest:
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(largest))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= largest)

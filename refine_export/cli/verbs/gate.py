@@ -33,7 +33,6 @@ def gate(
         Path | None,
         typer.Option("--markdown", metavar="FILE", help="Write a summary; also to $GITHUB_STEP_SUMMARY, where set."),
     ] = None,
-    sarif: Annotated[Path | None, typer.Option("--sarif", metavar="FILE", help="Write SARIF 2.1.0.")] = None,
     self_test: Annotated[
         Path | None,
         typer.Option(
@@ -44,12 +43,11 @@ def gate(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Decide on a report by limits and a baseline: exit code, JUnit XML, Markdown, SARIF; or prove that it can fail."""
+    """Decide on a report by limits and a baseline: exit code, JUnit XML, Markdown; or prove that it can fail."""
     if self_test is not None:
         others = {"a report": report, "--baseline": baseline, "--accept": accept or None, "--require": require} | {
             "--junit": junit,
             "--markdown": markdown,
-            "--sarif": sarif,
         }
         if given := [name for name, value in others.items() if value is not None]:
             raise RequestError(
@@ -61,7 +59,7 @@ def gate(
         raise RequestError("--checkpoint is for --self-test; a report has been compared with its own already")
     if report is None:
         raise RequestError("no report was given; give the report.json of a run, or --self-test FILE.onnx")
-    _decide(report, recipe, baseline, require, junit, markdown, sarif, accept=accept, as_json=as_json)
+    _decide(report, recipe, baseline, require, junit, markdown, accept=accept, as_json=as_json)
 
 
 def _decide(
@@ -71,7 +69,6 @@ def _decide(
     require: list[str] | None,
     junit: Path | None,
     markdown: Path | None,
-    sarif: Path | None,
     *,
     accept: bool,
     as_json: bool,
@@ -89,7 +86,7 @@ def _decide(
         baseline=baseline,
         accept=accept,
         files=GateFiles(
-            junit=junit, markdown=markdown, sarif=sarif, summary=Path(summary) if summary is not None else None
+            junit=junit, markdown=markdown, summary=Path(summary) if summary is not None else None
         ),
     )
     if os.environ.get("GITHUB_ACTIONS") == "true":

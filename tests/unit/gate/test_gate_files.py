@@ -1,17 +1,15 @@
-"""What CI systems read: JUnit XML, Markdown, SARIF, annotations; hostile names stay text."""
+"""What CI systems read: JUnit XML, Markdown, annotations; hostile names stay text."""
 
 import dataclasses
-import json
 from xml.etree import ElementTree
 
-import jsonschema
 import pytest
 
 from refine_export.errors import RequestError
-from refine_export.gate.annotations import annotations_from_decision, located_from, sarif_from_decision
+from refine_export.gate.annotations import annotations_from_decision, located_from
 from refine_export.gate.baseline import baseline_from_decision
 from refine_export.gate.changes import compare_with_baseline
-from refine_export.gate.decision import RULES, decide
+from refine_export.gate.decision import decide
 from refine_export.gate.junit import junit_from_decision
 from refine_export.gate.markdown import ROWS_SHOWN, markdown_from_decision
 from refine_export.jobs.gate_report import GateFiles, gate
@@ -145,109 +143,6 @@ def test_markdown_has_the_baseline():
     assert "PSNR 70.00 dB to 75.00 dB, better by 5.00 dB" in text
 
 
-# SARIF: what the standard requires of the parts that are used; the official schema allows more, never less.
-
-TEXT = {"type": "object", "required": ["text"], "properties": {"text": {"type": "string"}}}
-ESSENTIALS = {
-    "type": "object",
-    "required": ["version", "runs"],
-    "additionalProperties": False,
-    "properties": {
-        "version": {"const": "2.1.0"},
-        "$schema": {"type": "string", "format": "uri"},
-        "runs": {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "required": ["tool", "results"],
-                "additionalProperties": False,
-                "properties": {
-                    "tool": {
-                        "type": "object",
-                        "required": ["driver"],
-                        "properties": {
-                            "driver": {
-                                "type": "object",
-                                "required": ["name"],
-                                "properties": {
-                                    "rules": {
-                                        "type": "array",
-                                        "uniqueItems": True,
-                                        "items": {"required": ["id"], "properties": {"shortDescription": TEXT}},
-                                    }
-                                },
-                            }
-                        },
-                    },
-                    "invocations": {"items": {"required": ["executionSuccessful"]}},
-                    "results": {
-                        "type": "array",
-                        "items": {
-                            "type": "object",
-                            "required": ["message"],
-                            "additionalProperties": False,
-                            "properties": {
-                                "ruleId": {"enum": list(RULES)},
-                                "ruleIndex": {"type": "integer", "minimum": 0},
-                                "level": {"enum": ["none", "note", "warning", "error"]},
-                                "message": TEXT,
-                                "partialFingerprints": {"additionalProperties": {"type": "string"}},
-                                "locations": {
-                                    "items": {
-                                        "properties": {
-                                            "physicalLocation": {
-                                                "required": ["artifactLocation"],
-                                                "properties": {
-                                                    "artifactLocation": {
-                                                        "properties": {"uri": {"type": "string", "pattern": "^[!-~]+$"}}
-                                                    }
-                                                },
-                                                "additionalProperties": False,
-                                            }
-                                        }
-                                    }
-                                },
-                            },
-                        },
-                    },
-                },
-            },
-        },
-    },
-}
-
-
-@pytest.mark.parametrize("make", [mixed, hostile, report_of])
-def test_sarif_keeps_to_the_standard(make):
-    decision = decide(make(), require=("trt",))
-    log = json.loads(sarif_from_decision(decision))
-    jsonschema.validate(log, ESSENTIALS)
-    rules = log["runs"][0]["tool"]["driver"]["rules"]
-    results = log["runs"][0]["results"]
-    assert len(results) == len(decision.problems)
-    assert all(rules[result["ruleIndex"]]["id"] == result["ruleId"] for result in results)
-
-
-def test_sarif_names_files_without_lines():
-    results = json.loads(sarif_from_decision(decide(mixed(), require=("trt",))))["runs"][0]["results"]
-    assert [result.get("locations") for result in results] == [
-        [{"physicalLocation": {"artifactLocation": {"uri": "bad.onnx"}}}],
-        [{"physicalLocation": {"artifactLocation": {"uri": "gone.onnx"}}}],
-        None,
-    ]
-
-
-def test_sarif_knows_a_problem_again_whatever_its_numbers():
-    def prints(psnr):
-        report = report_of([comparison(FILE, "network", metrics(psnr))])
-        return [
-            one["partialFingerprints"] for one in json.loads(sarif_from_decision(decide(report)))["runs"][0]["results"]
-        ]
-
-    assert prints(50.0) == prints(40.0)
-
-
 # Annotations
 
 
@@ -279,9 +174,6 @@ def test_files_are_found_beside_the_report(tmp_path, monkeypatch):
     assert located("made.onnx") == "out/made.onnx"
     assert located("other/x y.onnx") == "other/x y.onnx"
     assert located("/else/where.onnx") == "/else/where.onnx"
-    log = json.loads(sarif_from_decision(decide(mixed()), lambda file: f"/x y/{file}"))
-    uri = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
-    assert uri == "file:///x%20y/bad.onnx"
 
 
 # All of them
@@ -290,7 +182,7 @@ def test_files_are_found_beside_the_report(tmp_path, monkeypatch):
 def test_everything_is_written_whatever_the_decision(tmp_path):
     (tmp_path / "report.json").write_text(json_from_report(mixed()))
     (tmp_path / "summary").write_text("before\n")
-    names = {name: tmp_path / "new" / name for name in ("junit", "markdown", "sarif")}
+    names = {name: tmp_path / "new" / name for name in ("junit", "markdown")}
     result = gate(tmp_path / "report.json", files=GateFiles(**names, summary=tmp_path / "summary"))
     assert result.status == "failed"
     assert all(path.stat().st_size for path in names.values())
@@ -303,8 +195,8 @@ def test_no_file_overwrites_another(tmp_path):
     content = report.read_text()
     with pytest.raises(RequestError, match="the report and --junit are both"):
         gate(report, files=GateFiles(junit=tmp_path / "x" / ".." / "report.json"))
-    with pytest.raises(RequestError, match="--baseline and --sarif are both"):
-        gate(report, baseline=tmp_path / "b", accept=True, files=GateFiles(sarif=tmp_path / "b"))
+    with pytest.raises(RequestError, match="--baseline and --markdown are both"):
+        gate(report, baseline=tmp_path / "b", accept=True, files=GateFiles(markdown=tmp_path / "b"))
     with pytest.raises(RequestError, match="accept without a baseline"):
         gate(report, accept=True)
     assert report.read_text() == content

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from refine_export.report.html import html_from_report, step_path
+from refine_export.report.html import html_from_report
 from refine_export.validate.comparison import Compared, Status
 from tests.support.compared_pages import FRAMES, LOW, Page, compared_fixture, page_of, report_of  # noqa: F401 (fixtures)
 from tests.support.gate_reports import STRICT, groups_of
@@ -149,8 +149,3 @@ def test_matrix_of_verdicts(compared: dict[str, Compared]) -> None:
     table = source[source.index('<table class="matrix">') : source.index('id="by-size"')]
     links = ["group-4", "comparison-6", "comparison-9", "group-7", "group-3", "group-1", "group-2"]
     assert re.findall('href="#(.*?)"', table) == links
-
-
-def test_profile_is_one_level_line_per_bin() -> None:
-    assert step_path((1.0, 0.0), 2.0) == "M0,100 V50.00 H50.00 V100.00 H100.00"
-    assert step_path((1.0, 0.0), 2.0, downwards=True) == "M0,0 H50.00 V50.00 H0.00 V100.00"
