@@ -85,9 +85,7 @@ def _decide(
         require=chosen.run.require,
         baseline=baseline,
         accept=accept,
-        files=GateFiles(
-            junit=junit, markdown=markdown, summary=Path(summary) if summary is not None else None
-        ),
+        files=GateFiles(junit=junit, markdown=markdown, summary=Path(summary) if summary is not None else None),
     )
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in result.annotations:
