@@ -1,19 +1,22 @@
-# One place for what a developer and CI do; `make help` lists it. Everything but test-gpu runs in .venv, at the
-# versions of constraints.txt.
+# What a developer and CI run; `make help` lists it. Everything but test-gpu runs in .venv, at the versions of
+# constraints.txt.
 
 PYTHON ?= python3
 GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SOURCES := refine_export models scripts tests
+SOURCES := refine_export models scripts tests examples
 GATE := refine-export-output/gate
 
+# One thread per worker: two workers with two threads each would wait for each other on two cores.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(if $(COVERAGE),--cov --cov-append --cov-report=)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-gpu check gate format lint types benchmark triton clean
+.PHONY: help demo test test-slow test-triton test-all test-gpu check gate format lint types docs coverage benchmark triton clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,17 +26,26 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## Run the main job on sample frames: refine-export-output/report.html.
 	$(BIN)/refine-export run
 
-test: $(READY)  ## Run the tests.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+test: $(READY)  ## Run the fast tests: no network, no server, no test over five seconds.
+	$(PYTEST) -m 'not slow and not triton' tests/unit tests/contract
+
+test-slow: $(READY)  ## Run the integration tests, and whatever else takes long.
+	$(PYTEST) -m slow
+
+test-triton: $(READY)  ## Run the tests against a real Triton server, which the first run installs in .triton.
+	$(PYTEST) -m triton
+
+test-all: test test-slow test-triton  ## Run all tests but those that need a GPU.
 
 test-gpu:  ## Run the tests of the real TensorRT with GPU_PYTHON, which has '.[torch,ort,trt,dev]', a torch with CUDA and a GPU.
 	$(GPU_PYTHON) -m pytest -m tensorrt --require-tensorrt
 
-check: lint types test  ## Run the whole gate: format, lint, types, tests.
+check: lint types test  ## Run what every commit has to pass: format, lint, import contract, types, tests.
 
-lint: $(READY)  ## Check the format and lint.
+lint: $(READY)  ## Check the format, the lint rules and the import contract.
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/lint-imports --no-cache
 
 types: $(READY)  ## Check the types.
 	$(BIN)/mypy
@@ -41,6 +53,12 @@ types: $(READY)  ## Check the types.
 format: $(READY)  ## Format the code, and fix what lint can fix.
 	$(BIN)/ruff check --fix $(SOURCES)
 	$(BIN)/ruff format $(SOURCES)
+
+docs: $(READY)  ## Build the documentation site in site/; any broken link or reference fails.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+coverage: $(READY)  ## Print the branch coverage of the last `make test-all COVERAGE=1`.
+	$(BIN)/coverage report --skip-covered --skip-empty --fail-under=97
 
 gate: $(READY)  ## Make both graphs from sample frames, gate them, and prove that the gate can fail.
 	$(BIN)/refine-export run --quiet --recipe .ci/gate.toml --output $(GATE)
@@ -55,4 +73,4 @@ triton: $(READY)  ## Set up a real Triton server for a CPU in .triton: see docs/
 	$(BIN)/python scripts/triton_server.py
 
 clean:  ## Remove what was made, the environment included.
-	rm -rf $(VENV) .triton refine-export-output dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .triton refine-export-output dist site .mypy_cache .ruff_cache .pytest_cache .coverage
