@@ -21,9 +21,12 @@ class IFBlock(nn.Module):
         c: width of the block.
     """
 
+    FIRST_STRIDE = 2
+    """Of `conv0`; 1 in `IFNet_2R`, whose blocks work at twice the resolution."""
+
     def __init__(self, in_planes: int, c: int = 64) -> None:
         super().__init__()
-        self.conv0 = nn.Sequential(conv(in_planes, c // 2, 3, 2, 1), conv(c // 2, c, 3, 2, 1))
+        self.conv0 = nn.Sequential(conv(in_planes, c // 2, 3, self.FIRST_STRIDE, 1), conv(c // 2, c, 3, 2, 1))
         self.convblock = nn.Sequential(*(conv(c, c) for _ in range(8)))
         self.lastconv = nn.ConvTranspose2d(c, 5, 4, 2, 1)
 
@@ -39,15 +42,16 @@ class IFBlock(nn.Module):
             flow [N, 4, H, W] in pixels and mask logit [N, 1, H, W], both to be added to what there was.
         """
         if scale != 1:
-            x = _resize(x, 1.0 / scale)
+            x = resize(x, 1.0 / scale)
         if flow is not None:
             if scale != 1:
-                flow = _resize(flow, 1.0 / scale) * (1.0 / scale)
+                flow = resize(flow, 1.0 / scale) * (1.0 / scale)
             x = torch.cat((x, flow), 1)
         x = self.conv0(x)
         x = self.convblock(x) + x
-        x = _resize(self.lastconv(x), scale * 2)
-        return x[:, :4] * (scale * 2), x[:, 4:5]
+        growth = scale * self.FIRST_STRIDE  # lastconv undoes one of the two strides; the rest is resized
+        x = resize(self.lastconv(x), growth)
+        return x[:, :4] * growth, x[:, 4:5]
 
 
 class Interpolation(NamedTuple):
@@ -77,17 +81,19 @@ class Motion(NamedTuple):
 class IFNet(nn.Module):
     """Interpolates the middle frame."""
 
+    BLOCK, CONTEXTNET, UNET = IFBlock, Contextnet, Unet
+
     def __init__(self) -> None:
         super().__init__()
         self._build(extra_planes=0)
 
     def _build(self, extra_planes: int) -> None:
-        self.block0 = IFBlock(6 + extra_planes, c=240)
-        self.block1 = IFBlock(13 + 4 + extra_planes, c=150)
-        self.block2 = IFBlock(13 + 4 + extra_planes, c=90)
-        self.block_tea = IFBlock(16 + 4 + extra_planes, c=90)
-        self.contextnet = Contextnet()
-        self.unet = Unet()
+        self.block0 = self.BLOCK(6 + extra_planes, c=240)
+        self.block1 = self.BLOCK(13 + 4 + extra_planes, c=150)
+        self.block2 = self.BLOCK(13 + 4 + extra_planes, c=90)
+        self.block_tea = self.BLOCK(16 + 4 + extra_planes, c=90)
+        self.contextnet = self.CONTEXTNET()
+        self.unet = self.UNET()
 
     def motion(
         self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES, extra: tuple[Tensor, ...] = ()
@@ -140,5 +146,8 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         return self.refine(img0, img1, self.motion(img0, img1, scale, extra=(plane,)))
 
 
-def _resize(x: Tensor, factor: float) -> Tensor:
+def resize(x: Tensor, factor: float) -> Tensor:
+    """Resize height and width by a factor, bilinear with `align_corners=False`; 1 leaves the tensor as it is."""
+    if factor == 1:
+        return x
     return interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False, recompute_scale_factor=False)

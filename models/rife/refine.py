@@ -51,9 +51,12 @@ class Conv2(nn.Module):
 class Contextnet(nn.Module):
     """A pyramid of features of one image, each level warped by the flow of its size."""
 
+    FIRST_STRIDE = 2
+    """Of `conv1`; 1 in `IFNet_2R`."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = Conv2(3, BASE_WIDTH)
+        self.conv1 = Conv2(3, BASE_WIDTH, self.FIRST_STRIDE)
         self.conv2 = Conv2(BASE_WIDTH, 2 * BASE_WIDTH)
         self.conv3 = Conv2(2 * BASE_WIDTH, 4 * BASE_WIDTH)
         self.conv4 = Conv2(4 * BASE_WIDTH, 8 * BASE_WIDTH)
@@ -71,11 +74,11 @@ class Contextnet(nn.Module):
         features = []
         for level in (self.conv1, self.conv2, self.conv3, self.conv4):
             x = level(x)
-            # Half the size and half the value: pixels are twice as large on the next level.
-            flow = (
-                interpolate(flow, scale_factor=0.5, mode="bilinear", align_corners=False, recompute_scale_factor=False)
-                * 0.5
-            )
+            if level is not self.conv1 or self.FIRST_STRIDE == 2:
+                # Half the size and half the value: pixels are twice as large on the next level.
+                flow = 0.5 * interpolate(
+                    flow, scale_factor=0.5, mode="bilinear", align_corners=False, recompute_scale_factor=False
+                )
             features.append(warp(x, flow))
         return features
 
@@ -83,10 +86,13 @@ class Contextnet(nn.Module):
 class Unet(nn.Module):
     """Fuses both images, both warped images, the mask, the flows and both contexts into a residual."""
 
+    FIRST_STRIDE = 2
+    """Of `down0`; 1 in `IFNet_2R`, where the last convolution has the stride instead."""
+
     def __init__(self) -> None:
         super().__init__()
         c = BASE_WIDTH
-        self.down0 = Conv2(17, 2 * c)
+        self.down0 = Conv2(17, 2 * c, self.FIRST_STRIDE)
         self.down1 = Conv2(4 * c, 4 * c)
         self.down2 = Conv2(8 * c, 8 * c)
         self.down3 = Conv2(16 * c, 16 * c)
@@ -94,7 +100,7 @@ class Unet(nn.Module):
         self.up1 = deconv(16 * c, 4 * c)
         self.up2 = deconv(8 * c, 2 * c)
         self.up3 = deconv(4 * c, c)
-        self.conv = nn.Conv2d(c, 3, 3, 1, 1)
+        self.conv = nn.Conv2d(c, 3, 3, 2 // self.FIRST_STRIDE, 1)
 
     def forward(
         self,
