@@ -27,8 +27,6 @@ SLOPE = 0.2
 LITE_LAST_WIDTH = 24
 """Width of block4 that marks 4.25.lite, the only five-block network with other scales."""
 
-Encoder = Literal["none", "two layers", "sequential", "head"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Rife4Config:
@@ -44,7 +42,7 @@ class Rife4Config:
     """Groups of the convolution in `ResConv` (2 in some lite variants)."""
     shuffled: int
     """Channels behind the PixelShuffle of `lastconv`: 5 or 6 for flow and mask, 13 with features; 0 without one."""
-    encoder: Encoder
+    encoder: Literal["none", "two layers", "sequential", "head"]
     """How features of the frames are made (4.7 and later)."""
     encoder_width: int
     encoder_features: int
@@ -80,17 +78,15 @@ class Rife4Config:
         widths = tuple(shapes[f"{block}.conv0.1.0.weight"][0] for block in blocks)
         residual = "block0.convblock.0.beta" in shapes
         shuffled = shapes["block0.lastconv.0.weight"][1] // 4 if "block0.lastconv.0.weight" in shapes else 0
-        encoder: Encoder = "none"
-        width = features = 0
-        if "encode.cnn0.weight" in shapes:
-            encoder, last = "head", "encode.cnn3.weight"
-            width = shapes["encode.cnn0.weight"][0]
-        elif "encode.0.weight" in shapes:
-            encoder = "sequential" if "encode.6.weight" in shapes else "two layers"
-            last = "encode.6.weight" if encoder == "sequential" else "encode.1.weight"
-            width = shapes["encode.0.weight"][0]
-        if encoder != "none":
-            features = shapes[last][1]
+        # The last layer of an encoder tells its kind, and how many features it makes.
+        encoder: Literal["none", "two layers", "sequential", "head"] = "none"
+        first = last = ""
+        if "encode.cnn3.weight" in shapes:
+            encoder, first, last = "head", "encode.cnn0.weight", "encode.cnn3.weight"
+        elif "encode.6.weight" in shapes:
+            encoder, first, last = "sequential", "encode.0.weight", "encode.6.weight"
+        elif "encode.1.weight" in shapes:
+            encoder, first, last = "two layers", "encode.0.weight", "encode.1.weight"
         return cls(
             widths=widths,
             prelu="block0.conv0.0.1.weight" in shapes,
@@ -98,8 +94,8 @@ class Rife4Config:
             groups=widths[0] // shapes["block0.convblock.0.conv.weight"][1] if residual else 1,
             shuffled=shuffled,
             encoder=encoder,
-            encoder_width=width,
-            encoder_features=features,
+            encoder_width=shapes[first][0] if first else 0,
+            encoder_features=shapes[last][1] if first else 0,
             refined="contextnet.conv1.conv1.0.weight" in shapes,
         )
 
