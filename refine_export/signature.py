@@ -1,6 +1,6 @@
 """The I/O contract of each graph: names, shapes, types, units.
 
-One `Signature` feeds the names in the ONNX file, the sample feeds, the runners and everything after them.
+One `Signature` decides the names in the ONNX file, the sample feeds, the runners and all that follows them.
 
 Shape legend: N batch, H and W frame size in pixels. A dimension is a number, "N", "H", "W", or "H/k", "W/k".
 """
@@ -12,19 +12,20 @@ from typing import Literal
 
 GraphName = Literal["contextnet", "unet", "refine", "interpolator", "interpolator_m"]
 Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
+FilePrecision = Literal["fp32", "fp16", "bf16"]
 
 MULTIPLE_OF = 32
-"""H and W are multiples of this in every graph, so that every network of the family fits."""
+"""H and W are multiples of this in every graph, which suits every network of the family."""
 
 LARGEST_SIDE = 16384
-"""Of a frame, in pixels."""
+"""Upper bound of the height and width of a frame, in pixels."""
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """`1088x1920` to height and width in pixels.
+    """Parse `1088x1920` as height and width in pixels.
 
     Raises:
-        ValueError: not of this form, or no multiples of 32.
+        ValueError: the text has another form, or a side is not a multiple of 32 or is too large.
     """
     if not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):
         raise ValueError(f"size is {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
@@ -57,7 +58,7 @@ class TensorSpec:
     shape: tuple[int | str, ...]
 
     def shape_at(self, batch: int, height: int, width: int) -> tuple[int, ...]:
-        """The shape in numbers for a batch of frames of `height` by `width` pixels."""
+        """Return the shape in numbers for a batch of frames of `height` by `width` pixels."""
         sizes = {"N": batch, "H": height, "W": width}
 
         def number(dimension: int | str) -> int:
@@ -70,7 +71,7 @@ class TensorSpec:
 
     @property
     def units(self) -> str:
-        """What a value means."""
+        """Unit of the values."""
         return UNITS[self.quantity]
 
 
@@ -134,15 +135,12 @@ SIGNATURES: Mapping[GraphName, Signature] = {
 """The five graphs by name."""
 
 
-FilePrecision = Literal["fp32", "fp16", "bf16"]
-
-
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """An input or output as the backend declares it."""
+    """An input or output as a backend declares it."""
 
     name: str
     dtype: str
-    """A numpy type, such as `float32`."""
+    """Name of the numpy type, such as `float32`."""
     shape: tuple[int | str, ...]
-    """Numbers, and symbols where a dimension is free."""
+    """Numbers, and names where a dimension is free."""

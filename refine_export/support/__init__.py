@@ -1,1 +1,1 @@
-"""Files, optional imports, manifests and progress: used by every layer."""
+"""Files, optional packages, manifests and progress: used by every layer."""

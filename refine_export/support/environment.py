@@ -1,4 +1,4 @@
-"""What computed: versions and the machine, without paths or names of hosts and people."""
+"""Versions and the machine that made an artifact, without names of paths, hosts or people."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPARERS = ("torch", "onnxruntime-gpu", "onnxruntime", "numpy", "scikit-image")
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Versions of those packages that are installed, and of this one."""
+    """Return the versions of this package, of Python, and of those packages that are installed."""
     found = {"refine-export": __version__, "python": platform.python_version()}
     for package in packages:
         try:
@@ -27,13 +27,13 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def machine() -> dict[str, str]:
-    """Operating system, processor and GPU."""
+    """Return operating system, processor and GPU."""
     system = f"{platform.system()} {platform.machine()}"
     return {"system": system, "processor": _processor(), "gpu": gpu_name() or "none that torch finds"}
 
 
 def gpu_name() -> str | None:
-    """The first CUDA device's name, where torch finds one."""
+    """Return the name of the first CUDA device, where torch finds one."""
     torch = installed("torch")
     return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
 

@@ -1,4 +1,4 @@
-"""Paths as people write them, and files that are either whole or not there."""
+"""Paths as people write them, and output files that are either complete or absent."""
 
 import glob
 import os
@@ -10,10 +10,10 @@ from refine_export.errors import RequestError
 
 
 def user_path(text: str) -> Path:
-    """A path with `~` as the home folder.
+    """Return a path with `~` as the home folder.
 
     Raises:
-        RequestError: no such user, or a character that no path has.
+        RequestError: `bad-path`; no such user, or a character that no path has.
     """
     try:
         os.fsencode(text)
@@ -21,33 +21,36 @@ def user_path(text: str) -> Path:
             raise ValueError("it has a NUL character")
         return Path(text).expanduser()
     except (RuntimeError, ValueError) as error:
-        raise RequestError(f"{text!r} is no path: {error}; write it out") from error
+        raise RequestError(f"{text!r} is not a path: {error}; write it out", code="bad-path", path=text) from error
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for output, with those above it; before long work, so that it is not done in vain.
+    """Create an output folder and its parents; call it before long work, so that the work is not done in vain.
 
     Raises:
-        RequestError: it can't be made.
+        RequestError: `cannot-write`.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"can't make the folder {path}: {error.strerror}; choose another") from error
+        raise _cannot_write(path, error, "choose another folder") from error
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`, renamed to it when the block ends without an exception.
+    """Yield a temporary path beside `path`, and rename it to `path` if the block ends without an exception.
 
-    Whatever was at `path` stays until then. A process that is killed leaves `.NAME.partial-PID` behind, which
-    is never read and which the next writer of the same file removes, once that process is gone.
+    Until then whatever was at `path` stays. A process that is killed leaves `.NAME.partial-PID`, which is never read;
+    the next writer of the same file removes it when that process is gone.
 
     Raises:
-        RequestError: the folder can't be made or written, the disk is full, or `path` is a directory.
+        RequestError: `cannot-write`; the folder cannot be created or written, or the disk is full.
+        RequestError: `is-directory`; `path` is one.
     """
     if path.is_dir():
-        raise RequestError(f"{path} is a directory; give the path of a file to write")
+        raise RequestError(
+            f"{path} is a directory; give the path of a file to write", code="is-directory", path=str(path)
+        )
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,40 +59,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 left_over.unlink(missing_ok=True)
         temporary.touch()
     except OSError as error:
-        raise RequestError(f"can't write {path}: {error.strerror}; choose a folder that is writable") from error
+        raise _cannot_write(path, error, "choose a writable folder") from error
     try:
         yield temporary
         with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+            os.fsync(written.fileno())  # a full disk may show as late as here
         temporary.replace(path)
     except OSError as error:
-        raise RequestError(
-            f"can't write {path}: {error.strerror}; free some space, or choose another folder"
-        ) from error
+        raise _cannot_write(path, error, "free some space, or choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, atomically."""
+    """Write a file atomically; errors as in `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8 to `path`, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write a file as UTF-8, atomically; errors as in `atomic_path`."""
+    write_bytes(path, text.encode())
 
 
 def is_running(pid: str) -> bool:
-    """Whether there is such a process; true where that can't be told."""
+    """Return whether a process exists; True where that cannot be found out."""
     if os.name != "posix" or not pid.isdecimal():
-        return True  # not known: leave the file alone
+        return True
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
+    except PermissionError:  # another user's
         return True
     return True
+
+
+def _cannot_write(path: Path, error: OSError, advice: str) -> RequestError:
+    return RequestError(
+        f"cannot write {path}: {error.strerror}; {advice}", code="cannot-write", path=str(path), reason=error.strerror
+    )

@@ -1,6 +1,6 @@
-"""The side-car of every artifact: what it was made from, so that it can be reused, checked and traced.
+"""The manifest beside every artifact: what it was made from, so that it can be reused, checked and traced.
 
-`refine.onnx` has `refine.onnx.json` beside it.
+`refine.onnx` has `refine.onnx.json`, `refine.engine` has `refine.engine.json`; the schema is the same.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import rife
 from refine_export import __version__
+from refine_export.errors import RequestError
 from refine_export.support.files import write_text
 
 SCHEMA = 1
@@ -27,45 +29,43 @@ class Manifest:
     artifact: str
     """Name of the file beside the manifest."""
     kind: str
-    """`onnx`, or `engine` of a TensorRT plan"""
+    """`onnx` or `engine`."""
     sha256: str
-    """Of the artifact."""
+    """Hash of the artifact."""
     size_bytes: int
     inputs: Mapping[str, Any]
-    """Hashes of what went in, such as the checkpoint's."""
+    """Hashes of the files that went in, such as the checkpoint's."""
     options: Mapping[str, Any]
-    """Of the stage that made it, by name."""
+    """Options of the stage that made it, by name."""
     versions: Mapping[str, str]
-    """Of the packages that made it."""
+    """Versions of the packages that made it."""
     signature: Mapping[str, Any]
     """Names and shapes of inputs and outputs; units are in the file's metadata."""
     fingerprint: str
-    """Of inputs, options and versions; equal fingerprints mean that making it again would change nothing."""
+    """Hash of inputs, options and versions: where it is equal, making the artifact again would change nothing."""
     seconds: float
-    """That making it took."""
+    """Time that making it took."""
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """What else the stage that made it has to say."""
+    """Further facts from the stage that made it."""
     schema: int = SCHEMA
 
 
 def fingerprint(*parts: Any) -> str:
-    """SHA-256 of anything that is JSON, and of this tool's own source; the order of keys does not matter."""
+    """Return the SHA-256 of JSON values and of this package's source code; the order of keys does not matter."""
     content = [SCHEMA, __version__, _source_sha256(), *parts]
     text = json.dumps(content, sort_keys=True, allow_nan=False, default=dataclasses.asdict)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @functools.cache
 def _source_sha256() -> str:
-    """Of the code that makes and judges artifacts, so that a changed tool never shows an old proof."""
-    import rife
-
+    """Hash the code that makes and judges artifacts, so that changed code never presents an old verdict."""
     digest = hashlib.sha256()
     for package in (Path(__file__).parent.parent, Path(rife.__file__).parent):
         for source in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
@@ -74,29 +74,54 @@ def _source_sha256() -> str:
 
 
 def manifest_path(artifact: Path) -> Path:
-    """Where an artifact's manifest lies."""
+    """Return the path of an artifact's manifest."""
     return artifact.with_name(f"{artifact.name}.json")
 
 
 def write_manifest(artifact: Path, manifest: Manifest) -> None:
-    """Write the side-car of an artifact; to be called after the artifact is in place."""
+    """Write the manifest of an artifact; call it when the artifact is in place."""
     write_text(manifest_path(artifact), text_of_manifest(manifest))
 
 
 def text_of_manifest(manifest: Manifest) -> str:
-    """What the side-car says: JSON, one line per value."""
+    """Return the manifest as JSON, one line per value."""
     return json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
 
 
-def reusable(artifact: Path, expected: str) -> Manifest | None:
-    """The manifest, if the artifact beside it is whole and was made from what `expected` is the fingerprint of.
+def read_manifest(artifact: Path) -> Manifest:
+    """Read the manifest beside an artifact; the artifact itself is not looked at.
 
-    Anything else is None: no file, no manifest or a damaged one, another fingerprint, changed bytes.
+    Raises:
+        RequestError: `missing-manifest` or `damaged-manifest`.
+    """
+    path = manifest_path(artifact)
+    try:
+        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise RequestError(
+            f"{path} is missing; expected the manifest that was written beside {artifact.name}: copy it there, or make "
+            f"{artifact.name} again",
+            code="missing-manifest",
+            path=str(path),
+        ) from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # not JSON, or not the fields of a manifest
+        raise RequestError(
+            f"{path} cannot be read as a manifest ({error}); make {artifact.name} again",
+            code="damaged-manifest",
+            path=str(path),
+        ) from error
+
+
+def reusable(artifact: Path, expected: str) -> Manifest | None:
+    """Return the manifest of an artifact that need not be made again, else None.
+
+    Args:
+        artifact: the file; it has to be there, with the hash that its manifest gives.
+        expected: fingerprint of what it would be made from now.
     """
     try:
-        content = json.loads(manifest_path(artifact).read_text(encoding="utf-8"))
-        manifest = Manifest(**content)
-        whole = manifest.fingerprint == expected and manifest.sha256 == sha256_of_file(artifact)
-    except (OSError, ValueError, TypeError, RecursionError):
+        manifest = read_manifest(artifact)
+        complete = manifest.fingerprint == expected and manifest.sha256 == sha256_of_file(artifact)
+    except (OSError, RequestError):
         return None
-    return manifest if whole else None
+    return manifest if complete else None

@@ -1,4 +1,4 @@
-"""How a long job tells what it is doing; the library only calls, the CLI shows."""
+"""How a long job reports its progress: the library calls, the CLI shows."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told of each step when it starts and, by the end of the block, when it is done."""
+    """Receives each step of a job."""
 
     def within(self, phase: str, done: int, steps: int) -> None:
-        """Told how far a phase of the open step has come."""
+        """Receive how far a phase of the current step is."""
         ...
 
     def step(self, label: str) -> AbstractContextManager[Callable[[str], None]]:
-        """Enter when the step starts; what is entered takes a word on how it went, such as `reused`."""
+        """Enter a step; the value takes a remark on its outcome, such as `reused`."""
         ...
 
 
 class Silent:
-    """Tells nobody."""
+    """Shows nothing."""
 
     def within(self, phase: str, done: int, steps: int) -> None:
         """Do nothing."""

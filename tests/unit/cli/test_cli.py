@@ -185,13 +185,13 @@ def test_names_can_not_steer_the_terminal(run, here):
 
 
 def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
-    def full(path, text, encoding):
+    def full(path, content):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     code, _, err = run("init", "r.toml")
     assert code == 2
-    assert "can't write r.toml: No space left on device; free some space" in err
+    assert "r.toml: No space left on device" in err
     assert not list(here.glob("*r.toml*"))
 
 
@@ -206,7 +206,7 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
         (["run", "--frames", "a.png"], "requires 2 arguments"),
         (["run", "--graph", "ifnet"], "error: the command line: run.graphs is \"ifnet\": input should be 'contextnet'"),
         (["run", "--graph", "interpolator"], "error: IFNet_m weights do not make the graph 'interpolator'"),
-        (["run", "-o", "small.toml"], "error: can't make the folder small.toml"),
+        (["run", "-o", "small.toml"], "cannot write small.toml"),
         (["export", "--size", "100x200"], "expected multiples of 32, such as 96x192"),
         (["export", "--dynamic", "--size", "64x96"], "dynamic is true, but a size or a batch is given"),
         (["lint", "absent.onnx"], "error: absent.onnx does not exist; expected a binary ONNX model"),
@@ -219,7 +219,7 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
         (["inspect", "/dev/zero"], "error: /dev/zero is no regular file"),
         (["lint", "/dev/zero"], "error: /dev/zero is no regular file"),
         (["run", "--frames", "/dev/zero", "/dev/zero"], "error: /dev/zero is no regular file"),
-        (["run", "-o", "~no-such-user/x"], "is no path: Could not determine home directory"),
+        (["run", "-o", "~no-such-user/x"], "Could not determine home directory"),
         (["run", "-o", "x" * 300], "File name too long"),
         (["export", "--size", "٣٢x٣٢"], "expected HEIGHTxWIDTH"),
         (["export", "--size", "3200000x3200000"], "expected at most 16384 pixels a side"),

@@ -201,10 +201,11 @@ def test_an_fp32_file_of_something_else_is_refused_before_the_ladder(seat):
             seat.build(fp32=fp32)
 
 
-@pytest.mark.parametrize(("folder", "words"), [("~nosuchuser/x", "is no path"), ("a\0b", "NUL")])
-def test_a_folder_of_timing_caches_that_is_no_path(seat, folder, words):
-    with pytest.raises(RequestError, match=words):
+@pytest.mark.parametrize("folder", ["~nosuchuser/x", "a\0b"])
+def test_a_folder_of_timing_caches_that_is_not_a_path(seat, folder):
+    with pytest.raises(RequestError) as caught:
         seat.build(timing_cache=folder)
+    assert caught.value.code == "bad-path"
 
 
 @pytest.mark.parametrize("file", ["plan", "answer.json.partial"])

@@ -1,0 +1,54 @@
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from refine_export.errors import RequestError
+from refine_export.support.files import atomic_path, make_folder, user_path, write_bytes, write_text
+
+
+def error_of(call, *arguments):
+    with pytest.raises(RequestError) as caught:
+        call(*arguments)
+    return caught.value
+
+
+def test_user_path():
+    assert user_path("~/a") == Path.home() / "a"
+    for bad in ("~no-such-user/x", "a\0b", "\ud800"):
+        assert error_of(user_path, bad).code == "bad-path"
+
+
+def test_a_file_is_replaced_whole(tmp_path):
+    path = tmp_path / "new" / "file.txt"
+    write_text(path, "first")
+    write_bytes(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("wrong", [RuntimeError("stopped"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_an_unfinished_file_leaves_the_old_one(tmp_path, wrong):
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+    with pytest.raises((type(wrong), RequestError)) as caught, atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise wrong
+    assert isinstance(wrong, OSError) == (getattr(caught.value, "code", "") == "cannot-write")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_left_overs_of_dead_writers_are_removed(tmp_path):
+    for pid in (2**22 + 1, os.getppid()):
+        (tmp_path / f".file[1].txt.partial-{pid}").touch()
+    write_text(tmp_path / "file[1].txt", "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"file[1].txt", f".file[1].txt.partial-{os.getppid()}"}
+
+
+def test_places_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    assert error_of(write_text, tmp_path, "x").code == "is-directory"
+    assert error_of(write_text, tmp_path / "file" / "x", "x").code == "cannot-write"
+    assert error_of(make_folder, tmp_path / "file").code == "cannot-write"

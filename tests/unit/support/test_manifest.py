@@ -1,0 +1,66 @@
+import dataclasses
+
+import pytest
+
+from refine_export.errors import RequestError
+from refine_export.support.manifest import (
+    Manifest,
+    fingerprint,
+    manifest_path,
+    read_manifest,
+    reusable,
+    sha256_of_file,
+    write_manifest,
+)
+
+
+@pytest.fixture
+def artifact(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"model")
+    write_manifest(
+        path,
+        Manifest(
+            artifact=path.name,
+            kind="onnx",
+            sha256=sha256_of_file(path),
+            size_bytes=5,
+            inputs={},
+            options={},
+            versions={},
+            signature={},
+            fingerprint=fingerprint({"a": 1, "b": 2}),
+            seconds=0.5,
+        ),
+    )
+    return path
+
+
+def test_an_artifact_is_reused_while_nothing_changed(artifact):
+    assert reusable(artifact, fingerprint({"b": 2, "a": 1})) == read_manifest(artifact)
+    assert reusable(artifact, fingerprint({"a": 2})) is None
+    artifact.write_bytes(b"other")
+    assert reusable(artifact, fingerprint({"a": 1, "b": 2})) is None
+    artifact.unlink()
+    assert reusable(artifact, fingerprint({"a": 1, "b": 2})) is None
+
+
+def test_options_are_part_of_the_fingerprint():
+    @dataclasses.dataclass
+    class Options:
+        size: int
+
+    assert fingerprint(Options(1)) == fingerprint({"size": 1}) != fingerprint(Options(2))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"artifact": "m.onnx"}', "[" * 99999])
+def test_a_damaged_manifest_means_make_it_again(artifact, text):
+    manifest_path(artifact).write_text(text)
+    assert reusable(artifact, "x") is None
+    with pytest.raises(RequestError) as caught:
+        read_manifest(artifact)
+    assert caught.value.code == "damaged-manifest"
+    manifest_path(artifact).unlink()
+    with pytest.raises(RequestError) as caught:
+        read_manifest(artifact)
+    assert caught.value.code == "missing-manifest"
