@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Architecture = Literal["refinement", "IFNet", "IFNet_m"]
@@ -12,7 +12,7 @@ Architecture = Literal["refinement", "IFNet", "IFNet_m"]
 class CheckpointOptions:
     """Where the weights come from."""
 
-    path: str | None = None
+    path: str | None = field(default=None, metadata={"flag": "--checkpoint", "keyword": "checkpoint"})
     """A .pkl, .pth or .safetensors file; without it, weights of this package."""
     weights: Literal["demo", "seeded"] = "demo"
     """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""

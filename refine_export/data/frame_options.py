@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from refine_export.signature import LARGEST_SIDE
@@ -14,12 +14,12 @@ LARGEST_SCENE_FRAMES = 64
 class FramesOptions:
     """Which pictures the graphs are fed with."""
 
-    pair: tuple[str, ...] = ()
+    pair: tuple[str, ...] = field(default=(), metadata={"flag": "--frames", "metavar": "A B", "keyword": "frames"})
     """Two picture files; without them and without inputs, a procedural scene whose true middle frame is known."""
-    inputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = field(default=(), metadata={"flag": "--input", "metavar": "PATH"})
     """More to compare on: folders of frames, videos, pictures by twos, and .npz files with an array for each input of
     a graph. Consecutive frames of a folder or a video are compared as a sequence."""
-    max_pairs: int | None = None
+    max_pairs: int | None = field(default=None, metadata={"flag": "--max-pairs"})
     """Most pairs that are taken from each folder or video, from its start; without, all."""
     every: int = 1
     """Take every n-th pair of a folder or video; above 1, none follow one another, and flicker is not measured."""
@@ -55,7 +55,7 @@ class SceneOptions:
     motion_px: float = 12.0
     """Largest displacement of any layer between t=0 and t=1, pixels; 0 to 64. Above a quarter of the shorter
     side, the layer that moves so far may be outside the frame."""
-    seed: int = 0
+    seed: int = field(default=0, metadata={"keyword": "scene_seed"})
     """Chooses the textures and varies the directions of motion; 0 or more."""
 
     def __post_init__(self) -> None:

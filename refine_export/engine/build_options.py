@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from refine_export.signature import parse_size
@@ -15,51 +15,72 @@ LARGEST = 2**31 - 1
 """Of all numbers: TensorRT's are of 32 bits, and MiB and seconds of this size are none that anyone has."""
 
 
+_SIZES, _ENGINE, _JOB = "Sizes of a dynamic file", "Engine", "The build itself"  # panels of --help
+
+
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """How ONNX files become TensorRT engines."""
 
-    min_size: str | None = None
+    min_size: str | None = field(default=None, metadata={"flag": "--min-size", "metavar": "HxW", "panel": _SIZES})
     """Smallest HEIGHTxWIDTH of a dynamic file's engine, multiples of 32; without it, `opt_size`."""
-    opt_size: str = "1088x1920"
+    opt_size: str = field(default="1088x1920", metadata={"flag": "--opt-size", "metavar": "HxW", "panel": _SIZES})
     """The size that a dynamic file's engine is tuned for."""
-    max_size: str | None = None
+    max_size: str | None = field(default=None, metadata={"flag": "--max-size", "metavar": "HxW", "panel": _SIZES})
     """Largest HEIGHTxWIDTH; without it, `opt_size`."""
-    min_batch: int = 1
+    min_batch: int = field(default=1, metadata={"flag": "--min-batch", "panel": _SIZES})
     """Smallest batch of a dynamic file's engine."""
-    opt_batch: int = 1
+    opt_batch: int = field(default=1, metadata={"flag": "--opt-batch", "panel": _SIZES})
     """The batch that it is tuned for."""
-    max_batch: int = 1
+    max_batch: int = field(default=1, metadata={"flag": "--max-batch", "panel": _SIZES})
     """Largest batch."""
-    workspace_mib: int | None = None
+    workspace_mib: int | None = field(
+        default=None, metadata={"flag": "--workspace", "metavar": "MIB", "panel": _ENGINE}
+    )
     """Scratch memory that a layer may use; without it, all of the GPU's."""
-    optimization_level: int = 3
+    optimization_level: int = field(
+        default=3, metadata={"flag": "--optimization-level", "metavar": "0-5", "panel": _ENGINE}
+    )
     """0 to 5: how long TensorRT looks for faster kernels; 0 ignores the timing cache."""
-    tf32: bool = False
+    tf32: bool = field(default=False, metadata={"flag": "--tf32/--no-tf32", "panel": _ENGINE})
     """FP32 layers may round their inputs to TF32 (10 bits of mantissa), which coordinates do not survive."""
-    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = "none"
+    hardware_compatibility: Literal["none", "ampere_plus", "same_compute_capability"] = field(
+        default="none", metadata={"flag": "--hardware-compatibility", "panel": _ENGINE}
+    )
     """Other GPUs that the engine runs on, at some cost of speed."""
-    version_compatible: bool = False
+    version_compatible: bool = field(
+        default=False, metadata={"flag": "--version-compatible/--this-version", "panel": _ENGINE}
+    )
     """The engine runs on newer TensorRT (10 to 11, never back), with a lean runtime inside; costs speed."""
-    exclude_lean_runtime: bool = False
+    exclude_lean_runtime: bool = field(
+        default=False, metadata={"flag": "--exclude-lean-runtime/--with-lean-runtime", "panel": _ENGINE}
+    )
     """Leave the lean runtime out of a version-compatible engine; the host then needs its own."""
-    strip_weights: bool = False
+    strip_weights: bool = field(default=False, metadata={"flag": "--strip-weights/--with-weights", "panel": _ENGINE})
     """Leave the weights out (they come back by a refit with the same ones)."""
-    refittable: bool = False
+    refittable: bool = field(default=False, metadata={"flag": "--refittable/--not-refittable", "panel": _ENGINE})
     """Weights can be replaced by those of another checkpoint; costs speed, and takes one profile only."""
-    verbosity: Literal["detailed", "layer_names_only"] = "detailed"
+    verbosity: Literal["detailed", "layer_names_only"] = field(
+        default="detailed", metadata={"flag": "--profiling-verbosity", "panel": _ENGINE}
+    )
     """What the inspector can tell of layers; the proof of precision needs `detailed`."""
-    tiling_level: Literal["none", "fast", "moderate", "full"] = "none"
+    tiling_level: Literal["none", "fast", "moderate", "full"] = field(
+        default="none", metadata={"flag": "--tiling-level", "panel": _ENGINE}
+    )
     """How hard TensorRT looks for tilings that keep data on the chip."""
-    aux_streams: int | None = None
+    aux_streams: int | None = field(default=None, metadata={"flag": "--aux-streams", "panel": _ENGINE})
     """Streams beside the main one; without it, TensorRT's own choice."""
-    timing_cache: str | None = None
+    timing_cache: str | None = field(
+        default=None, metadata={"flag": "--timing-cache", "metavar": "FOLDER", "panel": _JOB}
+    )
     """Folder of timing caches; without it, beside the engine."""
-    time_limit_s: int = 3600
+    time_limit_s: int = field(default=3600, metadata={"flag": "--time-limit", "metavar": "S", "panel": _JOB})
     """After which the build of a rung is stopped."""
-    memory_limit_mib: int | None = None
+    memory_limit_mib: int | None = field(
+        default=None, metadata={"flag": "--memory-limit", "metavar": "MIB", "panel": _JOB}
+    )
     """Host memory that the build's process may take; without it, no limit."""
-    rung: Literal["auto", "native", "unfused", "gather", "fp32"] = "auto"
+    rung: Literal["auto", "native", "unfused", "gather", "fp32"] = field(default="auto", metadata={"flag": "--rung"})
     """Which lowering of the samplers; auto takes the first that is exact enough."""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refine_export.signature import parse_size
 
@@ -13,11 +13,11 @@ LARGEST_BATCH = 256
 class ExportOptions:
     """What the ONNX file is made for."""
 
-    dynamic: bool = True
+    dynamic: bool = field(default=True, metadata={"flag": "--dynamic/--static"})
     """One file for every batch and every height and width that are multiples of 32, instead of one size."""
-    batch: int = 1
+    batch: int = field(default=1, metadata={"flag": "--batch"})
     """Frame pairs per call of a static file."""
-    size: str | None = None
+    size: str | None = field(default=None, metadata={"flag": "--size", "metavar": "HxW"})
     """HEIGHTxWIDTH of a static file in pixels, multiples of 32; without it, that of the frames, padded."""
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Precision = Literal["fp16", "bf16", "fp32"]
@@ -12,17 +12,17 @@ Precision = Literal["fp16", "bf16", "fp32"]
 class LowerOptions:
     """How FP32 ONNX becomes strongly typed FP16 ONNX."""
 
-    precision: Precision = "fp16"
+    precision: Precision = field(default="fp16", metadata={"flag": "--precision"})
     """fp16, or bf16 (opset 22; transposed convolutions stay FP16), or fp32 to change the samplers alone."""
-    io: Literal["fp32", "fp16"] = "fp32"
+    io: Literal["fp32", "fp16"] = field(default="fp32", metadata={"flag": "--io"})
     """Type of images and of other planes at the file's inputs and outputs; flows and the timestep are always FP32."""
-    gridsample: Literal["native", "gather"] = "native"
+    gridsample: Literal["native", "gather"] = field(default="native", metadata={"flag": "--gridsample"})
     """gather writes each GridSample out in Gather and arithmetic, for runtimes that sample wrongly."""
     fp32_tail: bool = True
     """What stands behind the last convolution (sigmoid, residual, blend) stays FP32."""
-    target_psnr_db: float | None = None
+    target_psnr_db: float | None = field(default=None, metadata={"flag": "--target-psnr", "metavar": "DB"})
     """Keep the cheapest set of regions in FP32 with which every feed reaches this PSNR."""
-    max_error: float | None = None
+    max_error: float | None = field(default=None, metadata={"flag": "--max-error", "metavar": "E"})
     """The same by the largest error, in units of the peak."""
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from refine_export.engine import engine_runner as runner_module
 from refine_export.engine import machine
 from refine_export.jobs import engines as engine_jobs
 from refine_export.jobs import main_job as pipeline
-from refine_export.jobs.recipe import recipe_from_toml, recipe_with
+from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with
 from tests.support.engine_machine import MACHINE
 from tests.support.fake_tensorrt import make_fake, write_fake
 from tests.support.host_trt import HostDevice

@@ -26,7 +26,8 @@ from refine_export.errors import RefineExportError
 from refine_export.export.reference_network import reference_network
 from refine_export.jobs import engines as engine_jobs
 from refine_export.jobs import main_job as pipeline
-from refine_export.jobs.recipe import Recipe, recipe_from_toml, recipe_with, toml_from_recipe
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with, toml_from_recipe
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import FilePrecision, GraphName

@@ -10,13 +10,13 @@ from refine_export.cli.render.console import print_report
 
 
 def recipe_with_options(path: Path | None, **given: Any) -> Any:
-    """The recipe with what the command line gave in its place; a size or a batch asks for a static file."""
-    from refine_export.jobs.recipe import Recipe, recipe_from_file, recipe_with
+    """The recipe with what the command line gave in its place."""
+    from refine_export.jobs.recipe_file import chosen_recipe
 
-    recipe = Recipe() if path is None else recipe_from_file(path)
-    if given.get("dynamic") is None and not (given.get("size") is None and given.get("batch") is None):
-        given["dynamic"] = False
-    return recipe_with(recipe, {name: value for name, value in given.items() if value is not None})
+    return chosen_recipe(path, **{_KEYWORDS.get(name, name): value for name, value in given.items()})
+
+
+_KEYWORDS = {"target_psnr": "target_psnr_db"}
 
 
 def require_from(given: list[str] | None) -> list[str] | None:

@@ -15,7 +15,8 @@ def init(
     force: ForceOption = False,
 ) -> None:
     """Write a recipe to edit: every option with its explanation and its default."""
-    from refine_export.jobs.recipe import Recipe, toml_from_recipe
+    from refine_export.jobs.recipe import Recipe
+    from refine_export.jobs.recipe_file import toml_from_recipe
     from refine_export.support.files import user_path, write_text
 
     path = user_path(str(path))

@@ -26,7 +26,7 @@ from refine_export.errors import GraphError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.jobs.bisect_file import bisect_file
-from refine_export.jobs.recipe import recipe_from_toml
+from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.self_test.mutants import mutants_of

@@ -21,7 +21,7 @@ from refine_export.engine.identity import fingerprint_of_key
 from refine_export.engine.plan import artifact_from_plan, plan_bytes
 from refine_export.errors import GraphError, RequestError
 from refine_export.jobs import engines as engine_jobs
-from refine_export.jobs.recipe import recipe_with
+from refine_export.jobs.recipe_file import recipe_with
 from refine_export.support.manifest import Manifest, manifest_path
 from tests.support.engine_seat import RECIPE, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 

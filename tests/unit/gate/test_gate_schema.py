@@ -14,7 +14,8 @@ from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.jobs import main_job as pipeline
 from refine_export.jobs.gate_report import gate
-from refine_export.jobs.recipe import Recipe, recipe_with
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.recipe_file import recipe_with
 from refine_export.report.data import SCHEMA, Report, json_from_report
 from refine_export.report.parsing import report_from_content, report_from_file
 from refine_export.report.schema import SCHEMA_FILE, schema_of_report
@@ -48,7 +49,7 @@ def test_the_published_schema_is_of_the_dataclasses():
 def test_making_the_schema_leaves_no_trace():
     """The recipe refuses unknown keys by the same setting of the same classes."""
     from refine_export.errors import RecipeError
-    from refine_export.jobs.recipe import recipe_from_toml
+    from refine_export.jobs.recipe_file import recipe_from_toml
 
     for _ in range(2):
         with pytest.raises(RecipeError, match="there is no key"):

@@ -14,7 +14,7 @@ from refine_export.cli.main import main
 from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.jobs import main_job as pipeline
-from refine_export.jobs.recipe import recipe_with
+from refine_export.jobs.recipe_file import recipe_with
 from tests.support.engine_seat import RECIPE, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 
 ANY_SIZE = {"dynamic": True, "min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_batch": 2}

@@ -15,7 +15,7 @@ from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import GraphError, RecipeError
 from refine_export.jobs import main_job as pipeline
-from refine_export.jobs.recipe import recipe_with
+from refine_export.jobs.recipe_file import recipe_with
 from refine_export.support.manifest import Manifest, manifest_path
 from tests.support.engine_seat import RECIPE, files_fixture, seat_fixture  # noqa: F401 (fixtures)
 

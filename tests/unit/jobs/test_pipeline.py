@@ -16,7 +16,8 @@ from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RequestError
 from refine_export.jobs import main_job as pipeline
-from refine_export.jobs.recipe import Recipe, recipe_with
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.recipe_file import recipe_with
 from refine_export.support.manifest import sha256_of_file
 from refine_export.support.progress import Silent
 

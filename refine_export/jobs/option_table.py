@@ -1,0 +1,170 @@
+"""Every option of every stage as the recipe, the Python API and the command line know it.
+
+An option is a field of its stage's dataclass. The docstring under the field explains it, in `--help` and in the recipe;
+the field's metadata says what only one of the three needs:
+
+    flag      on the command line, such as `--min-size` or `--dynamic/--static`; without it, the command line lacks it
+    short     a second flag, such as `-o`
+    metavar   what `--help` calls the value
+    panel     the group of `--help` that the option is in
+    keyword   in the Python API, where the field's name alone says too little
+    formerly  the key that recipes of earlier versions have
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, get_type_hints
+
+from refine_export.errors import RecipeError
+from refine_export.jobs.recipe import Recipe
+from refine_export.support.text import listed
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SECTIONS: Mapping[str, type[Any]] = {
+    section.name: section.default_factory  # type: ignore[misc]  # every section is made by its class
+    for section in dataclasses.fields(Recipe)
+}
+"""The dataclass of each section of a recipe."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """One option."""
+
+    section: str
+    name: str
+    """In the recipe."""
+    keyword: str
+    """In the Python API, and of the parameter on the command line."""
+    type: Any
+    default: Any
+    metadata: Mapping[str, Any]
+    owner: type[Any]
+
+    @property
+    def help(self) -> str:
+        """The docstring under the field."""
+        return documentation(self.owner).get(self.name, "")
+
+
+def options_of(owner: type[Any], section: str = "") -> tuple[Option, ...]:
+    """Return the options of a stage's dataclass, in its order."""
+    types = get_type_hints(owner)
+    return tuple(
+        Option(
+            section=section,
+            name=field.name,
+            keyword=field.metadata.get("keyword", field.name),
+            type=types[field.name],
+            default=field.default if field.default is not dataclasses.MISSING else None,
+            metadata=field.metadata,
+            owner=owner,
+        )
+        for field in dataclasses.fields(owner)
+        if field.init and not field.name.startswith("_")
+    )
+
+
+def select(*names: str) -> tuple[Option, ...]:
+    """Return options of recipes by name: `export` for a whole section, `export.size` for one."""
+    chosen: list[Option] = []
+    for name in names:
+        section, _, option = name.partition(".")
+        found = options_of(SECTIONS[section], section)
+        chosen += [one for one in found if not option or one.name == option]
+    return tuple(chosen)
+
+
+@functools.cache
+def options_by_keyword() -> Mapping[str, Option]:
+    """Return every option of a recipe; keywords are unique over all sections."""
+    return {option.keyword: option for option in select(*SECTIONS)}
+
+
+def takes_options(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Give a function that has `**options` the named options as keywords, and show them in its signature.
+
+    Args:
+        names: as `select` takes them.
+
+    Returns:
+        A decorator. What it returns refuses a keyword that is not among them with `unknown-option`.
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        return _with_keywords(function, select(*names))
+
+    return decorate
+
+
+def takes_options_of(owner: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Do the same as `takes_options` with the fields of a dataclass that is not part of the recipe."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        return _with_keywords(function, options_of(owner))
+
+    return decorate
+
+
+def _with_keywords(function: Callable[P, R], options: Iterable[Option]) -> Callable[P, R]:
+    own = inspect.signature(function)
+    parameters = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    named = {one.name for one in parameters}
+    parameters += [
+        inspect.Parameter(
+            option.keyword, inspect.Parameter.KEYWORD_ONLY, default=option.default, annotation=option.type
+        )
+        for option in options
+        if option.keyword not in named
+    ]
+    signature = own.replace(parameters=parameters)
+
+    @functools.wraps(function)
+    def with_options(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in signature.parameters:
+                known = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
+                raise RecipeError(
+                    f"{function.__name__} has no option {name!r}; expected one of: {listed(known, most=60)}",
+                    code="unknown-option",
+                    option=name,
+                    known=tuple(known),
+                )
+        return function(*args, **kwargs)
+
+    with_options.__signature__ = signature  # type: ignore[attr-defined]  # what `inspect.signature` looks for
+    return with_options
+
+
+def documentation(owner: type[Any]) -> Mapping[str, str]:
+    """Return the docstring under each field of a dataclass."""
+    return _documented(owner.__module__).get(owner.__name__, {})
+
+
+@functools.cache
+def _documented(module: str) -> Mapping[str, Mapping[str, str]]:
+    """Read a module's source once: docstrings under fields exist nowhere else."""
+    tree = ast.parse(Path(str(sys.modules[module].__file__)).read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.ClassDef):
+            for field, below in zip(statement.body, statement.body[1:], strict=False):
+                if (
+                    isinstance(field, ast.AnnAssign)
+                    and isinstance(field.target, ast.Name)
+                    and isinstance(below, ast.Expr)
+                    and isinstance(below.value, ast.Constant)
+                ):
+                    text = inspect.cleandoc(str(below.value.value))
+                    found.setdefault(statement.name, {})[field.target.id] = text
+    return found

@@ -1,0 +1,244 @@
+"""Recipes as TOML files: read and check one, write one to edit, and put single options into one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from refine_export.errors import RecipeError
+from refine_export.jobs.option_table import documentation, options_by_keyword
+from refine_export.jobs.recipe import Recipe
+from refine_export.support.files import user_path
+
+LARGEST_BYTES = 65536
+"""Upper bound of a recipe's size; larger files are something else."""
+
+AnyRecipe = Recipe | str | os.PathLike[str] | None
+"""A recipe, a file with one, or None for the defaults."""
+
+
+def recipe_from_file(path: Path) -> Recipe:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: the file does not exist, is not TOML, or has unknown keys or wrong values: all of them, each with
+            its line.
+    """
+    try:
+        if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > LARGEST_BYTES):
+            raise RecipeError(
+                f"{path} is not a recipe; expected a text file of at most {LARGEST_BYTES} bytes",
+                code="not-a-recipe",
+                path=path,
+            )
+        text = path.read_text(encoding="utf-8-sig")
+    except IsADirectoryError:
+        raise RecipeError(
+            f"{path} is a directory; give a recipe file, such as the one `refine-export init` writes",
+            code="is-a-directory",
+            path=path,
+        ) from None
+    except FileNotFoundError:
+        raise RecipeError(
+            f"{path} does not exist; `refine-export init {path}` writes one to edit", code="file-not-found", path=path
+        ) from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            f"{path} is not text ({error.reason} at byte {error.start}); expected TOML in UTF-8",
+            code="not-a-recipe",
+            path=path,
+        ) from error
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror}", code="cannot-read", path=path) from error
+    return recipe_from_toml(text, name=str(path))
+
+
+def recipe_from_toml(text: str, *, name: str = "the recipe") -> Recipe:
+    """Check a recipe's text; `name` is what errors call it."""
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of thousands of digits
+        raise RecipeError(f"{name} is not TOML: {error}", code="not-a-recipe") from error
+    return _checked(content, text, name)
+
+
+def chosen_recipe(recipe: AnyRecipe, **given: Any) -> Recipe:
+    """Return a recipe with single options in the place of its own.
+
+    Args:
+        recipe: what the options are put into.
+        given: options by keyword; None stands for an option that was not given. A size or a batch asks for a static
+            file, unless `dynamic` says otherwise.
+
+    Raises:
+        RecipeError: the recipe or a value cannot be used.
+    """
+    base = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else _from_path(recipe)
+    given = {name: value for name, value in given.items() if value is not None}
+    if "dynamic" not in given and ("size" in given or "batch" in given):
+        given["dynamic"] = False
+    return recipe_with(base, given) if given else base
+
+
+def _from_path(path: str | os.PathLike[str]) -> Recipe:
+    return recipe_from_file(user_path(os.fspath(path)))
+
+
+def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with options, by keyword, in the place of its own.
+
+    Raises:
+        RecipeError: an option is unknown, or a value is wrong.
+    """
+    content = {
+        section: {name: value for name, value in options.items() if value is not None}
+        for section, options in dataclasses.asdict(recipe).items()
+    }
+    if given.get("dynamic"):  # wins over a recipe with a static file's size and batch
+        content["export"] = {"dynamic": True}
+    known = options_by_keyword()
+    for keyword, value in given.items():
+        if keyword not in known:
+            raise RecipeError(f"there is no option {keyword!r}", code="unknown-option", option=keyword)
+        content[known[keyword].section][known[keyword].name] = value
+    return _checked(content, "", "the options")
+
+
+def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
+    try:
+        # JSON mode: a list may become a tuple, but no text becomes a number.
+        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=_plain), strict=True)
+    except RecursionError as error:
+        raise RecipeError(
+            f"{name} is nested too deeply; expected sections with options", code="not-a-recipe"
+        ) from error
+    except ValidationError as error:
+        problems = [_problem(text, name, details) for details in error.errors(include_url=False)]
+        codes = {code for code, _ in problems}
+        raise RecipeError(
+            "\n".join(dict.fromkeys(message for _, message in problems)),
+            code=codes.pop() if len(codes) == 1 else "wrong-option",
+            lines=tuple(message for _, message in problems),
+        ) from error
+
+
+def _plain(value: object) -> Any:
+    """Convert what options may be in Python; TOML's dates and times stay wrong values, not texts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: part for name, part in vars(value).items() if part is not None}
+    return str(value) if isinstance(value, Path) else {type(value).__name__: str(value)}
+
+
+@functools.cache
+def _closed(recipe: type[Recipe]) -> type[Recipe]:
+    """Have pydantic refuse unknown keys, here and in every section."""
+    for section in {type(one) for one in _tables(recipe())}:
+        section.__pydantic_config__ = {"extra": "forbid"}
+    return recipe
+
+
+def _tables(value: Any) -> Iterator[Any]:
+    """Yield a table and all tables in it."""
+    if dataclasses.is_dataclass(value):
+        yield value
+        for part in dataclasses.fields(value):
+            yield from _tables(getattr(value, part.name))
+
+
+def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
+    """Translate one of pydantic's errors: code and message."""
+    location = [str(part) for part in details["loc"]]
+    if not location:  # not even JSON: text that is not Unicode, or too deep
+        return "not-a-recipe", f"{name}: {details['msg']}; expected sections with options in UTF-8"
+    message = details["msg"].removeprefix("Value error, ")
+    section, key = location[0], location[1] if len(location) > 1 else None
+    if details["type"] == "value_error" and key is None:
+        key = message.split()[0].strip(":")  # messages of the options' own checks begin with the option's name
+    named = [part for part in (section, key, *location[2:]) if part and not part.isdigit()]
+    line = _line_of(text, named)
+    where = f"{name}, line {line}" if line else name
+    label = ".".join(named)
+    if details["type"] == "unexpected_keyword_argument":
+        return _unknown(where, named, is_section=key is None)
+    if details["type"] == "value_error":
+        return "wrong-option", f"{where}: {section}: {message}"
+    found = json.dumps(details["input"])[:80]
+    return "wrong-option", f"{where}: {label} is {found}: {message[0].lower()}{message[1:]}"
+
+
+def _unknown(where: str, named: Sequence[str], *, is_section: bool) -> tuple[str, str]:
+    table = functools.reduce(getattr, named[:-1], Recipe())
+    fields = dataclasses.fields(table)
+    for field in fields:
+        if field.metadata.get("formerly") == named[-1]:
+            new = ".".join([*named[:-1], field.name])
+            return "renamed-option", f"{where}: {'.'.join(named)} is now called {new}; rename it"
+    what = "section" if is_section else "key"
+    known = ", ".join(field.name for field in fields)
+    return "unknown-option", f"{where}: there is no {what} {'.'.join(named)}; expected one of: {known}"
+
+
+def _line_of(text: str, names: Sequence[str]) -> int | None:
+    """Find the line of a key as recipes are written: `[section]`, then `key = value`; else the section's line.
+
+    The line of a key in an inline table is that table's.
+    """
+    wanted = [".".join(names[:length]) for length in range(len(names), 0, -1)]
+    found: dict[str, int] = {}
+    current = ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[\s*([\w.\"'-]+)\s*\]", line):
+            current = header[1].replace('"', "").replace("'", "")
+            found.setdefault(current, number)
+        elif assignment := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            key = assignment[1].replace('"', "").replace("'", "")
+            found.setdefault(f"{current}.{key}" if current else key, number)
+    return next((found[path] for path in wanted if path in found), None)
+
+
+def toml_from_recipe(recipe: Recipe) -> str:
+    """Write a recipe as TOML to edit, each option under its explanation; options without a value are commented out."""
+    lines = ["# Recipe of refine-export: what `refine-export run --recipe THIS_FILE` does.", ""]
+    for part in dataclasses.fields(recipe):
+        lines += _section_lines(part.name, getattr(recipe, part.name))
+    return "\n".join(lines)
+
+
+def _section_lines(name: str, section: Any) -> list[str]:
+    """Write a section, and those in it behind it."""
+    lines = [f"# {(type(section).__doc__ or '').splitlines()[0]}", f"[{name}]"]
+    inner = []
+    documented = documentation(type(section))
+    for option in dataclasses.fields(section):
+        value = getattr(section, option.name)
+        if _is_section(value):
+            inner += _section_lines(f"{name}.{option.name}", value)
+            continue
+        lines += [f"# {line}" for line in documented.get(option.name, "").splitlines()]
+        example = '"..."' if "str" in str(option.type) else "..."
+        lines.append(f"{option.name} = {_toml(value)}" if value is not None else f"# {option.name} = {example}")
+    return [*lines, "", *inner]
+
+
+def _toml(value: Any) -> str:
+    """Write a value; a table on one line, without what is not given."""
+    if not dataclasses.is_dataclass(value):
+        return json.dumps(value, ensure_ascii=False)
+    given = {part.name: getattr(value, part.name) for part in dataclasses.fields(value)}
+    return "{ " + ", ".join(f"{name} = {_toml(one)}" for name, one in given.items() if one is not None) + " }"
+
+
+def _is_section(value: Any) -> bool:
+    """Return whether a value is a table of tables, which has a heading of its own; others stand on one line."""
+    return dataclasses.is_dataclass(value) and all(
+        dataclasses.is_dataclass(getattr(value, part.name)) for part in dataclasses.fields(value)
+    )
