@@ -6,7 +6,7 @@ Shape legend: N batch, H and W frame size in pixels. A dimension is a number, "N
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -19,6 +19,9 @@ MULTIPLE_OF = 32
 
 LARGEST_SIDE = 16384
 """Upper bound of the height and width of a frame, in pixels."""
+
+LARGEST_BATCH = 256
+"""Frame pairs per call of a static file."""
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -133,6 +136,15 @@ SIGNATURES: Mapping[GraphName, Signature] = {
     )
 }
 """The five graphs by name."""
+
+
+def graph_from_names(inputs: Iterable[str], outputs: Iterable[str]) -> GraphName | None:
+    """Return which of the five graphs has inputs and outputs of these names, in any order; None if none has."""
+    names = set(inputs), set(outputs)
+    for graph, signature in SIGNATURES.items():
+        if names == (set(signature.input_names), set(signature.output_names)):
+            return graph
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES, GraphName, Signature
+from refine_export.signature import SIGNATURES, GraphName, Signature, graph_from_names
 from refine_export.validate.comparison import Candidate, Verdict, validate
 from refine_export.validate.runtimes import artifact_of, candidates_for, nearest, pairs_for
 from refine_export.validate.validate_options import Runtime, ValidateOptions
@@ -94,9 +94,8 @@ def _network(reference: str | Path | Checkpoint) -> nn.Module:
 def _signature(runner: str | Path | Runner) -> Signature:
     assert isinstance(runner, Runner)
     names = ({info.name for info in runner.inputs}, {info.name for info in runner.outputs})
-    for signature in SIGNATURES.values():
-        if names == (set(signature.input_names), set(signature.output_names)):
-            return signature
+    if (graph := graph_from_names(*names)) is not None:
+        return SIGNATURES[graph]
     raise RequestError(f"the runner has inputs {sorted(names[0])}, outputs {sorted(names[1])}: none of the five graphs")
 
 

@@ -21,13 +21,13 @@ import numpy as np
 from benchmark import in_turn, row
 from triton_server import CannotServeError, serve
 
-from refine_export.artifacts import export_file
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.data.frame_options import SceneOptions
 from refine_export.data.sample_scene import Scene
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.repository import deploy_triton
+from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
 from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_video

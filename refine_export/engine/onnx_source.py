@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine_export.artifacts import artifact_from_file, described, recognised
+from refine_export.artifacts import artifact_from_file, graph_of_model, io_description
 from refine_export.engine.build_options import BuildOptions, Rung
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
@@ -55,14 +55,14 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
     """
     content = read_file(path)
     model = model_from_bytes(content, path)
-    signature = described(model)
+    signature = io_description(model)
     weights = {tensor.name for tensor in model.graph.initializer}
     infos = [
         TensorInfo(name=name, dtype="", shape=tuple(shape))  # types are the parser's business
         for name, shape in signature["inputs"].items()
         if name not in weights
     ]
-    shapes = shapes_from_options(infos, options, recognised(model))
+    shapes = shapes_from_options(infos, options, graph_of_model(model))
     return EngineSource(
         sha256=sha256_of_model(content, external_files(model, path.parent)), signature=signature, shapes=shapes
     )

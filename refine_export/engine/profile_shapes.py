@@ -44,7 +44,7 @@ def shapes_from_options(
     Args:
         inputs: of the ONNX file; a free dimension is a string. Weights are no inputs.
         options: batches, and sizes in pixels of the full frame.
-        graph: which of the five the file is (`onnx_file.recognised`), or None: then four-dimensional inputs are
+        graph: which of the five the file is (`artifacts.graph_of_model`), or None: then four-dimensional inputs are
             taken for N, C, H, W of the full frame, and everything else must be fixed.
 
     Raises:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from refine_export.signature import parse_size
-
-LARGEST_BATCH = 256
+from refine_export.signature import LARGEST_BATCH, parse_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,42 +1,41 @@
-"""An ONNX file to a model in memory, or a refusal that says what the file is."""
+"""Read an ONNX file into a model, or refuse it with what the file is; write a model as bytes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import onnx
+import onnx.checker
+import onnx.external_data_helper as external
+import onnx_ir as ir
 
 from refine_export.errors import GraphError
 
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
-
 _IN_MEMORY_BYTES = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
-EXPECTED = "expected a binary ONNX model: check the path, or export it again"
+_EXPECTED = "expected a binary ONNX model: check the path, or export it again"
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an ONNX file.
+    """Return the bytes of an ONNX file.
 
     Raises:
-        GraphError: missing, no regular file, or empty.
+        GraphError: missing, not a regular file, or empty.
     """
-    if path.is_dir():
-        raise GraphError(f"{path} is a directory; {EXPECTED}")
     if not path.exists():
-        raise GraphError(f"{path} does not exist; {EXPECTED}")
+        raise GraphError(f"{path} does not exist; {_EXPECTED}", code="missing-file", path=path)
     if not path.is_file():
-        raise GraphError(f"{path} is no regular file; {EXPECTED}")
+        kind = "a directory" if path.is_dir() else "not a regular file"
+        raise GraphError(f"{path} is {kind}; {_EXPECTED}", code="not-a-file", path=path)
     content = path.read_bytes()
     if not content:
-        raise GraphError(f"{path} is empty; {EXPECTED}")
+        raise GraphError(f"{path} is empty; {_EXPECTED}", code="not-onnx", path=path)
     return content
 
 
 def seems_onnx(path: Path) -> bool:
-    """By its name, or by its first byte: an ONNX file begins with its IR version."""
+    """Return whether a file is ONNX by its name, or by its first byte: the tag of the IR version."""
     if path.suffix.lower() == ".onnx":
         return True
     if not path.is_file():
@@ -46,20 +45,23 @@ def seems_onnx(path: Path) -> bool:
 
 
 def model_from_bytes(content: bytes, path: Path) -> onnx.ModelProto:
-    """Parse a model, without its external data; `path` is what errors call it.
+    """Parse a model, without its external data; `path` is for messages.
 
     Raises:
         GraphError: truncated or not ONNX.
     """
-    import onnx
-
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError, which ships no types
-        raise GraphError(f"{path} is not ONNX, or truncated ({error}); {EXPECTED}") from error
+        raise GraphError(
+            f"{path} is not ONNX, or truncated ({error}); {_EXPECTED}", code="not-onnx", path=path
+        ) from error
+    # Protobuf parses many files that are something else; a model has a graph and states its opsets.
     if not model.HasField("graph") or not model.opset_import:
         part = "opset" if model.HasField("graph") else "graph"
-        raise GraphError(f"{path} is not ONNX, or truncated (it has no {part}); {EXPECTED}")
+        raise GraphError(
+            f"{path} is not ONNX, or truncated (it has no {part}); {_EXPECTED}", code="not-onnx", path=path
+        )
     return model
 
 
@@ -72,33 +74,71 @@ def model_from_file(path: Path) -> onnx.ModelProto:
     return model_from_bytes(read_file(path), path)
 
 
+def load_model(path: Path) -> onnx.ModelProto:
+    """Load a model with its external data.
+
+    Raises:
+        GraphError: as `model_from_file`; or the external data are missing, damaged or too large.
+    """
+    model = model_from_file(path)
+    require_external_data(model, path)
+    return model
+
+
+def require_external_data(model: onnx.ModelProto, path: Path) -> None:
+    """Load external data into the model of `path`, which has to fit into memory.
+
+    Raises:
+        GraphError: they are missing, damaged or too large.
+    """
+    if not load_external_data(model, path.parent):
+        raise GraphError(
+            f"{path} has more than 2 GiB of external data; expected a model that fits into one file",
+            code="model-too-large",
+            path=path,
+        )
+
+
 def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
-    """The files that hold a model's external data, each once.
+    """Return the files that hold a model's external data, each once.
 
     Raises:
         GraphError: one is missing, or lies outside the model's folder: an untrusted file could read any other.
     """
-    import onnx.external_data_helper as external
-
     files: dict[Path, None] = {}
     for tensor in filter(external.uses_external_data, _tensors(model)):
         try:
             location = external.ExternalDataInfo(tensor).location
             file = folder / location
         except ValueError as error:
-            raise GraphError(f"tensor {tensor.name!r} has a wrong reference to external data: {error}") from error
+            raise GraphError(
+                f"tensor {tensor.name!r} has a wrong reference to external data: {error}",
+                code="damaged-external-data",
+                tensor=tensor.name,
+            ) from error
         if not file.resolve().is_relative_to(folder.resolve()):
             raise GraphError(
-                f"tensor {tensor.name!r} is in {location!r}, outside the model's folder {folder}; put it in the folder"
+                f"tensor {tensor.name!r} is in {location!r}, outside the model's folder {folder}; put it in the folder",
+                code="unsafe-external-data",
+                tensor=tensor.name,
+                path=file,
             )
         if not file.is_file():
-            raise GraphError(f"{file} is missing; expected tensor {tensor.name!r} in it: copy it there")
+            raise GraphError(
+                f"{file} is missing; expected tensor {tensor.name!r} in it: copy it there",
+                code="missing-external-data",
+                tensor=tensor.name,
+                path=file,
+            )
         files[file] = None
     return list(files)
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a model: constants, attributes, and those of bodies and functions."""
+    """Yield every tensor of a model: constants, attributes, and those of subgraphs and functions.
+
+    `onnx.external_data_helper` has a walk of its own, which skips sparse constants and functions.
+    """
     graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
     while graphs or nodes:
         if graphs:
@@ -114,46 +154,50 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 
 def load_external_data(model: onnx.ModelProto, folder: Path | None) -> bool:
-    """Put external data into `model` (shapes may depend on them); False if they are too large for that.
+    """Load external data into `model`, since shapes may depend on them.
+
+    Returns:
+        Whether they were loaded: False where they are too large for a model in memory.
 
     Raises:
         GraphError: they are missing, damaged or outside the folder, or there is no folder to look in.
     """
-    import onnx.checker
-    import onnx.external_data_helper as external
-
     tensors = list(filter(external.uses_external_data, _tensors(model)))
     if tensors and folder is None:
         location = external.ExternalDataInfo(tensors[0]).location
-        raise GraphError(f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder")
+        raise GraphError(
+            f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder",
+            code="missing-external-data",
+            tensor=tensors[0].name,
+        )
     files = external_files(model, folder or Path())
     if sum(file.stat().st_size for file in files) > _IN_MEMORY_BYTES:
         return False
     try:
         external.load_external_data_for_model(model, str(folder or ""))
-    except (onnx.checker.ValidationError, ValueError, OSError) as exc:
-        raise GraphError(f"external data can't be read, copy or export the model again: {exc}") from exc
+    except (onnx.checker.ValidationError, ValueError, OSError) as error:
+        raise GraphError(
+            f"external data cannot be read, copy or export the model again: {error}", code="damaged-external-data"
+        ) from error
     return True
 
 
 def sha256_of_model(content: bytes, files: list[Path]) -> str:
-    """SHA-256 of a model's bytes; where it has external data, of its bytes and theirs."""
+    """Return the SHA-256 of a model's bytes; where it has external data, of its bytes and theirs."""
     digest = hashlib.sha256(content)
-    for file in files:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    for path in files:
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
 def bytes_from_model(model: ir.Model) -> bytes:
-    """The model as the bytes of a file, the same on every call.
+    """Serialize a model, to the same bytes on every call.
 
     Raises:
         GraphError: it is larger than a single file can be.
     """
-    import onnx_ir as ir
-
     try:
         return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
     except Exception as error:  # protobuf's EncodeError, which ships no types
-        raise GraphError(f"the model does not fit into one file of 2 GiB: {error}") from error
+        raise GraphError(f"the model does not fit into one file of 2 GiB: {error}", code="model-too-large") from error

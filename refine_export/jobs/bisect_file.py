@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refine_export.accuracy.tensor_error import largest_error
-from refine_export.artifacts import Artifact, artifact_from_file, recognised
+from refine_export.artifacts import Artifact, artifact_from_file, graph_of_model
 from refine_export.bisect.bisect_result import Bisected
 from refine_export.bisect.bisection import Side, bisect, opened
 from refine_export.data.feeds import feeds_for
@@ -71,7 +71,7 @@ def bisect_file(
     progress = progress or Silent()
     given = _size(size)
     candidate = _side(path, runtime)
-    graph = recognised(_loaded(path))
+    graph = graph_of_model(_loaded(path))
     if graph is None:
         if against is None:
             raise RequestError(

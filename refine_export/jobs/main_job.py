@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_export.artifacts import Artifact, artifact_from_file, export_file
+from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.data.frame_source import Source, source_from_options
 from refine_export.data.images import FramePair, padded
 from refine_export.errors import RequestError, UnavailableError
+from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import GRAPHS_OF, check_graph, reference_network
 from refine_export.jobs.bisect_file import bisect_file

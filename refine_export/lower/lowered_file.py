@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_export.artifacts import described, recognised
+from refine_export.artifacts import graph_of_model, io_description
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import (
     external_files,
@@ -102,7 +102,7 @@ def lower_file(
     content = read_file(source)
     model = model_from_bytes(content, source)
     files = external_files(model, source.parent)
-    graph = recognised(model)
+    graph = graph_of_model(model)
     checkpoint = calibration.checkpoint() if graph is not None and not calibration.files else None
     inputs = {
         "source": source.name,
@@ -164,7 +164,7 @@ def lower_file(
             inputs=inputs,
             options=dataclasses.asdict(options),
             versions=used,
-            signature=described(lowered.model),
+            signature=io_description(lowered.model),
             fingerprint=key,
             seconds=result.seconds,
             details={

@@ -11,7 +11,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.parser import parse_model
 
-from refine_export.artifacts import artifact_from_file, described
+from refine_export.artifacts import artifact_from_file, io_description
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.identity import Machine, engine_key
@@ -127,7 +127,7 @@ def write_plan(
     artifact = artifact_from_file(source)
     model = onnx.load(source, load_external_data=False)
     names = {1: "float", 10: "float16"}
-    signature = described(model)
+    signature = io_description(model)
     signature.pop("types", None)
     if types:
         values = (*model.graph.input, *model.graph.output)

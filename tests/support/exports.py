@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
-from refine_export.artifacts import export_file
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
+from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
 from refine_export.lower.calibration_feeds import Calibration
