@@ -7,8 +7,7 @@ from collections.abc import Callable
 from refine_export.doctor import engine_diagnosis as doctor_engines
 from refine_export.doctor.engine_diagnosis import Check as Check
 from refine_export.errors import UnavailableError
-from refine_export.runners.onnxruntime import OrtRunner
-from refine_export.runners.ort_session import PROVIDERS, Provider, command_for, why_not_loaded
+from refine_export.runners.onnxruntime import OrtRunner, Provider
 from refine_export.support.environment import machine, versions
 from refine_export.support.imports import installed, pip_install
 
@@ -59,14 +58,13 @@ def _provider(name: str, provider: Provider, enables: str) -> Check:
         return Check(name=name, works=False, found="onnxruntime is not installed", enables=enables, add=add)
     version = f"onnxruntime {getattr(ort, '__version__', 'without a version')}"
     try:
-        if PROVIDERS[provider] not in ort.get_available_providers():
-            add = command_for(ort, provider)
-            return Check(name=name, works=False, found=f"{version} was built without it", enables=enables, add=add)
         OrtRunner(_probe(), provider=provider).close()
     except UnavailableError as error:
-        found = f"{version} has it, but can't load it: {why_not_loaded(ort, provider, error.__cause__)}"
-        alone = " and with no other TensorRT" if provider == "tensorrt" else ""
-        add = f"{command_for(ort, provider)}, on a machine with an NVIDIA GPU{alone}"
+        found, add = f"{version} was built without it", error.fields["install"]
+        if error.code == "provider-not-loaded":
+            found = f"{version} has it, but cannot load it: {error.fields['reason']}"
+            alone = " and with no other TensorRT" if provider == "tensorrt" else ""
+            add = f"{add}, on a machine with an NVIDIA GPU{alone}"
         return Check(name=name, works=False, found=found, enables=enables, add=add)
     except Exception as error:  # whatever a broken installation raises is the finding
         add = f"{pip_install('ort')} --force-reinstall"

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 from refine_export.engine import bindings as seam
+from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of
 from refine_export.engine.identity import this_machine
 from refine_export.engine.plan import key_of, plan_bytes, plan_header, read_plan
 from refine_export.errors import GraphError, RequestError, UnavailableError
-from refine_export.runners.base import Runner
-from refine_export.runners.bound_shapes import Ranges, check_sizes, choose_profile, io_of, ranges_of
+from refine_export.runners.base import Runner, check_sizes
 from refine_export.runners.cuda import CudaDevice
 
 if TYPE_CHECKING:

@@ -1,1 +1,1 @@
-"""The same calls for every backend: `base` states them, one file per backend keeps them."""
+"""One interface over all backends: `base` defines it, one module per backend implements it."""

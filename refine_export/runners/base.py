@@ -1,37 +1,37 @@
-"""What a runner is: a context manager that takes feeds by name and returns outputs by name."""
+"""The interface of all runners: feeds by name in, outputs by name out."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+from numpy.typing import NDArray
 
 from refine_export.errors import RequestError
-from refine_export.signature import TensorInfo
+from refine_export.signature import Signature, TensorInfo
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]
+"""Arrays by the names of inputs or outputs."""
 
 
 class Runner(ABC):
-    """A graph that can be run.
+    """A graph that can be run; a context manager that closes it.
 
-    Names, types and shapes are known before the first run; `device` and `provider` say what is used, not what was
-    asked for.
+    Names, types and shapes are known before the first run. `device` and `provider` report what is used, which can
+    differ from what was asked for.
 
         with OrtRunner(Path("refine.onnx")) as runner:
             residual = runner.run(feeds)["residual"]
     """
 
     backend: str
-    """`torch`, `onnxruntime`"""
+    """Name of the backend, such as `torch` or `onnxruntime`."""
     version: str
-    """Of the backend."""
+    """Version of the backend."""
     device: str
-    """Where it runs: `cpu`, or the GPU's index and name."""
+    """Where it runs: `cpu`, or the index and name of a GPU."""
     provider: str
     """What computes: torch's type of arithmetic, or ONNX Runtime's first execution provider."""
     inputs: tuple[TensorInfo, ...]
@@ -64,21 +64,56 @@ class Runner(ABC):
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]: ...
 
     def close(self) -> None:  # noqa: B027 (most backends hold nothing)
-        """Give back what the backend holds; the runner can't be used after it."""
+        """Release what the backend holds; the runner cannot be used after it."""
 
-    def _check(self, feeds: Arrays) -> None:
+    def _check(self, feeds: Mapping[str, Any]) -> None:
+        """Check names, types and shapes of feeds; all that is read of them is `shape` and `dtype`."""
         expected = [info.name for info in self.inputs]
         if set(feeds) != set(expected):
-            raise RequestError(f"feeds are named {sorted(feeds)}; this graph takes {sorted(expected)}")
-        symbols: dict[str, int] = {}
+            raise RequestError(
+                f"feeds are named {sorted(feeds)}; this graph takes {sorted(expected)}",
+                code="feed-names",
+                expected=sorted(expected),
+            )
+        sizes: dict[str, int] = {}  # of the free dimensions: the first input that has one decides
         for info in self.inputs:
             array = feeds[info.name]
             fits = len(array.shape) == len(info.shape) and all(
-                size == (dim if isinstance(dim, int) else symbols.setdefault(dim, size))
+                size == (dim if isinstance(dim, int) else sizes.setdefault(dim, size))
                 for size, dim in zip(array.shape, info.shape, strict=True)
             )
             if str(array.dtype) != info.dtype or not fits:
                 raise RequestError(
                     f"the feed {info.name} is {array.dtype} {list(array.shape)}; expected {info.dtype} "
-                    f"{list(info.shape)}" + (f" with {symbols}" if symbols else "")
+                    f"{list(info.shape)}" + (f" with {sizes}" if sizes else ""),
+                    code="feed-shape" if str(array.dtype) == info.dtype else "feed-type",
+                    input=info.name,
                 )
+
+
+def check_sizes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that frames are multiples of the graph's padding and that all inputs have one size.
+
+    Backends on a GPU need this: they find out while they run, and their messages name a node inside the graph.
+
+    Raises:
+        RequestError: they are not.
+    """
+    first = signature.inputs[0]
+    batch, _, height, width = shapes[first.name]
+    stride = signature.multiple_of
+    if height % stride or width % stride:
+        raise RequestError(
+            f"the feed {first.name} is {height}x{width}; {signature.graph} takes multiples of {stride}: pad the frames",
+            code="feed-size",
+            input=first.name,
+            multiple_of=stride,
+        )
+    for spec in signature.inputs:
+        if shapes[spec.name] != (expected := spec.shape_at(batch, height, width)):
+            raise RequestError(
+                f"the feed {spec.name} is {list(shapes[spec.name])}; expected {list(expected)}, as {first.name} is "
+                f"{list(shapes[first.name])}",
+                code="feed-shape",
+                input=spec.name,
+            )

@@ -1,7 +1,7 @@
-"""What an FP16 or BF16 graph means, computed on the CPU: the oracle for what a GPU gives.
+"""FP16 and BF16 graphs with every rounding, computed on the CPU: the oracle for what a GPU gives.
 
-ONNX Runtime alone is none: on a CPU it computes FP16 nodes in FP32 and leaves out the roundings between them. What is
-run here is the emulation of `graph.half`, with ONNX Runtime's own optimisations off, so that no rounding is lost.
+ONNX Runtime alone is not one: on a CPU it computes FP16 nodes in FP32 and leaves out the roundings between them. This
+runs the emulation of `graph.fp16_emulation`, with ONNX Runtime's own optimizations off, so that no rounding is lost.
 
     with HalfRunner(Path("refine_fp16.onnx")) as runner:
         residual = runner.run(feeds)["residual"]
@@ -11,18 +11,19 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refine_export.errors import GraphError, RequestError
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from refine_export.errors import GraphError
+from refine_export.graph.fp16_emulation import Rounding, emulation_from_half
 from refine_export.graph.model_file import bytes_from_model, load_external_data, model_from_bytes, model_from_file
+from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.imports import require
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from refine_export.graph.fp16_emulation import Rounding
-    from refine_export.runners.base import Arrays
 
 _PROVIDERS: dict[Rounding, str] = {
     "every": "strict FP16 emulation",
@@ -33,16 +34,16 @@ _PROVIDERS: dict[Rounding, str] = {
 class HalfRunner(OrtRunner):
     """An ONNX file with FP16 or BF16, strictly: each such value is rounded, sums and the rest are FP32.
 
-    Inputs and outputs are of the file's types; a BF16 array is numpy's with the type of `ml_dtypes`.
+    Inputs and outputs have the file's types; a BF16 array is numpy's with the type of `ml_dtypes`.
 
     Args:
-        model: path of the file (external data lies beside it), or the serialised model.
+        model: path of the file (external data lies beside it), or the serialized model.
         rounding: `every` value that the graph says is FP16, or the `final` one of each fused kernel only; see
-            `graph.half.emulation_from_half`.
+            `graph.fp16_emulation.emulation_from_half`.
 
     Raises:
         UnavailableError: ONNX Runtime is missing.
-        GraphError: the file can't be read, is invalid, larger than 2 GiB or without a strict emulation.
+        GraphError: the file cannot be read, is invalid, larger than 2 GiB or without a strict emulation.
     """
 
     backend = "half"
@@ -54,57 +55,49 @@ class HalfRunner(OrtRunner):
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         if all(info.dtype != "bfloat16" for info in (*self.inputs, *self.outputs)):
             return super()._run(feeds)
-        import onnx
-
         ort = require("onnxruntime", extra="ort")
         values = {}
         for name, array in feeds.items():
+            array = np.asarray(array, order="C")
             if str(array.dtype) == "bfloat16":  # ONNX Runtime takes its bits, but no array of that type
-                make, bfloat16 = ort.OrtValue.ortvalue_from_numpy_with_onnx_type, onnx.TensorProto.BFLOAT16
-                values[name] = make(_contiguous(array).view("uint16"), bfloat16)
+                make = ort.OrtValue.ortvalue_from_numpy_with_onnx_type
+                values[name] = make(array.view("uint16"), TensorProto.BFLOAT16)
             else:
-                values[name] = ort.OrtValue.ortvalue_from_numpy(_contiguous(array))
+                values[name] = ort.OrtValue.ortvalue_from_numpy(array)
         names = [info.name for info in self.outputs]
         try:
             results = self._session.run_with_ort_values(names, values, self._run_options)
         except Exception as error:  # onnxruntime's own exceptions share no base class but this one
-            raise RequestError(f"onnxruntime {self.version} failed while it ran the emulation: {error}") from error
+            raise self._failed(error) from error
         return {name: _array(value) for name, value in zip(names, results, strict=True)}
 
 
-def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
-    import numpy as np
-
-    return np.asarray(array, order="C")
-
-
 def _array(value: Any) -> NDArray[Any]:
-    """A new array with the content of an OrtValue on the CPU."""
-    import numpy as np
-    import onnx_ir as ir
-
+    """Copy the content of an OrtValue on the CPU to a new array."""
     if value.element_type() != ir.DataType.BFLOAT16:
         return np.array(value.numpy())
-    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    content = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())  # numpy() refuses BF16
     return np.frombuffer(content, ir.DataType.BFLOAT16.numpy()).reshape(value.shape()).copy()
 
 
 def _emulation(model: Path | bytes, rounding: Rounding) -> bytes:
-    """The serialised emulation of an ONNX file.
+    """Make the serialized emulation of an ONNX file.
 
     Raises:
         GraphError: see `HalfRunner`.
     """
-    import onnx_ir as ir
-
-    from refine_export.graph.fp16_emulation import emulation_from_half
-
     name = model if isinstance(model, Path) else Path("the model")
     proto = model_from_file(model) if isinstance(model, Path) else model_from_bytes(model, name)
     if not load_external_data(proto, model.parent if isinstance(model, Path) else None):
-        raise GraphError(f"{name} has more than 2 GiB of external data; expected less, for it is emulated in memory")
+        raise GraphError(
+            f"{name} has more than 2 GiB of external data; expected less, since it is emulated in memory",
+            code="onnx-too-large",
+            path=name,
+        )
     try:
         loaded = ir.from_proto(proto)
-    except Exception as error:  # of onnx_ir, which has a class of its own for each way to be wrong
-        raise GraphError(f"{name} is not valid ONNX, convert it again: {error}") from error
+    except Exception as error:  # onnx_ir has a class of its own for each way to be wrong
+        raise GraphError(
+            f"{name} is not valid ONNX, convert it again: {error}", code="invalid-onnx", path=name
+        ) from error
     return bytes_from_model(emulation_from_half(loaded, rounding=rounding))

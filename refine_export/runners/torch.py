@@ -6,29 +6,29 @@ import copy
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
+from numpy.typing import NDArray
+
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import graph_network
-from refine_export.runners.base import Runner
+from refine_export.runners.base import Arrays, Runner
 from refine_export.signature import SIGNATURES, GraphName, TensorInfo, TensorSpec
 from refine_export.support.imports import require
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
-
-    from refine_export.runners.base import Arrays
 
 
 class TorchRunner(Runner):
-    """A graph of a reference network, in FP32 or float64; feeds are FP32 in both, outputs are of the type.
+    """A graph of a reference network, in FP32 or float64; feeds are FP32 in both, outputs have the arithmetic's type.
 
     Args:
-        reference: what `network.reference_network` returns; not modified. FP32 shares its weights.
+        reference: what `reference_network` returns; not modified. FP32 shares its weights.
         graph: one of the five.
-        dtype: of the arithmetic.
+        dtype: type of the arithmetic.
         device: `cpu` or a CUDA device, such as `cuda:0`.
 
     Raises:
+        RequestError: `device` is not a device.
         UnavailableError: torch is missing, or it has no such device.
     """
 
@@ -44,9 +44,13 @@ class TorchRunner(Runner):
     ) -> None:
         torch = require("torch", extra="torch")
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
-            raise RequestError(f"device is {device!r}; expected cpu, cuda or such as cuda:0")
+            raise RequestError(f"device is {device!r}; expected cpu, cuda or such as cuda:0", code="unknown-device")
         if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
-            raise UnavailableError(f"torch {torch.__version__} finds no {device} here; use the device cpu")
+            raise UnavailableError(
+                f"torch {torch.__version__} finds no {device} here; use the device cpu",
+                code="no-cuda-device",
+                device=device,
+            )
         self._torch = torch
         self._dtype = getattr(torch, dtype)
         self._device = torch.device(device)
@@ -64,9 +68,7 @@ class TorchRunner(Runner):
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         torch = self._torch
-        tensors = [
-            torch.from_numpy(feeds[info.name]).to(self._device, self._dtype, non_blocking=False) for info in self.inputs
-        ]
+        tensors = [torch.from_numpy(feeds[info.name]).to(self._device, self._dtype) for info in self.inputs]
         with torch.inference_mode():
             result = self._network(*tensors)
         values = result if isinstance(result, tuple) else (result,)

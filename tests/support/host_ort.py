@@ -60,16 +60,6 @@ class Session(onnxruntime.InferenceSession):
             for name, nodes in self.assigned.items()
         ]
 
-    def io_binding(self):
-        binding = super().io_binding()
-
-        def noted(name, real):
-            return lambda: (self.events.append(name), real())
-
-        for name in ("synchronize_inputs", "synchronize_outputs"):
-            setattr(binding, name, noted(name, getattr(binding, name)))
-        return binding
-
     def run_with_iobinding(self, *arguments):
         self.events.append("run")
         return super().run_with_iobinding(*arguments)

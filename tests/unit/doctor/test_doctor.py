@@ -324,13 +324,13 @@ def test_a_provider_works_where_a_session_on_it_does(monkeypatch):
 
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_a_provider_that_can_not_be_loaded_is_told_with_its_reason(monkeypatch, provider):
-    def fails(model, provider):
-        raise UnavailableError("asked for it") from RuntimeError("CUDA failure 35: driver version is insufficient")
+    def fails(*_, **__):
+        raise RuntimeError("CUDA failure 35: driver version is insufficient")
 
-    monkeypatch.setattr(doctor, "OrtRunner", fails)
-    monkeypatch.setattr("refine_export.runners.ort_session.ctypes.CDLL", lambda path: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
+    monkeypatch.setattr("refine_export.runners.onnxruntime.ctypes.CDLL", lambda path: None)
     found, add = told(getattr(doctor, f"_ort_{provider}")())
-    assert found.endswith("has it, but can't load it: CUDA failure 35: driver version is insufficient")
+    assert found.endswith("has it, but cannot load it: CUDA failure 35: driver version is insufficient")
     assert add.startswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
     assert ("'tensorrt-cu" in add) == add.endswith("with no other TensorRT") == (provider == "tensorrt")
 

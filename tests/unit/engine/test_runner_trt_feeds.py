@@ -8,7 +8,7 @@ import torch
 
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import GraphError, RequestError
-from refine_export.runners.bound_shapes import check_sizes
+from refine_export.runners.base import check_sizes
 from refine_export.signature import SIGNATURES
 from tests.support.host_trt import built, feeds_of, model_text, plan_fixture, saved, tensors_of, trt_fixture  # noqa: F401 (fixtures)
 

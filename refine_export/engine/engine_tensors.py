@@ -1,4 +1,4 @@
-"""What a TensorRT engine takes: names, types, ranges of shapes, strides. Checked on paper for 10.12 to 11.4."""
+"""Inputs and outputs of a built engine: names, types, ranges of shapes. Checked on paper for TensorRT 10.12 to 11.4."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refine_export.errors import GraphError, RequestError
-from refine_export.signature import SIGNATURES, Signature, TensorInfo
+from refine_export.signature import SIGNATURES, Signature, TensorInfo, graph_from_names
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -39,14 +39,8 @@ def io_of(
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
     outputs = [name for name in names if name not in inputs]
-    signature = next(
-        (
-            one
-            for one in SIGNATURES.values()
-            if set(one.input_names) == set(inputs) and set(one.output_names) == set(outputs)
-        ),
-        None,
-    )
+    graph = graph_from_names(inputs, outputs)
+    signature = None if graph is None else SIGNATURES[graph]
     symbols = {spec.name: spec.shape for spec in (*signature.inputs, *signature.outputs)} if signature else {}
 
     def info(name: str) -> TensorInfo:
@@ -105,27 +99,6 @@ def choose_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> i
         f"the feed {name} is {list(shapes[name])}; this engine takes {takes}: feed one of these, or build an engine "
         "for that size: min_size, max_size, max_batch"
     )
-
-
-def check_sizes(signature: Signature, shapes: Mapping[str, Shape]) -> None:
-    """Whether frames are multiples of the stride and all inputs are of one size; TensorRT finds out at enqueue only.
-
-    Raises:
-        RequestError: they are not.
-    """
-    first = signature.inputs[0]
-    batch, _, height, width = shapes[first.name]
-    stride = signature.multiple_of
-    if height % stride or width % stride:
-        raise RequestError(
-            f"the feed {first.name} is {height}x{width}; {signature.graph} takes multiples of {stride}: pad the frames"
-        )
-    for spec in signature.inputs:
-        if shapes[spec.name] != (expected := spec.shape_at(batch, height, width)):
-            raise RequestError(
-                f"the feed {spec.name} is {list(shapes[spec.name])}; expected {list(expected)}, as {first.name} is "
-                f"{list(shapes[first.name])}"
-            )
 
 
 def _within(shape: Shape, low: Shape, high: Shape) -> bool:

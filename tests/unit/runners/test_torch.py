@@ -1,0 +1,80 @@
+"""The reference in torch, and what every runner has in common with it."""
+
+import numpy as np
+import pytest
+
+from refine_export.data.feeds import feeds_for
+from refine_export.errors import RequestError, UnavailableError
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.torch import TorchRunner
+
+
+@pytest.fixture(scope="module")
+def feed(references, pair_at):
+    return next(feeds_for(references("IFNet"), "contextnet", pair_at(64, 96), kinds=("subpixel",))).inputs
+
+
+@pytest.fixture(params=["float32", "float64", "file"])
+def runner(request, references, exports):
+    if request.param == "file":
+        opened = OrtRunner(exports.fp32("contextnet"))
+    else:
+        opened = TorchRunner(references("IFNet"), "contextnet", dtype=request.param)
+    with opened:
+        yield opened
+
+
+def test_outputs_have_the_declared_names_types_and_shapes(runner, feed):
+    assert [(info.name, info.shape) for info in runner.inputs] == [
+        ("image", ("N", 3, "H", "W")),
+        ("flow", ("N", 2, "H", "W")),
+    ]
+    outputs = runner.run(feed)
+    assert list(outputs) == ["f1", "f2", "f3", "f4"] == [info.name for info in runner.outputs]
+    for info in runner.outputs:
+        assert str(outputs[info.name].dtype) == info.dtype
+        assert outputs[info.name].ndim == len(info.shape)
+    assert runner.backend in ("torch", "onnxruntime")
+    assert runner.device == "cpu"
+    assert runner.provider in ("torch float32", "torch float64", "CPUExecutionProvider")
+    assert runner.version
+
+
+def test_a_run_leaves_feeds_and_earlier_outputs_alone(runner, feed):
+    before = {name: array.copy() for name, array in feed.items()}
+    first = runner.run(feed)
+    kept = {name: array.copy() for name, array in first.items()}
+    runner.run({"image": feed["image"] * 0, "flow": feed["flow"]})
+    assert all(np.array_equal(feed[name], before[name]) for name in feed)
+    assert all(np.array_equal(first[name], kept[name]) for name in first)
+
+
+def test_feeds_are_checked(runner, feed):
+    for wrong, code in (
+        ({"image": feed["image"]}, "feed-names"),
+        (feed | {"image": feed["image"].astype(np.float16)}, "feed-type"),
+        (feed | {"flow": np.zeros((1, 3, 64, 96), np.float32)}, "feed-shape"),
+        (feed | {"flow": np.zeros((1, 2, 64, 64), np.float32)}, "feed-shape"),  # not the size of the image
+    ):
+        with pytest.raises(RequestError) as caught:
+            runner.run(wrong)
+        assert caught.value.code == code
+
+
+def test_float64_is_nearer_than_float32_and_leaves_the_reference_alone(references, feed):
+    """The difference of the types is rounding, not zero and not large."""
+    with (
+        TorchRunner(references("IFNet"), "contextnet") as single,
+        TorchRunner(references("IFNet"), "contextnet", dtype="float64") as double,
+    ):
+        difference = np.abs(single.run(feed)["f4"] - double.run(feed)["f4"]).max()
+    assert 0 < difference < 1e-4
+    assert {str(value.dtype) for value in references("IFNet").state_dict().values()} == {"torch.float32"}
+
+
+def test_a_device_that_is_not_there_is_refused(references, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    for device, code in (("cuda:0", "no-cuda-device"), ("tpu", "unknown-device")):
+        with pytest.raises((UnavailableError, RequestError)) as caught:
+            TorchRunner(references("IFNet"), "contextnet", device=device)
+        assert caught.value.code == code
