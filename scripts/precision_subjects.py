@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from refine_export.accuracy.metrics import distance, psnr_from_mse
-from refine_export.checkpoint.checkpoint import Checkpoint, expected_shapes
+from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
+from refine_export.checkpoint.recognition import expected_shapes
 from refine_export.data.feeds import synthetic_flow
 from refine_export.data.frame_source import Source
 from refine_export.export.export_options import ExportOptions

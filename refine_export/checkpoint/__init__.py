@@ -1,1 +1,1 @@
-"""Read weights and recognize the network that they belong to."""
+"""Read weights and recognise the network that they belong to."""

@@ -17,9 +17,9 @@ class CheckpointOptions:
     weights: Literal["demo", "seeded"] = "demo"
     """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""
     architecture: Literal["IFNet", "IFNet_m"] = "IFNet"
-    """The network that seeded weights are made for; a file says for itself what it is."""
+    """Network of the seeded weights; the network of a file follows from its keys."""
     seed: int = 0
-    """Of the seeded weights, 0 to 2**32 - 1."""
+    """Seed of the seeded weights, 0 to 2**32 - 1."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**32:
@@ -27,4 +27,4 @@ class CheckpointOptions:
         if self.path == "":
             raise ValueError("path is empty; give a file, or leave the key out for the demo weights")
         if self.path is None and self.weights == "demo" and (self.seed, self.architecture) != (0, "IFNet"):
-            raise ValueError("seed and architecture are of seeded weights; give weights = 'seeded' with them")
+            raise ValueError("seed and architecture choose seeded weights; give weights = 'seeded' with them")

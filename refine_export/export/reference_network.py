@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from refine_export.checkpoint.checkpoint import Checkpoint, empty_network
+from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
+from refine_export.checkpoint.recognition import empty_network
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.imports import require

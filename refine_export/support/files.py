@@ -1,4 +1,4 @@
-"""Paths as people write them, and output files that are either complete or absent."""
+"""Paths as people write them, input files, and output files that are either complete or absent."""
 
 import glob
 import os
@@ -22,6 +22,28 @@ def user_path(text: str) -> Path:
         return Path(text).expanduser()
     except (RuntimeError, ValueError) as error:
         raise RequestError(f"{text!r} is not a path: {error}; write it out", code="bad-path", path=text) from error
+
+
+def check_input_file(path: Path, error: type[RequestError], expected: str) -> None:
+    """Refuse a path that is not a regular file; a pipe or a device could block or never end.
+
+    Args:
+        path: as given by the user.
+        error: class to raise.
+        expected: end of the message, such as `give a picture file`.
+
+    Raises:
+        error: `not-found`, `is-directory` or `not-a-file`.
+    """
+    if not path.exists():
+        code, problem = "not-found", "does not exist"
+    elif path.is_dir():
+        code, problem = "is-directory", "is a directory"
+    elif not path.is_file():
+        code, problem = "not-a-file", "is not a regular file"
+    else:
+        return
+    raise error(f"{path} {problem}; {expected}", code=code, path=path)
 
 
 def make_folder(path: Path) -> None:
@@ -48,9 +70,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         RequestError: `is-directory`; `path` is one.
     """
     if path.is_dir():
-        raise RequestError(
-            f"{path} is a directory; give the path of a file to write", code="is-directory", path=str(path)
-        )
+        raise RequestError(f"{path} is a directory; give the path of a file to write", code="is-directory", path=path)
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,5 +117,5 @@ def is_running(pid: str) -> bool:
 
 def _cannot_write(path: Path, error: OSError, advice: str) -> RequestError:
     return RequestError(
-        f"cannot write {path}: {error.strerror}; {advice}", code="cannot-write", path=str(path), reason=error.strerror
+        f"cannot write {path}: {error.strerror}; {advice}", code="cannot-write", path=path, reason=error.strerror
     )

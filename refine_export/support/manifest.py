@@ -102,13 +102,13 @@ def read_manifest(artifact: Path) -> Manifest:
             f"{path} is missing; expected the manifest that was written beside {artifact.name}: copy it there, or make "
             f"{artifact.name} again",
             code="missing-manifest",
-            path=str(path),
+            path=path,
         ) from error
     except (OSError, ValueError, TypeError, RecursionError) as error:  # not JSON, or not the fields of a manifest
         raise RequestError(
             f"{path} cannot be read as a manifest ({error}); make {artifact.name} again",
             code="damaged-manifest",
-            path=str(path),
+            path=path,
         ) from error
 
 
