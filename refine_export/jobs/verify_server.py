@@ -28,8 +28,8 @@ from refine_export.export.reference_network import reference_network
 from refine_export.jobs.load_inputs import check_same_weights, check_weights, load_checkpoint, load_sources
 from refine_export.jobs.recipe import Recipe
 from refine_export.report.data import Shortfall
-from refine_export.runners.triton.client import ServerOptions, TritonClient
-from refine_export.runners.triton.transport import Protocol
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import Protocol, ServerOptions
 from refine_export.support.progress import Progress, Silent
 from refine_export.validate.comparison import overall
 
@@ -59,6 +59,11 @@ class VerifyOptions:
     def __post_init__(self) -> None:
         if not self.urls:
             raise RequestError("no server is given; expected HOST:PORT, such as localhost:8001")
+        try:
+            for url in self.urls:
+                ServerOptions(url=url, timeout_s=self.timeout_s, patience_s=self.patience_s)
+        except ValueError as error:
+            raise RequestError(str(error), code="wrong-option") from error
         if not self.protocols or set(self.protocols) - {"grpc", "http"}:
             raise RequestError(f"protocols are {', '.join(self.protocols) or 'none'}; expected grpc, http or both")
         if not all(1 <= one <= 256 for one in self.concurrencies):

@@ -85,12 +85,16 @@ def interpolate(
     asked: dict[str, Any] = {name: value for name, value in of_servers.items() if value is not None}
     if server is None and (asked or concurrency is not None):
         raise RequestError("--protocol, --timeout, --patience and --concurrency are of a --server; give it with them")
+    try:
+        served = None if server is None else ServerOptions(url=server, **asked)
+    except ValueError as error:
+        raise RequestError(str(error), code="wrong-option") from error
     compute = ComputeOptions(
         checkpoint=checkpoint,
         file=file,
         runtime=check_runtime(runtime),
         allow_host_code=allow_host_code,
-        server=None if server is None else ServerOptions(url=server, **asked),
+        server=served,
         **({} if concurrency is None else {"concurrency": concurrency}),
         device=device,
         say=None if quiet or as_json else lambda text: _tell(clean(text)),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from refine_export.errors import UnavailableError
 from refine_export.report.data import Shortfall
-from refine_export.runners.triton.client import ServerOptions, TritonClient
-from refine_export.runners.triton.transport import Protocol
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import Protocol, ServerOptions
 
 ASKED_S = 5.0
 """How long an address may take to say what it speaks."""
@@ -52,7 +52,8 @@ def channels_of(
         other, step = _OTHER[protocol]
         host, _, port = url.rpartition(":")
         neighbour = f"{host}:{int(port) + step}"
-        if other in protocols and other not in found and not isinstance(_asked(neighbour, other), str):
+        in_range = 1 <= int(port) + step <= 65535
+        if other in protocols and other not in found and in_range and _asked(neighbour, other) is None:
             found[other] = neighbour
     missing = [
         Shortfall(

@@ -1,1 +1,1 @@
-"""Run a model on a Triton server over gRPC, HTTP or shared memory."""
+"""A served model as a runner, and the client of a Triton server under it."""

@@ -1,33 +1,72 @@
-"""One connection to a Triton server, over gRPC or HTTP, on tritonclient; its errors become a few kinds."""
+"""One connection to a Triton server, over gRPC or HTTP, on tritonclient; foreign errors become a few kinds here."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException
+from typing import Any, Literal
 
-from refine_export.runners.triton.bounds import Bounds
-from refine_export.runners.triton.failures import WireError, error_of_grpc, error_of_http, translated
+import numpy as np
+from numpy.typing import NDArray
+
+from refine_export.runners.base import Arrays
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.imports import require
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-Protocol = Literal["grpc", "http"]
-
-__all__ = ["Answer", "Protocol", "Slot", "Wire", "WireError", "connect", "numpy_name"]
+Failure = Literal["away", "slow", "unknown", "unhealthy", "region", "refused", "foreign"]
 
 LARGEST_MESSAGE_BYTES = 2**31 - 1
-"""Of one request or answer: gRPC has no larger ones."""
-_NUMBERS = {"bool", "float16", "float32", "float64", *(f"{u}int{bits}" for u in ("", "u") for bits in (8, 16, 32, 64))}
+"""Upper bound of one request or answer over gRPC; its default of 4 MiB is less than one frame."""
+LONGEST_SHOWN = 200
+"""Characters that an error shows of a page that is not Triton's."""
+
+_BUSY = ("429", "502", "503", "504")  # HTTP: the server, or a proxy before it, has nobody who answers now
+_LOST = ("RST_STREAM", "GOAWAY", "Socket closed", "Connection reset")  # gRPC: the server ended during the request
+_NOT_GRPC = ("http2 header with status", "content-type", "deserializing response")  # a web server, or other bytes
+_NOT_JSON = ("client received an empty response", "an exception occurred in the client while decoding the response")
+"""What tritonclient makes of an HTTP error whose body does not have Triton's JSON."""
+
+
+class ConnectionFailure(Exception):  # noqa: N818 (it never leaves `TritonClient`, which decides what is an error)
+    """What went wrong with one request."""
+
+    def __init__(self, failure: Failure, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+        """`away`: no server, or one that stops; `slow`: no answer in time; `unknown`: model or version not ready;
+        `unhealthy`: the process of a Python model is gone; `region`: the shared memory is not registered, or too
+        small; `refused`: the request itself; `foreign`: an answer that is not Triton's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedTensor:
+    """An input or output of a served model."""
+
+    name: str
+    dtype: str
+    """numpy's name, such as `float32`."""
+    shape: tuple[int | None, ...]
+    """None where any size is taken; with the batch, where the model has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """A model as its server describes it."""
+
+    name: str
+    versions: tuple[str, ...]
+    """Versions that are ready."""
+    platform: str
+    """`onnxruntime_onnx`, `tensorrt_plan`, `ensemble`, ..."""
+    inputs: tuple[ServedTensor, ...]
+    outputs: tuple[ServedTensor, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where a tensor lies in a shared region."""
+    """Where a tensor lies in a region of shared memory."""
 
     region: str
     offset: int
@@ -36,220 +75,213 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came back: the shape of every output, and the values of those that did not come through shared memory."""
+    """Outputs of a model."""
 
-    shapes: Mapping[str, tuple[int, ...]]
-    dtypes: Mapping[str, str]
-    """numpy's names."""
-    arrays: Mapping[str, NDArray[Any]]
-
-
-class Wire(ABC):
-    """The calls that both protocols have; every one ends after the timeout, and raises nothing but `WireError`."""
-
-    @abstractmethod
-    def server(self) -> Any:
-        """Name and version of the server; this and the next ones as they came, for `triton_served`."""
-
-    @abstractmethod
-    def metadata(self, model: str, version: str) -> Any:
-        """Names, types and shapes."""
-
-    @abstractmethod
-    def config(self, model: str, version: str) -> Any:
-        """What config.pbtxt became."""
-
-    @abstractmethod
-    def ready(self, model: str, version: str) -> bool:
-        """Whether the model can be asked."""
-
-    @abstractmethod
-    def index(self) -> Any:
-        """Name, version and state of every model of the repository."""
-
-    @abstractmethod
-    def register(self, region: str, key: str, byte_size: int) -> None:
-        """Let the server map a region of shared memory."""
-
-    @abstractmethod
-    def unregister(self, region: str) -> None:
-        """Undo `register`."""
-
-    @abstractmethod
-    def infer(
-        self,
-        model: str,
-        version: str,
-        inputs: Mapping[str, tuple[NDArray[Any], Slot | None]],
-        outputs: Mapping[str, Slot | None],
-    ) -> Answer:
-        """Ask once; a tensor with a slot lies there already, or is to be put there."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """End the connection."""
+    layouts: dict[str, tuple[str, tuple[int, ...]]]
+    """Type (numpy's name) and shape of every output."""
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
+    """Values of the outputs that did not come through shared memory."""
 
 
-def connect(protocol: Protocol, url: str, timeout_s: float) -> Wire:
-    """A connection; nothing is sent yet.
+class Connection:
+    """Calls that both protocols have; each ends after the timeout, and raises nothing but `ConnectionFailure`.
+
+    Nothing is sent before the first call.
 
     Raises:
         UnavailableError: tritonclient is missing.
     """
-    return _Grpc(url, timeout_s) if protocol == "grpc" else _Http(url, timeout_s)
 
+    def __init__(self, options: ServerOptions) -> None:
+        self._grpc = options.protocol == "grpc"
+        self._module = require(f"tritonclient.{options.protocol}", extra="triton")
+        self._utils = require("tritonclient.utils", extra="triton")
+        if self._grpc:
+            channel = [
+                ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
+                ("grpc.use_local_subchannel_pool", 1),  # a new connection does not wait for the back-off of an old one
+                ("grpc.enable_http_proxy", 0),  # `http_proxy` would put a proxy even before this machine
+            ]
+            self._client = self._module.InferenceServerClient(options.url, channel_args=channel)
+            self._limits = {"client_timeout": options.timeout_s}
+        else:
+            self._client = self._module.InferenceServerClient(
+                options.url, connection_timeout=options.timeout_s, network_timeout=options.timeout_s
+            )
+            self._limits = {}  # the socket has them
 
-class _Client(Wire):
-    """What tritonclient's two clients have in common."""
+    def server(self) -> str:
+        """Return name and version of the server, such as `triton 2.51.0`."""
+        with self._translated():
+            found = self._query("get_server_metadata")
+            return f"{found['name']} {found['version']}"
 
-    _module: Any
-    _client: Any
-    _plain: Mapping[str, Any] = MappingProxyType({})
-    """Options that ask for dictionaries."""
+    def metadata(self, model: str, version: str) -> ServedModel:
+        """Return versions, platform, names, types and shapes of a model."""
+        with self._translated():
+            found = self._query("get_model_metadata", model, version)
+            return ServedModel(
+                name=found["name"],
+                versions=tuple(found.get("versions", ())),
+                platform=found.get("platform", ""),
+                inputs=tuple(map(_served_tensor, found.get("inputs", ()))),
+                outputs=tuple(map(_served_tensor, found.get("outputs", ()))),
+            )
 
-    @abstractmethod
-    def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any: ...
+    def config(self, model: str, version: str) -> dict[str, Any]:
+        """Return the config as the server has it, as JSON of Triton's `ModelConfig`."""
+        with self._translated():
+            found = self._query("get_model_config", model, version)
+            return dict(found["config"] if self._grpc else found)
 
-    @abstractmethod
-    def _translated(self) -> AbstractContextManager[None]: ...
-
-    def server(self) -> Any:
-        return self._ask(self._client.get_server_metadata, **self._plain)
-
-    def metadata(self, model: str, version: str) -> Any:
-        return self._ask(self._client.get_model_metadata, model, version, **self._plain)
-
-    def ready(self, model: str, version: str) -> bool:
-        return bool(self._ask(self._client.is_model_ready, model, version))
+    def index(self) -> list[tuple[str, str, str]]:
+        """Return name, state (empty where it was never loaded) and reason of every version in the repository."""
+        with self._translated():
+            found = self._query("get_model_repository_index")
+            models = found.get("models", ()) if self._grpc else found
+            return [(one["name"], one.get("state", ""), one.get("reason", "")) for one in models]
 
     def register(self, region: str, key: str, byte_size: int) -> None:
-        self._ask(self._client.register_system_shared_memory, region, key, byte_size)
+        """Let the server map a region of shared memory."""
+        self._call("register_system_shared_memory", region, key, byte_size)
 
     def unregister(self, region: str) -> None:
-        self._ask(self._client.unregister_system_shared_memory, region)
+        """Undo `register`."""
+        self._call("unregister_system_shared_memory", region)
 
     def infer(
         self,
         model: str,
         version: str,
-        inputs: Mapping[str, tuple[NDArray[Any], Slot | None]],
-        outputs: Mapping[str, Slot | None],
+        inputs: Arrays,
+        outputs: Sequence[str],
+        *,
+        input_slots: Mapping[str, Slot] | None = None,
+        output_slots: Mapping[str, Slot] | None = None,
     ) -> Answer:
-        sent, wanted = _tensors(self._module, inputs, outputs)
-        result = self._ask(self._client.infer, model, sent, model_version=version, outputs=wanted or None)
-        with self._translated():
-            return _answer(result, self._described(result.get_response()), outputs)
+        """Send one request; a tensor with a slot lies in shared memory already, or is to be put there.
 
-    @abstractmethod
-    def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
-        """Type and shape of each output."""
+        Args:
+            model: name of the model.
+            version: its number; empty for the server's choice.
+            inputs: one array per input.
+            outputs: names of the outputs; empty for all.
+            input_slots: by the names of inputs.
+            output_slots: by the names of outputs.
+        """
+        sent, requested = [], []
+        for name, array in inputs.items():
+            datatype = self._utils.np_to_triton_dtype(array.dtype)
+            if datatype is None:
+                raise ConnectionFailure("refused", f"the input {name} is {array.dtype}, which Triton has no type for")
+            tensor = self._module.InferInput(name, list(array.shape), datatype)
+            if (slot := (input_slots or {}).get(name)) is None:
+                tensor.set_data_from_numpy(array)
+            else:
+                tensor.set_shared_memory(slot.region, slot.byte_size, slot.offset)
+            sent.append(tensor)
+        for name in outputs:
+            wanted = self._module.InferRequestedOutput(name)
+            if (slot := (output_slots or {}).get(name)) is not None:
+                wanted.set_shared_memory(slot.region, slot.byte_size, slot.offset)
+            requested.append(wanted)
+        result = self._call("infer", model, sent, model_version=version, outputs=requested or None)
+        with self._translated():
+            response = result.get_response()
+            if self._grpc:
+                layouts = {one.name: (numpy_name(one.datatype), tuple(one.shape)) for one in response.outputs}
+            else:
+                described = response["outputs"]
+                layouts = {one["name"]: (numpy_name(one["datatype"]), tuple(one["shape"])) for one in described}
+            if missing := set(outputs) - set(layouts):
+                raise ConnectionFailure("foreign", f"the output {min(missing)} is missing")
+            by_value = [name for name in layouts if name not in (output_slots or {})]
+            return Answer(layouts=layouts, arrays={name: result.as_numpy(name) for name in by_value})
 
     def close(self) -> None:
-        self._client.close()
+        """End the connection."""
+        with suppress(OSError):
+            self._client.close()
 
+    def _query(self, method: str, *arguments: Any) -> Any:
+        """Call a method that returns a description; over gRPC it is a message unless JSON is asked for."""
+        return self._call(method, *arguments, **({"as_json": True} if self._grpc else {}))
 
-class _Grpc(_Client):
-    _plain = MappingProxyType({"as_json": True})
-
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._module = require("tritonclient.grpc", extra="triton")
-        channel = [
-            ("grpc.max_send_message_length", LARGEST_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", LARGEST_MESSAGE_BYTES),
-            ("grpc.use_local_subchannel_pool", 1),  # a new connection never waits for the back-off of an old one
-            ("grpc.enable_http_proxy", 0),  # which `http_proxy` would put even before this machine
-        ]
-        with self._translated():  # a name such as `unix` is no scheme
-            self._client = self._module.InferenceServerClient(f"dns:///{url}", channel_args=channel)
-        self._timeout_s = timeout_s
-
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(error_of_grpc)
-
-    def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         with self._translated():
-            return call(*arguments, client_timeout=self._timeout_s, **more)
+            return getattr(self._client, method)(*arguments, **options, **self._limits)
 
-    def config(self, model: str, version: str) -> Any:
-        with self._translated():
-            return self._ask(self._client.get_model_config, model, version, **self._plain)["config"]
-
-    def index(self) -> Any:
-        with self._translated():
-            return self._ask(self._client.get_model_repository_index, **self._plain).get("models", [])
-
-    def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
-        return {output.name: (output.datatype, output.shape) for output in response.outputs}
-
-
-class _Http(_Client):
-    def __init__(self, url: str, timeout_s: float) -> None:
-        self._module = require("tritonclient.http", extra="triton")
-        with self._translated():
-            self._client = self._module.InferenceServerClient(
-                url, connection_timeout=timeout_s, network_timeout=timeout_s
-            )
-            self._bounds = Bounds(self._client, timeout_s, LARGEST_MESSAGE_BYTES)
-
-    def _translated(self) -> AbstractContextManager[None]:
-        return translated(error_of_http)
-
-    def _ask(self, call: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
-        with self._translated(), self._bounds.request():
-            return call(*arguments, **more)
-
-    def config(self, model: str, version: str) -> Any:
-        return self._ask(self._client.get_model_config, model, version)
-
-    def index(self) -> Any:
-        return self._ask(self._client.get_model_repository_index)
-
-    def _described(self, response: Any) -> dict[str, tuple[str, Sequence[int]]]:
-        return {one["name"]: (one["datatype"], one["shape"]) for one in response["outputs"]}
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Translate foreign errors to `ConnectionFailure`."""
+        try:
+            yield
+        except self._utils.InferenceServerException as error:
+            failure_of = failure_of_grpc if self._grpc else failure_of_http
+            raise failure_of(str(error.status() or ""), str(error.message() or error)) from error
+        except TimeoutError as error:
+            raise ConnectionFailure("slow", str(error) or "timed out") from error
+        except OSError as error:  # refused, reset, no such host
+            raise ConnectionFailure("away", str(error)) from error
+        except HTTPException as error:
+            raise ConnectionFailure("away", f"the answer is not HTTP ({error}); is this the gRPC port?") from error
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            # tritonclient reads a proxy's login page, or another server's JSON, as if it were Triton's
+            raise ConnectionFailure("foreign", _shown(f"{type(error).__name__}: {error}")) from error
 
 
 def numpy_name(datatype: str) -> str:
-    """`FP32` to `float32`; a type that numpy has no name for stays as it is."""
-    import numpy as np
-
+    """Convert `FP32` to `float32`; a type that numpy has no name for stays as it is."""
     dtype = require("tritonclient.utils", extra="triton").triton_to_np_dtype(datatype)
     return datatype if dtype is None else str(np.dtype(dtype))
 
 
-def _tensors(
-    module: Any, inputs: Mapping[str, tuple[NDArray[Any], Slot | None]], outputs: Mapping[str, Slot | None]
-) -> tuple[list[Any], list[Any]]:
-    utils = require("tritonclient.utils", extra="triton")
-    sent, wanted = [], []
-    for name, (array, slot) in inputs.items():
-        datatype = utils.np_to_triton_dtype(array.dtype)
-        if datatype is None:
-            raise WireError("refused", f"the input {name} is {array.dtype}, which Triton has no type for")
-        tensor = module.InferInput(name, list(array.shape), datatype)
-        if slot is None:
-            tensor.set_data_from_numpy(array)
-        else:
-            tensor.set_shared_memory(slot.region, slot.byte_size, slot.offset)
-        sent.append(tensor)
-    for name, slot in outputs.items():
-        requested = module.InferRequestedOutput(name)
-        if slot is not None:
-            requested.set_shared_memory(slot.region, slot.byte_size, slot.offset)
-        wanted.append(requested)
-    return sent, wanted
+def _served_tensor(found: Mapping[str, Any]) -> ServedTensor:
+    shape = tuple(None if int(size) < 0 else int(size) for size in found.get("shape", ()))  # gRPC's JSON has text
+    return ServedTensor(name=found["name"], dtype=numpy_name(found["datatype"]), shape=shape)
 
 
-def _answer(
-    result: Any, described: Mapping[str, tuple[str, Sequence[int]]], outputs: Mapping[str, Slot | None]
-) -> Answer:
-    shapes = {name: tuple(map(int, shape)) for name, (_, shape) in described.items()}
-    dtypes = {name: numpy_name(datatype) for name, (datatype, _) in described.items()}
-    arrays = {}
-    for name, dtype in dtypes.items():
-        if dtype not in _NUMBERS:
-            raise TypeError(f"the output {name} is {described[name][0]!r}")
-        if outputs.get(name) is None:
-            arrays[name] = result.as_numpy(name)
-            if arrays[name].shape != shapes[name]:
-                raise ValueError(f"the output {name} is {list(shapes[name])}")
-    return Answer(shapes=shapes, dtypes=dtypes, arrays=arrays)
+def failure_of_grpc(status: str, message: str) -> ConnectionFailure:
+    """Classify an error by gRPC's code, such as `StatusCode.UNAVAILABLE`."""
+    code = status.removeprefix("StatusCode.")
+    if code == "DEADLINE_EXCEEDED":
+        return ConnectionFailure("slow", message)
+    if code in ("UNAVAILABLE", "CANCELLED") or any(sign in message for sign in _LOST):
+        return ConnectionFailure("away", message)
+    if any(sign in message for sign in _NOT_GRPC):
+        return ConnectionFailure("foreign", _shown(message))
+    return _failure_of_message(message, not_found=code == "NOT_FOUND")
+
+
+def failure_of_http(status: str, message: str) -> ConnectionFailure:
+    """Classify an error by its HTTP status; Triton's own errors have a message, those of a proxy a page or nothing."""
+    foreign = not status or message.startswith(_NOT_JSON)
+    if foreign:
+        page = _shown(message.partition("\nresponse: ")[2])
+        message = f"HTTP {status or '200'}: {page or 'an empty answer'}"
+    if status in _BUSY:
+        return ConnectionFailure("away", message)
+    if status == "413":  # Triton ends the connection without a message where a request is too long
+        return ConnectionFailure("refused", message)
+    if foreign:
+        return ConnectionFailure("foreign", message)
+    return _failure_of_message(message, not_found=status == "404")
+
+
+def _failure_of_message(message: str, *, not_found: bool) -> ConnectionFailure:
+    """Classify one of Triton's own errors, whose messages are the same in both protocols."""
+    failure: Failure = "refused"
+    if "shared memory size specified" in message or ("shared memory region" in message and "Unable to find" in message):
+        failure = "region"
+    elif "is not healthy" in message:
+        failure = "unhealthy"
+    elif "unknown model" in message or not_found:
+        failure = "unknown"
+    return ConnectionFailure(failure, message)
+
+
+def _shown(text: str) -> str:
+    """Shorten a text to one line that can be read."""
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST_SHOWN else f"{line[:LONGEST_SHOWN]}..."

@@ -6,23 +6,18 @@ with TritonRunner(ServerOptions(url="localhost:8001"), "refine") as runner:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from numpy.typing import NDArray
 
 from refine_export.errors import RequestError
-from refine_export.runners.base import Runner
+from refine_export.runners.base import Arrays, Runner
 from refine_export.runners.triton.client import ServedTensor, ServerOptions, TritonClient
-from refine_export.signature import SIGNATURES, GraphName, Signature, TensorInfo, TensorSpec
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from refine_export.runners.base import Arrays
+from refine_export.signature import SIGNATURES, TensorInfo, TensorSpec, graph_from_names
 
 
 class TritonRunner(Runner):
-    """One version of a served model; it is chosen when the runner is made, and stays the same.
-
-    Not for several threads: each makes its own.
+    """One version of a served model, chosen when the runner is made; for one thread.
 
     Args:
         options: the server, the protocol, timeout and patience.
@@ -47,21 +42,26 @@ class TritonRunner(Runner):
     def _open(self, options: ServerOptions, model: str, version: str) -> None:
         served = self._client.metadata(model, version)
         if not version and not served.versions:
-            raise RequestError(f"the server at {options.url} has no version of {model} ready; load one")
+            raise RequestError(
+                f"the server at {options.url} has no version of {model} ready; load one",
+                code="model-not-served",
+                url=options.url,
+                model=model,
+            )
         self.model = model
         self.model_version = version or max(served.versions, key=int)
-        """The version that is asked, a number as text."""
+        """The version that runs, a number as text."""
         self.version = self._client.server().removeprefix("triton ")
         self.device = options.url
         shared = ", shared memory" if options.shared_memory else ""
         self.provider = f"{served.platform or 'unknown platform'} over {options.protocol}{shared}"
         self.config = self._client.config(model, self.model_version)
-        """What config.pbtxt became."""
-        names = {tensor.name for tensor in served.inputs}, {tensor.name for tensor in served.outputs}
-        signature = next((one for one in SIGNATURES.values() if names == _names(one)), None)
-        self.graph: GraphName | None = None if signature is None else signature.graph
-        """By the names of inputs and outputs; None where they are of none of the five."""
-        known = {} if signature is None else {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
+        """The config as the server has it."""
+        names = [[tensor.name for tensor in tensors] for tensors in (served.inputs, served.outputs)]
+        self.graph = graph_from_names(*names)
+        """By the names of inputs and outputs; None where they are not those of one of the five."""
+        specs = () if self.graph is None else (*SIGNATURES[self.graph].inputs, *SIGNATURES[self.graph].outputs)
+        known = {spec.name: spec for spec in specs}
         self.inputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.inputs)
         self.outputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.outputs)
 
@@ -74,12 +74,8 @@ class TritonRunner(Runner):
         self._client.close()
 
 
-def _names(signature: Signature) -> tuple[set[str], set[str]]:
-    return set(signature.input_names), set(signature.output_names)
-
-
 def _info(tensor: ServedTensor, spec: TensorSpec | None) -> TensorInfo:
-    """A free dimension is called what the signature calls it."""
+    """Name free dimensions as the signature of the graph does, if it is one of the five."""
     symbols = spec.shape if spec is not None and len(spec.shape) == len(tensor.shape) else ()
     named = symbols or tuple(f"{tensor.name}_{axis}" for axis in range(len(tensor.shape)))
     shape = tuple(size if size is not None else symbol for size, symbol in zip(tensor.shape, named, strict=True))

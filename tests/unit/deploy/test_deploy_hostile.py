@@ -13,7 +13,7 @@ from refine_export.errors import UnavailableError
 from refine_export.runners.triton.client import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import SIGNATURES
-from tests.support.hostile_server import SERVER, page, served
+from tests.support.http_server import SERVER, page, served
 
 GRAPH = "interpolator_m"
 CONFIG = {"name": GRAPH, "max_batch_size": 8, "parameters": {"refine_export.precision": {"string_value": "fp32"}}}

@@ -1,4 +1,4 @@
-"""A server over HTTP that answers whatever a test says: what may stand at the address of a Triton server."""
+"""A server over HTTP that gives the answers a test chooses: Triton's, or those of something else at its address."""
 
 from __future__ import annotations
 
@@ -9,49 +9,43 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 
-from refine_export.runners.triton.client import ServerOptions, TritonClient
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
 
 SERVER = {"name": "triton", "version": "2.51.0"}
 X = {"x": np.arange(12, dtype=np.float32)}
-RAW = X["x"].tobytes()
 OUTPUT = {"name": "y", "datatype": "FP32", "shape": [12], "parameters": {"binary_data_size": 48}}
 
 
 def page(body, status="200 OK", **headers):
-    """An answer over HTTP; a body that is no bytes becomes JSON."""
+    """Make an answer over HTTP; a body that is not bytes becomes JSON."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {"Content-Length": len(body), **{name.replace("_", "-"): value for name, value in headers.items()}}
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in named.items()), "", ""]
     return "\r\n".join(lines).encode() + body
 
 
-def inferred(outputs, raw=RAW):
-    head = json.dumps({"model_name": "m", "model_version": "1", "outputs": outputs}).encode()
-    return page(head + raw, Inference_Header_Content_Length=len(head))
+def inferred(outputs=(OUTPUT,)):
+    """Make the answer of a model that returns `X` as `y`."""
+    head = json.dumps({"model_name": "m", "model_version": "1", "outputs": [*outputs]}).encode()
+    return page(head + X["x"].tobytes(), Inference_Header_Content_Length=len(head))
 
 
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         with suppress(OSError):  # the client has gone
             while line := self.rfile.readline():
-                self._answer(line)
-
-    def _answer(self, line):
-        length = 0
-        while (header := self.rfile.readline().strip().lower()) != b"":
-            if header.startswith(b"content-length:"):
-                length = int(header.split(b":")[1])
-        self.rfile.read(length)
-        self.server.asked.append(line.split()[1].decode())
-        answer = self.server.answer(self.server.asked[-1])
-        if callable(answer):
-            answer(self.request)
-        else:
-            self.wfile.write(answer)
+                length = 0
+                while (header := self.rfile.readline().strip().lower()) != b"":
+                    if header.startswith(b"content-length:"):
+                        length = int(header.split(b":")[1])
+                self.rfile.read(length)
+                self.server.asked.append(line.split()[1].decode())
+                self.wfile.write(self.server.answer(self.server.asked[-1]))
 
 
 class Server(socketserver.ThreadingTCPServer):
-    """Answers as `answer(path)` says: bytes, or a function of the socket."""
+    """Answers with the bytes that `answer(path)` returns; `asked` has the paths."""
 
     daemon_threads = True
     block_on_close = False
@@ -78,7 +72,3 @@ def client_at(answer, **options):
     options = {"timeout_s": 5, "patience_s": 5, "protocol": "http", **options}
     with served(answer) as server, TritonClient(ServerOptions(url=server.url, **options)) as client:
         yield client, server
-
-
-def infer(client):
-    return client.infer("m", X, ["y"])
