@@ -20,14 +20,15 @@ from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_file
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
-from refine_export.data.images import padded
+from refine_export.data.images import padded_size
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName, Signature, graph_from_names
-from refine_export.validate.comparison import Candidate, Verdict, validate
-from refine_export.validate.runtimes import artifact_of, candidates_for, nearest, pairs_for
+from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
+from refine_export.validate.runtimes import artifact_of, candidates_for
+from refine_export.validate.test_plan import closest_sizes, first_pair_at, sizes_for
 from refine_export.validate.validate_options import Runtime, ValidateOptions
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def assert_matches(
             assert network is not None
             runner = stack.enter_context(TorchRunner(network, signature.graph))
         fed = _feeds(feeds, network, signature.graph, artifact)
-        verdicts = tuple(compared.verdict for compared in validate(signature, runner, tested, fed))
+        verdicts = tuple(compared.verdict for compared in compare_candidates(signature, runner, tested, fed))
     _check(verdicts, str(candidate) if not isinstance(candidate, Runner) else candidate.backend)
     return verdicts
 
@@ -113,10 +114,11 @@ def _feeds(
         raise RequestError("between two runners, feeds are needed; give feeds.Feed objects")
     source = source_from_options(FramesOptions(pair=pictures or ()), SceneOptions())
     options = ValidateOptions()
-    size, batch = (PROBE_SIZE, 1) if artifact is None else nearest(artifact, PROBE_SIZE)
-    yield from probe_for(network, graph, size, batch=batch)
-    pairs = [(padded(source.pair), 1)] if artifact is None else pairs_for(artifact, source, options)
-    for pair, batch in pairs:
+    own = padded_size(*source.pair.size)
+    probe = (1, *PROBE_SIZE) if artifact is None else closest_sizes(artifact, PROBE_SIZE)
+    yield from probe_for(network, graph, probe[1:], batch=probe[0])
+    for sizes in [(1, *own)] if artifact is None else sizes_for(artifact, own, options):
+        pair, batch = first_pair_at(source, sizes), sizes[0]
         yield from feeds_for(network, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
 
 

@@ -197,7 +197,7 @@ def measure_feeds() -> None:
     from refine_export.runners.onnxruntime import OrtRunner
     from refine_export.runners.torch import TorchRunner
     from refine_export.signature import SIGNATURES
-    from refine_export.validate.comparison import Candidate, validate
+    from refine_export.validate.comparison import Candidate, compare_candidates
 
     reference = reference_network(seeded_checkpoint("IFNet"))
     model = onnx_from_network(reference, "refine", ExportOptions(dynamic=True)).SerializeToString()
@@ -212,7 +212,7 @@ def measure_feeds() -> None:
                     for k in range(candidates)
                 ]
                 feeds = feeds_for(reference, "refine", pair, kinds=kinds)
-                list(validate(SIGNATURES["refine"], runner, tested, feeds))
+                list(compare_candidates(SIGNATURES["refine"], runner, tested, feeds))
 
         return call
 

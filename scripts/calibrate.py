@@ -105,7 +105,6 @@ def write(
         "psnr_db": metrics.psnr_db,
         "max_abs": None if metrics.max_abs is None else metrics.max_abs / metrics.peak,
         "p999_abs": None if metrics.p999_abs is None else metrics.p999_abs / metrics.peak,
-        "ssim": metrics.ssim,
         "snr_db": snr,
     }
     with Path(options.out[0]).open("a", encoding="utf-8") as file:
@@ -120,8 +119,8 @@ def table(paths: list[str]) -> None:
     for line in lines:
         key = tuple(line[name] for name in ("graph", "precision", "weights", "feeds", "size", "file"))
         grouped[key].append(line)
-    print("| graph | weights | feeds | size | file | lowest PSNR dB | largest error | p99.9 | SSIM | lowest SNR dB |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("| graph | weights | feeds | size | file | lowest PSNR dB | largest error | p99.9 | lowest SNR dB |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for (graph, precision, weights, kind, size, file), group in sorted(grouped.items()):
         psnr = min((line["psnr_db"] for line in group if line["psnr_db"] is not None), default=math.inf)
         worst = [
@@ -129,10 +128,9 @@ def table(paths: list[str]) -> None:
             for name in ("max_abs", "p999_abs")
         ]
         snr = min((line["snr_db"] for line in group if line["snr_db"] is not None), default=math.inf)
-        ssim = min((line["ssim"] for line in group if line["ssim"] is not None), default=math.nan)
         print(
             f"| {graph} {precision} | {weights} | {kind} | {size} | {file} | {psnr:.1f} | {worst[0]:.1e} | "
-            f"{worst[1]:.1e} | {ssim:.5f} | {snr:.1f} |"
+            f"{worst[1]:.1e} | {snr:.1f} |"
         )
 
 

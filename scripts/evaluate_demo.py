@@ -119,7 +119,7 @@ def classical(img0: Tensor, img1: Tensor) -> Tensor:
 def scored(one: Triplet, by_name: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[Score]:
     """PSNR (peak 1) and SSIM of each method."""
     for name, method in by_name.items():
-        metrics = compare(one.middle.numpy(), method(one.img0, one.img1).numpy(), "image")
+        metrics = compare(one.middle.numpy(), method(one.img0, one.img1).numpy(), "image", with_ssim=True)
         psnr_db = 99.0 if metrics.psnr_db is None else metrics.psnr_db
         yield Score(one.family, one.size, one.motion_px, name, psnr_db, metrics.ssim or 0.0)
 

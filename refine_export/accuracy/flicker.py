@@ -1,57 +1,54 @@
-"""The errors of the last frame of each sequence, so that flicker can be measured while frames stream by."""
+"""Flicker: how much an error changes from one frame of a sequence to the next, measured while frames stream by."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refine_export.accuracy.metrics import flicker
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 SEQUENCES = 16
-"""That are remembered: one for each kind of flow or timestep of a clip."""
+"""Sequences that are remembered: one for each kind of flow or timestep of a clip. Errors are as large as outputs, so
+those of clips that have ended must not stay."""
 
-
-@dataclass
-class _Last:
-    index: int
-    errors: dict[tuple[str, str, str], NDArray[Any]] = field(default_factory=dict)
+Key = tuple[str, str, str]
+"""File, runtime and output."""
 
 
 class ErrorMemory:
-    """Signed errors by sequence, and in it by file, runtime and output; of one frame each."""
+    """The last signed error of each output in each sequence."""
 
     def __init__(self) -> None:
-        self._sequences: OrderedDict[str, tuple[_Last, _Last]] = OrderedDict()
-
-    def begin(self, sequence: str | None, index: int) -> None:
-        """To be called once for each feed, before its errors come."""
-        if sequence is None:
-            return
-        before = self._sequences.pop(sequence, None)
-        follows = before is not None and before[1].index == index - 1
-        last = before[1] if before is not None and follows else _Last(index=index - 1)
-        self._sequences[sequence] = (last, _Last(index=index))
-        while len(self._sequences) > SEQUENCES:
-            self._sequences.popitem(last=False)
+        self._sequences: OrderedDict[str, dict[Key, tuple[int, NDArray[Any]]]] = OrderedDict()
 
     def flicker(
-        self, sequence: str | None, key: tuple[str, str, str], expected: NDArray[Any], actual: NDArray[Any]
+        self, sequence: str | None, index: int, key: Key, expected: NDArray[Any], actual: NDArray[Any]
     ) -> float | None:
-        """Remember the error of an output, finite and of the reference's shape; its flicker, if a frame went before.
+        """Remember the error of an output and return how much it differs from that of the frame before.
+
+        The result is the root mean square of the difference of the two signed errors: 0 for an error that stands still,
+        and 1.4 times the size of noise that is new in each frame.
 
         Args:
-            sequence: that `begin` was told of.
+            sequence: the clip that the frame is of; None for frames by themselves, which have no flicker.
+            index: number of the frame in it.
             key: file, runtime and output.
-            expected: what the reference gave.
-            actual: what the candidate gave.
+            expected: output of the reference, of the shape of `actual`.
+            actual: output of the candidate, finite.
+
+        Returns:
+            None where the frame before was not measured, or had another size.
         """
         if sequence is None:
             return None
-        last, now = self._sequences[sequence]
-        now.errors[key] = error = actual - expected
-        before = last.errors.pop(key, None)
-        return None if before is None or before.shape != error.shape else flicker(before, error)
+        errors = self._sequences.setdefault(sequence, {})
+        self._sequences.move_to_end(sequence)
+        while len(self._sequences) > SEQUENCES:
+            self._sequences.popitem(last=False)
+        error = actual - expected
+        before_index, before = errors.get(key, (None, error))
+        errors[key] = index, error
+        if before_index != index - 1 or before.shape != error.shape:
+            return None
+        return float(np.sqrt(np.mean(np.square(error - before), dtype=np.float64)))

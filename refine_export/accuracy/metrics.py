@@ -1,7 +1,7 @@
-"""How far a candidate's output is from the reference's: numbers, and where.
+"""Distance of a candidate's output from the reference's, in numbers, and where it is largest.
 
 The peak is 1.0 for images and for the residual, and the largest magnitude of the reference for everything else, so
-that one threshold in units of the peak serves both.
+that one limit in units of the peak serves both.
 """
 
 from __future__ import annotations
@@ -9,25 +9,27 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refine_export.errors import InternalError
 from refine_export.signature import Quantity
+from refine_export.support.imports import require
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
+PICTURES: tuple[Quantity, ...] = ("image", "residual")
+"""Quantities whose peak is 1.0 and that have an SSIM."""
 SSIM_SIGMA = 1.5
-SSIM_WINDOW = 11  # of that sigma; smaller pictures have no SSIM
-PROFILE_BINS = 64
+SSIM_WINDOW = 11
+"""Side in pixels of the Gaussian window; smaller pictures have no SSIM."""
 DECADES = (1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Errors in units of the peak, for histograms."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Worst:
-    """The place of the largest error."""
+    """Place of the largest error."""
 
     batch: int
     channel: int
@@ -46,50 +48,53 @@ class Metrics:
     """10 log10(peak**2 / mean squared error); None where the arrays are equal, or not finite."""
     identical: bool
     max_abs: float | None
-    """None where nothing finite can be compared."""
+    """Largest absolute error; None where the candidate is not finite."""
     mean_abs: float | None
     p999_abs: float | None
     """99.9th percentile of the absolute error."""
-    ssim: float | None
-    """Wang et al. 2004, Gaussian window of 1.5 pixels, mean over the channels; images of 11 pixels or more only."""
-    nan_count: int
-    """In the candidate."""
-    inf_count: int
-    """In the candidate."""
+    ssim: float | None = None
+    """Wang et al. 2004, Gaussian window of 1.5 pixels, mean over the channels; None where it was not asked for, and for
+    anything but pictures of 11 pixels or more."""
+    nan_count: int = 0
+    """NaN values in the candidate."""
+    inf_count: int = 0
+    """Infinite values in the candidate."""
     worst: Worst | None
-    error_by_x: tuple[float, ...]
-    """Mean absolute error in at most 64 equal bins from left to right."""
-    error_by_y: tuple[float, ...]
-    """The same from top to bottom."""
+    error_by_x: tuple[float, ...] = ()
+    error_by_y: tuple[float, ...] = ()
     histogram: tuple[int, ...] = ()
     """How many values have which error, in units of the peak: none; up to each of `DECADES`; more."""
     flicker: float | None = None
-    """Of a frame that follows another of its sequence: see `flicker`."""
+    """Change of the error since the frame before, of a frame that follows another of its sequence."""
     snr_db: float | None = None
-    """Of a probe: see `signal_to_noise`."""
+    """Ratio of signal to noise, of the probe."""
 
     @property
     def max_of_peak(self) -> float:
-        """The largest error in units of the peak; infinite where nothing can be compared."""
+        """Largest error in units of the peak; infinite where nothing can be compared."""
         return math.inf if self.max_abs is None else self.max_abs / self.peak
 
 
-def compare(reference: NDArray[Any], candidate: NDArray[Any], quantity: Quantity) -> Metrics:
+def compare(
+    reference: NDArray[Any], candidate: NDArray[Any], quantity: Quantity, *, with_ssim: bool = False
+) -> Metrics:
     """Measure a candidate's output [N, C, H, W] against the reference's.
 
     Raises:
-        InternalError: the reference is not finite, or is no [N, C, H, W].
+        InternalError: `nothing-to-compare-with`; the reference is not finite [N, C, H, W].
+            `other-shape`; the candidate has another shape.
+        UnavailableError: scikit-image is missing where SSIM is asked for.
     """
-    import numpy as np
-
     if reference.ndim != 4 or not np.isfinite(reference).all():
         raise InternalError(
-            f"the reference {list(reference.shape)} is not finite [N, C, H, W]: nothing to compare with"
+            f"the reference {list(reference.shape)} is not finite [N, C, H, W]: nothing to compare with",
+            code="nothing-to-compare-with",
         )
-    picture = quantity in ("image", "residual")
-    peak = peak_of(reference, quantity)
     if candidate.shape != reference.shape:
-        raise InternalError(f"the candidate is {list(candidate.shape)}, the reference {list(reference.shape)}")
+        raise InternalError(
+            f"the candidate is {list(candidate.shape)}, the reference {list(reference.shape)}", code="other-shape"
+        )
+    peak = peak_of(reference, quantity)
     nan_count, inf_count = int(np.isnan(candidate).sum()), int(np.isinf(candidate).sum())
     if nan_count or inf_count:
         return Metrics(
@@ -99,96 +104,91 @@ def compare(reference: NDArray[Any], candidate: NDArray[Any], quantity: Quantity
             max_abs=None,
             mean_abs=None,
             p999_abs=None,
-            ssim=None,
             nan_count=nan_count,
             inf_count=inf_count,
             worst=_place(reference, candidate, int(np.argmin(np.isfinite(candidate)))),
-            error_by_x=(),
-            error_by_y=(),
         )
-    error = np.abs(np.subtract(candidate, reference, dtype=np.result_type(reference, np.float32)))
+    error = _absolute_error(reference, candidate)
     squared = float(np.mean(np.square(error), dtype=np.float64))
-    by_y, by_x = error.mean(axis=(0, 1, 3), dtype=np.float64), error.mean(axis=(0, 1, 2), dtype=np.float64)
     return Metrics(
         peak=peak,
-        psnr_db=10 * math.log10(peak**2 / squared) if squared else None,
+        psnr_db=psnr_from_mse(squared, peak) if squared else None,
         identical=not squared,
         max_abs=float(error.max()),
         mean_abs=float(error.mean(dtype=np.float64)),
         p999_abs=float(np.quantile(error, 0.999)),
-        ssim=_ssim(reference, candidate) if picture else None,
-        nan_count=0,
-        inf_count=0,
+        ssim=ssim(reference, candidate) if with_ssim and quantity in PICTURES else None,
         worst=_place(reference, candidate, int(error.argmax())),
         histogram=_histogram(error / peak),
-        error_by_x=_binned(by_x),
-        error_by_y=_binned(by_y),
     )
 
 
 def peak_of(reference: NDArray[Any], quantity: Quantity | None = None) -> float:
-    """1 for pictures, the largest magnitude for anything else; by the values, where the quantity is not known."""
-    import numpy as np
+    """Return 1 for pictures, and the largest magnitude for anything else.
 
-    largest = float(np.abs(reference).max(initial=0.0)) or 1.0
+    Without a quantity (graphs of other tools do not declare one) the values decide: an image lies in [0, 1] and a
+    residual in [-0.5, 0.5] or so.
+    """
+    largest = largest_magnitude(reference)
     if quantity is None:
         return 1.0 if reference.min(initial=0.0) >= -0.5 and largest <= 1.5 else largest
-    return 1.0 if quantity in ("image", "residual") else largest
+    return 1.0 if quantity in PICTURES else largest
+
+
+def largest_magnitude(array: NDArray[Any]) -> float:
+    """Return the largest finite magnitude; 1 where nothing differs from zero."""
+    values = array.astype(np.result_type(array, np.float32), copy=False)
+    largest = float(max(values.max(initial=0.0), -values.min(initial=0.0)))  # two passes, and no copy of the array
+    if not math.isfinite(largest):
+        largest = float(np.abs(values).max(initial=0.0, where=np.isfinite(values)))
+    return largest or 1.0
 
 
 def distance(reference: NDArray[Any], candidate: NDArray[Any], peak: float) -> tuple[float, float]:
-    """Mean squared error and largest error in units of the peak; infinite where the candidate is not finite."""
-    import numpy as np
-
-    error = (candidate.astype(np.float64) - reference) / peak
+    """Return the mean squared error and the largest error in units of the peak; infinite if the candidate is not."""
+    error = _absolute_error(reference, candidate) / peak
     if not np.isfinite(error).all():
         return math.inf, math.inf
-    return float(np.mean(np.square(error))), float(np.abs(error).max(initial=0.0))
+    return float(np.mean(np.square(error), dtype=np.float64)), float(error.max(initial=0.0))
 
 
-def psnr_from_mse(squared: float) -> float:
-    """10 log10(1 / mean squared error), in units of the peak."""
-    return math.inf if squared == 0 else -10 * math.log10(squared) if math.isfinite(squared) else -math.inf
+def largest_error(expected: NDArray[Any], actual: NDArray[Any], peak: float | None = None) -> float:
+    """Return the largest difference in units of the peak; infinite for another shape.
+
+    Both arrays may hold NaN and infinity, as tensors inside of a graph do: equal ones differ by nothing, and where one
+    side alone has them the difference is infinite.
+
+    Args:
+        expected: what is right.
+        actual: what is compared with it.
+        peak: the unit; without it, the largest magnitude of `expected`.
+    """
+    if expected.shape != actual.shape:
+        return math.inf
+    with np.errstate(invalid="ignore"):
+        difference = _absolute_error(expected, actual)
+        largest = float(difference.max(initial=0.0))
+        if not math.isfinite(largest):
+            same = (expected == actual) | (np.isnan(expected) & np.isnan(actual))
+            largest = float(np.where(same, 0.0, difference).max(initial=0.0))
+    if math.isnan(largest):
+        return math.inf
+    return largest / (largest_magnitude(expected) if peak is None else peak)
 
 
-def _ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
-    import numpy as np
-    from skimage.metrics import structural_similarity
-
-    if min(reference.shape[2:]) < SSIM_WINDOW:
-        return None
-
-    def of_plane(one: NDArray[Any], other: NDArray[Any]) -> float:
-        value: float = structural_similarity(  # type: ignore[no-untyped-call]
-            one.astype(np.float32),
-            other.astype(np.float32),
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=SSIM_SIGMA,
-            use_sample_covariance=False,
-        )
-        return value
-
-    size = reference.shape[2:]
-    with ThreadPoolExecutor(2) as pool:  # its filters let other threads run, and each takes memory
-        return float(np.mean(list(pool.map(of_plane, reference.reshape(-1, *size), candidate.reshape(-1, *size)))))
-
-
-def _histogram(error: NDArray[Any]) -> tuple[int, ...]:
-    import numpy as np
-
-    below = [int(np.count_nonzero(error == 0)), *(int(np.count_nonzero(error <= edge)) for edge in DECADES), error.size]
-    return tuple(int(count) for count in np.diff([0, *below]))
+def psnr_from_mse(squared: float, peak: float = 1.0) -> float:
+    """Return 10 log10(peak**2 / mean squared error)."""
+    if squared == 0 or not math.isfinite(squared):
+        return -math.inf if squared else math.inf
+    return 10 * math.log10(peak**2 / squared)
 
 
 def signal_to_noise(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
-    """10 log10(variance of the reference / mean squared error), the variance about each channel's mean.
+    """Return 10 log10(variance of the reference / mean squared error), the variance about each channel's mean.
 
-    What a candidate of FP16 outputs loses by rounding those is no noise. None where the reference is flat or nothing
-    differs.
+    The error that FP16 outputs have only because their type rounds the result does not count as noise. None where the
+    reference is flat or nothing differs.
     """
-    import numpy as np
-
     variance = float(np.mean(np.var(reference, axis=(0, 2, 3), dtype=np.float64)))
     squared = float(np.mean(np.square(candidate - reference), dtype=np.float64))
     if candidate.dtype == np.float16:
@@ -196,18 +196,47 @@ def signal_to_noise(reference: NDArray[Any], candidate: NDArray[Any]) -> float |
     return 10 * math.log10(variance / squared) if variance > 0 and squared > 0 else None
 
 
-def flicker(before: NDArray[Any], now: NDArray[Any]) -> float:
-    """How much the error changes from one frame to the next: the root mean square of the difference of the two signed
-    errors. An error that stands still flickers not at all; noise of its own in each frame, by 1.4 times its size.
-    """
-    import numpy as np
+def ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
+    """Return the structural similarity of pictures [N, C, H, W], the mean over all planes; None for small ones.
 
-    return float(np.sqrt(np.mean(np.square(now - before), dtype=np.float64)))
+    Raises:
+        UnavailableError: `missing-package`; scikit-image cannot be imported.
+    """
+    height, width = reference.shape[2:]
+    if min(height, width) < SSIM_WINDOW:
+        return None
+    structural_similarity = require("skimage.metrics", extra="ssim").structural_similarity
+
+    def of_plane(one: NDArray[Any], other: NDArray[Any]) -> float:
+        return float(
+            structural_similarity(
+                one.astype(np.float32),
+                other.astype(np.float32),
+                data_range=1.0,
+                gaussian_weights=True,
+                sigma=SSIM_SIGMA,
+                use_sample_covariance=False,
+            )
+        )
+
+    planes = (array.reshape(-1, height, width) for array in (reference, candidate))
+    with ThreadPoolExecutor(2) as pool:  # its filters let other threads run; more than two would take too much memory
+        return float(np.mean(list(pool.map(of_plane, *planes))))
+
+
+def _absolute_error(reference: NDArray[Any], candidate: NDArray[Any]) -> NDArray[Any]:
+    """Return |candidate - reference| in FP32 at least: a difference of FP16 values may not be an FP16 value."""
+    difference: NDArray[Any] = np.subtract(candidate, reference, dtype=np.result_type(reference, np.float32))
+    np.abs(difference, out=difference)
+    return difference
+
+
+def _histogram(error: NDArray[Any]) -> tuple[int, ...]:
+    below = [int(np.count_nonzero(error == 0)), *(int(np.count_nonzero(error <= edge)) for edge in DECADES), error.size]
+    return tuple(int(count) for count in np.diff([0, *below]))
 
 
 def _place(reference: NDArray[Any], candidate: NDArray[Any], index: int) -> Worst:
-    import numpy as np
-
     batch, channel, y, x = (int(k) for k in np.unravel_index(index, reference.shape))
     return Worst(
         batch=batch,
@@ -217,9 +246,3 @@ def _place(reference: NDArray[Any], candidate: NDArray[Any], index: int) -> Wors
         reference=float(reference[batch, channel, y, x]),
         candidate=float(candidate[batch, channel, y, x]),
     )
-
-
-def _binned(profile: NDArray[np.float64]) -> tuple[float, ...]:
-    import numpy as np
-
-    return tuple(float(part.mean()) for part in np.array_split(profile, min(PROFILE_BINS, len(profile))))

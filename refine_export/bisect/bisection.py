@@ -27,7 +27,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from refine_export.accuracy.tensor_error import error_of, peak_of
+from refine_export.accuracy.metrics import largest_error, largest_magnitude
 from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import bytes_from_model
@@ -184,7 +184,9 @@ class _Comparison:
             for feed, arrays in feeds:
                 fed = _fed(theirs, arrays)
                 for name in fed:
-                    self._input_errors[feed, name] = error_of(arrays[name], fed[name], peak_of(arrays[name]))
+                    self._input_errors[feed, name] = largest_error(
+                        arrays[name], fed[name], largest_magnitude(arrays[name])
+                    )
                 expected = ours.run(_fed(ours, arrays))
                 actual = theirs.run(fed)
                 known = dict(fed) | {name: actual[twin] for name, twin in shown.items()}
@@ -196,8 +198,11 @@ class _Comparison:
         from refine_export.bisect.tensor_matching import maker
 
         value = self._ours[name]
-        peak = peak_of(expected)
-        after, own = error_of(expected, actual, peak), error_of(computed, actual, max(peak, peak_of(computed)))
+        peak = largest_magnitude(expected)
+        after, own = (
+            largest_error(expected, actual, peak),
+            largest_error(computed, actual, max(peak, largest_magnitude(computed))),
+        )
         earlier = self.found.get(name)
         before = max((self._before(one, feed) for one in self._parts[name].inputs), default=0.0)
         if earlier is not None:

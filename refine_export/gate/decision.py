@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.metrics import Metrics
+from refine_export.accuracy.metrics import PICTURES, Metrics
 from refine_export.report.data import Comparison, Report
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.text import size_text
-from refine_export.validate.comparison import OutputVerdict, Status, group_status, judged, overall
+from refine_export.validate.comparison import OutputVerdict, Status, group_status, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 
 Required = Literal["torch", "ort", "trt"]
@@ -176,9 +176,21 @@ def _row(comparison: Comparison, limits: Limits) -> Row:
         return Row(comparison=comparison, status=status, reasons=reasons, outputs=())
     if contradictions := tuple(_contradictions(comparison)):
         return Row(comparison=comparison, status="failed", reasons=contradictions, outputs=())
-    outputs = tuple(judged(one.output, one.metrics, limits) for one in verdict.outputs)
+    if limits.ssim is not None and _lacks_ssim(comparison):
+        reasons = ("there is a limit of SSIM, and the report has none: compare again with that limit or with `ssim`",)
+        return Row(comparison=comparison, status="not compared", reasons=reasons, outputs=())
+    outputs = tuple(verdict_from_metrics(one.output, one.metrics, limits) for one in verdict.outputs)
     reasons = tuple(f"{one.output}: {reason}" for one in outputs for reason in one.reasons)
     return Row(comparison=comparison, status="failed" if reasons else "passed", reasons=reasons, outputs=outputs)
+
+
+def _lacks_ssim(comparison: Comparison) -> bool:
+    """Return whether SSIM was not measured of a picture that differs: by default it is not."""
+    pictures = {spec.name for spec in SIGNATURES[comparison.graph].outputs if spec.quantity in PICTURES}
+    return any(
+        one.output in pictures and one.metrics.ssim is None and one.metrics.max_abs
+        for one in comparison.verdict.outputs
+    )
 
 
 def _contradictions(comparison: Comparison) -> Iterator[str]:

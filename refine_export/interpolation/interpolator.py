@@ -20,7 +20,7 @@ from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.support.text import size_text
-from refine_export.validate.runtimes import takes
+from refine_export.validate.test_plan import accepts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,7 +101,7 @@ class LocalInterpolator:
         check_pair(frame0, frame1)
         check_timestep(timestep, any_time=self.any_time)
         size = (frame0.shape[0], frame0.shape[1])
-        if self._artifact is not None and not takes(self._artifact, 1, padded_size(*size)):
+        if self._artifact is not None and not accepts(self._artifact, (1, *padded_size(*size))):
             wanted = size_text(padded_size(*size))
             raise RequestError(
                 f"frames of {size[0]}x{size[1]} (height x width) are fed as one pair of {wanted}, and "

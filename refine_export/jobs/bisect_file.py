@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_export.accuracy.tensor_error import largest_error
+from refine_export.accuracy.metrics import largest_error
 from refine_export.artifacts import Artifact, artifact_from_file, graph_of_model
 from refine_export.bisect.bisect_result import Bisected
 from refine_export.bisect.bisection import Side, bisect, opened

@@ -8,10 +8,9 @@ from refine_export.artifacts import artifact_from_file
 from refine_export.export.reference_network import reference_network
 from refine_export.jobs.load_inputs import check_same_weights, load_checkpoint, load_sources
 from refine_export.jobs.recipe import Recipe
-from refine_export.self_test.self_test import self_test
+from refine_export.self_test.self_test import self_test, self_test_feeds
 from refine_export.self_test.self_test_result import SelfTest
 from refine_export.support.progress import Progress, Silent
-from refine_export.validate.test_plan import self_test_feeds
 
 
 def prove(path: Path, recipe: Recipe, progress: Progress | None = None) -> SelfTest:

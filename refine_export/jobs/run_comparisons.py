@@ -19,9 +19,9 @@ from refine_export.report.pictures import Pictures
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.progress import Progress
-from refine_export.validate.comparison import Compared, validate
+from refine_export.validate.comparison import Compared, compare_candidates
 from refine_export.validate.runtimes import candidates_for
-from refine_export.validate.test_plan import Setting, not_fed, settings_for
+from refine_export.validate.test_plan import PlanStep, notes_on_unused_arrays, plan_steps
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -68,14 +68,14 @@ def gather(
                 if artifact.graph == graph
             ]
             for artifact, _ in opened:
-                notes += not_fed(artifact, sources, graph)
-            for setting in settings_for(reference, graph, opened, sources, options):
-                with progress.step(f"compare {setting.label}") as say:
+                notes += notes_on_unused_arrays(artifact, sources, graph)
+            for step in plan_steps(reference, graph, opened, sources, options):
+                with progress.step(f"compare {step.label}") as say:
                     before = len(comparisons)
-                    for compared in validate(signature, runner, setting.candidates, setting.feeds, memory):
-                        comparison = _comparison(len(comparisons) + 1, graph, setting, compared)
+                    for compared in compare_candidates(signature, runner, step.candidates, step.feeds, memory):
+                        comparison = _comparison(len(comparisons) + 1, graph, step, compared)
                         comparisons.append(comparison)
-                        album.add(comparison, compared, own=setting.own)
+                        album.add(comparison, compared, own=step.own_size)
                     say(_outcome(comparisons[before:]))
     if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
         notes.append("Flows of the kind `network` were not compared: these weights are a refinement without an IFNet.")
@@ -89,15 +89,15 @@ def gather(
     )
 
 
-def _comparison(number: int, graph: GraphName, setting: Setting, compared: Compared) -> Comparison:
+def _comparison(number: int, graph: GraphName, step: PlanStep, compared: Compared) -> Comparison:
     candidate, verdict, runner = compared.candidate, compared.verdict, compared.candidate.runner
     provider = f"{runner.provider.replace('ExecutionProvider', '', 1)} {runner.version}" if runner else "not loaded"
     return Comparison(
         key=f"{number}. {candidate.file}: {verdict.feed}, {verdict.runtime}",
         graph=graph,
         file=candidate.file,
-        size=setting.size,
-        batch=setting.batch,
+        size=step.sizes[1:],
+        batch=step.sizes[0],
         provider=provider,
         largest_flow_px=compared.feed.largest_flow_px,
         verdict=verdict,

@@ -12,11 +12,10 @@
     bgr                one image has its channels in reverse
     fixed-timestep     the timestep is 0.5, whatever is asked for
 
-They are made of files with GridSample and of those where `warp.py` has written it out. The last convolution is the one
-that every path through a refinement leads through, so an error of 5 % of it is one of up to 5 % of what the refinement
-adds, in any network; 5 % of a tensor in the middle may have no effect that anybody sees. Rounding to FP16 is a pair of
-Casts behind each step, because ONNX Runtime computes FP16 nodes in FP32 on a CPU. With the sampler written out, padding
-with zeros is that of positions outside the frame alone, not of those on the way to the first pixel outside.
+They are made of files with GridSample and of those where `gather_sampler.py` has written it out. Every path through a
+refinement leads through the last convolution, so an error of 5 % of it is one of up to 5 % of what the refinement adds,
+in any network; 5 % of a tensor in the middle may have no effect that anybody sees. With the sampler written out,
+padding with zeros is that of positions outside the frame alone, not of those on the way to the first pixel outside.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ import onnx_ir as ir
 from refine_export.errors import InternalError
 from refine_export.graph.operator_types import MOVES, ONNX_DOMAINS, is_op
 from refine_export.graph.sampling_coordinates import starts_path, upstream
-from refine_export.self_test.editor import Editor, move_uses
 from refine_export.self_test.samplers import Sampler, UnknownSamplerError, samplers
 from refine_export.signature import GraphName
 
@@ -52,46 +50,46 @@ class Mutant:
     model: onnx.ModelProto
     """Valid; inputs, outputs and the names of what it shares with the good model are those of the good one."""
     first_bad_node: str
-    """The first in the order of the graph whose result is wrong; it may be in this model alone."""
+    """The first node, in the order of the graph, whose result is wrong; it may be in this model alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NotMade:
-    """A fault that a model can't be given."""
+    """A fault that a model cannot be given."""
 
     name: str
     description: str
     reason: str
     applies: bool
-    """Whether the graph could have the fault at all: one that samples nothing can't sample wrongly."""
+    """The graph could have the fault: one that samples nothing cannot sample wrongly."""
 
 
 class _NotPossibleError(Exception):
-    def __init__(self, reason: str, *, applies: bool) -> None:
+    def __init__(self, reason: str, *, applies: bool = True) -> None:
         super().__init__(reason)
         self.applies = applies
 
 
 def mutants_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Mutant]:
-    """Those of `attempts_of` that could be made."""
+    """Yield those of `attempts_of` that could be made."""
     return (made for made in attempts_of(model, graph) if isinstance(made, Mutant))
 
 
 def attempts_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Mutant | NotMade]:
-    """Each fault in turn, made when it is asked for.
+    """Give the model each fault in turn, made when it is asked for.
 
     Args:
         model: external data loaded; not modified.
         graph: which of the five it is, if it is one.
 
     Raises:
-        InternalError: what was made is no valid model.
+        InternalError: `invalid-onnx`; what was made is not a valid model.
     """
     source = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
     for name, (description, spoil) in _FAULTS.items():
         spoiled = source.clone()
         try:
-            bad = set(spoil(Editor(spoiled.graph), graph))
+            bad = set(spoil(_Editor(spoiled.graph), graph))
         except _NotPossibleError as error:
             yield NotMade(name=name, description=description, reason=str(error), applies=error.applies)
         else:
@@ -101,7 +99,11 @@ def attempts_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Mut
 
 
 def _finished(model: ir.Model, fault: str) -> onnx.ModelProto:
-    """As protobuf, saying that it is bad; types are those that the nodes give."""
+    """Convert to protobuf and mark the model as bad.
+
+    Declared types are dropped, because the checker would hold new types against them. Those that custom operators put
+    out stay: nothing could infer them.
+    """
     model.metadata_props["refine_export.mutant"] = fault
     proto = ir.to_proto(model)
     custom = {name for node in proto.graph.node if node.domain not in ONNX_DOMAINS for name in node.output}
@@ -111,12 +113,65 @@ def _finished(model: ir.Model, fault: str) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(proto, full_check=True)
     except Exception as error:  # ValidationError, InferenceError
-        raise InternalError(f"the known-bad model {fault} is not valid: {error}") from error
+        raise InternalError(f"the known-bad model {fault} is not valid: {error}", code="invalid-onnx") from error
     return proto
 
 
-def _samplers(editor: Editor) -> list[Sampler]:
-    """All of the graph, in order.
+class _Editor:
+    """Puts nodes into one graph, which it modifies; names of what is new begin with `mutant/`."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self.graph = graph
+        self.made: list[ir.Node] = []
+        """The new nodes."""
+        made = (value for node in graph for value in node.outputs)
+        self._taken = {value.name for value in (*graph.initializers.values(), *made)}
+        self._count = 0
+
+    def constant(self, array: Any) -> ir.Value:
+        """Add an initializer."""
+        tensor = ir.tensor(np.asarray(array), name=self._free("constant"))
+        value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+    def add(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
+        """Add a node right behind the maker of its first input, or before the first reader of it; return its output.
+
+        The maker of another input may stand behind it: sort the graph in the end.
+        """
+        output_name = self._free(op_type, "/out")
+        dtype = attributes.get("to", inputs[0].dtype)
+        output = ir.Value(name=output_name, type=None if dtype is None else ir.TensorType(dtype))
+        node = ir.node(op_type, inputs, attributes, outputs=[output], name=output_name.removesuffix("/out"))
+        maker = inputs[0].producer()
+        if maker is None:
+            reader = next((reader for reader in self.graph if inputs[0] in reader.inputs), self.graph[0])
+            self.graph.insert_before(reader, node)
+        else:
+            self.graph.insert_after(maker, node)
+        self.made.append(node)
+        return output
+
+    def _free(self, what: str, ending: str = "") -> str:
+        """Return a name that nothing has."""
+        while True:
+            self._count += 1
+            if (name := f"mutant/{what}_{self._count}{ending}") not in self._taken:
+                return name
+
+
+def _replace(uses: Iterable[tuple[ir.Node, int]], new: ir.Value) -> None:
+    """Let `new` be read in these places.
+
+    They are looked up before the nodes that compute `new` are added, which may read the old value themselves.
+    """
+    for node, index in uses:
+        node.replace_input_with(index, new)
+
+
+def _samplers(editor: _Editor) -> list[Sampler]:
+    """Find all samplers of the graph, in order.
 
     Raises:
         _NotPossibleError: there are none, or one is written out in a form that is not known.
@@ -124,15 +179,16 @@ def _samplers(editor: Editor) -> list[Sampler]:
     try:
         found = samplers(editor.graph)
     except UnknownSamplerError as error:
-        raise _NotPossibleError(str(error), applies=True) from error
+        raise _NotPossibleError(str(error)) from error
     if not found:
         raise _NotPossibleError("it samples nothing", applies=False)
     return found
 
 
-def _with_attribute(nodes: Iterable[ir.Node], attribute: ir.Attr, default: Any) -> list[ir.Node]:
+def _set_attribute(found: Iterable[Sampler], attribute: ir.Attr, default: Any) -> list[ir.Node]:
+    """Set an attribute of the GridSample nodes; return those that had another value."""
     changed = []
-    for node in nodes:
+    for node in (sampler.node for sampler in found if not sampler.corners):
         given = node.attributes.get(attribute.name)
         if (default if given is None else given.value) != attribute.value:
             node.attributes[attribute.name] = attribute
@@ -140,73 +196,71 @@ def _with_attribute(nodes: Iterable[ir.Node], attribute: ir.Attr, default: Any) 
     return changed
 
 
-def _native(found: Iterable[Sampler]) -> list[ir.Node]:
-    return [sampler.node for sampler in found if not sampler.corners]
-
-
-def _nearest(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _nearest(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     found = _samplers(editor)
-    changed = _with_attribute(_native(found), ir.AttrString("mode", "nearest"), "bilinear")
-    for sampler in found:
-        for fraction in sampler.fractions:
-            uses = list(fraction.uses())
-            move_uses(editor.behind("Round", fraction), uses)
+    changed = _set_attribute(found, ir.AttrString("mode", "nearest"), "bilinear")
+    for fraction in (fraction for sampler in found for fraction in sampler.fractions):
+        uses = list(fraction.uses())  # weights of 0 and 1 take one of the two pixels
+        _replace(uses, editor.add("Round", fraction))
     return _differing([*changed, *editor.made], "it takes the nearest pixel already")
 
 
-def _zeros_padding(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _zeros_padding(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     found = _samplers(editor)
-    changed = _with_attribute(_native(found), ir.AttrString("padding_mode", "zeros"), "zeros")
+    changed = _set_attribute(found, ir.AttrString("padding_mode", "zeros"), "zeros")
     for sampler in found:
         for corner in sampler.corners:
-            inside = editor.behind("Equal", sampler.node.outputs[0], sampler.grid)  # [N, P, 2]
+            inside = editor.add("Equal", sampler.node.outputs[0], sampler.grid)  # [N, P, 2]: clipping moved nothing
             inside.type = ir.TensorType(ir.DataType.BOOL)
-            number = editor.behind("Cast", inside, to=corner.dtype or _SINGLE)
-            x, y = (editor.behind("Gather", number, editor.constant(np.array([k])), axis=2) for k in (0, 1))
+            number = editor.add("Cast", inside, to=corner.dtype or _SINGLE)
+            x, y = (editor.add("Gather", number, editor.constant(np.array([k])), axis=2) for k in (0, 1))
             uses = list(corner.uses())
-            move_uses(editor.behind("Mul", corner, editor.behind("Mul", y, x)), uses)
+            _replace(uses, editor.add("Mul", corner, editor.add("Mul", y, x)))
     return _differing([*changed, *editor.made], "it pads with zeros already")
 
 
-def _align_corners(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _align_corners(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     found = _samplers(editor)
     changed = []
-    for node in _native(found):
+    for node in (sampler.node for sampler in found if not sampler.corners):
         aligned = node.attributes.get_int("align_corners", 0)
-        changed += _with_attribute([node], ir.AttrInt64("align_corners", 1 - aligned), 0)
+        node.attributes["align_corners"] = ir.AttrInt64("align_corners", 1 - aligned)
+        changed.append(node)
     for sampler in found:
         for position, shifted, half in sampler.positions:  # position = shifted * half, half = (size - 1) / 2
+            # Unaligned, it is (shifted * size - 1) / 2 = position + (shifted - 1) / 2, clipped to the frame again.
             uses = list(position.uses())
-            off_centre = editor.behind("Sub", shifted, editor.constant(np.float32(1)))
-            step = editor.behind("Mul", off_centre, editor.constant(np.float32(0.5)))
-            last = editor.behind("Add", half, half)
-            moved = editor.behind("Add", position, step)
-            above = editor.behind("Max", moved, editor.constant(np.float32(0)))
-            move_uses(editor.behind("Min", above, last), uses)
+            off_centre = editor.add("Sub", shifted, editor.constant(np.float32(1)))
+            step = editor.add("Mul", off_centre, editor.constant(np.float32(0.5)))
+            last = editor.add("Add", half, half)
+            moved = editor.add("Add", position, step)
+            above = editor.add("Max", moved, editor.constant(np.float32(0)))
+            _replace(uses, editor.add("Min", above, last))
     return [*changed, *editor.made]
 
 
-def _half_coordinates(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _half_coordinates(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
+    """Round with a pair of Casts behind each step: ONNX Runtime would compute FP16 nodes in FP32 on a CPU."""
     found = _samplers(editor)
     ends = {(sampler.node, sampler.grid_index) for sampler in found}
     values = dict.fromkeys(value for sampler in found for value in upstream(sampler.grid) if value.dtype == _SINGLE)
     makers = {node for value in values if (node := value.producer()) is not None and not starts_path(node)}
     for value in values:
-        if is_op(value.producer(), *MOVES) or _is_half(value):
+        if is_op(value.producer(), *MOVES) or _is_half(value):  # rounded already, so nothing would change
             continue
         uses = [
             (node, index)
             for node, index in value.uses()
+            # Scales of Resize are FP32 in FP16 graphs too.
             if (node, index) in ends or (node in makers and not (is_op(node, "Resize") and index > 0))
         ]
         if uses:
-            half = editor.behind("Cast", value, to=_HALF)
-            move_uses(editor.behind("Cast", half, to=_SINGLE), uses)
+            _replace(uses, editor.add("Cast", editor.add("Cast", value, to=_HALF), to=_SINGLE))
     return _differing(editor.made, "it computes coordinates in FP16 already")
 
 
 def _is_half(value: ir.Value) -> bool:
-    """Whether it is a constant that FP16 holds."""
+    """Return whether it is a constant that FP16 holds."""
     tensor = ir.convenience.get_const_tensor(value)
     if tensor is None:
         return False
@@ -215,14 +269,15 @@ def _is_half(value: ir.Value) -> bool:
         return np.array_equal(array.astype(np.float16).astype(array.dtype), array)
 
 
-def _swapped_flows(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _swapped_flows(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     if graph == "contextnet":
         raise _NotPossibleError("it has one flow", applies=False)
     flow = next((value for value in editor.graph.inputs if value.name == "flow"), None)
-    if graph == "unet" and flow is not None:
+    if graph == "unet" and flow is not None:  # it samples nothing, so it has no coordinates to look for
         uses = list(flow.uses())
-        move_uses(editor.behind("Gather", flow, editor.constant(np.array([2, 3, 0, 1])), axis=1), uses)
+        _replace(uses, editor.add("Gather", flow, editor.constant(np.array([2, 3, 0, 1])), axis=1))
         return editor.made
+    # Exchange the bounds of the Slices that take channels [0:2] and [2:4] of one flow on the way to a grid.
     halves: dict[ir.Value | None, dict[tuple[int, int] | None, list[ir.Node]]] = {}
     leading = dict.fromkeys(value.producer() for sampler in _samplers(editor) for value in upstream(sampler.grid))
     for node in leading:
@@ -237,13 +292,11 @@ def _swapped_flows(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
                 node.replace_input_with(1, start)
                 node.replace_input_with(2, end)
             swapped += [*first, *second]
-    if not swapped:
-        raise _NotPossibleError("no Slice pair [0:2], [2:4] of one flow leads to its coordinates", applies=True)
-    return swapped
+    return _differing(swapped, "no Slice pair [0:2], [2:4] of one flow leads to its coordinates")
 
 
 def _channels(node: ir.Node) -> tuple[int, int] | None:
-    """First and last of the channels that a Slice takes, if it takes channels."""
+    """Return the first and last of the channels that a Slice takes, if it takes channels."""
     tensors = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:4]]
     if len(tensors) < 3 or any(tensor is None or tensor.size != 1 for tensor in tensors):
         return None
@@ -251,44 +304,49 @@ def _channels(node: ir.Node) -> tuple[int, int] | None:
     return (start, end) if axis in (1, -3) else None
 
 
-def _weight(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _weight(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     for node in reversed(list(editor.graph)):
         weight = node.inputs[1] if starts_path(node) else None
         tensor = None if weight is None else ir.convenience.get_const_tensor(weight)
         if weight is not None and tensor is not None:
             array = tensor.numpy()
-            readers = [reader for reader, _ in weight.uses()]
-            move_uses(editor.constant((array * np.float32(SCALE)).astype(array.dtype)), list(weight.uses()))
-            return readers
-    raise _NotPossibleError("it has no convolution with constant weights", applies=True)
+            uses = list(weight.uses())
+            _replace(uses, editor.constant((array * np.float32(SCALE)).astype(array.dtype)))
+            return [reader for reader, _ in uses]
+    raise _NotPossibleError("it has no convolution with constant weights")
 
 
-def _bgr(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _bgr(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     for value in editor.graph.inputs:
         if value.shape is not None and len(value.shape) == 4 and value.shape[1] == 3:
             uses = list(value.uses())
-            move_uses(editor.behind("Gather", value, editor.constant(np.array([2, 1, 0])), axis=1), uses)
+            _replace(uses, editor.add("Gather", value, editor.constant(np.array([2, 1, 0])), axis=1))
             return editor.made
-    raise _NotPossibleError("no input of it is an image of three channels", applies=True)
+    raise _NotPossibleError("no input of it is an image of three channels")
 
 
-def _fixed_timestep(editor: Editor, graph: GraphName | None) -> list[ir.Node]:
+def _fixed_timestep(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     given = next((value for value in editor.graph.inputs if value.name == "timestep"), None)
     if given is None or given.dtype is None:
         raise _NotPossibleError("it takes no timestep", applies=False)
     uses, dtype = list(given.uses()), given.dtype.numpy()
-    nothing = editor.behind("Mul", given, editor.constant(np.zeros((), dtype)))
-    move_uses(editor.behind("Add", nothing, editor.constant(np.full((), FIXED_TIMESTEP, dtype))), uses)
+    nothing = editor.add("Mul", given, editor.constant(np.zeros((), dtype)))  # keeps the input's shape
+    _replace(uses, editor.add("Add", nothing, editor.constant(np.full((), FIXED_TIMESTEP, dtype))))
     return editor.made
 
 
 def _differing(changed: list[ir.Node], otherwise: str) -> list[ir.Node]:
+    """Return the changed nodes; without any, the fault was not made.
+
+    Raises:
+        _NotPossibleError: nothing was changed, for the reason `otherwise`.
+    """
     if not changed:
-        raise _NotPossibleError(otherwise, applies=True)
+        raise _NotPossibleError(otherwise)
     return changed
 
 
-_FAULTS: Final[dict[str, tuple[str, Callable[[Editor, GraphName | None], list[ir.Node]]]]] = {
+_FAULTS: Final[dict[str, tuple[str, Callable[[_Editor, GraphName | None], list[ir.Node]]]]] = {
     "nearest": ("samples the nearest pixel", _nearest),
     "zeros-padding": ("gives 0 outside the frame", _zeros_padding),
     "align-corners": ("align_corners flipped", _align_corners),

@@ -1,4 +1,4 @@
-"""The samplers of a graph: GridSample nodes, and what `warp.py` writes in their place.
+"""The samplers of a graph: GridSample nodes, and what `gather_sampler.py` writes in their place.
 
 for sampler in samplers(model.graph):
     print(sampler.node.name, sampler.grid.name)
@@ -16,7 +16,10 @@ from refine_export.graph.sampling_coordinates import grids, size_values, upstrea
 
 
 class UnknownSamplerError(Exception):
-    """A sampler that is written out in a form that `warp.py` does not write."""
+    """A sampler is written out in a form that `gather_sampler.py` does not write."""
+
+    def __init__(self, node: ir.Node) -> None:
+        super().__init__(f"the sampler at {node.op_type} {node.name!r} is written out in a form of another tool")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,22 +29,22 @@ class Sampler:
     node: ir.Node
     """GridSample, or the Clip that its Gather form begins with."""
     grid: ir.Value
-    """Normalised coordinates: [N, H, W, 2], of a Gather form [N, P, 2]."""
+    """Normalised coordinates [N, H, W, 2]; [N, P, 2] of a Gather form."""
     grid_index: int
-    """Which input of the node the grid is."""
+    """Index of the grid among the node's inputs."""
     positions: tuple[tuple[ir.Value, ir.Value, ir.Value], ...] = ()
-    """Of a Gather form: position in pixels, grid + 1, and (size - 1) / 2 along each axis; the first is the product."""
+    """Gather form: position in pixels, grid + 1, and (size - 1) / 2 along each axis; the first is the product."""
     fractions: tuple[ir.Value, ...] = ()
-    """Of a Gather form: position - floor(position) along each axis."""
+    """Gather form: position - floor(position) along each axis."""
     corners: tuple[ir.Value, ...] = ()
-    """Of a Gather form: the pixels [N, P, C] that it mixes."""
+    """Gather form: the pixels [N, P, C] that it mixes."""
 
 
 def samplers(graph: ir.Graph) -> list[Sampler]:
-    """All of a graph, in order; a Gather form that samples several images by one grid is one.
+    """Find all samplers of a graph, in order; a Gather form that samples several images by one grid is one sampler.
 
     Raises:
-        UnknownSamplerError: one is written out otherwise.
+        UnknownSamplerError: one is written out in another form.
     """
     native: list[Sampler] = []
     written: dict[ir.Node, list[ir.Node]] = {}
@@ -51,16 +54,14 @@ def samplers(graph: ir.Graph) -> list[Sampler]:
             continue
         clip = next((maker for value in upstream(grid) if _is_border(maker := value.producer())), None)
         if clip is None or not is_op(node, "GatherND"):
-            raise UnknownSamplerError(
-                f"the sampler at {node.op_type} {node.name!r} is written out in a form of another tool"
-            )
+            raise UnknownSamplerError(node)
         written.setdefault(clip, []).append(node)
     sizes = size_values(graph) if written else set()
     return native + [_written_out(clip, gathers, sizes) for clip, gathers in written.items()]
 
 
 def _is_border(node: ir.Node | None) -> bool:
-    """Whether it clips a grid to [-1, 1]."""
+    """Return whether a node clips a grid to [-1, 1], as border padding does first."""
     if node is None or not is_op(node, "Clip") or len(node.inputs) != 3:
         return False
     bounds = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:]]
@@ -71,6 +72,7 @@ def _is_border(node: ir.Node | None) -> bool:
 
 
 def _written_out(clip: ir.Node, gathers: list[ir.Node], sizes: set[ir.Value]) -> Sampler:
+    """Follow the indices of the Gathers back to the positions that they round."""
     grid = clip.inputs[0]
     assert grid is not None, "not optional in ONNX"
     positions: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
@@ -95,16 +97,14 @@ def _written_out(clip: ir.Node, gathers: list[ir.Node], sizes: set[ir.Value]) ->
 
 
 def _product(gather: ir.Node, position: ir.Value, sizes: set[ir.Value]) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """A position and its two factors.
+    """Return a position and its two factors.
 
     Raises:
-        UnknownSamplerError: it is no product of coordinates and a size.
+        UnknownSamplerError: the position is not a product of coordinates and a size.
     """
     maker = position.producer()
     if maker is not None and is_op(maker, "Mul"):
         shifted, half = maker.inputs
         if shifted is not None and half is not None and (half.const_value is not None or half in sizes):
             return position, shifted, half
-    raise UnknownSamplerError(
-        f"the sampler at {gather.op_type} {gather.name!r} is written out in a form of another tool"
-    )
+    raise UnknownSamplerError(gather)

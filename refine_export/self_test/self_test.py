@@ -3,7 +3,7 @@
     tested = self_test(Path("refine.onnx"), artifact, reference, feeds, limits=limits, options=options)
     print(tested.status, tested.problems)
 
-The reference runs once for each feed, and what it gave is kept for all files. A known-bad file is fed until its verdict
+The reference runs once for each feed, and its outputs are kept for all files. A known-bad file is fed until its verdict
 is certain, so it is measured on the feeds down to the one that showed the fault.
 """
 
@@ -13,32 +13,53 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.margins import margins
 from refine_export.artifacts import Artifact, model_source
-from refine_export.data.feeds import Feed
+from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
+from refine_export.data.frame_source import Source
+from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import load_external_data, model_from_file
-from refine_export.runners.base import Runner
-from refine_export.runners.onnxruntime import OrtRunner
-from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
 from refine_export.self_test.mutants import Mutant, attempts_of
-from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial, margins, measured
-from refine_export.signature import SIGNATURES, GraphName
-from refine_export.support.imports import require
+from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
+from refine_export.signature import SIGNATURES, Signature
 from refine_export.support.progress import Progress, Silent
-from refine_export.validate.comparison import Candidate, Compared, Status, group_status, validate
-from refine_export.validate.runtimes import runtimes_for
-from refine_export.validate.validate_options import ValidateOptions
+from refine_export.validate.comparison import (
+    Candidate,
+    Compared,
+    Outputs,
+    Status,
+    compare_candidate,
+    group_status,
+    reference_outputs,
+)
+from refine_export.validate.runtimes import default_runtime, open_runner
+from refine_export.validate.test_plan import closest_sizes, first_pair_at, sizes_for
+from refine_export.validate.validate_options import Runtime, ValidateOptions
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import nn
+    from torch import nn  # optional: annotations alone must not need it
 
-    from refine_export.runners.base import Arrays
+
+def self_test_feeds(
+    reference: nn.Module, artifact: Artifact, source: Source, options: ValidateOptions
+) -> Iterator[Feed]:
+    """Yield the feeds of the first size of the validation, and the probe: enough to see every known fault."""
+    sizes = next(sizes_for(artifact, padded_size(*source.pair.size), options))
+    pair = first_pair_at(source, sizes)
+    kinds, timesteps = options.flows, options.timesteps
+    yield from feeds_for(reference, artifact.graph, pair, kinds=kinds, timesteps=timesteps, batch=sizes[0])
+    batch, *size = closest_sizes(artifact, PROBE_SIZE)
+    yield from probe_for(reference, artifact.graph, (size[0], size[1]), batch=batch)
 
 
 def self_test(
@@ -54,38 +75,45 @@ def self_test(
     """Compare a good file and each known-bad one made of it with the reference.
 
     Args:
-        path: of the ONNX file.
+        path: path of the ONNX file.
         artifact: what it is.
-        reference: what `network.reference_network` returns, of the weights that the file was made from.
+        reference: the network of `reference_network`, with the weights that the file was made from.
         feeds: kept in memory with the reference's outputs. Several timesteps show one that is fixed, flows that leave
             the frame show its border.
         limits: those in force for this graph and precision.
         options: how many feeds may fail, and the type of the reference's arithmetic.
-        progress: told of each file.
+        progress: receives each step.
 
     Raises:
-        RequestError: an engine, a model above 2 GiB, or no feeds.
-        GraphError: the file is no longer the one that `artifact` is the hash of.
+        RequestError: `not-onnx`; an engine. `model-too-large`; a model above 2 GiB. `no-feeds`.
+        GraphError: the file has changed since `artifact` was read.
         UnavailableError: the runtime is missing.
     """
     started = time.perf_counter()
     if artifact.engine is not None:
-        raise RequestError(f"{path} is an engine; known-bad files are made of ONNX: give the file that it was built of")
-    require("onnx_ir", extra="ort")
-    model_source(path, artifact)
+        raise RequestError(
+            f"{path} is an engine; known-bad files are made of ONNX: give the file that it was built of",
+            code="not-onnx",
+            path=path,
+        )
+    model_source(path, artifact)  # refuses a file that has changed
     model = model_from_file(path)
     if not load_external_data(model, path.parent):
-        raise RequestError(f"{path} has more than 2 GiB of external data; a self-test takes smaller models")
-    runtime = runtimes_for(artifact)[0]
+        raise RequestError(
+            f"{path} has more than 2 GiB of external data; a self-test takes smaller models",
+            code="model-too-large",
+            path=path,
+        )
     progress = progress or Silent()
     with progress.step("run the reference"), TorchRunner(reference, artifact.graph, dtype=options.reference) as runner:
-        played = _Played(runner, feeds)
-    if not played.feeds:
-        raise RequestError("there is nothing to feed: expected one or more pairs of frames")
-    bench = _Bench(artifact.graph, runtime, played, limits, options)
+        expected = [(feed, reference_outputs(runner, feed)) for feed in feeds]
+    if not expected:
+        raise RequestError("there is nothing to feed: expected one or more pairs of frames", code="no-feeds")
+    runtime = default_runtime(artifact)
+    bench = _Bench(SIGNATURES[artifact.graph], runtime, limits, options, expected)
     with progress.step("good file") as say:
-        good, gave = bench.trial("good", "the file itself", model.SerializeToString(), keep_on=True)
-        say(f"{good.outcome}, {measured(good)}")
+        good, good_outputs = bench.trial("good", "the file itself", model.SerializeToString(), every_feed=True)
+        say(f"{good.outcome}, {good.measured}")
     mutants = []
     for attempt in attempts_of(model, artifact.graph):
         name, description = attempt.name, attempt.description
@@ -94,12 +122,13 @@ def self_test(
             mutants.append(Trial(name=name, description=description, outcome=outcome, note=attempt.reason))
             continue
         with progress.step(name) as say:
-            content = attempt.model.SerializeToString()
-            trial, _ = bench.trial(name, description, content, first_bad_node=attempt.first_bad_node, good=gave)
-            if trial.note:  # it failed because it could not be run: that proves nothing
+            trial, outputs = bench.trial(name, description, attempt.model.SerializeToString())
+            same = len(outputs) == len(good_outputs) and all(map(_equal, outputs, good_outputs))
+            trial = dataclasses.replace(trial, first_bad_node=attempt.first_bad_node, as_good=same)
+            if trial.note:  # it failed because it could not be run, which proves nothing about the limits
                 trial = dataclasses.replace(trial, outcome="not made")
             mutants.append(trial)
-            say(f"{trial.outcome}, {measured(trial)}")
+            say(f"{trial.outcome}, {trial.measured}")
     return SelfTest(
         file=artifact.file,
         graph=artifact.graph,
@@ -112,107 +141,80 @@ def self_test(
     )
 
 
-class _Played(Runner):
-    """What a runner gave for each of some feeds, given again.
-
-    Args:
-        runner: run once for each feed.
-        feeds: kept.
-    """
-
-    def __init__(self, runner: Runner, feeds: Iterable[Feed]) -> None:
-        self.backend, self.version, self.device = runner.backend, runner.version, runner.device
-        self.provider, self.inputs, self.outputs = runner.provider, runner.inputs, runner.outputs
-        self.feeds = tuple(feeds)
-        self._gave = [(feed.inputs, runner.run(feed.inputs)) for feed in self.feeds]
-
-    def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
-        return next(outputs for inputs, outputs in self._gave if inputs is feeds)
-
-
-Gave = list[dict[str, "NDArray[Any]"]]
-
-
+@dataclass(frozen=True)
 class _Bench:
-    """Compares files of one graph on the same feeds."""
+    """Compares versions of one file on the same feeds."""
 
-    def __init__(
-        self, graph: GraphName, runtime: str, played: _Played, limits: Limits, options: ValidateOptions
-    ) -> None:
-        self._graph, self._runtime, self._played = graph, runtime, played
-        self._limits, self._options = limits, options
+    signature: Signature
+    runtime: Runtime
+    limits: Limits
+    options: ValidateOptions
+    expected: Sequence[tuple[Feed, Outputs]]
+    """Each feed with the reference's outputs."""
 
     def trial(
-        self,
-        name: str,
-        description: str,
-        content: bytes,
-        *,
-        first_bad_node: str = "",
-        good: Gave | None = None,
-        keep_on: bool = False,
-    ) -> tuple[Trial, Gave]:
-        """The outcome for a serialised model, and what it gave for each feed.
+        self, name: str, description: str, model: bytes, *, every_feed: bool = False
+    ) -> tuple[Trial, list[Outputs]]:
+        """Return the outcome for a serialized model, and its outputs for each feed that it was run on.
 
         Args:
-            name: of the fault.
-            description: of the fault.
-            content: the model.
-            first_bad_node: of the fault.
-            good: what the good file gave.
-            keep_on: go on when the outcome is certain.
+            name: name of the fault.
+            description: description of the fault.
+            model: the model.
+            every_feed: run on all feeds, though the outcome is certain before.
         """
         runs: list[Compared] = []
-        for compared in self._runs(name, content):
-            runs.append(compared)
-            if not keep_on and self._has_failed(runs):
+        for run in self._runs(name, model):
+            runs.append(run)
+            if not every_feed and self._has_failed(runs):
                 break
-        worst, (limit, margin) = max(
-            ((run, found) for run in runs for found in self._margins(run)), key=lambda pair: pair[1][1]
-        )
-        output = next(
-            (one for one in worst.verdict.outputs if margins(one.metrics, worst.verdict.limits).get(limit) == margin),
-            None,
-        )
-        metrics = output.metrics if output else None
-        gave = [run.actual for run in runs]
         trial = Trial(
             name=name,
             description=description,
             outcome="failed" if self._has_failed(runs) else "passed",
-            note="" if worst.verdict.outputs else "; ".join(worst.verdict.reasons),
-            first_bad_node=first_bad_node,
             feeds=len(runs),
-            feed=worst.verdict.feed,
-            output=output.output if output else "",
-            psnr_db=metrics.psnr_db if metrics else None,
-            max_abs=metrics.max_of_peak if metrics and metrics.max_abs is not None else None,
-            p999_abs=metrics.p999_abs / metrics.peak if metrics and metrics.p999_abs is not None else None,
-            ssim=metrics.ssim if metrics else None,
-            limit=limit,
-            margin=margin,
-            as_good=good is not None and len(good) == len(gave) and all(map(_equal, good, gave)),
         )
-        return trial, gave
+        broken = next((run.verdict for run in runs if not run.verdict.outputs), None)
+        if broken is not None:
+            note = "; ".join(broken.reasons)
+            trial = dataclasses.replace(trial, note=note, feed=broken.feed, limit="run", margin=math.inf)
+        else:
+            margin, output, verdict = max(
+                (
+                    (margin, output, run.verdict)
+                    for run in runs
+                    for output in run.verdict.outputs
+                    for margin in margins(output.metrics, self.limits)
+                ),
+                key=lambda found: found[0].ratio,
+            )
+            metrics = output.metrics
+            trial = dataclasses.replace(
+                trial,
+                feed=verdict.feed,
+                output=output.output,
+                psnr_db=metrics.psnr_db,
+                max_abs=None if metrics.max_abs is None else metrics.max_of_peak,
+                p999_abs=None if metrics.p999_abs is None else metrics.p999_abs / metrics.peak,
+                ssim=metrics.ssim,
+                limit=margin.limit,
+                margin=margin.ratio,
+            )
+        return trial, [run.actual for run in runs]
 
-    def _runs(self, name: str, content: bytes) -> Iterator[Compared]:
-        open_file = HalfRunner if self._runtime == "half" else OrtRunner
-        with open_file(content) as runner:
-            candidate = Candidate(file=name, limits=self._limits, runtime=self._runtime, runner=runner)
-            yield from validate(SIGNATURES[self._graph], self._played, [candidate], self._played.feeds)
+    def _runs(self, name: str, model: bytes) -> Iterator[Compared]:
+        memory = ErrorMemory()
+        with open_runner(model, self.runtime) as runner:
+            candidate = Candidate(file=name, limits=self.limits, runtime=self.runtime, runner=runner)
+            for feed, outputs in self.expected:
+                yield compare_candidate(self.signature, candidate, feed, outputs, memory)
 
     def _has_failed(self, runs: Sequence[Compared]) -> bool:
-        """Whether it fails even if it passes on all feeds that are left."""
+        """Return whether the file fails even if it passes on all feeds that are left."""
         statuses = [run.verdict.status for run in runs]
-        left: list[Status] = ["passed"] * (len(self._played.feeds) - len(runs))
-        return group_status(statuses + left, self._options) == "failed"
-
-    def _margins(self, run: Compared) -> list[tuple[str, float]]:
-        found = [item for output in run.verdict.outputs for item in margins(output.metrics, run.verdict.limits).items()]
-        return found or [("run", math.inf)]
+        left: list[Status] = ["passed"] * (len(self.expected) - len(runs))
+        return group_status(statuses + left, self.options) == "failed"
 
 
-def _equal(one: dict[str, NDArray[Any]], other: dict[str, NDArray[Any]]) -> bool:
-    import numpy as np
-
+def _equal(one: Outputs, other: Outputs) -> bool:
     return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)

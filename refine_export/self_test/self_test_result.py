@@ -1,4 +1,4 @@
-"""What a self-test found: for the good file and each known-bad one, the outcome and the numbers.
+"""Results of a self-test: for the good file and each known-bad one, the outcome and the numbers.
 
 for problem in tested.problems:
     print(problem)
@@ -6,16 +6,13 @@ for problem in tested.problems:
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 from refine_export.accuracy.limits import Limits
 from refine_export.signature import FilePrecision, GraphName
+from refine_export.support.text import dict_from_result
 from refine_export.validate.comparison import Status
-
-if TYPE_CHECKING:
-    from refine_export.accuracy.metrics import Metrics
 
 Outcome = Literal["passed", "failed", "not made", "no such fault"]
 
@@ -28,29 +25,41 @@ class Trial:
     """`good`, or the fault's."""
     description: str
     outcome: Outcome
-    """Of the gate: `passed` is right for the good file alone. `not made`: this file can't be given the fault; `no such
-    fault`: the graph can't have it."""
+    """Verdict of the limits: `passed` is right for the good file alone. `not made`: this file cannot be given the
+    fault; `no such fault`: the graph cannot have it."""
     note: str = ""
     """Why it was not made, or could not be run."""
     first_bad_node: str = ""
     feeds: int = 0
-    """How many it was fed."""
+    """How many feeds it was run on."""
     feed: str = ""
-    """Where it was nearest to its limits, or furthest outside."""
+    """The feed on which it was nearest to its limits, or furthest outside; what follows was measured there."""
     output: str = ""
     psnr_db: float | None = None
-    """There, as what follows; None where the outputs are identical or not finite."""
+    """None where the outputs are identical or not finite."""
     max_abs: float | None = None
     """In units of the peak, as is the next."""
     p999_abs: float | None = None
     ssim: float | None = None
     limit: str = ""
-    """Which limit that is, by its name in the recipe."""
+    """Name of the limit in the recipe that it was nearest to."""
     margin: float | None = None
-    """How many times the error that the limit allows: above 1 fails. For PSNR as an amplitude: 6 dB are a factor of 2.
-    None where no error was measured."""
+    """Error divided by the error that the limit allows (`margins.Margin.ratio`): above 1 fails. None where nothing was
+    measured."""
     as_good: bool = False
-    """It gave what the good file gave, to the bit: the feeds never show the fault."""
+    """Its outputs are those of the good file, to the bit: the feeds never show the fault."""
+
+    @property
+    def measured(self) -> str:
+        """How far the file is off, in words."""
+        if self.note:
+            return self.note
+        if self.psnr_db is None:
+            return "identical" if self.max_abs == 0 else "not finite"
+        return (
+            f"PSNR {self.psnr_db:.1f} dB and largest error {self.max_abs:.2g} on {self.feed}, "
+            f"{self.margin:.3g} times what {self.limit} allows"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +73,7 @@ class SelfTest:
     limits: Limits
     good: Trial
     mutants: tuple[Trial, ...]
-    """Of every fault, made or not."""
+    """One for every fault, made or not."""
     seconds: float
 
     @property
@@ -75,12 +84,17 @@ class SelfTest:
         return "not compared" if any(trial.outcome == "not made" for trial in self.mutants) else "passed"
 
     @property
+    def passed(self) -> bool:
+        """The good file passes and every fault that its graph can have is stopped."""
+        return self.status == "passed"
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """What is wrong and what to do, a sentence each."""
         found = []
         if self.good.outcome == "failed":
             found.append(
-                f"the good file fails its limits, {measured(self.good)}: loosen them if the file is known to be good"
+                f"the good file fails its limits, {self.good.measured}: loosen them if the file is known to be good"
             )
         for trial in self.mutants:
             if trial.outcome == "not made":
@@ -89,42 +103,15 @@ class SelfTest:
                 found.append(f"the limits let {trial.name} through ({trial.description}), {self._advice(trial)}")
         return tuple(found)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `gate --self-test --json` prints; an infinite margin becomes None."""
+        return {"status": self.status, "problems": list(self.problems)} | dict_from_result(self)
+
     def _advice(self, trial: Trial) -> str:
         if trial.as_good:
             return "which gives exactly what the good file gives on these feeds: add feeds that show it" + (
                 ", such as a second timestep" if trial.name == "fixed-timestep" else ""
             )
         if trial.margin is None or self.good.margin is None or trial.margin <= self.good.margin:
-            return f"{measured(trial)}: no nearer limit would pass the good file; add feeds that show the fault"
-        return f"{measured(trial)}, the good file {measured(self.good)}: a limit between the two stops it"
-
-
-def margins(metrics: Metrics, limits: Limits) -> dict[str, float]:
-    """Error by what the limit allows, for each limit; above 1 fails. See `Trial.margin`."""
-    if metrics.nan_count or metrics.inf_count:
-        return {"finite": math.inf}
-    found = {"max_abs": metrics.max_of_peak / limits.max_abs}
-    if metrics.psnr_db is not None:
-        found["psnr_db"] = 10 ** ((limits.psnr_db - metrics.psnr_db) / 20)
-    if limits.p999_abs is not None and metrics.p999_abs is not None:
-        found["p999_abs"] = metrics.p999_abs / metrics.peak / limits.p999_abs
-    if limits.flicker is not None and metrics.flicker is not None:
-        found["flicker"] = metrics.flicker / metrics.peak / limits.flicker
-    if limits.snr_db is not None and metrics.snr_db is not None:
-        found["snr_db"] = 10 ** ((limits.snr_db - metrics.snr_db) / 20)
-    if limits.ssim is not None and metrics.ssim is not None:
-        allowed, given = 1 - limits.ssim, 1 - metrics.ssim
-        found["ssim"] = given / allowed if allowed else math.inf if given > 0 else 0.0
-    return found
-
-
-def measured(trial: Trial) -> str:
-    """How far a file is off, in words."""
-    if trial.note:
-        return trial.note
-    if trial.psnr_db is None:
-        return "identical" if trial.max_abs == 0 else "not finite"
-    return (
-        f"PSNR {trial.psnr_db:.1f} dB and largest error {trial.max_abs:.2g} on {trial.feed}, "
-        f"{trial.margin:.3g} times what {trial.limit} allows"
-    )
+            return f"{trial.measured}: no nearer limit would pass the good file; add feeds that show the fault"
+        return f"{trial.measured}, the good file {self.good.measured}: a limit between the two stops it"

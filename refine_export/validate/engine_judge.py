@@ -19,7 +19,7 @@ from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RequestError
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
-from refine_export.validate.comparison import Candidate, Compared, validate
+from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ def judge_of(
                     timesteps=options.timesteps,
                     batch=batch,
                 )
-                for compared in validate(signature, torch, [candidate], feeds):
+                for compared in compare_candidates(signature, torch, [candidate], feeds):
                     numbers += _numbers(compared)
             batch, _, height, width = image.optimum
             probe = probe_for(reference, artifact.graph, (height, width), batch=batch)
-            for compared in validate(signature, torch, [candidate], probe):
+            for compared in compare_candidates(signature, torch, [candidate], probe):
                 numbers += _numbers(compared)
         return numbers
 

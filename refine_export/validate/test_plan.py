@@ -1,172 +1,177 @@
-"""What each file is fed with: the first pair at every size and with every flow, then all pairs and arrays at their own.
+"""Which feeds and sizes each file gets: the first pair at every size and with every flow, the probe, then all pairs
+and arrays at their own size.
 
-Settings come one at a time; files that take the same frames share them, and so the reference's outputs.
+Steps come one at a time. Files that are fed at the same size share a step, and so the reference's outputs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from refine_export.artifacts import Artifact
+from refine_export.artifacts import Artifact, Sizes
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, flow_kinds_of, probe_for
-from refine_export.data.frame_options import FlowKind
 from refine_export.data.frame_source import Source, Sources
 from refine_export.data.images import FramePair, at_size, padded, padded_size
 from refine_export.data.npz_feeds import feeds_of_arrays
-from refine_export.signature import GraphName
+from refine_export.signature import GraphName, parse_size
 from refine_export.support.text import size_text
 from refine_export.validate.comparison import Candidate
-from refine_export.validate.runtimes import nearest, pairs_for, takes
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import nn  # optional: annotations alone must not need it
 
-    File = tuple[Artifact, Sequence[Candidate]]
+SMALL = (96, 160)
+"""Height and width at which a batch of two is tried."""
+
+File = tuple[Artifact, Sequence[Candidate]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """Feeds, and who gets them."""
+class PlanStep:
+    """Feeds of one size, and the candidates that get them."""
 
     label: str
     """For the progress."""
-    size: tuple[int, int]
-    """Height and width."""
-    batch: int
-    own: bool
-    """The frames are at their own size, padded."""
-    feeds: Iterator[Feed]
+    sizes: Sizes
+    """Batch, height and width."""
+    feeds: Iterable[Feed]
     candidates: tuple[Candidate, ...]
+    own_size: bool = False
+    """The frames are at their own size, padded."""
 
 
-def settings_for(
+def plan_steps(
     reference: nn.Module, graph: GraphName, files: Sequence[File], sources: Sources, options: ValidateOptions
-) -> Iterator[Setting]:
-    """Every setting of one graph.
+) -> Iterator[PlanStep]:
+    """Yield every step for one graph.
 
-    Of the pairs behind the first, the refinement gets the flow of the network (or the first kind, where the weights
-    have none), and interpolator_m the first timestep: time goes by once, not once for each kind.
+    Pairs behind the first get one flow (the network's; the first kind, where the weights have none) or one timestep:
+    the first pair shows what depends on those, and a clip has hundreds of pairs.
 
     Args:
-        reference: what `network.reference_network` returns.
-        graph: of all files.
-        files: each with its runtimes.
-        sources: of frames and arrays.
+        reference: the network, of `reference_network`.
+        graph: the graph of all files.
+        files: each with the runtimes it was opened in.
+        sources: frames and arrays.
         options: kinds of flows, timesteps, sizes.
     """
+    first = sources.first.pair
     if sources.alone or sources.clips:
-        yield from _first(reference, graph, files, sources, options)
-    yield from _probe(reference, graph, files)
+        own = padded_size(*first.size)
+        for sizes, candidates in _by_sizes(files, lambda artifact: sizes_for(artifact, own, options)):
+            batch, *size = sizes
+            pair = first_pair_at(sources.first, sizes)
+            yield PlanStep(
+                label=f"{graph} at {size_text(size if batch == 1 else sizes)}",
+                sizes=sizes,
+                feeds=feeds_for(reference, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch),
+                candidates=candidates,
+                own_size=pair.size == own,
+            )
+    # The limits of graphs that take a flow rest on the probe, so it is fed whatever else is.
+    for sizes, candidates in _by_closest_sizes(files, PROBE_SIZE):
+        for feed in probe_for(reference, graph, sizes[1:], batch=sizes[0]):
+            yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=candidates)
     kinds = flow_kinds_of(reference, options.flows)[:1]
     for pair, sequence, index in sources.pairs():
-        if sequence is None and pair.sha256 == sources.first.pair.sha256:
+        if sequence is None and pair.sha256 == first.sha256:
             continue
-        yield from _next(reference, graph, files, pair, sequence, index, kinds, options.timesteps[:1])
-    for feed in feeds_of_arrays(sources.arrays, graph):
-        batch = next(iter(feed.inputs.values())).shape[0]
-        takers = [
-            candidate for artifact, of_file in files if takes(artifact, batch, feed.size) for candidate in of_file
-        ]
-        if takers:
-            yield Setting(
-                label=feed.name,
-                size=feed.size,
-                batch=batch,
-                own=False,
-                feeds=iter([feed]),
-                candidates=tuple(takers),
+        whole = padded(pair)
+        for sizes, candidates in _by_closest_sizes(files, whole.size):
+            yield PlanStep(
+                label=f"{graph} on {pair.name}",
+                sizes=sizes,
+                feeds=feeds_for(
+                    reference,
+                    graph,
+                    whole if sizes[1:] == whole.size else at_size(pair, sizes[1:]),
+                    kinds=kinds,
+                    timesteps=options.timesteps[:1],
+                    batch=sizes[0],
+                    label=pair.name,
+                    sequence=sequence,
+                    index=index,
+                ),
+                candidates=candidates,
+                own_size=sizes[1:] == whole.size,
             )
+    for feed, sizes in _feeds_of_arrays(sources, graph):
+        accepting = [one for artifact, candidates in files if accepts(artifact, sizes) for one in candidates]
+        if accepting:
+            yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
 
 
-def _first(
-    reference: nn.Module, graph: GraphName, files: Sequence[File], sources: Sources, options: ValidateOptions
-) -> Iterator[Setting]:
-    found: dict[tuple[tuple[int, int], int], tuple[FramePair, list[Candidate]]] = {}
-    for artifact, candidates in files:
-        for fed, batch in pairs_for(artifact, sources.first, options):
-            found.setdefault((fed.size, batch), (fed, []))[1].extend(candidates)
-    for (size, batch), (fed, candidates) in found.items():
-        yield Setting(
-            label=f"{graph} at {size_text(size if batch == 1 else (batch, *size))}",
-            size=size,
-            batch=batch,
-            own=size == padded_size(*sources.first.pair.size),
-            feeds=feeds_for(reference, graph, fed, kinds=options.flows, timesteps=options.timesteps, batch=batch),
-            candidates=tuple(candidates),
-        )
-
-
-def _probe(reference: nn.Module, graph: GraphName, files: Sequence[File]) -> Iterator[Setting]:
-    """Whatever else is fed: the limits of graphs that take a flow rest on it."""
-    found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
-    for artifact, candidates in files:
-        found.setdefault(nearest(artifact, PROBE_SIZE), []).extend(candidates)
-    for (size, batch), takers in found.items():
-        for feed in probe_for(reference, graph, size, batch=batch):
-            yield Setting(
-                label=feed.name,
-                size=size,
-                batch=batch,
-                own=False,
-                feeds=iter([feed]),
-                candidates=tuple(takers),
-            )
-
-
-def self_test_feeds(
-    reference: nn.Module, artifact: Artifact, source: Source, options: ValidateOptions
-) -> Iterator[Feed]:
-    """What a file is fed with first, at one size, and the probe: enough to see every known fault."""
-    pair, batch = next(pairs_for(artifact, source, options))
-    graph = artifact.graph
-    yield from feeds_for(reference, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
-    size, batch = nearest(artifact, PROBE_SIZE)
-    yield from probe_for(reference, graph, size, batch=batch)
-
-
-def _next(
-    reference: nn.Module,
-    graph: GraphName,
-    files: Sequence[File],
-    pair: FramePair,
-    sequence: str | None,
-    index: int,
-    kinds: Sequence[FlowKind],
-    timesteps: Sequence[float],
-) -> Iterator[Setting]:
-    own = padded(pair)
-    found: dict[tuple[tuple[int, int], int], list[Candidate]] = {}
-    for artifact, candidates in files:
-        found.setdefault(nearest(artifact, own.size), []).extend(candidates)
-    for (size, batch), takers in found.items():
-        fed = own if size == own.size else at_size(pair, size)
-        yield Setting(
-            label=f"{graph} on {pair.name}",
-            size=size,
-            batch=batch,
-            own=size == own.size,
-            feeds=feeds_for(
-                reference,
-                graph,
-                fed,
-                kinds=kinds,
-                timesteps=timesteps,
-                batch=batch,
-                label=pair.name,
-                sequence=sequence,
-                index=index,
-            ),
-            candidates=tuple(takers),
-        )
-
-
-def not_fed(artifact: Artifact, sources: Sources, graph: GraphName) -> list[str]:
-    """The arrays that a file of one size can't take."""
+def notes_on_unused_arrays(artifact: Artifact, sources: Sources, graph: GraphName) -> list[str]:
+    """Return a sentence for each array that a file of one size does not accept."""
     return [
         f"{artifact.file} is for {artifact.sizes} and was not fed with {feed.name}."
-        for feed in feeds_of_arrays(sources.arrays, graph)
-        if not takes(artifact, next(iter(feed.inputs.values())).shape[0], feed.size)
+        for feed, sizes in _feeds_of_arrays(sources, graph)
+        if not accepts(artifact, sizes)
     ]
+
+
+def sizes_for(artifact: Artifact, own: tuple[int, int], options: ValidateOptions) -> Iterator[Sizes]:
+    """Yield each batch, height and width that a file is fed the first pair at.
+
+    A file of one size gets that size, an engine those of its profile. A file that takes any gets the frames' own and
+    the options' sizes, and a small one in a batch of two, because a graph can be right for one sample alone.
+
+    Args:
+        artifact: the file.
+        own: height and width of the frames, padded.
+        options: sizes beside it.
+    """
+    if artifact.profile is not None:
+        yield from dict.fromkeys(artifact.profile)
+        return
+    batch, height, width = artifact.fixed
+    sizes = [own] if height and width else [own, *map(parse_size, options.sizes)]
+    for size in dict.fromkeys((height or size[0], width or size[1]) for size in sizes):
+        yield batch or 1, *size
+    if batch is None:
+        yield 2, height or SMALL[0], width or SMALL[1]
+
+
+def first_pair_at(source: Source, sizes: Sizes) -> FramePair:
+    """Return the first pair at a size: padded where that is its own, so that nothing is cropped away."""
+    whole = padded(source.pair)
+    return whole if sizes[1:] == whole.size else source.at(sizes[1:])
+
+
+def closest_sizes(artifact: Artifact, size: tuple[int, int]) -> Sizes:
+    """Return a batch of one at a height and width, or what a file takes in their place."""
+    if artifact.profile is not None and not accepts(artifact, (1, *size)):
+        return artifact.profile[1]
+    batch, height, width = artifact.fixed
+    return batch or 1, height or size[0], width or size[1]
+
+
+def accepts(artifact: Artifact, sizes: Sizes) -> bool:
+    """Return whether a file can be fed with a batch, height and width."""
+    if artifact.profile is not None:
+        low, _, high = artifact.profile
+        return all(a <= b <= c for a, b, c in zip(low, sizes, high, strict=True))
+    return all(fixed in (None, one) for fixed, one in zip(artifact.fixed, sizes, strict=True))
+
+
+def _by_sizes(
+    files: Sequence[File], sizes_of: Callable[[Artifact], Iterable[Sizes]]
+) -> Iterator[tuple[Sizes, tuple[Candidate, ...]]]:
+    """Yield each size that files are fed at, with the candidates of those files."""
+    found: dict[Sizes, list[Candidate]] = {}
+    for artifact, candidates in files:
+        for sizes in sizes_of(artifact):
+            found.setdefault(sizes, []).extend(candidates)
+    yield from ((sizes, tuple(candidates)) for sizes, candidates in found.items())
+
+
+def _by_closest_sizes(files: Sequence[File], size: tuple[int, int]) -> Iterator[tuple[Sizes, tuple[Candidate, ...]]]:
+    return _by_sizes(files, lambda artifact: [closest_sizes(artifact, size)])
+
+
+def _feeds_of_arrays(sources: Sources, graph: GraphName) -> Iterator[tuple[Feed, Sizes]]:
+    for feed in feeds_of_arrays(sources.arrays, graph):
+        yield feed, (next(iter(feed.inputs.values())).shape[0], *feed.size)

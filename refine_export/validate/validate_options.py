@@ -36,24 +36,27 @@ class ValidateOptions:
     allow_host_code: bool = field(default=False, metadata={"flag": "--allow-host-code"})
     """Run version-compatible engines, which bring code that runs on this host: for engines that you trust as you
     trust a program."""
+    ssim: bool = False
+    """Measure SSIM of pictures too, which needs scikit-image; a limit of SSIM measures it in any case."""
     limits: LimitsOptions = field(default_factory=LimitsOptions)
     """What passes."""
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "flows", "timesteps"):
-            if not getattr(self, name) and name != "runtimes":
+            values = getattr(self, name)
+            if not values and name != "runtimes":
                 raise ValueError(f"{name} is empty; expected one or more")
-            if len(set(getattr(self, name))) != len(getattr(self, name)):
+            if len(set(values)) != len(values):
                 raise ValueError(f"{name} has the same value twice; expected each once")
         for timestep in self.timesteps:
             if not 0 < timestep < 1:
                 raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share is {self.share}; expected a number above 0, to 1")
-        if self.may_fail is not None and self.may_fail < 0:
-            raise ValueError(f"may_fail is {self.may_fail}; expected 0 or more")
         for size in self.sizes:
             try:
                 parse_size(size)
             except ValueError as error:
                 raise ValueError(f"sizes: {error}") from None
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share is {self.share}; expected a number above 0, to 1")
+        if self.may_fail is not None and self.may_fail < 0:
+            raise ValueError(f"may_fail is {self.may_fail}; expected 0 or more")

@@ -24,7 +24,7 @@ from refine_export.report.pictures import pictures_from_compared
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, FilePrecision, GraphName
-from refine_export.validate.comparison import Candidate, Compared, overall, validate
+from refine_export.validate.comparison import Candidate, Compared, compare_candidates, overall
 from tests.support.gate_reports import STRICT, groups_of
 
 Array = NDArray[Any]
@@ -77,7 +77,7 @@ def all_compared() -> dict[str, Compared]:
         candidates.append(tested(runtime="same", runner=runner))
         candidates.append(tested(runtime="none", runner=None, missing="no GPU"))
         feeds = feeds_for(network, graph, pair, kinds=("subpixel",))
-        for one in validate(SIGNATURES[graph], runner, candidates, feeds):
+        for one in compare_candidates(SIGNATURES[graph], runner, candidates, feeds):
             yield one.verdict.runtime, one
 
     found = dict(run("interpolator", ("near", "far", "nan", "infinite", "short")))

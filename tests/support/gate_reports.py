@@ -6,7 +6,7 @@ from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Metrics, Worst
 from refine_export.artifacts import Artifact
 from refine_export.report.data import Comparison, Group, Report, Shortfall
-from refine_export.validate.comparison import Verdict, group_status, judged, overall
+from refine_export.validate.comparison import Verdict, group_status, verdict_from_metrics, overall
 from refine_export.validate.validate_options import ValidateOptions
 
 LIMITS = {"fp32": Limits(max_abs=1e-4, psnr_db=90.0), "fp16": Limits(max_abs=0.05, psnr_db=58.0)}
@@ -69,7 +69,7 @@ def comparison(made, feed, measured, *, runtime=None, missing=None, refused=None
     """One file on one feed; `missing` or `refused` say why nothing was measured."""
     limits = limits or LIMITS[made.precision]
     runtime = runtime or ("onnxruntime-cpu" if made.precision == "fp32" else "half")
-    outputs = () if missing or refused else (judged("residual", measured, limits),)
+    outputs = () if missing or refused else (verdict_from_metrics("residual", measured, limits),)
     reasons = tuple(reason for output in outputs for reason in output.reasons)
     status = "not compared" if missing else "failed" if refused else overall(output.status for output in outputs)
     feed = f"refine {size[0]}x{size[1]}, {feed} flow"

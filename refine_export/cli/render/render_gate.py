@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
@@ -82,20 +78,6 @@ def print_self_test(tested: SelfTest) -> None:
         f"{len(tried)} known-bad versions of it, in {escape(tested.runtime)} ({tested.seconds:.1f} s)",
         soft_wrap=True,
     )
-
-
-def self_test_as_json(tested: SelfTest) -> dict[str, Any]:
-    """The self-test as JSON types; an infinite margin becomes null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(part) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part) for part in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    content: dict[str, Any] = plain(dataclasses.asdict(tested))
-    return {"status": tested.status, "problems": list(tested.problems), **content}
 
 
 def _outcome(trial: Trial, *, good: bool) -> str:

@@ -98,13 +98,13 @@ def _decide(
 
 
 def _prove(file: Path, recipe: Path | None, checkpoint: Path | None, *, quiet: bool, as_json: bool) -> None:
-    from refine_export.cli.render.render_gate import print_self_test, self_test_as_json
+    from refine_export.cli.render.render_gate import print_self_test
     from refine_export.jobs.prove_gate import prove
 
     chosen = recipe_with_options(recipe, checkpoint=checkpoint)
     tested = prove(file, chosen, make_progress(quiet or as_json))
     if as_json:
-        print_json(self_test_as_json(tested))
+        print_json(tested.to_dict())
     else:
         print_self_test(tested)
     raise typer.Exit(CODES[tested.status])

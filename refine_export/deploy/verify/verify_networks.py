@@ -21,9 +21,9 @@ from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.progress import Progress
-from refine_export.validate import comparison as validate
-from refine_export.validate.comparison import Candidate
-from refine_export.validate.test_plan import settings_for
+from refine_export.validate import comparison
+from refine_export.validate.comparison import Candidate, compare_candidates
+from refine_export.validate.test_plan import plan_steps
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -71,14 +71,13 @@ def compare_network(
     memory = ErrorMemory()
     with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
         candidates = [_candidate(served, channel, limits, stack) for channel in channels]
-        for setting in settings_for(reference, graph, [(served.artifact, candidates)], sources, options):
-            with progress.step(f"compare {served.name}: {setting.label}") as say:
+        for step in plan_steps(reference, graph, [(served.artifact, candidates)], sources, options):
+            with progress.step(f"compare {served.name}: {step.label}") as say:
                 before = len(answers)
-                feeds = setting.feeds
-                for one in validate.validate(SIGNATURES[graph], runner, setting.candidates, feeds, memory):
+                for one in compare_candidates(SIGNATURES[graph], runner, step.candidates, step.feeds, memory):
                     answers.append(_answered(one))
-                    if one.verdict.status == "passed" and setting.batch == 1 and size in ((0, 0), setting.size):
-                        size = setting.size
+                    if one.verdict.status == "passed" and step.sizes[0] == 1 and size in ((0, 0), step.sizes[1:]):
+                        size = step.sizes[1:]
                         if one.candidate is candidates[0] and len(questions) < MOST_QUESTIONS:
                             questions.append(_question(one, graph))
                 statuses = [one.status for one in answers[before:]]
@@ -97,7 +96,7 @@ def _candidate(served: Served, channel: Channel, limits: Limits, stack: ExitStac
     return made(runner=runner)
 
 
-def _answered(compared: validate.Compared) -> Answered:
+def _answered(compared: comparison.Compared) -> Answered:
     verdict = compared.verdict
     numbers: dict[str, float | None] = {}
     if verdict.outputs:
@@ -116,7 +115,7 @@ def _answered(compared: validate.Compared) -> Answered:
     )
 
 
-def _question(compared: validate.Compared, graph: GraphName) -> Question:
+def _question(compared: comparison.Compared, graph: GraphName) -> Question:
     assert isinstance(compared.candidate.runner, Runner)
     types = {info.name: info.dtype for info in compared.candidate.runner.inputs}
     return Question(

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from onnx.parser import parse_model
 from typer.testing import CliRunner
 
-from refine_export.accuracy.tensor_error import error_of
+from refine_export.accuracy.metrics import largest_error as error_of
 from refine_export.bisect.bisection import Side, bisect
 from refine_export.bisect.intermediate_tensors import tappable
 from refine_export.cli.render.render_bisect import print_bisected

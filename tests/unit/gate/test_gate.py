@@ -76,6 +76,13 @@ def test_every_limit_is_judged(limit, more, said):
     assert said in decision.problems[0].reason
 
 
+def test_a_limit_of_ssim_asks_for_a_report_with_ssim():
+    options = ValidateOptions(limits=LimitsOptions(refine_fp16=Limits(max_abs=0.05, psnr_db=58.0, ssim=0.9)))
+    assert decide(report_of(), options=options).status == "passed"
+    without = report_of([comparison(FILE, feed, metrics(ssim=None)) for feed in FEEDS])
+    assert (decide(without).status, decide(without, options=options).status) == ("passed", "not compared")
+
+
 def test_a_verdict_in_the_report_is_not_believed():
     """The numbers count: `passed` written over a failure changes nothing."""
     report = report_of(with_first(metrics(50.0)))

@@ -9,7 +9,7 @@ from refine_export.accuracy.limits import Limits
 from refine_export.cli.render.console import print_report
 from refine_export.report.data import Shortfall
 from refine_export.report.html import html_from_report, margin, sentence_from_report
-from refine_export.validate.comparison import Compared, judged
+from refine_export.validate.comparison import Compared, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.compared_pages import FRAMES, LOW, Page, compared_fixture, page_of, report_of  # noqa: F401 (fixtures)
 from tests.support.gate_reports import groups_of
@@ -95,7 +95,7 @@ def test_a_failure_of_another_limit_is_said(compared: dict[str, Compared]) -> No
     one = compared["near"]
     limits = Limits(max_abs=1e-4, psnr_db=90.0, ssim=1.0)
     metrics = dataclasses.replace(one.verdict.outputs[0].metrics, ssim=0.5)
-    output = judged("frame", metrics, limits)
+    output = verdict_from_metrics("frame", metrics, limits)
     verdict = dataclasses.replace(
         one.verdict, limits=limits, outputs=(output,), status="failed", reasons=output.reasons
     )

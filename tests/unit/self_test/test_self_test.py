@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import onnx_ir as ir
 import pytest
 
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.metrics import compare
 from refine_export.artifacts import artifact_from_file
 from refine_export.data.feeds import feeds_for
 from refine_export.errors import GraphError, RequestError
@@ -24,7 +22,6 @@ from refine_export.runners.torch import TorchRunner
 from refine_export.self_test import self_test as module
 from refine_export.self_test.mutants import NotMade, mutants_of
 from refine_export.self_test.self_test import self_test
-from refine_export.self_test.self_test_result import margins
 from refine_export.validate.validate_options import ValidateOptions
 
 FP32 = Limits(max_abs=2e-5, psnr_db=110.0)  # 1e-4 and 90 dB would let FP16 coordinates through at this size
@@ -181,20 +178,3 @@ def test_refusals(files, references, pair_at, tmp_path):
     other = dataclasses.replace(artifact, sha256="0" * 64)
     with pytest.raises(GraphError, match="changed while it was being checked"):
         self_test(path, other, reference, feeds, limits=FP32, options=OPTIONS)
-
-
-def test_margins_are_above_one_where_limits_are_missed():
-    """Error / allowed error: by amplitude for PSNR, by the distance from 1 for SSIM; infinite for NaN."""
-    picture = np.full((1, 3, 32, 32), 0.5, np.float32)
-    metrics = compare(picture, picture + np.float32(0.01), "image")
-    limits = Limits(max_abs=0.005, psnr_db=46.0206, p999_abs=0.004, ssim=0.9)
-    found = margins(metrics, limits)
-    assert found["max_abs"] == pytest.approx(2, rel=1e-4)
-    assert found["psnr_db"] == pytest.approx(2, rel=1e-4)
-    assert found["p999_abs"] == pytest.approx(2.5, rel=1e-4)
-    assert found["ssim"] == pytest.approx((1 - metrics.ssim) / 0.1, rel=1e-6)
-    assert "flicker" not in found
-    moving = dataclasses.replace(metrics, flicker=0.03)
-    assert margins(moving, dataclasses.replace(limits, flicker=0.01))["flicker"] == pytest.approx(3)
-    assert margins(compare(picture, picture, "image"), limits) == {"max_abs": 0, "p999_abs": 0, "ssim": 0}
-    assert margins(compare(picture, picture * np.float32(np.nan), "image"), limits) == {"finite": math.inf}

@@ -1,0 +1,65 @@
+"""Where a measured output stands against its limits: one list of all limits, for verdicts, self-test and report."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.metrics import Metrics
+
+_LABELS: Final = {
+    "max_abs": "largest error",
+    "psnr_db": "PSNR",
+    "p999_abs": "99.9th percentile of the error",
+    "flicker": "flicker",
+    "snr_db": "signal to noise on the probe",
+    "ssim": "SSIM",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """One measurement beside its limit."""
+
+    limit: str
+    """Name of the limit, as in a recipe; `finite` for outputs with NaN or infinity."""
+    ratio: float
+    """Measured error divided by the error that the limit allows. Decibels count as amplitudes: 6 dB are a factor of 2.
+    For SSIM it is the distance from 1."""
+    missed: bool
+    """The limit is not kept. It is not taken from the ratio, whose rounding could hide the last bit."""
+    reason: str
+    """What is missed and by how much, for people."""
+
+
+def margins(metrics: Metrics, limits: Limits) -> list[Margin]:
+    """Return a margin for each limit that is set and whose quantity was measured."""
+    if metrics.nan_count or metrics.inf_count:
+        reason = f"{metrics.nan_count} NaN and {metrics.inf_count} infinite values"
+        return [Margin(limit="finite", ratio=math.inf, missed=True, reason=reason)]
+    found = []
+    for name, label in _LABELS.items():
+        limit: float | None = getattr(limits, name)
+        value: float | None = getattr(metrics, name)
+        if limit is None or value is None:
+            continue
+        if name.endswith("_db"):
+            ratio, missed = 10 ** ((limit - value) / 20), not value >= limit
+            reason = f"{label} {value:.2f} dB, below {limit:g}"
+        elif name == "ssim":
+            ratio, missed = _ratio(1 - value, 1 - limit), not value >= limit
+            reason = f"{label} {value:.6f}, below {limit:g}"
+        else:
+            value /= metrics.peak
+            ratio, missed = value / limit, not value <= limit
+            reason = f"{label} {value:.3g} of the peak, above {limit:g}"
+        found.append(Margin(limit=name, ratio=ratio, missed=missed, reason=reason))
+    return found
+
+
+def _ratio(error: float, allowed: float) -> float:
+    if allowed > 0:
+        return error / allowed
+    return math.inf if error > 0 else 0.0
