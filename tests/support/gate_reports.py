@@ -6,7 +6,7 @@ from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Metrics, Worst
 from refine_export.artifacts import Artifact
 from refine_export.report.data import Comparison, Group, Report, Shortfall
-from refine_export.validate.comparison import Verdict, group_status, verdict_from_metrics, overall
+from refine_export.validate.comparison import Verdict, group_status, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 
 LIMITS = {"fp32": Limits(max_abs=1e-4, psnr_db=90.0), "fp16": Limits(max_abs=0.05, psnr_db=58.0)}
