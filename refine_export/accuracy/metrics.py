@@ -226,9 +226,8 @@ def ssim(reference: NDArray[Any], candidate: NDArray[Any]) -> float | None:
 
 def _absolute_error(reference: NDArray[Any], candidate: NDArray[Any]) -> NDArray[Any]:
     """Return |candidate - reference| in FP32 at least: a difference of FP16 values may not be an FP16 value."""
-    difference: NDArray[Any] = np.subtract(candidate, reference, dtype=np.result_type(reference, np.float32))
-    np.abs(difference, out=difference)
-    return difference
+    error: NDArray[Any] = np.abs(np.subtract(candidate, reference, dtype=np.result_type(reference, np.float32)))
+    return error
 
 
 def _histogram(error: NDArray[Any]) -> tuple[int, ...]:

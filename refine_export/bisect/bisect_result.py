@@ -1,4 +1,4 @@
-"""What a bisection finds: the error of each tensor that two graphs share, and the nodes that make errors."""
+"""Results of a bisection: the error of each tensor that two graphs share, and the nodes that make errors."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ class LayerError:
     """A tensor that both graphs have; errors are the worst of all feeds, in units of the reference's peak."""
 
     tensor: str
-    """Its name in the reference."""
+    """Name of the tensor in the reference."""
     node: str
-    """The reference's node that makes it."""
+    """Node of the reference that computes it."""
     operator: str
     type: str
-    """Of the candidate's."""
+    """Type of the candidate's tensor."""
     shape: tuple[int, ...]
     matched_by: Literal["name", "place"]
     peak: float
     before: float
-    """The worst of what it is computed from."""
+    """Largest error of the tensors that it is computed from."""
     after: float
+    """Error of the tensor."""
     own: float
-    """That is made here."""
+    """Error that is made here."""
     allowed: float
-    """Of its own, by its type."""
+    """Own error that the type explains."""
     feed: str
-    """On which `own` is worst."""
+    """Feed on which `own` is worst."""
 
     @property
     def excess(self) -> float:
@@ -57,16 +58,33 @@ class Bisected:
     candidate: str
     first: Jump | None
     jumps: tuple[Jump, ...]
-    """All of them, in topological order."""
+    """All jumps, in topological order."""
     layers: tuple[LayerError, ...]
-    """All tensors that were compared, likewise."""
+    """All tensors that were compared, in topological order."""
     outputs: tuple[LayerError, ...]
     not_compared: int
-    """Float tensors of the reference that the candidate has not."""
+    """Float tensors of the reference that the candidate lacks."""
     feeds: tuple[str, ...]
     reference_error: float | None = None
-    """Of a reference that was exported for this: its largest error against torch, in units of the peak."""
+    """Largest error against torch, in units of the peak, of a reference that was exported for this."""
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain data; None where an error is not finite."""
+    @property
+    def passed(self) -> bool:
+        """No node makes an error that its type does not explain."""
+        return self.first is None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What limits the result, a sentence each."""
+        notes = []
+        if by_place := sum(layer.matched_by == "place" for layer in self.layers):
+            notes.append(f"{by_place} tensors have other names in the file and were matched by their place")
+        if self.reference_error is not None:
+            notes.append(f"the reference itself differs from torch by {self.reference_error:.2g} of the peak")
+        if self.not_compared:
+            notes.append(f"{self.not_compared} tensors of the reference are not in the file and were not compared")
+        return tuple(notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data; None where an error is not finite."""
         return dict_from_result(self)

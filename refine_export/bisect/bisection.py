@@ -14,7 +14,8 @@ by the rounding of an FP32 position; and runtimes other than the strict one may 
 rounded. The first jump in topological order is where it went wrong: an attribute that differs is found at its node, a
 weight at the node that uses it.
 
-    bisected = bisect(Side(tappable(good), "onnxruntime-cpu", "good"), Side(tappable(bad), "half", "bad"), feeds)
+    good, bad = inspectable_model(onnx.load("good.onnx")), inspectable_model(onnx.load("bad.onnx"))
+    bisected = bisect(Side(good, "onnxruntime-cpu", "good"), Side(bad, "half", "bad"), feeds)
     print(bisected.first)
 """
 
@@ -25,42 +26,56 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
 
 from refine_export.accuracy.metrics import largest_error, largest_magnitude
 from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
+from refine_export.bisect.intermediate_tensors import float_tensors, made_name, with_given, with_outputs, with_shapes
+from refine_export.bisect.tensor_matching import (
+    Match,
+    Shapes,
+    computed_tensors,
+    differences,
+    maker,
+    match_tensors,
+    part_before,
+)
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import bytes_from_model
+from refine_export.graph.sampling_coordinates import grids, starts_path, upstream
 from refine_export.runners.base import Runner
-from refine_export.runners.onnxruntime import OrtRunner, Provider
-from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.support.progress import Progress, Silent
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-    from numpy.typing import NDArray
-
-    from refine_export.bisect.tensor_matching import Counterpart, Part, Shapes
-    from refine_export.runners.base import Arrays
-    from refine_export.validate.validate_options import Runtime
+from refine_export.validate.runtimes import open_runner
+from refine_export.validate.validate_options import Runtime
 
 CHUNK_BYTES = 2**28
-"""Of the tensors that are looked at in one pass; each is there three times."""
+"""Size of the tensors that are compared in one pass; each is in memory three times."""
 ROUNDINGS: Final[Mapping[str, float]] = {"float32": 64 * 2**-24, "float16": 8 * 2**-11, "bfloat16": 8 * 2**-8}
 """Own error that a type explains, in units of the peak. Measured on good files of `refine` and `interpolator_m`: up to
 4 roundings of FP32 where a sampler is written out, 1.6 of FP16 and BF16."""
 POSITION_ROUNDINGS: Final = 16 * 2**-24
-"""More of it where a GridSample is, for each pixel of the longer side: a position is off by its grid's rounding."""
+"""Own error that a GridSample explains beside it, for each pixel of the longer side: a position is off by the rounding
+of its grid."""
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two graphs, and what runs it."""
+    """One of the two graphs, and the runtime that runs it."""
 
     model: ir.Model
-    """`graph.taps.tappable`; not modified."""
+    """Of `inspectable_model`; not modified."""
     runtime: Runtime
     name: str
+
+    def open(self, model: ir.Model | None = None) -> Runner:
+        """Open the graph, or a part of it, in the runtime."""
+        return open_runner(bytes_from_model(model or self.model), self.runtime)
 
 
 def bisect(
@@ -77,31 +92,28 @@ def bisect(
         reference: its runtime also runs its nodes on the candidate's tensors.
         candidate: compared with it.
         feeds: a name, and an array for each input in any float type, all of the same shapes.
-        progress: told of each step.
-        chunk_bytes: of the tensors of one pass; the graph is run once up to the last of them for each.
+        progress: receives each step.
+        chunk_bytes: size of the tensors of one pass; each pass runs the graph up to the last of them.
 
     Raises:
-        GraphError: the graphs have other inputs or outputs, or a runtime refuses one.
-        RequestError: a feed does not fit, or there is none.
+        GraphError: `other-graph`; the inputs or outputs differ. Or a runtime refuses one of the graphs.
+        RequestError: `no-feeds`; `feed-names`, where an input has no array.
         UnavailableError: a runtime is missing.
     """
-    from refine_export.bisect.tensor_matching import computed_tensors, counterparts
-
     progress = progress or Silent()
     _check(reference, candidate, feeds)
     with progress.step("match the tensors") as say:
         shapes, theirs = (_shapes(side, feeds[0][1]) for side in (reference, candidate))
-        matched = counterparts(reference.model.graph, candidate.model.graph, shapes, theirs)
-        left = [value for value in computed_tensors(reference.model.graph) if value.name not in matched]
-        by_place = sum(twin.by == "place" for twin in matched.values())
-        say(f"{len(matched)} matched, {len(left)} not" + (f", {by_place} of them by their place" if by_place else ""))
-    comparison = _Comparison(reference, candidate, matched, shapes, theirs)
+        matches = match_tensors(reference.model.graph, candidate.model.graph, shapes, theirs)
+        left = [value for value in computed_tensors(reference.model.graph) if value.name not in matches]
+        say(f"{len(matches)} matched, {len(left)} not")
+    comparison = _Comparison(reference, candidate, matches, shapes, theirs)
     chunks = list(comparison.chunks(chunk_bytes))
-    with progress.step(f"compare {len(matched)} tensors on {len(feeds)} feeds") as say:
+    with progress.step(f"compare {len(matches)} tensors on {len(feeds)} feeds") as say:
         for number, names in enumerate(chunks, 1):
             progress.within("pass", number, len(chunks))
             comparison.compare(names, feeds)
-        layers = tuple(comparison.found[name] for name in matched)
+        layers = tuple(comparison.found[name] for name in matches)
         jumps = tuple(comparison.jump(layer) for layer in layers if layer.own > layer.allowed)
         say(f"{len(jumps)} jumps")
     outputs = {value.name for value in reference.model.graph.outputs}
@@ -121,24 +133,19 @@ class _Comparison:
     """The errors so far, tensor by tensor."""
 
     def __init__(
-        self, reference: Side, candidate: Side, matched: Mapping[str, Counterpart], shapes: Shapes, theirs: Shapes
+        self, reference: Side, candidate: Side, matches: Mapping[str, Match], shapes: Shapes, theirs: Shapes
     ) -> None:
-        import onnx_ir as ir
-
-        from refine_export.bisect.tensor_matching import part_before
-        from refine_export.graph.sampling_coordinates import grids, starts_path, upstream
-
         self._reference, self._candidate = reference, candidate
-        self._matched, self._shapes = matched, shapes
+        self._matches, self._shapes = matches, shapes
         ours = self._ours = ir.convenience.create_value_mapping(reference.model.graph)
-        values = self._theirs = ir.convenience.create_value_mapping(candidate.model.graph)
-        self._misshapen = {name for name, twin in matched.items() if shapes[name] != theirs[twin.name]}
-        self._given = {name for name in matched if name not in self._misshapen}
+        values = ir.convenience.create_value_mapping(candidate.model.graph)
+        # A tensor of another shape cannot be handed to the reference's nodes; the parts behind it reach over it.
+        self._given = {name for name, match in matches.items() if shapes[name] == theirs[match.name]}
         known = {ours[name] for name in self._given}
-        twins = {values[matched[name].name] for name in self._given}
-        self._parts: dict[str, Part] = {name: part_before(ours[name], known) for name in matched}
-        self._their_parts = {name: part_before(values[twin.name], twins) for name, twin in matched.items()}
-        self._twins = {ours[name]: values[twin.name] for name, twin in matched.items()}
+        known_twins = {values[matches[name].name] for name in self._given}
+        self._parts = {name: part_before(ours[name], known) for name in matches}
+        self._their_parts = {name: part_before(values[match.name], known_twins) for name, match in matches.items()}
+        self._twins = {ours[name]: values[match.name] for name, match in matches.items()}
         self._twins |= {value: values[value.name or ""] for value in reference.model.graph.inputs}
         self._coordinates = {
             value
@@ -150,62 +157,59 @@ class _Comparison:
         self._input_errors: dict[tuple[str, str], float] = {}
 
     def chunks(self, limit: int) -> Iterator[list[str]]:
-        """Names of the reference's tensors, in order, that are looked at in one pass."""
+        """Yield the names of the reference's tensors that fit into one pass, in order.
+
+        Args:
+            limit: bytes of the tensors of a pass and of those that they are computed from.
+        """
         names: list[str] = []
-        held: set[str] = set()
-        for name in self._matched:
-            more = {name, *self._inputs_of(name)} - held
-            size = sum(4 * math.prod(self._shapes[one]) for one in held | more)
-            if names and size > limit:
+        total = 0
+        for name in self._matches:
+            size = sum(4 * math.prod(self._shapes[one]) for one in (name, *self._inputs_of(name)))
+            if names and total + size > limit:
                 yield names
-                names, held, more = [], set(), {name, *self._inputs_of(name)}
+                names, total = [], 0
             names.append(name)
-            held |= more
+            total += size
         if names:
             yield names
 
     def _inputs_of(self, name: str) -> list[str]:
-        """The given tensors that a tensor is computed from."""
+        """Return the given tensors that a tensor is computed from."""
         return [value.name or "" for value in self._parts[name].inputs if value.name in self._given]
 
     def compare(self, names: Sequence[str], feeds: Sequence[tuple[str, Arrays]]) -> None:
-        """Find the errors of these tensors, on each feed."""
-        from refine_export.bisect.intermediate_tensors import made_name, with_given, with_outputs
-
-        shown = {one: self._matched[one].name for name in names for one in (name, *self._inputs_of(name))}
+        """Find the errors of these tensors on each feed."""
+        shown = {one: self._matches[one].name for name in names for one in (name, *self._inputs_of(name))}
         given = {name: self._shapes[name] for name in self._given}
         made = {name: made_name(name) if name in given else name for name in names}
+        # Each part as a model of its own, so that what a pass does not look at is not kept in memory.
+        right = with_outputs(self._reference.model, names)
+        tested = with_outputs(self._candidate.model, list(dict.fromkeys(shown.values())))
+        mixed = with_given(self._reference.model, given, names)
         with ExitStack() as stack:
-            ours = stack.enter_context(opened(self._reference, with_outputs(self._reference.model, names)))
-            theirs = stack.enter_context(
-                opened(self._candidate, with_outputs(self._candidate.model, list(dict.fromkeys(shown.values()))))
-            )
-            between = stack.enter_context(opened(self._reference, with_given(self._reference.model, given, names)))
+            ours = stack.enter_context(self._reference.open(right))
+            theirs = stack.enter_context(self._candidate.open(tested))
+            between = stack.enter_context(self._reference.open(mixed))
             for feed, arrays in feeds:
-                fed = _fed(theirs, arrays)
-                for name in fed:
-                    self._input_errors[feed, name] = largest_error(
-                        arrays[name], fed[name], largest_magnitude(arrays[name])
-                    )
-                expected = ours.run(_fed(ours, arrays))
+                fed = _fitted(theirs, arrays)
+                for name in fed:  # an input that is rounded to FP16 is an error that comes in
+                    self._input_errors[feed, name] = largest_error(arrays[name], fed[name])
+                expected = ours.run(_fitted(ours, arrays))
                 actual = theirs.run(fed)
-                known = dict(fed) | {name: actual[twin] for name, twin in shown.items()}
-                computed = between.run(_fed(between, known))
+                known = dict(fed) | {name: actual[match] for name, match in shown.items()}
+                computed = between.run(_fitted(between, known))
                 for name in names:
-                    self._note(name, feed, expected[name], actual[self._matched[name].name], computed[made[name]])
+                    self._note(name, feed, expected[name], actual[self._matches[name].name], computed[made[name]])
 
     def _note(self, name: str, feed: str, expected: NDArray[Any], actual: NDArray[Any], computed: NDArray[Any]) -> None:
-        from refine_export.bisect.tensor_matching import maker
-
+        """Keep the errors of one tensor on one feed; those of the feed on which its own error is worst stay."""
         value = self._ours[name]
         peak = largest_magnitude(expected)
-        after, own = (
-            largest_error(expected, actual, peak),
-            largest_error(computed, actual, max(peak, largest_magnitude(computed))),
-        )
-        earlier = self.found.get(name)
+        after = largest_error(expected, actual, peak)
+        own = largest_error(computed, actual, max(peak, largest_magnitude(computed)))
         before = max((self._before(one, feed) for one in self._parts[name].inputs), default=0.0)
-        if earlier is not None:
+        if (earlier := self.found.get(name)) is not None:
             before, after = max(before, earlier.before), max(after, earlier.after)
             if own <= earlier.own:
                 self.found[name] = dataclasses.replace(earlier, before=before, after=after)
@@ -217,7 +221,7 @@ class _Comparison:
             operator=node.op_type if node else "",
             type=str(actual.dtype),
             shape=tuple(actual.shape),
-            matched_by=self._matched[name].by,
+            matched_by=self._matches[name].by,
             peak=peak,
             before=before,
             after=after,
@@ -231,7 +235,7 @@ class _Comparison:
         return self.found[name].after if name in self.found else self._input_errors.get((feed, name), 0.0)
 
     def _allowed(self, value: ir.Value) -> float:
-        """The own error that the candidate's type explains: the lowest between the tensor and those before it."""
+        """Return the own error that the candidate's type explains: the lowest between the tensor and those before."""
         name = value.name or ""
         part, theirs = self._parts[name], self._their_parts[name]
         types = set() if value in self._coordinates else part.rounded_to | theirs.rounded_to
@@ -242,22 +246,23 @@ class _Comparison:
         return allowed + (POSITION_ROUNDINGS * max(self._shapes[name]) if samples else 0.0)
 
     def jump(self, layer: LayerError) -> Jump:
-        """A layer with the candidate's nodes and what is written differently in them."""
-        from refine_export.bisect.tensor_matching import differences
-
-        value = self._ours[layer.tensor]
-        ours, theirs = self._parts[layer.tensor], self._their_parts[layer.tensor]
+        """Add the candidate's nodes to a layer, and what is written differently in them."""
+        value, theirs = self._ours[layer.tensor], self._their_parts[layer.tensor]
         reasons = differences(
-            ours, theirs, self._twins, coordinates=value in self._coordinates, tolerance=ROUNDINGS.get(layer.type, 0.0)
+            self._parts[layer.tensor],
+            theirs,
+            self._twins,
+            coordinates=value in self._coordinates,
+            tolerance=ROUNDINGS.get(layer.type, 0.0),
         )
-        if layer.tensor in self._misshapen:
+        if layer.tensor not in self._given:
             reasons = (f"it is {list(layer.shape)} in place of {list(self._shapes[layer.tensor])}", *reasons)
         return Jump(layer=layer, candidate=tuple(node.name or "" for node in theirs.nodes), reasons=reasons)
 
 
 def _check(reference: Side, candidate: Side, feeds: Sequence[tuple[str, Arrays]]) -> None:
     if not feeds:
-        raise RequestError("there is no feed to compare on; expected one or more")
+        raise RequestError("there is no feed to compare on; expected one or more", code="no-feeds")
     for what in ("inputs", "outputs"):
         ours, theirs = (
             sorted(value.name or "" for value in getattr(side.model.graph, what)) for side in (reference, candidate)
@@ -265,39 +270,33 @@ def _check(reference: Side, candidate: Side, feeds: Sequence[tuple[str, Arrays]]
         if ours != theirs:
             raise GraphError(
                 f"{candidate.name} has the {what} {', '.join(theirs)}; expected those of {reference.name}, "
-                f"{', '.join(ours)}: give files of the same graph"
+                f"{', '.join(ours)}: give files of the same graph",
+                code="other-graph",
+                given=theirs,
+                expected=ours,
             )
 
 
-def opened(side: Side, model: ir.Model) -> Runner:
-    """A runner of a part of a side's graph."""
-    content = bytes_from_model(model)
-    if side.runtime == "half":
-        return HalfRunner(content)
-    providers: dict[str, Provider] = {"onnxruntime-cuda": "cuda", "onnxruntime-tensorrt": "tensorrt"}
-    return OrtRunner(content, provider=providers.get(side.runtime, "cpu"))
-
-
 def _shapes(side: Side, arrays: Arrays) -> dict[str, tuple[int, ...]]:
-    """The shape of every float tensor that a node puts out, in a run."""
-    from refine_export.bisect.intermediate_tensors import float_tensors, with_shapes
-
+    """Run the graph for the shape of every float tensor that a node puts out."""
     names = [value.name or "" for value in float_tensors(side.model.graph)]
-    with opened(side, with_shapes(side.model, names)) as runner:
-        shapes = runner.run(_fed(runner, arrays)).values()
+    with side.open(with_shapes(side.model, names)) as runner:
+        shapes = runner.run(_fitted(runner, arrays)).values()
     return {name: tuple(map(int, shape)) for name, shape in zip(names, shapes, strict=True)}
 
 
-def _fed(runner: Runner, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What a runner reads, in its types.
+def _fitted(runner: Runner, arrays: Arrays) -> dict[str, NDArray[Any]]:
+    """Return the arrays that a runner reads, in its types.
 
     Raises:
-        RequestError: the feeds are of another graph.
+        RequestError: `feed-names`; the arrays are of another graph.
     """
-    import numpy as np
-
     missing = [info.name for info in runner.inputs if info.name not in arrays]
     if missing:
-        raise RequestError(f"the feed has no array {', '.join(missing)}; it has {', '.join(arrays)}")
+        raise RequestError(
+            f"the feed has no array {', '.join(missing)}; it has {', '.join(arrays)}",
+            code="feed-names",
+            missing=missing,
+        )
     with np.errstate(over="ignore"):  # what becomes infinite is an error that shows
         return {info.name: arrays[info.name].astype(info.dtype, copy=False) for info in runner.inputs}

@@ -1,4 +1,7 @@
-"""Copies of a graph that show what is inside: intermediate tensors as outputs, or as inputs."""
+"""Copies of a graph that show what is inside: intermediate tensors as outputs, or as inputs.
+
+Every copy shares the constants of the model it is made of, and leaves that model as it is.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,16 @@ from refine_export.graph.prepare import tidy
 FLOATS = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
 
 
-def tappable(proto: onnx.ModelProto) -> ir.Model:
-    """A model of any types whose nodes are named and whose tensors have types, functions inlined, constants lifted.
+def inspectable_model(proto: onnx.ModelProto) -> ir.Model:
+    """Name the nodes and infer the types of a model, inline its functions and lift its constants.
 
-    What it computes is what `proto` computes; names of tensors stay.
+    It computes the same as `proto`, and its tensors keep their names.
 
     Args:
-        proto: external data loaded; not modified.
+        proto: of any types, external data loaded; not modified.
 
     Raises:
-        GraphError: it is no valid ONNX.
+        GraphError: `invalid-onnx`.
     """
     try:
         model = ir.from_proto(proto)
@@ -32,20 +35,22 @@ def tappable(proto: onnx.ModelProto) -> ir.Model:
             common.InlinePass()(model)
         tidy(model)
     except Exception as error:  # of onnx and onnx_ir, which have a class of their own for each way to be wrong
-        raise GraphError(f"the model is not valid ONNX ({error}); expected a valid one: export it again") from error
+        raise GraphError(
+            f"the model is not valid ONNX ({error}); expected a valid one: export it again", code="invalid-onnx"
+        ) from error
     return model
 
 
 def float_tensors(graph: ir.Graph) -> list[ir.Value]:
-    """Every float tensor that a node of the graph puts out, in topological order; those inside of bodies are not."""
+    """Return every float tensor that a node of the graph puts out, in topological order; bodies are left out."""
     return [value for node in graph for value in node.outputs if value.name and value.dtype in FLOATS]
 
 
 def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
-    """A copy whose outputs are these tensors, without what they do not depend on; its inputs are all there.
+    """Copy a model so that its outputs are these tensors, without what they do not depend on; all inputs stay.
 
     Args:
-        model: `tappable`; not modified, and its constants are shared.
+        model: of `inspectable_model`.
         names: of node outputs.
     """
     copy = model.clone()
@@ -54,33 +59,34 @@ def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
 
 
 def with_shapes(model: ir.Model, names: Collection[str]) -> ir.Model:
-    """A copy whose outputs are the shapes of these tensors, in this order.
+    """Copy a model so that its outputs are the shapes of these tensors, in this order.
+
+    A run of it gives shapes that inference cannot, and holds no tensor longer than the graph itself does.
 
     Args:
-        model: `tappable`; not modified, and its constants are shared.
+        model: of `inspectable_model`.
         names: of node outputs.
     """
     copy = model.clone()
-    graph = copy.graph
-    values = ir.convenience.create_value_mapping(graph)
-    graph.outputs.clear()
+    values = ir.convenience.create_value_mapping(copy.graph)
+    copy.graph.outputs.clear()
     for number, name in enumerate(names):
-        node = ir.node("Shape", [values[name]], name=_free(values, f"shape{number}"))
+        node = ir.node("Shape", [values[name]], name=f"bisect/shape{number}")
         node.outputs[0].name, node.outputs[0].dtype = node.name, ir.DataType.INT64
-        graph.append(node)
-        graph.outputs.append(node.outputs[0])
+        copy.graph.append(node)
+        copy.graph.outputs.append(node.outputs[0])
     common.RemoveUnusedNodesPass()(copy)
     return copy
 
 
 def with_given(model: ir.Model, given: Mapping[str, tuple[int, ...]], names: Collection[str]) -> ir.Model:
-    """A copy that computes each of `names` from the given tensors nearest before it.
+    """Copy a model so that it computes each of `names` from the given tensors nearest before it.
 
     The inputs that are left are those of the given tensors and of the graph that are read, by their own names; a
     tensor that is both given and asked for is the output `made/...` and the input of its name.
 
     Args:
-        model: `tappable`; not modified, and its constants are shared.
+        model: of `inspectable_model`.
         given: name of a node output -> its shape.
         names: of node outputs.
     """
@@ -103,12 +109,12 @@ def with_given(model: ir.Model, given: Mapping[str, tuple[int, ...]], names: Col
 
 
 def made_name(name: str) -> str:
-    """What `with_given` calls the computed tensor where the name is that of the given one."""
+    """Return the name that `with_given` gives the computed tensor where its own is that of the given one."""
     return f"made/{name}"
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
-    """The content of a constant; None for any other tensor."""
+    """Return the content of a constant; None for any other tensor."""
     return None if value is None or value.const_value is None else np.asarray(value.const_value.numpy())
 
 
@@ -116,12 +122,6 @@ def _set_outputs(model: ir.Model, names: Collection[str]) -> None:
     values = ir.convenience.create_value_mapping(model.graph)
     model.graph.outputs.clear()
     for name in names:
-        values[name].shape = None  # what is declared of a tensor inside may be wrong
+        values[name].shape = None  # a shape that is declared inside of a graph may be wrong; of an output it must not
         model.graph.outputs.append(values[name])
     common.RemoveUnusedNodesPass()(model)
-
-
-def _free(taken: Collection[str], name: str) -> str:
-    while name in taken:
-        name = f"{name}_"
-    return name

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import onnx.defs
@@ -18,13 +19,15 @@ from refine_export.support.text import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-LISTED = 4  # differences that are told of one place
-_FLOATS = {dtype: str(dtype.numpy()) for dtype in FLOATS}
-_SAME_WORDS = {"linear": "bilinear", "cubic": "bicubic"}  # modes of GridSample before opset 20 and from there on
+LISTED: Final = 4
+"""Differences that are listed of one place."""
+_FLOATS: Final = {dtype: str(dtype.numpy()) for dtype in FLOATS}
+_SAME_MODES: Final = {"linear": "bilinear", "cubic": "bicubic"}
+"""Modes of GridSample from opset 20 on, and their names before."""
 
 
 @dataclass(frozen=True)
-class Counterpart:
+class Match:
     """The tensor of the candidate that is one of the reference."""
 
     name: str
@@ -33,7 +36,7 @@ class Counterpart:
 
 @dataclass(frozen=True)
 class Part:
-    """What lies between a tensor and the nearest tensors before it that have a counterpart."""
+    """What lies between a tensor and the nearest tensors before it that are known in both graphs."""
 
     inputs: tuple[ir.Value, ...]
     """Those tensors, and inputs of the graph."""
@@ -51,43 +54,51 @@ class Part:
         """Float types of its inputs."""
         return _types(self.inputs)
 
+    @property
+    def computing(self) -> list[ir.Node]:
+        """Its nodes without Casts and Identities."""
+        return [node for node in self.nodes if not _passes(node)]
+
 
 def _types(values: Iterable[ir.Value | None]) -> set[str]:
     return {_FLOATS[value.dtype] for value in values if value is not None and value.dtype in _FLOATS}
 
 
-def counterparts(
+def match_tensors(
     reference: ir.Graph, candidate: ir.Graph, shapes: Shapes, candidate_shapes: Shapes
-) -> dict[str, Counterpart]:
-    """The float tensors of the reference that the candidate has too.
+) -> dict[str, Match]:
+    """Find the float tensors of the reference that the candidate has too.
 
     By name, where the candidate has at least half of the names of the smaller graph: lowering and most converters
     keep them. Else by place: the longest runs of equal operators with equal shapes in topological order, Cast and
-    Identity left out. The graph's outputs always have their names.
+    Identity left out. The graph's outputs always match by name.
 
     Args:
-        reference: `taps.tappable`.
+        reference: graph of an `inspectable_model`.
         candidate: likewise.
-        shapes: of the reference's tensors in a run.
-        candidate_shapes: of the candidate's.
+        shapes: shapes of the reference's tensors in a run.
+        candidate_shapes: likewise of the candidate's.
+
+    Returns:
+        Name of a tensor of the reference -> its match, in topological order.
     """
     ours, theirs = float_tensors(reference), float_tensors(candidate)
     names = {value.name for value in theirs}
     same = [value.name or "" for value in ours if value.name in names]
-    outputs = {value.name for value in reference.outputs}
     if 2 * len(same) >= min(len(ours), len(theirs)):
-        return {name: Counterpart(name, "name") for name in same}
-    found = {name: Counterpart(name, "name") for name in same if name in outputs}
+        return {name: Match(name, "name") for name in same}
+    outputs = {value.name for value in reference.outputs}
+    found = {name: Match(name, "name") for name in same if name in outputs}
     one, other = computed_tensors(reference), computed_tensors(candidate)
     matcher = difflib.SequenceMatcher(None, _kinds(one, shapes), _kinds(other, candidate_shapes), autojunk=False)
     for start, match, length in matcher.get_matching_blocks():
         for value, twin in zip(one[start : start + length], other[match : match + length], strict=True):
-            found.setdefault(value.name or "", Counterpart(twin.name or "", "place"))
+            found.setdefault(value.name or "", Match(twin.name or "", "place"))
     return {value.name or "": found[value.name or ""] for value in ours if value.name in found}
 
 
 def computed_tensors(graph: ir.Graph) -> list[ir.Value]:
-    """The float tensors of a graph that no Cast or Identity puts out, in topological order."""
+    """Return the float tensors of a graph that no Cast or Identity puts out, in topological order."""
     return [value for value in float_tensors(graph) if not _passes(value.producer())]
 
 
@@ -100,7 +111,7 @@ def _passes(node: ir.Node | None) -> bool:
 
 
 def maker(value: ir.Value) -> ir.Node | None:
-    """The node that computes a tensor: the one before Casts and Identities."""
+    """Return the node that computes a tensor: the one before Casts and Identities."""
     node = value.producer()
     while node is not None and _passes(node) and node.inputs[0] is not None and node.inputs[0].producer() is not None:
         node = node.inputs[0].producer()
@@ -108,16 +119,18 @@ def maker(value: ir.Value) -> ir.Node | None:
 
 
 def part_before(value: ir.Value, known: set[ir.Value]) -> Part:
-    """The part that computes `value`, from tensors of `known`, inputs of the graph and constants."""
+    """Return the part that computes `value`, from tensors of `known`, inputs of the graph and constants."""
     inputs: dict[ir.Value, None] = {}
     nodes: dict[ir.Node, None] = {}
-    waiting = [value.producer()]
+    waiting = deque([value.producer()])
     while waiting:
-        node = waiting.pop(0)
+        node = waiting.popleft()  # breadth first: the nodes nearest to the tensor come first
         if node is None or node in nodes:
             continue
         nodes[node] = None
-        for given in _read(node):
+        bodies = [one.as_graph() for one in node.attributes.values() if one.type == ir.AttributeType.GRAPH]
+        inner = [inner for body in bodies for inner in body.all_nodes()]  # a body reads tensors around it
+        for given in (given for reader in (node, *inner) for given in reader.inputs if given is not None):
             if given in known or given.is_graph_input():
                 inputs[given] = None
             else:
@@ -125,52 +138,35 @@ def part_before(value: ir.Value, known: set[ir.Value]) -> Part:
     return Part(tuple(inputs), tuple(nodes))
 
 
-def _read(node: ir.Node) -> Iterator[ir.Value]:
-    """What a node and the bodies in it read."""
-    yield from (value for value in node.inputs if value is not None)
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            for inner in attribute.as_graph().all_nodes():
-                yield from (value for value in inner.inputs if value is not None)
-
-
 def differences(
     part: Part, other: Part, twins: Mapping[ir.Value, ir.Value], *, coordinates: bool, tolerance: float
 ) -> tuple[str, ...]:
-    """What is written differently in two parts that should compute the same, in words.
+    """Describe what is written differently in two parts that should compute the same.
 
     Args:
         part: of the reference.
         other: of the candidate.
-        twins: tensor of the reference -> its counterpart, inputs of the graph included.
-        coordinates: they compute sampling coordinates, which no FP16 can hold.
+        twins: tensor of the reference -> its match, inputs of the graph included.
+        coordinates: they compute sampling coordinates, which FP16 cannot hold.
         tolerance: largest difference of constants, of their peak, that their type explains.
     """
-    said = list(_of_node(part, other, twins, tolerance))
+    ours, theirs = part.computing, other.computing
+    found = list(_between_nodes(ours[0], theirs[0], twins, tolerance)) if ours and theirs else []
     if coordinates:
-        low = [value for node in other.nodes for value in node.outputs if _is_low(value)]
-        said += [f"{value.name} is {value.dtype}, but is of sampling coordinates" for value in low[:1]]
-    ours, theirs = ([node for node in one.nodes if not _passes(node)] for one in (part, other))
+        made = (value for node in other.nodes for value in node.outputs)
+        low = [value for value in made if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)]
+        found += [f"{value.name} is {value.dtype}, but is of sampling coordinates" for value in low[:1]]
     if len(ours) != len(theirs):
-        said.append(f"it is computed by {len(theirs)} nodes in place of {len(ours)}: {_nodes(theirs)}")
-    more = len(said) - LISTED
-    return (*said[:LISTED], *([f"and {more} more"] if more > 0 else []))
+        nodes = listed((f"{node.op_type} {node.name}" for node in theirs), LISTED)
+        found.append(f"it is computed by {len(theirs)} nodes in place of {len(ours)}: {nodes}")
+    more = len(found) - LISTED
+    return (*found[:LISTED], *([f"and {more} more"] if more > 0 else []))
 
 
-def _nodes(nodes: list[ir.Node]) -> str:
-    return listed((f"{node.op_type} {node.name}" for node in nodes), LISTED)
-
-
-def _is_low(value: ir.Value) -> bool:
-    return value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
-
-def _of_node(part: Part, other: Part, twins: Mapping[ir.Value, ir.Value], tolerance: float) -> Iterator[str]:
-    """Differences of the two nodes that make the tensors."""
-    ours = next((node for node in part.nodes if not _passes(node)), None)
-    theirs = next((node for node in other.nodes if not _passes(node)), None)
-    if ours is None or theirs is None:
-        return
+def _between_nodes(
+    ours: ir.Node, theirs: ir.Node, twins: Mapping[ir.Value, ir.Value], tolerance: float
+) -> Iterator[str]:
+    """Describe the differences of the two nodes that compute the tensors."""
     if (ours.domain, ours.op_type) != (theirs.domain, theirs.op_type):
         yield f"made by {theirs.op_type} in place of {ours.op_type}"
         return
@@ -179,23 +175,23 @@ def _of_node(part: Part, other: Part, twins: Mapping[ir.Value, ir.Value], tolera
         if one.get(name) != two.get(name):
             yield f"attribute {name} is {two.get(name)} in place of {one.get(name)}"
     for index, (value, twin) in enumerate(zip(ours.inputs, theirs.inputs, strict=False)):
-        content, actual = constant(value), constant(_behind_casts(twin))
         if value is None or twin is None:
             continue
+        content, actual = constant(value), constant(_before_casts(twin))
         if content is not None and actual is not None:
-            yield from _of_constants(value.name or "", content, actual, tolerance)
-        elif value in twins and _behind_casts(twin) is not _behind_casts(twins[value]):
+            yield from _between_constants(value.name or "", content, actual, tolerance)
+        elif value in twins and _before_casts(twin) is not _before_casts(twins[value]):
             yield f"input {index} is {twin.name} in place of {twins[value].name}"
 
 
-def _behind_casts(value: ir.Value | None) -> ir.Value | None:
+def _before_casts(value: ir.Value | None) -> ir.Value | None:
     while value is not None and (node := value.producer()) is not None and _passes(node):
         value = node.inputs[0]
     return value
 
 
 def _attributes(node: ir.Node) -> dict[str, object]:
-    """Numbers and words of a node, with ONNX's defaults where it says nothing."""
+    """Return the numbers and strings of a node, with ONNX's defaults for what is left out: one writer spells them."""
     known: dict[str, object] = {}
     if node.domain in ONNX_DOMAINS and node.graph is not None:
         try:
@@ -210,12 +206,12 @@ def _attributes(node: ir.Node) -> dict[str, object]:
         if attribute.type in (*plain, ir.AttributeType.FLOATS, ir.AttributeType.INTS):
             known[name] = attribute.value if attribute.type in plain else tuple(attribute.value)
     for name, value in known.items():
-        word = value.decode() if isinstance(value, bytes) else value
-        known[name] = _SAME_WORDS.get(word, word) if isinstance(word, str) and node.op_type == "GridSample" else word
+        text = value.decode() if isinstance(value, bytes) else value
+        known[name] = _SAME_MODES.get(text, text) if isinstance(text, str) and node.op_type == "GridSample" else text
     return known
 
 
-def _of_constants(name: str, content: np.ndarray, actual: np.ndarray, tolerance: float) -> Iterator[str]:
+def _between_constants(name: str, content: np.ndarray, actual: np.ndarray, tolerance: float) -> Iterator[str]:
     if content.shape != actual.shape:
         yield f"constant {name} is {list(actual.shape)} in place of {list(content.shape)}"
         return

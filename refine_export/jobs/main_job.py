@@ -183,7 +183,7 @@ def validate_files(
         progress,
         started=started,
         require=recipe.run.require,
-        locate=(lambda path: bisect_file(path, recipe, force=force, progress=progress).as_json()) if locate else None,
+        locate=(lambda path: bisect_file(path, recipe, force=force, progress=progress).to_dict()) if locate else None,
     )
 
 

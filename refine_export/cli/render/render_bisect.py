@@ -20,16 +20,13 @@ def print_bisected(found: Bisected) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = max(console.width, 160)
-    by_place = sum(layer.matched_by == "place" for layer in found.layers)
     console.print(
         f"{escape(found.candidate)} against {escape(found.reference)}: {len(found.layers)} tensors on "
-        f"{len(found.feeds)} feeds" + (f", {by_place} matched by their place" if by_place else ""),
+        f"{len(found.feeds)} feeds",
         soft_wrap=True,
     )
-    if found.reference_error is not None:
-        console.print(f"the reference itself differs from torch by {found.reference_error:.2g} of the peak")
-    if found.not_compared:
-        console.print(f"{found.not_compared} tensors of the reference are not in the file and were not compared")
+    for note in found.notes:
+        console.print(note)
     if found.first is not None:
         _print_first(console, found.first)
     ranked = sorted((jump.layer for jump in found.jumps), key=lambda layer: layer.excess, reverse=True)

@@ -55,7 +55,7 @@ def bisect(
         progress=make_progress(quiet or as_json),
     )
     if as_json:
-        print_json(found.as_json())
+        print_json(found.to_dict())
     else:
         print_bisected(found)
     if found.first is not None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from refine_export.accuracy.metrics import largest_error as error_of
 from refine_export.bisect.bisection import Side, bisect
-from refine_export.bisect.intermediate_tensors import tappable
+from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.cli.render.render_bisect import print_bisected
 from refine_export.cli.verbs import bisect as verb
 from refine_export.data.feeds import feeds_for
@@ -47,7 +47,7 @@ def model_of(body, inputs="float[1,3,4,4] x", output="float[1,3,4,4] y", opset=1
 
 
 def found(good, bad, feeds, runtime="onnxruntime-cpu", **options):
-    sides = Side(tappable(good), "onnxruntime-cpu", "good"), Side(tappable(bad), runtime, "bad")
+    sides = Side(inspectable_model(good), "onnxruntime-cpu", "good"), Side(inspectable_model(bad), runtime, "bad")
     return bisect(*sides, [(f"feed {k}", feed) for k, feed in enumerate(feeds)], **options)
 
 
@@ -148,7 +148,7 @@ def test_values_that_are_not_finite_are_named_once():
     assert [jump.layer.node for jump in result.jumps] == ["a"]
     assert result.outputs[0].after == math.inf
     assert result.outputs[0].own == 0
-    content = json.loads(json.dumps(result.as_json(), allow_nan=False))
+    content = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert content["outputs"][0]["after"] is None
     assert content["first"]["layer"]["node"] == "a"
 
