@@ -2,6 +2,7 @@
 
 import glob
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,6 +101,38 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file as UTF-8, atomically; errors as in `atomic_path`."""
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def replace_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder, which takes the place of `path` if the block ends without an exception.
+
+    Until then whatever was at `path` stays. A process that is killed between the two renames at the end leaves the old
+    folder at `.NAME.partial-*/old`.
+
+    Raises:
+        RequestError: `cannot-write`; the folder cannot be created or written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as beside:
+            new, old = Path(beside, "new"), Path(beside, "old")
+            new.mkdir()
+            yield new
+            for file in new.rglob("*"):
+                if file.is_file():
+                    with file.open("rb+") as written:
+                        os.fsync(written.fileno())  # a full disk may show as late as here
+            try:
+                if path.exists():
+                    path.rename(old)
+                new.rename(path)
+            except BaseException:  # Ctrl-C too: the folder is never left without its name
+                if old.exists() and not path.exists():
+                    old.rename(path)
+                raise
+    except OSError as error:
+        raise _cannot_write(path, error, "free some space, or choose another folder") from error
 
 
 def is_running(pid: str) -> bool:

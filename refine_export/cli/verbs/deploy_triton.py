@@ -63,10 +63,10 @@ def triton(
     as_json: JsonOption = False,
 ) -> None:
     """Make a model repository for Triton Inference Server from ONNX files and engines."""
-    from refine_export.deploy.triton.deploy_options import triton_options
+    from refine_export.deploy.triton.deploy_options import TritonOptions
     from refine_export.deploy.triton.repository import deploy_triton
 
-    options = triton_options(
+    options = TritonOptions(
         backend=backend,
         device=device,
         accelerator=accelerator,
@@ -83,7 +83,7 @@ def triton(
     )
     made = deploy_triton(artifacts, output, options, force=force)
     if as_json:
-        print_json(made.as_json())
+        print_json(made.to_dict())
         return
     _print(made.path, made.deployment, made.notes)
 

@@ -1,150 +1,117 @@
-"""The two ONNX models around the network in the ensemble: pictures to its inputs, and its output to a picture.
+"""The two ONNX models around the ensemble's network: pictures to its inputs, and its output to a picture.
 
-They compute what `frames.padded`, `frames.cropped` and `frames.uint8_from_frame` do, so that a served frame is the one
-that a local runner gives. Shape legend: H and W size of the pictures; h and w the same, up to multiples of the stride.
+They compute what `images.padded`, `images.cropped` and `images.uint8_from_frame` do, so that a served frame is the one
+that a local runner gives. Shape legend: H and W size of the pictures; h and w the same, rounded up to multiples of 32.
 
     content = pre_model("float", "float")  # bytes of interpolate_pre/1/model.onnx
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
+
+import onnx
+from onnx.parser import parse_model
 
 from refine_export import __version__
-from refine_export.deploy.triton.names import FRAME, FRAME0, FRAME1, IMG0, IMG1, PICTURE, TIME, TIMESTEP
 from refine_export.signature import MULTIPLE_OF
 
-if TYPE_CHECKING:
-    import onnx
-
 ImageType = Literal["float", "float16"]
-"""Of images or a timestep, as ONNX calls it."""
+"""ONNX's name of the type of images or of a timestep."""
 
-OPSET, IR_VERSION = 18, 9
-"""What ONNX Runtime 1.17 and Triton 24.04 have already."""
+# Opset and IR version that ONNX Runtime 1.17, and so Triton 24.04, can read.
+_HEADER = f'<ir_version: 9, opset_import: ["" : 18], producer_name: "refine-export", producer_version: "{__version__}">'
+
+_PRE = """
+interpolate_pre (uint8[H, W, 3] frame0, uint8[H, W, 3] frame1{timestep})
+    => ({image}[1, 3, h, w] img0, {image}[1, 3, h, w] img1{time})
+<int64[1] first = {{0}}, int64 stride = {{{multiple_of}}}, int64[5] before = {{0, 0, 0, 0, 0}},
+ int64[1] channels = {{0}}, float levels = {{255.0}}, int64[4] ones = {{1, 1, 1, 1}}>
+{{
+    # One Concat takes both pictures, so that two of different sizes are refused.
+    first_row = Unsqueeze (frame0, first)
+    second_row = Unsqueeze (frame1, first)
+    pair = Concat <axis = 0> (first_row, second_row)
+    # ONNX's Mod has the sign of the divisor: -size mod 32 is what is missing to the next multiple.
+    size = Shape <start = 1, end = 3> (pair)
+    negative = Neg (size)
+    missing = Mod (negative, stride)
+    pads = Concat <axis = 0> (before, missing, channels)
+    # Padded and transposed in bytes, which moves a quarter of what FP32 does.
+    padded = Pad <mode = "edge"> (pair, pads)
+    planes = Transpose <perm = [0, 3, 1, 2]> (padded)
+    bytes0, bytes1 = Split <axis = 0, num_outputs = 2> (planes)
+    float0 = Cast <to = 1> (bytes0)
+    float1 = Cast <to = 1> (bytes1)
+    unit0 = Div (float0, levels)
+    unit1 = Div (float1, levels)
+    img0 = Cast <to = {image_code}> (unit0)
+    img1 = Cast <to = {image_code}> (unit1)
+    {reshape}
+}}
+"""
+_POST = """
+interpolate_post ({image}[1, 3, h, w] frame, uint8[H, W, 3] frame0) => (uint8[H, W, 3] picture)
+<int64[2] corner = {{0, 0}}, int64[2] sides = {{2, 3}}, int64[1] colours = {{1}}, int64[1] first = {{0}},
+ float zero = {{0.0}}, float levels = {{255.0}}, float step = {{1.0}}, uint8 black = {{0}},
+ uint8[1, 3, 1, 1] magenta = {{255, 0, 255}}>
+{{
+    size = Shape <start = 0, end = 2> (frame0)
+    part = Slice (frame, corner, size, sides)
+    values = Cast <to = 1> (part)
+    # 0 times NaN or infinity is NaN: one bad value marks the pixel.
+    total = ReduceSum <keepdims = 1> (values, colours)
+    product = Mul (total, zero)
+    wrong = IsNaN (product)
+    # QuantizeLinear rounds half to even and clips, as `uint8_from_frame` does; of NaN it makes anything.
+    scaled = Mul (values, levels)
+    rounded = QuantizeLinear (scaled, step, black)
+    marked = Where (wrong, magenta, rounded)
+    plane = Squeeze (marked, first)
+    picture = Transpose <perm = [1, 2, 0]> (plane)
+}}
+"""
 
 
 def pre_model(image: ImageType, time: ImageType | None) -> bytes:
-    """`interpolate_pre`: two pictures to the inputs of a network.
+    """Build `interpolate_pre`: two pictures to the inputs of a network.
 
-    frame0, frame1 uint8 [H, W, 3] to img0, img1 [1, 3, h, w] in [0, 1], the last rows and columns repeated; and
-    timestep [1] to time [1, 1, 1, 1]. One Concat takes both pictures, so that two of different sizes are refused.
-
-    Args:
-        image: the type of the network's images.
-        time: of its timestep; None where it takes none.
-    """
-    writer = _Writer()
-    batched = [writer.op("Unsqueeze", frame, writer.ints("first", 0)) for frame in (FRAME0, FRAME1)]
-    pair = writer.op("Concat", *batched, axis=0)  # 2 H W 3
-    size = writer.op("Shape", pair, start=1, end=3)
-    missing = writer.op("Mod", writer.op("Neg", size), writer.constant("stride", MULTIPLE_OF, "int64"))
-    pads = writer.op("Concat", writer.ints("before", 0, 0, 0, 0, 0), missing, writer.ints("channels", 0), axis=0)
-    padded = writer.op("Pad", pair, pads, mode="edge")  # 2 h w 3, in bytes: a quarter of what FP32 moves
-    planes = writer.op("Transpose", padded, perm=[0, 3, 1, 2])
-    halves = writer.op("Split", planes, results=("half0", "half1"), axis=0, num_outputs=2), "half1"
-    levels = writer.constant("levels", 255, "float32")
-    for half, name in zip(halves, (IMG0, IMG1), strict=True):
-        half = writer.cast(half, "float")
-        if image == "float":
-            writer.op("Div", half, levels, results=(name,))
-        else:
-            writer.cast(writer.op("Div", half, levels), image, result=name)
-    inputs = [writer.value(name, "uint8", "H", "W", 3) for name in (FRAME0, FRAME1)]
-    outputs = [writer.value(name, image, 1, 3, "h", "w") for name in (IMG0, IMG1)]
-    if time:
-        number = writer.op("Reshape", TIMESTEP, writer.ints("number", 1, 1, 1, 1))
-        writer.cast(number, time, result=TIME)
-        inputs.append(writer.value(TIMESTEP, "float", 1))
-        outputs.append(writer.value(TIME, time, 1, 1, 1, 1))
-    return writer.content("interpolate_pre", inputs, outputs)
-
-
-def post_model(image: ImageType) -> bytes:
-    """`interpolate_post`: a network's frame [1, 3, h, w] to picture uint8 [H, W, 3] of frame0's size.
-
-    Rounded half to even. A pixel with a value that is no number, or infinite, is magenta, as `uint8_from_frame` has
-    it: no cast of NaN is the same everywhere, and black would look like a picture.
+    frame0, frame1 uint8 [H, W, 3] to img0, img1 [1, 3, h, w] in [0, 1], with the last rows and columns repeated; and
+    timestep [1] to time [1, 1, 1, 1].
 
     Args:
-        image: the type that the network gives.
+        image: type of the network's images.
+        time: type of its timestep; None where it takes none.
     """
-    writer = _Writer()
-    size = writer.op("Shape", FRAME0, start=0, end=2)
-    cut = writer.op("Slice", FRAME, writer.ints("corner", 0, 0), size, writer.ints("sides", 2, 3))
-    cut = writer.cast(cut, "float")
-    total = writer.op("ReduceSum", cut, writer.ints("colours", 1), keepdims=1)  # 1 1 H W: NaN or Inf if one is
-    wrong = writer.op("IsNaN", writer.op("Mul", total, writer.constant("nothing", 0, "float32")))
-    levels = writer.op("Mul", cut, writer.constant("levels", 255, "float32"))
-    level, black = writer.constant("level", 1, "float32"), writer.constant("black", 0, "uint8")
-    rounded = writer.op("QuantizeLinear", levels, level, black)  # half to even, and clipped; of NaN it is anything
-    magenta = writer.constant("magenta", [[[[255]], [[0]], [[255]]]], "uint8")
-    plane = writer.op("Squeeze", writer.op("Where", wrong, magenta, rounded), writer.ints("first", 0))
-    writer.op("Transpose", plane, results=(PICTURE,), perm=[1, 2, 0])
-    return writer.content(
-        "interpolate_post",
-        [writer.value(FRAME, image, 1, 3, "h", "w"), writer.value(FRAME0, "uint8", "H", "W", 3)],
-        [writer.value(PICTURE, "uint8", "H", "W", 3)],
+    return _content(
+        _PRE,
+        image=image,
+        image_code=_code(image),
+        multiple_of=MULTIPLE_OF,
+        timestep=", float[1] timestep" if time else "",
+        time=f", {time}[1, 1, 1, 1] time" if time else "",
+        reshape=f"number = Reshape (timestep, ones)\n    time = Cast <to = {_code(time)}> (number)" if time else "",
     )
 
 
-class _Writer:
-    """Nodes in order, and constants by name."""
+def post_model(image: ImageType) -> bytes:
+    """Build `interpolate_post`: a network's frame [1, 3, h, w] to a picture uint8 [H, W, 3] of frame0's size.
 
-    def __init__(self) -> None:
-        self._nodes: list[onnx.NodeProto] = []
-        self._constants: dict[str, onnx.TensorProto] = {}
+    A pixel with NaN or infinity is magenta, as in `uint8_from_frame`: a cast of NaN differs between machines, and
+    black would look like a picture.
 
-    def op(self, op_type: str, *inputs: str, results: tuple[str, ...] = (), **attributes: Any) -> str:
-        """The first output of a new node."""
-        from onnx import helper
+    Args:
+        image: type of the network's output.
+    """
+    return _content(_POST, image=image)
 
-        name = f"{op_type.lower()}_{len(self._nodes)}"
-        results = results or (name,)
-        self._nodes.append(helper.make_node(op_type, list(inputs), list(results), name=name, **attributes))
-        return results[0]
 
-    def cast(self, value: str, dtype: str, result: str = "") -> str:
-        """The value in another type, as `result`."""
-        return self.op("Cast", value, results=(result,) if result else (), to=self.code(dtype))
+def _content(template: str, **values: object) -> bytes:
+    model = parse_model(_HEADER + template.format(**values))
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
-    def constant(self, name: str, value: Any, dtype: str) -> str:
-        """A constant, by its name."""
-        import numpy as np
-        from onnx import numpy_helper
 
-        self._constants[name] = numpy_helper.from_array(np.asarray(value, dtype), name)
-        return name
-
-    def ints(self, name: str, *values: int) -> str:
-        """A list of INT64."""
-        return self.constant(name, values, "int64")
-
-    @staticmethod
-    def code(dtype: str) -> int:
-        """ONNX's number of a type."""
-        import onnx
-
-        return int(onnx.TensorProto.DataType.Value(dtype.upper()))
-
-    def value(self, name: str, dtype: str, *shape: int | str) -> onnx.ValueInfoProto:
-        """An input or output of the graph."""
-        from onnx import helper
-
-        return helper.make_tensor_value_info(name, self.code(dtype), list(shape))
-
-    def content(self, name: str, inputs: list[onnx.ValueInfoProto], outputs: list[onnx.ValueInfoProto]) -> bytes:
-        """The checked model, as the bytes of a file."""
-        import onnx
-        from onnx import helper
-
-        graph = helper.make_graph(self._nodes, name, inputs, outputs, list(self._constants.values()))
-        model = helper.make_model(
-            graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            ir_version=IR_VERSION,
-            producer_name="refine-export",
-            producer_version=__version__,
-        )
-        onnx.checker.check_model(model, full_check=True)
-        return bytes(model.SerializeToString(deterministic=True))
+def _code(dtype: ImageType) -> int:
+    """Return ONNX's number of a type."""
+    return int(onnx.TensorProto.DataType.Value(dtype.upper()))

@@ -1,16 +1,17 @@
-"""Networks to configs: names and dims from the `Signature`, types and sizes from the artifact.
+"""Configs of the models: names and dims from the `Signature`, types and sizes from the artifact.
 
-    text = network_config(network, options).text()
+    text = text_from_config(network_config(network, options))
 
-What is written for a GPU follows README.md of triton-inference-server/onnxruntime_backend (accelerators, graph level)
-and the user guide of triton-inference-server/server (batching, instance groups, warm-up, ensembles).
+A config is the JSON form of `ModelConfig` in model_config.proto of triton-inference-server/common: fields by their
+names there, enums as their names. What is written for a GPU follows README.md of onnxruntime_backend (accelerators,
+graph level) and the user guide of server (batching, instance groups, warm-up, ensembles).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from typing import Any
 
-from refine_export.deploy.triton.config_text import Batching, Instances, ModelConfig, Step, Tensor, WarmUp
+from refine_export import __version__
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.names import (
     ARTIFACT_PARAMETER,
@@ -30,173 +31,192 @@ from refine_export.deploy.triton.names import (
     TIME,
     TIMESTEP,
 )
-from refine_export.deploy.triton.served_models import Network
+from refine_export.deploy.triton.network_models import NetworkModel
 from refine_export.signature import SIGNATURES, TensorSpec
+from refine_export.support.imports import require
 from refine_export.support.text import size_text
 
-_PLATFORMS: Mapping[str, str] = {"tensorrt": "tensorrt_plan", "onnxruntime": "onnxruntime_onnx"}
-_KINDS: Mapping[str, str] = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
-_ACCELERATORS: Mapping[str, Mapping[str, str]] = {
-    "cuda": {"use_tf32": "0"},  # on by default, and then FP32 is not what was compared
+Config = dict[str, Any]
+
+_RUNS_BY = {
+    "tensorrt": {"platform": "tensorrt_plan"},
+    "onnxruntime": {"platform": "onnxruntime_onnx"},
+    "python": {"backend": "python"},
+}
+_KINDS = {"auto": "KIND_AUTO", "gpu": "KIND_GPU", "cpu": "KIND_CPU"}
+_ACCELERATORS = {
+    "cuda": {"use_tf32": "0"},  # TF32 is on by default, and then FP32 is not what was compared
     "tensorrt": {"precision_mode": "FP32"},  # the types are the file's own; without any parameter all run on GPU 0
 }
-_ONE_REQUEST = "One request at a time, with its batch in the dims: "
-_PICTURES = (FRAME0, FRAME1)
 
 
-def network_config(network: Network, options: TritonOptions) -> ModelConfig:
-    """The config of a network's model."""
+def text_from_config(config: Config) -> str:
+    """Return the text of config.pbtxt, checked against Triton's schema.
+
+    Raises:
+        UnavailableError: `missing-package`; tritonclient, which has the schema.
+    """
+    schema = require("tritonclient.grpc.model_config_pb2", extra="triton")
+    json_format = require("google.protobuf.json_format", extra="triton")
+    text_format = require("google.protobuf.text_format", extra="triton")
+    message = json_format.ParseDict(config, schema.ModelConfig())
+    text = text_format.MessageToString(message, use_short_repeated_primitives=True)
+    return f"# Written by refine-export {__version__}: change it with refine-export deploy triton.\n{text}"
+
+
+def network_config(network: NetworkModel, options: TritonOptions) -> Config:
+    """Return the config of a network's model."""
     signature = SIGNATURES[network.graph]
-    onnx = network.backend != "tensorrt"
-    inputs = tuple(_tensor(network, spec) for spec in signature.inputs)
-    return ModelConfig(
-        name=network.graph,
-        platform=_PLATFORMS.get(network.backend, ""),
-        backend="" if network.backend in _PLATFORMS else network.backend,
-        max_batch_size=network.largest_batch,
-        why_batch=_why_batch(network),
-        inputs=inputs,
-        outputs=tuple(_tensor(network, spec) for spec in signature.outputs),
-        versions=options.version_policy,
-        instances=_instances(network, options),
-        batching=_batching(network, options),
-        warm_ups=tuple(_warm_up(network, size) for size in network.sizes),
-        files_by_capability=network.by_capability,
-        graph_level=options.graph_level if onnx and options.graph_level else None,
-        accelerator=_accelerator(network, options),
-        parameters=_parameters(network, options, onnx),
-    )
+    config: Config = {
+        "name": network.graph,
+        **_RUNS_BY[network.backend],
+        "max_batch_size": network.max_batch_size,
+        "input": [_tensor(network, spec) for spec in signature.inputs],
+        "output": [_tensor(network, spec) for spec in signature.outputs],
+        "version_policy": _version_policy(options.version_policy),
+        "instance_group": [{"count": options.instances, "kind": _KINDS[options.device]}],
+        # Frames hardly ever repeat: a cache would cost a hash of each.
+        "response_cache": {"enable": False},
+        "model_warmup": [_warm_up(network, size) for size in network.sizes],
+        "parameters": _parameters(network, options),
+    }
+    if network.max_batch_size > 1:
+        best = network.profile[1][0] if network.profile else 1
+        tuned = [best] if 1 < best <= network.max_batch_size else []
+        config["dynamic_batching"] = {
+            "preferred_batch_size": list(options.preferred) or tuned,
+            "max_queue_delay_microseconds": options.delay_us,
+        }
+    if network.backend == "tensorrt":
+        profiles = min(target.profiles for target in network.engine_targets)
+        config["instance_group"][0] |= {"kind": "KIND_GPU", "profile": [str(number) for number in range(profiles)]}
+        config["cc_model_filenames"] = dict(network.plan_by_capability)
+    elif optimization := _optimization(network, options):
+        config["optimization"] = optimization
+    return config
 
 
-def frame_configs(network: Network, options: TritonOptions) -> tuple[ModelConfig, ModelConfig]:
-    """The configs of the models around the ensemble's network: before and behind it; both on the CPU."""
-    backend = "python" if options.backend == "python" else "onnxruntime"
-    timed = TIMESTEP in network.types
-    time = [Tensor(name=TIME, data_type=network.types[TIMESTEP], dims=(1, 1, 1, 1))] if timed else []
-    images = [Tensor(name=name, data_type=network.types[name], dims=(1, 3, -1, -1)) for name in (IMG0, IMG1)]
-    frame = Tensor(name=FRAME, data_type=network.types[FRAME], dims=(1, 3, -1, -1))
-    why = "One pair of pictures at a time: those of different requests differ in size."
-    pre = ModelConfig(
-        name=PRE,
-        platform=_PLATFORMS.get(backend, ""),
-        backend="" if backend in _PLATFORMS else backend,
-        max_batch_size=0,
-        why_batch=why,
-        inputs=_ensemble_inputs(timed=timed),
-        outputs=(*images, *time),
-        instances=Instances(count=options.instances),
-    )
-    post = ModelConfig(
-        name=POST,
-        platform=_PLATFORMS.get(backend, ""),
-        backend="" if backend in _PLATFORMS else backend,
-        max_batch_size=0,
-        why_batch=why,
-        inputs=(frame, _picture(FRAME0)),
-        outputs=(_picture(PICTURE),),
-        instances=Instances(count=options.instances),
-    )
-    return pre, post
+def pre_config(network: NetworkModel, options: TritonOptions) -> Config:
+    """Return the config of `interpolate_pre`, which runs on the CPU before the ensemble's network."""
+    outputs = [_of_type(name, network.types[name], 1, 3, -1, -1) for name in (IMG0, IMG1)]
+    if network.timed:
+        outputs.append(_of_type(TIME, network.types[TIMESTEP], 1, 1, 1, 1))
+    return _frame_config(PRE, options, _ensemble_inputs(network), outputs)
 
 
-def ensemble_config(network: Network) -> ModelConfig:
-    """The config of `interpolate`: pictures of any size, as far as the network takes them."""
-    timed = TIMESTEP in network.types
-    of_network = {IMG0: IMG0, IMG1: IMG1} | ({TIMESTEP: TIME} if timed else {})
-    of_pre = {FRAME0: FRAME0, FRAME1: FRAME1} | ({TIMESTEP: TIMESTEP} if timed else {})
-    made = {IMG0: IMG0, IMG1: IMG1} | ({TIME: TIME} if timed else {})
-    return ModelConfig(
-        name=ENSEMBLE,
-        platform="ensemble",
-        max_batch_size=0,
-        why_batch=f"Requests are joined in {network.graph}, where they are of one size.",
-        inputs=_ensemble_inputs(timed=timed),
-        outputs=(_picture(FRAME),),
-        steps=(
-            Step(model=PRE, inputs=of_pre, outputs=made),
-            Step(model=network.graph, inputs=of_network, outputs={FRAME: "network_frame"}),
-            Step(model=POST, inputs={FRAME: "network_frame", FRAME0: FRAME0}, outputs={PICTURE: FRAME}),
-        ),
-    )
+def post_config(network: NetworkModel, options: TritonOptions) -> Config:
+    """Return the config of `interpolate_post`, which runs on the CPU after the ensemble's network."""
+    frame = _of_type(FRAME, network.types[FRAME], 1, 3, -1, -1)
+    return _frame_config(POST, options, [frame, _picture(FRAME0)], [_picture(PICTURE)])
 
 
-def why_no_ensemble(network: Network) -> str | None:
-    """What keeps a network from a single pair of pictures; None where nothing does."""
+def ensemble_config(network: NetworkModel) -> Config:
+    """Return the config of `interpolate`: pictures of any size, as far as the network takes them."""
+    pictures, images = {FRAME0: FRAME0, FRAME1: FRAME1}, {IMG0: IMG0, IMG1: IMG1}
+    timestep = {TIMESTEP: TIMESTEP} if network.timed else {}
+    steps = [
+        (PRE, pictures | timestep, images | ({TIME: TIME} if network.timed else {})),
+        (network.graph, images | ({TIMESTEP: TIME} if network.timed else {}), {FRAME: "network_frame"}),
+        (POST, {FRAME: "network_frame", FRAME0: FRAME0}, {PICTURE: FRAME}),
+    ]
+    return {
+        "name": ENSEMBLE,
+        "platform": "ensemble",
+        "max_batch_size": 0,  # requests are batched in the network, where they are of one size
+        "input": _ensemble_inputs(network),
+        "output": [_picture(FRAME)],
+        "version_policy": _version_policy("latest"),
+        "ensemble_scheduling": {
+            "step": [
+                {"model_name": model, "model_version": -1, "input_map": inputs, "output_map": outputs}
+                for model, inputs, outputs in steps
+            ]
+        },
+    }
+
+
+def why_no_ensemble(network: NetworkModel) -> str | None:
+    """Return what keeps a network from taking a single pair of pictures; None where nothing does."""
     if network.types[IMG0] != network.types[IMG1]:
         return f"{network.graph} takes its two frames as {network.types[IMG0]} and {network.types[IMG1]}"
-    batch = network.fixed[0] if network.profile is None else network.profile[0][0]
-    return None if batch in (None, 1) else f"{network.graph} takes batches of {batch}, the ensemble has one pair"
+    batch = network.smallest_batch
+    return None if batch == 1 else f"{network.graph} takes batches of {batch}, the ensemble has one pair"
 
 
-def _picture(name: str) -> Tensor:
-    return Tensor(name=name, data_type="TYPE_UINT8", dims=(-1, -1, 3))
+def _frame_config(name: str, options: TritonOptions, inputs: list[Config], outputs: list[Config]) -> Config:
+    return {
+        "name": name,
+        **_RUNS_BY["python" if options.backend == "python" else "onnxruntime"],
+        "max_batch_size": 0,  # one pair of pictures at a time: those of different requests differ in size
+        "input": inputs,
+        "output": outputs,
+        "version_policy": _version_policy("latest"),
+        "instance_group": [{"count": options.instances, "kind": "KIND_CPU"}],
+        "response_cache": {"enable": False},
+    }
 
 
-def _ensemble_inputs(*, timed: bool) -> tuple[Tensor, ...]:
-    time = [Tensor(name=TIMESTEP, data_type="TYPE_FP32", dims=(1,))] if timed else []
-    return (*map(_picture, _PICTURES), *time)
+def _of_type(name: str, data_type: str, *dims: int) -> Config:
+    return {"name": name, "data_type": data_type, "dims": list(dims)}
 
 
-def _tensor(network: Network, spec: TensorSpec) -> Tensor:
-    dims = _dims(network, spec, tuple(size or 0 for size in network.fixed))
-    return Tensor(name=spec.name, data_type=network.types[spec.name], dims=tuple(dim or -1 for dim in dims))
+def _picture(name: str) -> Config:
+    return _of_type(name, "TYPE_UINT8", -1, -1, 3)
 
 
-def _dims(network: Network, spec: TensorSpec, sizes: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a batch, height and width; without the batch where requests are joined."""
-    return spec.shape_at(*sizes)[1 if network.largest_batch else 0 :]
+def _ensemble_inputs(network: NetworkModel) -> list[Config]:
+    timestep = [_of_type(TIMESTEP, "TYPE_FP32", 1)] if network.timed else []
+    return [_picture(FRAME0), _picture(FRAME1), *timestep]
 
 
-def _why_batch(network: Network) -> str:
-    if not network.largest_batch:
-        batch = network.fixed[0]
-        return _ONE_REQUEST + (f"the artifact takes {batch}." if batch else "the profile begins above 1.")
-    if network.profile:
-        return f"At most what the engine was built for: {network.profile[2][0]} pairs."
-    return "The file takes any; more in one batch need more memory."
+def _tensor(network: NetworkModel, spec: TensorSpec) -> Config:
+    # Free sizes are 0 in the arithmetic of `shape_at` (H/2 is 0 too), and -1 in a config.
+    dims = _dims(network, spec, *(size or 0 for size in network.fixed))
+    return _of_type(spec.name, network.types[spec.name], *(dim or -1 for dim in dims))
 
 
-def _instances(network: Network, options: TritonOptions) -> Instances:
-    if network.backend != "tensorrt":
-        return Instances(count=options.instances, kind=_KINDS[options.device])
-    profiles = min(plan.profiles for plan in network.plans)
-    return Instances(
-        count=options.instances, kind="KIND_GPU", profiles=tuple(str(number) for number in range(profiles))
-    )
+def _dims(network: NetworkModel, spec: TensorSpec, batch: int, height: int, width: int) -> tuple[int, ...]:
+    """Return dims as a config has them: without the batch where requests are batched."""
+    return spec.shape_at(batch, height, width)[1 if network.max_batch_size else 0 :]
 
 
-def _batching(network: Network, options: TritonOptions) -> Batching | None:
-    if network.largest_batch < 2:
-        return None
-    best = network.profile[1][0] if network.profile else 1
-    preferred = options.preferred or ((best,) if 1 < best <= network.largest_batch else ())
-    return Batching(delay_us=options.delay_us, preferred=preferred)
+def _version_policy(versions: str) -> Config:
+    if versions == "latest":
+        return {"latest": {"num_versions": 1}}
+    return {"all": {}} if versions == "all" else {"specific": {"versions": [int(versions)]}}
 
 
-def _accelerator(network: Network, options: TritonOptions) -> tuple[str, Mapping[str, str]] | None:
-    name = options.accelerator or ("none" if options.device == "cpu" else "cuda")
-    if network.backend != "onnxruntime" or name == "none":
-        return None
-    return name, _ACCELERATORS[name]
-
-
-def _warm_up(network: Network, size: tuple[int, int]) -> WarmUp:
-    smallest = network.profile[0][0] if network.profile else 1
-    batch = network.fixed[0] or smallest
-    inputs = tuple(
-        Tensor(name=spec.name, data_type=network.types[spec.name], dims=_dims(network, spec, (batch, *size)))
+def _warm_up(network: NetworkModel, size: tuple[int, int]) -> Config:
+    """Return a request of zeros that the server computes before the model counts as loaded."""
+    inputs = {
+        spec.name: {
+            "data_type": network.types[spec.name],
+            "dims": list(_dims(network, spec, network.smallest_batch, *size)),
+            "zero_data": True,
+        }
         for spec in SIGNATURES[network.graph].inputs
-    )
-    return WarmUp(name=size_text(size), inputs=inputs)
+    }
+    # Triton's default for batch_size is 0, and it skips such a sample silently.
+    return {"name": size_text(size), "batch_size": 1, "inputs": inputs}
 
 
-def _parameters(network: Network, options: TritonOptions, onnx: bool) -> dict[str, str]:
+def _optimization(network: NetworkModel, options: TritonOptions) -> Config:
+    optimization: Config = {"graph": {"level": options.graph_level}} if options.graph_level else {}
+    name = options.accelerator or ("none" if options.device == "cpu" else "cuda")
+    if network.backend == "onnxruntime" and name != "none":
+        accelerator = {"name": name, "parameters": _ACCELERATORS[name]}
+        optimization["execution_accelerators"] = {"gpu_execution_accelerator": [accelerator]}
+    return optimization
+
+
+def _parameters(network: NetworkModel, options: TritonOptions) -> Config:
     artifact = network.newest.artifact
-    known = {
+    threads = str(options.threads) if options.threads and network.backend != "tensorrt" else None
+    values = {
         GRAPH_PARAMETER: network.graph,
         PRECISION_PARAMETER: artifact.precision,
         CHECKPOINT_PARAMETER: artifact.checkpoint_sha256,
         ARTIFACT_PARAMETER: artifact.sha256,
-        THREADS_PARAMETER: str(options.threads) if onnx and options.threads else None,
+        THREADS_PARAMETER: threads,
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: {"string_value": value} for name, value in values.items() if value}

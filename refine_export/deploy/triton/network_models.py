@@ -1,0 +1,338 @@
+"""Group artifacts into the models of a repository: files of one graph are versions of one model.
+
+    sources = [read_model_source(path) for path in paths]
+    models = network_models(sources, options)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from refine_export.artifacts import Artifact, Sizes
+from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
+from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, TIMESTEP, Backend
+from refine_export.engine.engine_manifest import read_engine_manifest
+from refine_export.engine.plan import key_of, meant_as_plan
+from refine_export.errors import GraphError, RequestError
+from refine_export.graph.model_file import external_files, model_from_file
+from refine_export.signature import LARGEST_SIDE, SIGNATURES, GraphName, parse_size
+from refine_export.validate.runtimes import artifact_of
+
+Profile = tuple[Sizes, Sizes, Sizes]
+_TYPES = {"float": "TYPE_FP32", "float16": "TYPE_FP16", 1: "TYPE_FP32", 10: "TYPE_FP16"}
+"""Triton's names of the types, by the names and by the numbers of ONNX."""
+_SEPARATE = "make a repository for each"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTarget:
+    """What a plan was built for."""
+
+    tensorrt: str
+    """Full version."""
+    gpu: str
+    compute_capability: str
+    version_compatible: bool
+    profiles: int
+    """Number of optimization profiles; 0 for an engine of fixed sizes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSource:
+    """An ONNX file or a plan that becomes a version of a model."""
+
+    path: Path
+    artifact: Artifact
+    types: Mapping[str, str]
+    """Tensor -> Triton's name of its type."""
+    external_data: tuple[Path, ...] = ()
+    engine: EngineTarget | None = None
+    """None for an ONNX file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkModel:
+    """A network's model in a repository, with all its versions."""
+
+    graph: GraphName
+    backend: Backend
+    versions: tuple[Mapping[str, ModelSource], ...]
+    """From version 1 on: file name in the version's folder -> source."""
+    plan_by_capability: Mapping[str, str]
+    """Compute capability -> file name of its plan; empty unless there are several."""
+    types: Mapping[str, str]
+    fixed: tuple[int | None, int | None, int | None]
+    """Batch, height and width; None where a request may choose."""
+    profile: Profile | None
+    """Smallest, best and largest sizes that every plan takes."""
+    max_batch_size: int
+    """0 where requests cannot be batched."""
+    sizes: tuple[tuple[int, int], ...]
+    """Heights and widths to warm up at."""
+
+    @property
+    def newest(self) -> ModelSource:
+        """An artifact of the last version."""
+        return next(iter(self.versions[-1].values()))
+
+    @property
+    def engine_targets(self) -> list[EngineTarget]:
+        """Targets of all plans."""
+        return [one.engine for version in self.versions for one in version.values() if one.engine is not None]
+
+    @property
+    def smallest_batch(self) -> int:
+        """The smallest batch that a request may have."""
+        return self.fixed[0] or (self.profile[0][0] if self.profile else 1)
+
+    @property
+    def timed(self) -> bool:
+        """Whether the network takes a timestep."""
+        return TIMESTEP in self.types
+
+
+def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> ModelSource:
+    """Read what a file is.
+
+    Args:
+        path: an ONNX file, or a plan with its manifest beside it.
+        io: type of the images of a plan whose manifest does not have it.
+
+    Raises:
+        GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported`.
+        RequestError: `io-needed`.
+    """
+    artifact = artifact_of(path)
+    signature = SIGNATURES[artifact.graph]
+    names = signature.input_names + signature.output_names
+    if meant_as_plan(path):
+        manifest = read_engine_manifest(path)
+        key: Mapping[str, Any] = key_of(manifest)
+        target = EngineTarget(
+            tensorrt=key["tensorrt"],
+            gpu=key["gpu"],
+            compute_capability=key["compute_capability"],
+            version_compatible=key["options"].get("version_compatible") is True,
+            profiles=len(key["profiles"]),
+        )
+        types = manifest.signature.get("types") or _types_from_io(path, artifact, io)
+        return ModelSource(
+            path=path, artifact=artifact, types={name: _TYPES[types[name]] for name in names}, engine=target
+        )
+    if artifact.precision == "bf16":
+        raise GraphError(
+            f"{path} holds BF16, which ONNX Runtime has no kernels for on a CPU and few on a GPU; expected FP32 or "
+            "FP16: build an engine of it, or lower it to FP16",
+            code="bf16-not-supported",
+            path=str(path),
+        )
+    model = model_from_file(path)
+    elements = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    return ModelSource(
+        path=path,
+        artifact=artifact,
+        types={name: _TYPES[elements[name]] for name in names},
+        external_data=tuple(external_files(model, path.parent)),
+    )
+
+
+def _types_from_io(path: Path, artifact: Artifact, io: Literal["fp32", "fp16"] | None) -> dict[str, str]:
+    """Return the types of a plan whose manifest has none: FP32 for an FP32 file, else images as `io` gives them.
+
+    Flows and timesteps are FP32 whatever the images are (`LowerOptions.io`).
+    """
+    if artifact.precision != "fp32" and io is None:
+        raise RequestError(
+            f"the manifest of {path} does not have the type of its images; give the --io that it was lowered with: "
+            "fp32, which is the default of lower, or fp16",
+            code="io-needed",
+            path=str(path),
+        )
+    signature = SIGNATURES[artifact.graph]
+    half = artifact.precision != "fp32" and io == "fp16"
+    return {
+        spec.name: "float16" if half and spec.quantity not in ("flow", "timestep") else "float"
+        for spec in (*signature.inputs, *signature.outputs)
+    }
+
+
+def network_models(sources: Sequence[ModelSource], options: TritonOptions) -> list[NetworkModel]:
+    """Return one model for each graph, in the order of `SIGNATURES`.
+
+    Several files of one graph are its versions 1, 2, ... in the order given; plans for GPUs of different compute
+    capability are one version, in which each GPU takes its own.
+
+    Raises:
+        RequestError: files that cannot be served together, or options that do not fit them.
+    """
+    seen: dict[str, ModelSource] = {}
+    for source in sources:
+        other = seen.setdefault(source.artifact.sha256, source)
+        if other is not source:
+            raise RequestError(
+                f"{source.path} is the same file as {other.path}; give each file once", code="duplicate-artifact"
+            )
+    _check_engines(sources, options)
+    groups = {graph: [one for one in sources if one.artifact.graph == graph] for graph in SIGNATURES}
+    return [_network_model(graph, group, options) for graph, group in groups.items() if group]
+
+
+def _check_engines(sources: Sequence[ModelSource], options: TritonOptions) -> None:
+    """A server has one TensorRT, and runs plans only on GPUs."""
+    by_tensorrt: dict[str, Path] = {}
+    for source in sources:
+        if source.engine is None:
+            continue
+        for name, value in (("backend", "python"), ("device", "cpu")):
+            if getattr(options, name) == value:
+                raise RequestError(
+                    f"{source.path} is an engine, and {name} is {value}; give the ONNX file, or leave {name} out",
+                    code="engine-needs-gpu" if name == "device" else "engine-needs-tensorrt-backend",
+                    path=str(source.path),
+                )
+        by_tensorrt.setdefault(source.engine.tensorrt, source.path)
+    if len(by_tensorrt) > 1:
+        versions = ", ".join(f"{path} for {version}" for version, path in by_tensorrt.items())
+        raise RequestError(
+            f"the engines are built for several TensorRT versions ({versions}), and a server has one; build them with "
+            f"the same, or {_SEPARATE}",
+            code="tensorrt-versions-differ",
+            versions=tuple(by_tensorrt),
+        )
+
+
+def _network_model(graph: GraphName, sources: Sequence[ModelSource], options: TritonOptions) -> NetworkModel:
+    first = sources[0]
+    for other in sources[1:]:
+        _check_same_interface(graph, first, other)
+    versions, plan_by_capability = _versions(sources)
+    if options.version_policy.isdecimal() and int(options.version_policy) > len(versions):
+        raise RequestError(
+            f"version_policy is {options.version_policy}, and {graph} has {len(versions)} versions; expected one of "
+            "them, latest or all",
+            code="no-such-version",
+        )
+    profile = _common_profile(graph, sources)
+    fixed = first.artifact.fixed
+    return NetworkModel(
+        graph=graph,
+        backend="tensorrt" if first.engine else "onnxruntime" if options.backend == "auto" else "python",
+        versions=versions,
+        plan_by_capability=plan_by_capability,
+        types=first.types,
+        fixed=fixed,
+        profile=profile,
+        max_batch_size=_max_batch_size(graph, fixed[0], profile, options),
+        sizes=_warm_up_sizes(graph, fixed, profile, options),
+    )
+
+
+def _check_same_interface(graph: GraphName, first: ModelSource, other: ModelSource) -> None:
+    """Versions of a model share its config."""
+    for what, one, two in (
+        ("backends", first.engine is None, other.engine is None),
+        ("types", first.types, other.types),
+        ("sizes", first.artifact.fixed, other.artifact.fixed),
+        ("profiles", bool(first.artifact.profile), bool(other.artifact.profile)),
+    ):
+        if one != two:
+            raise RequestError(
+                f"{first.path} and {other.path} are both {graph}, with different {what} ({first.artifact.sizes} and "
+                f"{other.artifact.sizes}); expected the same inputs, outputs and backend in all versions of a model: "
+                f"{_SEPARATE}",
+                code="versions-differ",
+                graph=graph,
+                what=what,
+            )
+
+
+def _versions(
+    sources: Sequence[ModelSource],
+) -> tuple[tuple[Mapping[str, ModelSource], ...], Mapping[str, str]]:
+    """Return the files of each version, and the plan of each compute capability where one version has several."""
+    capabilities = [source.engine.compute_capability for source in sources if source.engine is not None]
+    different = len(set(capabilities))
+    if 1 < different == len(sources):
+        names = {capability: f"model.sm{capability.replace('.', '')}.plan" for capability in sorted(capabilities)}
+        by_name = {names[one]: source for one, source in zip(capabilities, sources, strict=True)}
+        return ({name: by_name[name] for name in names.values()},), names
+    if different > 1:
+        raise RequestError(
+            f"{len(sources)} engines are given, for the GPUs {', '.join(capabilities)}; expected one for each GPU, or "
+            f"versions for one GPU: {_SEPARATE}",
+            code="gpus-ambiguous",
+        )
+    name = PLAN_FILE if capabilities else ONNX_FILE
+    return tuple({name: source} for source in sources), {}
+
+
+def _common_profile(graph: GraphName, sources: Sequence[ModelSource]) -> Profile | None:
+    """Return what all engines take: from the largest of their minima to the smallest of their maxima."""
+    profiles = [source.artifact.profile for source in sources if source.artifact.profile]
+    if not profiles:
+        return None
+    low = tuple(map(max, zip(*(profile[0] for profile in profiles), strict=True)))
+    high = tuple(map(min, zip(*(profile[2] for profile in profiles), strict=True)))
+    if any(a > b for a, b in zip(low, high, strict=True)):
+        raise RequestError(
+            f"the engines of {graph} have no size in common; build them with profiles that overlap",
+            code="no-common-profile",
+        )
+    best = tuple(min(max(a, b), c) for a, b, c in zip(low, profiles[0][1], high, strict=True))
+    return cast("Profile", (low, best, high))
+
+
+def _max_batch_size(graph: GraphName, fixed: int | None, profile: Profile | None, options: TritonOptions) -> int:
+    """Return `max_batch_size`: 0 where the artifact does not take a single pair, because Triton's batches do."""
+    smallest, largest = (profile[0][0], profile[2][0]) if profile else (fixed or 1, fixed or MAX_BATCH)
+    if fixed is not None or smallest > 1:
+        if options.max_batch not in (None, 1):
+            raise RequestError(
+                f"max_batch is {options.max_batch}, and {graph} takes batches of {fixed or f'{smallest} to {largest}'} "
+                "as they are sent; leave it out, or give an artifact that takes 1 and more",
+                code="batch-not-supported",
+            )
+        return 0
+    chosen = options.max_batch or (largest if profile else DEFAULT_BATCH)
+    allowed = options.max_batch or largest
+    for name, batch, most in (
+        ("max_batch", chosen, largest),
+        *(("preferred", size, allowed) for size in options.preferred),
+    ):
+        if not 1 <= batch <= most:
+            raise RequestError(
+                f"{name} is {batch}; expected 1 to {most}, which {graph} takes", code="batch-not-supported"
+            )
+    return chosen
+
+
+def _warm_up_sizes(
+    graph: GraphName,
+    fixed: tuple[int | None, int | None, int | None],
+    profile: Profile | None,
+    options: TritonOptions,
+) -> tuple[tuple[int, int], ...]:
+    """Return the sizes that were asked for, which have to fit; else the defaults that fit, or the profile's best."""
+    low, best, high = profile or ((1, 1, 1), (1, 1, 1), (MAX_BATCH, LARGEST_SIDE, LARGEST_SIDE))
+    chosen = [parse_size(text) for text in options.sizes or DEFAULT_SIZES]
+    if not options.sizes:
+        chosen = [(fixed[1] or height, fixed[2] or width) for height, width in chosen]
+    fitting = [
+        (height, width)
+        for height, width in dict.fromkeys(chosen)
+        if (height, width) == (fixed[1] or height, fixed[2] or width)
+        and low[1] <= height <= high[1]
+        and low[2] <= width <= high[2]
+    ]
+    if options.sizes and len(fitting) < len(set(chosen)):
+        wrong = next(size for size in chosen if size not in fitting)
+        takes = f"{low[1]}x{low[2]} to {high[1]}x{high[2]}" if profile else f"{fixed[1] or 'any'}x{fixed[2] or 'any'}"
+        raise RequestError(
+            f"size {wrong[0]}x{wrong[1]} is asked for, and {graph} takes {takes}: leave it out, or give another file",
+            code="size-not-supported",
+            size=wrong,
+        )
+    return tuple(fitting) or (best[1:],)
