@@ -36,7 +36,8 @@ def kserve(
     force: ForceOption = False,
 ) -> None:
     """Write a KServe InferenceService for a model repository: release, resources, probes and autoscaling."""
-    from refine_export.deploy.kserve import KServeOptions, inference_service
+    from refine_export.deploy.kserve import inference_service
+    from refine_export.deploy.kserve_options import KServeOptions
     from refine_export.errors import RequestError
     from refine_export.support.files import write_text
 

@@ -1,38 +1,36 @@
-"""A model repository as it lies on a disk, read with care: anyone may have made it.
+"""Read a model repository that any tool may have written.
 
-Whatever can't be read becomes a finding. Nothing outside the repository is opened, nothing that is no regular file, and
-nothing beyond a size that its kind can have.
+What cannot be read becomes a finding. Nothing outside the repository is opened, nothing that is not a regular file (a
+pipe would block for ever), and nothing beyond a size that its kind can have.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from refine_export.deploy.preflight.rules_text import Finding, finding
+from refine_export.deploy.preflight.findings import Finding, finding
 from refine_export.deploy.triton.names import CONFIG_FILE, ONNX_FILE, PLAN_FILE, PYTHON_FILE
-from refine_export.errors import RequestError
+from refine_export.errors import RepositoryError
 from refine_export.support.imports import require
 
 MODEL_FILES: Final[Mapping[str, str]] = {"onnxruntime": ONNX_FILE, "tensorrt": PLAN_FILE, "python": PYTHON_FILE}
-"""Backend -> what Triton calls the file in each version, where the config names none."""
-PLATFORMS: Final[Mapping[str, str]] = {
+"""Backend -> name of its model file, where the config gives none."""
+_PLATFORMS: Final[Mapping[str, str]] = {
     "onnxruntime_onnx": "onnxruntime",
     "tensorrt_plan": "tensorrt",
     "ensemble": "ensemble",
 }
 TEXT_BYTES: Final = 2**20
-"""Most that a config, a manifest of a repository or a model.py has."""
+"""Upper bound of the size of a config, deployment.json or model.py."""
 MODEL_BYTES: Final = 2**31
-"""Most that a model file has: protobuf takes no larger ONNX file, and engines of these graphs have far less."""
-_DEPTH: Final = 32
-_LINE: Final = 300
-_LIKE_A_VERSION = re.compile(r"[vV]?\d")
+"""Upper bound of the size of a model file: protobuf reads no larger ONNX file, and engines of these graphs are small."""
+MISSING: Final = "it is missing"
+_LONGEST_MESSAGE: Final = 300
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,197 +44,197 @@ class Model:
     config: Any
     """`inference.ModelConfig`."""
     backend: str
-    """onnxruntime, tensorrt, python, ensemble, another's name, or "" where neither config nor files say it."""
+    """onnxruntime, tensorrt, python, ensemble, another's name, or "" where neither config nor files show it."""
     versions: Mapping[int, Path]
-    """Those that the version policy serves, in order."""
+    """Folders of the versions that the version policy serves, in order."""
 
     @property
-    def filename(self) -> str:
-        """Of the model in each version."""
-        return str(self.config.default_model_filename) or MODEL_FILES.get(self.backend, "")
+    def batched(self) -> bool:
+        """Whether requests have a batch that the dims of the config leave out."""
+        return bool(self.config.max_batch_size > 0)
+
+    @property
+    def capabilities(self) -> list[str]:
+        """Compute capabilities with a plan of their own, such as `8.9`."""
+        return sorted(self.config.cc_model_filenames)
+
+    def files(self, version: Path) -> list[Path]:
+        """Return the model files of a version: one, or one for each compute capability."""
+        default = self.config.default_model_filename or MODEL_FILES.get(self.backend, "")
+        names = dict.fromkeys((default, *(self.config.cc_model_filenames[key] for key in self.capabilities)))
+        paths = [version / name for name in names]
+        if self.capabilities and not self.config.default_model_filename and not paths[0].exists():
+            paths = paths[1:]  # each GPU has its own plan: the default name is only for others
+        # An ONNX model with external data may be a folder of the file's name.
+        return [path / path.name if self.backend == "onnxruntime" and path.is_dir() else path for path in paths]
+
+    def readable_files(self) -> list[Path]:
+        """Return the model files of all versions that can be opened; `check_files` reports the others."""
+        paths = [path for version in self.versions.values() for path in self.files(version)]
+        return [path for path in paths if why_unreadable(path, self.root, MODEL_BYTES) is None]
 
     def found(self, rule: str, where: str, message: str) -> Finding:
-        """A finding in this model."""
+        """Return a finding in this model."""
         return finding(rule, self.name, where, message)
 
+    def in_config(self, rule: str, field: str, message: str) -> Finding:
+        """Return a finding in a field of the config."""
+        return finding(rule, self.name, f"{CONFIG_FILE}: {field}", message)
+
     def where(self, path: Path) -> str:
-        """A path as seen from the model's folder: `1/model.onnx`."""
+        """Return a path as seen from the model's folder: `1/model.onnx`."""
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
 
-def repository_folders(root: Path) -> list[Path]:
-    """The folders of the models, by name; Triton takes hidden ones too.
+def read_models(root: Path, findings: list[Finding]) -> tuple[list[str], list[Model]]:
+    """Read the models of a repository; those without a readable config are only findings.
+
+    Args:
+        root: the repository.
+        findings: list that findings are appended to.
+
+    Returns:
+        The names of all models' folders (Triton takes hidden ones too), and the models that could be read.
 
     Raises:
-        RequestError: there is no such folder, or it can't be listed.
+        RepositoryError: `not-a-repository`.
+        UnavailableError: `missing-package`; tritonclient, which has the schema.
     """
     if not root.is_dir():
-        raise RequestError(f"{root} is no folder; expected a model repository: the folder with the models' folders")
+        raise RepositoryError(
+            f"{root} is not a folder; expected a model repository: the folder with the models' folders",
+            code="not-a-repository",
+            path=str(root),
+        )
     try:
-        return sorted(entry for entry in root.iterdir() if entry.is_dir())
+        # `stray_entries` reports links that lead out of the repository.
+        folders = sorted(path for path in root.iterdir() if path.is_dir() and _is_inside(path, root))
     except OSError as error:
-        raise RequestError(f"can't list {root}: {error.strerror}; check its permissions") from error
+        raise RepositoryError(
+            f"cannot list {root}: {error.strerror}; check its permissions", code="cannot-read", path=str(root)
+        ) from error
+    models = (_read_model(folder, root, findings) for folder in folders)
+    return [folder.name for folder in folders], [model for model in models if model is not None]
 
 
 def stray_entries(root: Path) -> Iterator[Finding]:
-    """Links that lead out, folders that can't be listed or have no end, and files that are none."""
-    inside, open_ = root.resolve(), [(root, 0)]
-    while open_:
-        folder, depth = open_.pop()
-        model = _model_of(folder, root)
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            yield finding("unreadable", model, _below(folder, root), f"can't list it: {error.strerror}")
-            continue
-        for entry in entries:
-            path = folder / entry.name
-            where, model = _below(path, root), _model_of(path, root)
-            if entry.is_symlink():
-                yield from _link(path, inside, model, where)
-            elif entry.is_dir(follow_symlinks=False):
-                if depth < _DEPTH:
-                    open_.append((path, depth + 1))
-                else:
-                    yield finding("unreadable", model, where[:_LINE], f"folders are nested deeper than {_DEPTH}")
-            elif not entry.is_file(follow_symlinks=False):
-                yield finding("unreadable", model, where, "a pipe, a device or a socket")
+    """Report links that lead out of the repository, folders that cannot be listed, and pipes and the like."""
+    errors: list[OSError] = []
+    for folder, folders, files in os.walk(root, onerror=errors.append):
+        for path in (Path(folder, name) for name in sorted((*folders, *files))):
+            if path.is_symlink():
+                if not path.exists():
+                    yield _stray("symlink", path, root, "the link leads nowhere")
+                elif not _is_inside(path, root):
+                    yield _stray("symlink", path, root, f"the link leads out of the repository, to {path.resolve()}")
+            elif not path.is_dir() and not path.is_file():
+                yield _stray("unreadable", path, root, "a pipe, a device or a socket")
+    for error in errors:
+        yield _stray("unreadable", Path(error.filename), root, f"cannot list it: {error.strerror}")
 
 
-def _link(path: Path, inside: Path, model: str, where: str) -> Iterator[Finding]:
+def _stray(rule: str, path: Path, root: Path, message: str) -> Finding:
+    model, *below = path.relative_to(root).parts
+    return finding(rule, model, Path(*below).as_posix(), message)
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    return path.resolve().is_relative_to(root.resolve())
+
+
+def why_unreadable(path: Path, root: Path, largest: int) -> str | None:
+    """Return why a file must not or cannot be opened; None where it can."""
     try:
-        target = path.resolve(strict=True)
-    except (OSError, RuntimeError):  # a loop is a RuntimeError before Python 3.13
-        yield finding("symlink", model, where, "the link leads nowhere")
-        return
-    if not target.is_relative_to(inside):
-        yield finding("symlink", model, where, f"the link leads out of the repository, to {target}")
-
-
-def _below(path: Path, root: Path) -> str:
-    parts = path.relative_to(root).parts
-    return Path(*parts[1:]).as_posix() if len(parts) > 1 else path.name if parts else "."
-
-
-def _model_of(path: Path, root: Path) -> str:
-    """The model's folder that a path is in; "" at the root."""
-    parts = path.relative_to(root).parts
-    return parts[0] if len(parts) > 1 or (parts and path.is_dir()) else ""
-
-
-def unreadable(path: Path, root: Path, largest: int) -> str | None:
-    """Why a file is not to be opened, in words; None where it can be read."""
-    try:
-        if not path.resolve().is_relative_to(root.resolve()):
+        if not _is_inside(path, root):
             return "it is outside of the repository"
-        state = path.stat()
-        if not stat.S_ISREG(state.st_mode):
-            return "it is no regular file"
-        if state.st_size > largest:
-            return f"it has {state.st_size} bytes; expected {largest} at most"
-        with path.open("rb"):
-            return None
-    except FileNotFoundError:
-        return "it is missing"
-    except (OSError, RuntimeError, ValueError) as error:
-        return f"it can't be read: {getattr(error, 'strerror', None) or error}"
+        if not path.exists():
+            return MISSING
+        if not path.is_file():
+            return "it is not a regular file"
+        if (size := path.stat().st_size) > largest:
+            return f"it has {size} bytes; expected {largest} at most"
+        path.open("rb").close()
+    except (OSError, RuntimeError, ValueError) as error:  # permissions, a loop of links, a NUL in the name
+        return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
+    return None
 
 
-def text_of(path: Path, root: Path) -> tuple[str, str | None]:
-    """The text of a file, and None; or "" and why there is none, in words."""
-    if problem := unreadable(path, root, TEXT_BYTES):
+def read_text(path: Path, root: Path) -> tuple[str, str | None]:
+    """Return the text of a file and None, or "" and why there is none."""
+    if problem := why_unreadable(path, root, TEXT_BYTES):
         return "", problem
     try:
-        text = path.read_bytes().decode("utf-8")
+        return path.read_text(encoding="utf-8"), None
     except UnicodeDecodeError as error:
-        return "", f"it is no text: byte {error.start} is no UTF-8"
-    return (text, None) if "\0" not in text else ("", "it is no text: it has NUL characters")
+        return "", f"it is not text: byte {error.start} is not UTF-8"
 
 
-def read_model(folder: Path, root: Path, findings: list[Finding]) -> Model | None:
-    """A model's config, backend and versions; None, with a finding, where there is no config to check it by.
-
-    Raises:
-        UnavailableError: tritonclient is missing, which has the schema.
-    """
-    config = _config(folder, root, findings)
-    numbers = _version_folders(folder, findings)
-    if config is None:
+def _read_model(folder: Path, root: Path, findings: list[Finding]) -> Model | None:
+    schema = require("tritonclient.grpc.model_config_pb2", extra="triton")
+    text_format = require("google.protobuf.text_format", extra="triton")
+    text, problem = read_text(folder / CONFIG_FILE, root)
+    if problem:
+        rule = "config-missing" if problem == MISSING else "unreadable"
+        findings.append(finding(rule, folder.name, CONFIG_FILE, problem))
         return None
+    try:
+        config = text_format.Parse(text, schema.ModelConfig())
+    except (ValueError, RecursionError, OverflowError, text_format.ParseError) as error:
+        # Its text begins with `line:column : `, and may quote the whole file.
+        findings.append(finding("config-parse", folder.name, CONFIG_FILE, str(error)[:_LONGEST_MESSAGE]))
+        return None
+    numbers = _version_folders(folder, findings)
     return Model(
         name=folder.name,
         folder=folder,
         root=root,
         config=config,
         backend=_backend(config, numbers),
-        versions=_served(config, numbers, folder.name, findings),
+        versions=_served_versions(config, numbers, folder.name, findings),
     )
-
-
-def _config(folder: Path, root: Path, findings: list[Finding]) -> Any:
-    schema = require("tritonclient.grpc.model_config_pb2", extra="triton")
-    text_format = require("google.protobuf.text_format", extra="triton")
-    text, problem = text_of(folder / CONFIG_FILE, root)
-    if problem:
-        rule = "config-missing" if problem == "it is missing" else "unreadable"
-        findings.append(finding(rule, folder.name, CONFIG_FILE, problem))
-        return None
-    try:
-        return text_format.Parse(text, schema.ModelConfig())
-    except (ValueError, RecursionError, OverflowError, text_format.ParseError) as error:
-        line, column = (getattr(error, name, lambda: None)() for name in ("GetLine", "GetColumn"))
-        where = f"{CONFIG_FILE}, line {line}, column {column}" if line else CONFIG_FILE
-        said = re.sub(r"^\d+:\d+ : ", "", str(error))
-        said = said if len(said) <= _LINE else f"{said[: _LINE // 2]} ... {said[-_LINE // 2 :]}"
-        findings.append(finding("config-parse", folder.name, where, said))
-        return None
 
 
 def _version_folders(folder: Path, findings: list[Finding]) -> dict[int, Path]:
     numbers = {}
     try:
-        folders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    except OSError:  # `stray_entries` says it
-        folders = []
-    for entry in folders:
-        if re.fullmatch(r"[1-9][0-9]{0,17}", entry.name):
-            numbers[int(entry.name)] = entry
-        elif _LIKE_A_VERSION.match(entry.name):
-            findings.append(finding("version-name", folder.name, entry.name, "expected a number without leading zeros"))
+        folders = sorted(path for path in folder.iterdir() if path.is_dir())
+    except OSError:
+        folders = []  # `stray_entries` reports it
+    for path in folders:
+        if re.fullmatch(r"[1-9][0-9]{0,17}", path.name):
+            numbers[int(path.name)] = path
+        elif re.match(r"[vV]?\d", path.name):
+            findings.append(finding("version-name", folder.name, path.name, "expected a number without leading zeros"))
     return dict(sorted(numbers.items()))
 
 
 def _backend(config: Any, numbers: Mapping[int, Path]) -> str:
-    if config.platform == "ensemble":
-        return "ensemble"
-    return config.backend or PLATFORMS.get(config.platform) or ("" if config.platform else _guess(config, numbers))
-
-
-def _guess(config: Any, numbers: Mapping[int, Path]) -> str:
-    """As Triton completes it where neither backend nor platform is given: by the model file's name."""
-    for backend, filename in MODEL_FILES.items():
-        if config.default_model_filename == filename:
-            return backend
-        if not config.default_model_filename and any((path / filename).exists() for path in list(numbers.values())[:1]):
+    """Return the backend; where the config has none, Triton completes it by the name of the model file."""
+    if config.backend or config.platform:
+        known = _PLATFORMS.get(config.platform, "")
+        return known if known == "ensemble" else config.backend or known
+    newest = list(numbers.values())[-1:]
+    for backend, name in MODEL_FILES.items():
+        if config.default_model_filename == name or any((path / name).exists() for path in newest):
             return backend
     return ""
 
 
-def _served(config: Any, numbers: Mapping[int, Path], name: str, findings: list[Finding]) -> dict[int, Path]:
-    """The versions that are loaded: the newest, where the config has no policy."""
+def _served_versions(
+    config: Any, numbers: Mapping[int, Path], model: str, findings: list[Finding]
+) -> dict[int, Path]:
+    """Return the versions that are loaded: the newest one, where the config has no policy."""
     policy = config.version_policy
     which = policy.WhichOneof("policy_choice")
     if which == "specific":
-        wanted = list(policy.specific.versions)
-        for number in wanted:
-            if number not in numbers:
-                message = f"version {number} has no folder, though version_policy names it"
-                findings.append(finding("version-missing", name, f"{CONFIG_FILE}: version_policy", message))
-        return {number: numbers[number] for number in sorted(wanted) if number in numbers}
-    latest = policy.latest.num_versions if which == "latest" else len(numbers) if which == "all" else 1
-    served = dict(list(numbers.items())[-latest:]) if latest > 0 else {}
-    if not served:
-        there = ", ".join(map(str, numbers)) or "none"
-        message = f"the versions with a folder: {there}; expected at least one that version_policy serves"
-        findings.append(finding("version-missing", name, f"{CONFIG_FILE}: version_policy", message))
-    return served
+        wanted = sorted(policy.specific.versions)
+    else:
+        count = policy.latest.num_versions if which == "latest" else len(numbers) if which == "all" else 1
+        wanted = list(numbers)[-count:] if count else []
+    missing = ", ".join(str(number) for number in wanted if number not in numbers)
+    if missing or not wanted:
+        existing = ", ".join(map(str, numbers)) or "none"
+        message = f"version {missing} has no folder" if missing else "it serves no version"
+        where = f"{CONFIG_FILE}: version_policy"
+        findings.append(finding("version-missing", model, where, f"{message}; the versions with a folder: {existing}"))
+    return {number: numbers[number] for number in wanted if number in numbers}

@@ -1,4 +1,4 @@
-"""Rules on a config against the inputs and outputs that its artifact has."""
+"""Rules on a config against the inputs and outputs of its artifact."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from refine_export.deploy.preflight.findings import Finding
 from refine_export.deploy.preflight.repository_reader import Model
-from refine_export.deploy.preflight.rules_config import full_dims, type_name
-from refine_export.deploy.preflight.rules_text import Finding
-from refine_export.deploy.triton.names import CONFIG_FILE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,61 +15,68 @@ class Tensor:
     """An input or output of an artifact."""
 
     types: tuple[str, ...]
-    """The types that it may have, such as `TYPE_FP32`; none where that is not known."""
+    """Types that it may have, such as `TYPE_FP32`; empty where that is not known."""
     shape: tuple[int | None, ...] | None
     """None for a free dimension; None for a shape that is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """What a config has to agree with."""
+class ArtifactTensors:
+    """Inputs and outputs that a config has to agree with."""
 
     where: str
-    """The file, such as `1/model.onnx`."""
+    """File, such as `1/model.onnx`."""
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
 
 
-def compare(model: Model, artifact: Artifact) -> Iterator[Finding]:
-    """Names, types, dims and the batch of each tensor in the config; outputs that it leaves out are never computed."""
-    sides = (("input", model.config.input, artifact.inputs), ("output", model.config.output, artifact.outputs))
-    for kind, given, there in sides:
-        for tensor in given:
-            where = f"{CONFIG_FILE}: {kind} {tensor.name!r}"
-            if tensor.name not in there:
-                names = ", ".join(there) or "(none)"
-                yield model.found("tensor-names", where, f"{artifact.where} has the {kind}s {names}")
+def full_dims(tensor: Any, model: Model) -> tuple[int, ...]:
+    """Return what the artifact receives: the dims or their reshape, with -1 for the batch in front."""
+    dims = tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims
+    return (*([-1] if model.batched else []), *dims)
+
+
+def type_name(tensor: Any) -> str:
+    """Return the `data_type` of a message as a name, such as `TYPE_FP32`; through its descriptor, without an import."""
+    known = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
+    number = tensor.data_type
+    return str(known[number].name) if number in known else f"type {number}"
+
+
+def compare_tensors(model: Model, artifact: ArtifactTensors) -> Iterator[Finding]:
+    """Compare names, types, dims and batch; the config may leave out outputs, which then are not computed."""
+    for kind, configured, known in (
+        ("input", model.config.input, artifact.inputs),
+        ("output", model.config.output, artifact.outputs),
+    ):
+        for tensor in configured:
+            field = f"{kind} {tensor.name!r}"
+            if tensor.name not in known:
+                names = ", ".join(known) or "(none)"
+                yield model.in_config("tensor-names", field, f"{artifact.where} has the {kind}s {names}")
                 continue
-            yield from _types(model, where, tensor, there[tensor.name], artifact.where)
-            yield from _dims(model, where, tensor, there[tensor.name], artifact.where)
-    for name in artifact.inputs:
-        if name not in {tensor.name for tensor in model.config.input}:
-            yield model.found("tensor-names", f"{CONFIG_FILE}: input", f"{artifact.where} needs the input {name!r} too")
+            types = known[tensor.name].types
+            if types and tensor.data_type and type_name(tensor) not in types:
+                message = f"it is {type_name(tensor)}, in {artifact.where} {' or '.join(types)}"
+                yield model.in_config("tensor-types", field, message)
+            yield from _compare_dims(model, field, tensor, known[tensor.name].shape, artifact.where)
+    configured_names = {tensor.name for tensor in model.config.input}
+    for name in artifact.inputs.keys() - configured_names:
+        yield model.in_config("tensor-names", "input", f"{artifact.where} needs the input {name!r} too")
 
 
-def _types(model: Model, where: str, given: Any, there: Tensor, artifact: str) -> Iterator[Finding]:
-    if there.types and given.data_type and type_name(given.data_type) not in there.types:
-        expected = " or ".join(there.types)
-        yield model.found("tensor-types", where, f"it is {type_name(given.data_type)}, in {artifact} {expected}")
-
-
-def _dims(model: Model, where: str, given: Any, there: Tensor, artifact: str) -> Iterator[Finding]:
-    if there.shape is None:
+def _compare_dims(
+    model: Model, field: str, tensor: Any, shape: tuple[int | None, ...] | None, artifact: str
+) -> Iterator[Finding]:
+    if shape is None:
         return
-    batched = model.config.max_batch_size > 0
-    dims, shape = full_dims(given, batched), there.shape
-    said = f"in {artifact} it is [{', '.join('-1' if size is None else str(size) for size in shape)}]"
-    largest = model.config.max_batch_size
-    if batched and shape and shape[0] is not None and not _one_is_enough(model, shape[0]):
-        yield model.found("batch-size", where, f"max_batch_size is {largest}; {said}, whose batch is fixed")
-    first = 1 if batched else 0
-    pairs = list(zip(dims, shape, strict=False))[first:]
-    fits = len(dims) == len(shape) and all(size in (None, dim) for dim, size in pairs)
-    if not fits:
-        batch = ", with the batch in front" if batched else ""
-        yield model.found("tensor-dims", where, f"dims are {list(dims)}{batch}; {said}")
-
-
-def _one_is_enough(model: Model, batch: int) -> bool:
-    """Whether batches of 1 may be promised for a fixed one: not by ONNX Runtime's backend, which wants a free one."""
-    return batch == model.config.max_batch_size == 1 and model.backend != "onnxruntime"
+    dims, largest = full_dims(tensor, model), model.config.max_batch_size
+    actual = f"in {artifact} it is [{', '.join('-1' if size is None else str(size) for size in shape)}]"
+    # Only ONNX Runtime's backend insists on a free dimension where every batch is 1.
+    one_fits = shape[:1] == (1,) and largest == 1 and model.backend != "onnxruntime"
+    if model.batched and shape and shape[0] is not None and not one_fits:
+        yield model.in_config("batch-size", field, f"max_batch_size is {largest}; {actual}, whose batch is fixed")
+    pairs = list(zip(dims, shape, strict=False))[1 if model.batched else 0 :]
+    if len(dims) != len(shape) or any(size not in (None, dim) for dim, size in pairs):
+        batch = ", with the batch in front" if model.batched else ""
+        yield model.in_config("tensor-dims", field, f"dims are {list(dims)}{batch}; {actual}")

@@ -1,4 +1,9 @@
-"""The rules of the pre-flight: what each finding says. `why` is what a Triton server makes of it."""
+"""The rules of the pre-flight: what each finding means to a Triton server, and what to do about it.
+
+There is no rule for what Triton refuses with a clear message: wrong fields, data types, reshapes, reserved instance
+kinds, and broken flows between the steps of an ensemble. The rules are about what it accepts and then does wrong, what
+makes it hang or crash, what it reports unclearly, and what it cannot know: hashes, plans and releases.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +17,12 @@ Severity = Literal["error", "warning"]
 RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     "no-models": (
         "error",
-        "Triton takes each folder of a repository as a model; a server without one starts, and answers nothing.",
+        "Triton takes each folder of a repository as a model; without one it starts, and serves nothing.",
         "Give the folder that holds the folders of the models.",
     ),
     "unreadable": (
         "error",
-        "What can't be read here can't be loaded there, or makes the server wait for ever.",
+        "A file that cannot be read here cannot be loaded there, or makes the server wait for ever.",
         "Put a regular, readable file of a usual size there.",
     ),
     "symlink": (
@@ -28,27 +33,21 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     "config-missing": (
         "error",
         "The server then guesses the config, or refuses the model where that is switched off; nothing can be checked.",
-        "Write one: refine-export deploy triton; or save what the server made of it: GET /v2/models/NAME/config.",
+        "Write one: refine-export deploy triton; or save the server's own: GET /v2/models/NAME/config.",
     ),
     "config-parse": (
         "error",
-        "The server refuses the whole model, and the reason is in its log alone.",
+        "The server refuses the whole model, and the reason is only in its log.",
         "Correct the line; the schema is model_config.proto of triton-inference-server/common.",
-    ),
-    "model-name": (
-        "error",
-        "A name in config.pbtxt that is not the folder's is refused.",
-        "Leave name out, or write the folder's.",
     ),
     "version-name": (
         "error",
-        "Triton takes folders with plain numbers from 1 on as versions, and ignores all others with no more than a log "
-        "line.",
+        "Versions are folders with plain numbers from 1 on; Triton ignores all others with only a line in the log.",
         "Rename it to a number, such as 1.",
     ),
     "version-missing": (
         "error",
-        "A model without a version that its version_policy serves does not load; an ensemble needs a folder as well.",
+        "A version without a folder is only a line in the log; a model or an ensemble without any does not load.",
         "Add the folder of the version, or correct version_policy.",
     ),
     "version-empty": (
@@ -56,14 +55,9 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
         "git and object stores keep no empty folders: the copy has no version, and the ensemble does not load.",
         "Put any file into it.",
     ),
-    "backend": (
-        "error",
-        "The server refuses a model whose backend or platform is missing, unknown, or a pair that does not fit.",
-        'Write backend: "onnxruntime", "tensorrt" or "python", or platform: "ensemble".',
-    ),
     "backend-unknown": (
         "warning",
-        "Its model files can't be checked here.",
+        "Its model files cannot be checked here.",
         "Check it on a server; this tool knows onnxruntime, tensorrt, python and ensembles.",
     ),
     "model-file": (
@@ -78,7 +72,7 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     ),
     "python-model": (
         "error",
-        "The stub process fails when it imports or runs it.",
+        "The model loads, and its first request fails.",
         "model.py defines class TritonPythonModel with execute(self, requests).",
     ),
     "python-returns-nothing": (
@@ -88,29 +82,29 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     ),
     "python-numpy": (
         "warning",
-        "Stubs that were built with an old pybind11 (seen in Triton 24.10) read zeros and answer nothing, status 200, "
-        "with NumPy 2 in the environment they run in.",
+        "Stubs built with an old pybind11 (seen in Triton 24.10) read zeros and return empty outputs, status 200, with "
+        "NumPy 2 in the environment they run in.",
         "Give it an environment with 'numpy<2' (EXECUTION_ENV_PATH), and check numpy.__version__ in initialize.",
     ),
     "tensors": (
         "error",
-        "The server refuses a config whose inputs or outputs lack a name, a type or dimensions.",
-        "Write name, data_type and dims of each; dims from 1, or -1 for any size.",
+        "Triton accepts two tensors of one name, and clients cannot tell them apart.",
+        "Give each input and each output a name of its own.",
     ),
     "batch-size": (
         "error",
-        "The server refuses it, or can't make the batches that it promises.",
+        "Batches that the artifact does not take fail at run time.",
         "Set max_batch_size to what the artifact takes: 0 where its first dimension is fixed.",
     ),
     "dynamic-batching": (
         "error",
-        "Preferred sizes must be from 1 to max_batch_size; with max_batch_size 0 nothing is ever batched, silently.",
+        "With max_batch_size 0 nothing is ever batched, silently.",
         "Set max_batch_size, or leave dynamic_batching out.",
     ),
     "instance-group": (
         "error",
-        "The server refuses instances on devices that the backend or the kind can't have.",
-        "KIND_GPU for plans; no gpus with KIND_CPU or KIND_MODEL; profiles for plans alone.",
+        "Triton accepts a count below 0.",
+        "Write a count of 1 or more.",
     ),
     "response-cache": (
         "warning",
@@ -125,27 +119,18 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     "accelerator-fp16": (
         "error",
         "TensorRT then computes sampling coordinates in FP16 too: 0.23 px off at 1920 px, silently.",
-        "Leave precision_mode out, and serve a file that refine-export lower made.",
+        "Leave precision_mode out, and serve a file from refine-export lower.",
     ),
     "warmup-batch": (
         "error",
-        "batch_size is 0 where it is left out, and a sample of 0 is skipped silently: the first user waits instead.",
+        "batch_size is 0 where it is left out, and a sample of 0 is skipped silently; one above max_batch_size ended "
+        "the server with a segmentation fault (seen in Triton 24.10).",
         "Write batch_size: 1, also with max_batch_size: 0.",
-    ),
-    "warmup-input": (
-        "error",
-        "A sample without one of the inputs, or with one that the model has not, stops the model from loading.",
-        "Give each input of the model once.",
     ),
     "warmup-tensor": (
         "error",
-        "A sample needs numbers for dims, and the model's type; a warm-up that fails can bring the whole server down.",
-        "Write the input's data_type, and dims in numbers that fit the model.",
-    ),
-    "warmup-data": (
-        "error",
-        "A sample without data, or whose file is missing or of another size, stops the model from loading.",
-        "Write zero_data: true or random_data: true, or put the file into the model's folder `warmup`.",
+        "A warm-up that fails when it is computed can bring the whole server down.",
+        "Write each input's data_type, and dims in numbers that fit the model.",
     ),
     "onnx-file": (
         "error",
@@ -160,27 +145,27 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     ),
     "tensor-types": (
         "error",
-        "The server refuses it, or answers bytes that clients read as another type.",
+        "The server refuses it, or sends bytes that clients read as another type.",
         "Write the artifact's own type.",
     ),
     "tensor-dims": (
         "error",
-        "The server refuses it, or accepts requests that the artifact can't compute.",
+        "The server refuses it, or accepts requests that the artifact cannot compute.",
         "Write the artifact's own dims, without the batch where max_batch_size is above 0.",
     ),
     "plan-file": (
         "error",
-        "TensorRT does not load it, and says no more than that.",
+        "TensorRT does not load it, and gives no reason.",
         "Build it again, or copy it again: refine-export build FILE.onnx -o model.plan",
     ),
     "plan-manifest": (
         "error",
-        "What the plan was built for is not known, or what is said of it is of another file.",
+        "What the plan was built for is not known, or the manifest is of another file.",
         "Copy the manifest that the build wrote beside it (NAME.plan.json), or build it again.",
     ),
     "plan-unknown": (
         "warning",
-        "A plan says no more than its TensorRT version: its tensors, profiles and GPU can't be checked.",
+        "A plan itself holds only its TensorRT version: its tensors, profiles and GPU cannot be checked.",
         "Build it with refine-export build, which writes a manifest beside it.",
     ),
     "plan-release": (
@@ -190,7 +175,7 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     ),
     "plan-release-unknown": (
         "warning",
-        "Whether the plan loads there can't be told: the release's TensorRT is not known here to the last number.",
+        "The release's TensorRT is not known here to the last number, so the plan may not load there.",
         f"Find it out: {FIND_OUT}",
     ),
     "plan-gpu": (
@@ -215,32 +200,16 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
     ),
     "parameters": (
         "error",
-        "Clients read from these what they talk to, and would be told of another model.",
+        "Clients read from these which model they talk to, and would learn of another one.",
         "Make the config again, or correct the parameter.",
-    ),
-    "ensemble": (
-        "error",
-        "The server refuses the ensemble.",
-        'An ensemble has platform: "ensemble", steps, and no backend, instance_group, optimization or model_warmup.',
-    ),
-    "ensemble-model": (
-        "error",
-        "An ensemble does not load while one of its models is missing, does not load, or is the ensemble itself.",
-        "Add the model, or correct model_name and model_version (-1 for the newest).",
-    ),
-    "ensemble-tensor": (
-        "error",
-        "The server refuses an ensemble with tensors that nothing writes or nothing reads, or inputs left open.",
-        "Map each input and the needed outputs of each step once.",
     ),
     "ensemble-type": (
         "error",
-        "The two sides of a tensor in an ensemble differ in type or shape: the server refuses it.",
-        "Give both models the same type and dims.",
+        "Triton accepts [4] on one side and [N, 4] on the other where only one has a batch, and requests then fail.",
+        "Give both models the same dims and max_batch_size.",
     ),
 }
-"""Rule -> severity, what a server makes of it, what to do. The lint's rules (`graph.rules`) come on top for ONNX files
-that TensorRT is to parse."""
+"""Rule -> severity, what a server does, what to do. For ONNX files that TensorRT parses the lint's rules come on top."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,19 +217,18 @@ class Finding:
     """One thing that is wrong with a model repository."""
 
     rule: str
-    """Stable id, a key of `RULES` or of `graph.rules.RULES`."""
+    """Stable id, a key of `RULES` or of `lint_rules.RULES`."""
     severity: Severity
     model: str
-    """Its folder; "" for the repository."""
+    """Name of the model's folder; "" for the repository."""
     where: str
     """File and field, such as `config.pbtxt: input 'img0'`."""
     message: str
-    """What is there."""
     why: str
     fix: str
 
 
 def finding(rule: str, model: str, where: str, message: str) -> Finding:
-    """What a rule says of one place."""
+    """Return a finding with the texts of its rule."""
     severity, why, fix = RULES[rule]
     return Finding(rule=rule, severity=severity, model=model, where=where, message=message, why=why, fix=fix)
