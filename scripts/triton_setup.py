@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / ".triton"
-MODEL = ROOT / "refine_export" / "deploy" / "python_model" / "model.py"
+MODEL = ROOT / "refine_export" / "deploy" / "triton" / "python_model" / "model.py"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 WHEEL = "nvidia-pytriton==0.7.0 --hash=sha256:21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
 LAYOUT = "1"  # of the folder; to be counted up when what lies in it changes

@@ -44,16 +44,19 @@ def kserve(
     if output.exists() and not force:
         raise RequestError(f"{output} is there already; expected a new file: choose another, or give --force")
     chosen: Any = protocol
-    options = KServeOptions(
-        storage_uri=storage_uri,
-        name=name,
-        release=triton_release,
-        gpus=gpu,
-        min_replicas=min_replicas,
-        max_replicas=max_replicas,
-        concurrency=concurrency,
-        protocol=chosen,
-    )
+    try:
+        options = KServeOptions(
+            storage_uri=storage_uri,
+            name=name,
+            release=triton_release,
+            gpus=gpu,
+            min_replicas=min_replicas,
+            max_replicas=max_replicas,
+            concurrency=concurrency,
+            protocol=chosen,
+        )
+    except ValueError as error:
+        raise RequestError(str(error), code="wrong-option") from error
     made = inference_service(repository, options)
     write_text(output, made.text)
     for note in made.notes:

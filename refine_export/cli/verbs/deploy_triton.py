@@ -65,22 +65,27 @@ def triton(
     """Make a model repository for Triton Inference Server from ONNX files and engines."""
     from refine_export.deploy.triton.deploy_options import TritonOptions
     from refine_export.deploy.triton.repository import deploy_triton
+    from refine_export.errors import RequestError
 
-    options = TritonOptions(
-        backend=backend,
-        device=device,
-        accelerator=accelerator,
-        instances=instances,
-        max_batch=max_batch,
-        preferred=tuple(preferred or ()),
-        delay_us=delay_us,
-        sizes=tuple(size or ()),
-        version_policy=version_policy,
-        graph_level=graph_level,
-        threads=threads,
-        io=io,
-        ensemble=ensemble,
-    )
+    values: dict[str, Any] = {
+        "backend": backend,
+        "device": device,
+        "accelerator": accelerator,
+        "instances": instances,
+        "max_batch": max_batch,
+        "preferred": tuple(preferred or ()),
+        "delay_us": delay_us,
+        "sizes": tuple(size or ()),
+        "version_policy": version_policy,
+        "graph_level": graph_level,
+        "threads": threads,
+        "io": io,
+        "ensemble": ensemble,
+    }
+    try:
+        options = TritonOptions(**values)
+    except ValueError as error:
+        raise RequestError(str(error), code="wrong-option") from error
     made = deploy_triton(artifacts, output, options, force=force)
     if as_json:
         print_json(made.to_dict())

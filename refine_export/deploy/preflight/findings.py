@@ -209,7 +209,7 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
         "Give both models the same dims and max_batch_size.",
     ),
 }
-"""Rule -> severity, what a server does, what to do. For ONNX files that TensorRT parses the lint's rules come on top."""
+"""Rule -> severity, what a server does, what to do. ONNX files that TensorRT parses have to pass the lint too."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ _PLATFORMS: Final[Mapping[str, str]] = {
 TEXT_BYTES: Final = 2**20
 """Upper bound of the size of a config, deployment.json or model.py."""
 MODEL_BYTES: Final = 2**31
-"""Upper bound of the size of a model file: protobuf reads no larger ONNX file, and engines of these graphs are small."""
+"""Upper bound of the size of a model file: protobuf reads no larger ONNX file, and our engines are much smaller."""
 MISSING: Final = "it is missing"
 _LONGEST_MESSAGE: Final = 300
 
@@ -220,9 +220,7 @@ def _backend(config: Any, numbers: Mapping[int, Path]) -> str:
     return ""
 
 
-def _served_versions(
-    config: Any, numbers: Mapping[int, Path], model: str, findings: list[Finding]
-) -> dict[int, Path]:
+def _served_versions(config: Any, numbers: Mapping[int, Path], model: str, findings: list[Finding]) -> dict[int, Path]:
     """Return the versions that are loaded: the newest one, where the config has no policy."""
     policy = config.version_policy
     which = policy.WhichOneof("policy_choice")

@@ -47,7 +47,9 @@ def check_manifests(model: Model) -> Iterator[Finding]:
 
 def check_parameters(model: Model) -> Iterator[Finding]:
     """Check what `parameters` has of the newest version: graph, precision, checkpoint and artifact."""
-    given = {name: model.config.parameters[name].string_value for name in _PARAMETERS if name in model.config.parameters}
+    given = {
+        name: model.config.parameters[name].string_value for name in _PARAMETERS if name in model.config.parameters
+    }
     if not given or not model.versions:
         return
     newest = list(model.versions.values())[-1]

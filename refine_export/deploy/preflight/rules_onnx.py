@@ -29,7 +29,7 @@ def onnx_files(model: Model) -> list[Path]:
 
 
 def check_onnx(model: Model) -> Iterator[Finding]:
-    """Check that each file is complete and has the config's tensors, and that the lint passes where TensorRT reads it."""
+    """Check that each file is complete and has the config's tensors; lint those that TensorRT parses."""
     accelerators = model.config.optimization.execution_accelerators.gpu_execution_accelerator
     for path in onnx_files(model):
         where = model.where(path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from refine_export.errors import RecipeError
 from refine_export.signature import parse_size
 
 DEFAULT_SIZES = ("256x448", "1088x1920")
@@ -19,31 +18,31 @@ MAX_BATCH = 128
 class TritonOptions:
     """How Triton serves the artifacts."""
 
-    backend: Literal["auto", "python"] = "auto"
+    backend: Literal["auto", "python"] = field(default="auto", metadata={"flag": "--backend"})
     """auto: plans by `tensorrt`, ONNX files by `onnxruntime`; python: ONNX files by ONNX Runtime in Python."""
-    accelerator: Literal["none", "cuda", "tensorrt"] | None = None
+    accelerator: Literal["none", "cuda", "tensorrt"] | None = field(default=None, metadata={"flag": "--accelerator"})
     """What ONNX Runtime's backend computes with on a GPU; default: cuda, or none where the device is a CPU."""
-    device: Literal["auto", "gpu", "cpu"] = "auto"
+    device: Literal["auto", "gpu", "cpu"] = field(default="auto", metadata={"flag": "--device"})
     """gpu, cpu, or auto: a GPU where the server has one."""
-    instances: int = 1
+    instances: int = field(default=1, metadata={"flag": "--instances"})
     """Copies of each network on each device."""
-    max_batch: int | None = None
+    max_batch: int | None = field(default=None, metadata={"flag": "--max-batch"})
     """Pairs that the server may batch; default: the profile's largest, 8 for ONNX files with a free batch."""
-    preferred: tuple[int, ...] = ()
+    preferred: tuple[int, ...] = field(default=(), metadata={"flag": "--preferred"})
     """Batch sizes that are sent off at once; default: the one that a plan was tuned for, if above 1."""
-    delay_us: int = 1000
+    delay_us: int = field(default=1000, metadata={"flag": "--delay-us"})
     """Longest time that a request waits for others to be batched with, in microseconds."""
-    sizes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = field(default=(), metadata={"flag": "--size", "metavar": "HxW"})
     """HxW to warm up at; default: the file's own size, or 256x448 and 1088x1920 as far as it takes them."""
-    version_policy: str = "latest"
+    version_policy: str = field(default="latest", metadata={"flag": "--version-policy"})
     """Versions that are served: latest, all, or the number of one."""
-    graph_level: int = 0
+    graph_level: int = field(default=0, metadata={"flag": "--graph-level"})
     """ONNX Runtime's optimizations as its backend counts them: 0 all, 1 extended, -1 basic, 2 none."""
-    threads: int = 0
+    threads: int = field(default=0, metadata={"flag": "--threads"})
     """Threads within an operator of ONNX Runtime on a CPU; 0: one per core."""
-    io: Literal["fp32", "fp16"] | None = None
+    io: Literal["fp32", "fp16"] | None = field(default=None, metadata={"flag": "--io"})
     """Type of the images of plans whose manifest does not have it."""
-    ensemble: bool = True
+    ensemble: bool = field(default=True, metadata={"flag": "--ensemble/--no-ensemble"})
     """Add the ensemble `interpolate` (pictures in, a picture out) where there is an interpolator."""
 
     def __post_init__(self) -> None:
@@ -58,28 +57,24 @@ class TritonOptions:
         check_range("threads", self.threads, 0, 1024)
         check_choice("graph_level", self.graph_level, (0, 1, -1, 2))
         if policy not in ("latest", "all") and not (policy.isascii() and policy.isdecimal() and policy[0] != "0"):
-            raise bad_option("version_policy", policy, "latest, all, or the number of a version")
+            raise ValueError(f"version_policy is {policy!r}; expected latest, all, or the number of a version")
         if self.device == "cpu" and self.accelerator not in (None, "none"):
-            raise bad_option("accelerator", self.accelerator, "none where device is cpu")
+            raise ValueError(f"accelerator is {self.accelerator!r}, and device is cpu; expected no accelerator")
         for size in self.sizes:
             try:
                 parse_size(size)
             except ValueError as error:
-                raise RecipeError(f"sizes: {error}", code="bad-option", option="sizes") from error
-
-
-def bad_option(name: str, value: Any, expected: str) -> RecipeError:
-    """Return the error for an option whose value is not allowed."""
-    return RecipeError(f"{name} is {value!r}; expected {expected}", code="bad-option", option=name)
+                raise ValueError(f"sizes: {error}") from None
 
 
 def check_range(name: str, value: int | None, low: int, high: int) -> None:
-    """Raise `bad-option` unless a number is None or from `low` to `high`."""
+    """Raise ValueError unless a number is None or from `low` to `high`."""
     if value is not None and not low <= value <= high:
-        raise bad_option(name, value, f"{low} to {high}")
+        raise ValueError(f"{name} is {value}; expected {low} to {high}")
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise `bad-option` unless a value is one of the choices."""
+    """Raise ValueError unless a value is one of the choices."""
     if value not in choices:
-        raise bad_option(name, value, ", ".join(str(choice) for choice in choices if choice is not None))
+        expected = ", ".join(str(choice) for choice in choices if choice is not None)
+        raise ValueError(f"{name} is {value!r}; expected {expected}")

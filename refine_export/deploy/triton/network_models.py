@@ -1,7 +1,7 @@
 """Group artifacts into the models of a repository: files of one graph are versions of one model.
 
-    sources = [read_model_source(path) for path in paths]
-    models = network_models(sources, options)
+sources = [read_model_source(path) for path in paths]
+models = network_models(sources, options)
 """
 
 from __future__ import annotations

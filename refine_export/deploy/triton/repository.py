@@ -160,7 +160,7 @@ def _recorded_files(repository: Path) -> set[Path]:
 
 def _network_of_ensemble(networks: Sequence[NetworkModel]) -> tuple[NetworkModel | None, tuple[str, ...]]:
     """Return the network that the ensemble is made over, and why others do not do."""
-    notes = []
+    notes: list[str] = []
     for network in sorted(
         (network for network in networks if network.graph in NETWORKS_OF_ENSEMBLE),
         key=lambda network: NETWORKS_OF_ENSEMBLE.index(network.graph),

@@ -1,6 +1,6 @@
 """model.py as Triton's python backend calls it, with a stand-in for the module that the backend gives it.
 
-On the real server: test_deploy_served.py.
+On the real server: tests/triton/test_deployed_models.py.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from google.protobuf import json_format, text_format
+from google.protobuf import json_format
 from tritonclient.grpc import model_config_pb2
 
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.model_config import network_config
+from refine_export.deploy.triton.network_models import network_models, read_model_source
 from refine_export.deploy.triton.repository import PYTHON_MODEL
-from refine_export.deploy.triton.served_artifacts import read_source
-from refine_export.deploy.triton.served_models import networks_from_sources
 from tests.support.deploy_files import write_average
 
 
@@ -53,8 +52,8 @@ def place(tmp_path):
     """A model of the repository: its folder, and its config as the server hands it over."""
     path = write_average(tmp_path / "1" / "model.onnx")
     options = TritonOptions(backend="python", max_batch=4, threads=1)
-    [network] = networks_from_sources([read_source(path, None)], options)
-    parsed = text_format.Parse(network_config(network, options).text(), model_config_pb2.ModelConfig())
+    [network] = network_models([read_model_source(path)], options)
+    parsed = json_format.ParseDict(network_config(network, options), model_config_pb2.ModelConfig())
     return tmp_path, json_format.MessageToDict(parsed, preserving_proto_field_name=True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from refine_export.errors import RequestError
-from refine_export.support.files import atomic_path, make_folder, user_path, write_bytes, write_text
+from refine_export.support.files import atomic_path, make_folder, replace_folder, user_path, write_bytes, write_text
 
 
 def error_of(call, *arguments):
@@ -57,3 +57,45 @@ def test_places_that_cannot_be_written(tmp_path):
     assert error_of(write_text, tmp_path, "x").code == "is-directory"
     assert error_of(write_text, tmp_path / "file" / "x", "x").code == "cannot-write"
     assert error_of(make_folder, tmp_path / "file").code == "cannot-write"
+
+
+def make_folder_with(path, text):
+    path.mkdir()
+    (path / "file").write_text(text)
+    return path
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    path = make_folder_with(tmp_path / "folder", "old")
+    (path / "more").touch()
+    with replace_folder(path) as new:
+        (new / "file").write_text("new")
+        assert (path / "file").read_text() == "old"
+    assert [file.name for file in path.iterdir()] == ["file"]
+    assert (path / "file").read_text() == "new"
+    with replace_folder(tmp_path / "above" / "absent"):
+        pass
+    assert (tmp_path / "above" / "absent").is_dir()
+
+
+@pytest.mark.parametrize("error", [OSError(13, "Permission denied"), KeyboardInterrupt()])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_folder_keeps_its_name_when_a_rename_ends_early(tmp_path, monkeypatch, error, first):
+    """An error or Ctrl-C in the second rename, or right after the first."""
+    path = make_folder_with(tmp_path / "folder", "old")
+    rename = Path.rename
+
+    def ends_early(self, target):
+        if target.name == "old" and first:
+            rename(self, target)
+            raise error
+        if self.name == "new":
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", ends_early)
+    with pytest.raises((RequestError, KeyboardInterrupt)) as caught, replace_folder(path):
+        pass
+    assert getattr(caught.value, "code", "cannot-write") == "cannot-write"
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+    assert (path / "file").read_text() == "old"

@@ -1,4 +1,4 @@
-"""What `deploy triton` writes is loaded by a real Triton server, and answers as the same file does here."""
+"""A real Triton server loads what `deploy triton` writes, and answers as the same file does here."""
 
 from __future__ import annotations
 

@@ -1,0 +1,148 @@
+"""Artifacts that can be served together, with which options, and those that are refused."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from refine_export.deploy.kserve_options import KServeOptions
+from refine_export.deploy.triton.deploy_options import TritonOptions
+from refine_export.deploy.triton.network_models import network_models, read_model_source
+from refine_export.deploy.triton.releases import NEWEST, RELEASES, releases_with
+from refine_export.errors import GraphError, RequestError
+from tests.support.deploy_files import write_average, write_plan
+
+
+def test_types_of_a_plan_whose_manifest_has_none(tmp_path):
+    half = write_average(tmp_path / "h.onnx", dtype="float16")
+    full = write_plan(tmp_path / "f.plan", write_average(tmp_path / "f.onnx"), types=False)
+    plan = write_plan(tmp_path / "h.plan", half, types=False)
+    for path, io in ((full, None), (full, "fp16"), (plan, "fp32")):
+        assert set(read_model_source(path, io).types.values()) == {"TYPE_FP32"}
+    assert read_model_source(plan, "fp16").types == read_model_source(half).types
+    with pytest.raises(RequestError) as caught:
+        read_model_source(plan)
+    assert caught.value.code == "io-needed"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "onnx"},
+        {"device": "tpu"},
+        {"accelerator": "openvino"},
+        {"instances": 0},
+        {"max_batch": 129},
+        {"delay_us": -1},
+        {"graph_level": 3},
+        {"version_policy": "newest"},
+        {"version_policy": "0"},
+        {"sizes": ("1080x1920",)},
+        {"accelerator": "cuda", "device": "cpu"},
+        {"io": "int8"},
+    ],
+)
+def test_wrong_options_of_triton(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))}"):
+        TritonOptions(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"storage_uri": "models"},
+        {"storage_uri": "ftp://host/models"},
+        {"storage_uri": 's3://b"\n# x'},
+        {"name": "Models_1"},
+        {"name": "a" * 51},
+        {"release": "26.13"},
+        {"min_replicas": 5},
+        {"max_replicas": 0},
+        {"concurrency": 0},
+        {"gpus": -1},
+        {"protocol": "rest"},
+    ],
+)
+def test_wrong_options_of_kserve(options):
+    with pytest.raises(ValueError, match=f"^{next(iter(options))}"):
+        KServeOptions(**({"storage_uri": "s3://bucket/models"} | options))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    made = {
+        "dynamic": write_average(folder / "d.onnx"),
+        "static": write_average(folder / "s.onnx", size=(64, 96), batch=1),
+        "half": write_average(folder / "h.onnx", dtype="float16"),
+    }
+    dynamic = made["dynamic"]
+    plans = {
+        "plan": {},
+        "plan 2": {},
+        "plan 9.1": {"capability": (9, 1)},
+        "plan 8.9": {"capability": (8, 9)},
+        "plan 10.9": {"tensorrt": "10.9.0.34"},
+        "plan 4K": {"profile": ((1, 2176, 3840), (1, 2176, 3840), (2, 2208, 3872))},
+    }
+    return made | {name: write_plan(folder / f"{name}.plan", dynamic, **options) for name, options in plans.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "code"),
+    [
+        (("dynamic", "static"), {}, "versions-differ"),
+        (("dynamic", "half"), {}, "versions-differ"),
+        (("dynamic", "plan"), {}, "versions-differ"),
+        (("dynamic", "dynamic"), {}, "duplicate-artifact"),
+        (("plan", "plan 4K"), {}, "no-common-profile"),
+        (("plan", "plan 10.9"), {}, "tensorrt-versions-differ"),
+        (("plan", "plan 8.9", "plan 9.1", "plan 2"), {}, "gpus-ambiguous"),
+        (("dynamic",), {"version_policy": "2"}, "no-such-version"),
+        (("static",), {"max_batch": 4}, "batch-not-supported"),
+        (("plan",), {"max_batch": 9}, "batch-not-supported"),
+        (("plan",), {"preferred": (9,)}, "batch-not-supported"),
+        (("static",), {"sizes": ("96x96",)}, "size-not-supported"),
+        (("plan",), {"sizes": ("2176x3840",)}, "size-not-supported"),
+        (("plan",), {"device": "cpu"}, "engine-needs-gpu"),
+        (("plan",), {"backend": "python"}, "engine-needs-tensorrt-backend"),
+    ],
+)
+def test_artifacts_and_options_that_do_not_go_together(files, names, options, code):
+    with pytest.raises(RequestError) as caught:
+        network_models([read_model_source(files[name]) for name in names], TritonOptions(**options))
+    assert caught.value.code == code
+
+
+def test_gpus_with_a_plan_each_are_one_version(files, tmp_path):
+    small = ((1, 128, 128), (2, 128, 128), (2, 512, 512))
+    plans = [files["plan"], write_plan(tmp_path / "b.plan", files["dynamic"], small, capability=(8, 9))]
+    [model] = network_models([read_model_source(path) for path in plans], TritonOptions())
+    assert model.plan_by_capability == {"8.9": "model.sm89.plan", "9.0": "model.sm90.plan"}
+    [version] = model.versions
+    assert set(version) == set(model.plan_by_capability.values())
+    assert version["model.sm89.plan"].path == plans[1]
+    assert (model.max_batch_size, model.sizes) == (2, ((256, 448),))
+    [model] = network_models([read_model_source(files[name]) for name in ("plan", "plan 2")], TritonOptions())
+    assert [list(version) for version in model.versions] == [["model.plan"], ["model.plan"]]
+
+
+def test_bf16_is_not_for_onnxruntime(tmp_path):
+    model = onnx.load(write_average(tmp_path / "m.onnx"))
+    next(node for node in model.graph.node if node.op_type == "Cast").attribute[0].i = onnx.TensorProto.BFLOAT16
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(GraphError) as caught:
+        read_model_source(tmp_path / "m.onnx")
+    assert caught.value.code == "bf16-not-supported"
+
+
+def test_releases_that_have_a_tensorrt():
+    assert [release.name for release in releases_with("11.0.0.114")] == ["26.06"]
+    assert releases_with("11.0.0.115") == releases_with("10.8.0.43") == releases_with("unknown") == []
+    assert RELEASES["25.01"].runs("10.8.0.43") is None
+    assert RELEASES["25.01"].runs("10.9.0.34") is False
+    assert RELEASES["26.08"].runs("11.2.0.1") is None
+    assert RELEASES["26.06"].runs("10.9.0.34", version_compatible=True) is True
+    assert RELEASES["26.06"].runs("11.1.0.0", version_compatible=True) is False
+    assert list(RELEASES) == sorted(RELEASES)
+    assert max(RELEASES) == NEWEST
