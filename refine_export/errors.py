@@ -14,7 +14,8 @@
 Exit code 1 is not an error: the work was done and the verdict is "failed".
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 
 class RefineExportError(Exception):
@@ -36,6 +37,11 @@ class RefineExportError(Exception):
         super().__init__(message)
         self.code = code or _kebab(type(self).__name__)
         self.fields = fields
+
+    @classmethod
+    def about(cls, path: Path, code: str, problem: str, **fields: Any) -> Self:
+        """Build an error with the message `PATH problem` and the field `path`."""
+        return cls(f"{path} {problem}", code=code, path=path, **fields)
 
 
 class RequestError(RefineExportError):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 from torch.overrides import TorchFunctionMode
 
-from refine_export.data.moving_layers import Clip
+from refine_export.data.moving_layers import DrawnClip
 from rife.ifnet import SCALES, IFNet_m, Motion
 from rife.warplayer import warp
 
@@ -125,7 +125,7 @@ def motion_of(net: IFNet_m, img0: Tensor, img1: Tensor, plane: Tensor, coarsest:
     return Motion(flow, mask, warped_img0, warped_img1), flows
 
 
-def loss_of(net: IFNet_m, clip: Clip, timestep: Tensor, flow_weight: float, complete: bool) -> Tensor:
+def loss_of(net: IFNet_m, clip: DrawnClip, timestep: Tensor, flow_weight: float, complete: bool) -> Tensor:
     """Of one batch; `complete`: with the coarsest block and the refinement."""
     with torch.autocast("cpu", torch.bfloat16), SamplingInFloat():
         plane = timestep.view(-1, 1, 1, 1).expand(-1, 1, *clip.frame.shape[-2:])

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from random_layers import SequenceOptions, canvases_from_families, draw_sequences
+from textures import HELD_OUT
 from torch import Tensor
 
 from refine_export.accuracy.metrics import compare
@@ -24,9 +26,7 @@ from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_file
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
 from refine_export.data.images import cropped, padded, uint8_from_frame
-from refine_export.data.random_layers import SequenceOptions, canvases_from_families, draw_sequences
 from refine_export.data.sample_scene import Scene
-from refine_export.data.textures import HELD_OUT
 from refine_export.export.reference_network import graph_network, reference_network
 from refine_export.support.files import atomic_path, write_text
 from refine_export.support.imports import installed

@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from demo_training import OUTERMOST, Muon, loss_of, prepared_network
+from random_layers import SequenceOptions, canvases_from_families, draw_sequences
+from textures import HELD_OUT, TRAINING, texture
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from refine_export.data.moving_layers import Clip
-from refine_export.data.random_layers import SequenceOptions, canvases_from_families, draw_sequences
-from refine_export.data.textures import HELD_OUT, TRAINING, texture
+from refine_export.data.moving_layers import DrawnClip
 from refine_export.support.files import atomic_path
 from rife.ifnet import IFNet_m
 
@@ -41,7 +41,7 @@ VALIDATION = ((64, 64, 12), (256, 448, 3))  # height, width, clips
 COLUMNS = ("minutes", "step", "samples", "loss", "px_64", "db_64", "average_64", "px_256", "db_256", "average_256")
 
 
-def validation_clips(seed: int) -> list[tuple[Clip, Tensor]]:
+def validation_clips(seed: int) -> list[tuple[DrawnClip, Tensor]]:
     """The same at every call: other families of textures and other seeds than in training."""
     canvases = canvases_from_families(HELD_OUT, count=6, seed=seed + 1_000_003)
     clips = []
@@ -54,7 +54,7 @@ def validation_clips(seed: int) -> list[tuple[Clip, Tensor]]:
 
 
 @torch.no_grad()
-def validated(net: IFNet_m, clips: list[tuple[Clip, Tensor]]) -> list[float]:
+def validated(net: IFNet_m, clips: list[tuple[DrawnClip, Tensor]]) -> list[float]:
     """Per size: mean error of the flow in pixels, mean PSNR of the frame, and of the average of the frames."""
     row = []
     for clip, timestep in clips:
@@ -75,13 +75,13 @@ def psnr_db(a: Tensor, b: Tensor) -> float:
     return -10 * math.log10(max((a - b).square().mean().item(), 1e-12))
 
 
-class Batches(IterableDataset[tuple[Clip, Tensor]]):
+class Batches(IterableDataset[tuple[DrawnClip, Tensor]]):
     """Endless, of one time in the middle for a share of the clips; one canvas in ten batches is drawn anew."""
 
     def __init__(self, seed: int, step: int, share_of_half: torch.Tensor) -> None:
         self.seed, self.step, self.share_of_half = seed, step, share_of_half
 
-    def __iter__(self) -> Iterator[tuple[Clip, Tensor]]:
+    def __iter__(self) -> Iterator[tuple[DrawnClip, Tensor]]:
         torch.set_num_threads(1)
         canvases = canvases_from_families(TRAINING, count=8, seed=self.seed + self.step)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)

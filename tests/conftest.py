@@ -15,7 +15,7 @@ from torch import nn
 from refine_export.checkpoint.checkpoint import Checkpoint, seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
 from refine_export.data.frame_options import SceneOptions
-from refine_export.data.images import FramePair, pair_from_arrays
+from refine_export.data.images import FramePair
 from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import reference_network
 from tests.support.exports import Exports
@@ -112,7 +112,7 @@ def pair_at() -> Callable[[int, int], FramePair]:
         if (height, width) not in known:
             motion = min(12.0, height / 8)
             scene = Scene(SceneOptions(height=height, width=width, motion_px=motion))
-            known[height, width] = pair_from_arrays("scene", scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
+            known[height, width] = FramePair("scene", scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
         return known[height, width]
 
     return get

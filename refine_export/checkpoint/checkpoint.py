@@ -64,12 +64,8 @@ def checkpoint_from_file(path: Path) -> Checkpoint:
     weights = {key: tensor.float().contiguous() for key, tensor in stored.items()}
     for key, tensor in weights.items():
         if not bool(tensor.isfinite().all()):
-            raise CheckpointError(
-                f"{path}: {key} has NaN or infinite values in FP32; these weights are damaged",
-                code="not-finite",
-                path=path,
-                key=key,
-            )
+            problem = f"is damaged: {key} has NaN or infinite values in FP32"
+            raise CheckpointError.about(path, "not-finite", problem, key=key)
     return Checkpoint(
         state_dict=weights,
         architecture=architecture,

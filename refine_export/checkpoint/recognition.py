@@ -58,12 +58,8 @@ def recognise(path: Path, state_dict: Mapping[str, Tensor]) -> Architecture:
         text = ". ".join(
             f"{len(keys)} {kind}: {listed(key[:80] for key in keys)}" for kind, keys in problems.items() if keys
         )
-        raise CheckpointError(
-            f"{path} looks like {architecture} weights, but the keys do not fit. {text}",
-            code="wrong-keys",
-            path=path,
-            **problems,
-        )
+        problem = f"looks like {architecture} weights, but the keys do not fit. {text}"
+        raise CheckpointError.about(path, "wrong-keys", problem, **problems)
     return architecture
 
 
@@ -71,11 +67,11 @@ def _architecture_by_parts(path: Path, state_dict: Mapping[str, Tensor]) -> Arch
     parts = {key.partition(".")[0] for key in state_dict}
     refinement = parts & {"contextnet", "unet"}
     if "block0" in parts and not refinement:
-        raise CheckpointError(
-            f"{path} looks like a RIFE 4.x checkpoint (blocks, but no contextnet and unet); this tool takes the "
-            "weights of IFNet and IFNet_m, which have the refinement stage",
-            code="unsupported-network",
-            path=path,
+        raise CheckpointError.about(
+            path,
+            "unsupported-network",
+            "looks like a RIFE 4.x checkpoint (blocks, but no contextnet and unet); this tool takes the weights of "
+            "IFNet and IFNet_m, which have the refinement stage",
         )
     if "block0" in parts:
         # The first convolution tells the two apart: the timestep is a seventh plane beside two RGB images.
@@ -83,10 +79,10 @@ def _architecture_by_parts(path: Path, state_dict: Mapping[str, Tensor]) -> Arch
         return "IFNet_m" if first is not None and first.ndim == 4 and first.shape[1] == 7 else "IFNet"
     if refinement:
         return "refinement"
-    raise CheckpointError(
-        f"{path} is a state dict of another network: its {len(state_dict)} keys start with "
+    raise CheckpointError.about(
+        path,
+        "unknown-network",
+        f"is a state dict of another network: its {len(state_dict)} keys start with "
         f"{listed(part[:80] for part in sorted(parts))}; expected block0 to block2, block_tea, contextnet and unet "
         "(IFNet, IFNet_m), or contextnet and unet (the refinement)",
-        code="unknown-network",
-        path=path,
     )

@@ -49,12 +49,12 @@ def tensors_from_file(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             head = file.read(64)
     except OSError as error:
-        raise _refused(path, "cannot-read", f"cannot be read: {error.strerror}") from error
+        raise CheckpointError.about(path, "cannot-read", f"cannot be read: {error.strerror}") from error
     if head[4:9] == b"\0\0\0\0{":  # safetensors: a header below 4 GiB of JSON; its length can begin with any byte
         return _checked_entries(path, _read_safetensors(path))
     if head.startswith((b"PK\x03\x04", b"\x80")):
         return _checked_entries(path, _read_torch(path))
-    raise _refused(path, "not-a-checkpoint", f"is not a checkpoint: it {_describe(head)}; {EXPECTED}")
+    raise CheckpointError.about(path, "not-a-checkpoint", f"is not a checkpoint: it {_describe(head)}; {EXPECTED}")
 
 
 def _describe(head: bytes) -> str:
@@ -85,7 +85,7 @@ def _read_torch(path: Path) -> object:
     except Exception as error:  # a damaged or hostile pickle can raise nearly anything
         # Only the text tells the two apart, and it must not be shown: torch advises to load with weights_only=False.
         if wanted := re.search(r"GLOBAL (\S{1,100})|TorchScript", str(error)):
-            raise _refused(
+            raise CheckpointError.about(
                 path,
                 "unsafe-checkpoint",
                 f"is refused: it holds more than tensors, and reading it could run code ({wanted[1] or wanted[0]}); "
@@ -102,7 +102,7 @@ def _refuse_compressed(path: Path) -> None:
     except (zipfile.BadZipFile, OSError, ValueError):
         return  # not an archive, or a damaged one, which torch refuses
     if compressed:
-        raise _refused(
+        raise CheckpointError.about(
             path,
             "unsafe-checkpoint",
             "is refused: it is a compressed zip archive, which torch.save does not write; save the state dict again",
@@ -111,11 +111,7 @@ def _refuse_compressed(path: Path) -> None:
 
 def _damaged(path: Path, kind: str) -> CheckpointError:
     problem = f"cannot be read as {kind}: it is truncated, damaged, or another program's; fetch it again"
-    return _refused(path, "damaged-checkpoint", problem)
-
-
-def _refused(path: Path, code: str, problem: str) -> CheckpointError:
-    return CheckpointError(f"{path} {problem}", code=code, path=path)
+    return CheckpointError.about(path, "damaged-checkpoint", problem)
 
 
 def _checked_entries(path: Path, loaded: object) -> dict[str, Tensor]:
@@ -123,11 +119,11 @@ def _checked_entries(path: Path, loaded: object) -> dict[str, Tensor]:
     torch = require("torch", extra="torch")
     if not isinstance(loaded, Mapping) or not loaded:
         found = f"a {type(loaded).__name__}" if loaded else "no tensors"
-        raise _refused(path, "not-weights", f"holds {found}; {_STATE_DICT}")
+        raise CheckpointError.about(path, "not-weights", f"holds {found}; {_STATE_DICT}")
     floats = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
     for key, value in loaded.items():
         named = isinstance(key, str) and isinstance(value, torch.Tensor)
         if not named or value.dtype not in floats or value.layout != torch.strided or value.device.type != "cpu":
             found = f"{value.dtype}, {value.layout}, {value.device}" if named else type(value).__name__
-            raise _refused(path, "not-weights", f"has {found} under {str(key)[:80]!r}; {_STATE_DICT}")
+            raise CheckpointError.about(path, "not-weights", f"has {found} under {str(key)[:80]!r}; {_STATE_DICT}")
     return dict(loaded)

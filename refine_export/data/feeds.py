@@ -1,13 +1,13 @@
-"""Frames and flows to the inputs of a graph.
+"""Inputs of a graph from frames and flows.
 
 Images are those of the pair. A graph that takes a flow is fed one of each kind:
 
-- `network`: what the checkpoint's own IFNet estimates, with its mask; the values that the refinement really sees.
-- `subpixel`: smooth, under one pixel, where an error of the coordinates is all there is.
-- `large`: smooth, to 96 pixels.
+- `network`: what the checkpoint's own flow stage estimates, with its mask; the values that the refinement really gets.
+- `subpixel`: smooth, below one pixel, where only errors of the coordinates remain.
+- `large`: smooth, up to 96 pixels.
 - `outside`: a zoom out to 2.5 times, so that most positions lie outside the frame and are clamped to its border.
-- `discontinuous`: one motion for each of a few regions, to 40 pixels, with jumps of 40 to 75 pixels at their edges.
-- `zero`: none, where every position is a pixel's own.
+- `discontinuous`: one motion for each of a few regions, up to 40 pixels, with jumps of 40 to 75 pixels at their edges.
+- `zero`: none, where every position is the pixel's own.
 
 Shape legend: N batch, H and W frame size in pixels, multiples of 32.
 """
@@ -19,24 +19,28 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind
-from refine_export.data.images import FramePair, pair_from_arrays
+from refine_export.data.images import FramePair
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
 CALIBRATION_KINDS: tuple[FlowKind, ...] = ("network", "subpixel", "large", "outside")
-"""Those that spread a graph's values: what is measured on them decides which nodes stay FP32."""
+"""Kinds that spread a graph's values: ranges measured on them decide which nodes stay FP32."""
 AMPLITUDE_PX = {"subpixel": 0.9, "large": 96.0, "discontinuous": 40.0}
 REGIONS = 6  # levels of a smooth field; most neighbours are one level apart
 TURN = 2.4  # radians from the motion of one region to that of the next
 MASK_LOGIT = 4.0
-WAVES = 4  # of each component of a smooth field
+WAVES = 4  # per component of a smooth field
+PROBE_SIZE = (64, 1920)
+"""Size of the probe for dynamic files: wide, because an error of the coordinates grows with the width."""
+PROBE_FLOW: FlowKind = "subpixel"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +53,23 @@ class Feed:
     size: tuple[int, int]
     """Height and width in pixels."""
     largest_flow_px: float | None
-    """The longest vector of the flow."""
+    """Length of the longest vector of the flow."""
     sequence: str | None = None
-    """What this is one of, run after run, with the same kind of flow and timestep; None for frames by themselves."""
+    """Name of the sequence of feeds with the same kind of flow and timestep; None for frames by themselves."""
     index: int = 0
-    """Which of the sequence; the one after it in time is the next number."""
+    """Number in the sequence; the next one in time has the next number."""
     probe: bool = False
-    """Made to show errors, not to look like frames: its signal to noise is measured (see `probe_for`)."""
+    """Made to show errors, not to look like frames: its signal-to-noise ratio is measured (see `probe_for`)."""
 
 
 def name_of_feed(graph: GraphName, batch: int, size: tuple[int, int], *more: str) -> str:
-    """Such as `refine 2x96x160, clip.mp4 frames 3-4, zero flow`."""
+    """Return a name such as `refine 2x96x160, clip.mp4 frames 3-4, zero flow`."""
     sides = size_text(size if batch == 1 else (batch, *size))
     return ", ".join((f"{graph} {sides}", *filter(None, more)))
 
 
 def flow_kinds_of(reference: nn.Module, kinds: Sequence[FlowKind]) -> tuple[FlowKind, ...]:
-    """Those of `kinds` that can be made: a refinement alone has no IFNet to estimate a flow with."""
+    """Return those of `kinds` that can be made: a refinement alone has no flow stage to estimate a flow with."""
     return tuple(kind for kind in kinds if kind != "network" or hasattr(reference, "motion"))
 
 
@@ -81,92 +85,78 @@ def feeds_for(
     sequence: str | None = None,
     index: int = 0,
 ) -> Iterator[Feed]:
-    """Each feed of a graph for a pair of frames, made when it is asked for.
+    """Make each feed of a graph for a pair of frames, when it is asked for.
 
     Args:
-        reference: what `network.reference_network` returns: it warps, estimates and extracts features.
+        reference: the module of `reference_network`, which warps, estimates flows and extracts features.
         graph: one of the five.
         pair: frames whose sides are multiples of 32.
-        kinds: of flows, for the graphs that take one.
+        kinds: flows, for the graphs that take one.
         timesteps: for `interpolator_m`, each in (0, 1).
         batch: how often the pair is repeated; every second time with its frames exchanged.
         label: tells the feeds of this pair from those of others, in their names.
-        sequence: the clip that the pair is of.
-        index: which of its pairs this is.
+        sequence: label of the clip that the pair belongs to.
+        index: number of the pair in the clip.
     """
-    import numpy as np
-
     frames = (pair.img0, pair.img1)
     img0, img1 = (np.concatenate([frames[(k + first) % 2] for k in range(batch)]) for first in (0, 1))
 
-    def feed(inputs: dict[str, NDArray[np.float32]], what: str = "") -> Feed:
+    def feed(inputs: dict[str, NDArray[np.float32]], variant: str = "") -> Feed:
         flow = inputs.get("flow")
         return Feed(
-            name=name_of_feed(graph, batch, pair.size, label, what),
+            name=name_of_feed(graph, batch, pair.size, label, variant),
             inputs=inputs,
             size=pair.size,
             largest_flow_px=None if flow is None else longest_px(flow),
-            sequence=None if sequence is None else name_of_feed(graph, batch, pair.size, sequence, what),
+            sequence=None if sequence is None else name_of_feed(graph, batch, pair.size, sequence, variant),
             index=index,
         )
 
-    if graph in ("interpolator", "interpolator_m"):
-        images = {"img0": img0, "img1": img1}
-        if graph == "interpolator":
-            yield feed(images)
-            return
+    images = {"img0": img0, "img1": img1}
+    if graph == "interpolator":
+        yield feed(images)
+    elif graph == "interpolator_m":
         for timestep in timesteps:
             extra = {"timestep": np.full((batch, 1, 1, 1), timestep, np.float32)}
             yield feed(images | extra, f"timestep {timestep:g}")
-        return
-    for kind in flow_kinds_of(reference, kinds):
-        yield feed(_refinement_inputs(reference, graph, img0, img1, kind), f"{kind} flow")
-
-
-PROBE_SIZE = (64, 1920)
-"""Of the probe for files of any size: wide, because an error of the coordinates grows with the width."""
-PROBE_FLOW: FlowKind = "subpixel"
+    else:
+        for kind in flow_kinds_of(reference, kinds):
+            yield feed(_refinement_inputs(reference, graph, img0, img1, kind), f"{kind} flow")
 
 
 def probe_for(reference: nn.Module, graph: GraphName, size: tuple[int, int], *, batch: int = 1) -> Iterator[Feed]:
-    """White noise under a flow below one pixel: where every pixel differs from its neighbours, positions show best.
+    """Make a feed of white noise under a flow below one pixel, for the graphs that take a flow.
 
-    Errors of FP16 are 60 dB below the signal, whatever the weights; those of wrong sampling are at least 10 dB more.
+    Where every pixel differs from its neighbours, wrong positions show best: errors of FP16 are 60 dB below the
+    signal, whatever the weights; those of wrong sampling are at least 10 dB larger.
 
     Args:
         reference: as in `feeds_for`.
-        graph: one of the five; only those that take a flow have a probe.
+        graph: one of the five.
         size: height and width.
         batch: as in `feeds_for`.
     """
-    import numpy as np
-
     if "flow" not in SIGNATURES[graph].input_names:
         return
-    generator = np.random.Generator(np.random.PCG64(11))
-    img0, img1 = generator.random((2, 1, 3, *size), np.float32)
-    pair = pair_from_arrays("noise", img0, img1)
+    img0, img1 = np.random.Generator(np.random.PCG64(11)).random((2, 1, 3, *size), np.float32)
+    pair = FramePair("noise", img0, img1)
     for feed in feeds_for(reference, graph, pair, kinds=(PROBE_FLOW,), batch=batch, label="noise"):
         yield dataclasses.replace(feed, probe=True)
 
 
 def longest_px(flow: NDArray[np.float32]) -> float:
-    """Length of the longest vector of a flow [N, 2 or 4, H, W]."""
-    import numpy as np
-
+    """Return the length of the longest vector of a flow [N, 2 or 4, H, W]."""
     return float(np.hypot(flow[:, 0::2], flow[:, 1::2]).max())
 
 
 def synthetic_flow(kind: FlowKind, height: int, width: int) -> NDArray[np.float32]:
-    """A flow [1, 4, H, W] in pixels, the same on every call.
+    """Make a flow [1, 4, H, W] in pixels, the same on every call.
 
     Raises:
-        RequestError: `network` is no synthetic flow.
+        RequestError: `not-synthetic`; `network` flows come from a checkpoint.
     """
-    import numpy as np
-
     if kind == "network":
-        raise RequestError("a network flow comes from a checkpoint with an IFNet; it can't be synthesised")
+        raise RequestError("a network flow comes from a checkpoint with a flow stage", code="not-synthetic")
     if kind == "outside":
         y, x = np.meshgrid(np.linspace(-0.75, 0.75, height), np.linspace(-0.75, 0.75, width), indexing="ij")
         outward = np.stack((x * width, y * height))
@@ -181,9 +171,7 @@ def synthetic_flow(kind: FlowKind, height: int, width: int) -> NDArray[np.float3
 
 
 def _smooth_field(height: int, width: int, seed: int) -> NDArray[np.float64]:
-    """A sum of a few waves, [H, W] in about [-1, 1]."""
-    import numpy as np
-
+    """Sum a few waves, [H, W] in about [-1, 1]; the same picture at every size."""
     generator = np.random.Generator(np.random.PCG64(seed))
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     field = np.zeros((height, width))
@@ -193,9 +181,7 @@ def _smooth_field(height: int, width: int, seed: int) -> NDArray[np.float64]:
 
 
 def _piecewise_flow(height: int, width: int) -> NDArray[np.float32]:
-    """[1, 4, H, W] with one vector for each region; the regions of the two flows are the same."""
-    import numpy as np
-
+    """Make a flow [1, 4, H, W] with one vector per region; the regions of its two halves are the same."""
     field = _smooth_field(height, width, seed=5)
     low, high = field.min(), field.max()
     region = np.minimum((field - low) / (high - low) * REGIONS, REGIONS - 1).astype(np.int64)
@@ -207,8 +193,7 @@ def _piecewise_flow(height: int, width: int) -> NDArray[np.float32]:
 def _refinement_inputs(
     reference: nn.Module, graph: GraphName, frame0: NDArray[np.float32], frame1: NDArray[np.float32], kind: FlowKind
 ) -> dict[str, NDArray[Any]]:
-    import numpy as np
-    import torch
+    import torch  # here: files of other tools are calibrated without torch
 
     from rife.warplayer import warp
 
@@ -240,6 +225,6 @@ def _estimated(reference: nn.Module, img0: Tensor, img1: Tensor) -> Sequence[Ten
 
     from rife.ifnet import IFNet, IFNet_m
 
-    assert isinstance(reference, IFNet)  # flow_kinds_of has seen to it
+    assert isinstance(reference, IFNet)  # `flow_kinds_of` leaves the kind out for others
     extra = (torch.full_like(img0[:, :1], 0.5),) if isinstance(reference, IFNet_m) else ()
     return reference.motion(img0, img1, extra=extra)

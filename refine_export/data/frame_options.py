@@ -1,4 +1,4 @@
-"""Options of the frames that graphs are fed with."""
+"""Options of the frames that graphs are compared on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import Literal
 
 from refine_export.signature import LARGEST_SIDE
 
+FlowKind = Literal["network", "subpixel", "large", "outside", "discontinuous", "zero"]
+FLOW_KINDS: tuple[FlowKind, ...] = ("network", "subpixel", "large", "outside", "discontinuous", "zero")
+
 LARGEST_SCENE_FRAMES = 64
+SMALLEST_SCENE_SIDE = 16
+LARGEST_MOTION_PX = 64.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class FramesOptions:
-    """Which pictures the graphs are fed with."""
+    """Frames that the graphs are compared on."""
 
     pair: tuple[str, ...] = field(default=(), metadata={"flag": "--frames", "metavar": "A B", "keyword": "frames"})
     """Two picture files; without them and without inputs, a procedural scene whose true middle frame is known."""
@@ -20,7 +25,7 @@ class FramesOptions:
     """More to compare on: folders of frames, videos, pictures by twos, and .npz files with an array for each input of
     a graph. Consecutive frames of a folder or a video are compared as a sequence."""
     max_pairs: int | None = field(default=None, metadata={"flag": "--max-pairs"})
-    """Most pairs that are taken from each folder or video, from its start; without, all."""
+    """Upper bound of the pairs from each folder or video, from its start; without it, all."""
     every: int = 1
     """Take every n-th pair of a folder or video; above 1, none follow one another, and flicker is not measured."""
     scene_frames: int = 4
@@ -38,15 +43,9 @@ class FramesOptions:
             raise ValueError(f"scene_frames is {self.scene_frames}; expected 2 to {LARGEST_SCENE_FRAMES}")
 
 
-SMALLEST_SIDE_PX = 16
-
-
-LARGEST_MOTION_PX = 64.0
-
-
 @dataclass(frozen=True, kw_only=True)
 class SceneOptions:
-    """What `Scene` draws."""
+    """The procedural scene: a beach whose layers move by known amounts."""
 
     height: int = 256
     """H, pixels; at least 16."""
@@ -59,21 +58,11 @@ class SceneOptions:
     """Chooses the textures and varies the directions of motion; 0 or more."""
 
     def __post_init__(self) -> None:
-        for name in ("height", "width"):
-            _check_int(name, getattr(self, name), SMALLEST_SIDE_PX)
-            if getattr(self, name) > LARGEST_SIDE:
-                raise ValueError(f"{name} is {getattr(self, name)}: give at most {LARGEST_SIDE}")
-        _check_int("seed", self.seed, 0)
-        if not 0.0 <= self.motion_px <= LARGEST_MOTION_PX:
-            raise ValueError(f"motion_px is {self.motion_px!r}: give 0 to {LARGEST_MOTION_PX:g} pixels")
-
-
-FlowKind = Literal["network", "subpixel", "large", "outside", "discontinuous", "zero"]
-
-
-FLOW_KINDS: tuple[FlowKind, ...] = ("network", "subpixel", "large", "outside", "discontinuous", "zero")
-
-
-def _check_int(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} is {value!r}: give a whole number of at least {least}")
+        for name, least, most in (
+            ("height", SMALLEST_SCENE_SIDE, LARGEST_SIDE),
+            ("width", SMALLEST_SCENE_SIDE, LARGEST_SIDE),
+            ("motion_px", 0, LARGEST_MOTION_PX),
+            ("seed", 0, 2**63),
+        ):
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ValueError(f"{name} is {value!r}; expected {least} to {most}")

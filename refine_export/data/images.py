@@ -1,6 +1,6 @@
-"""Pictures to arrays and back: loading, padding to the stride, cropping, mirroring to a larger size.
+"""Pictures as arrays: reading, padding to the networks' multiple, cropping, mirroring to a larger size.
 
-Arrays are FP32 [1, 3, H, W], RGB in [0, 1]. What a picture loses on the way is said, never silent.
+Arrays are FP32 [1, 3, H, W], RGB in [0, 1]. Whatever a picture loses in the conversion becomes a note.
 """
 
 from __future__ import annotations
@@ -11,35 +11,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
 
 from refine_export.errors import FrameError
 from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF
+from refine_export.support.files import check_input_file
+from refine_export.support.text import size_text
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Frame = NDArray[np.float32]
-
-
-Say = Callable[[str], None]
-"""Takes one sentence for the notes of a report."""
+Frame: TypeAlias = NDArray[np.float32]
+AddNote: TypeAlias = Callable[[str], None]
+"""Receives one sentence for the notes of a report."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
-"""What is read; some others of Pillow's start other programs."""
+"""Formats that are read; some others of Pillow's start external programs."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
-"""By which the pictures of a folder are known, in lower case."""
+"""Suffixes of the pictures in a folder, in lower case."""
 LONGEST_LABEL = 48
-ORIENTATION = 0x0112  # of EXIF
+ORIENTATION = 0x0112  # tag of EXIF
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class FramePair:
-    """Two consecutive frames of equal size."""
+    """Two consecutive frames of equal size, each [1, 3, H, W]."""
 
     name: str
-    """For messages and the report."""
+    """Name in messages and in the report."""
     img0: Frame
     img1: Frame
     middle: Frame | None = None
@@ -47,8 +47,11 @@ class FramePair:
 
     @cached_property
     def sha256(self) -> tuple[str, str]:
-        """Of the pixels of img0 and img1."""
-        return _sha256(self.img0), _sha256(self.img1)
+        """Hashes of the shape and the pixels of img0 and img1."""
+        hash0, hash1 = (
+            hashlib.sha256(repr(frame.shape).encode() + frame.tobytes()).hexdigest() for frame in (self.img0, self.img1)
+        )
+        return hash0, hash1
 
     @property
     def size(self) -> tuple[int, int]:
@@ -57,12 +60,8 @@ class FramePair:
         return int(height), int(width)
 
 
-def unheard(sentence: str) -> None:
-    """Drop a note."""
-
-
 def labels_of(paths: Sequence[Path]) -> list[str]:
-    """A short name for each path, printable, and different from all others."""
+    """Return a short, printable and unique name for each path."""
     labels: list[str] = []
     for path in paths:
         name = "".join(char if char.isprintable() else "?" for char in path.name or str(path))
@@ -77,39 +76,40 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return labels
 
 
-def pair_from_arrays(name: str, img0: Frame, img1: Frame, middle: Frame | None = None) -> FramePair:
-    """A pair of frames [1, 3, H, W]."""
-    return FramePair(name=name, img0=img0, img1=img1, middle=middle)
-
-
 def padded_size(height: int, width: int) -> tuple[int, int]:
-    """The next multiples of the stride."""
+    """Return the next multiples of what the networks take."""
     return -(-height // MULTIPLE_OF) * MULTIPLE_OF, -(-width // MULTIPLE_OF) * MULTIPLE_OF
 
 
 def padded(pair: FramePair) -> FramePair:
-    """The pair with its last rows and columns repeated up to multiples of the stride; `cropped` undoes it."""
-    if padded_size(*pair.size) == pair.size:
-        return pair
-    return pair_from_arrays(pair.name, _pad(pair.img0), _pad(pair.img1))
-
-
-def cropped(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The top left `size` of [N, C, H, W], a view."""
-    return array[:, :, : size[0], : size[1]]
+    """Repeat the last rows and columns up to the next multiples; `cropped` undoes it."""
+    return _resized(pair, padded_size(*pair.size), "edge")
 
 
 def at_size(pair: FramePair, size: tuple[int, int]) -> FramePair:
-    """The pair cropped, or mirrored at its borders, to another size; resizing would blur or alias its texture."""
+    """Crop a pair, or mirror it at its borders, to another size; resampling would blur or alias its texture."""
+    return _resized(pair, size, "symmetric")
+
+
+def cropped(array: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """Return the top left `size` of [N, C, H, W], as a view."""
+    return array[:, :, : size[0], : size[1]]
+
+
+def _resized(pair: FramePair, size: tuple[int, int], mode: Literal["edge", "symmetric"]) -> FramePair:
     if size == pair.size:
         return pair
-    return pair_from_arrays(pair.name, _tiled(pair.img0, size), _tiled(pair.img1, size))
+
+    def frame(array: Frame) -> Frame:
+        bottom, right = (max(0, new - old) for new, old in zip(size, pair.size, strict=True))
+        grown = np.pad(array, ((0, 0), (0, 0), (0, bottom), (0, right)), mode=mode)
+        return np.ascontiguousarray(cropped(grown, size))
+
+    return FramePair(pair.name, frame(pair.img0), frame(pair.img1))
 
 
 def uint8_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
-    """[1, 3, H, W] in [0, 1] to [H, W, 3] in 0 to 255, rounded; NaN is shown as magenta."""
-    import numpy as np
-
+    """Convert [1, 3, H, W] in [0, 1] to [H, W, 3] in 0 to 255, rounded; pixels that are not finite become magenta."""
     picture = np.moveaxis(frame[0], 0, -1).astype(np.float64)
     bad = ~np.isfinite(picture).all(axis=-1)
     picture = np.rint(np.clip(np.nan_to_num(picture), 0, 1) * 255)
@@ -117,78 +117,67 @@ def uint8_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8)
 
 
-def frame_from_file(path: Path, say: Say = unheard, label: str = "") -> Frame:
-    """One picture: [1, 3, H, W].
+def frame_from_file(path: Path, add_note: AddNote | None = None, label: str = "") -> Frame:
+    """Read a picture as [1, 3, H, W].
 
     Args:
         path: the file.
-        say: told what was converted.
-        label: what the notes call the picture, or the folder that it is of.
+        add_note: receives what was converted.
+        label: name of the picture, or of its folder, in the notes.
 
     Raises:
-        FrameError: it is missing, no picture, too large or damaged.
+        FrameError: `unreadable-picture`, `too-large` or `unknown-range`; or the path is not a file.
     """
-    import numpy as np
-
     with _opened(path) as picture:
-        converted = list(_conversions(picture))
+        conversions = list(_conversions(picture))
         pixels = _rgb(picture)
     if pixels is None:
-        raise FrameError(f"{path} has pixels of 32 bits without a range; expected 8 or 16 bits a channel: convert it")
-    if converted:
-        say(f"{label or path.name}: {', '.join(converted)}.")
+        problem = "has pixels of 32 bits without a range; expected 8 or 16 bits a channel: convert it"
+        raise FrameError.about(path, "unknown-range", problem)
+    if conversions and add_note is not None:
+        add_note(f"{label or path.name}: {', '.join(conversions)}.")
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[None])
 
 
 def size_of_file(path: Path) -> tuple[int, int]:
-    """Height and width of a picture in pixels, from its header.
+    """Read height and width of a picture in pixels from its header; damage behind the header does not show.
 
     Raises:
-        FrameError: as in `frame_from_file`; damage behind the header is not seen.
+        FrameError: as in `frame_from_file`.
     """
     with _opened(path) as picture:
+        # Pillow decodes a whole PNG to look for EXIF behind the pixels; only what stands before them counts here.
         unread = picture.format == "PNG" and not {"exif", "Raw profile type exif"} & set(picture.info)
-        turned = not unread and picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)  # for others it decodes a PNG
+        turned = not unread and picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """A picture, as Pillow opens it; its pixels are not read yet."""
-    from PIL import Image, UnidentifiedImageError
-
-    if path.is_dir():
-        raise FrameError(f"{path} is a directory; give a picture file")
-    if path.exists() and not path.is_file():
-        raise FrameError(f"{path} is no regular file; give a picture file")
+    """Open a picture with Pillow and translate its errors; the pixels are not read yet."""
+    check_input_file(path, FrameError, "give a picture file, such as a PNG")
     try:
-        with Image.open(path, formats=FORMATS) as opened:
-            if max(opened.size) > LARGEST_SIDE:
-                raise FrameError(
-                    f"{path} is {opened.width}x{opened.height}; expected at most {LARGEST_SIDE} pixels a side"
-                )
-            yield opened
+        with Image.open(path, formats=FORMATS) as picture:
+            if max(picture.size) > LARGEST_SIDE:
+                size = size_text(picture.size)
+                raise FrameError.about(path, "too-large", f"is {size}; expected at most {LARGEST_SIDE} pixels a side")
+            yield picture
     except FrameError:
         raise
-    except FileNotFoundError:
-        raise FrameError(f"{path} does not exist; give a picture file, such as a PNG") from None
-    except UnidentifiedImageError as error:
-        raise FrameError(f"{path} is no picture that can be read; give a PNG, JPEG or WebP file") from error
-    except Image.DecompressionBombError as error:
-        raise FrameError(f"{path} is refused: {error}") from error
-    except Exception as error:  # a damaged picture can raise nearly anything
-        raise FrameError(f"{path} can't be read as a picture ({error}); it is damaged or not readable") from error
+    except Exception as error:  # another format, a decompression bomb; a damaged picture can raise nearly anything
+        problem = f"cannot be read as a picture ({error}); give a complete PNG, JPEG or WebP file"
+        raise FrameError.about(path, "unreadable-picture", problem) from error
 
 
 def _conversions(picture: Any) -> Iterator[str]:
-    """What the way to RGB changes; asked before the pixels are read."""
-    mode, deep = picture.mode, _deep(picture)
+    """Describe what the conversion to RGB changes; to be called before the pixels are read."""
+    mode, deep = picture.mode, _has_deep_channels(picture)  # first: reading EXIF may decode the picture
     if getattr(picture, "n_frames", 1) > 1:
         yield f"the first of {picture.n_frames} pictures is read"
     if picture.getexif().get(ORIENTATION, 1) != 1:
-        yield "turned as its EXIF orientation says"
+        yield "rotated by its EXIF orientation"
     if mode in ("L", "LA", "1", "I", "I;16", "I;16L", "I;16B"):
-        yield "grey is given to all three channels"
+        yield "grey is copied to all three channels"
     elif mode in ("P", "PA"):
         yield "the colours of a palette become RGB"
     elif mode not in ("RGB", "RGBA", "RGBX", "RGBa"):
@@ -199,45 +188,23 @@ def _conversions(picture: Any) -> Iterator[str]:
         yield "16 bits a channel are read as 8"
 
 
-def _deep(picture: Any) -> bool:
-    """Whether the file has more than 8 bits a channel; Pillow keeps them for grey alone."""
+def _has_deep_channels(picture: Any) -> bool:
+    """Return whether the file has more than 8 bits a channel; Pillow keeps them for grey alone."""
     if not picture.tile:
         return False
-    codec, _, _, given = picture.tile[0]
-    raw_mode, *more = given if isinstance(given, tuple) else (given,)
+    codec, _, _, arguments = picture.tile[0]
+    raw_mode, *more = arguments if isinstance(arguments, tuple) else (arguments,)
     return ";16" in str(raw_mode) or (codec.startswith("ppm") and bool(more) and more[0] > 255)
 
 
-def _rgb(picture: Any) -> NDArray[np.float32] | None:
-    """[H, W, 3] in [0, 1]; grey of 16 bits keeps them. None where the range of the values is not known."""
-    import numpy as np
-    from PIL import ImageOps
-
-    of_sixteen_bits = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM")
+def _rgb(picture: Any) -> Frame | None:
+    """Read the pixels as [H, W, 3] in [0, 1]; None where the range of the values is not known."""
+    # Grey of 16 bits keeps its depth; Pillow reads a PGM of 16 bits in the mode of 32.
+    deep_grey = picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM")
     picture = ImageOps.exif_transpose(picture)
-    if of_sixteen_bits:
+    if deep_grey:
         grey = np.asarray(picture, dtype=np.float32) / np.float32(65535)
         return np.repeat(grey[..., None], 3, axis=-1)
     if picture.mode in ("I", "F"):
         return None
     return np.asarray(picture.convert("RGB"), dtype=np.float32) / np.float32(255)
-
-
-def _pad(frame: Frame) -> Frame:
-    import numpy as np
-
-    height, width = frame.shape[2:]
-    bottom, right = (new - old for new, old in zip(padded_size(height, width), (height, width), strict=True))
-    return np.pad(frame, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="edge")
-
-
-def _tiled(frame: Frame, size: tuple[int, int]) -> Frame:
-    import numpy as np
-
-    bottom, right = (max(0, new - old) for new, old in zip(size, frame.shape[2:], strict=True))
-    grown = np.pad(frame, ((0, 0), (0, 0), (0, bottom), (0, right)), mode="symmetric")
-    return np.ascontiguousarray(cropped(grown, size))
-
-
-def _sha256(frame: Frame) -> str:
-    return hashlib.sha256(repr(frame.shape).encode() + frame.tobytes()).hexdigest()

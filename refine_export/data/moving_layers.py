@@ -1,11 +1,10 @@
-"""Frames of layers that move, with the flow and the visibility between them: all that this project draws is drawn here.
+"""Draw frames of moving layers, with the exact flow and visibility between them.
 
     pixels = pixel_places(1, height, width)
     rendered = [render(layers, pixels, time - named_at) for time in (start, timestep, end)]     # each [N]
     clip = clip_from_rendered(rendered, timestep)
 
-`random_layers.py` has what the demo weights are trained on, `scenes.py` the sample frames.
-Legend: N batch, L layers, H and W in pixels; t in [0, 1].
+`sample_scene.py` has the sample frames. Legend: N batch, L layers, H and W in pixels; t in [0, 1].
 
 1. A layer point p is named by the pixel that it has at one time r, from the middle of the frame. It moves evenly: at
    time s it is at p + (s - r) * v(p). So the displacement from time t to time s is (s - t) * v(p), without a search.
@@ -18,52 +17,52 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
+
+from rife.warplayer import warp
 
 ITERATIONS = 4  # rule 2; each shrinks the error to about a quarter at worst, a tenth as a rule
 OPAQUE, CLEAR = 0.99, 0.01
-ROUNDED = 1e-3  # what the warp's normalised coordinates cost at 3840 pixels, three times
+ROUNDED = 1e-3  # three times the rounding of the warp's normalised coordinates at 3840 pixels
 
 
 class Layers(Protocol):
-    """What a frame shows, from the bottom to the top; the first layer covers all."""
+    """Layers from the bottom to the top; the first covers the frame."""
 
     @property
     def count(self) -> int:
-        """L"""
+        """Number of layers, L."""
 
     def velocity(self, layer: int, points: Tensor) -> Tensor:
-        """Pixels from t = 0 to t = 1, (x, y) [N, 2, H, W], at points of that shape."""
+        """Displacement (x, y) in pixels from t = 0 to t = 1 at points [N, 2, H, W], of that shape."""
 
     def colour(self, layer: int, points: Tensor) -> Tensor:
-        """RGB in [0, 1] and cover at points [N, 2, H, W]: [N, H, W, 4]."""
+        """RGB in [0, 1] and cover, [N, H, W, 4], at points [N, 2, H, W]."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What is seen at one time."""
+    """The view at one time."""
 
     picture: Tensor
     """[N, 3, H, W], RGB."""
     owner: Tensor
-    """[N, H, W]: which layer a pixel shows; -1 where it mixes two."""
+    """[N, H, W]: index of the layer that a pixel shows; -1 where it mixes two."""
     velocity: Tensor
-    """[N, 2, H, W]: pixels from t = 0 to t = 1, of the uppermost layer that covers half of the pixel or more."""
+    """[N, 2, H, W]: displacement from t = 0 to t = 1 of the uppermost layer that covers half of the pixel or more."""
 
 
 def render(layers: Layers, pixels: Tensor, ahead: Tensor) -> Rendered:
-    """Draw one time.
+    """Draw the view at one time.
 
     Args:
-        layers: what is there.
-        pixels: [N, 2, H, W], of `pixel_places`.
-        ahead: [N], the time less r of rule 1.
+        layers: the layers.
+        pixels: [N, 2, H, W], from `pixel_places`.
+        ahead: [N], the time minus r of rule 1.
     """
-    import torch
-
     count, _, height, width = pixels.shape
     picture = torch.zeros(count, height, width, 3)
     owner, velocity = torch.zeros(count, height, width), torch.zeros(count, 2, height, width)
@@ -81,7 +80,7 @@ def render(layers: Layers, pixels: Tensor, ahead: Tensor) -> Rendered:
 
 
 def points_at(layers: Layers, layer: int, pixels: Tensor, ahead: Tensor) -> Tensor:
-    """Rule 2: the points of a layer that lie at pixels [N, 2, H, W], `ahead` ([N]) of r; of that shape."""
+    """Find the points of a layer that lie at pixels [N, 2, H, W] at time r + `ahead` ([N]) by rule 2."""
     points, ahead = pixels, ahead.view(-1, 1, 1, 1)
     if ahead.any():
         for _ in range(ITERATIONS):
@@ -90,9 +89,7 @@ def points_at(layers: Layers, layer: int, pixels: Tensor, ahead: Tensor) -> Tens
 
 
 def pixel_places(count: int, height: int, width: int) -> Tensor:
-    """Where each pixel is, from the middle of the frame: (x, y) [N, 2, H, W]."""
-    import torch
-
+    """Return the positions (x, y) of all pixels, [N, 2, H, W], from the middle of the frame."""
     rows = torch.arange(height, dtype=torch.float32) - (height - 1) / 2
     columns = torch.arange(width, dtype=torch.float32) - (width - 1) / 2
     places = torch.stack((columns.expand(height, width), rows[:, None].expand(height, width)))
@@ -100,8 +97,8 @@ def pixel_places(count: int, height: int, width: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Clip:
-    """Frames at 0, t and 1, and where the points of frame t are in the others."""
+class DrawnClip:
+    """Frames at 0, t and 1, and the positions of frame t's points in the others."""
 
     img0: Tensor
     """[N, 3, H, W], RGB in [0, 1]."""
@@ -112,14 +109,10 @@ class Clip:
     flow: Tensor
     """[N, 4, H, W] in pixels: (x, y) from frame t to frame 0, then (x, y) to frame 1."""
     owners: Tensor
-    """[N, 3, H, W]: which layer a pixel of frame 0, t and 1 shows; -1 where it mixes two."""
+    """[N, 3, H, W]: index of the layer that a pixel of frame 0, t and 1 shows; -1 where it mixes two."""
 
     def visible(self) -> Tensor:
-        """[N, 2, H, W]: where a pixel of frame t shows one layer, and frame 0 (frame 1) shows the same point."""
-        import torch
-
-        from rife.warplayer import warp
-
+        """Return where a pixel of frame t shows one layer, and frame 0 (frame 1) the same point: [N, 2, H, W]."""
         height, width = self.flow.shape[-2:]
         rows, columns = torch.arange(height, dtype=torch.float32)[:, None], torch.arange(width, dtype=torch.float32)
         seen = []
@@ -133,11 +126,9 @@ class Clip:
         return torch.stack(seen, 1)
 
 
-def clip_from_rendered(rendered: Sequence[Rendered], timestep: Tensor) -> Clip:
-    """Of what is seen at 0, t ([N]) and 1."""
-    import torch
-
+def clip_from_rendered(rendered: Sequence[Rendered], timestep: Tensor) -> DrawnClip:
+    """Combine the views at times 0, t ([N]) and 1."""
     t, moved = timestep.view(-1, 1, 1, 1), rendered[1].velocity
     img0, middle, img1 = (one.picture.clamp(0, 1).contiguous() for one in rendered)
     owners = torch.stack([one.owner for one in rendered], 1)
-    return Clip(img0, img1, middle, torch.cat((-t * moved, (1 - t) * moved), 1), owners)
+    return DrawnClip(img0, img1, middle, torch.cat((-t * moved, (1 - t) * moved), 1), owners)

@@ -5,45 +5,46 @@ Shape legend: N batch, H and W frame size in pixels.
 
 from __future__ import annotations
 
-import math
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refine_export.data.feeds import Feed, longest_px, name_of_feed
 from refine_export.data.images import labels_of
 from refine_export.errors import RequestError
 from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, TensorInfo
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from refine_export.support.files import check_input_file
+from refine_export.support.text import listed
 
 LARGEST_FEED_BYTES = 2**31
 
-NamedFeed = tuple[str, Mapping[str, Any]]
+NamedFeed = tuple[str, Mapping[str, NDArray[Any]]]
 
 
 def graph_of_npz(path: Path) -> GraphName:
-    """The graph whose inputs the arrays are, by their names; no array is read.
+    """Find the graph whose inputs the arrays are, by their names; no array is read.
 
     Raises:
-        RequestError: no such file, no .npz, or the names are those of no graph.
+        RequestError: `unreadable-npz` or `wrong-names`.
     """
-    names = _names(path)
+    with _opened(path) as content:
+        names = set(content.files)
     for graph, signature in SIGNATURES.items():
         if names == set(signature.input_names):
             return graph
     expected = "; ".join(f"{graph}: {', '.join(signature.input_names)}" for graph, signature in SIGNATURES.items())
-    found = ", ".join(sorted(names)) or "(none)"
-    raise RequestError(f"{path} has arrays named {found}; expected those of one graph ({expected}): name them so")
+    raise _wrong_names(path, names, f"those of one graph ({expected})")
 
 
 def feeds_of_arrays(paths: Sequence[Path], graph: GraphName) -> Iterator[Feed]:
-    """The feeds for one of the five graphs; files with the names of another graph are passed over.
+    """Read the feeds of one of the five graphs; files with the names of another graph are skipped.
 
     Raises:
-        RequestError: an array can't be used, or the arrays of a file are of different batches or sizes.
+        RequestError: as in `feeds_from_npz`; or batches and sizes that do not fit the graph, or each other.
     """
     signature = SIGNATURES[graph]
     infos = [TensorInfo(name=spec.name, dtype="float32", shape=spec.shape) for spec in signature.inputs]
@@ -61,112 +62,85 @@ def feeds_of_arrays(paths: Sequence[Path], graph: GraphName) -> Iterator[Feed]:
 
 
 def _batch_and_size(path: Path, arrays: Mapping[str, Any], graph: GraphName) -> tuple[int, int, int]:
-    first, *others = SIGNATURES[graph].inputs  # an image: N, 3, H, W
+    first, *others = SIGNATURES[graph].inputs  # the first is an image: N, 3, H, W
     batch, _, height, width = arrays[first.name].shape
     if batch < 1 or any(side < MULTIPLE_OF or side % MULTIPLE_OF for side in (height, width)):
-        raise RequestError(
-            f"{path}: {first.name} is a batch of {batch} at {height}x{width}; expected one or more, with sides that "
-            f"are multiples of {MULTIPLE_OF}: pad the arrays"
+        raise RequestError.about(
+            path,
+            "wrong-size",
+            f"has a batch of {batch} at {height}x{width} in {first.name}; expected one or more, with sides that are "
+            f"multiples of {MULTIPLE_OF}: pad the arrays",
         )
     for spec in others:
-        expected = spec.shape_at(batch, height, width)
-        if arrays[spec.name].shape != expected:
-            raise RequestError(
-                f"{path}: {spec.name} is {list(arrays[spec.name].shape)}; expected {list(expected)}, as {first.name} "
-                f"is {list(arrays[first.name].shape)}: mend the feed"
-            )
+        if arrays[spec.name].shape != (expected := spec.shape_at(batch, height, width)):
+            raise _wrong_shape(path, spec.name, arrays[spec.name].shape, expected)
     return batch, height, width
 
 
 def feeds_from_npz(paths: Sequence[Path], inputs: Sequence[TensorInfo]) -> Iterator[NamedFeed]:
-    """One feed from each .npz, which has an array for each input by its name.
+    """Read one feed from each .npz file, which has an array for each input by its name.
+
+    Args:
+        paths: the files.
+        inputs: names, types and shapes; arrays are converted to the type.
 
     Raises:
-        RequestError: no such file, no .npz, other names, no numbers, or NaN or infinity.
+        RequestError: `unreadable-npz`, `wrong-names`, `wrong-shape`, `not-numbers` or `not-finite`.
     """
-    import numpy as np
-
-    expected = {info.name for info in inputs}
     for path in paths:
-        _check_headers(path, inputs)
-        arrays = _arrays(path, expected)
-        for name, array in arrays.items():
-            if array.dtype.kind not in "fiu":
-                raise RequestError(f"{path}: {name} is {array.dtype}; expected numbers")
-            if not np.isfinite(array).all():
-                raise RequestError(f"{path}: {name} has NaN or infinite values; expected finite numbers: mend the feed")
-        types = {info.name: info.dtype for info in inputs}
-        with np.errstate(over="ignore"):  # what becomes infinite is found by the run
-            feed = {name: array.astype(types[name]) for name, array in arrays.items()}
+        feed = {}
+        with _opened(path) as content:
+            if set(content.files) != (names := {info.name for info in inputs}):
+                raise _wrong_names(path, content.files, ", ".join(sorted(names)))
+            for info in inputs:
+                _check_header(path, content, info)
+                feed[info.name] = _converted(path, info, content[info.name])
         yield path.name, feed
 
 
-def _check_headers(path: Path, inputs: Sequence[TensorInfo]) -> None:
-    """Refuse arrays of another shape before they are unpacked: zeros pack a thousandfold.
+def _check_header(path: Path, content: Any, info: TensorInfo) -> None:
+    """Refuse an array of another shape before it is unpacked: zeros pack a thousandfold."""
+    with content.zip.open(f"{info.name}.npy") as file:
+        major, _ = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    fits = len(shape) == len(info.shape) and all(
+        size == dim or (isinstance(dim, str) and size <= LARGEST_SIDE)
+        for size, dim in zip(shape, info.shape, strict=True)
+    )
+    if not fits or int(np.prod(shape, dtype=object)) * dtype.itemsize > LARGEST_FEED_BYTES:
+        raise _wrong_shape(path, info.name, shape, info.shape)
 
-    Raises:
-        RequestError: an array does not fit its input, or is larger than any feed.
-    """
-    import numpy as np
 
-    infos = {f"{info.name}.npy": info for info in inputs}
+def _converted(path: Path, info: TensorInfo, array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind not in "fiu":
+        raise RequestError.about(path, "not-numbers", f"has {info.name} as {array.dtype}; expected numbers")
+    if not np.isfinite(array).all():
+        raise RequestError.about(path, "not-finite", f"has NaN or infinite values in {info.name}; correct the feed")
+    with np.errstate(over="ignore"):  # a value that becomes infinite is found by the run
+        return array.astype(info.dtype)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an .npz file and translate errors in it; nothing that is pickled in it is run."""
+    check_input_file(path, RequestError, "expected an .npz file with an array for each input")
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if (info := infos.get(member)) is None:
-                    continue
-                with archive.open(member) as file:
-                    major, _ = np.lib.format.read_magic(file)
-                    read = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-                    shape, _, dtype = read(file)
-                fits = len(shape) == len(info.shape) and all(
-                    size == dim or (isinstance(dim, str) and size <= LARGEST_SIDE)
-                    for size, dim in zip(shape, info.shape, strict=True)
-                )
-                if not fits or math.prod(shape) * dtype.itemsize > LARGEST_FEED_BYTES:
-                    raise RequestError(
-                        f"{path}: {info.name} is {list(shape)}; expected {list(info.shape)}: mend the feed"
-                    )
-    except RequestError:
-        raise
-    except Exception:  # of zipfile, zlib, ast and numpy; reading the arrays says what is wrong
-        return
-
-
-def _arrays(path: Path, expected: set[str]) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz; nothing in it is run.
-
-    Raises:
-        RequestError: no such file, or it can't be read.
-    """
-    import numpy as np
-
-    if not path.is_file():
-        raise RequestError(f"{path} does not exist or is no file; expected an .npz with an array for each input")
-    if not zipfile.is_zipfile(path):
-        raise RequestError(f"{path} is no .npz, or truncated; write one with numpy.savez")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if set(content.files) != expected:
-                names = ", ".join(sorted(content.files)) or "(none)"
-                raise RequestError(
-                    f"{path} has arrays named {names}; expected {', '.join(sorted(expected))}: name them so"
-                )
-            arrays = {name: content[name] for name in content.files}
+        # numpy leaves its own file open where it is damaged; a single array, without names, fails in `with`.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            yield content
     except (MemoryError, RequestError):
         raise
-    except Exception as error:  # of zipfile, zlib, tokenize and numpy, which share no base class but this one
-        raise RequestError(f"{path} can't be read ({error}); write it again with numpy.savez") from error
-    if strange := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
-        raise RequestError(f"{path}: {strange[0]} is no array; write the file with numpy.savez")
-    return arrays
+    except Exception as error:  # of zipfile, zlib, ast and numpy, which share no other base class
+        problem = f"cannot be read as an .npz file ({error}); write it again with numpy.savez"
+        raise RequestError.about(path, "unreadable-npz", problem) from error
 
 
-def _names(path: Path) -> set[str]:
-    if not path.is_file():
-        raise RequestError(f"{path} does not exist or is no file; expected an .npz with an array for each input")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
-        raise RequestError(f"{path} is no .npz, or truncated ({error}); write one with numpy.savez") from error
+def _wrong_names(path: Path, names: Sequence[str] | set[str], expected: str) -> RequestError:
+    found = listed(sorted(names)) or "(none)"
+    return RequestError.about(path, "wrong-names", f"has arrays named {found}; expected {expected}: rename them")
+
+
+def _wrong_shape(path: Path, name: str, shape: Sequence[int], expected: Sequence[int | str]) -> RequestError:
+    problem = f"has {name} of shape {list(shape)}; expected {list(expected)}: correct the feed"
+    return RequestError.about(path, "wrong-shape", problem, input=name)

@@ -1,8 +1,8 @@
-"""Sample frames by formula: a beach seen from above, with the exact flow and visibility.
+"""Sample frames by formula: a beach seen from above, with exact flow and visibility.
 
     scene = Scene(SceneOptions(height=256, width=448, motion_px=12.0))
     frame0, middle, frame1 = scene.frame(0.0), scene.frame(0.5), scene.frame(1.0)
-    clip = scene.clip(0.5)      # the same frames, the flow between them, and who is seen where
+    clip = scene.clip(0.5)      # the same frames, the flow between them, and the visible layers
 
 Legend: N = 1, C = 3 (RGB), H, W in pixels. A point of the plane is a complex number, x + iy with y downwards.
 World points are measured from the middle of the frame in units of its shorter side, layer points from the
@@ -22,20 +22,15 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from refine_export.data.frame_options import SceneOptions
-from refine_export.data.moving_layers import clip_from_rendered, pixel_places, render
-from refine_export.data.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Layer, smoothstep
-from refine_export.support.imports import require
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from refine_export.data.moving_layers import Clip, Rendered
-    from refine_export.data.scene_layers import Field, Points
+from refine_export.data.moving_layers import DrawnClip, Rendered, clip_from_rendered, pixel_places, render
+from refine_export.data.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Field, Layer, Points, smoothstep
 
 BAND = 64  # rows that are painted together
 STEEPEST = 0.25  # times |twist|, at most 1.03, the gradient of the velocity: radians of a turn, parts of the size
@@ -43,28 +38,25 @@ STEEPEST = 0.25  # times |twist|, at most 1.03, the gradient of the velocity: ra
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture that moves, with its truth.
+    """A picture that moves, with its true flow.
 
     Raises:
         ValueError: from each method, for a time outside [0, 1].
-        UnavailableError: from each method, torch is missing.
     """
 
     options: SceneOptions = field(default_factory=SceneOptions)
 
     def frame(self, t: float) -> NDArray[np.float32]:
-        """The picture at time t: [1, 3, H, W], RGB in [0, 1]."""
+        """Draw the picture at time t: [1, 3, H, W], RGB in [0, 1]."""
         return self._rendered(t).picture.clamp(0, 1).contiguous().numpy()
 
-    def clip(self, t: float) -> Clip:
-        """Frames at 0, t and 1, the flow from t to the others, and the layers that they show."""
-        torch = require("torch", extra="torch")
+    def clip(self, t: float) -> DrawnClip:
+        """Draw the frames at 0, t and 1, with the flow from t to the others and the layers that they show."""
         return clip_from_rendered([self._rendered(time) for time in (0.0, t, 1.0)], torch.tensor([t]))
 
     def _rendered(self, t: float) -> Rendered:
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"the time is {t!r}: give 0 to 1")
-        torch = require("torch", extra="torch")
         pixels = pixel_places(1, self.options.height, self.options.width)
         return render(self._beach, pixels, torch.tensor([t - 0.5]))
 
@@ -74,11 +66,9 @@ class Scene:
 
 
 class _Beach:
-    """The layers, named by their pixels at t = 0.5."""
+    """The layers of the scene; points are named by their pixels at t = 0.5."""
 
     def __init__(self, options: SceneOptions) -> None:
-        import numpy as np
-
         self.unit_px = min(options.height, options.width)
         self.layers = _layers(options)
         self.count = len(self.layers)
@@ -86,19 +76,14 @@ class _Beach:
         self.gradients: Points = np.exp(1j * angles).astype(np.complex64)
 
     def velocity(self, layer: int, points: Tensor) -> Tensor:
-        """By `moving_layers.Layers`: drift + rate * (point - centre)."""
-        import torch
-
+        """Implement `moving_layers.Layers`: drift + rate * (point - centre)."""
         moving = self.layers[layer]
         rate, start = moving.rate, (moving.drift - moving.rate * moving.centre) * self.unit_px
         x, y = points[:, 0], points[:, 1]
         return torch.stack((start.real + rate.real * x - rate.imag * y, start.imag + rate.imag * x + rate.real * y), 1)
 
     def colour(self, layer: int, points: Tensor) -> Tensor:
-        """By `moving_layers.Layers`: the paint in the light that the layers above leave; N = 1."""
-        import numpy as np
-        import torch
-
+        """Implement `moving_layers.Layers`: the paint in the light that the layers above leave; N = 1."""
         painted = self.layers[layer]
         world: Points = (points[0, 0].numpy() + np.complex64(1j) * points[0, 1].numpy()) / np.float32(self.unit_px)
         box = self._box(painted, world)
@@ -112,14 +97,12 @@ class _Beach:
             sample[box][rows, :, :3] = np.moveaxis(colour, 0, -1)
             sample[box][rows, :, 3] = brush.coverage(painted.distance(own))
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # band by band: what is worked on stays in the cache
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # in bands that fit into the processor's cache
             list(pool.map(paint, [slice(row, row + BAND) for row in range(0, len(sample[box]), BAND)]))
         return torch.from_numpy(sample[None])
 
     def _box(self, layer: Layer, world: Points) -> tuple[slice, slice]:
-        """The rows and columns with the points that the layer can cover."""
-        import numpy as np
-
+        """Return the rows and columns with the points that the layer can cover."""
         if layer is self.layers[0]:
             return slice(None), slice(None)
         near = abs(world - layer.centre) <= layer.size + 2 * EDGE_PX / self.unit_px
@@ -127,7 +110,7 @@ class _Beach:
         return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
     def _light(self, below: int, world: Points) -> Field | float:
-        """What the shadows of the layers above leave of the light."""
+        """Return the share of light that the shadows of the layers above leave."""
         light: Field | float = 1.0
         for layer in self.layers[below + 1 :]:
             distance = layer.distance(layer.of_world(world + layer.lift * SUN)) * layer.size
@@ -136,9 +119,7 @@ class _Beach:
 
 
 def _layers(options: SceneOptions) -> tuple[Layer, ...]:
-    """From the bottom to the top; the first is the background."""
-    import numpy as np
-
+    """Place the cast, from the bottom to the top; the first is the background."""
     unit = min(options.height, options.width)
     right, bottom = options.width / unit / 2, options.height / unit / 2
     veers = np.random.default_rng([options.seed, 1]).uniform(-0.5, 0.5, len(CAST)).tolist()

@@ -11,17 +11,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
-    Points: TypeAlias = NDArray[np.complexfloating[Any, Any]]  # [H, W]
-    Field: TypeAlias = NDArray[np.floating[Any]]  # [H, W]
-    Colour: TypeAlias = NDArray[np.floating[Any]]  # [3, H, W] or [3, 1, 1]
-    Shape: TypeAlias = Callable[[Points], Field]
-    Paint: TypeAlias = Callable[["Brush", Points], Colour]
+Points: TypeAlias = NDArray[np.complexfloating[Any, Any]]  # [H, W]
+Field: TypeAlias = NDArray[np.floating[Any]]  # [H, W]
+Colour: TypeAlias = NDArray[np.floating[Any]]  # [3, H, W] or [3, 1, 1]
+Shape: TypeAlias = Callable[[Points], Field]
+Paint: TypeAlias = Callable[["Brush", Points], Colour]
 
 EDGE_PX = 1.2  # half the width of an anti-aliased edge
 LATTICE = 256  # period of the noise, in cells
@@ -30,7 +29,7 @@ SUN = cmath.rect(1.0, math.radians(-125))  # where the light comes from: the upp
 
 @dataclass(frozen=True)
 class Layer:
-    """A flat shape that moves evenly; at t = 0.5 it is at `centre`. Places and lengths in world units."""
+    """A flat shape that moves evenly; at t = 0.5 it is at `centre`. Positions and lengths are in world units."""
 
     distance: Shape
     paint: Paint
@@ -47,40 +46,34 @@ class Layer:
     """Length of its shadow."""
 
     def of_world(self, world: Points) -> Points:
-        """Layer points of world points at t = 0.5."""
+        """Convert world points to layer points at t = 0.5."""
         return (world - self.centre) / (self.size * cmath.exp(1j * self.tilt))
 
 
 @dataclass(frozen=True)
 class Brush:
-    """Patterns without detail that the pixels can't show (rule 2 of `scenes.py`)."""
+    """Patterns without detail that the pixels cannot show (rule 2 of `sample_scene.py`)."""
 
     pixel: float
     """Layer units to one pixel."""
     gradients: Points
 
     def coverage(self, distance: Field) -> Field:
-        """How much of a pixel lies inside a shape, from the signed distance of its centre."""
+        """Return the share of a pixel that lies inside a shape, from the signed distance of its centre."""
         return smoothstep(-distance, EDGE_PX * self.pixel)
 
     def line(self, distance: Field, half_width: float) -> Field:
-        """A soft line where the distance is 0."""
-        import numpy as np
-
+        """Draw a soft line where the distance is 0."""
         finest = max(half_width, EDGE_PX * self.pixel)
         line: Field = (half_width / finest) * np.exp(-((distance / finest) ** 2))
         return line
 
     def square(self, wave: Field, run: Field | float) -> Field:
-        """A sine as a square wave, 0 to 1, with soft edges; `run`: wavelength / 2 pi, layer units."""
-        import numpy as np
-
+        """Turn a sine into a square wave, 0 to 1, with soft edges; `run`: wavelength / 2 pi, layer units."""
         return 0.5 + 0.5 * np.tanh(wave * (run / (0.8 * EDGE_PX * self.pixel)))
 
     def noise(self, points: Points, frequency: float, octaves: int = 1) -> Field:
-        """Gradient noise (Perlin, 2002), about -1 to 1; `frequency`: cells per layer unit, first octave."""
-        import numpy as np
-
+        """Draw gradient noise (Perlin, 2002), about -1 to 1; `frequency`: cells per layer unit, first octave."""
         total = np.zeros(points.shape, np.float32)
         for octave in range(octaves):
             cell_px = 1 / (frequency * 2**octave * self.pixel)
@@ -91,8 +84,6 @@ class Brush:
         return total
 
     def _lattice(self, points: Points) -> Field:
-        import numpy as np
-
         x, y = points.real, points.imag
         column, row = np.floor(x), np.floor(y)
         x, y = x - column, y - row
@@ -117,8 +108,6 @@ def _everywhere(points: Points) -> Field:
 
 def _lobes(points: Points, count: int, depth: float) -> Field:
     """A circle whose radius goes between 1 - 2 depth and 1, `count` times around."""
-    import numpy as np
-
     radius, angle = abs(points), count * np.angle(points)
     inner = 1 - 2 * depth
     slope = count * depth * np.sin(angle) * radius / np.maximum(radius, inner) ** 2
@@ -133,8 +122,6 @@ _scallop = partial(_lobes, count=12, depth=0.02)
 
 def _blade(points: Points) -> Field:
     """Two arcs that meet at (0, -1) and (0, 1)."""
-    import numpy as np
-
     half_width = 0.26
     offset = (1 - half_width**2) / (2 * half_width)
     distance: Field = np.hypot(abs(points.real) + offset, points.imag) - (offset + half_width)
@@ -143,8 +130,6 @@ def _blade(points: Points) -> Field:
 
 def _slab(points: Points) -> Field:
     """A rectangle with rounded corners."""
-    import numpy as np
-
     corner = 0.06
     x, y = abs(points.real) - (0.84 - corner), abs(points.imag) - (0.54 - corner)
     outside = np.hypot(np.maximum(x, 0), np.maximum(y, 0))
@@ -156,8 +141,6 @@ def _slab(points: Points) -> Field:
 
 
 def _beach(brush: Brush, points: Points) -> Colour:
-    import numpy as np
-
     swell = brush.noise(points, 2.0, 3)
     depth = -0.17 - (points * cmath.rect(1, -0.4)).real + 0.07 * swell  # of the water; negative on land
     fine = brush.noise(points, 40, 5)
@@ -176,8 +159,6 @@ def _beach(brush: Brush, points: Points) -> Colour:
 
 
 def _surfboard(brush: Brush, points: Points) -> Colour:
-    import numpy as np
-
     x, y = points.real, points.imag
     colour = _mix(_rgb("fff3dc"), _rgb("f59a2f"), brush.coverage(abs(y - 0.35) - 0.22))
     colour = _mix(colour, _rgb("e4572e"), brush.coverage(abs(y - 0.35) - 0.10))
@@ -189,8 +170,6 @@ def _surfboard(brush: Brush, points: Points) -> Colour:
 
 def _blanket(brush: Brush, points: Points) -> Colour:
     """Gingham with a plain border."""
-    import numpy as np
-
     cell = 0.12
     across, down = (brush.square(np.sin(np.pi * side / cell), cell / np.pi) for side in (points.real, points.imag))
     colour = _mix(_rgb("fdf4ea"), _rgb("d1384a"), 0.06 + 0.45 * (across + down))
@@ -201,8 +180,6 @@ def _blanket(brush: Brush, points: Points) -> Colour:
 
 
 def _starfish(brush: Brush, points: Points) -> Colour:
-    import numpy as np
-
     height = (-_star(points) / 0.3).clip(0, 1)  # above the sand
     bumps = smoothstep(brush.noise(points, 7.5) - 0.25, 0.3)
     ridge = brush.line(abs(points) * np.sin(2.5 * np.angle(points)), 0.07)
@@ -212,8 +189,6 @@ def _starfish(brush: Brush, points: Points) -> Colour:
 
 
 def _parasol(brush: Brush, points: Points) -> Colour:
-    import numpy as np
-
     radius, angle = abs(points), np.angle(points)
     panel = brush.square(np.sin(6 * angle), radius / 6)
     rib = brush.line(radius * np.sin(6 * angle) / 6, 0.014)
@@ -227,8 +202,6 @@ def _parasol(brush: Brush, points: Points) -> Colour:
 
 def _ball(brush: Brush, points: Points) -> Colour:
     """A sphere in six panels, its pole towards the viewer and to one side."""
-    import numpy as np
-
     x, y = points.real, points.imag
     z = np.sqrt((1 - 0.96 * abs(points) ** 2).clip(0.01, 1))
     up = y * 0.80 + z * 0.60  # the sphere is turned about x
@@ -244,8 +217,6 @@ def _ball(brush: Brush, points: Points) -> Colour:
 
 
 def _rgb(code: str) -> Colour:
-    import numpy as np
-
     return np.frombuffer(bytes.fromhex(code), np.uint8).reshape(3, 1, 1) / np.float32(255)
 
 

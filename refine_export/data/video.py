@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.data.images import Say
+from refine_export.data.images import AddNote
 from refine_export.errors import FrameError
 from refine_export.signature import LARGEST_SIDE
 from refine_export.support.imports import require
@@ -42,7 +42,7 @@ HDR_CURVES = {16: "PQ", 18: "HLG"}
 LARGE = (576, 1279)  # height or width above which players take BT.709, as mpv's video/csputils.c does
 
 
-def frames_of_video(path: Path, say: Say, label: str = "") -> Iterator[Callable[[], Frame]]:
+def frames_of_video(path: Path, say: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:
     """The frames in order; each becomes [1, 3, H, W] when it is called.
 
     Args:
@@ -68,7 +68,7 @@ def frames_of_video(path: Path, say: Say, label: str = "") -> Iterator[Callable[
         ) from error
 
 
-def _decoded(path: Path, container: Any, say: Say) -> Iterator[Callable[[], Frame]]:
+def _decoded(path: Path, container: Any, say: AddNote) -> Iterator[Callable[[], Frame]]:
     stream = container.streams.best("video")
     if stream is None or stream.codec_context is None:
         raise FrameError(f"{path} has no video that can be decoded; give one with pictures in it")

@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from refine_export.data.images import Say, frame_from_file, size_of_file, uint8_from_frame
+from refine_export.data.images import AddNote, frame_from_file, size_of_file, uint8_from_frame
 from refine_export.errors import FrameError, RequestError
 from refine_export.interpolation.backends import ComputeOptions
 from refine_export.interpolation.colour import Colours, colours_of, frame_from_picture, frame_to_encode
@@ -191,7 +191,7 @@ def interpolate_video(
     return result
 
 
-def _picture_from_file(path: Path, say: Say) -> Picture:
+def _picture_from_file(path: Path, say: AddNote) -> Picture:
     import numpy as np
 
     frame = frame_from_file(path, say)

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from refine_export.artifacts import Artifact
-from refine_export.data.images import cropped, padded, padded_size, pair_from_arrays, uint8_from_frame
+from refine_export.data.images import FramePair, cropped, padded, padded_size, uint8_from_frame
 from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, TIMESTEP
 from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.runners.base import Runner
@@ -107,7 +107,7 @@ class LocalInterpolator:
                 f"frames of {size[0]}x{size[1]} (height x width) are fed as one pair of {wanted}, and "
                 f"{self._artifact.file} takes {self._artifact.sizes}; make a file for this size, or a dynamic one"
             )
-        pair = padded(pair_from_arrays("frames", _image(frame0), _image(frame1)))
+        pair = padded(FramePair("frames", _image(frame0), _image(frame1)))
         given: dict[str, NDArray[Any]] = {"img0": pair.img0, "img1": pair.img1}
         if self.any_time:
             given["timestep"] = np.full((1, 1, 1, 1), timestep, np.float32)

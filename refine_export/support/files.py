@@ -44,7 +44,7 @@ def check_input_file(path: Path, error: type[RequestError], expected: str) -> No
         code, problem = "not-a-file", "is not a regular file"
     else:
         return
-    raise error(f"{path} {problem}; {expected}", code=code, path=path)
+    raise error.about(path, code, f"{problem}; {expected}")
 
 
 def make_folder(path: Path) -> None:
@@ -71,7 +71,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         RequestError: `is-directory`; `path` is one.
     """
     if path.is_dir():
-        raise RequestError(f"{path} is a directory; give the path of a file to write", code="is-directory", path=path)
+        raise RequestError.about(path, "is-directory", "is a directory; give the path of a file to write")
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,6 +149,4 @@ def is_running(pid: str) -> bool:
 
 
 def _cannot_write(path: Path, error: OSError, advice: str) -> RequestError:
-    return RequestError(
-        f"cannot write {path}: {error.strerror}; {advice}", code="cannot-write", path=path, reason=error.strerror
-    )
+    return RequestError.about(path, "cannot-write", f"cannot be written: {error.strerror}; {advice}")

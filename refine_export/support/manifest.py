@@ -98,18 +98,11 @@ def read_manifest(artifact: Path) -> Manifest:
     try:
         return Manifest(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise RequestError(
-            f"{path} is missing; expected the manifest that was written beside {artifact.name}: copy it there, or make "
-            f"{artifact.name} again",
-            code="missing-manifest",
-            path=path,
-        ) from error
+        problem = f"is missing; copy the manifest of {artifact.name} there, or make {artifact.name} again"
+        raise RequestError.about(path, "missing-manifest", problem) from error
     except (OSError, ValueError, TypeError, RecursionError) as error:  # not JSON, or not the fields of a manifest
-        raise RequestError(
-            f"{path} cannot be read as a manifest ({error}); make {artifact.name} again",
-            code="damaged-manifest",
-            path=path,
-        ) from error
+        problem = f"cannot be read as a manifest ({error}); make {artifact.name} again"
+        raise RequestError.about(path, "damaged-manifest", problem) from error
 
 
 def reusable(artifact: Path, expected: str) -> Manifest | None:

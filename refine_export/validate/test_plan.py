@@ -59,7 +59,7 @@ def plan_steps(
         options: kinds of flows, timesteps, sizes.
     """
     first = sources.first.pair
-    if sources.alone or sources.clips:
+    if sources.single_pairs or sources.clips:
         own = padded_size(*first.size)
         for sizes, candidates in _by_sizes(files, lambda artifact: sizes_for(artifact, own, options)):
             batch, *size = sizes

@@ -7,9 +7,9 @@ import evaluate_demo
 import pytest
 import torch
 import train_demo
+from random_layers import SequenceOptions, canvases_from_families, draw_sequences
 
 from refine_export.checkpoint.checkpoint import checkpoint_from_file, seeded_checkpoint
-from refine_export.data.random_layers import SequenceOptions, canvases_from_families, draw_sequences
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from refine_export.accuracy.limits import Limits
 from refine_export.checkpoint.checkpoint import describe, seeded_checkpoint
 from refine_export.data.feeds import feeds_for
 from refine_export.data.frame_options import SceneOptions
-from refine_export.data.images import pair_from_arrays
+from refine_export.data.images import FramePair
 from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import reference_network
 from refine_export.report.data import Artifact, Comparison, Report, Shortfall
@@ -66,7 +66,7 @@ def all_compared() -> dict[str, Compared]:
     """
     network = reference_network(seeded_checkpoint("IFNet"))
     scene = Scene(SceneOptions(height=HEIGHT, width=WIDTH))
-    pair = pair_from_arrays("scene", scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
+    pair = FramePair("scene", scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
 
     def run(
         graph: GraphName, hows: tuple[str, ...], precision: FilePrecision = "fp32"

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from refine_export.data.moving_layers import Clip
+from refine_export.data.moving_layers import DrawnClip
 from rife.warplayer import warp
 
 WARPED_DB = 40.0  # what bilinear sampling leaves
@@ -15,14 +15,14 @@ def psnr_db(a: Tensor, b: Tensor, where: Tensor) -> float:
     return -10 * math.log10(max((a - b).square().mean(1)[where].mean().item(), 1e-12))
 
 
-def warped_psnr_db(clip: Clip, side: int, factor: float = 1.0, *, where: Tensor | None = None) -> float:
+def warped_psnr_db(clip: DrawnClip, side: int, factor: float = 1.0, *, where: Tensor | None = None) -> float:
     """PSNR of frame 0 (1), warped by `factor` times the flow, against frame t; where that is visible, or `where`."""
     seen = clip.visible()[:, side] if where is None else where
     image, flow = (clip.img0, clip.img1)[side], clip.flow[:, 2 * side : 2 * side + 2]
     return psnr_db(warp(image, factor * flow), clip.frame, seen)
 
 
-def check_warped(clip: Clip, *, least_seen: float, least_psnr_db: float = WARPED_DB) -> None:
+def check_warped(clip: DrawnClip, *, least_seen: float, least_psnr_db: float = WARPED_DB) -> None:
     """Both frames, warped, are frame t, on a part of the frame at least."""
     for side in (0, 1):
         assert clip.visible()[:, side].float().mean() > least_seen

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from triton_server import CannotServeError
 
-from refine_export.data.images import cropped, padded, pair_from_arrays, uint8_from_frame
+from refine_export.data.images import FramePair, cropped, padded, uint8_from_frame
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.errors import RequestError
@@ -61,7 +61,7 @@ class Place:
 
     def expected(self, frames, timestep=0.25):
         arrays = [np.moveaxis(frame.astype(np.float32) / np.float32(255), -1, 0)[None] for frame in frames]
-        pair = padded(pair_from_arrays("pair", *arrays))
+        pair = padded(FramePair("pair", *arrays))
         feeds = {"img0": pair.img0.astype(self.dtype), "img1": pair.img1.astype(self.dtype)}
         if self.timed:
             feeds["timestep"] = np.full((1, 1, 1, 1), timestep, np.float32)

@@ -27,7 +27,6 @@ from refine_export.data.images import (
     cropped,
     padded,
     padded_size,
-    pair_from_arrays,
     uint8_from_frame,
 )
 from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, TIMESTEP
@@ -145,7 +144,7 @@ def _expected(reference: Runner, inputs: Mapping[str, NDArray[Any]], size: tuple
         np.ascontiguousarray(np.moveaxis(inputs[name].astype(np.float32) / np.float32(LEVELS), -1, 0)[None])
         for name in (FRAME0, FRAME1)
     )
-    pair = padded(pair_from_arrays("frames", img0, img1))
+    pair = padded(FramePair("frames", img0, img1))
     feeds = {"img0": pair.img0, "img1": pair.img1}
     if TIMESTEP in inputs:
         feeds[TIMESTEP] = inputs[TIMESTEP].reshape(1, 1, 1, 1)

@@ -191,7 +191,7 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     code, _, err = run("init", "r.toml")
     assert code == 2
-    assert "r.toml: No space left on device" in err
+    assert "r.toml cannot be written: No space left on device" in err
     assert not list(here.glob("*r.toml*"))
 
 
@@ -206,7 +206,7 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
         (["run", "--frames", "a.png"], "requires 2 arguments"),
         (["run", "--graph", "ifnet"], "error: the command line: run.graphs is \"ifnet\": input should be 'contextnet'"),
         (["run", "--graph", "interpolator"], "error: IFNet_m weights do not make the graph 'interpolator'"),
-        (["run", "-o", "small.toml"], "cannot write small.toml"),
+        (["run", "-o", "small.toml"], "small.toml cannot be written"),
         (["export", "--size", "100x200"], "expected multiples of 32, such as 96x192"),
         (["export", "--dynamic", "--size", "64x96"], "dynamic is true, but a size or a batch is given"),
         (["lint", "absent.onnx"], "error: absent.onnx does not exist; expected a binary ONNX model"),
@@ -218,7 +218,7 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
         (["run", "--recipe", "/dev/zero"], "error: /dev/zero is no recipe"),
         (["inspect", "/dev/zero"], "error: /dev/zero is not a regular file"),
         (["lint", "/dev/zero"], "error: /dev/zero is no regular file"),
-        (["run", "--frames", "/dev/zero", "/dev/zero"], "error: /dev/zero is no regular file"),
+        (["run", "--frames", "/dev/zero", "/dev/zero"], "error: /dev/zero is not a regular file"),
         (["run", "-o", "~no-such-user/x"], "Could not determine home directory"),
         (["run", "-o", "x" * 300], "File name too long"),
         (["export", "--size", "٣٢x٣٢"], "expected HEIGHTxWIDTH"),

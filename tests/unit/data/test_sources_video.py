@@ -100,7 +100,7 @@ def test_odd_sizes_are_padded_and_said_once(tmp_path):
     sources = sources_of(video_of(tmp_path / "clip.mkv", frames))
     assert {pair.size for pair, _, _ in sources.pairs()} == {(41, 61)}
     assert sources.notes == (
-        "The frames of 41x61 are padded to 64x64 for the networks; places count from the top left.",
+        "The frames of 41x61 are padded to 64x64 for the networks; positions count from the top left.",
     )
 
 

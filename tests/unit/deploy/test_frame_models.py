@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from refine_export.data.images import cropped, padded, pair_from_arrays, uint8_from_frame
+from refine_export.data.images import FramePair, cropped, padded, uint8_from_frame
 from refine_export.deploy.triton.frame_models import post_model, pre_model
 
 TYPES = {"float": np.float32, "float16": np.float16}
@@ -43,7 +43,7 @@ def pictures(height, width, seed=0):
 def pair_of(frame0, frame1):
     """As a picture file is read."""
     arrays = [np.moveaxis(frame.astype(np.float32) / np.float32(255), -1, 0)[None] for frame in (frame0, frame1)]
-    return pair_from_arrays("pair", *arrays)
+    return FramePair("pair", *arrays)
 
 
 @pytest.mark.parametrize("image", TYPES)

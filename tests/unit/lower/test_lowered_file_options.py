@@ -57,7 +57,7 @@ def test_a_folder_that_can_not_be_made(refused, run, here):
     """It is refused before any work; one that can be is made, with those above it."""
     path = saved(tiny())
     Path("file").write_text("no folder")
-    refused(path, "-o", "file/out.onnx", words=("cannot write file", "choose another"))
+    refused(path, "-o", "file/out.onnx", words=("file cannot be written", "choose another"))
     assert "read in.onnx" not in run(path, "-o", "file/out.onnx")[2]
     assert run(path, "-o", "new/folder/out.onnx")[0] == 0
     Path("folder.onnx").mkdir()
@@ -77,7 +77,7 @@ def test_an_interrupted_write_leaves_the_old_file(run, here, monkeypatch, place)
     monkeypatch.setattr(Path if place == "replace" else os, place, full)
     code, _, err = run(path, "-o", "out.onnx", "--force", "--io", "fp16")
     assert code == 2
-    assert "error: cannot write out.onnx: No space left on device" in err
+    assert "error: out.onnx cannot be written: No space left on device" in err
     assert {file.name: file.read_bytes() for file in here.iterdir()} == before
 
 

@@ -1,4 +1,4 @@
-"""Sources: the scene, folders and pictures by twos give pairs one at a time, or a clear refusal."""
+"""The scene, folders and pictures two by two give pairs one at a time, or a clear refusal."""
 
 import gc
 import tracemalloc
@@ -13,16 +13,22 @@ from refine_export.errors import FrameError
 from tests.support.source_files import SCENE, folder_of, pixels, shown, sources_of, video_of
 
 
+def code_of(call) -> str:
+    with pytest.raises(FrameError) as caught:
+        call()
+    return caught.value.code
+
+
 def test_the_scene_is_a_pair_and_a_sequence():
     """Its ends with the middle frame, then frames at t = 0, 1/3, 2/3, 1 as consecutive ones; drawn only once."""
     sources = sources_of()
     found = list(sources.pairs())
     assert [(sequence, index) for _, sequence, index in found] == [(None, 0), ("scene", 0), ("scene", 1), ("scene", 2)]
-    whole, *steps = (pair for pair, _, _ in found)
-    assert whole is sources.first.pair
-    assert whole.middle is not None
-    assert np.array_equal(steps[0].img0, whole.img0)
-    assert np.array_equal(steps[2].img1, whole.img1)
+    ends, *steps = (pair for pair, _, _ in found)
+    assert ends is sources.first.pair
+    assert ends.middle is not None
+    assert np.array_equal(steps[0].img0, ends.img0)
+    assert np.array_equal(steps[2].img1, ends.img1)
     assert steps[0].img1 is steps[1].img0
     assert not np.array_equal(steps[0].img0, steps[0].img1)
     assert [pair.name for pair in steps] == ["scene frames 0-1", "scene frames 1-2", "scene frames 2-3"]
@@ -43,7 +49,7 @@ def test_two_pictures_are_one_pair(tmp_path):
 
 
 def test_a_folder_is_sorted_by_its_numbers(tmp_path):
-    """frame2 before frame10; what is no picture is left out, and that is said."""
+    """frame2 before frame10; what is left out, and padding, is noted once."""
     names = ["frame10.png", "frame2.png", "Frame1.PNG", "frame02.png"]
     folder = folder_of(tmp_path / "clip", names)
     (folder / "notes.txt").write_text("x")
@@ -58,14 +64,13 @@ def test_a_folder_is_sorted_by_its_numbers(tmp_path):
         assert np.array_equal(shown(pair.img1), expected[k + 1])
     assert len(found) == 3
     assert found[0][0].sha256 == sources.first.pair.sha256
-    assert sources.notes == (
-        "clip: 1 of its 5 entries are no pictures by their names, and are left out.",
-        "The frames of 40x60 are padded to 64x64 for the networks; places count from the top left.",
-    )
+    left_out, padded = sources.notes
+    assert "1 of its 5 entries" in left_out
+    assert "64x64" in padded
 
 
 def test_pairs_are_limited_and_thinned(tmp_path, monkeypatch):
-    """every=2 takes the pairs 0, 2, 4: no two follow one another; frames of no pair are not decoded."""
+    """every=2 takes the pairs 0, 2, 4: no two are consecutive; frames of no pair are not decoded."""
     folder = folder_of(tmp_path / "clip", [f"{k}.png" for k in range(8)])
 
     def indices(**options):
@@ -87,54 +92,47 @@ def test_pairs_are_limited_and_thinned(tmp_path, monkeypatch):
 def test_folders_that_are_refused(tmp_path):
     folder_of(tmp_path / "empty", [])
     folder_of(tmp_path / "one", ["a.png"])
-    folder_of(tmp_path / "text", [])
-    (tmp_path / "text" / "a.txt").write_text("x")
-    for name in ("unequal", "no_picture", "cut"):
+    for name in ("unequal", "text"):
         folder_of(tmp_path / name, ["1.png", "2.png"])
     Image.fromarray(pixels(3, (40, 99))).save(tmp_path / "unequal" / "3.png")
-    (tmp_path / "no_picture" / "3.png").write_text("x")
-    for name, message in (
-        ("empty", r"empty has no pictures; expected two frames or more, as .png"),
-        ("text", "text has no pictures"),
-        ("one", "one has one picture, a.png; expected two"),
-        ("unequal", "differ in size: 1.png is 60x40, 3.png is 99x40; keep those of one size"),
-        ("no_picture", "3.png is no picture that can be read"),
-        ("absent", "absent is one picture; give two|does not exist"),
+    (tmp_path / "text" / "3.png").write_text("x")
+    for name, code in (
+        ("empty", "too-few-frames"),
+        ("one", "too-few-frames"),
+        ("unequal", "sizes-differ"),
+        ("text", "unreadable-picture"),
+        ("absent", "single-picture"),
     ):
-        with pytest.raises(FrameError, match=message):
-            sources_of(tmp_path / name)
+        assert code_of(lambda name=name: sources_of(tmp_path / name)) == code
 
 
-def test_what_is_found_on_the_way(tmp_path):
-    """Damage behind a header, and a file that is overwritten meanwhile: an error at their pair, not before."""
+def test_damage_shows_at_its_pair(tmp_path):
+    """Damage behind a header, and a file that is overwritten meanwhile, are not found before."""
     folder = folder_of(tmp_path / "clip", ["1.png", "2.png", "3.png"])
     whole = (folder / "2.png").read_bytes()
     (folder / "3.png").write_bytes(whole[:3000])
     pairs = sources_of(folder).pairs()
     next(pairs)
-    with pytest.raises(FrameError, match="3.png can't be read as a picture"):
-        next(pairs)
+    assert code_of(lambda: next(pairs)) == "unreadable-picture"
     (folder / "3.png").write_bytes(whole)
     sources = sources_of(folder)
     Image.fromarray(pixels(3, (40, 99))).save(folder / "3.png")
-    with pytest.raises(FrameError, match="the frames of clip frames 1-2 differ in size"):
-        list(sources.pairs())
+    assert code_of(lambda: list(sources.pairs())) == "sizes-differ"
 
 
 def test_pictures_that_make_no_pair(tmp_path):
     folder = folder_of(tmp_path / "f", ["a.png", "b.png", "c.png"])
     Image.fromarray(pixels(0, (40, 99))).save(folder / "wide.png")
-    for names, message in (
-        (("a.png",), "a.png is one picture; give two that follow one another"),
-        (("a.png", "b.png", "c.png"), "c.png is one picture"),
-        (("a.png", "", "b.png"), "a.png is one picture"),
-        (("a.png", "wide.png"), "differ in size: a.png is 60x40, wide.png is 99x40"),
+    for names, code in (
+        (("a.png",), "single-picture"),
+        (("a.png", "b.png", "c.png"), "single-picture"),
+        (("a.png", "", "b.png"), "single-picture"),
+        (("a.png", "wide.png"), "sizes-differ"),
     ):
-        with pytest.raises(FrameError, match=message):
-            sources_of(*(folder / name for name in names))
-    for second, message in ((folder, "is a directory; give a picture file"), (folder / "x.mp4", "does not exist")):
-        with pytest.raises(FrameError, match=message):
-            sources_from_options(FramesOptions(pair=(str(folder / "a.png"), str(second))), SCENE)
+        assert code_of(lambda names=names: sources_of(*(folder / name for name in names))) == code
+    for second, code in ((folder, "is-directory"), (folder / "x.mp4", "not-found")):
+        options = FramesOptions(pair=(str(folder / "a.png"), str(second)))
+        assert code_of(lambda options=options: sources_from_options(options, SCENE)) == code
 
 
 def test_all_kinds_together(tmp_path):
@@ -145,11 +143,9 @@ def test_all_kinds_together(tmp_path):
         video_of(tmp_path / side / "clip.mkv", [pixels(k) for k in range(3)])
     picture = tmp_path / "grey.png"
     Image.fromarray(pixels(0)).convert("L").save(picture)
-    sources = sources_of(
-        *(tmp_path / side / name for side in ("x", "y") for name in ("clip", "clip.mkv")), picture, picture
-    )
-    found = list(sources.pairs())
-    names = [pair.name for pair, _, _ in found]
+    clips = (tmp_path / side / name for side in ("x", "y") for name in ("clip", "clip.mkv"))
+    sources = sources_of(*clips, picture, picture)
+    names = [pair.name for pair, _, _ in sources.pairs()]
     assert len(set(names)) == len(names) == 9
     assert names[::2] == [
         "clip frames 0-1",
@@ -162,7 +158,7 @@ def test_all_kinds_together(tmp_path):
     before = sources.notes
     list(sources.pairs())
     assert sources.notes == before
-    assert [note for note in before if note.startswith("grey.png: grey is")]
+    assert [note for note in before if note.startswith("grey.png: ")]
 
 
 def test_the_hash_is_of_the_files_and_the_options(tmp_path):
@@ -177,14 +173,13 @@ def test_the_hash_is_of_the_files_and_the_options(tmp_path):
     assert len(known) == 8
     sources = sources_of(folder)
     (folder / "4.png").unlink()
-    with pytest.raises(FrameError, match="can't read .*4.png"):
-        sources.sha256  # noqa: B018
+    assert code_of(lambda: sources.sha256) == "cannot-read"
 
 
 @pytest.mark.parametrize("kind", ["folder", "video"])
 def test_memory_does_not_grow_with_the_frames(tmp_path, kind):
-    """200 frames peak where 20 do: three pairs' worth of arrays or less, though a tenth of them would be ten times."""
-    count, size = 200, (64, 96)
+    """100 frames peak where 20 do: three pairs' worth of arrays or less, though a tenth of them would be five times."""
+    count, size = 100, (64, 96)
     if kind == "folder":
         path = folder_of(tmp_path / "clip", [f"{k}.png" for k in range(count)], size)
     else:
@@ -210,15 +205,8 @@ def test_memory_does_not_grow_with_the_frames(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"pair": ("a",)}, "pair has 1 files"),
-        ({"max_pairs": 0}, "max_pairs is 0; expected 1 or more"),
-        ({"every": 0}, "every is 0"),
-        ({"scene_frames": 1}, "scene_frames is 1; expected 2 to 64"),
-        ({"scene_frames": 65}, "scene_frames is 65"),
-    ],
+    "wrong", [{"pair": ("a",)}, {"max_pairs": 0}, {"every": 0}, {"scene_frames": 1}, {"scene_frames": 65}]
 )
-def test_options_that_make_no_sense(options, message):
-    with pytest.raises(ValueError, match=message):
-        FramesOptions(**options)
+def test_options_out_of_range(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}"):
+        FramesOptions(**wrong)

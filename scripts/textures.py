@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.ImageDraw import ImageDraw
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-    Field: TypeAlias = NDArray[np.float32]  # [S, S]
-    Colour: TypeAlias = NDArray[np.float32]  # [S, S, 3]
-    Family: TypeAlias = Callable[[np.random.Generator], tuple[Colour, Field]]
+Field: TypeAlias = NDArray[np.float32]  # [S, S]
+Colour: TypeAlias = NDArray[np.float32]  # [S, S, 3]
+Family: TypeAlias = Callable[[np.random.Generator], tuple[Colour, Field]]
 
 SIDE = 512  # S, pixels
 SUPERSAMPLED = 2  # drawn shapes: canvas pixels to one of theirs
@@ -32,8 +31,6 @@ def texture(family: str, rng: np.random.Generator) -> Colour:
     Raises:
         ValueError: there is no such family.
     """
-    import numpy as np
-
     if family not in FAMILIES:
         raise ValueError(f"there is no family {family!r}; give one of {', '.join(FAMILIES)}")
     colour, alpha = FAMILIES[family](rng)
@@ -51,12 +48,10 @@ def _clouds(rng: np.random.Generator) -> tuple[Colour, Field]:
 
 def _leaves(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Discs and polygons that cover each other, small ones more often (dead leaves, Lee et al., 2001)."""
-    import numpy as np
-
     palette = _photographic(rng, 1.0, contrast=0.3)
     smallest = rng.uniform(4, 12)
 
-    def draw(pen: ImageDraw) -> None:
+    def draw(pen: ImageDraw.ImageDraw) -> None:
         for _ in range(int(rng.integers(500, 1200))):
             radius = min(smallest / math.sqrt(rng.uniform(0.002, 1)), 110)
             _shape(pen, rng, radius, _ink(palette[tuple(rng.integers(0, SIDE, 2))]))
@@ -64,7 +59,7 @@ def _leaves(rng: np.random.Generator) -> tuple[Colour, Field]:
     colour = _drawn("RGB", draw, _ink(palette.mean((0, 1))))
     grain = _noise(rng, rng.uniform(0.7, 1.5))
 
-    def draw_silhouettes(pen: ImageDraw) -> None:
+    def draw_silhouettes(pen: ImageDraw.ImageDraw) -> None:
         for _ in range(22):
             _shape(pen, rng, rng.uniform(12, 70), 255)
 
@@ -74,8 +69,6 @@ def _leaves(rng: np.random.Generator) -> tuple[Colour, Field]:
 
 def _bands(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Soft waves of several lengths over a gradient."""
-    import numpy as np
-
     ramp = np.linspace(0, 2 * math.pi, SIDE, endpoint=False)
     bend = _noise(rng, 2.2) * rng.uniform(0, 2.5)
     colour = _photographic(rng, 2.2)
@@ -88,13 +81,9 @@ def _bands(rng: np.random.Generator) -> tuple[Colour, Field]:
 
 def _glyphs(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Letters of many sizes."""
-    import numpy as np
-
     ground, ink = _photographic(rng, 1.6), _photographic(rng, 1.6)
 
-    def draw(pen: ImageDraw) -> None:
-        from PIL import ImageFont
-
+    def draw(pen: ImageDraw.ImageDraw) -> None:
         for _ in range(int(rng.integers(40, 160))):
             size = float(min(10 / math.sqrt(rng.uniform(0.01, 1)), 90))
             letters = "".join(rng.choice(list(LETTERS), int(rng.integers(1, 7))).tolist())
@@ -110,8 +99,6 @@ def _glyphs(rng: np.random.Generator) -> tuple[Colour, Field]:
 
 def _cells(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Stones with joints: each point belongs to the nearest of random centres (Worley, 1996)."""
-    import numpy as np
-
     count = int(rng.integers(60, 260))
     at = rng.uniform(0, SIDE, (count, 2))
     axis = np.arange(SIDE, dtype=np.float32)
@@ -131,8 +118,6 @@ def _cells(rng: np.random.Generator) -> tuple[Colour, Field]:
 
 def _weave(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Cloth: two sets of threads in a plaid of colours, and holes in rows."""
-    import numpy as np
-
     threads = 8 * int(rng.integers(3, 8))
     phase = np.arange(SIDE) * (threads / SIDE)
     across, down = phase[None, :], phase[:, None]
@@ -147,8 +132,6 @@ def _weave(rng: np.random.Generator) -> tuple[Colour, Field]:
 
 def _marble(rng: np.random.Generator) -> tuple[Colour, Field]:
     """Veins along the zeros of noise."""
-    import numpy as np
-
     total = np.zeros((SIDE, SIDE), np.float32)
     for _ in range(3):
         vein = np.exp(-abs(_noise(rng, rng.uniform(1.1, 1.8))) * rng.uniform(3, 9))
@@ -174,16 +157,12 @@ FAMILIES: dict[str, Family] = {
 
 def _spectrum(of_frequency: Callable[[Field], Field]) -> Field:
     """A function of the frequency (cycles per pixel) on the grid of `rfft2`."""
-    import numpy as np
-
     frequency = np.hypot(np.fft.rfftfreq(SIDE), np.fft.fftfreq(SIDE)[:, None])
     return of_frequency(frequency.astype(np.float32))
 
 
 def _noise(rng: np.random.Generator, slope: float) -> Field:
     """Noise with amplitudes as frequency ** -slope: mean 0, deviation 1."""
-    import numpy as np
-
     falling = _spectrum(lambda f: np.where(f > 0, np.maximum(f, 1 / SIDE) ** -slope, 0))
     field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) * falling, s=(SIDE, SIDE))
     noise: Field = (field / field.std()).astype(np.float32)
@@ -192,8 +171,6 @@ def _noise(rng: np.random.Generator, slope: float) -> Field:
 
 def _photographic(rng: np.random.Generator, slope: float, contrast: float | None = None) -> Colour:
     """Colours as in photographs: most of the variation is light, little is hue."""
-    import numpy as np
-
     contrast = rng.uniform(0.1, 0.3) if contrast is None else contrast
     light = _noise(rng, slope)[..., None] * contrast
     warm, green = (_noise(rng, slope + 0.2)[..., None] * contrast * rng.uniform(0.1, 0.5) for _ in range(2))
@@ -204,8 +181,6 @@ def _photographic(rng: np.random.Generator, slope: float, contrast: float | None
 
 def _blobs(rng: np.random.Generator) -> Field:
     """Silhouettes with round outlines."""
-    import numpy as np
-
     size = rng.uniform(8, 40)
     low = _spectrum(lambda f: np.exp(-((f * size) ** 2)))
     field = np.fft.irfft2(np.fft.rfft2(_noise(rng, 0.5)) * low, s=(SIDE, SIDE))
@@ -214,19 +189,14 @@ def _blobs(rng: np.random.Generator) -> Field:
     return cover
 
 
-def _drawn(mode: str, draw: Callable[[ImageDraw], object], ground: tuple[int, ...] | int = 0) -> Colour:
-    import numpy as np
-    from PIL import Image, ImageDraw
-
+def _drawn(mode: str, draw: Callable[[ImageDraw.ImageDraw], object], ground: tuple[int, ...] | int = 0) -> Colour:
     image = Image.new(mode, (SIDE * SUPERSAMPLED, SIDE * SUPERSAMPLED), ground)
     draw(ImageDraw.Draw(image))
     pixels: Colour = np.asarray(image.reduce(SUPERSAMPLED), np.float32).reshape(SIDE, SIDE, -1) / np.float32(255)
     return pixels
 
 
-def _shape(pen: ImageDraw, rng: np.random.Generator, radius: float, ink: tuple[int, ...] | int) -> None:
-    import numpy as np
-
+def _shape(pen: ImageDraw.ImageDraw, rng: np.random.Generator, radius: float, ink: tuple[int, ...] | int) -> None:
     corners = int(rng.choice((3, 4, 5, 24)))
     angle = np.linspace(0, 2 * math.pi, corners, endpoint=False) + rng.uniform(0, 7)
     reach = radius * (1 if corners == 24 else rng.uniform(0.5, 1, corners)) * SUPERSAMPLED

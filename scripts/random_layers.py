@@ -15,15 +15,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from refine_export.data.moving_layers import Clip, clip_from_rendered, pixel_places, render
-from refine_export.data.textures import SIDE, texture
+import numpy as np
+import torch
+from textures import SIDE, texture
+from torch import Generator, Tensor
 
-if TYPE_CHECKING:
-    from torch import Generator, Tensor
+from refine_export.data.moving_layers import DrawnClip, clip_from_rendered, pixel_places, render
 
-    Uniform: TypeAlias = Callable[..., Tensor]  # lowest, highest, the shape after N
+Uniform: TypeAlias = Callable[..., Tensor]  # lowest, highest, the shape after N
 
 WAVES = 1
 STEEPEST_LINEAR = 0.15  # the norm of the linear map's matrix, at most
@@ -57,16 +58,13 @@ class SequenceOptions:
 
 def canvases_from_families(families: Sequence[str], *, count: int, seed: int) -> Tensor:
     """Canvases in turn from each family: [P, S, S, 4]."""
-    import numpy as np
-    import torch
-
     drawn = [texture(families[i % len(families)], np.random.default_rng([seed, i])) for i in range(count)]
     return torch.from_numpy(np.stack(drawn))
 
 
 def draw_sequences(
     canvases: Tensor, options: SequenceOptions, motion_px: Tensor, timestep: Tensor, generator: Generator
-) -> Clip:
+) -> DrawnClip:
     """Draw N clips.
 
     Args:
@@ -76,8 +74,6 @@ def draw_sequences(
         timestep: [N], t.
         generator: of the random choices; the same state gives the same clips.
     """
-    import torch
-
     count = len(timestep)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
@@ -120,8 +116,6 @@ class _Motion:
     """Rule 1: the velocity of the layers' points, pixels from frame 0 to frame 1."""
 
     def __init__(self, uniform: Uniform, layers: int, motion_px: Tensor, reach: float) -> None:
-        import torch
-
         speed = motion_px.view(-1, 1, 1) * uniform(0.05, 1.0, layers, 1).sqrt()
         turn, wave = uniform(0, 0.35, layers, 1), uniform(0, 0.1, layers, 1)
         heading = uniform(0, 2 * math.pi, layers, 1)
@@ -138,8 +132,6 @@ class _Motion:
 
     def velocity(self, layer: int, points: Tensor) -> Tensor:
         """[N, 2, H, W] at points of that shape."""
-        import torch
-
         x, y = points[:, 0], points[:, 1]  # [N, H, W]
         x_moved, y_moved = (
             self.shift[:, layer, i, None, None]
@@ -159,8 +151,6 @@ class _Look:
     """Rule 2: which canvas a layer is cut from, and how."""
 
     def __init__(self, uniform: Uniform, layers: int, canvases: Tensor, generator: Generator) -> None:
-        import torch
-
         angle, size = uniform(0, 2 * math.pi, layers), uniform(0.7, 1.5, layers)
         self.cos, self.sin = (angle.cos() * size)[..., None, None], (angle.sin() * size)[..., None, None]
         self.at = uniform(0, SIDE, layers, 2)
@@ -170,8 +160,6 @@ class _Look:
 
     def colour(self, layer: int, points: Tensor) -> Tensor:
         """RGB and cover at points [N, 2, H, W]: [N, H, W, 4]."""
-        import torch
-
         x, y, cos, sin = points[:, 0], points[:, 1], self.cos[:, layer], self.sin[:, layer]
         u = cos * x - sin * y + self.at[:, layer, 0, None, None]
         v = sin * x + cos * y + self.at[:, layer, 1, None, None]
