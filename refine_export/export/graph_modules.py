@@ -1,6 +1,6 @@
 """The five graphs as modules: arguments are the graph's inputs in order, the result its outputs in order.
 
-Only `network` imports this file: it needs torch at import, as the reference modules do.
+This module needs torch at import, as the reference modules do; `reference_network` imports it when it is needed.
 """
 
 import torch

@@ -1,14 +1,10 @@
-"""One of the five graphs to ONNX: opset 18, GridSample as a standard op, named I/O, static or dynamic sizes.
+"""Export a graph of the reference network to ONNX: opset 18, GridSample as a standard operator, named I/O.
 
-How a file becomes right at every size: nothing that the trace reads depends on one. `warp` and `interpolate` are
+The file is right at every size because nothing that the trace reads depends on one. `warp` and `interpolate` are
 replaced, while tracing, by forms whose sizes the runtime computes (Shape, Range; Resize with constant scales), and a
 dynamic graph is traced at two sizes: only when both traces are the same graph, node by node and byte by byte, are its
 dimensions declared free. (A symbolic `torch.export` takes two to six times the time, and specialises
 `linspace` to the traced size.)
-
-    from refine_export.checkpoint import seeded_checkpoint
-    from refine_export.export import ExportOptions, onnx_from_network
-    from refine_export.network import reference_network
 
     checkpoint = seeded_checkpoint("IFNet")
     model = onnx_from_network(reference_network(checkpoint), "refine", ExportOptions(dynamic=True))
@@ -24,6 +20,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import onnx
+import onnx.checker
+import onnx.shape_inference
+import onnx_ir as ir
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass
+
 from refine_export import __version__
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
@@ -32,9 +34,7 @@ from refine_export.export.size_free_trace import OPSET, check_same, size_free
 from refine_export.signature import SIGNATURES, GraphName, Signature, TensorSpec, parse_size
 from refine_export.support.imports import require
 
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
+if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
 
 
@@ -48,7 +48,7 @@ def onnx_from_network(
     """Trace a graph of the reference network.
 
     Args:
-        reference: what `network.reference_network` returns; not modified.
+        reference: from `reference_network`; not modified.
         graph: one of the five.
         options: static size, or dynamic.
         metadata: added to the file's metadata, such as where the weights come from.
@@ -62,8 +62,6 @@ def onnx_from_network(
             export has no size.
         UnavailableError: torch or onnxscript is missing.
     """
-    import onnx_ir as ir
-
     signature = SIGNATURES[graph]
     network = graph_network(reference, graph)
     if options.dynamic:
@@ -71,14 +69,17 @@ def onnx_from_network(
         check_same(graph, model, _traced(network, signature, *TRACE_SIZES[1]))
     else:
         model = _traced(network, signature, options.batch, *_static_size(options))
-    _declare_inputs(model.graph, signature, options)
-    _optimize(model)
+    for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
+        value.shape = ir.Shape(_shape(spec, options))
+    optimizer = require("onnxscript.optimizer", extra="torch")
+    optimizer.optimize(model)  # folds constants, shares common subexpressions, drops what is unused
+    DeduplicateInitializersPass()(model)
     _tidy(model, metadata or {}, graph)
-    return _with_outputs(ir.serde.serialize_model(model), signature, options)
+    return _with_outputs(ir.to_proto(model), signature, options)
 
 
 def _traced(network: nn.Module, signature: Signature, batch: int, height: int, width: int) -> ir.Model:
-    """The graph as torch exports it, not optimised: every value has the traced size, no constant does."""
+    """Return the graph as torch exports it, not optimised: every value has the traced size, no constant does."""
     torch = require("torch", extra="torch")
     require("onnxscript", extra="torch")
     examples = tuple(torch.zeros(spec.shape_at(batch, height, width)) for spec in signature.inputs)
@@ -99,7 +100,7 @@ def _traced(network: nn.Module, signature: Signature, batch: int, height: int, w
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's words on packages that RIFE does not use and on its own deprecated calls."""
+    """Silence the exporter's messages on packages that RIFE does not use and on its own deprecated calls."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -111,43 +112,23 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _declare_inputs(graph: ir.Graph, signature: Signature, options: ExportOptions) -> None:
-    """Give the inputs the signature's shapes, in numbers or in symbols."""
-    import onnx_ir as ir
-
-    for value, spec in zip(graph.inputs, signature.inputs, strict=True):
-        value.shape = ir.Shape(_shape(spec, options))
-
-
 def _shape(spec: TensorSpec, options: ExportOptions) -> tuple[int | str, ...]:
-    if options.dynamic:
-        return spec.shape
-    return spec.shape_at(options.batch, *_static_size(options))
+    return spec.shape if options.dynamic else spec.shape_at(options.batch, *_static_size(options))
 
 
 def _static_size(options: ExportOptions) -> tuple[int, int]:
     if options.size is None:
-        raise InternalError("a static export was asked for without a size")
+        raise InternalError("a static export was requested without a size", code="missing-size")
     return parse_size(options.size)
-
-
-def _optimize(model: ir.Model) -> None:
-    """Fold constants, share common subexpressions and equal constants, drop what is unused."""
-    from onnx_ir.passes.common import DeduplicateInitializersPass
-    from onnxscript.optimizer import optimize
-
-    optimize(model)
-    DeduplicateInitializersPass()(model)
 
 
 def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
     """Name nodes after their modules and constants after the state dict's keys; keep nothing of the machine."""
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
     keys: dict[str, str] = {}
     taken: Counter[str] = Counter()
     outputs = set(model.graph.outputs)
     for node in model.graph:
+        # The module path of each node, which torch leaves as the repr of a list; its last entry is the operator.
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['', '']"))
         scope = scopes[-2].removeprefix("ifnet.")
         name = f"{scope}/{node.op_type}" if scope else node.op_type
@@ -167,19 +148,18 @@ def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
 
 
 def _with_outputs(proto: onnx.ModelProto, signature: Signature, options: ExportOptions) -> onnx.ModelProto:
-    """Declare the outputs' shapes, after a check against what the operators give.
+    """Declare the outputs' shapes, after a check against those that the operators give.
 
     Raises:
         InternalError: the graph's names or sizes are not the signature's.
     """
-    import onnx
-
     for names, values in (
         (signature.input_names, proto.graph.input),
         (signature.output_names, proto.graph.output),
     ):
         if tuple(value.name for value in values) != names:
-            raise InternalError(f"{signature.graph} has {[value.name for value in values]}, not {list(names)}")
+            given = [value.name for value in values]
+            raise InternalError(f"{signature.graph} has {given}, not {list(names)}", code="wrong-io", given=given)
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
@@ -187,7 +167,9 @@ def _with_outputs(proto: onnx.ModelProto, signature: Signature, options: ExportO
         for dim, expected in zip(value.type.tensor_type.shape.dim, _shape(spec, options), strict=True):
             if dim.HasField("dim_value") and dim.dim_value != expected:
                 raise InternalError(
-                    f"{signature.graph}: {value.name} has a size {dim.dim_value} where {expected} belongs"
+                    f"{signature.graph}: {value.name} has a size {dim.dim_value} where {expected} belongs",
+                    code="wrong-io",
+                    given=dim.dim_value,
                 )
             if isinstance(expected, int):
                 dim.dim_value = expected

@@ -1,4 +1,4 @@
-"""State dict to one of the five graphs, as a module in eval mode whose arguments are the graph's inputs."""
+"""Make the reference network of a checkpoint, and each of the five graphs as a module."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ GRAPHS_OF: dict[Architecture, tuple[GraphName, ...]] = {
     "IFNet": ("refine", "interpolator", "contextnet", "unet"),
     "IFNet_m": ("refine", "interpolator_m", "contextnet", "unet"),
 }
-"""Which graphs the weights of an architecture make."""
+"""The graphs that the weights of an architecture make."""
 
 
 def check_graph(architecture: Architecture, graph: str) -> GraphName:
-    """The graph's name, if the weights of `architecture` make it.
+    """Return the graph's name, if the weights of `architecture` make it.
 
     Raises:
         RequestError: they do not; the message names the graphs that they do make.
@@ -36,11 +36,16 @@ def check_graph(architecture: Architecture, graph: str) -> GraphName:
         if graph in SIGNATURES
         else f"there is no graph {graph!r}"
     )
-    raise RequestError(f"{problem}; these weights make: {', '.join(GRAPHS_OF[architecture])}")
+    raise RequestError(
+        f"{problem}; these weights make: {', '.join(GRAPHS_OF[architecture])}",
+        code="unknown-graph",
+        graph=graph,
+        architecture=architecture,
+    )
 
 
 def reference_network(checkpoint: Checkpoint) -> nn.Module:
-    """The reference module with the checkpoint's weights, FP32 on the CPU, in eval mode, without gradients.
+    """Return the reference module with the checkpoint's weights, FP32 on the CPU, in eval mode, without gradients.
 
     `IFNet`, `IFNet_m`, or for a refinement alone a module with the children `contextnet` and `unet`.
     """
@@ -51,10 +56,10 @@ def reference_network(checkpoint: Checkpoint) -> nn.Module:
 
 
 def graph_network(reference: nn.Module, graph: GraphName) -> nn.Module:
-    """The part of a reference network that is `graph`; the weights are shared, not copied.
+    """Return the part of a reference network that is `graph`; the weights are shared, not copied.
 
     Its arguments are the graph's inputs in order; it returns a tensor, or a tuple of the outputs in order.
     """
-    from refine_export.export.graph_modules import MODULES
+    from refine_export.export.graph_modules import MODULES  # needs torch at import
 
     return MODULES[graph](reference).eval().requires_grad_(False)

@@ -1,23 +1,24 @@
-"""Traces that depend on no size, and the check that two of them are one graph."""
+"""Trace without a dependence on the size, and check that two traces are one graph."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import onnx_ir as ir
+
 from refine_export.errors import InternalError
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
     from torch import Tensor
     from torch.overrides import TorchFunctionMode
 
 OPSET = 18
-"""The newest opset whose GridSample says `bilinear`; from 20 it says `linear`, which TensorRT reads as nearest."""
+"""The newest opset whose GridSample states `bilinear`; from 20 it is `linear`, which TensorRT reads as nearest."""
 
 
 def size_free() -> TorchFunctionMode:
-    """While it is active, `warp` and `interpolate` trace to operators that ask for their size at run time."""
-    import torch
+    """Return a mode in which `warp` and `interpolate` trace to operators that ask for their size at run time."""
+    import torch  # imported here, as in the networks: this module is imported where torch is missing
     from torch.nn.functional import grid_sample, interpolate
     from torch.onnx.ops import symbolic
     from torch.overrides import TorchFunctionMode
@@ -25,7 +26,7 @@ def size_free() -> TorchFunctionMode:
     from rife.warplayer import warp
 
     def axis(size: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """linspace(-1, 1, size), and (size - 1) / 2; `length` is the traced size, for the shape alone."""
+        """Return linspace(-1, 1, size), and (size - 1) / 2; `length` is the traced size, for the shape alone."""
         zero, one = torch.zeros(()), torch.ones(())
         # FP32 counts pixels exactly, to 2**24; (2i - last) is exact too, so each value is rounded once.
         pixels: Tensor = symbolic("Range", (zero, size, one), dtype=torch.float32, shape=(length,), version=OPSET)
@@ -45,7 +46,10 @@ def size_free() -> TorchFunctionMode:
 
     def size_free_interpolate(x: Tensor, *, scale_factor: float, **how: Any) -> Tensor:
         if {name: value for name, value in how.items() if value} != {"mode": "bilinear"}:
-            raise InternalError(f"interpolate with {how} has no form without sizes; only the networks' own has")
+            raise InternalError(
+                f"interpolate with {how} has no form without sizes; only the networks' own has",
+                code="unsupported-interpolation",
+            )
         batch, channels, height, width = x.shape
         scales = torch.tensor([1.0, 1.0, scale_factor, scale_factor])
         resized: Tensor = symbolic(
@@ -70,23 +74,31 @@ def size_free() -> TorchFunctionMode:
 
 
 def check_same(graph: str, first: ir.Model, second: ir.Model) -> None:
-    """Both traces are one graph: the same operators, attributes and constants, joined in the same way.
+    """Check that two traces are one graph, and forget the sizes of both.
+
+    Postcondition: the same operators, attributes and constants, joined in the same way.
 
     Raises:
         InternalError: a node or a constant depends on the traced size.
     """
     for model in (first, second):
-        _forget_shapes(model.graph)
-    ours, theirs = (_fingerprints(model.graph) for model in (first, second))
-    for (name, one), (_, other) in zip(ours, theirs, strict=False):
-        if one != other:
-            raise InternalError(f"{graph} can't be exported with dynamic sizes: {name} depends on the traced size")
-    if len(ours) != len(theirs):
-        raise InternalError(f"{graph} can't be exported with dynamic sizes: the traces differ in length")
+        for node in model.graph:
+            for value in node.outputs:
+                value.shape = None
+    ours, theirs = _fingerprints(first.graph), _fingerprints(second.graph)
+    different = next((name for (name, one), (_, other) in zip(ours, theirs, strict=False) if one != other), None)
+    if different is None and len(ours) != len(theirs):
+        different = "the number of nodes"
+    if different is not None:
+        raise InternalError(
+            f"{graph} cannot be exported with dynamic sizes: {different} depends on the traced size",
+            code="baked-size",
+            graph=graph,
+        )
 
 
 def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:
-    """Each constant and node, with all that makes its meaning."""
+    """Return each constant and node, with all that makes its meaning."""
     constants = [
         (f"the constant {name}", (name, _content(value.const_value))) for name, value in graph.initializers.items()
     ]
@@ -106,12 +118,5 @@ def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:
 
 
 def _content(value: Any) -> object:
-    """A tensor as what it holds; any other value as it is."""
+    """Return the content of a tensor; any other value as it is."""
     return (value.dtype, value.shape, value.tobytes()) if hasattr(value, "tobytes") else value
-
-
-def _forget_shapes(graph: ir.Graph) -> None:
-    """Drop the traced shapes of all values but constants."""
-    for node in graph:
-        for value in node.outputs:
-            value.shape = None

@@ -1,4 +1,4 @@
-"""What a node costs: multiply-adds, and bytes that it reads and writes."""
+"""Count the multiply-adds of a node, and the bytes that it reads and writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refine_export.graph.tensor_ranges import TensorRange
 
 
 def multiply_adds(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[str, int]:
-    """Multiply-adds of each convolution and matrix product by node name, at the shapes of the calibration feeds.
+    """Return the multiply-adds of each convolution and matrix product by node name, at the calibration feeds' shapes.
 
     Conv: outputs times kernel area times input channels of a group. ConvTranspose: inputs times kernel area times
     output channels of a group. Biases and pointwise operators are not counted.
@@ -23,22 +23,21 @@ def multiply_adds(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[st
         if not is_op(node, *PATH_STARTS):
             continue
         source, weight, result = node.inputs[0], node.inputs[1], node.outputs[0]
-        if source is None or weight is None:
-            continue
+        assert source is not None
+        assert weight is not None
         if is_op(node, "Conv", "ConvTranspose"):
             counted = source if is_op(node, "ConvTranspose") else result
             # Conv weights are [M, C/group, ...], those of ConvTranspose [C, M/group, ...]: each is used once per place.
-            per_value = math.prod(_shape(weight, ranges)[1:])
-            found[node.name or ""] = math.prod(_shape(counted, ranges)) * per_value
+            terms = _shape(weight, ranges)[1:]
         else:
             transposed = is_op(node, "Gemm") and bool(node.attributes.get_int("transA", False))
-            depth = _shape(source, ranges)[-2 if transposed else -1 :][:1]
-            found[node.name or ""] = math.prod(_shape(result, ranges)) * math.prod(depth)
+            counted, terms = result, _shape(source, ranges)[-2 if transposed else -1 :][:1]
+        found[node.name or ""] = math.prod(_shape(counted, ranges)) * math.prod(terms)
     return found
 
 
 def bytes_moved(graph: ir.Graph, ranges: Mapping[str, TensorRange]) -> dict[str, int]:
-    """Elements of FP32 tensors that each node reads and writes, times 4, by node name; constants included."""
+    """Return the FP32 bytes that each node reads and writes, by node name; constants included."""
     found = {}
     for node in graph:
         values = [v for v in (*node.inputs, *node.outputs) if v is not None and v.dtype == ir.DataType.FLOAT]
@@ -54,4 +53,4 @@ def _shape(value: ir.Value, ranges: Mapping[str, TensorRange]) -> tuple[int, ...
         return known.shape
     if value.shape is not None and all(isinstance(size, int) for size in value.shape):
         return tuple(int(size) for size in value.shape.numpy())
-    return (0,)
+    return (0,)  # not calibrated: counts as nothing

@@ -1,4 +1,4 @@
-"""Constants that FP16 or BF16 does not hold."""
+"""Find constants that FP16 or BF16 cannot hold."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOST_SHARE: Final = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 @dataclass(frozen=True)
 class WeightFault:
-    """A constant that FP16 does not hold."""
+    """A constant with values that FP16 (BF16) cannot hold."""
 
     name: str
     largest: float
@@ -33,22 +33,28 @@ class WeightFault:
     vanishing: int
     """Values other than zero that become zero."""
     changed: float
-    """Norm of the change by norm of the values."""
+    """Norm of the change divided by the norm of the values."""
     stays_fp32: bool
-    """The nodes that read it have to stay FP32."""
+    """Whether the nodes that read it have to stay FP32."""
     low: Low = "float16"
-    """The type that does not hold it."""
+    """The type in question."""
+
+    @property
+    def problem(self) -> str:
+        """The worst fault."""
+        return f"{self.overflowing} values overflow" if self.overflowing else f"norm changes by {self.changed:.2g}"
 
 
 def weight_faults(model: ir.Model, low: Low = "float16") -> list[WeightFault]:
-    """Every FP32 constant with values that overflow or vanish in FP16 (BF16), or that changes too much."""
+    """Return every FP32 constant with values that overflow or vanish in FP16 (BF16), or that changes too much."""
     found = []
     for name, value in model.graph.initializers.items():
         if value.dtype != ir.DataType.FLOAT or value.const_value is None or not value.uses():
             continue
+        # In a BF16 file transposed convolutions are FP16, with a smaller range.
         used: Low = "float16" if any(is_op(reader, "ConvTranspose") for reader, _ in value.uses()) else low
         values = value.const_value.numpy().ravel()
-        values = values[np.isfinite(values)]
+        values = values[np.isfinite(values)]  # infinity and NaN are the same in every type
         with np.errstate(over="ignore"):
             rounded = values.astype(DTYPES[used].numpy()).astype(np.float32)
         overflowing = int(np.isinf(rounded).sum())
@@ -63,7 +69,7 @@ def weight_faults(model: ir.Model, low: Low = "float16") -> list[WeightFault]:
 
 
 def fits(tensor: ir.TensorProtocol | None, low: Low) -> bool:
-    """Whether the one value of a ConstantOfShape is one of the type, or near enough."""
+    """Return whether FP16 (BF16) holds the one value of a ConstantOfShape, or a value near enough."""
     value = 0.0 if tensor is None else float(tensor.numpy().ravel()[0])
     with np.errstate(over="ignore"):
         rounded = float(np.float32(value).astype(DTYPES[low].numpy()).astype(np.float32))

@@ -1,13 +1,13 @@
-"""The meaning of an FP16 or BF16 graph, written as an FP32 graph whose roundings are nodes.
+"""Write the meaning of an FP16 or BF16 graph as an FP32 graph whose roundings are nodes.
 
-A backend may compute an FP16 node in what it likes: ONNX Runtime on a CPU takes FP32 and hands the unrounded result
+A backend may compute an FP16 node in any precision: ONNX Runtime on a CPU takes FP32 and hands the unrounded result
 to the next node. Here each value that is FP16 (BF16) in the model is rounded by a pair of Casts of its own, to the
 type and back to FP32:
 
     emulated = emulation_from_half(ir.from_proto(model))
 
-What a node computes: FP32 on FP16 (BF16) values, one rounding to nearest even at its end. For a convolution that is
-what tensor cores do: products and sums in FP32, bias included.
+A node then computes FP32 on FP16 (BF16) values, with one rounding to nearest even at its end. For a convolution that
+is what tensor cores do: products and sums in FP32, bias included.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError, InternalError
-from refine_export.graph.operator_types import ONNX_DOMAINS, opset_of
+from refine_export.graph.operator_types import HALF, ONNX_DOMAINS, opset_of, subgraphs
 
 Rounding = Literal["every", "final"]
 Types = dict[ir.Value, ir.DataType]
+"""The FP16 (BF16) values of a graph and the type that each has in the model."""
 
-HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 EXACT: Final = frozenset(
     (
         *("Abs", "Concat", "Constant", "ConstantOfShape", "DepthToSpace", "Expand", "Flatten", "Gather"),
@@ -38,7 +38,7 @@ EXACT: Final = frozenset(
 )
 """Operators whose results are values they were given, negated or not, or zeros: a rounding would change nothing.
 
-MaxPool and Clip are none: where the FP16 minimum would stand, their FP32 kernels put that of FP32.
+MaxPool and Clip are not among them: where the FP16 minimum would stand, their FP32 kernels put that of FP32.
 """
 
 _FUSED_FIRST: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -46,7 +46,7 @@ _FUSED_BEHIND: Final = (  # each has one type, that of its inputs and its output
     *("Add", "Clip", "Div", "Elu", "HardSigmoid", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Softplus"),
     *("Sub", "Tanh"),
 )
-_RESULT_TYPES: Final = ("dtype", "output_datatype", "to")  # attributes that say the type of the result
+_RESULT_TYPES: Final = ("dtype", "output_datatype", "to")  # attributes that state the type of the result
 _INNER_TYPES: Final = ("stash_type", "softmax_precision")  # and the type that a node computes with
 _REFUSED: Final = {
     **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"), "gives random values"),
@@ -59,16 +59,16 @@ _QUANTISED: Final = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize")
 
 
 def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.Model:
-    """The FP32 graph that computes what an FP16 or BF16 graph means.
+    """Return the FP32 graph that computes what an FP16 or BF16 graph means.
 
     Precondition: the model is valid, and so strongly typed, ONNX; its external data are loaded.
 
     Postcondition: inputs and outputs (names, types, shapes) and the opset are the model's. FP16 and BF16 values are
-    inputs, outputs and what one Cast hands to another; nodes without any are as they were.
+    inputs, outputs and what one Cast passes to another; nodes without any are as they were.
 
     Args:
         model: not modified.
-        rounding: `every` rounds every FP16 (BF16) value: what the graph says. `final` is the view of fused kernels,
+        rounding: `every` rounds every FP16 (BF16) value, as the graph states. `final` is the view of fused kernels,
             such as TensorRT's: where a convolution or matrix product has one reader, a pointwise operator of the
             same type with constants for its other inputs, and so on behind it, only the last of them rounds.
 
@@ -76,8 +76,8 @@ def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.
         A new model, with functions inlined.
 
     Raises:
-        GraphError: the model is invalid; or a type is not known, as behind an operator that is not ONNX's; or FP16 or
-            BF16 meets what has no emulation here: an operator that is random or quantised, a subgraph, a sequence.
+        GraphError: the model is invalid; or a type is not known, as behind a custom operator; or FP16 or BF16 meets
+            what has no emulation here: an operator that is random or quantised, a subgraph, a sequence.
     """
     emulated = _typed(model)
     graph = emulated.graph
@@ -92,13 +92,16 @@ def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.
 
 
 def _typed(model: ir.Model) -> ir.Model:
-    """A copy with functions inlined and types from the nodes alone; those in a file may hold no more."""
+    """Return a copy with functions inlined and types inferred from the nodes alone.
+
+    Types that the file declares may be stale: converters leave those of the FP32 model behind. Only of custom
+    operators, of which nothing can be inferred, are the declared ones kept.
+    """
     try:
         proto = ir.to_proto(model)
         if proto.functions:
             proto = onnx.inliner.inline_local_functions(proto, convert_version=True)
         declared = [onnx.ValueInfoProto.FromString(output.SerializeToString()) for output in proto.graph.output]
-        # Those of operators that are not ONNX's are all that is known of them; the others may hold no more.
         custom = {name for node in proto.graph.node if node.domain not in ONNX_DOMAINS for name in node.output}
         declared_types = [value for value in proto.graph.value_info if value.name in custom]
         del proto.graph.value_info[:]
@@ -111,30 +114,34 @@ def _typed(model: ir.Model) -> ir.Model:
         return ir.from_proto(proto)
     except Exception as error:  # InferenceError, ValidationError, and what a damaged model makes protobuf raise
         raise GraphError(
-            f"the model is not valid ONNX, so its types mean nothing; convert it again: {error}"
+            f"the model is not valid ONNX, so its types mean nothing; convert it again: {error}", code="invalid-onnx"
         ) from error
 
 
 def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    """Inputs, constants and results, each once."""
+    """Yield inputs, constants and results, each once."""
     yield from graph.inputs
     yield from (value for value in graph.initializers.values() if not value.is_graph_input())
     yield from (value for node in graph for value in node.outputs if value.name)
 
 
 def _check_node(node: ir.Node) -> None:
-    """Refuse what has no emulation.
+    """Refuse a node that has no emulation.
 
     Raises:
         GraphError: see `emulation_from_half`.
     """
     label = f"{node.op_type} {node.name or node.outputs[0].name!r}"
-    bodies = [each.as_graph() for each in node.attributes.values() if each.type == ir.AttributeType.GRAPH]
+    bodies = subgraphs(node)
     nodes = [node, *(inner for body in bodies for inner in body.all_nodes())]
     values = [value for one in nodes for value in (*one.inputs, *one.outputs) if value is not None and value.name]
     for value in values:
         if value.dtype is None:
-            raise GraphError(f"the type of {value.name!r} at {label} is not known; expected operators of ONNX alone")
+            raise GraphError(
+                f"the type of {value.name!r} at {label} is not known; expected operators of ONNX alone",
+                code="unknown-type",
+                tensor=value.name,
+            )
     half = [value for value in values if value.dtype in HALF]
     if not half:
         return
@@ -146,25 +153,30 @@ def _check_node(node: ir.Node) -> None:
     elif any(not isinstance(value.type, ir.TensorType) for value in half):
         reason = "has a sequence, an optional or a sparse tensor"
     elif any(node.attributes.get_int(name, 0) in HALF for name in _INNER_TYPES):
-        reason = "is told to compute with fewer bits than FP32"
+        reason = "computes with fewer bits than FP32, by an attribute"
     if reason:
         raise GraphError(
-            f"{label} {reason}, which has no strict emulation with {half[0].name!r}, {half[0].dtype}; keep it in FP32"
+            f"{label} {reason}, which has no strict emulation with {half[0].name!r}, {half[0].dtype}; keep it in FP32",
+            code="no-emulation",
+            operator=node.op_type,
+            reason=reason,
         )
 
 
 def _needs_rounding(node: ir.Node | None, types: Types, kept: Set[ir.Value]) -> bool:
-    """Whether the results of `node`, computed in FP32, may be no values of their type."""
-    if node is None:  # an input or a constant
+    """Return whether the results of `node`, computed in FP32, may be values that their type does not have."""
+    if node is None:  # an input or a constant is of its type already
         return False
-    if node.op_type == "Cast":
+    if node.op_type == "Cast":  # from FP16 to FP16 nothing is rounded; from BF16, FP32 or integers it may be
         return node.inputs[0] not in types or types[node.inputs[0]] != types[node.outputs[0]]
-    bounded = any(attribute.type == ir.AttributeType.FLOAT for attribute in node.attributes.values())  # Pad-2's value
+    # An FP32 attribute is not of the type: the value of Pad-2, for example.
+    bounded = any(attribute.type == ir.AttributeType.FLOAT for attribute in node.attributes.values())
+    # What a kernel keeps to itself is not rounded, so that an exact operator behind it has to round.
     return node.op_type not in EXACT or bounded or any(value in kept for value in node.inputs)
 
 
 def _inside_kernels(graph: ir.Graph) -> set[ir.Value]:
-    """The values, of any type, that a fused kernel keeps to itself; see `rounding="final"`."""
+    """Return the values, of any type, that a fused kernel keeps to itself; see `rounding="final"`."""
     inside: set[ir.Value] = set()
     for node in graph:
         value, uses = node.outputs[0], list(node.outputs[0].uses())
@@ -187,7 +199,7 @@ def _rewrite(graph: ir.Graph, types: Types, rounded: list[ir.Value]) -> None:
     for node in graph:
         _make_attributes_single(node)
     for value in types:
-        if value.is_graph_input():
+        if value.is_graph_input():  # its type is part of the contract: what reads it reads a Cast instead
             _read_after_casts(graph, value, [ir.DataType.FLOAT], names)
         else:
             value.dtype = ir.DataType.FLOAT
@@ -197,6 +209,7 @@ def _rewrite(graph: ir.Graph, types: Types, rounded: list[ir.Value]) -> None:
     for index, (name, dtype, shape) in enumerate(outputs):
         value = graph.outputs[index]
         if dtype in HALF and value.dtype == ir.DataType.FLOAT:
+            # The output keeps its name, and the value in front of the Cast takes the new one.
             cast = _cast(value, dtype, names)
             value.name, cast.outputs[0].name, cast.outputs[0].shape = cast.outputs[0].name, name, shape
             graph.append(cast)
@@ -206,7 +219,7 @@ def _rewrite(graph: ir.Graph, types: Types, rounded: list[ir.Value]) -> None:
 
 
 def _make_attributes_single(node: ir.Node) -> None:
-    """Where an attribute holds FP16 (BF16) numbers, or says that type, have FP32 instead."""
+    """Where an attribute holds FP16 (BF16) numbers, or states that type, set FP32 instead."""
     for name, attribute in list(node.attributes.items()):
         if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in HALF:
             node.attributes.add(ir.AttrTensor(name, _single(attribute.as_tensor())))
@@ -226,7 +239,7 @@ def _read_after_casts(graph: ir.Graph, value: ir.Value, dtypes: list[ir.DataType
         casts.append(_cast(casts[-1].outputs[0] if casts else value, dtype, names))
     for reader, index in readers:
         reader.replace_input_with(index, casts[-1].outputs[0])
-    if not readers:  # the Cast to an output's own type is all it takes
+    if not readers:  # an output that nothing else reads is rounded by the Cast to its own type
         return
     if producer is None:
         graph.insert_before(graph[0], casts)
@@ -235,7 +248,7 @@ def _read_after_casts(graph: ir.Graph, value: ir.Value, dtypes: list[ir.DataType
 
 
 def _cast(value: ir.Value, dtype: ir.DataType, names: set[str]) -> ir.Node:
-    """A Cast node, in no graph yet, whose name and whose output's name are not in `names`."""
+    """Make a Cast node, in no graph yet, whose name and whose output's name are not in `names`."""
     # The name matters: ONNX Runtime takes out any Cast that is called "InsertedPrecisionFreeCast_...".
     name = next(name for k in itertools.count() if (name := f"{dtype}#{k}/{value.name}") not in names)
     names.add(name)
@@ -244,7 +257,7 @@ def _cast(value: ir.Value, dtype: ir.DataType, names: set[str]) -> ir.Node:
 
 
 def _leave_out(node: ir.Node) -> None:
-    """Have the input of a Cast from FP32 to FP32 read instead of its output."""
+    """Have the input of a Cast from FP32 to FP32 read instead of its output: it was from or to FP16 (BF16)."""
     given, result, graph = node.inputs[0], node.outputs[0], node.graph
     if given is None or graph is None or {given.dtype, result.dtype} != {ir.DataType.FLOAT}:
         return
@@ -257,17 +270,25 @@ def _leave_out(node: ir.Node) -> None:
 
 
 def _check_emulation(model: ir.Model, emulated: ir.Model) -> None:
-    """The postcondition of `emulation_from_half`.
+    """Check the postcondition of `emulation_from_half`.
 
     Raises:
         InternalError: it does not hold.
     """
     for before, after in ((model.graph.inputs, emulated.graph.inputs), (model.graph.outputs, emulated.graph.outputs)):
         if [(v.name, v.type, v.shape) for v in before] != [(v.name, v.type, v.shape) for v in after]:
-            raise InternalError(f"an emulation has the inputs or outputs {list(after)}; expected {list(before)}")
+            raise InternalError(
+                f"an emulation has the inputs or outputs {list(after)}; expected {list(before)}", code="emulation-io"
+            )
     if opset_of(model.graph) != opset_of(emulated.graph):
-        raise InternalError(f"an emulation has the opsets {emulated.opset_imports}; expected {model.opset_imports}")
+        raise InternalError(
+            f"an emulation has the opsets {emulated.opset_imports}; expected {model.opset_imports}",
+            code="emulation-opset",
+        )
     for value in _values(emulated.graph):
         around = [value.producer(), *value.consumers()]
         if value.dtype in HALF and any(node is not None and node.op_type != "Cast" for node in around):
-            raise InternalError(f"an emulation has the {value.dtype} value {value.name!r} outside of a pair of Casts")
+            raise InternalError(
+                f"an emulation has the {value.dtype} value {value.name!r} outside of a pair of Casts",
+                code="emulation-type",
+            )

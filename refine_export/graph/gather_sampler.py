@@ -1,6 +1,7 @@
-"""Sampling by Gather: the bilinear GridSample as arithmetic that every runtime computes in the same way.
+"""Write the bilinear GridSample as Gather and arithmetic, which every runtime computes in the same way.
 
-TensorRT samples wrongly where GridSample is fused with its neighbours. `GatherFromGridSample` writes it out:
+TensorRT samples wrongly where GridSample is fused with its neighbours (pytorch/TensorRT#4074).
+`GatherFromGridSample` writes it out:
 
     model = ir.load("refine.onnx")
     lower_grid_sample(model)  # True: there was a GridSample, and none is left
@@ -35,17 +36,17 @@ import numpy as np
 import onnx_ir as ir
 
 from refine_export.errors import GraphError, InternalError
+from refine_export.graph.operator_types import HALF, is_op
 
 _FP32: Final = ir.DataType.FLOAT
-_TYPES: Final = (_FP32, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 class GridSampleError(GraphError, ir.passes.PreconditionError):
-    """A GridSample that has no Gather form; onnx_ir hands on its own class of errors without wrapping it."""
+    """A GridSample has no Gather form. (onnx_ir passes on its own class of errors without wrapping it.)"""
 
 
 class GridSampleLeftError(InternalError, ir.passes.PostconditionError):
-    """A GridSample that the pass left in the graph."""
+    """The pass left a GridSample in the graph."""
 
 
 def lower_grid_sample(model: ir.Model) -> bool:
@@ -55,28 +56,27 @@ def lower_grid_sample(model: ir.Model) -> bool:
         Whether there was one.
 
     Raises:
-        GraphError: A GridSample has no Gather form (see `GatherFromGridSample.requires`); the model is as it was.
+        GraphError: a GridSample has no Gather form (see `GatherFromGridSample.requires`); the model is as it was.
     """
     return GatherFromGridSample()(model).modified
 
 
 class GatherFromGridSample(ir.passes.InPlacePass):
-    """The pass; the module says what it makes of a GridSample.
+    """Replace each GridSample by the graph in the module's docstring.
+
+    Precondition: each is in the main graph, 4-D, bilinear, border, with align_corners 1, of a float type.
+    Postcondition: none is left.
 
     A value without a type is read as FP32. X may be FP32, FP16 or BF16, and the output has its type; the grid is cast
-    to FP32 if it is not. Sizes that X and grid state in their shapes are constants, the others are asked for at run
+    to FP32 if it is not. Sizes that X and grid state in their shapes are constants, the others are computed at run
     time. Equal operators on equal inputs are made once: GridSamples share all that their grid and X have in common.
     New nodes and values are called `<node>/gather/<what>`, constants `gather/<type>_<value>`.
 
-    NaN coordinates are no pixels: what they give is undefined. The batch of the grid is X's, as in ONNX.
+    The result for NaN coordinates is undefined. The batch of the grid is X's, as in ONNX.
     """
 
     def requires(self, model: ir.Model) -> None:
-        """Each GridSample is in the main graph, 4-D, bilinear, border, with align_corners 1, of a float type.
-
-        Raises:
-            GridSampleError: One is not; the message names it.
-        """
+        """Check the precondition."""
         for node in _grid_samples(model):
             faults = _faults(node)
             if node.graph is not model.graph:
@@ -84,11 +84,14 @@ class GatherFromGridSample(ir.passes.InPlacePass):
             if faults:
                 name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
                 raise GridSampleError(
-                    f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample"
+                    f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample",
+                    code="no-gather-form",
+                    node=node.name,
+                    faults=faults,
                 )
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace them all."""
+        """Replace each."""
         samples = _grid_samples(model)
         writer = _Writer(model.graph)
         for node in samples:
@@ -102,17 +105,15 @@ class GatherFromGridSample(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, bool(samples))
 
     def ensures(self, model: ir.Model) -> None:
-        """No GridSample is left.
-
-        Raises:
-            GridSampleLeftError: One is.
-        """
+        """Check the postcondition."""
         if left := _grid_samples(model):
-            raise GridSampleLeftError(f"{len(left)} GridSample nodes are left in the graph, first {left[0].name!r}")
+            raise GridSampleLeftError(
+                f"{len(left)} GridSample nodes are left in the graph, first {left[0].name!r}", code="grid-sample-left"
+            )
 
 
 def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
-    """What GridSample gives for X [N, C, H, W] and grid [N, Hout, Wout, 2]: [N, C, Hout, Wout]."""
+    """Write GridSample of X [N, C, H, W] at grid [N, Hout, Wout, 2]: [N, C, Hout, Wout]."""
     op = writer.op
     coordinates = op("grid", "Reshape", writer.cast("grid_fp32", grid, _FP32), writer.integers(0, -1, 2))
     inside = op("inside", "Clip", coordinates, writer.real(-1), writer.real(1))
@@ -141,7 +142,7 @@ def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
 
 
 def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
-    """The size of an axis, INT64 [1] where X does not state it."""
+    """Return the size of an axis: a number, or an INT64 [1] value where X does not state it."""
     size = None if x.shape is None else x.shape[axis]
     if isinstance(size, int):
         return size
@@ -153,7 +154,10 @@ def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
 def _neighbours(
     writer: _Writer, x: ir.Value, axis: str, shifted: ir.Value, size: int | ir.Value
 ) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """The pixels before and after the coordinate + 1 along an axis, INT32, and the weight of the latter, X's type."""
+    """Write the pixels before and after a position along an axis, INT32, and the weight of the latter, X's type.
+
+    `shifted` is the clipped coordinate + 1, from 0 to 2.
+    """
     op = writer.op
     if isinstance(size, int):
         half = writer.real((size - 1) / 2)
@@ -171,7 +175,7 @@ def _neighbours(
 
 
 def _output_shape(writer: _Writer, grid: ir.Value) -> ir.Value:
-    """[0, 0, Hout, Wout] for Reshape: the first two are those that it has."""
+    """Return [0, 0, Hout, Wout] for Reshape, where 0 keeps N and C."""
     stated = (None, None) if grid.shape is None else grid.shape[1:3]
     sizes = [size if isinstance(size, int) else -1 for size in stated]
     if sizes != [-1, -1]:  # Reshape finds one unknown size by itself
@@ -181,14 +185,13 @@ def _output_shape(writer: _Writer, grid: ir.Value) -> ir.Value:
 
 
 def _grid_samples(model: ir.Model) -> list[ir.Node]:
-    """All of ONNX's, subgraphs and functions included."""
+    """Return every GridSample, of subgraphs and functions too."""
     functions = (node for function in model.functions.values() for node in function.all_nodes())
-    nodes = (*model.graph.all_nodes(), *functions)
-    return [node for node in nodes if node.op_type == "GridSample" and node.domain in ("", "ai.onnx")]
+    return [node for node in (*model.graph.all_nodes(), *functions) if is_op(node, "GridSample")]
 
 
 def _faults(node: ir.Node) -> list[str]:
-    """What stands against a Gather form. Attributes that are left out have ONNX's defaults."""
+    """Return why a GridSample has no Gather form. Attributes that are left out have ONNX's defaults."""
     mode = node.attributes.get_string("mode", "linear")
     padding = node.attributes.get_string("padding_mode", "zeros")
     corners = node.attributes.get_int("align_corners", 0)
@@ -202,17 +205,17 @@ def _faults(node: ir.Node) -> list[str]:
     for value in (*node.inputs, *node.outputs):
         if value is not None and value.shape is not None and len(value.shape) != 4:
             faults.append(f"{value.name!r} is {len(value.shape)}-D, expected 4-D")
-        if value is not None and value.dtype not in (None, *_TYPES):
+        if value is not None and value.dtype not in (None, _FP32, *HALF):
             faults.append(f"{value.name!r} is {value.dtype}, expected FLOAT, FLOAT16 or BFLOAT16")
     return faults
 
 
 class _Writer:
-    """Makes nodes and constants, each once per model: equal operators on equal inputs are one node."""
+    """Make nodes and constants, each once per model: equal operators on equal inputs are one node."""
 
     def __init__(self, graph: ir.Graph) -> None:
         self.nodes: list[ir.Node] = []
-        """Those made since `begin`, in topological order."""
+        """The nodes made since `begin`, in topological order."""
         self._graph = graph
         made = (value for node in graph for value in node.outputs)
         self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *made)}
@@ -222,18 +225,17 @@ class _Writer:
         self._prefix = ""
 
     def begin(self, name: str) -> None:
-        """From here on, nodes are for the GridSample of that name; another of that name gets a number."""
+        """Start the GridSample of this name; the nodes of another of the same name get a number."""
         self.nodes = []
         self._prefix = f"{name}/gather"
         count = 1
         while self._prefix in self._prefixes:
             count += 1
             self._prefix = f"{name}/gather_{count}"
-
         self._prefixes.add(self._prefix)
 
     def new(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
-        """The outputs of a node that is shared with no other, `what` their names; the first is also the node's."""
+        """Make a node of its own and return its outputs, called `what`; the first name is also the node's."""
         dtype = {"Shape": ir.DataType.INT64, "Cast": attributes.get("to")}.get(op_type, inputs[0].dtype)
         names = [f"{self._prefix}/{part}" for part in what]
         outputs = [ir.Value(name=name, type=None if dtype is None else ir.TensorType(dtype)) for name in names]
@@ -241,36 +243,36 @@ class _Writer:
         return tuple(outputs)
 
     def shared(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
-        """The outputs of the node with this operator, inputs and attributes."""
+        """Return the outputs of the one node with this operator, inputs and attributes."""
         key = (op_type, inputs, tuple(attributes.items()))
         if key not in self._known:
             self._known[key] = self.new(what, op_type, *inputs, **attributes)
         return self._known[key]
 
     def op(self, what: str, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-        """`shared` with one output."""
+        """Return the output of a shared node that has one."""
         return self.shared((what,), op_type, *inputs, **attributes)[0]
 
     def cast(self, what: str, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        """`value` as `dtype`: itself if it is that, or has no type where FP32 is asked for."""
+        """Return `value` as `dtype`: itself if it has that type, or no type where FP32 is asked for."""
         if (value.dtype or _FP32) == dtype:
             return value
         return self.op(what, "Cast", value, to=dtype)
 
     def real(self, value: float) -> ir.Value:
-        """An FP32 scalar."""
+        """Return an FP32 scalar."""
         return self._constant(np.float32(value))
 
     def int32(self, value: int) -> ir.Value:
-        """An INT32 scalar."""
+        """Return an INT32 scalar."""
         return self._constant(np.int32(value))
 
     def integers(self, *values: int) -> ir.Value:
-        """An INT64 list."""
+        """Return an INT64 list."""
         return self._constant(np.array(values, np.int64))
 
     def _constant(self, content: np.ndarray | np.float32 | np.int32) -> ir.Value:
-        """The initializer with this content."""
+        """Return the initializer with this content."""
         name = f"gather/{content.dtype}_{content.tolist()}".replace(" ", "")
         if name not in self._constants:
             free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)

@@ -1,4 +1,4 @@
-"""The rules of the lint: what each finding says."""
+"""The rules of the lint: why each matters and what to do, and the finding that it gives."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -12,7 +12,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     ),
     "gridsample-nearest": (
         "TensorRT's parser starts from nearest and knows only 'nearest', 'bilinear', 'bicubic', so it samples "
-        "the nearest pixel, silently (NVIDIA/TensorRT#4646). ONNX Runtime is right and can't show it.",
+        "the nearest pixel, silently (NVIDIA/TensorRT#4646). ONNX Runtime is right and cannot show it.",
         "Export at opset 18 with mode='bilinear'; from opset 20 on leave mode out (bilinear on both sides).",
     ),
     "gridsample-mode": ("The networks sample bilinearly.", "Export at opset 18 with mode='bilinear'."),
@@ -25,7 +25,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
         "Set align_corners=1 (ONNX's default is 0).",
     ),
     "gridsample-dtype": (
-        "TensorRT wants one type for image, grid and result. ONNX Runtime takes a mix and can't show it.",
+        "TensorRT wants one type for image, grid and result. ONNX Runtime takes a mix and cannot show it.",
         "Cast the image to FP32 in front of GridSample and the result back; never cast the grid down.",
     ),
     "fp16-coordinates": (
@@ -68,10 +68,13 @@ RULES: Final[dict[str, tuple[str, str]]] = {
 }
 """Rule -> why it matters, what to do."""
 
+WARNINGS: Final = ("resize-dynamic", "opset")
+"""The rules whose findings are warnings; those of all others are errors."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is wrong with a graph."""
+    """One fault of a graph."""
 
     rule: str
     """Stable id, a key of `RULES`."""
@@ -79,7 +82,7 @@ class Finding:
     node: str
     """Node, output or tensor; "" for the graph. A node without a name is called `Add#2 (output 'x')`."""
     message: str
-    """What is there."""
+    """What was found, and what was expected."""
     why: str
     """Why it matters."""
     fix: str

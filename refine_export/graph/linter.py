@@ -1,46 +1,33 @@
-"""Finds what makes an ONNX graph wrong, slow or impossible on TensorRT, before an engine is built.
+"""Find what makes an ONNX graph wrong, slow or impossible on TensorRT, before an engine is built.
 
     for finding in lint_file(Path("refine.onnx")):
         print(finding.severity, finding.rule, finding.node, finding.message, finding.why, finding.fix)
 
-The rules (`RULES` says why each matters and what to do); subgraphs and model-local functions are read too:
-
-    invalid-model       onnx.checker refuses the model; the other rules are tried as far as it can be read
-    gridsample-nearest  a mode that TensorRT's parser reads as nearest (NVIDIA/TensorRT#4646)
-    gridsample-mode     a mode that is not bilinear
-    gridsample-padding  a padding_mode that is not border
-    gridsample-corners  align_corners that is not 1
-    gridsample-dtype    image and grid of different types
-    fp16-coordinates    a grid computed in FP16 or BF16 behind the last convolution or graph input
-    baked-size          an output of fixed size where the 4-D inputs are dynamic
-    baked-grid          a constant of picture size in a sampling grid where the 4-D inputs are dynamic
-    unsupported-op      an operator that is not on TensorRT's list (`tensorrt_ops`)
-    custom-op           an operator that needs a plugin
-    resize-attribute    antialias, or another way to resize that TensorRT lacks
-    resize-dynamic      (warning) scales or sizes that are computed
-    float64             a node that computes in FP64
-    opset               (warning) an opset newer than TensorRT's parser states
+`lint_rules.RULES` states why each rule matters and what to do. Subgraphs and model-local functions are read too.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
+
+import onnx
+import onnx.checker
+import onnx.inliner
+import onnx.shape_inference
+import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.lint_rules import RULES, Finding
+from refine_export.graph.lint_rules import RULES, WARNINGS, Finding
 from refine_export.graph.model_file import load_external_data, model_from_file
-from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, opset_of
+from refine_export.graph.operator_types import HALF, ONNX_DOMAINS, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
 from refine_export.support.text import listed
 
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
-
-_WARNINGS: Final = ("resize-dynamic", "opset")
 _ROUNDS_NOTHING: Final = (
     *PATH_STARTS,
     *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad"),
@@ -53,56 +40,59 @@ _GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial
 class _Graph:
     """What the rules read: functions are inlined, types and shapes inferred, every node has a name."""
 
-    model: "ir.Model"
-    nodes: "list[ir.Node]"
-    body_inputs: "dict[ir.Value, ir.Node]"
+    model: ir.Model
+    nodes: list[ir.Node]
+    body_inputs: dict[ir.Value, ir.Node]
     """Input of a Loop or Scan body -> the Loop or Scan."""
-    declared: "dict[str, list[int | str]]"
-    """Output -> shape in the file; the outputs in `model` have only what the nodes compute."""
+    declared: dict[str, list[int | str]]
+    """Output -> shape in the file; the outputs in `model` have only the shapes that the nodes compute."""
 
-    def of(self, op_type: str) -> "list[ir.Node]":
+    def of(self, op_type: str) -> list[ir.Node]:
         return [node for node in self.nodes if is_op(node, op_type)]
 
     def dynamic_axes(self) -> list[int]:
-        """The axes of N C H W, without C, that have no fixed size in some 4-D input."""
+        """Return the axes among N, H and W that have no fixed size in some 4-D input."""
         shapes = [value.shape for value in self.model.graph.inputs if value.shape and len(value.shape) == 4]
         return [axis for axis in (0, 2, 3) if any(not isinstance(shape[axis], int) for shape in shapes)]
+
+    def coordinates(self, grid: ir.Value) -> list[ir.Value]:
+        """Return the grid and the float values that it is computed from; values of unknown type may be floats."""
+        values = upstream(grid, self.body_inputs)
+        return [v for v in values if v is grid or v.dtype is None or v.dtype.is_floating_point()]
 
 
 def lint_file(path: Path) -> list[Finding]:
     """Lint an ONNX file, external data included.
 
     Raises:
-        GraphError: Missing, a folder, empty, truncated or not ONNX; or external data are missing or damaged.
+        GraphError: missing, a folder, empty, truncated or not ONNX; or external data are missing or damaged.
     """
     model = model_from_file(path)
+    # The checker reads a file whose data do not fit into memory by itself; the rules need no data that large.
     return _lint(model, model if load_external_data(model, path.parent) else str(path))
 
 
-def lint_model(model: "onnx.ModelProto", *, folder: Path | None = None) -> list[Finding]:
+def lint_model(model: onnx.ModelProto, *, folder: Path | None = None) -> list[Finding]:
     """Lint a model in memory, which is not modified.
 
     Args:
-        model: The model, below 2 GiB with its weights.
-        folder: Where its external data are, if it has any.
+        model: the model, below 2 GiB with its weights.
+        folder: where its external data are, if it has any.
 
     Raises:
-        GraphError: External data are missing, damaged or too large (`lint_file` takes any size).
+        GraphError: external data are missing, damaged or too large (`lint_file` takes any size).
     """
-    import onnx
-
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     if not load_external_data(copy, folder):
-        raise GraphError("the model has more than 2 GiB of external data: give the file to lint_file")
+        raise GraphError(
+            "the model has more than 2 GiB of external data: give the file to lint_file", code="model-too-large"
+        )
     return _lint(copy, copy)
 
 
-def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Finding]:
+def _lint(model: onnx.ModelProto, checked: onnx.ModelProto | str) -> list[Finding]:
     """Lint `model`, which is modified; `checked` is the same model or its path."""
-    import onnx.checker
-    import onnx.shape_inference
-
     invalid = []
     try:
         onnx.checker.check_model(checked, full_check=True)
@@ -112,15 +102,16 @@ def _lint(model: "onnx.ModelProto", checked: "onnx.ModelProto | str") -> list[Fi
         graph = _graph_from_model(_without_converter_faults(model) if invalid else model)
         return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
     except Exception:
-        if invalid:  # which says why
+        if invalid:  # the reason is reported; a model that cannot be read has no further findings
             return invalid
         raise
 
 
-def _without_converter_faults(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """ONNX Runtime's FP16 converter repeats nodes, appends others unsorted and keeps types that hold no more."""
-    import onnx_ir as ir
+def _without_converter_faults(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Mend what ONNX Runtime's FP16 converter breaks: repeated nodes, unsorted nodes, types that no longer hold.
 
+    Its files run nevertheless, and their FP16 coordinates are what the lint is for.
+    """
     first: dict[tuple[str, ...], onnx.NodeProto] = {}
     for node in model.graph.node:
         first.setdefault(tuple(node.output), node)
@@ -132,20 +123,20 @@ def _without_converter_faults(model: "onnx.ModelProto") -> "onnx.ModelProto":
     return ir.to_proto(sortable)
 
 
-def _graph_from_model(model: "onnx.ModelProto") -> _Graph:
-    import onnx.inliner
-    import onnx.shape_inference
-    import onnx_ir as ir
-
+def _graph_from_model(model: onnx.ModelProto) -> _Graph:
     if model.functions:
         try:
             model = onnx.inliner.inline_local_functions(model, convert_version=True)
         except Exception as exc:  # a RuntimeError of its converter, which has no class of its own
-            raise GraphError(f"the model's functions can't be inlined ({exc}); inline them, or export again") from exc
+            raise GraphError(
+                f"the model's functions cannot be inlined ({exc}); inline them, or export again",
+                code="unsupported-functions",
+            ) from exc
     declared = {}
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim
         declared[output.name] = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims]
+        # Without the declared shape, inference shows what the nodes compute; the rule baked-size compares both.
         output.type.tensor_type.ClearField("shape")
     inferred = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
     nodes = list(inferred.graph.all_nodes())
@@ -153,21 +144,21 @@ def _graph_from_model(model: "onnx.ModelProto") -> _Graph:
     for node in nodes:
         count[node.op_type] += 1
         node.name = node.name or f"{node.op_type}#{count[node.op_type]} (output {node.outputs[0].name!r})"
-    body_inputs = {value: node for node in nodes for body in _bodies(node) for value in body.inputs}
+    body_inputs = {value: node for node in nodes for body in subgraphs(node) for value in body.inputs}
     return _Graph(inferred, nodes, body_inputs, declared)
 
 
-def _bodies(node: "ir.Node") -> "list[ir.Graph]":
-    import onnx_ir as ir
-
-    return [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-
-
-def _finding(rule: str, node: "ir.Node | str | None", message: str) -> Finding:
+def _finding(rule: str, node: ir.Node | str | None, message: str) -> Finding:
     why, fix = RULES[rule]
-    name = node if isinstance(node, str) else node.name if node else None
-    severity: Literal["error", "warning"] = "warning" if rule in _WARNINGS else "error"
-    return Finding(rule=rule, severity=severity, node=name or "", message=message, why=why, fix=fix)
+    name = node.name if isinstance(node, ir.Node) else node
+    return Finding(
+        rule=rule,
+        severity="warning" if rule in WARNINGS else "error",
+        node=name or "",
+        message=message,
+        why=why,
+        fix=fix,
+    )
 
 
 def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
@@ -190,39 +181,25 @@ def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
             yield _finding("gridsample-dtype", node, f"{given}; expected one type")
 
 
-def _coordinates(graph: _Graph, grid: "ir.Value") -> "list[ir.Value]":
-    """The grid and the float values it is computed from."""
-    return [
-        value
-        for value in upstream(grid, graph.body_inputs)
-        if value is grid or value.dtype is None or value.dtype.is_floating_point()
-    ]
-
-
 def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
-    import onnx_ir as ir
-
-    half = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-
-    def loses_bits(value: "ir.Value") -> bool:
-        """Whether the FP16 `value` is where coordinates are rounded (it may pass on what others rounded)."""
+    def loses_bits(value: ir.Value) -> bool:
+        """Return whether the FP16 `value` is where coordinates are rounded, not one that passes on rounded ones."""
         node = value.producer()
         if node is None:
             return value not in graph.body_inputs
         if node.op_type == "Cast" and node.inputs[0] is not None:
-            return node.inputs[0].dtype not in half
+            return node.inputs[0].dtype not in HALF
         return node.op_type not in _ROUNDS_NOTHING
 
     for sample, grid in grids(graph.nodes, graph.body_inputs).items():
-        values = [value for value in _coordinates(graph, grid) if value.dtype in half]
+        values = [value for value in graph.coordinates(grid) if value.dtype in HALF]
         culprits = [value for value in values if value is grid or loses_bits(value)]
         if culprits:
             makers = [(value.producer(), value) for value in culprits]
             names = [f"{node.op_type if node else 'input or weight'} {value.name!r}" for node, value in makers]
             types = "/".join(sorted({str(value.dtype) for value in culprits}))
-            yield _finding(
-                "fp16-coordinates", sample, f"its grid is computed with {types} tensors, made by {listed(names, 4)}"
-            )
+            message = f"its grid is computed with {types} tensors, made by {listed(names, 4)}"
+            yield _finding("fp16-coordinates", sample, message)
 
 
 def _baked_size(graph: _Graph) -> Iterator[Finding]:
@@ -234,16 +211,14 @@ def _baked_size(graph: _Graph) -> Iterator[Finding]:
             stated = declared[axis] if len(declared) == 4 else ""
             sizes = [size for size in (inferred[axis], stated) if isinstance(size, int)]
             if sizes and (axis == 0 or sizes[0] > 1):  # 1 is a pooled picture
-                said = f" (the file says {stated!r})" if stated not in ("", sizes[0]) else ""
-                message = f"axis {axis} is always {sizes[0]}{said}, though that axis of the inputs is dynamic"
+                other = f" (the file states {stated!r})" if stated not in ("", sizes[0]) else ""
+                message = f"axis {axis} is always {sizes[0]}{other}, though that axis of the inputs is dynamic"
                 yield _finding("baked-size", name, message)
 
 
 def _baked_grid(graph: _Graph) -> Iterator[Finding]:
-    import onnx_ir as ir
-
     found = grids(graph.nodes, graph.body_inputs).values() if graph.dynamic_axes() else []
-    for value in dict.fromkeys(value for grid in found for value in _coordinates(graph, grid)):
+    for value in dict.fromkeys(value for grid in found for value in graph.coordinates(grid)):
         tensor = ir.convenience.get_const_tensor(value)
         shape = [] if tensor is None else [int(size) for size in tensor.shape.numpy()]
         spatial = shape[-3:-1] if len(shape) > 2 and shape[-1] == 2 else shape[-2:]  # [N, H, W, 2], or [..., H, W]
@@ -260,8 +235,6 @@ def _operators(graph: _Graph) -> Iterator[Finding]:
 
 
 def _resize(graph: _Graph) -> Iterator[Finding]:
-    import onnx_ir as ir
-
     for node in graph.of("Resize"):
         for name, allowed in RESIZE_ATTRIBUTES.items():
             given = node.attributes[name].value if name in node.attributes else allowed[0]
@@ -274,8 +247,6 @@ def _resize(graph: _Graph) -> Iterator[Finding]:
 
 
 def _float64(graph: _Graph) -> Iterator[Finding]:
-    import onnx_ir as ir
-
     for node in graph.nodes:
         values = [value for value in (*node.inputs, *node.outputs) if value is not None]
         names = [repr(value.name) for value in values if value.dtype == ir.DataType.DOUBLE]

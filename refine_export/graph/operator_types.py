@@ -1,17 +1,21 @@
-"""What the ONNX standard says of operators that the passes need: which types they take, whether they compute."""
+"""What the ONNX standard states about operators: their domain, the types they take, whether they compute or move."""
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-import onnx
 import onnx.defs
 import onnx_ir as ir
 
 from refine_export.graph.tensor_ranges import TensorRange
+
+ONNX_DOMAINS: Final = ("", "ai.onnx")
+"""Both names of the standard domain."""
+
+HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 MOVES: Final = frozenset(
     """
@@ -22,7 +26,7 @@ MOVES: Final = frozenset(
 """Operators that move values and compute none."""
 
 SHRINKS: Final = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
-"""Those whose result may be smaller than their input."""
+"""Movers whose result may be smaller than their input."""
 
 SUMS: Final = frozenset(
     """
@@ -37,59 +41,70 @@ _SQUARES: Final = (
     *("GlobalLpPool", "GroupNormalization", "InstanceNormalization", "LpNormalization", "LpPool"),
     *("MeanVarianceNormalization", "ReduceL2", "ReduceSumSquare"),
 )
-_NOT_CONVERTED: Final = {"Resize": (1, 2)}
+_STAYS_FP32: Final = {"Resize": (1, 2)}
 """Operator -> inputs that stay FP32 in an FP16 node (roi and scales)."""
 
 
+def is_op(node: ir.Node | None, *op_types: str) -> bool:
+    """Return whether a node is one of these standard operators."""
+    return node is not None and node.domain in ONNX_DOMAINS and node.op_type in op_types
+
+
+def opset_of(graph: ir.Graph) -> int:
+    """Return the opset of the standard operators; 0 where none is imported."""
+    return max((graph.opset_imports.get(domain, 0) for domain in ONNX_DOMAINS), default=0)
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    """Return the bodies of an If, Loop or Scan; of other operators an empty list."""
+    return [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
+
+
 def sum_bound(node: ir.Node, ranges: Mapping[str, TensorRange]) -> float | None:
-    """How large the sum in a node of `SUMS` may become, by the largest magnitude of its input; None if not known."""
+    """Return an upper bound of the sum in a node of `SUMS`, from the largest magnitude of its input.
+
+    The number of terms is what one output is computed from: the kernel of a pool, an axis or the spatial axes of a
+    normalization, else the ratio of the sizes of input and output. None if a size or magnitude is not known.
+    """
     source, result = node.inputs[0], node.outputs[0]
     known = ranges.get(source.name or "") if source is not None else None
     made = ranges.get(result.name or "")
     if known is None or made is None:
         return None
-    count = math.prod(known.shape) / max(1, math.prod(made.shape))
+    terms = math.prod(known.shape) / max(1, math.prod(made.shape))
     if node.op_type in ("AveragePool", "LpPool"):
-        count = math.prod(node.attributes["kernel_shape"].as_ints())
+        terms = math.prod(node.attributes["kernel_shape"].as_ints())
     elif node.op_type == "LpNormalization":
-        count = known.shape[node.attributes.get_int("axis", -1)]
+        terms = known.shape[node.attributes.get_int("axis", -1)]
     elif node.op_type.endswith("Normalization"):
-        count = math.prod(known.shape[2:])
+        terms = math.prod(known.shape[2:])
         if node.op_type == "GroupNormalization":
-            count *= known.shape[1] / node.attributes["num_groups"].as_int()
+            terms *= known.shape[1] / node.attributes["num_groups"].as_int()
         elif node.op_type == "MeanVarianceNormalization":
-            count *= known.shape[0]
-    return float(count * known.largest ** (2 if node.op_type in _SQUARES else 1))
+            terms *= known.shape[0]
+    return float(terms * known.largest ** (2 if node.op_type in _SQUARES else 1))
 
 
 def low_inputs(node: ir.Node, opset: int, low: str) -> list[int]:
-    """The FP32 inputs of a node that become FP16 with it, by index: those of whose type variable FP16 is a value."""
+    """Return the indices of the FP32 inputs that become FP16 (BF16) with the node: their type variable allows it."""
     schema = _schema(node.op_type, opset)
-    kept = _NOT_CONVERTED.get(node.op_type, ())
-    found = []
-    for index, value in enumerate(node.inputs):
-        if value is None or value.dtype != ir.DataType.FLOAT or index in kept:
-            continue
-        formal = schema.inputs[min(index, len(schema.inputs) - 1)]
-        if f"tensor({low})" in _allowed(schema, formal.type_str):
-            found.append(index)
-    return found
+    return [k for k in _floats(node.inputs, node.op_type) if _allows(schema, schema.inputs, k, low)]
 
 
 def has_half_form(node: ir.Node, opset: int, low: str) -> bool:
-    """Whether a standard operator takes FP16 (BF16) for all FP32 inputs and outputs that have to change with it."""
+    """Return whether a standard operator takes FP16 (BF16) for all FP32 inputs and outputs that change with it."""
     try:
         schema = _schema(node.op_type, opset)
-    except onnx.defs.SchemaError:
+    except onnx.defs.SchemaError:  # no operator of this opset
         return False
-    kept = _NOT_CONVERTED.get(node.op_type, ())
-    for values, formals in ((node.inputs, schema.inputs), (node.outputs, schema.outputs)):
-        for index, value in enumerate(values):
-            if value is None or value.dtype != ir.DataType.FLOAT or (values is node.inputs and index in kept):
-                continue
-            if f"tensor({low})" not in _allowed(schema, formals[min(index, len(formals) - 1)].type_str):
-                return False
-    return True
+    return all(_allows(schema, schema.inputs, k, low) for k in _floats(node.inputs, node.op_type)) and all(
+        _allows(schema, schema.outputs, k, low) for k in _floats(node.outputs)
+    )
+
+
+def _floats(values: Sequence[ir.Value | None], op_type: str = "") -> list[int]:
+    stays = _STAYS_FP32.get(op_type, ())
+    return [k for k, v in enumerate(values) if v is not None and v.dtype == ir.DataType.FLOAT and k not in stays]
 
 
 @functools.cache
@@ -97,22 +112,12 @@ def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema:
     return onnx.defs.get_schema(op_type, opset, "")
 
 
-def _allowed(schema: onnx.defs.OpSchema, type_str: str) -> tuple[str, ...]:
-    """The types of a formal parameter: of its type variable, or the one type that it has."""
+def _allows(
+    schema: onnx.defs.OpSchema, formals: Sequence[onnx.defs.OpSchema.FormalParameter], index: int, low: str
+) -> bool:
+    """Return whether a formal parameter allows a type: its type variable does, or it is the one type that it has."""
+    type_str = formals[min(index, len(formals) - 1)].type_str  # the last parameter may be variadic
     for constraint in schema.type_constraints:
         if constraint.type_param_str == type_str:
-            return tuple(constraint.allowed_type_strs)
-    return (type_str,)
-
-
-ONNX_DOMAINS: Final = ("", "ai.onnx")
-
-
-def is_op(node: ir.Node | None, *op_types: str) -> bool:
-    """Whether a node is one of these standard operators."""
-    return node is not None and node.domain in ONNX_DOMAINS and node.op_type in op_types
-
-
-def opset_of(graph: ir.Graph) -> int:
-    """The opset of the standard operators; 0 where none is imported."""
-    return max((graph.opset_imports.get(domain, 0) for domain in ONNX_DOMAINS), default=0)
+            return f"tensor({low})" in constraint.allowed_type_strs
+    return type_str == f"tensor({low})"

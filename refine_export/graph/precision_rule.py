@@ -1,18 +1,22 @@
 """Which type each node of an FP32 graph computes in, and why: the rule that keeps the warp exact.
 
-Rule 1. Coordinates stay FP32: from every grid back to the graph's inputs or to the output of a convolution or matrix
-        product of more than four terms (fewer move points). An FP16 coordinate is off by up to
-        (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920. So does all that is rounded to integers, and scales of Resize.
-Rule 2. The node that samples is FP32: TensorRT wants one type for image, grid and result. (A sampler written out with
-        Gather may move FP16 features; only its indices and weights are coordinates.)
-Rule 3. What is computed from sizes alone stays FP32: FP16 counts exactly only to 2048.
-Rule 4. What FP16 can't hold stays FP32: tensors that come near 65504 on the calibration feeds, with their readers,
-        sums that would, and weights that overflow or lose precision in FP16.
-Rule 5. What stands behind the last convolution stays FP32 (the sigmoid, the blend): it costs no multiply-adds.
-Rule 6. An operator that has no FP16 form in ONNX stays FP32, and so does one that puts out no floats: a comparison
-        reads what it compares before it is rounded.
-Rule 7. A node that only moves data has the type of its neighbours, so that nothing is rounded on the way.
-Rule 8. Everything else is FP16, or BF16 except for transposed convolutions, which TensorRT lacks in BF16.
+The first rule that applies decides. Its name is part of each decision:
+
+no-floats    What computes no floats has no type to choose.
+sampler      The node that samples is FP32: TensorRT wants one type for image, grid and result. (A sampler written out
+             with Gather may move FP16 features; only its indices and weights are coordinates.)
+coordinates  Coordinates stay FP32: from every grid back to the graph's inputs or to the output of a convolution or
+             matrix product of more than four terms (fewer move points). An FP16 coordinate is off by up to
+             (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920. So does all that is rounded to integers, and scales of Resize.
+size         What is computed from sizes alone stays FP32: FP16 counts exactly only to 2048.
+no-low-form  An operator that has no FP16 form in ONNX stays FP32, and so does one without float outputs: a comparison
+             reads what it compares before it is rounded.
+island       Nodes that a search or a user chose stay FP32.
+range        What FP16 cannot hold stays FP32: tensors that come near 65504 on the calibration feeds, with their
+             readers, sums that would, and weights that overflow or lose precision in FP16.
+tail         What follows the last convolution stays FP32 (the sigmoid, the blend): it costs no multiply-adds.
+mover        A node that only moves data has the type of its neighbours, so that nothing is rounded on the way.
+default      Everything else is FP16, or BF16 except for transposed convolutions, which TensorRT lacks in BF16.
 """
 
 from __future__ import annotations
@@ -39,32 +43,35 @@ from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, size_va
 from refine_export.graph.tensor_ranges import TensorRange
 
 Type = Literal["float16", "bfloat16", "float32", "none"]
+Kept = Iterator[tuple[ir.Node, str, str]]
+"""A node that stays FP32, the name of the rule, and the reason."""
 
 FP16_MAX: Final = 65504.0
 HEADROOM: Final = 8.0
 """A tensor within this factor of FP16's largest number stays FP32: other frames may reach further."""
 
-
-_NO_SIZES: Final = (ir.DataType.FLOAT, ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8)
-"""Types of pixels and masks; any other is of sizes, positions and counts."""
+_PIXEL_TYPES: Final = (ir.DataType.FLOAT, ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8)
+"""Types of pixels and masks; integers of other types are sizes, positions and counts."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What a node computes in."""
+    """The type that a node computes in."""
 
     type: Type
-    """`none`: it computes no floats."""
+    """`none` where it computes no floats."""
+    rule: str
+    """Name of the rule that decided."""
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """What is left open by the rules above."""
+    """The choices that the rules leave open."""
 
     low: Low = "float16"
-    tail: Literal["float32", "low"] = "float32"
-    """Type behind the last convolution (rule 5)."""
+    fp32_tail: bool = True
+    """Whether what follows the last convolution stays FP32."""
     islands: Collection[str] = ()
     """Names of nodes that stay FP32 because a search or a user chose them."""
     low_io: Collection[str] = ()
@@ -81,51 +88,55 @@ def decide(
 
     Args:
         model: prepared (`prepare`); not modified.
-        rule: what is left open.
+        rule: the choices that the rules leave open.
         ranges: largest magnitude and shape of every FP32 tensor by name, as calibration found them.
         faults: of the constants, from `weight_faults`.
     """
+    graph = model.graph
     known: dict[ir.Node, Decision] = {}
-
-    def keep(node: ir.Node | None, reason: str) -> None:
-        if node is not None and node not in known:
-            known[node] = Decision("float32", reason)
-
-    for node in model.graph:
+    for node in graph:
         if not any(value is not None and value.dtype == ir.DataType.FLOAT for value in (*node.inputs, *node.outputs)):
-            known[node] = Decision("none", "computes no floats")
+            known[node] = Decision("none", "no-floats", "computes no floats")
         elif is_op(node, "Shape", "Size"):
-            known[node] = Decision("none", "reads a size, no values")
-    for node, reason in _coordinates(model.graph):
-        keep(node, reason)
-    for node, reason in _exact_by_kind(model, rule.low):
-        keep(node, reason)
-    for node in model.graph:
-        if node.name in rule.islands:
-            keep(node, "island: chosen to be FP32")
-    for node, reason in _out_of_range(model.graph, rule.low, ranges or {}, faults):
-        keep(node, reason)
-    if rule.tail == "float32":
-        for node in _tail(model.graph):
-            keep(node, "behind the last convolution: costs no multiply-adds, rounds the picture itself")
-    _moved(model.graph, known, rule.low_io)
-    for node in model.graph:
-        if node in known:
-            continue
+            known[node] = Decision("none", "no-floats", "reads a size, no values")
+
+    def keep(found: Kept) -> None:
+        for node, name, reason in found:
+            known.setdefault(node, Decision("float32", name, reason))
+
+    keep(_coordinates(graph))
+    keep(_exact_by_kind(graph, rule.low))
+    keep((node, "island", "island: chosen to be FP32") for node in graph if node.name in rule.islands)
+    keep(_out_of_range(graph, rule.low, ranges or {}, faults))
+    if rule.fp32_tail:
+        keep(_tail(graph))
+    _keep_movers(graph, known, rule.low_io)
+    for node in graph:
         if rule.low == "bfloat16" and is_op(node, "ConvTranspose"):
-            known[node] = Decision("float16", "TensorRT has no BF16 transposed convolution: FP16")
+            low = Decision("float16", "default", "TensorRT has no BF16 transposed convolution: FP16")
         else:
-            known[node] = Decision(rule.low, "no rule keeps it")
+            name = "FP16" if rule.low == "float16" else "BF16"
+            low = Decision(rule.low, "default", f"{name}: no rule requires FP32")
+        known.setdefault(node, low)
     return known
 
 
-def has_grid(model: ir.Model) -> bool:
-    """Whether the graph samples by coordinates at all."""
-    return bool(grids(model.graph))
+def check_has_grid(model: ir.Model) -> None:
+    """Refuse a graph in which nothing samples by coordinates.
+
+    Raises:
+        GraphError: no GridSample and no written-out sampler.
+    """
+    if not grids(model.graph):
+        raise GraphError(
+            "no GridSample and no Gather by computed positions was found, so there are no coordinates to keep in FP32; "
+            "if the graph does not warp (as unet), confirm it with --without-warp",
+            code="no-sampler",
+        )
 
 
 def coordinate_inputs(model: ir.Model) -> set[str]:
-    """Names of the graph inputs that coordinates are computed from: flows, grids, and whatever scales them."""
+    """Return the names of the graph inputs that coordinates are computed from: flows, grids, what scales them."""
     return {
         value.name or ""
         for grid in grids(model.graph).values()
@@ -134,93 +145,104 @@ def coordinate_inputs(model: ir.Model) -> set[str]:
     }
 
 
-def _coordinates(graph: ir.Graph) -> Iterator[tuple[ir.Node, str]]:
-    """Rules 1 and 2."""
+def _coordinates(graph: ir.Graph) -> Kept:
+    """Yield samplers, and what computes coordinates, positions and scales."""
     sizes = size_values(graph)
     for sample, grid in grids(graph).items():
-        if is_op(sample, "GridSample"):
-            yield sample, "samples: image, grid and result have one type, and the grid is FP32"
+        native = is_op(sample, "GridSample")
+        if native:
+            yield sample, "sampler", "samples: image, grid and result have one type, and the grid is FP32"
         values = upstream(grid)
         yield from _makers(values, f"coordinates of {sample.name}")
-        if not is_op(sample, "GridSample"):
-            for node in weights_of((value for value in values if not starts_path(value.producer())), sizes):
-                yield node, f"interpolation weights of {sample.name}"
+        if not native:
+            # Interpolation weights are fractions of positions: rounding them moves the sample as well.
+            positions = [value for value in values if not starts_path(value.producer())]
+            for node in weights_of(positions, sizes):
+                yield node, "coordinates", f"interpolation weights of {sample.name}"
     for node in graph:
         if is_op(node, "Cast") and node.outputs[0].dtype != ir.DataType.FLOAT:
-            yield node, "rounds to integers: what it reads is a position or a count"
+            yield node, "coordinates", "rounds to integers: its input is a position or a count"
             yield from _makers(upstream(node.inputs[0]), f"position or count that {node.name} rounds")
         elif is_op(node, "Resize"):
             for value in node.inputs[2:]:
                 yield from _makers(upstream(value), f"scales of {node.name}")
 
 
-def _makers(values: Iterable[ir.Value], reason: str) -> Iterator[tuple[ir.Node, str]]:
-    """The nodes that make the values, but for those that coordinates begin at."""
+def _makers(values: Iterable[ir.Value], reason: str) -> Kept:
+    """Yield the nodes that make the values, except those at which a coordinate path begins."""
     for value in values:
         node = value.producer()
         if node is not None and not starts_path(node) and not is_op(node, "Shape", "Size"):
-            yield node, reason
+            yield node, "coordinates", reason
 
 
-def _exact_by_kind(model: ir.Model, low: Low) -> Iterator[tuple[ir.Node, str]]:
-    """Rules 3 and 6, in the order of the graph."""
+def _exact_by_kind(graph: ir.Graph, low: Low) -> Kept:
+    """Yield what computes sizes, and operators without an FP16 (BF16) form."""
     from_sizes: set[ir.Value] = set()
-    opset = opset_of(model.graph)
-    for node in model.graph:
-        inputs = [value for value in node.inputs if value is not None and value.const_value is None]
-        sizes = all(value in from_sizes or value.dtype not in _NO_SIZES for value in inputs)
-        if inputs and sizes and not is_op(node, "ConstantOfShape", *PATH_STARTS):
+    opset = opset_of(graph)
+    for node in graph:
+        computed = [value for value in node.inputs if value is not None and value.const_value is None]
+        sizes = all(value in from_sizes or value.dtype not in _PIXEL_TYPES for value in computed)
+        # ConstantOfShape makes pixels of a size, and a convolution an estimate: both end the path of the size.
+        if computed and sizes and not is_op(node, "ConstantOfShape", *PATH_STARTS):
             from_sizes.update(node.outputs)
-            yield node, "computed from sizes: FP16 counts exactly only to 2048"
-        if node.domain not in ONNX_DOMAINS:
-            yield node, f"custom operator {node.domain}.{node.op_type}: which types it takes is not known"
-        elif all(value.dtype != ir.DataType.FLOAT for value in node.outputs):
-            yield node, "puts out no floats: what it compares or counts is not rounded before"
-        elif node.op_type.lower().endswith(("quantizelinear", "integer")):
-            yield node, f"{node.op_type} has scales of its own"
-        elif not is_op(node, "Cast", "ConstantOfShape") and not any(
-            value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs
-        ):
-            yield node, f"{node.op_type} makes FP32 values of its own"
-        elif is_op(node, "ConstantOfShape") and not fits(node.attributes.get_tensor("value"), low):
-            yield node, f"its value does not fit {low}"
-        elif not has_half_form(node, opset, "float16" if is_op(node, "ConvTranspose") else low):
-            yield node, f"{node.op_type} of opset {opset} takes no {low}"
+            yield node, "size", "computed from sizes: FP16 counts exactly only to 2048"
+        elif (reason := _without_low_form(node, opset, low)) is not None:
+            yield node, "no-low-form", reason
+
+
+def _without_low_form(node: ir.Node, opset: int, low: Low) -> str | None:
+    """Return why a node has no FP16 (BF16) form; None if it has one."""
+    reads_floats = any(value is not None and value.dtype == ir.DataType.FLOAT for value in node.inputs)
+    if node.domain not in ONNX_DOMAINS:
+        return f"custom operator {node.domain}.{node.op_type}: its types are not known"
+    if all(value.dtype != ir.DataType.FLOAT for value in node.outputs):
+        return "has no float outputs: what it compares or counts is not rounded before"
+    if node.op_type.lower().endswith(("quantizelinear", "integer")):
+        return f"{node.op_type} has scales of its own"
+    if not is_op(node, "Cast", "ConstantOfShape") and not reads_floats:
+        return f"{node.op_type} makes FP32 values of its own"
+    if is_op(node, "ConstantOfShape") and not fits(node.attributes.get_tensor("value"), low):
+        return f"its value does not fit {low}"
+    if not has_half_form(node, opset, "float16" if is_op(node, "ConvTranspose") else low):
+        return f"{node.op_type} of opset {opset} does not take {low}"
+    return None
 
 
 def _out_of_range(
     graph: ir.Graph, low: Low, ranges: Mapping[str, TensorRange], faults: Collection[WeightFault]
-) -> Iterator[tuple[ir.Node, str]]:
-    """Rule 4."""
+) -> Kept:
+    """Yield what reads or makes values that FP16 (BF16) cannot hold."""
     limit = FP16_MAX / HEADROOM
     for fault in faults:
         if fault.stays_fp32:
-            said = f"{fault.overflowing} values overflow" if fault.overflowing else f"it changes by {fault.changed:.2g}"
             for node, _ in graph.initializers[fault.name].uses():
-                yield node, f"constant {fault.name} does not fit {fault.low}: {said}"
+                yield node, "range", f"constant {fault.name} does not fit {fault.low}: {fault.problem}"
     for node in graph:
         if low == "bfloat16" and not is_op(node, "ConvTranspose"):
             continue  # BF16 reaches as far as FP32
         for value in (*node.inputs, *node.outputs):
             found = ranges.get(value.name or "") if value is not None else None
             if value is not None and found is not None and found.largest > limit:
-                yield node, f"{value.name} reaches {found.largest:.4g} on the calibration feeds; FP16 ends at 65504"
+                reached = f"{value.name} reaches {found.largest:.4g} on the calibration feeds"
+                yield node, "range", f"{reached}; FP16 ends at 65504"
         if node.op_type in SUMS and (bound := sum_bound(node, ranges)) is not None and bound > limit:
-            yield node, f"its sum may reach {bound:.4g}; FP16 ends at 65504"
+            yield node, "range", f"its sum may reach {bound:.4g}; FP16 ends at 65504"
 
 
-def _tail(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes from which no convolution or matrix product is reached, those themselves excepted."""
+def _tail(graph: ir.Graph) -> Kept:
+    """Yield the nodes from which no convolution or matrix product is reached, those themselves excepted."""
     leads_on: set[ir.Node] = set()
-    for node in reversed(list(graph)):
+    for node in reversed(graph):
         readers = {reader for value in node.outputs for reader, _ in value.uses()}
         if starts_path(node) or readers & leads_on:
             leads_on.add(node)
-    return [node for node in graph if node not in leads_on]
+    reason = "follows the last convolution: costs no multiply-adds, rounds the picture itself"
+    yield from ((node, "tail", reason) for node in graph if node not in leads_on)
 
 
-def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_io: Collection[str]) -> None:
-    """Rule 7: a mover whose inputs are all FP32 stays FP32 where that saves a rounding or moves fewer bytes."""
+def _keep_movers(graph: ir.Graph, known: dict[ir.Node, Decision], low_io: Collection[str]) -> None:
+    """Keep a mover of FP32 inputs in FP32 where that saves a rounding or moves fewer bytes."""
 
     def is_fp32(value: ir.Value | None) -> bool:
         if value is None or value.dtype != ir.DataType.FLOAT or value.const_value is not None:
@@ -229,6 +251,7 @@ def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_io: Collection[s
             return value.name not in low_io
         return node in known and known[node].type == "float32"
 
+    # A mover that stays FP32 may be the FP32 neighbour of the next one, in either direction: repeat until none is.
     changed = True
     while changed:
         changed = False
@@ -238,19 +261,7 @@ def _moved(graph: ir.Graph, known: dict[ir.Node, Decision], low_io: Collection[s
             readers = [reader for value in node.outputs for reader, _ in value.uses()]
             read_fp32 = any(reader in known and known[reader].type == "float32" for reader in readers)
             read_fp32 = read_fp32 or any(v.is_graph_output() and v.name not in low_io for v in node.outputs)
+            # A Slice or Gather is cast behind rather than in front of it: fewer values are converted.
             if all(map(is_fp32, node.inputs)) and (read_fp32 or is_op(node, *SHRINKS)):
-                known[node] = Decision("float32", "moves FP32 data that is not to be rounded yet")
+                known[node] = Decision("float32", "mover", "moves FP32 data that is not to be rounded yet")
                 changed = True
-
-
-def check_has_grid(model: ir.Model) -> None:
-    """Refuse a graph in which nothing samples by coordinates.
-
-    Raises:
-        GraphError: no GridSample and no written-out sampler.
-    """
-    if not has_grid(model):
-        raise GraphError(
-            "no GridSample and no Gather by computed positions was found, so there are no coordinates to keep in FP32; "
-            "if the graph does not warp (as unet), say so with --without-warp"
-        )

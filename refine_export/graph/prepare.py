@@ -1,4 +1,4 @@
-"""An FP32 ONNX model of any tool, made ready for the passes: flat, typed, every node named; or a refusal."""
+"""Make an FP32 ONNX model of any tool ready for the passes: flat, typed, every node named; or refuse it."""
 
 from __future__ import annotations
 
@@ -9,42 +9,61 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from refine_export.errors import GraphError
-from refine_export.graph.operator_types import is_op, opset_of
+from refine_export.graph.operator_types import HALF, is_op, opset_of
 
-OLDEST_OPSET: Final = 16
-"""GridSample is a standard operator from here on."""
-
-_HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
-_LISTS: Final = ("Sequence", "Optional")
+_OLDEST_OPSET: Final = 16  # GridSample is a standard operator from here on
+_LISTS: Final = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")
+_GRAPH_TYPES: Final = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 
 
 def prepare(model: ir.Model) -> ir.Model:
     """Inline functions, lift constants to initializers, drop what is unused, infer types, name nodes; in place.
 
+    Postcondition: the graph is flat; every node has a name of its own, every tensor a type, none of them FP16, BF16
+    or FP64; no Identity or Cast is idle but between an input and an output.
+
     Raises:
         GraphError: an opset before 16, functions of another opset, control flow, sequences, FP16 or FP64 tensors, or a
             tensor whose type is not known.
     """
-    _spell_domain(model)
+    _unify_domain(model)
     opset = opset_of(model.graph)
-    if opset < OLDEST_OPSET:
+    if opset < _OLDEST_OPSET:
         raise GraphError(
-            f"the model has opset {opset}; expected {OLDEST_OPSET} or newer, where GridSample is a standard operator: "
-            "export it again at opset 18"
+            f"the model has opset {opset}; expected {_OLDEST_OPSET} or newer, where GridSample is a standard operator: "
+            "export it again at opset 18",
+            code="unsupported-opset",
+            opset=opset,
         )
-    _name_nodes(model)
+    for nodes in (model.graph, *model.functions.values()):
+        count: Counter[str] = Counter()
+        for node in nodes:
+            count[node.op_type] += 1
+            node.name = node.name or f"{node.op_type}_{count[node.op_type]}"
     if model.functions:
-        _inline(model)
+        try:
+            common.InlinePass()(model)
+        except Exception as error:  # onnx_ir has no class of its own for it
+            raise GraphError(
+                f"the model's functions cannot be inlined ({error}); expected functions of the model's own opset: "
+                "export it again, or inline them with onnx.inliner",
+                code="unsupported-functions",
+            ) from error
     _refuse_control_flow(model.graph)
     tidy(model)
     _refuse_types(model.graph)
-    _spell_casts(model.graph)
+    for node in model.graph:
+        # A CastLike takes its type from a tensor whose type a pass may change; a Cast states it.
+        if is_op(node, "CastLike") and (dtype := node.outputs[0].dtype) is not None:
+            node.op_type = "Cast"
+            node.resize_inputs(1)
+            node.attributes["to"] = ir.AttrInt64("to", int(dtype))
     _remove_idle(model.graph)
     return model
 
 
 def tidy(model: ir.Model) -> None:
-    """Constants as initializers, no unused nodes, unique names, inferred shapes; `model` is modified."""
+    """Lift constants to initializers, drop unused nodes, make names unique and infer shapes, in place."""
     for clean in (
         common.RemoveInitializersFromInputsPass(),
         common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
@@ -56,13 +75,13 @@ def tidy(model: ir.Model) -> None:
 
 
 def float_values(graph: ir.Graph) -> list[ir.Value]:
-    """Every FP32 input and node output of a graph, in order; constants are left out."""
+    """Return every FP32 input and node output of a graph, in order; constants are left out."""
     computed = (value for node in graph for value in node.outputs)
     return [value for value in (*graph.inputs, *computed) if value.dtype == ir.DataType.FLOAT]
 
 
-def _spell_domain(model: ir.Model) -> None:
-    """The standard domain has two names; from here on it has one."""
+def _unify_domain(model: ir.Model) -> None:
+    """Rename the standard domain's second name, `ai.onnx`: the passes of onnx_ir know the first alone."""
     for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:
             imports[""] = max(imports.pop("ai.onnx"), imports.get("", 0))
@@ -71,63 +90,34 @@ def _spell_domain(model: ir.Model) -> None:
             node.domain = ""
 
 
-def _spell_casts(graph: ir.Graph) -> None:
-    """A CastLike takes its type from a tensor that may get another; a Cast states it."""
-    for node in graph:
-        if is_op(node, "CastLike") and (dtype := node.outputs[0].dtype) is not None:
-            node.op_type = "Cast"
-            node.resize_inputs(1)
-            node.attributes["to"] = ir.AttrInt64("to", int(dtype))
-
-
-def _inline(model: ir.Model) -> None:
-    """Put the nodes of functions in the place of their calls."""
-    try:
-        common.InlinePass()(model)
-    except Exception as error:  # of onnx_ir, which has no class of its own for it
-        raise GraphError(
-            f"the model's functions can't be inlined ({error}); expected functions of the model's own opset: export it "
-            "again, or inline them with onnx.inliner"
-        ) from error
-
-
 def _refuse_control_flow(graph: ir.Graph) -> None:
     for node in graph:
-        if any(
-            attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-            for attribute in node.attributes.values()
-        ):
+        if any(attribute.type in _GRAPH_TYPES for attribute in node.attributes.values()):
             raise GraphError(
                 f"node {node.name!r} is {node.op_type}, whose body is a graph of its own; expected a graph without "
-                "control flow: export the branch that is used, or unroll the loop (onnx-simplifier folds constant ones)"
+                "control flow: export the branch that is used, or unroll the loop; onnx-simplifier folds constant ones",
+                code="control-flow",
+                node=node.name,
             )
-        if node.op_type.startswith(_LISTS) or node.op_type in ("SplitToSequence", "ConcatFromSequence"):
+        if node.op_type.startswith(_LISTS):
             raise GraphError(
                 f"node {node.name!r} is {node.op_type}, which is for sequences of tensors; expected tensors alone: "
-                "onnx-simplifier replaces most sequences by Split and Concat"
+                "onnx-simplifier replaces most sequences by Split and Concat",
+                code="sequence",
+                node=node.name,
             )
-
-
-def _name_nodes(model: ir.Model) -> None:
-    """After their operators, where they have no name; `NameFixPass` sees to it that no two are called the same."""
-    for nodes in (model.graph, *model.functions.values()):
-        count: Counter[str] = Counter()
-        for node in nodes:
-            count[node.op_type] += 1
-            node.name = node.name or f"{node.op_type}_{count[node.op_type]}"
 
 
 def _refuse_types(graph: ir.Graph) -> None:
-    values = [
-        *graph.inputs,
-        *graph.initializers.values(),
-        *(value for node in graph for value in node.outputs if value.name),
-    ]
-    half = [value for value in values if value.dtype in _HALF]
+    computed = (value for node in graph for value in node.outputs if value.name)
+    values = [*graph.inputs, *graph.initializers.values(), *computed]
+    half = [value for value in values if value.dtype in HALF]
     if half:
         raise GraphError(
             f"the model has FP16 tensors already ({len(half)} of {len(values)}, such as {half[0].name!r}); expected an "
-            "FP32 model: lower the file that this one was made from"
+            "FP32 model: lower the file that this one was made from",
+            code="not-fp32",
+            tensor=half[0].name,
         )
     for value in values:
         node = value.producer()
@@ -135,10 +125,16 @@ def _refuse_types(graph: ir.Graph) -> None:
         if value.dtype is None:
             raise GraphError(
                 f"the type of tensor {value.name!r}{made}, is not known; expected types that can be inferred: replace "
-                "custom operators by standard ones, or declare the type in value_info"
+                "custom operators by standard ones, or declare the type in value_info",
+                code="unknown-type",
+                tensor=value.name,
             )
         if value.dtype == ir.DataType.DOUBLE:
-            raise GraphError(f"tensor {value.name!r}{made}, is FP64; expected an FP32 model: export it in FP32")
+            raise GraphError(
+                f"tensor {value.name!r}{made}, is FP64; expected an FP32 model: export it in FP32",
+                code="not-fp32",
+                tensor=value.name,
+            )
 
 
 def _remove_idle(graph: ir.Graph) -> None:

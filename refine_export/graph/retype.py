@@ -1,4 +1,4 @@
-"""Gives a graph the types that were decided: constants converted, one Cast for each tensor and type that is needed."""
+"""Give a graph the types that were decided: constants converted, one Cast for each tensor and type that is needed."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FLOATS = tuple(DTYPES.values())
 
 
 class UndecidedError(InternalError, ir.passes.PreconditionError):
-    """A node without a type; onnx_ir hands on its own class of errors without wrapping it."""
+    """A node has no decision. (onnx_ir passes on its own class of errors without wrapping it.)"""
 
 
 class IdleCastError(InternalError, ir.passes.PostconditionError):
-    """A Cast that the pass left and that changes nothing."""
+    """The pass left a Cast that changes nothing."""
 
 
 class Retype(ir.passes.InPlacePass):
@@ -47,7 +47,9 @@ class Retype(ir.passes.InPlacePass):
     def requires(self, model: ir.Model) -> None:
         missing = [node.name for node in model.graph if node not in self._decisions]
         if missing:
-            raise UndecidedError(f"no type was decided for {missing[:3]}: the decisions are another graph's")
+            raise UndecidedError(
+                f"no type was decided for {missing[:3]}: the decisions are another graph's", code="undecided-node"
+            )
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
@@ -55,18 +57,19 @@ class Retype(ir.passes.InPlacePass):
         nodes = list(graph)
         values = (value for node in nodes for value in node.outputs)
         self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *values)}
+        # Which inputs need which type is read off the FP32 types, so before any of them changes.
         needed = {node: self._needed(node, opset) for node in nodes}
         outputs = [(value, self._io.get(value.name or "", ir.DataType.FLOAT)) for value in graph.outputs]
         for value in graph.inputs:
             value.type = ir.TensorType(self._io.get(value.name or "", value.dtype or ir.DataType.FLOAT))
-        for node in nodes:
-            decision = self._decisions[node]
-            if decision.type in ("none", "float32"):
-                continue
+        low = [
+            (node, DTYPES[type_]) for node in nodes if (type_ := self._decisions[node].type) not in ("none", "float32")
+        ]
+        for node, dtype in low:
             for result in node.outputs:
                 if result.dtype == ir.DataType.FLOAT:
-                    result.type = ir.TensorType(DTYPES[decision.type])  # a clone shares its types
-            self._retype_attributes(node, DTYPES[decision.type])
+                    result.type = ir.TensorType(dtype)  # a new object: a clone shares its types
+            _retype_attributes(node, dtype)
         for node in nodes:
             for index, dtype in needed[node].items():
                 source = node.inputs[index]
@@ -74,100 +77,86 @@ class Retype(ir.passes.InPlacePass):
                 node.replace_input_with(index, self._as(graph, source, dtype))
         for index, (value, dtype) in enumerate(outputs):
             if value.dtype in _FLOATS and value.dtype != dtype:
-                self._rename_output(graph, index, value, dtype)
-        common.RemoveUnusedNodesPass()(model)
-        self._restore_names(graph)
-        return ir.passes.PassResult(model, modified=True)
+                self._cast_output(graph, index, value, dtype)
+        common.RemoveUnusedNodesPass()(model)  # FP32 constants that no node reads any more
+        for (value, _), converted in self._casts.items():
+            # A constant that is left in one type alone keeps its own name.
+            if converted.is_initializer() and value.name not in graph.initializers:
+                converted.name = value.name
+        return ir.passes.PassResult(model, modified=bool(low or self._io))
 
     def ensures(self, model: ir.Model) -> None:
         seen = set()
         for node in model.graph:
-            if not is_op(node, "Cast") or node.outputs[0].dtype not in _FLOATS:
+            # Casts of the file itself have a decision; whether its author needs them is not checked.
+            if node in self._decisions or not is_op(node, "Cast"):
                 continue
-            source = node.inputs[0]
+            source, result = node.inputs[0], node.outputs[0]
             assert source is not None
-            key = (source, node.outputs[0].dtype)
-            undone = (
-                is_op(source.producer(), "Cast")
-                and source.dtype in _FLOATS
-                and source.producer() not in self._decisions
-            )
-            ours = node not in self._decisions
-            if (
-                key in seen
-                or source.dtype == node.outputs[0].dtype
-                or undone
-                or (ours and source.const_value is not None)
-            ):
-                raise IdleCastError(f"the Cast {node.name} of {source.name} is not needed")
+            maker = source.producer()
+            undoes = is_op(maker, "Cast") and maker not in self._decisions
+            key = (source, result.dtype)
+            if key in seen or source.dtype == result.dtype or undoes or source.const_value is not None:
+                raise IdleCastError(f"the Cast {node.name} of {source.name} is not needed", code="idle-cast")
             seen.add(key)
 
     def _needed(self, node: ir.Node, opset: int) -> dict[int, ir.DataType]:
-        """The type of each FP32 input that a node reads with its decision; none where it takes any."""
+        """Return the type of each FP32 input that a node reads with its decision; empty where it takes any."""
         decision = self._decisions[node]
-        floats = [k for k, value in enumerate(node.inputs) if value is not None and value.dtype == ir.DataType.FLOAT]
         if decision.type == "none":
             return {}
+        floats = [k for k, value in enumerate(node.inputs) if value is not None and value.dtype == ir.DataType.FLOAT]
         needed = dict.fromkeys(floats, ir.DataType.FLOAT)
         if decision.type != "float32" and node.domain in ONNX_DOMAINS:
             needed.update(dict.fromkeys(low_inputs(node, opset, decision.type), DTYPES[decision.type]))
         return needed
 
-    def _retype_attributes(self, node: ir.Node, dtype: ir.DataType) -> None:
-        for name in ("to", "dtype"):  # Cast, Range-like and random operators
-            if name in node.attributes and node.attributes[name].as_int() == ir.DataType.FLOAT:
-                node.attributes[name] = ir.AttrInt64(name, int(dtype))
-        if is_op(node, "ConstantOfShape"):
-            value = node.attributes.get_tensor("value")
-            values = np.zeros(1, np.float32) if value is None else value.numpy()
-            node.attributes["value"] = ir.AttrTensor("value", ir.tensor(values.astype(dtype.numpy()), dtype=dtype))
-
     def _as(self, graph: ir.Graph, value: ir.Value, dtype: ir.DataType) -> ir.Value:
-        """`value` in a type: itself, a converted constant, or the output of its one Cast to that type."""
+        """Return `value` in a type: itself, a converted constant, or the output of its one Cast to that type."""
         if value.dtype == dtype:
             return value
         key = (value, dtype)
         if key not in self._casts:
             name = self._free(f"{value.name}/{dtype.name.lower()}")
-            if value.is_initializer():
-                self._casts[key] = _converted(graph, value, dtype, name)
-            else:
-                self._casts[key] = _cast(graph, value, dtype, name)
+            convert = _converted if value.is_initializer() else _cast
+            self._casts[key] = convert(graph, value, dtype, name)
         return self._casts[key]
 
     def _free(self, name: str) -> str:
-        """This name, with a number where the file has it already."""
+        """Return this name, with a number where the file has it already."""
         free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)
         self._taken.add(free)
         return free
 
-    def _restore_names(self, graph: ir.Graph) -> None:
-        """A constant that is left in one type alone has its own name."""
-        for (value, _), converted in self._casts.items():
-            if converted.is_initializer() and value.name not in graph.initializers:
-                converted.name = value.name
-
-    def _rename_output(self, graph: ir.Graph, index: int, value: ir.Value, dtype: ir.DataType) -> None:
+    def _cast_output(self, graph: ir.Graph, index: int, value: ir.Value, dtype: ir.DataType) -> None:
         """Put a Cast between an output and the node that made it; the output keeps its name."""
         if value.name in graph.initializers:
             graph.outputs[index] = self._as(graph, value, dtype)
             return
-        if (value, dtype) in self._outputs:  # listed twice
-            graph.outputs[index] = self._outputs[value, dtype]
-            return
-        name, shape = value.name, value.shape
-        known = self._casts.get((value, dtype))
-        value.name = self._free(f"{name}/{value.dtype.name.lower() if value.dtype else ''}")
-        cast = known if known is not None else _cast(graph, value, dtype, self._free(f"{name}/output"))
-        cast.name, cast.shape = name, shape
-        graph.outputs[index] = self._outputs[value, dtype] = cast
+        if (value, dtype) not in self._outputs:  # an output may be listed twice
+            name, shape = value.name, value.shape
+            known = self._casts.get((value, dtype))
+            value.name = self._free(f"{name}/{value.dtype.name.lower() if value.dtype else ''}")
+            cast = known if known is not None else _cast(graph, value, dtype, self._free(f"{name}/output"))
+            cast.name, cast.shape = name, shape
+            self._outputs[value, dtype] = cast
+        graph.outputs[index] = self._outputs[value, dtype]
+
+
+def _retype_attributes(node: ir.Node, dtype: ir.DataType) -> None:
+    for name in ("to", "dtype"):  # Cast, Range-like and random operators
+        if name in node.attributes and node.attributes[name].as_int() == ir.DataType.FLOAT:
+            node.attributes[name] = ir.AttrInt64(name, int(dtype))
+    if is_op(node, "ConstantOfShape"):  # whose type is that of its value, an FP32 zero where it is left out
+        value = node.attributes.get_tensor("value")
+        values = np.zeros(1, np.float32) if value is None else value.numpy()
+        node.attributes["value"] = ir.AttrTensor("value", ir.tensor(values.astype(dtype.numpy()), dtype=dtype))
 
 
 def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
-    """A new Cast right behind the node that makes `value`, or at the start of the graph."""
-    node = ir.node("Cast", [value], attributes={"to": int(dtype)}, name=f"{name}/Cast")
-    result = node.outputs[0]
-    result.name, result.dtype, result.shape = name, dtype, value.shape
+    """Insert a Cast right behind the node that makes `value`, or at the start of the graph."""
+    result = ir.Value(name=name, type=ir.TensorType(dtype), shape=value.shape)
+    node = ir.node("Cast", [value], {"to": int(dtype)}, outputs=[result], name=f"{name}/Cast")
     producer = value.producer()
     if producer is None:
         graph.insert_before(graph[0], node)
@@ -177,7 +166,7 @@ def _cast(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir
 
 
 def _converted(graph: ir.Graph, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
-    """The constant in another type; unused constants are dropped at the end."""
+    """Register the constant in another type."""
     assert value.const_value is not None
     with np.errstate(over="ignore"):
         tensor = ir.tensor(value.const_value.numpy().astype(dtype.numpy()), dtype=dtype, name=name)

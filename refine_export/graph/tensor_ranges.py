@@ -1,17 +1,20 @@
-"""A copy of a graph that says how large each of its FP32 tensors becomes."""
+"""Make a copy of a graph that puts out how large each of its FP32 tensors becomes."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
-_MEASURES = {"largest": "ReduceMax", "smallest": "ReduceMin", "total": "ReduceL1", "shape": "Shape"}
+MEASURES = {"largest": "ReduceMax", "smallest": "ReduceMin", "total": "ReduceL1", "shape": "Shape"}
+"""Outputs for each tensor, in this order. A NaN is sure to show in the total alone: ONNX Runtime's maximum may pass
+over it."""
 
 
 @dataclass(frozen=True)
 class TensorRange:
-    """What a tensor was on the calibration feeds."""
+    """Size of a tensor on the calibration feeds."""
 
     largest: float
     """Largest magnitude."""
@@ -20,16 +23,11 @@ class TensorRange:
 
 
 def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list[str]]:
-    """A copy whose outputs are the maximum, the minimum, the sum of magnitudes and the shape of each value.
-
-    They come in this order. A NaN is sure to show in the sum alone: ONNX Runtime's maximum may pass over it.
+    """Return a copy whose outputs are the `MEASURES` of each value, and the names of the values.
 
     Args:
         model: prepared; not modified, and its constants are shared.
         values: inputs and node outputs of `model`.
-
-    Returns:
-        The copy, and the names of the values.
     """
     names = [value.name or "" for value in values]
     copy = model.clone()
@@ -37,21 +35,15 @@ def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list
     mapping = ir.convenience.create_value_mapping(graph)
     graph.outputs.clear()
     taken = {*mapping, *(node.name or "" for node in graph)}
-    number = 0
-    while any(name.startswith(f"range{number}/") for name in taken):
-        number += 1
-    prefix = f"range{number}/"
+    prefix = next(p for k in itertools.count() if not any(name.startswith(p := f"range{k}/") for name in taken))
     for name in names:
-        value = mapping[name]
-        for measure, op_type in _MEASURES.items():
-            node = ir.node(
-                op_type,
-                [value],
-                attributes={} if op_type == "Shape" else {"keepdims": 0},
+        for measure, op_type in MEASURES.items():
+            is_shape = op_type == "Shape"
+            result = ir.Value(
                 name=f"{prefix}{name}/{measure}",
+                type=ir.TensorType(ir.DataType.INT64 if is_shape else ir.DataType.FLOAT),
             )
-            node.outputs[0].name = f"{prefix}{name}/{measure}"
-            node.outputs[0].dtype = ir.DataType.INT64 if op_type == "Shape" else ir.DataType.FLOAT
-            graph.append(node)
-            graph.outputs.append(node.outputs[0])
+            attributes = {} if is_shape else {"keepdims": 0}
+            graph.append(ir.node(op_type, [mapping[name]], attributes, outputs=[result], name=result.name))
+            graph.outputs.append(result)
     return copy, names

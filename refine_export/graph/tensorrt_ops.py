@@ -1,4 +1,4 @@
-"""What TensorRT's ONNX parser imports.
+"""The operators and attributes that TensorRT's ONNX parser imports.
 
 Source: onnx/onnx-tensorrt, `docs/operators.md`, the text for TensorRT 10.15 ("opset 9 to opset 24"). NVIDIA's
 "ONNX Opset Guide" has opset 25 for TensorRT 11.x; its list was not available, so what it adds is missing.

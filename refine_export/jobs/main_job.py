@@ -33,8 +33,7 @@ from refine_export.jobs.load_inputs import check_same_weights, check_weights, lo
 from refine_export.jobs.recipe import Recipe
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lower_options import LowerOptions, lowered_suffix
-from refine_export.lower.lowered_file import check_output, lower_file
-from refine_export.lower.lowered_result import LoweredFile
+from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file
 from refine_export.report.data import Shortfall
 from refine_export.signature import GraphName, parse_size
 from refine_export.support.files import make_folder, user_path
@@ -227,7 +226,7 @@ def _with_lowered(
                 dataclasses.replace(made, file=output.name, reused=lowered.reused, seconds=lowered.seconds),
             )
         )
-        if lowered.search is not None and not lowered.search["reached"]:
+        if not lowered.passed:
             reason = "it misses its target of accuracy, though every region of it is FP32"
             shortfalls.append(Shortfall(what=output.name, status="failed", reason=reason))
     return found, shortfalls

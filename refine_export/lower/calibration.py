@@ -1,38 +1,32 @@
-"""Feeds that show how large a graph's tensors become, and what they showed."""
+"""Measure how large the tensors of a graph become on calibration feeds."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx_ir as ir
 
 from refine_export.errors import GraphError, RequestError
+from refine_export.graph.model_file import bytes_from_model
+from refine_export.graph.prepare import float_values
+from refine_export.graph.tensor_ranges import MEASURES, TensorRange, with_ranges
+from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from refine_export.graph.tensor_ranges import TensorRange
-    from refine_export.runners.base import Arrays
 
 
 def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> dict[str, TensorRange]:
-    """Run a prepared FP32 graph on each feed and note the largest magnitude and the shape of every FP32 tensor.
+    """Run a prepared FP32 graph on each feed and return the largest magnitude and the shape of every FP32 tensor.
 
     Args:
         model: prepared; not modified.
         feeds: name, for messages, and an array for each input.
 
     Raises:
-        GraphError: ONNX Runtime can't load it.
+        GraphError: ONNX Runtime cannot load it.
         RequestError: a feed does not fit the graph, or a tensor becomes NaN or infinite on it.
         UnavailableError: ONNX Runtime is missing.
     """
-    import numpy as np
-
-    from refine_export.graph.model_file import bytes_from_model
-    from refine_export.graph.prepare import float_values
-    from refine_export.graph.tensor_ranges import TensorRange, with_ranges
-
     copy, names = with_ranges(model, float_values(model.graph))
     found: dict[str, TensorRange] = {}
     try:
@@ -40,28 +34,31 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
     except GraphError as error:
         raise GraphError(
             f"the FP32 model has to run, for calibration: {error}; expected operators that ONNX Runtime has: replace "
-            "custom ones by standard ones"
+            "custom ones by standard ones",
+            code="cannot-run",
         ) from error
-    del copy
     with opened as runner:
         for feed_name, arrays in feeds:
             outputs = list(runner.run(arrays).values())
             for index, name in enumerate(names):
-                largest, smallest, total, shape = outputs[4 * index : 4 * index + 4]
+                measured = outputs[len(MEASURES) * index :][: len(MEASURES)]
+                largest, smallest, total, shape = measured
                 sizes = tuple(int(size) for size in shape)
                 magnitude = float(max(abs(largest), abs(smallest))) if 0 not in sizes else 0.0
-                infinite = np.isinf(magnitude) and name in arrays  # inside, a mask may be
-                if np.isnan(magnitude) or (np.isnan(total) and not np.isinf(magnitude)) or infinite:
+                # NaN shows in the total alone, which may also be NaN by adding infinities of both signs. Infinity
+                # inside of a graph is no fault: a mask may hold it.
+                nan = np.isnan(magnitude) or (np.isnan(total) and not np.isinf(magnitude))
+                if nan or (np.isinf(magnitude) and name in arrays):
                     raise RequestError(
                         f"tensor {name!r} becomes NaN or infinite in FP32 on the feed {feed_name}; expected a graph "
-                        "that works: check the weights and the feed"
+                        "that works: check the weights and the feed",
+                        code="not-finite",
+                        tensor=name,
+                        feed=feed_name,
                     )
-                known = found.get(name)
-                if known is None:
-                    found[name] = TensorRange(magnitude, sizes)
-                else:
-                    larger = max(sizes, known.shape, key=lambda sizes: int(np.prod(sizes)))
-                    found[name] = TensorRange(max(magnitude, known.largest), larger)
+                known = found.get(name, TensorRange(0.0, sizes))
+                larger = max(sizes, known.shape, key=lambda sizes: int(np.prod(sizes)))
+                found[name] = TensorRange(max(magnitude, known.largest), larger)
     if not found:
-        raise RequestError("there is no feed to calibrate with; expected one or more")
+        raise RequestError("there is no feed to calibrate with; expected one or more", code="no-feeds")
     return found

@@ -1,37 +1,36 @@
-"""The cheapest FP32 regions with which a lowered graph is accurate enough, found by measuring with strict FP16.
+"""Search for the cheapest FP32 regions with which a lowered graph is accurate enough, measured with strict FP16.
 
 A *region* is a convolution (all nodes that share its weights) with the pointwise operators behind it and the movers in
 front of it. Each region is measured alone in FP32; then they are added in the order of error removed by cost, each
 measured again, until the target is met; at last, those that are not needed after all are taken out. Cost is the share
 of multiply-adds plus the share of bytes moved that leave FP16. Every measurement is kept in a file, so that an
-interrupted search goes on where it stopped, and another target asks for few new ones.
+interrupted search continues where it stopped, and another target needs few new ones.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx_ir as ir
 
 from refine_export.accuracy.metrics import distance, peak_of, psnr_from_mse
 from refine_export.errors import GraphError
+from refine_export.graph.cost import bytes_moved, multiply_adds
 from refine_export.graph.model_file import bytes_from_model
+from refine_export.graph.operator_types import MOVES, is_op
+from refine_export.graph.sampling_coordinates import PATH_STARTS
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import Lowered, Prepared, lower
+from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.support.files import write_text
 from refine_export.support.progress import Progress
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from refine_export.runners.base import Arrays
-
-LARGEST_MEMORY_BYTES = 2**26  # of the measurements in a file
 
 
 @dataclass(frozen=True)
@@ -41,13 +40,13 @@ class Region:
     name: str
     nodes: tuple[str, ...]
     macs_share: float
-    """Of the multiply-adds that are FP16 by the rule."""
+    """Share of the multiply-adds that are FP16 by the rule."""
     bytes_share: float
-    """Of the bytes that its FP16 nodes read and write."""
+    """Share of the bytes that the FP16 nodes read and write."""
 
     @property
     def cost(self) -> float:
-        """What it costs in FP32."""
+        """Cost of the region in FP32."""
         return self.macs_share + self.bytes_share
 
 
@@ -82,7 +81,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What was found."""
+    """The result of a search."""
 
     reached: bool
     start: Accuracy
@@ -95,15 +94,30 @@ class Search:
     """Names of the nodes that stay FP32; without `reached`, those of every region."""
 
 
+def search_from_json(content: Mapping[str, Any]) -> Search:
+    """Read the search of a manifest: without an error the PSNR is infinite, with an infinite one minus infinity."""
+
+    def finite(values: Mapping[str, Any]) -> dict[str, Any]:
+        endless = {"max_error": math.inf, "psnr_db": -math.inf} if values["max_error"] is None else {}
+        return {name: math.inf if value is None else value for name, value in (dict(values) | endless).items()}
+
+    return Search(
+        reached=content["reached"],
+        **{name: Accuracy(**finite(content[name])) for name in ("start", "bound", "final")},
+        steps=tuple(Step(**finite(step)) for step in content["steps"]),
+        islands=tuple(content["islands"]),
+    )
+
+
 class Bench:
-    """Measures lowered graphs against FP32 ONNX Runtime on the same feeds; knows what it measured before.
+    """Measure lowered graphs against FP32 ONNX Runtime on the same feeds, each set of regions once.
 
     Args:
         prepared: calibrated.
         options: of the lowering.
         feeds: kept in memory with their reference outputs.
-        memory: file of earlier measurements; made where it is not there.
-        key: of everything that a measurement depends on; measurements under another key are forgotten.
+        memory: file of earlier measurements, created if it is missing.
+        key: fingerprint of everything that a measurement depends on; measurements under another key are dropped.
     """
 
     def __init__(
@@ -123,7 +137,7 @@ class Bench:
             self._expected = [runner.run(arrays) for _, arrays in self._feeds]
 
     def measure(self, regions: Sequence[Region]) -> Accuracy:
-        """The accuracy with these regions in FP32."""
+        """Return the accuracy with these regions in FP32."""
         name = " + ".join(sorted(region.name for region in regions))
         if name not in self._known:
             self._known[name] = self.accuracy(lower(self._prepared, self._options, _nodes(regions)))
@@ -134,10 +148,10 @@ class Bench:
         return self._known[name]
 
     def accuracy(self, lowered: Lowered) -> Accuracy:
-        """The accuracy of a lowered graph.
+        """Return the accuracy of a lowered graph.
 
         Raises:
-            GraphError: it gives another shape than the FP32 graph.
+            GraphError: its outputs have other shapes than those of the FP32 graph.
         """
         squared = largest = 0.0
         with HalfRunner(lowered.model.SerializeToString()) as runner:
@@ -149,7 +163,9 @@ class Bench:
                         raise GraphError(
                             f"in {self._options.precision} the output {name} is {list(actual[name].shape)}, in FP32 "
                             f"{list(reference.shape)}: a size is computed from values that lose precision; expected a "
-                            "graph that computes sizes from sizes"
+                            "graph that computes sizes from sizes",
+                            code="inexact-size",
+                            output=name,
                         )
                     one, other = distance(reference, actual[name], peak_of(reference))
                     squared, largest = max(squared, one), max(largest, other)
@@ -163,9 +179,9 @@ def search(
 
     Args:
         regions: the candidates.
-        bench: `Bench.measure`, or anything that measures.
-        options: has the target.
-        progress: told of each measurement.
+        bench: `Bench.measure`, or anything else that measures.
+        options: with the target.
+        progress: receives each measurement.
     """
 
     def good(accuracy: Accuracy) -> bool:
@@ -173,7 +189,7 @@ def search(
         return (psnr is None or accuracy.psnr_db >= psnr) and (error is None or accuracy.max_error <= error)
 
     def left(accuracy: Accuracy) -> float:
-        """What is to be made smaller: the error that has the target."""
+        """Return the error that has the target, which is to become smaller."""
         return accuracy.squared if options.target_psnr_db is not None else accuracy.max_error
 
     def measured(label: str, chosen: Sequence[Region]) -> Accuracy:
@@ -226,14 +242,11 @@ def search(
 
 
 def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:
-    """The regions of what is FP16 by the rule, in the order of the graph."""
-    from refine_export.graph.cost import bytes_moved, multiply_adds
-    from refine_export.graph.operator_types import MOVES, is_op
-    from refine_export.graph.sampling_coordinates import PATH_STARTS
-
+    """Return the regions of the nodes that are FP16 by the rule, in the order of the graph."""
     low = {node.node for node in lower(prepared, options).nodes if node.type not in ("none", "float32")}
     nodes = [node for node in prepared.model.graph if node.name in low]
     region_of: dict[str, str] = {}
+    # Downwards: a pointwise operator belongs to the convolution in front of it.
     for node in nodes:
         if is_op(node, *PATH_STARTS):
             region_of[node.name or ""] = _region_name(node)
@@ -242,6 +255,7 @@ def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:
             known = [region_of[maker.name] for maker in makers if maker is not None and maker.name in region_of]
             if known:
                 region_of[node.name or ""] = known[-1]
+    # Upwards: a mover belongs to what reads it; a node that neither has is a region of its own.
     for node in reversed(nodes):
         if node.name not in region_of:
             readers = [reader.name for value in node.outputs for reader, _ in value.uses()]
@@ -264,7 +278,7 @@ def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:
 
 
 def _region_name(node: ir.Node) -> str:
-    """After the weights, which the calls of one module share."""
+    """Return the name of the weights, which the calls of one module share."""
     weight = node.inputs[1]
     name = weight.name if weight is not None and weight.const_value is not None else node.name
     return (name or "").removesuffix(".weight")
@@ -274,27 +288,11 @@ def _nodes(regions: Iterable[Region]) -> tuple[str, ...]:
     return tuple(node for region in regions for node in region.nodes)
 
 
-def is_search_memory(path: Path) -> bool:
-    """Whether a file is one that a search has left."""
-    try:
-        if not path.is_file() or path.stat().st_size > LARGEST_MEMORY_BYTES:
-            return False
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
-        return isinstance(content, dict) and set(content) == {"key", "measured"}
-    except (OSError, ValueError, RecursionError):
-        return False
-
-
 def _remembered(memory: Path | None, key: str) -> dict[str, Accuracy]:
-    """Earlier measurements under the same key; a damaged or another file counts as none."""
-    if memory is None:
-        return {}
+    """Return earlier measurements under the same key; a damaged or another file counts as none."""
     try:
-        content: Any = json.loads(memory.read_text(encoding="utf-8"))
-        if content["key"] != key:
-            return {}
-        known = {str(name): Accuracy(float(one), float(other)) for name, (one, other) in content["measured"].items()}
-        sane = (math.isinf(one.psnr_db) or abs(one.psnr_db) < 1e4 for one in known.values())
-        return known if all(sane) else {}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError):
+        content: Any = json.loads(memory.read_text(encoding="utf-8")) if memory is not None else {}
+        known = content["measured"] if content.get("key") == key else {}
+        return {name: Accuracy(*map(float, values)) for name, values in known.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -1,4 +1,4 @@
-"""A lowered ONNX file with its manifest: made from an FP32 file, reused while nothing that it depends on changes."""
+"""Lower an FP32 ONNX file to another file with its manifest, or reuse the one that was made from the same."""
 
 from __future__ import annotations
 
@@ -8,26 +8,38 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
+
+import onnx
+import onnx.checker
+import onnx_ir as ir
 
 from refine_export.artifacts import graph_of_model, io_description
-from refine_export.errors import GraphError, RequestError
+from refine_export.errors import GraphError, InternalError, RequestError
 from refine_export.graph.model_file import (
     external_files,
-    load_external_data,
     model_from_bytes,
     read_file,
+    require_external_data,
     sha256_of_model,
 )
 from refine_export.lower.calibration_feeds import Calibration, feeds_of_calibration
-from refine_export.lower.fp32_islands import Accuracy, Bench, is_search_memory, regions_of, search
+from refine_export.lower.fp32_islands import Accuracy, Bench, Search, regions_of, search, search_from_json
 from refine_export.lower.lower_options import LowerOptions
-from refine_export.lower.lowered_result import LoweredFile, lowered_from_manifest
-from refine_export.lower.lowering import Lowered, calibrated, check_lowered, lower, prepare_model
+from refine_export.lower.lowering import (
+    Lowered,
+    NodeType,
+    calibrated,
+    check_lowered,
+    count_types,
+    lower,
+    prepare_model,
+)
+from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.environment import LOWERERS, versions
 from refine_export.support.files import make_folder, write_bytes
-from refine_export.support.imports import require
 from refine_export.support.manifest import (
     Manifest,
     fingerprint,
@@ -37,37 +49,84 @@ from refine_export.support.manifest import (
     write_manifest,
 )
 from refine_export.support.progress import Progress
-from refine_export.support.text import json_safe
+from refine_export.support.text import dict_from_result
 
-if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
+_LONGEST_NAME = 200  # bytes, so that the files beside it and their temporary names fit into 255
 
 
-LONGEST_NAME = 200  # bytes, so that the files beside it and their temporary names fit into 255
+@dataclass(frozen=True, kw_only=True)
+class LoweredFile:
+    """A lowered file, and how near it is to the FP32 file."""
+
+    path: Path
+    size_bytes: int
+    source_bytes: int
+    """Size of the FP32 file, external data included."""
+    nodes: tuple[NodeType, ...] = field(repr=False)
+    """The type of each node of the FP32 file, and why."""
+    macs_low: float
+    """Share of the multiply-adds in FP16 or BF16."""
+    psnr_db: float
+    """Against FP32, the worst of the calibration feeds and outputs; infinite where nothing differs."""
+    max_error: float
+    """In units of the peak."""
+    notes: tuple[str, ...]
+    search: Search | None = field(repr=False)
+    """The result of a search for FP32 regions."""
+    reused: bool
+    seconds: float
+
+    @property
+    def types(self) -> dict[str, int]:
+        """Number of nodes that compute in each type."""
+        return count_types(self.nodes)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the target of accuracy, if there was one, is met."""
+        return self.search is None or self.search.reached
+
+    def to_dict(self) -> dict[str, Any]:
+        """Convert to what JSON can hold; None stands for an infinite number."""
+        return dict_from_result(self) | {"types": self.types}
 
 
 def check_output(source: Path, output: Path, *, force: bool) -> None:
     """Refuse to overwrite, before any work is done.
 
     Raises:
-        RequestError: the two are one file, `output` is there and `force` is not given, or its folder can't be made.
+        RequestError: the two are one file, `output` exists and `force` is not given, or its folder cannot be made.
     """
     if not output.name or output.is_dir():
-        raise RequestError(f"output is {str(output)!r}, which is a folder; expected the name of the file to write")
-    if len(os.fsencode(output.name)) > LONGEST_NAME:
-        raise RequestError(f"the name {output.name[:40]}... is too long; expected at most {LONGEST_NAME} bytes")
-    memory = search_memory(output)
-    for path in (output, manifest_path(output), memory):
+        raise RequestError(
+            f"output is {str(output)!r}, which is a folder; expected the name of the file to write",
+            code="not-a-file",
+            path=output,
+        )
+    if len(os.fsencode(output.name)) > _LONGEST_NAME:
+        raise RequestError(
+            f"the name {output.name[:40]}... is too long; expected at most {_LONGEST_NAME} bytes",
+            code="name-too-long",
+            path=output,
+        )
+    for path in (output, manifest_path(output), search_memory(output)):
         if path.exists() and not path.is_file():
-            raise RequestError(f"{path} is no regular file; choose another name with --output")
+            raise RequestError(
+                f"{path} is not a regular file; choose another name with --output", code="not-a-file", path=path
+            )
         if path.exists() and source.exists() and source.samefile(path):
-            raise RequestError(f"{path} is the file to be lowered itself; give another name with --output")
-    if os.path.lexists(memory) and not force and not is_search_memory(memory):
-        raise RequestError(f"{memory} is there and is no search of this tool; move it, or overwrite it with --force")
+            raise RequestError(
+                f"{path} is the file to be lowered itself; give another name with --output",
+                code="output-is-input",
+                path=path,
+            )
     for path in (output, manifest_path(output)):
         if os.path.lexists(path) and not force:
-            raise RequestError(f"{path} is there already; choose another name, or overwrite it with --force")
+            raise RequestError(
+                f"{path} exists already; choose another name, or overwrite it with --force",
+                code="output-exists",
+                path=path,
+            )
     make_folder(output.parent)
 
 
@@ -86,18 +145,15 @@ def lower_file(
         source: FP32 ONNX, of any tool; external data beside it.
         output: written, or reused if it was made from the same.
         options: of the lowering.
-        calibration: what ranges are measured on.
-        progress: told of each step.
+        calibration: the data that ranges are measured on.
+        progress: receives each step.
         without_warp: the graph is known to sample nothing.
 
     Raises:
-        GraphError: the file can't be lowered; the message says why.
+        GraphError: the file cannot be lowered.
         RequestError: the feeds do not fit it.
-        UnavailableError: ONNX Runtime, onnx or torch is missing.
+        UnavailableError: ONNX Runtime or torch is missing.
     """
-    require("onnx_ir", extra="ort")
-    import onnx_ir as ir
-
     started = time.perf_counter()
     content = read_file(source)
     model = model_from_bytes(content, source)
@@ -115,87 +171,96 @@ def lower_file(
     used = versions(LOWERERS)
     key = fingerprint(inputs, options, used)
     if (manifest := reusable(output, key)) is not None:
-        with suppress(KeyError, TypeError, ValueError, AttributeError):  # a manifest that lies
-            return lowered_from_manifest(manifest, output, time.perf_counter() - started)
-    if not load_external_data(model, source.parent):
-        raise GraphError(f"{source} has more than 2 GiB of external data; expected a model that fits into one file")
+        with suppress(KeyError, TypeError):  # a damaged manifest: the file is made again
+            return _from_manifest(manifest, output, time.perf_counter() - started)
+    require_external_data(model, source)
     with progress.step(f"read {source.name}") as say:
         prepared = prepare_model(_valid(model, source), options, graph, without_warp=without_warp)
         say(f"{len(prepared.model.graph)} nodes" + (f", the graph {graph}" if graph else ""))
     with progress.step("calibrate") as say:
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared = calibrated(prepared, feeds)
-        largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
-        say(f"{len(feeds)} feeds; the largest magnitude is {largest[1].largest:.4g} in {largest[0]}")
-    search_key = fingerprint(inputs, _measured_by(options), used)
+        name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
+        say(f"{len(feeds)} feeds; the largest magnitude is {largest.largest:.4g} in {name}")
+    # A measurement does not depend on the target: a search for another one continues from the same file.
+    measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None)
     memory = search_memory(output) if options.searches else None
-    bench = Bench(prepared, options, feeds, memory=memory, key=search_key)
-    found = None
-    if options.searches:
-        found = search(regions_of(prepared, options), bench.measure, options, progress)
+    bench = Bench(prepared, options, feeds, memory=memory, key=fingerprint(inputs, measured_by, used))
+    found = search(regions_of(prepared, options), bench.measure, options, progress) if options.searches else None
     with progress.step(f"lower {source.name}") as say:
         lowered = lower(prepared, options, found.islands if found else ())
-        inherited = check_lowered(lowered, ir.to_proto(prepared.model))  # whose nodes are called the same
-        bytes_ = lowered.model.SerializeToString(deterministic=True)
-        _check_loads(bytes_, options)
+        # Against the prepared model, not the file: its nodes have the names of the lowered ones.
+        inherited = check_lowered(lowered, ir.to_proto(prepared.model))
+        lowered_bytes = lowered.model.SerializeToString(deterministic=True)
+        _check_loads(lowered_bytes, options)
         accuracy = _measured(bench, lowered)
-        say(f"{_said(lowered)}; {accuracy.psnr_db:.1f} dB against FP32")
-    write_bytes(output, bytes_)
+        counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
+        share = f"{lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
+        say(f"{counts}; {share}; {accuracy.psnr_db:.1f} dB against FP32")
+    write_bytes(output, lowered_bytes)
     result = LoweredFile(
         path=output,
-        size_bytes=len(bytes_),
+        size_bytes=len(lowered_bytes),
         source_bytes=len(content) + sum(file.stat().st_size for file in files),
-        nodes=tuple(dataclasses.asdict(node) for node in lowered.nodes),
+        nodes=lowered.nodes,
         macs_low=lowered.macs_low,
         psnr_db=accuracy.psnr_db,
         max_error=accuracy.max_error,
         notes=(*lowered.notes, *inherited),
-        search=dataclasses.asdict(found) if found else None,
+        search=found,
         reused=False,
         seconds=time.perf_counter() - started,
     )
-    write_manifest(
-        output,
-        Manifest(
-            artifact=output.name,
-            kind="onnx",
-            sha256=sha256_of_model(bytes_, []),
-            size_bytes=len(bytes_),
-            inputs=inputs,
-            options=dataclasses.asdict(options),
-            versions=used,
-            signature=io_description(lowered.model),
-            fingerprint=key,
-            seconds=result.seconds,
-            details={
-                "source_bytes": result.source_bytes,
-                "macs_low": result.macs_low,
-                "psnr_db": json_safe(result.psnr_db),
-                "max_error": result.max_error,
-                "notes": list(result.notes),
-                "search": json_safe(result.search),
-                "nodes": list(result.nodes),
-            },
-        ),
+    details = result.to_dict()
+    manifest = Manifest(
+        artifact=output.name,
+        kind="onnx",
+        sha256=sha256_of_model(lowered_bytes, []),
+        size_bytes=len(lowered_bytes),
+        inputs=inputs,
+        options=dataclasses.asdict(options),
+        versions=used,
+        signature=io_description(lowered.model),
+        fingerprint=key,
+        seconds=result.seconds,
+        details={name: details[name] for name in _DETAILS},
     )
+    write_manifest(output, manifest)
     return result
 
 
 def search_memory(output: Path) -> Path:
-    """Where the measurements of a search lie: a later search on the same file and feeds starts from them."""
+    """Return where the measurements of a search are kept: a later search on the same file and feeds uses them."""
     return output.with_name(f"{output.name}.search.json")
 
 
+_DETAILS = ("source_bytes", "macs_low", "psnr_db", "max_error", "notes", "search", "nodes")
+"""The fields of `LoweredFile` that its manifest has beside its own."""
+
+
+def _from_manifest(manifest: Manifest, output: Path, seconds: float) -> LoweredFile:
+    details = {name: manifest.details[name] for name in _DETAILS}
+    return LoweredFile(
+        **details
+        | {
+            "path": output,
+            "size_bytes": manifest.size_bytes,
+            "nodes": tuple(NodeType(**node) for node in details["nodes"]),
+            "psnr_db": math.inf if details["psnr_db"] is None else details["psnr_db"],
+            "notes": tuple(details["notes"]),
+            "search": None if details["search"] is None else search_from_json(details["search"]),
+            "reused": True,
+            "seconds": seconds,
+        }
+    )
+
+
 def _valid(model: onnx.ModelProto, source: Path) -> ir.Model:
-    """The model, if it is valid; the passes and ONNX Runtime would fail on another without a word to the user.
+    """Return the model, if it is valid; the passes and ONNX Runtime would fail on another with no message to a user.
 
     Raises:
         GraphError: onnx.checker refuses it.
     """
-    import onnx
-    import onnx.checker
-    import onnx_ir as ir
-
     try:
         onnx.checker.check_model(model, full_check=True)
         return ir.from_proto(model)
@@ -204,52 +269,51 @@ def _valid(model: onnx.ModelProto, source: Path) -> ir.Model:
         if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in (*model.graph.initializer, *constants)):
             raise GraphError(
                 f"{source} is not valid ONNX and has FP16 weights, as FP16 converters leave them; expected an FP32 "
-                "model: lower the file that it was made from"
+                "model: lower the file that it was made from",
+                code="not-fp32",
+                path=source,
             ) from error
-        said = " ".join(str(error).split())
-        raise GraphError(f"{source} is not valid ONNX ({said}); expected a valid model: export it again") from error
-
-
-def _measured_by(options: LowerOptions) -> LowerOptions:
-    """The options that a measurement depends on: all but the target."""
-    return dataclasses.replace(options, target_psnr_db=None, max_error=None)
+        reason = " ".join(str(error).split())
+        raise GraphError(
+            f"{source} is not valid ONNX ({reason}); expected a valid model: export it again",
+            code="invalid-onnx",
+            path=source,
+        ) from error
 
 
 def _check_loads(content: bytes, options: LowerOptions) -> None:
     """Load the file in ONNX Runtime; its CPU kernels have no BF16 convolution, so such files are not tried."""
-    from refine_export.errors import InternalError
-    from refine_export.runners.onnxruntime import OrtRunner
-
     if options.precision == "bf16":
         return
     try:
         OrtRunner(content).close()
     except GraphError as error:
-        raise InternalError(f"ONNX Runtime refuses the lowered model: {error}") from error
+        raise InternalError(f"ONNX Runtime refuses the lowered model: {error}", code="lowered-not-loadable") from error
 
 
 def _measured(bench: Bench, lowered: Lowered) -> Accuracy:
-    """The accuracy of the lowered graph on the calibration feeds.
+    """Return the accuracy of the lowered graph on the calibration feeds.
 
     Raises:
-        GraphError: it gives NaN or infinite values, or another shape.
+        GraphError: its outputs have NaN or infinite values, or other shapes.
     """
     accuracy = bench.accuracy(lowered)
     if not math.isfinite(accuracy.max_error):
         raise GraphError(
             "the lowered graph gives NaN or infinite values on the calibration feeds, the FP32 graph does not; "
-            "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision bf16"
+            "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision "
+            "bf16",
+            code="not-finite",
         )
     return accuracy
-
-
-def _said(lowered: Lowered) -> str:
-    counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
-    return f"{counts}; {lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
 
 
 def _existing(paths: Sequence[Path]) -> Sequence[Path]:
     for path in paths:
         if not path.is_file():
-            raise RequestError(f"{path} does not exist or is no file; expected an .npz with an array for each input")
+            raise RequestError(
+                f"{path} does not exist or is not a file; expected an .npz with an array for each input",
+                code="missing-file",
+                path=path,
+            )
     return paths

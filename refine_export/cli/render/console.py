@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from refine_export.artifacts import Artifact
     from refine_export.doctor.diagnosis import Check
     from refine_export.graph.lint_rules import Finding
-    from refine_export.lower.lowered_result import LoweredFile
+    from refine_export.lower.fp32_islands import Search
+    from refine_export.lower.lowered_file import LoweredFile
 
 STYLES = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not compared": "[yellow]not compared[/]"}
 OUTPUTS_SHOWN = 40
@@ -231,8 +232,8 @@ def print_lowered(result: LoweredFile, *, explain: bool) -> None:
     console = Console(highlight=False)
     if explain:
         for node in result.nodes:
-            said = escape(f"{node['operator']} {node['node']}: {node['reason']}")
-            console.print(f"{node['type']:<9} {said}", soft_wrap=True)
+            said = escape(f"{node.operator} {node.node}: {node.reason}")
+            console.print(f"{node.type:<9} {said}", soft_wrap=True)
     if result.search is not None:
         _print_search(console, result.search)
     for note in result.notes[:NOTES_SHOWN]:
@@ -251,27 +252,27 @@ def print_lowered(result: LoweredFile, *, explain: bool) -> None:
     )
 
 
-def _print_search(console: Console, search: Mapping[str, Any]) -> None:
-    if search["steps"]:
+def _print_search(console: Console, search: Search) -> None:
+    if search.steps:
         table = Table(box=None, pad_edge=False)
         for heading in ("region", "alone dB", "total dB", "error", "MACs", "bytes"):
             table.add_column(heading, justify="left" if heading == "region" else "right", no_wrap=True)
-        for step in search["steps"]:
+        for step in search.steps:
             table.add_row(
-                escape(step["region"]),
-                f"{step['alone_db']:+.2f}",
-                f"{step['psnr_db']:.2f}",
-                f"{step['max_error']:.2g}",
-                f"{step['macs_share']:.1%}",
-                f"{step['bytes_share']:.1%}",
+                escape(step.region),
+                f"{step.alone_db:+.2f}",
+                f"{step.psnr_db:.2f}",
+                f"{step.max_error:.2g}",
+                f"{step.macs_share:.1%}",
+                f"{step.bytes_share:.1%}",
             )
         console.print("kept in FP32, with their shares of what would be FP16:")
         console.print(table)
-    start, final, bound = (search[name] for name in ("start", "final", "bound"))
-    said = "target met" if search["reached"] else "target missed: every region is FP32, and that is the best there is"
-    all_of_them = f"; with every region in FP32 {bound['psnr_db']:.2f} dB" if search["islands"] else ""
+    start, final, bound = search.start, search.final, search.bound
+    said = "target met" if search.reached else "target missed: every region is FP32, and that is the best there is"
+    all_of_them = f"; with every region in FP32 {bound.psnr_db:.2f} dB" if search.islands else ""
     console.print(
-        f"{said}: from {start['psnr_db']:.2f} to {final['psnr_db']:.2f} dB, largest error {start['max_error']:.2g} to "
-        f"{final['max_error']:.2g}{all_of_them}",
+        f"{said}: from {start.psnr_db:.2f} to {final.psnr_db:.2f} dB, largest error {start.max_error:.2g} to "
+        f"{final.max_error:.2g}{all_of_them}",
         soft_wrap=True,
     )

@@ -69,8 +69,8 @@ def lower(
         progress=make_progress(quiet or as_json),
     )
     if as_json:
-        print_json(result.as_json())
+        print_json(result.to_dict())
     else:
         print_lowered(result, explain=explain)
-    if result.search is not None and not result.search["reached"]:
+    if not result.passed:
         raise typer.Exit(1)

@@ -148,7 +148,7 @@ BRANCH = "then_branch = a () => (float16[n] p) { p = Abs (x) }, else_branch = b 
         ),
         (f"c = Constant <value = bool {{1}}> () [here] y = If <{BRANCH}> (c)", "If 'here' has a subgraph"),
         ("s = SequenceConstruct (x, x) y = SequenceAt (s, zero)", "has a sequence, an optional or a sparse tensor"),
-        ("y = LayerNormalization <stash_type=16> (x, x)", "is told to compute with fewer bits"),
+        ("y = LayerNormalization <stash_type=16> (x, x)", "computes with fewer bits than FP32"),
         ("[here] t = my.Own (x) y = Abs (t)", "the type of 't' at Own 'here' is not known"),
         ("y = Add (x, f)", "not valid ONNX, so its types mean nothing"),
         ("t = Mul (x, x) y = Cast <to=1> (t)", "Inferred elem type differs"),

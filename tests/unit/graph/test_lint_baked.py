@@ -50,7 +50,7 @@ def test_dynamic_export_of_torch_bakes_the_size(tmp_path: Path):
     model = onnx.load(path)
     for axis in (2, 3):
         model.graph.output[0].type.tensor_type.shape.dim[axis].dim_param = f"out_{axis}"
-    assert "axis 2 is always 64 (the file says 'out_2')" in lint_model(model)[0].message
+    assert "axis 2 is always 64 (the file states 'out_2')" in lint_model(model)[0].message
 
 
 DYNAMIC_GRID = "t = Transpose <perm=[0,2,3,1]> (flow) g = Add (t, c)"

@@ -53,7 +53,7 @@ def test_external_data_too_large_for_memory(tmp_path: Path, monkeypatch: pytest.
 def test_external_data_missing_or_short(tmp_path: Path):
     path = saved(tmp_path)
     (tmp_path / "w.data").write_bytes(b"123")
-    with pytest.raises(GraphError, match=r"external data can't be read, .* again: .*w"):
+    with pytest.raises(GraphError, match=r"external data cannot be read, .* again: .*w"):
         lint_file(path)
     (tmp_path / "w.data").unlink()
     with pytest.raises(GraphError, match=r"w\.data is missing; expected tensor 'w' in it"):

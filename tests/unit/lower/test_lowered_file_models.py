@@ -64,7 +64,7 @@ def test_external_data(refused, run, here):
     assert len(onnx.load("out.onnx", load_external_data=False).graph.initializer[0].external_data) == 0
     content = Path("in.data").read_bytes()
     Path("in.data").write_bytes(content[: len(content) // 2])
-    refused(path, "-o", "new.onnx", words=("external data can't be read", "copy or export the model again"))
+    refused(path, "-o", "new.onnx", words=("external data cannot be read", "copy or export the model again"))
     Path("in.data").unlink()
     refused(path, "-o", "new.onnx", words=("in.data is missing; expected tensor", "copy it there"))
     Path("in.data").write_bytes(content)
@@ -95,7 +95,7 @@ def unsorted_model() -> onnx.ModelProto:
         (lambda: half_model(plain_model()), ("has FP16 tensors already", "lower the file that this one was made from")),
         (lambda: half_model(foreign_model(STATIC)), ("FP16", "lower the file that it was made from")),
         (double_model, ("tensor 'd', made by the operator ai.onnx.Cast, is FP64", "export it in FP32")),
-        (plain_model, ("no GridSample and no Gather by computed positions", "say so with --without-warp")),
+        (plain_model, ("no GridSample and no Gather by computed positions", "confirm it with --without-warp")),
         (lambda: control_flow_model("If"), ("node 'choose' is If", "expected a graph without control flow")),
         (lambda: control_flow_model("Loop"), ("node 'again' is Loop", "unroll the loop")),
         (sequence_model, ("SplitToSequence", "sequences of tensors", "onnx-simplifier")),

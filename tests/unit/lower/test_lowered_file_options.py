@@ -1,4 +1,4 @@
-"""Options and outputs of `lower`: what is refused, and that what is there already is not lost."""
+"""Options and outputs of `lower`: what is refused, and that what exists already is not lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_what_is_there_is_not_overwritten(refused, run, here, lost):
     """Neither the file nor its manifest, without --force: not a byte; with it, both are new."""
     path = saved(tiny())
     Path(lost).write_text("mine")
-    refused(path, "-o", "out.onnx", words=(f"{lost} is there already", "overwrite it with --force"))
+    refused(path, "-o", "out.onnx", words=(f"{lost} exists already", "overwrite it with --force"))
     assert run(path, "-o", "out.onnx", "--force")[0] == 0
     assert Path(lost).read_bytes() != b"mine"
 

@@ -239,7 +239,7 @@ def test_gather_alone(case, name):
     lowered = lower(ready(here.model, None, **options), LowerOptions(**options))
     onnx.checker.check_model(lowered.model, full_check=True)
     assert lint_model(lowered.model) == []
-    assert {node.reason for node in lowered.nodes} == {"asked for"}
+    assert {node.reason for node in lowered.nodes} == {"requested: fp32"}
     assert not any(node.op_type == "GridSample" for node in lowered.model.graph.node)
     assert error(here.model, lowered, here.feeds(64, 96)) < 1e-5
 

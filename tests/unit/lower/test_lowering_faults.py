@@ -254,15 +254,6 @@ def test_an_array_is_judged_by_its_header(tmp_path, monkeypatch, capsys):
     assert "bomb.npz: x is [1, 3, 20000, 64]; expected [" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_search_is_not_overwritten(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    onnx.save(model_of(f"{WEIGHTS} c = {CONV} (x, w) s = {SAMPLE} (c, g) y = {CONV} (s, v)"), "in.onnx")
-    Path("out.onnx.search.json").write_text("mine")
-    assert run("in.onnx", "-o", "out.onnx", "--target-psnr", "50") == 2
-    assert "is no search of this tool" in capsys.readouterr().err
-    assert Path("out.onnx.search.json").read_text() == "mine"
-
-
 def test_names_of_the_file_are_left_alone():
     """Tensors called as our measures and our constants would be are the file's own."""
     body = f"h = Constant <value_float = -0.5> () {WEIGHTS} c = {CONV} (x, w) "

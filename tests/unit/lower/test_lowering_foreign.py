@@ -64,7 +64,7 @@ def test_custom_operators_stay_fp32(name):
     prepared = ready(model, small_feeds(model))
     lowered = lower(prepared, LowerOptions())
     reasons = {node.operator: (node.type, node.reason) for node in lowered.nodes}
-    assert reasons["Gelu"] == ("float32", "custom operator com.microsoft.Gelu: which types it takes is not known")
+    assert reasons["Gelu"] == ("float32", "custom operator com.microsoft.Gelu: its types are not known")
     assert reasons["Conv"][0] == "float16"
     inherited = check_lowered(lowered, ir.to_proto(prepared.model))
     assert len(inherited) == 1

@@ -96,7 +96,7 @@ def test_weights_that_vanish():
     prepared = ready(model, small_feeds(model))
     found = decided(prepared)
     assert found["few"][0] == "float16"
-    assert found["all"] == ("float32", "constant v does not fit float16: it changes by 1")
+    assert found["all"] == ("float32", "constant v does not fit float16: norm changes by 1")
     first, second = lower(prepared, LowerOptions()).notes
     assert first == "v (to 1e-09) does not fit float16: norm changes by 1; its readers stay FP32"
     assert second == "values so small that they become 0 in float16, without weight in the norm: w 5"

@@ -26,7 +26,7 @@ def test_tail(fp32_tail):
     lowered = here.lowered(fp32_tail=fp32_tail)
     kinds = {node.operator: node for node in lowered.nodes}
     assert (kinds["Sigmoid"].type == "float32") == fp32_tail
-    assert ("behind the last convolution" in kinds["Sigmoid"].reason) == fp32_tail
+    assert ("follows the last convolution" in kinds["Sigmoid"].reason) == fp32_tail
     assert kinds["GridSample"].type == "float32"
     assert kinds["LeakyRelu"].type == "float16"
     assert_lowered(here.model, lowered)
@@ -133,7 +133,7 @@ def test_a_mask_is_no_size():
     [
         ("[odd] r = RandomNormal <shape = [1, 3, 1, 1]> ()", "RandomNormal makes FP32 values of its own"),
         ("[odd] r = HannWindow (three)", "HannWindow makes FP32 values of its own"),
-        ("[odd] r = Celu (x)", "Celu of opset 18 takes no float16"),
+        ("[odd] r = Celu (x)", "Celu of opset 18 does not take float16"),
         ("q = QuantizeLinear (x, step, zero) [odd] r = DequantizeLinear (q, step, zero)", "has scales of its own"),
     ],
 )
