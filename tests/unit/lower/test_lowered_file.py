@@ -45,7 +45,9 @@ def test_result(run, here):
     details = manifest["details"]
     assert details["search"] is None
     assert details["source_bytes"] == Path("in.onnx").stat().st_size
-    assert all(set(node) == {"node", "operator", "type", "rule", "reason"} and node["reason"] for node in details["nodes"])
+    assert all(
+        set(node) == {"node", "operator", "type", "rule", "reason"} and node["reason"] for node in details["nodes"]
+    )
     operators = [node.op_type for node in onnx.load("out.onnx").graph.node if node.op_type != "Cast"]
     assert operators == [node["operator"] for node in details["nodes"] if node["operator"] != "Cast"]
 
