@@ -9,7 +9,7 @@ from typing import Final
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Metrics
 
-_LABELS: Final = {
+LABELS: Final = {
     "max_abs": "largest error",
     "psnr_db": "PSNR",
     "p999_abs": "99.9th percentile of the error",
@@ -17,6 +17,7 @@ _LABELS: Final = {
     "snr_db": "signal to noise on the probe",
     "ssim": "SSIM",
 }
+"""What each limit is about, by its name in a recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ def margins(metrics: Metrics, limits: Limits) -> list[Margin]:
         reason = f"{metrics.nan_count} NaN and {metrics.inf_count} infinite values"
         return [Margin(limit="finite", ratio=math.inf, missed=True, reason=reason)]
     found = []
-    for name, label in _LABELS.items():
+    for name, label in LABELS.items():
         limit: float | None = getattr(limits, name)
         value: float | None = getattr(metrics, name)
         if limit is None or value is None:

@@ -36,7 +36,8 @@ class Worst:
     y: int
     x: int
     reference: float
-    candidate: float
+    candidate: float | None
+    """None where it is NaN or infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +61,6 @@ class Metrics:
     inf_count: int = 0
     """Infinite values in the candidate."""
     worst: Worst | None
-    error_by_x: tuple[float, ...] = ()
-    error_by_y: tuple[float, ...] = ()
     histogram: tuple[int, ...] = ()
     """How many values have which error, in units of the peak: none; up to each of `DECADES`; more."""
     flicker: float | None = None
@@ -237,11 +236,12 @@ def _histogram(error: NDArray[Any]) -> tuple[int, ...]:
 
 def _place(reference: NDArray[Any], candidate: NDArray[Any], index: int) -> Worst:
     batch, channel, y, x = (int(k) for k in np.unravel_index(index, reference.shape))
+    value = float(candidate[batch, channel, y, x])
     return Worst(
         batch=batch,
         channel=channel,
         y=y,
         x=x,
         reference=float(reference[batch, channel, y, x]),
-        candidate=float(candidate[batch, channel, y, x]),
+        candidate=value if math.isfinite(value) else None,
     )

@@ -1,1 +1,1 @@
-"""A report, limits and a baseline to a decision, and the files in which CI systems read it."""
+"""The gate for CI: a report, limits and a baseline give a decision and the files that CI systems read."""

@@ -6,54 +6,53 @@ runtime, has none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-from refine_export.gate.decision import Decision, Problem
+from refine_export.gate.decision import Decision
 
 ANNOTATIONS_SHOWN = 10
 """GitHub shows ten errors of a step and drops the rest."""
 
-Located = Callable[[str], str]
-"""The path of an artifact, as the report calls it, to one that starts where the command was called."""
 
+def annotations_from_decision(decision: Decision, report: Path) -> Iterator[str]:
+    """Lines that GitHub Actions reads from the output of a step; the last one counts those that would be dropped.
 
-def annotations_from_decision(decision: Decision, located: Located = str) -> Iterator[str]:
-    """Lines that GitHub Actions reads from the output of a step; the last says how many there are beside the first."""
+    Args:
+        decision: the decision.
+        report: the path of `report.json`.
+    """
     shown = decision.problems
     if len(shown) > ANNOTATIONS_SHOWN:
         shown = shown[: ANNOTATIONS_SHOWN - 1]
     for problem in shown:
-        yield _annotation(problem, located)
+        file = "" if problem.file is None else f"file={_escape_property(located(problem.file, report))},"
+        title = _escape_property(f"accuracy gate: {problem.status}")
+        yield f"::error {file}title={title}::{_escape(f'{problem.what}: {problem.reason}')}"
     if rest := len(decision.problems) - len(shown):
         yield f"::error title=accuracy gate::and {rest} more problems: see the summary"
 
 
-def located_from(report: Path) -> Located:
-    """Files of `run` lie beside their report, those of `validate` where the report says."""
+def located(file: str, report: Path) -> str:
+    """The path of an artifact, as the report calls it, from the current folder.
 
-    def located(file: str) -> str:
-        beside = report.parent / file
-        path = beside if beside.exists() else Path(file)
+    Files of `run` lie beside their report, those of `validate` where the report says.
+    """
+    beside = report.parent / file
+    path = beside if beside.exists() else Path(file)
+    try:
         resolved, here = path.resolve(), Path.cwd().resolve()
-        return resolved.relative_to(here).as_posix() if resolved.is_relative_to(here) else path.as_posix()
-
-    return located
-
-
-def _annotation(problem: Problem, located: Located) -> str:
-    properties = {"file": located(problem.file)} if problem.file is not None else {}
-    properties["title"] = f"accuracy gate: {problem.status}"
-    said = ",".join(f"{name}={_escaped_property(value)}" for name, value in properties.items())
-    return f"::error {said}::{_escaped(f'{problem.what}: {problem.reason}')}"
+    except (OSError, ValueError):  # a report can name what no file is called, such as a NUL character
+        return file
+    return resolved.relative_to(here).as_posix() if resolved.is_relative_to(here) else path.as_posix()
 
 
-def _escaped(text: str) -> str:
-    """As actions/toolkit's `escapeData`; what else is no text could steer a terminal, and is written out."""
+def _escape(text: str) -> str:
+    """Escape like actions/toolkit's `escapeData`; control characters, which could steer a terminal, are spelled out."""
     kept = "".join(char if char.isprintable() or char in "\r\n" else repr(char)[1:-1] for char in text)
     return kept.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
-def _escaped_property(text: str) -> str:
-    """As its `escapeProperty`."""
-    return _escaped(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    """Escape like its `escapeProperty`."""
+    return _escape(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,7 +1,7 @@
-"""What accuracy a set of artifacts had, kept in a file: an entry for each output of each comparison.
+"""The accuracy that a set of artifacts had, kept in a file: an entry for each output of each comparison.
 
-**Ratchet.** Accepting writes what got better and what is new. A value within its noise keeps its entry, so that small
-drops can't add up; what got worse or is missing can't be accepted: delete the file, and accept anew.
+**Ratchet.** Accepting writes what is better and what is new. A value within its noise keeps its entry, so that small
+drops cannot add up; what is worse or missing cannot be accepted: delete the file, and accept anew.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from refine_export import __version__
 from refine_export.errors import RequestError
 from refine_export.gate.decision import Decision
-from refine_export.report.parsing import json_from_file
+from refine_export.report.report_files import read_json
 from refine_export.signature import FilePrecision
 from refine_export.support.files import write_text
 
@@ -47,12 +47,12 @@ class Entry:
 
     @property
     def key(self) -> tuple[str, str, str, str]:
-        """What makes it the same comparison."""
+        """The same in every measurement of the same comparison."""
         return self.file, self.runtime, self.feed, self.output
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The entry in messages."""
         return f"{self.file} in {self.runtime}: {self.feed}, {self.output}"
 
 
@@ -76,35 +76,25 @@ def baseline_from_file(path: Path) -> Baseline:
     """Read a baseline.
 
     Raises:
-        RequestError: no such file, or no baseline of this version.
+        RequestError: the file cannot be read (see `read_json`), has no entries or has one twice.
     """
-    from pydantic import TypeAdapter, ValidationError
-
-    what = "a baseline; `refine-export gate REPORT --baseline FILE --accept` writes one"
-    content = json_from_file(path, what=what)
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-        found = content.get("schema") if isinstance(content, dict) else None
-        raise RequestError(f"{path} is no baseline of schema {SCHEMA} (it has {found!r}); give {what}")
-    try:
-        baseline = TypeAdapter(Baseline).validate_json(json.dumps(content), strict=True)
-    except ValidationError as error:
-        details = error.errors(include_url=False)[0]
-        where = ".".join(map(str, details["loc"]))
-        raise RequestError(f"{path}: {where}: {details['msg']}; give {what}") from error
-    keys = [entry.key for entry in baseline.entries]
-    if len(set(keys)) != len(keys) or not keys:
-        raise RequestError(f"{path} has {'an entry twice' if keys else 'no entries'}; give {what}")
+    what = "a baseline that `refine-export gate REPORT --baseline FILE --accept` writes"
+    baseline = read_json(path, Baseline, schema=SCHEMA, what=what)
+    keys = {entry.key for entry in baseline.entries}
+    if len(keys) != len(baseline.entries) or not keys:
+        problem = "an entry twice" if keys else "no entries"
+        raise RequestError(f"{path} has {problem}; give {what}", code="schema-violation", path=path, problems=[problem])
     return baseline
 
 
 def write_baseline(path: Path, baseline: Baseline) -> None:
-    """Write a baseline, whole or not at all; entries are sorted, so that a diff shows what changed."""
+    """Write a baseline; entries are sorted, so that a diff shows what changed."""
     ordered = dataclasses.replace(baseline, entries=tuple(sorted(baseline.entries, key=lambda entry: entry.key)))
     write_text(path, json.dumps(dataclasses.asdict(ordered), indent=2, allow_nan=False) + "\n")
 
 
 def baseline_from_decision(decision: Decision) -> Baseline:
-    """What a report measured."""
+    """The baseline that a report alone would give."""
     report = decision.report
     return Baseline(
         schema=SCHEMA,
@@ -120,26 +110,25 @@ def baseline_from_decision(decision: Decision) -> Baseline:
 def _entries(decision: Decision) -> Iterator[Entry]:
     precisions = {(one.graph, one.file): one.precision for one in decision.report.artifacts}
     names = stable_names([one.file for one in decision.report.artifacts])
-    for group in decision.groups:
-        for row in group.rows:
-            for output in row.outputs:
-                metrics = output.metrics
-                if metrics.max_abs is None or metrics.p999_abs is None:
-                    continue  # not finite: it has failed already
-                yield Entry(
-                    file=names[group.file],
-                    precision=precisions[group.graph, group.file],
-                    runtime=group.runtime,
-                    feed=row.comparison.verdict.feed,
-                    output=output.output,
-                    psnr_db=metrics.psnr_db,
-                    max_abs=metrics.max_abs / metrics.peak,
-                    p999_abs=metrics.p999_abs / metrics.peak,
-                    flicker=None if metrics.flicker is None else metrics.flicker / metrics.peak,
-                )
+    for comparison in (one for group in decision.groups for one in group.comparisons):
+        for output in comparison.verdict.outputs:
+            metrics = output.metrics
+            if metrics.max_abs is None or metrics.p999_abs is None:
+                continue  # not finite: the limits have failed it already
+            yield Entry(
+                file=names[comparison.file],
+                precision=precisions[comparison.graph, comparison.file],
+                runtime=comparison.verdict.runtime,
+                feed=comparison.verdict.feed,
+                output=output.output,
+                psnr_db=metrics.psnr_db,
+                max_abs=metrics.max_abs / metrics.peak,
+                p999_abs=metrics.p999_abs / metrics.peak,
+                flicker=None if metrics.flicker is None else metrics.flicker / metrics.peak,
+            )
 
 
 def stable_names(files: Sequence[str]) -> dict[str, str]:
-    """Each file's name, which stays the same in another folder; its path, where that alone tells it apart."""
+    """Each file's name, which stays the same in another folder; its path, where two files share a name."""
     names = [PurePath(file).name for file in files]
     return {file: file if names.count(name) > 1 else name for file, name in zip(files, names, strict=True)}

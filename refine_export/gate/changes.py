@@ -1,4 +1,4 @@
-"""A report against a baseline: what is worse, better, new and missing.
+"""The changes of a report against a baseline: what is worse, better, new and missing.
 
 An entry is compared with the same feed's, in decibels, for each of four figures: PSNR, largest error, 99.9th percentile
 of the error, and flicker. Values of different feeds are never mixed: they lie tens of decibels apart by design.
@@ -10,7 +10,7 @@ and without oneDNN, ONNX Runtime with and without its optimisations, 256x448). T
 that its types ask for, and moves by 0.08, 1.7 and 0.14 dB (measured: inputs changed in their last bit). `FLOORS_DB` is
 about 1.4 times this. Where a group has four feeds or more, the spread of the changes between them (three times the
 scaled median deviation from the median) is taken where it is larger, up to three times the floor: a change that differs
-from feed to feed is noise, one that all feeds share is none, and no noise hides a larger drop. Errors of less than two
+from feed to feed is noise, one that all feeds share is not, and no noise hides a larger drop. Errors of less than two
 units in the last place of FP32 never count as a drop.
 """
 
@@ -31,7 +31,7 @@ from refine_export.support.text import listed
 RESOLUTION = 2.0**-22
 """An error in units of the peak that FP32 can hardly express."""
 ENOUGH_FEEDS = 4
-"""So many changes have a median deviation that means something."""
+"""Number of changes from which on their median deviation means something."""
 LARGEST_SPREAD = 3.0
 """In units of the floor."""
 
@@ -40,13 +40,15 @@ FLOORS_DB: Mapping[bool, Mapping[FigureName, float]] = {
     True: {"psnr_db": 2.0, "max_abs": 5.0, "p999_abs": 2.0, "flicker": 2.0},
     False: {"psnr_db": 0.2, "max_abs": 2.5, "p999_abs": 0.4, "flicker": 0.4},
 }
-"""Changes that are noise at any rate, for FP32 files and for others."""
+"""Changes that are always noise, for FP32 files and for others."""
 NAMES: Mapping[FigureName, str] = {
     "psnr_db": "PSNR",
     "max_abs": "largest error",
     "p999_abs": "99.9th percentile of the error",
     "flicker": "flicker",
 }
+Key = tuple[str, str, str, str]
+"""See `Entry.key`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,21 +56,19 @@ class Change:
     """One figure of one entry that moved by more than its noise."""
 
     entry: Entry
-    """As it is now."""
+    """The entry as measured now."""
     figure: FigureName
     before: float | None
     now: float | None
     drop_db: float
-    """Positive where it got worse."""
+    """Positive where the figure is worse."""
     noise_db: float
 
     def __str__(self) -> str:
-        values = " to ".join(_text(self.figure, value) for value in (self.before, self.now))
-        by = f"{abs(self.drop_db):.2f} dB" if math.isfinite(self.drop_db) else "from or to equality"
-        return (
-            f"{NAMES[self.figure]} {values}, {'worse' if self.drop_db > 0 else 'better'} by {by} "
-            f"(noise {self.noise_db:.2f} dB)"
-        )
+        values = " to ".join(_value_text(self.figure, value) for value in (self.before, self.now))
+        by = f" by {abs(self.drop_db):.2f} dB" if math.isfinite(self.drop_db) else ""  # no ratio to or from equality
+        side = "worse" if self.drop_db > 0 else "better"
+        return f"{NAMES[self.figure]} {values}, {side}{by} (noise {self.noise_db:.2f} dB)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,40 +82,62 @@ class Changes:
     missing: tuple[Entry, ...]
     """In the baseline alone, or not compared this time."""
     same: int
-    """Entries within their noise."""
+    """Number of entries within their noise."""
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
     accepted: Baseline
-    """What accepting writes."""
+    """The baseline that accepting writes."""
 
     @property
     def offered(self) -> bool:
-        """There is something to accept."""
+        """Return whether there is something to accept."""
         return bool(self.gains or self.new)
+
+    @property
+    def counts(self) -> str:
+        """The numbers of entries in a line."""
+        worse, better = (len({change.entry for change in changes}) for changes in (self.drops, self.gains))
+        return (
+            f"{self.same} entries within their noise, {worse} worse, {better} better, {len(self.new)} new, "
+            f"{len(self.missing)} missing"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The changes as JSON types."""
+        drops, gains = (
+            [{"what": change.entry.name, "change": str(change)} for change in changes]
+            for changes in (self.drops, self.gains)
+        )
+        return {
+            "same": self.same,
+            "worse": drops,
+            "better": gains,
+            "new": [entry.name for entry in self.new],
+            "missing": [entry.name for entry in self.missing],
+            "notes": list(self.notes),
+        }
 
 
 def compare_with_baseline(decision: Decision, baseline: Baseline) -> Changes:
-    """What is worse, better, new and missing.
+    """Find what is worse, better, new and missing.
 
     Raises:
-        RequestError: the baseline is of other weights, frames or files; it names them.
+        RequestError: `other-baseline`; the baseline is about other weights, frames or files.
     """
     measured = baseline_from_decision(decision)
     _check_comparable(measured, baseline)
     now, before = ({entry.key: entry for entry in one.entries} for one in (measured, baseline))
-    drops: list[Change] = []
-    gains: list[Change] = []
-    for group in _grouped([now[key] for key in now if key in before]):
-        for change in _changed(group, before):
-            (drops if change.drop_db > 0 else gains).append(change)
+    changes = list(_changes(now, before))
+    drops = tuple(change for change in changes if change.drop_db > 0)
     worse = {change.entry.key for change in drops}
-    better = {change.entry.key for change in gains} - worse
+    gains = tuple(change for change in changes if change.drop_db < 0 and change.entry.key not in worse)
+    better = {change.entry.key for change in gains}
     missing = tuple(entry for key, entry in before.items() if key not in now)
     new = tuple(entry for key, entry in now.items() if key not in before)
     entries = {**before, **{key: now[key] for key in better}, **{entry.key: entry for entry in new}}
     return Changes(
-        drops=tuple(drops),
-        gains=tuple(change for change in gains if change.entry.key in better),
+        drops=drops,
+        gains=gains,
         new=new,
         missing=missing,
         same=len(now.keys() & before.keys()) - len(worse | better),
@@ -135,19 +157,24 @@ def _check_comparable(measured: Baseline, baseline: Baseline) -> None:
             differences.append(f"its {what} are {_described(theirs)}, the report's are {_described(ours)}")
     keys = {entry.key for entry in measured.entries}
     if keys and keys.isdisjoint(entry.key for entry in baseline.entries):
-        differences.append(f"it has {_entries(baseline.entries)}, the report has {_entries(measured.entries)}")
+        before, now = (listed([entry.name for entry in one.entries], 1) for one in (baseline, measured))
+        differences.append(f"it has {before}, the report has {now}")
     if differences:
         raise RequestError(
-            f"the baseline is of something else: {'; '.join(differences)}. Give the baseline of these files, or delete "
-            "it and write a new one with --accept"
+            f"the baseline is about something else: {'; '.join(differences)}. Give the baseline of these files, or "
+            "delete it and write a new one with --accept",
+            code="other-baseline",
+            differences=differences,
         )
 
 
 def _same(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> bool:
-    """A scene that was drawn may have other last bits on another processor; its name says how it was drawn."""
-    if str(ours.get("name", "")).startswith("procedural scene"):
-        return (ours.get("name"), ours.get("size")) == (theirs.get("name"), theirs.get("size"))
-    return all(ours.get(name) == theirs.get(name) for name in ("sha256", "inputs_sha256"))
+    """Return whether two descriptions of weights or frames are about the same ones."""
+    # The last bits of a drawn scene depend on the processor; its name says how it was drawn.
+    drawn = str(ours.get("name", "")).startswith("procedural scene")
+    return all(
+        ours.get(name) == theirs.get(name) for name in (("name", "size") if drawn else ("sha256", "inputs_sha256"))
+    )
 
 
 def _described(what: Mapping[str, Any]) -> str:
@@ -156,43 +183,33 @@ def _described(what: Mapping[str, Any]) -> str:
     return f"{what.get('source') or what.get('name')} (sha256 {short})"
 
 
-def _entries(entries: Sequence[Entry]) -> str:
-    found = list(dict.fromkeys(f"{entry.file} in {entry.runtime} on {entry.feed}" for entry in entries))
-    return listed(found, 1)
-
-
-def _grouped(entries: Sequence[Entry]) -> Iterator[list[Entry]]:
-    """The feeds of one output of one file in one runtime, at every size."""
+def _changes(now: Mapping[Key, Entry], before: Mapping[Key, Entry]) -> Iterator[Change]:
+    """The changes beyond noise, which is estimated over the feeds of one output of one file in one runtime."""
     groups: dict[tuple[str, str, str], list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault((entry.file, entry.runtime, entry.output), []).append(entry)
-    yield from groups.values()
-
-
-def _changed(entries: Sequence[Entry], before: Mapping[tuple[str, str, str, str], Entry]) -> Iterator[Change]:
-    for figure in NAMES:
-        found = {entry.key: _drop_db(figure, before[entry.key], entry) for entry in entries}
-        finite = [drop for drop in found.values() if drop is not None and math.isfinite(drop)]
-        floor = FLOORS_DB[entries[0].precision == "fp32"][figure]
-        noise = _noise_db(finite, floor)
-        for entry in entries:
-            drop = found[entry.key]
-            if drop is None or abs(drop) <= noise or (drop > 0 and entry.max_abs <= RESOLUTION):
-                continue
-            old, new = getattr(before[entry.key], figure), getattr(entry, figure)
-            yield Change(entry=entry, figure=figure, before=old, now=new, drop_db=drop, noise_db=noise)
+    for key, entry in now.items():
+        if key in before:
+            groups.setdefault((entry.file, entry.runtime, entry.output), []).append(entry)
+    for entries in groups.values():
+        floors = FLOORS_DB[entries[0].precision == "fp32"]
+        for figure, floor in floors.items():
+            drops = {entry: _drop_db(figure, before[entry.key], entry) for entry in entries}
+            noise = _noise_db([drop for drop in drops.values() if drop is not None and math.isfinite(drop)], floor)
+            for entry, drop in drops.items():
+                if drop is None or abs(drop) <= noise or (drop > 0 and entry.max_abs <= RESOLUTION):
+                    continue
+                old, new = getattr(before[entry.key], figure), getattr(entry, figure)
+                yield Change(entry=entry, figure=figure, before=old, now=new, drop_db=drop, noise_db=noise)
 
 
 def _drop_db(figure: FigureName, before: Entry, now: Entry) -> float | None:
-    """By how many decibels a figure is worse; infinite from or to equality, None where it was not measured twice."""
-    if figure == "psnr_db":
-        old, new = (math.inf if entry.psnr_db is None else entry.psnr_db for entry in (before, now))
-        return 0.0 if old == new else old - new
+    """Decibels by which a figure is worse; infinite from or to equality, None where it was not measured twice."""
     old, new = getattr(before, figure), getattr(now, figure)
+    if old == new:
+        return None if old is None and figure != "psnr_db" else 0.0
+    if figure == "psnr_db":  # None: identical
+        return math.inf if old is None else -math.inf if new is None else old - new
     if old is None or new is None:
         return None
-    if old == new:
-        return 0.0
     return math.inf if not old else -math.inf if not new else 20 * math.log10(new / old)
 
 
@@ -200,6 +217,7 @@ def _noise_db(changes: Sequence[float], floor: float) -> float:
     if len(changes) < ENOUGH_FEEDS:
         return floor
     middle = statistics.median(changes)
+    # 1.4826 scales the median deviation to the standard deviation of normally distributed values.
     spread = 3 * 1.4826 * statistics.median(abs(change - middle) for change in changes)
     return min(max(floor, spread), LARGEST_SPREAD * floor)
 
@@ -210,20 +228,22 @@ def _problems(drops: Sequence[Change], missing: Sequence[Entry], decision: Decis
     for entry in dict.fromkeys(change.entry for change in drops):
         reason = "; ".join(str(change) for change in drops if change.entry == entry)
         yield Problem(rule="baseline-drop", status="failed", what=entry.name, reason=reason, file=files.get(entry.file))
-    rows = {
-        (names[group.file], group.runtime, row.comparison.verdict.feed): row
+    verdicts = {
+        (names[one.file], one.verdict.runtime, one.verdict.feed): one.verdict
         for group in decision.groups
-        for row in group.rows
+        for one in group.comparisons
     }
     for entry in missing:
-        row = rows.get((entry.file, entry.runtime, entry.feed))
+        verdict = verdicts.get((entry.file, entry.runtime, entry.feed))
+        if verdict is None:
+            reason = "the report has no such comparison"
+        else:
+            reason = f"it was not measured: {'; '.join(verdict.reasons) or 'the output is missing'}"
         yield Problem(
             rule="baseline-missing",
-            status="failed" if row is None or row.status != "not compared" else row.status,
+            status="not compared" if verdict and verdict.status == "not compared" else "failed",
             what=entry.name,
-            reason="the report has no such comparison"
-            if row is None
-            else f"it was not measured: {'; '.join(row.reasons) or 'the output is not there'}",
+            reason=reason,
             file=files.get(entry.file),
         )
 
@@ -239,7 +259,7 @@ def _notes(measured: Baseline, baseline: Baseline) -> Iterator[str]:
         yield f"The baseline was measured with {'; '.join(different)}: changes may come from that."
 
 
-def _text(figure: FigureName, value: float | None) -> str:
+def _value_text(figure: FigureName, value: float | None) -> str:
     if figure == "psnr_db":
         return "identical" if value is None else f"{value:.2f} dB"
     return "n/a" if value is None else f"{value:.3g}"

@@ -17,14 +17,14 @@ from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
 from refine_export.data.frame_source import Sources
 from refine_export.jobs.run_comparisons import gather
-from refine_export.report.data import Comparison, Group, Report, Shortfall
+from refine_export.report.data import Comparison, Report, Shortfall
+from refine_export.report.grouping import judge_groups
 from refine_export.report.report_files import earlier_report, write_report
 from refine_export.signature import parse_size
 from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.support.manifest import fingerprint
 from refine_export.support.progress import Progress
-from refine_export.support.text import size_text
-from refine_export.validate.comparison import group_status, overall
+from refine_export.validate.comparison import overall
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def judge(
     wrong = [path for path, one in files if one.file in failed and one.engine is None] if locate else []
     located = tuple(dict(locate(path)) for path in wrong[:MOST_LOCATED]) if locate else ()
     shortfalls = (*shortfalls, *_unmet(require, evidence.comparisons, shortfalls))
-    groups = tuple(_groups(evidence.comparisons, options))
+    groups = tuple(one.group for one in judge_groups(evidence.comparisons, options))
     report = Report(
         status=overall([*[group.status for group in groups], *[short.status for short in shortfalls if short.counts]]),
         tool_version=__version__,
@@ -113,6 +113,8 @@ def judge(
             limits_name(one.graph, one.precision): dataclasses.asdict(options.limits.of(one.graph, one.precision))
             for one in artifacts
         },
+        share=options.share,
+        may_fail=options.may_fail,
         artifacts=artifacts,
         comparisons=evidence.comparisons,
         groups=groups,
@@ -126,37 +128,7 @@ def judge(
         with progress.step("write the report") as say:
             write_report(folder, report, evidence.pictures, evidence.frames)
             say(str(folder / "report.html"))
-    return RunResult(folder=folder, report=report.as_json(), reused=False)
-
-
-def _groups(comparisons: Sequence[Comparison], options: ValidateOptions) -> Iterator[Group]:
-    """The comparisons of one file in one runtime at one size are judged together."""
-    groups: dict[tuple[Any, ...], list[Comparison]] = {}
-    for one in comparisons:
-        groups.setdefault((one.graph, one.file, one.verdict.runtime, one.size, one.batch), []).append(one)
-    for number, ((graph, file, runtime, size, batch), members) in enumerate(groups.items(), 1):
-        statuses = [one.verdict.status for one in members]
-        status, failed = group_status(statuses, options), statuses.count("failed")
-        reason = ""
-        if failed and status == "passed":
-            reason = f"{failed} of {len(statuses)} feeds failed, which the recipe allows"
-        elif failed:
-            reason = f"{failed} of {len(statuses)} feeds failed"
-        elif status == "not compared":
-            reason = next((reason for one in members for reason in one.verdict.reasons), "")
-        yield Group(
-            key=f"{number}. {file}: {runtime}, {size_text((batch, *size))}",
-            graph=graph,
-            file=file,
-            runtime=runtime,
-            size=size,
-            batch=batch,
-            status=status,
-            passed=statuses.count("passed"),
-            failed=failed,
-            missing=statuses.count("not compared"),
-            reason=reason,
-        )
+    return RunResult(folder=folder, report=report.to_dict(), reused=False)
 
 
 def _described(sources: Sources) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A file and a recipe to the proof that the limits in force stop known-bad versions of it."""
+"""The self-test of the gate: prove that the limits in force stop known-bad versions of a file."""
 
 from __future__ import annotations
 

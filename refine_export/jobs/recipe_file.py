@@ -8,11 +8,11 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refine_export.errors import RecipeError
 from refine_export.jobs.option_table import documentation, options_by_keyword
@@ -116,7 +116,8 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
 def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
-        return TypeAdapter(_closed(Recipe)).validate_json(json.dumps(content, default=_plain), strict=True)
+        (recipe,) = _adapter().validate_json(json.dumps([content], default=_plain), strict=True)
+        return recipe
     except RecursionError as error:
         raise RecipeError(
             f"{name} is nested too deeply; expected sections with options", code="not-a-recipe"
@@ -139,24 +140,16 @@ def _plain(value: object) -> Any:
 
 
 @functools.cache
-def _closed(recipe: type[Recipe]) -> type[Recipe]:
-    """Have pydantic refuse unknown keys, here and in every section."""
-    for section in {type(one) for one in _tables(recipe())}:
-        section.__pydantic_config__ = {"extra": "forbid"}
-    return recipe
-
-
-def _tables(value: Any) -> Iterator[Any]:
-    """Yield a table and all tables in it."""
-    if dataclasses.is_dataclass(value):
-        yield value
-        for part in dataclasses.fields(value):
-            yield from _tables(getattr(value, part.name))
+def _adapter() -> TypeAdapter[tuple[Recipe]]:
+    """Return a reader of recipes that refuses unknown keys, also in every section."""
+    # pydantic takes no configuration for a dataclass itself, but a tuple hands its own on to every dataclass in it.
+    # Setting `__pydantic_config__` on the classes would also change how report.json, which shares some, is read.
+    return TypeAdapter(tuple[Recipe], config=ConfigDict(extra="forbid"))
 
 
 def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
     """Translate one of pydantic's errors: code and message."""
-    location = [str(part) for part in details["loc"]]
+    location = [str(part) for part in details["loc"][1:]]  # without the place in the tuple of `_adapter`
     if not location:  # not even JSON: text that is not Unicode, or too deep
         return "not-a-recipe", f"{name}: {details['msg']}; expected sections with options in UTF-8"
     message = details["msg"].removeprefix("Value error, ")

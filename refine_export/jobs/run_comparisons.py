@@ -13,9 +13,8 @@ from refine_export.artifacts import Artifact
 from refine_export.data.feeds import flow_kinds_of
 from refine_export.data.frame_source import Sources
 from refine_export.report.data import Comparison
-from refine_export.report.html import FramePictures
-from refine_export.report.picture_selection import Album
-from refine_export.report.pictures import Pictures
+from refine_export.report.picture_selection import PictureSelection
+from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.progress import Progress
@@ -53,7 +52,7 @@ def gather(
     what is kept of each run are its numbers, and pictures of the worst.
     """
     pair = sources.first.pair
-    album = Album(pair.size)
+    selection = PictureSelection(pair.size)
     comparisons: list[Comparison] = []
     notes: list[str] = []
     described = ""
@@ -75,14 +74,14 @@ def gather(
                     for compared in compare_candidates(signature, runner, step.candidates, step.feeds, memory):
                         comparison = _comparison(len(comparisons) + 1, graph, step, compared)
                         comparisons.append(comparison)
-                        album.add(comparison, compared, own=step.own_size)
+                        selection.add(comparison, compared, own=step.own_size)
                     say(_outcome(comparisons[before:]))
     if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
         notes.append("Flows of the kind `network` were not compared: these weights are a refinement without an IFNet.")
-    frames, seen = album.frames(pair)
+    frames, seen = selection.frames(pair)
     return Evidence(
         comparisons=tuple(comparisons),
-        pictures=album.pictures,
+        pictures=selection.pictures,
         frames=frames,
         reference=described,
         notes=(*sources.notes, *notes, *seen),

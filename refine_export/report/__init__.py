@@ -1,1 +1,1 @@
-"""Verdicts to something to look at: `data` is what a report says, `pictures` what it shows, `html` the page."""
+"""Reports of a run: `data` is the content, `grouping` the verdicts, `html` the page, `report_files` the files."""

@@ -1,176 +1,208 @@
-"""Plots of lines as shapes in a box of pixels, which the template draws as SVG."""
+"""The charts of the page: accuracy over the size, flicker over time, the error over the layers of a bisection, and the
+distribution of the errors of one comparison.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-WIDTH, HEIGHT = 460, 250
-LEFT, RIGHT, TOP, BOTTOM = 54, 14, 16, 38  # margins: numbers, and what the axes are called
-INSET = 30  # of the first and the last point: room for half a label
-STYLES = 6
-"""Lines that are told apart; of more than these the worst are, and the others are grey."""
-MOST_POINTS = 40  # of a line, with marks on them
-CHARACTER = 7.5  # pixels of a label
+from refine_export.accuracy.limits import limits_name
+from refine_export.accuracy.metrics import DECADES
+from refine_export.report.formatting import error_text, psnr_order, psnr_text
+from refine_export.report.line_chart import Line, LineChart, Point, draw_lines
+from refine_export.report.tables import Line as MatrixLine
+from refine_export.report.tables import Row
+from refine_export.validate.comparison import OutputVerdict
 
-
-@dataclass(frozen=True, kw_only=True)
-class Value:
-    """A point of a line."""
-
-    x: float
-    y: float
-    """Infinite values are at the edge."""
-    said: str
-    """What a pointer over it shows."""
+MOST_CHARTS = 6  # of flicker
+INDICES = 4  # labels along an axis of numbers
+MOST_LAYERS = 40
+AROUND = 4  # layers before and after the first jump, which are always listed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Series:
-    """A line before it is drawn."""
+class Bar:
+    """A bar of a histogram."""
 
     label: str
-    values: tuple[Value, ...]
-    """By increasing x."""
+    count: int
+    share: float
+    """Of all values."""
+    length: float
+    """0 to 1, by the logarithm of the count."""
+    beyond: bool
+    """All of these errors are above the limit."""
+    has_limit: bool
+    """The limit is among these errors."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
-    """A point as drawn."""
+class Bisection:
+    """A bisection as the page shows it."""
 
-    x: float
-    y: float
-    said: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """A line as drawn."""
-
-    label: str
-    style: int | None
-    """0 to STYLES - 1; None for a grey one."""
-    path: str
-    marks: tuple[Mark, ...]
+    found: Mapping[str, Any]
+    """What `Bisected.to_dict` returned."""
+    chart: LineChart | None
+    layers: tuple[Mapping[str, Any], ...]
+    """The layers that are listed, each with its `number` in topological order, from 1, and `verdict`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tick:
-    """A label at an axis."""
-
-    at: float
-    label: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A plot as drawn."""
-
-    title: str
-    about: str
-    """All of it in words."""
-    x_name: str
-    y_name: str
-    x_ticks: tuple[Tick, ...]
-    y_ticks: tuple[Tick, ...]
-    lines: tuple[Drawn, ...]
-    """Grey ones first, so that they are drawn below the others."""
-    limit: Tick | None
-
-    @property
-    def greys(self) -> int:
-        """Lines without a place in the legend."""
-        return sum(line.style is None for line in self.lines)
+def charts_by_size(lines: Sequence[MatrixLine]) -> list[LineChart]:
+    """The lowest PSNR over the size: a chart for each graph and precision, whose files share a limit."""
+    charts: dict[str, list[MatrixLine]] = {}
+    for line in lines:
+        charts.setdefault(limits_name(line.row.comparison.graph, line.row.precision), []).append(line)
+    found = (_chart_by_size(name, members) for name, members in charts.items())
+    return [chart for chart in found if chart is not None]
 
 
-def chart_from_series(
-    series: Sequence[Series],
-    *,
-    title: str,
-    about: str,
-    x_name: str,
-    y_name: str,
-    x_labels: Sequence[tuple[float, str]],
-    limit: tuple[float, str] | None = None,
-    log_y: bool = False,
-) -> Chart:
-    """Draw lines.
-
-    Args:
-        series: the worst ones first.
-        title: of the plot.
-        about: the plot in words.
-        x_name: what is along the x axis.
-        y_name: what is along the y axis.
-        x_labels: places on the x axis and what they are called; the axis ends at the outermost.
-        limit: a level line and its label.
-        log_y: the y axis is logarithmic; no value below 0.
-    """
-    low_x, high_x = min(x for x, _ in x_labels), max(x for x, _ in x_labels)
-    given = [value.y for line in series for value in line.values] + ([limit[0]] if limit else [])
-    given = [y for y in given if math.isfinite(y) and (y > 0 or not log_y)]
-    levels = _decades(given) if log_y else _levels(given)
-
-    def across(x: float) -> float:
-        share = 0.5 if low_x == high_x else (x - low_x) / (high_x - low_x)
-        return round(LEFT + INSET + share * (WIDTH - LEFT - RIGHT - 2 * INSET), 1)
-
-    def scaled(y: float) -> float:
-        if not log_y:
-            return y
-        return math.log10(y) if y > 0 else -math.inf
-
-    def up(y: float) -> float:
-        low, high, value = scaled(levels[0]), scaled(levels[-1]), scaled(y)
-        share = min(1.0, max(0.0, (value - low) / (high - low)))
-        return round(TOP + (1 - share) * (HEIGHT - TOP - BOTTOM), 1)
-
-    drawn = []
-    for number, line in enumerate(series):
-        places = [Mark(x=across(value.x), y=up(value.y), said=value.said) for value in line.values]
-        path = " ".join(f"{'L' if index else 'M'}{mark.x:g},{mark.y:g}" for index, mark in enumerate(places))
-        coloured = number < STYLES
-        drawn.append(
-            Drawn(
-                label=line.label,
-                style=number if coloured else None,
-                path=path,
-                marks=tuple(places) if coloured and len(places) <= MOST_POINTS else (),
-            )
-        )
-    return Chart(
-        title=title,
-        about=about,
-        x_name=x_name,
-        y_name=y_name,
-        x_ticks=_spaced([Tick(at=across(x), label=label) for x, label in x_labels]),
-        y_ticks=tuple(Tick(at=up(level), label=f"{level:.0e}" if log_y else f"{level:g}") for level in levels),
-        lines=tuple(reversed(drawn)),
-        limit=None if limit is None else Tick(at=up(limit[0]), label=limit[1]),
+def _chart_by_size(name: str, matrix: Sequence[MatrixLine]) -> LineChart | None:
+    graph, _, precision = name.rpartition("_")
+    limit = matrix[0].row.comparison.verdict.limits.psnr_db
+    several = len({line.row.comparison.file for line in matrix}) > 1
+    lines, places = [], {}
+    for line in matrix:
+        comparison = line.row.comparison
+        label = f"{comparison.file}, {comparison.verdict.runtime}" if several else comparison.verdict.runtime
+        lowest: dict[float, Point] = {}
+        for cell in line.cells:
+            found = cell.judged.lowest if cell else None
+            if cell is None or found is None or found.metrics.snr_db is not None:  # the probe has a size of its own
+                continue
+            height, width = cell.group.size
+            x, size = math.log10(height * width), f"{height}\u00d7{width}"
+            places[x] = size
+            batch = f", batch of {cell.group.batch}" if cell.group.batch > 1 else ""
+            psnr = "not finite" if found.metrics.max_abs is None else psnr_text(found)
+            point = Point(x=x, y=psnr_order(found), title=f"{label}, {size}{batch}: {psnr}")
+            lowest[x] = min(lowest.get(x, point), point, key=lambda one: one.y)
+        if lowest:
+            lines.append(Line(label=label, points=tuple(lowest[x] for x in sorted(lowest))))
+    if not lines:
+        return None
+    lines.sort(key=lambda line: min(point.y for point in line.points))
+    return draw_lines(
+        lines,
+        title=f"{graph}, {precision.upper()}",
+        description=f"Lowest PSNR by size, limit {limit:g} dB. "
+        + " ".join(f"{point.title}." for line in lines for point in line.points),
+        x_name="height \u00d7 width, by number of pixels",
+        y_name="PSNR, dB",
+        x_labels=sorted(places.items()),
+        limit=(limit, f"limit {limit:g} dB"),
     )
 
 
-def _levels(given: Sequence[float]) -> list[float]:
-    """At most six round levels around all values."""
-    low, high = (min(given) - 1, max(given) + 1) if given else (0.0, 1.0)
-    power = 10.0 ** math.floor(math.log10(high - low) - 0.5)
-    step = next(step * power for step in (1, 2, 5, 10, 20) if (high - low) / (step * power) <= 5)
-    first = math.floor(low / step)
-    return [number * step for number in range(first, math.ceil(high / step) + 1)]
+def charts_of_flicker(rows: Sequence[Row]) -> tuple[list[LineChart], int]:
+    """The change of the error over time: a chart for each sequence, the worst ones, and how many are left out."""
+    sequences: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    limits: dict[str, float | None] = {}
+    for row in rows:
+        comparison, verdict = row.comparison, row.comparison.verdict
+        metrics = [output.metrics for output in verdict.outputs]
+        flickers = [one.flicker / one.peak for one in metrics if one.flicker is not None]
+        if comparison.sequence is None or not flickers:
+            continue
+        name = f"{comparison.sequence}{'' if row.precision == 'fp32' else f', {row.precision.upper()}'}"
+        points = sequences.setdefault(name, {}).setdefault(f"{comparison.file}, {verdict.runtime}", [])
+        points.append((comparison.index, max(flickers)))
+        limits[name] = verdict.limits.flicker
+    worst = sorted(sequences, key=lambda name: -max(y for points in sequences[name].values() for _, y in points))
+    charts = [_flicker_chart(name, sequences[name], limits[name]) for name in worst[:MOST_CHARTS]]
+    return charts, len(worst) - len(charts)
 
 
-def _decades(given: Sequence[float]) -> list[float]:
-    """At most seven powers of ten around all values."""
-    low, high = (math.floor(math.log10(min(given))), math.ceil(math.log10(1.2 * max(given)))) if given else (-1, 0)
-    high = max(high, low + 1)
-    step = math.ceil((high - low) / 6)
-    return [10.0**power for power in range(low, high + step, step)]
+def _flicker_chart(name: str, sequence: Mapping[str, list[tuple[int, float]]], limit: float | None) -> LineChart:
+    worst_first = sorted(sequence.items(), key=lambda item: -max(y for _, y in item[1]))
+    lines = [
+        Line(
+            label=label,
+            points=tuple(Point(x=x, y=y, title=f"{label}, frame {x}: {error_text(y)}") for x, y in sorted(points)),
+        )
+        for label, points in worst_first
+    ]
+    highest = (f"{line.label}: at most {error_text(max(point.y for point in line.points))}." for line in lines)
+    bound = None if limit is None else (limit, f"limit {error_text(limit)}")
+    return draw_lines(
+        lines,
+        title=name,
+        description=" ".join((f"Flicker over time{f', {bound[1]}' if bound else ''}.", *highest)),
+        x_name="number in the sequence",
+        y_name="flicker, of the peak",
+        x_labels=_labels(sorted({x for points in sequence.values() for x, _ in points})),
+        limit=bound,
+        log_y=True,
+    )
 
 
-def _spaced(ticks: Sequence[Tick]) -> tuple[Tick, ...]:
-    kept: list[Tick] = []
-    for tick in ticks:
-        if not kept or tick.at - kept[-1].at > CHARACTER * (1 + (len(tick.label) + len(kept[-1].label)) / 2):
-            kept.append(tick)
-    return tuple(kept)
+def bisection_from_dict(found: Mapping[str, Any]) -> Bisection:
+    """Chart the error of each tensor, and list all layers or, of many, the jumps and what is around the first one.
+
+    Args:
+        found: what `Bisected.to_dict` returned.
+    """
+    jumps = [jump["layer"]["tensor"] for jump in found["jumps"]]
+    first = found["first"]["layer"]["tensor"] if found["first"] else None
+    layers = []
+    for number, layer in enumerate(found["layers"], 1):
+        tensor = layer["tensor"]
+        verdict = "first jump" if tensor == first else "jump" if tensor in jumps else "explained"
+        layers.append({**layer, "number": number, "verdict": verdict})
+    start = next((layer["number"] for layer in layers if layer["verdict"] == "first jump"), 0)
+    near = [one for one in layers if abs(one["number"] - start) <= AROUND or one["verdict"] != "explained"]
+    return Bisection(
+        found=found,
+        chart=_layer_chart(layers) if layers else None,
+        layers=tuple(layers if len(layers) <= MOST_LAYERS else near[:MOST_LAYERS]),
+    )
+
+
+def _layer_chart(layers: Sequence[Mapping[str, Any]]) -> LineChart:
+    """The error of each tensor in topological order, beside the error that its type explains."""
+
+    def line(label: str, field: str) -> Line:
+        values = [(one, math.inf if one[field] is None else one[field]) for one in layers]  # None was infinite
+        points = (
+            Point(x=one["number"], y=y, title=f"{one['node']}: {label} {error_text(one[field])}") for one, y in values
+        )
+        return Line(label=label, points=tuple(points))
+
+    return draw_lines(
+        [line("error", "after"), line("explained by the type", "allowed")],
+        title="Error by layer",
+        description=f"The error of {len(layers)} tensors in topological order.",
+        x_name="tensor, in topological order",
+        y_name="of the peak",
+        x_labels=_labels([one["number"] for one in layers]),
+        log_y=True,
+    )
+
+
+def histogram_of(output: OutputVerdict, limit: float) -> list[Bar]:
+    """How many values have which error; `limit` in units of the peak. Empty where nothing was counted."""
+    counts = output.metrics.histogram
+    total = sum(counts)
+    if not total:
+        return []
+    edges = [0.0, 0.0, *DECADES, math.inf]
+    labels = ["none", *(f"to {edge:.0e}" for edge in DECADES), f"over {DECADES[-1]:.0e}"]
+    return [
+        Bar(
+            label=label,
+            count=count,
+            share=count / total,
+            length=math.log1p(count) / math.log1p(total),
+            beyond=low >= limit,
+            has_limit=low < limit < high,
+        )
+        for label, count, low, high in zip(labels, counts, edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _labels(places: Sequence[float]) -> list[tuple[float, str]]:
+    """A few of the numbers as labels, the first and the last among them."""
+    step = max(1, (len(places) - 1) // INDICES)
+    return [(place, f"{place:g}") for place in sorted({*places[::step], places[-1]})]

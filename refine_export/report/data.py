@@ -1,19 +1,31 @@
-"""What a report says; `report.json` is this, as JSON."""
+"""The content of a report; `report.json` is this as JSON, and `schema.json` describes it."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from refine_export.artifacts import Artifact
 from refine_export.signature import GraphName
+from refine_export.support.text import dict_from_result, size_text
 from refine_export.validate.comparison import OutputVerdict, Status, Verdict
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised when a field changes its meaning or goes."""
+
+
+class GroupKey(NamedTuple):
+    """The comparisons that are judged together: one file in one runtime at one size and batch, over all feeds."""
+
+    graph: GraphName
+    file: str
+    runtime: str
+    size: tuple[int, int]
+    batch: int
+
+    def __str__(self) -> str:
+        return f"{self.file} in {self.runtime} at {size_text((self.batch, *self.size))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,17 +45,20 @@ class Comparison:
     largest_flow_px: float | None
     verdict: Verdict
     sequence: str | None = None
-    """What its feed is one of, run after run; None for frames by themselves."""
+    """Name of the sequence that its feed belongs to; null for frames by themselves."""
     index: int = 0
-    """Which of the sequence."""
+    """Place in the sequence."""
+
+    @property
+    def group_key(self) -> GroupKey:
+        """The group that it belongs to."""
+        return GroupKey(self.graph, self.file, self.verdict.runtime, self.size, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One artifact in one runtime at one size, over its feeds: what the verdict of the run is made of."""
+    """Verdict of one artifact in one runtime at one size, over its feeds; the verdict of the run follows from these."""
 
-    key: str
-    """Unique in the report."""
     graph: GraphName
     file: str
     runtime: str
@@ -57,12 +72,17 @@ class Group:
     missing: int
     """Feeds that were not compared."""
     reason: str
-    """Why it did not pass, or passed though feeds failed; empty where there is nothing to say."""
+    """Why it did not pass, or passed although feeds failed; empty otherwise."""
+
+    @property
+    def key(self) -> GroupKey:
+        """What its comparisons have in common."""
+        return GroupKey(self.graph, self.file, self.runtime, self.size, self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shortfall:
-    """What is missing, or went wrong, beside the comparisons."""
+    """Something that is missing, or went wrong, beside the comparisons."""
 
     what: str
     """A runtime, or a file that was to be made."""
@@ -75,7 +95,7 @@ class Shortfall:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One output of one comparison, against the limits that it has to keep."""
+    """One output of one comparison beside the limits that it is judged by."""
 
     comparison: Comparison
     output: OutputVerdict
@@ -94,33 +114,37 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All that a run found out."""
+    """Everything that a run measured, with its verdicts."""
 
     status: Status
     tool_version: str
     created: str
     """UTC, ISO 8601."""
     seconds: float
-    """That the run took."""
+    """Duration of the run."""
     pair: dict[str, Any]
-    """Of the frames: name, size, sha256."""
+    """Name, size and sha256 of the frames."""
     checkpoint: dict[str, Any]
-    """What `checkpoint.describe` says."""
+    """What `checkpoint.describe` returns."""
     reference: str
-    """What the reference is, such as `torch 2.13.0, float32, cpu`."""
+    """Such as `torch 2.13.0, float32, cpu`."""
     thresholds: dict[str, dict[str, Any]]
-    """What passes: the fields of `limits.Limits`, by graph and precision of the files, such as `refine_fp16`."""
+    """The fields of `limits.Limits`, by graph and precision of the files, such as `refine_fp16`."""
+    share: float = 1.0
+    """Share of the feeds of a group that have to pass."""
+    may_fail: int | None = None
+    """Most feeds of a group that may fail; null: only the share counts."""
     artifacts: tuple[Artifact, ...]
     comparisons: tuple[Comparison, ...]
     groups: tuple[Group, ...]
     shortfalls: tuple[Shortfall, ...]
     notes: tuple[str, ...]
-    """What the reader should know of the weights, the frames and the files."""
+    """What the reader should know about the weights, the frames and the files."""
     environment: dict[str, str]
     fingerprint: str
-    """Of everything that the verdicts depend on."""
+    """Hash of everything that the verdicts depend on."""
     bisect: tuple[dict[str, Any], ...] = ()
-    """Where files went wrong: what `Bisected.as_json` gives, of each that was searched."""
+    """Where files went wrong: the bisection of each file that was searched."""
     schema: int = SCHEMA
 
     def measured(self) -> list[Measured]:
@@ -131,23 +155,6 @@ class Report:
             for output in comparison.verdict.outputs
         ]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The report as JSON types; NaN and infinity, which JSON lacks, become null."""
-        content: dict[str, Any] = _as_json(dataclasses.asdict(self))
-        return content
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _as_json(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_as_json(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def json_from_report(report: Report) -> str:
-    """The report as JSON text, without NaN or infinity."""
-    return json.dumps(report.as_json(), indent=2, allow_nan=False) + "\n"
-
-
-__all__ = ["Artifact", "Comparison", "Measured", "Report", "json_from_report"]
+        return dict_from_result(self)

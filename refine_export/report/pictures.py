@@ -1,7 +1,7 @@
-"""Arrays to pictures for the page: what the reference made, what the candidate made, and where they differ.
+"""Pictures of one comparison as `data:` URIs: the reference, the candidate, and where they differ.
 
-Photographs are WebP, lossy unless a value is not finite; differences and enlarged regions are PNG, so that every
-pixel of theirs is exact.
+Photographs are WebP, lossy unless a value is not finite; differences and enlarged regions are PNG, so that each of
+their pixels is exact.
 
 Shape legend: N batch, C channels, H and W of the output in pixels; error [H, W], the largest over the channels.
 """
@@ -12,25 +12,24 @@ import base64
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from refine_export.data.images import cropped, uint8_from_frame
 from refine_export.signature import Signature, TensorSpec
 from refine_export.validate.comparison import Compared
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL import Image
-
-    Error = NDArray[np.float64]  # [H, W]; NaN where the candidate is not finite
-    Pixels = NDArray[np.uint8]  # [H, W, 3]
+Error = NDArray[np.float64]  # [H, W]; NaN where the candidate is not finite
+Pixels = NDArray[np.uint8]  # [H, W, 3]
 
 LARGEST_SIDE = 960  # pixels of a picture on the page
 REGION = 32  # pixels a side around the worst pixel
 ENLARGEMENT = 8
 BAD = (255, 0, 255)
-LEVELS = 64  # of the difference: fewer bytes than 256, and no eye tells them apart
+LEVELS = 64  # of the difference: a PNG of fewer bytes than with 256, and no visible steps
 
 COLOUR_STOPS = (
     (0, 0, 4),
@@ -60,23 +59,40 @@ class Pictures:
     worst_candidate: str
     worst_difference: str
     worst_at: tuple[float, float] | None
-    """Of the worst pixel's middle in the pictures: x and y from 0 to 1; None where it lies in what was cropped."""
+    """x and y of the worst pixel's middle, from 0 to 1; None where it lies in the padding that was cropped."""
     caption: str
     """What is shown, such as `residual`, or `f1: mean of the channels, scaled to its range`."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all pictures on the page."""
+        return sum(len(value) for value in vars(self).values() if isinstance(value, str))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramePictures:
+    """The frames at the head of the page as `data:` URIs, see `data_uri_from_frame`."""
+
+    img0: str
+    img1: str
+    middle: str | None
+    """The true frame between them, where it is known."""
+    interpolated: str | None
+    """The frame between them as a candidate interpolated it; None where there was none."""
+    interpolated_caption: str
+    """File, feed and runtime of that candidate."""
 
 
 def pictures_from_compared(
     compared: Compared, signature: Signature, *, crop: tuple[int, int] | None = None
 ) -> Pictures | None:
-    """Pictures of the first output, or None if the candidate gave nothing that can be compared.
+    """Draw the first output, or return None if the candidate returned nothing that can be compared.
 
     Args:
-        compared: of one candidate on one feed.
-        signature: of the graph.
+        compared: one candidate on one feed.
+        signature: signature of the graph.
         crop: height and width of the frames before they were padded; outputs of full size are cropped to it.
     """
-    import numpy as np
-
     if not compared.verdict.outputs:
         return None
     spec = signature.outputs[0]
@@ -85,7 +101,7 @@ def pictures_from_compared(
     reference, candidate = (arrays[spec.name][batch : batch + 1] for arrays in (compared.expected, compared.actual))
     error = np.abs(candidate.astype(np.float64) - reference).max(axis=(0, 1))
     error[~np.isfinite(error)] = np.nan
-    # The scale is that of the whole output, padding included, as the numbers beside it are.
+    # The scale comes from the whole output, padding included, because the numbers beside it do too.
     scale = amplification(float(np.nanmax(error)) if np.isfinite(error).any() else 0.0)
     frames, caption = _frames(reference, candidate, spec)
     region, marked = _region(error.shape, y, x)
@@ -111,10 +127,7 @@ def pictures_from_compared(
 def data_uri_from_frame(
     frame: NDArray[Any], *, crop: tuple[int, int] | None = None, largest_side: int = LARGEST_SIDE
 ) -> str:
-    """A frame [1, 3, H, W] in [0, 1] as a photograph: cropped, then shrunk so that it fits; NaN is magenta."""
-    import numpy as np
-    from PIL import Image
-
+    """Encode a frame `[1, 3, H, W]` in [0, 1] as a photograph: cropped, then shrunk so that it fits; NaN is magenta."""
     shown = frame if crop is None else cropped(frame, crop)
     image = Image.fromarray(uint8_from_frame(shown))
     bad = ~np.isfinite(shown[0]).all(axis=0)
@@ -122,19 +135,17 @@ def data_uri_from_frame(
     if size != bad.shape:
         bad = _shrunk(bad, size)
         pixels = np.array(image.resize(size[::-1], Image.Resampling.LANCZOS))
-        pixels[bad] = BAD  # one bad pixel stays as strong as it was
+        pixels[bad] = BAD  # averaging has mixed a single bad pixel with its neighbours
         image = Image.fromarray(pixels)
-    return _uri(image, "WEBP", lossless=bool(bad.any()))  # compression would wash it out
+    return _uri(image, "WEBP", lossless=bool(bad.any()))  # lossy compression would wash a bad pixel out
 
 
 def difference_picture(error: Error, scale: float, *, largest_side: int = LARGEST_SIDE) -> Image.Image:
-    """Error times `scale`, coloured; NaN is magenta.
+    """Colour the error times `scale`; NaN is magenta.
 
-    It is shrunk by the maximum of the pixels that fall into one, and not by their mean, so that a single bad pixel
-    is still there at its full strength.
+    It is shrunk by the maximum of the pixels that fall into one, not by their mean, so that a single bad pixel keeps
+    its full strength.
     """
-    from PIL import Image
-
     height, width = error.shape
     levels = _levels(_shrunk(error, _fitting(height, width, largest_side)), scale)
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
@@ -143,7 +154,7 @@ def difference_picture(error: Error, scale: float, *, largest_side: int = LARGES
 
 
 def amplification(largest: float) -> float:
-    """The step of 1, 2, 5, 10 ... that brings an error to between 0.4 and 1."""
+    """Return the step of 1, 2, 5, 10 ... that brings an error to between 0.4 and 1."""
     if not largest:
         return 1.0
     power = math.floor(-math.log10(largest))
@@ -154,11 +165,10 @@ def amplification(largest: float) -> float:
 def _frames(
     reference: NDArray[Any], candidate: NDArray[Any], spec: TensorSpec
 ) -> tuple[list[NDArray[np.float64]], str]:
-    """Both outputs as [1, 3, H, W], what is shown of them in [0, 1], and its name."""
-    import numpy as np
-
+    """Both outputs as `[1, 3, H, W]` in [0, 1], and a caption."""
     if spec.quantity in ("image", "residual"):
         return [reference, candidate], spec.name
+    # Features have no colours: the channels are averaged, and the reference's range becomes the range of the greys.
     means = [array.mean(axis=1, keepdims=True, dtype=np.float64) for array in (reference, candidate)]
     low, high = float(means[0].min()), float(means[0].max())
     grey = [np.repeat((mean - low) / (high - low or 1.0), 3, axis=1) for mean in means]
@@ -171,9 +181,7 @@ def _fitting(height: int, width: int, largest_side: int) -> tuple[int, int]:
 
 
 def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The maximum of each cell of a grid; every pixel is in one cell, and NaN stays NaN."""
-    import numpy as np
-
+    """Take the maximum of each cell of a grid; every pixel is in one cell, and NaN stays NaN."""
     for axis in (0, 1):
         starts = np.arange(size[axis]) * plane.shape[axis] // size[axis]
         plane = np.maximum.reduceat(plane, starts, axis=axis)
@@ -182,17 +190,13 @@ def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 def _levels(error: Error, scale: float) -> NDArray[np.uint8]:
     """Index into the palette: 0 to LEVELS - 1, then one for NaN."""
-    import numpy as np
-
     levels = np.rint(np.clip(np.nan_to_num(error) * scale, 0, 1) * (LEVELS - 1))
     levels[np.isnan(error)] = LEVELS
     return levels.astype(np.uint8)
 
 
 def _palette() -> Pixels:
-    """[LEVELS + 1, 3]"""
-    import numpy as np
-
+    """The colours of all levels and of NaN, `[LEVELS + 1, 3]`."""
     stops = np.array(COLOUR_STOPS, np.float64)
     positions = np.linspace(0, len(stops) - 1, LEVELS)
     ramp = np.stack([np.interp(positions, range(len(stops)), stops[:, channel]) for channel in range(3)], axis=-1)
@@ -206,9 +210,7 @@ def _region(shape: tuple[int, ...], y: int, x: int) -> tuple[tuple[slice, slice]
 
 
 def _enlarged(pixels: Pixels, marked: tuple[int, int]) -> Image.Image:
-    """Each pixel a square, with a frame of two lines around the marked one, seen on dark and light."""
-    from PIL import Image, ImageDraw
-
+    """Enlarge each pixel to a square, and frame the marked one with two lines, visible on dark and light."""
     image = Image.fromarray(pixels.repeat(ENLARGEMENT, axis=0).repeat(ENLARGEMENT, axis=1))
     top, left = (at * ENLARGEMENT for at in marked)
     draw = ImageDraw.Draw(image)

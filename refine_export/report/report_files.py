@@ -1,36 +1,129 @@
-"""The report's files: `report.html` for people, `report.json` for programs."""
+"""Write `report.html` for people and `report.json` for programs, and read `report.json` back.
+
+`report.json` may come from anybody, so it is checked against the dataclasses, which are its schema.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from refine_export.report.data import SCHEMA, Report, json_from_report
-from refine_export.report.html import FramePictures, html_from_report
-from refine_export.report.pictures import Pictures
+import pydantic
+import pydantic_core
+
+from refine_export.errors import RequestError
+from refine_export.report.data import SCHEMA, Report
+from refine_export.report.html import html_from_report
+from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.support.files import write_text
+from refine_export.support.text import listed
+from refine_export.validate.validate_options import ValidateOptions
+
+PROBLEMS_SHOWN = 5
+T = TypeVar("T")
 
 
 def write_report(folder: Path, report: Report, pictures: Mapping[str, Pictures], frames: FramePictures) -> None:
-    """Write both files; the JSON comes last, so that it never speaks of a page that is not there."""
+    """Write both files; the JSON comes last, so that it never describes a page that is not there."""
     write_text(folder / "report.html", html_from_report(report, pictures, frames))
     write_text(folder / "report.json", json_from_report(report))
 
 
-def earlier_report(folder: Path, fingerprint: str) -> dict[str, Any] | None:
-    """The content of `report.json`, if it and the page beside it are of this fingerprint and the verdict is passed.
+def json_from_report(report: Report) -> str:
+    """The report as JSON text, without NaN or infinity."""
+    return json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
 
-    A failure may have had a passing cause, and a runtime that was missing may be there now: both are tried again.
+
+def earlier_report(folder: Path, fingerprint: str) -> dict[str, Any] | None:
+    """The content of `report.json`, if it and the page beside it have this fingerprint and the run passed.
+
+    A failure is never reused: its cause may have passed, and a runtime that was missing may be there now.
     """
     try:
         content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         page = (folder / "report.html").read_text(encoding="utf-8")
-        fields = {field.name for field in dataclasses.fields(Report)}
-        whole = set(content) == fields and content["schema"] == SCHEMA and content["status"] == "passed"
-        same = content["fingerprint"] == fingerprint and fingerprint in page
+        whole = set(content) == {field.name for field in dataclasses.fields(Report)} and content["schema"] == SCHEMA
+        same = content["status"] == "passed" and content["fingerprint"] == fingerprint and fingerprint in page
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     return content if whole and same else None
+
+
+def report_from_file(path: Path) -> Report:
+    """Read a report.
+
+    Raises:
+        RequestError: no such file, not JSON, a report of another schema, or one that does not conform to it.
+    """
+    report = read_json(path, Report, schema=SCHEMA, what="a report.json that `run` or `validate --report` writes")
+    if problem := _inconsistency(report):
+        raise RequestError(f"{path}: {problem}; make the report again", code="invalid-report", path=path)
+    return report
+
+
+def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
+    """Read a JSON file of a stranger into a dataclass with a field `schema`.
+
+    Args:
+        path: the file.
+        kind: the dataclass; unknown keys are ignored, so that a later version may add some.
+        schema: the number that the file must have.
+        what: the expected content, for messages.
+
+    Raises:
+        RequestError: `file-not-readable`, `not-json`, `wrong-schema`, or `schema-violation` with the field `problems`.
+    """
+    try:
+        text = path.read_bytes()
+        content = pydantic_core.from_json(text, allow_inf_nan=False)
+    except OSError as error:
+        message = f"cannot read {path}: {error.strerror}; give {what}"
+        raise RequestError(message, code="file-not-readable", path=path) from error
+    except ValueError as error:
+        raise RequestError(f"{path} is not JSON ({error}); give {what}", code="not-json", path=path) from error
+    found = content.get("schema") if isinstance(content, dict) else None
+    if found != schema or isinstance(found, bool):
+        raise RequestError(
+            f"{path} has schema {found!r}; this version of refine-export reads schema {schema} of {what}: make the "
+            "file again with this version",
+            code="wrong-schema",
+            path=path,
+            found=found,
+            expected=schema,
+        )
+    try:
+        return pydantic.TypeAdapter(kind).validate_json(text, strict=True)
+    except pydantic.ValidationError as error:
+        problems = [_problem(details) for details in error.errors(include_url=False)]
+        raise RequestError(
+            f"{path} does not conform to schema {schema}: {listed(problems, PROBLEMS_SHOWN)}; give {what}",
+            code="schema-violation",
+            path=path,
+            problems=problems,
+        ) from error
+
+
+def _problem(details: Any) -> str:
+    where = ".".join(map(str, details["loc"])) or "the whole"
+    found = "" if details["type"] == "missing" else f" is {json.dumps(details['input'], default=str)[:60]}"
+    return f"{where}{found}: {details['msg']}"
+
+
+def _inconsistency(report: Report) -> str | None:
+    """What types alone cannot express: keys that are used twice or lead nowhere, a share that is none."""
+    counts = Counter(one.key for one in report.comparisons)
+    if twice := [key for key, count in counts.items() if count > 1]:
+        return f"the comparison {twice[0]!r} is there twice"
+    known = {(artifact.graph, artifact.file) for artifact in report.artifacts}
+    for one in report.comparisons:
+        if (one.graph, one.file) not in known:
+            return f"{one.key!r} is about {one.file!r} ({one.graph}), which is not among the artifacts"
+    try:
+        ValidateOptions(share=report.share, may_fail=report.may_fail)
+    except ValueError as error:
+        return str(error)
+    return None

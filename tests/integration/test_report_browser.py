@@ -228,7 +228,9 @@ def test_the_slider_moves(tab, page, tmp_path):
 def test_the_filter_filters(tab, page, report):
     """By verdict and by words; what a link leads to is shown again."""
     tab.open(page)
-    shown = "[...document.querySelectorAll('.summary tbody tr:not(.group)')].filter((row) => row.offsetParent).length"
+    shown = (
+        "[...document.querySelectorAll('.comparisons tbody tr:not(.group)')].filter((row) => row.offsetParent).length"
+    )
     said = "document.querySelector('.filter output').textContent"
     total = len(report.comparisons)
     failed = sum(one.verdict.status == "failed" for one in report.comparisons)
@@ -239,7 +241,7 @@ def test_the_filter_filters(tab, page, report):
     tab.value("document.querySelector(\".filter input[value='']\").click()")
     tab.value("document.querySelector('.filter input[type=search]').focus()")
     tab.call("Input.insertText", text="CUDA refine-3 1088")
-    groups = "[...document.querySelectorAll('.summary tbody')].filter((body) => body.offsetParent).length"
+    groups = "[...document.querySelectorAll('.comparisons tbody')].filter((body) => body.offsetParent).length"
     assert (tab.value(shown), tab.value(groups)) == (3, 1)
     tab.value("document.querySelector('.matrix a[href^=\"#group\"]').click()")
     assert tab.value(shown) == total

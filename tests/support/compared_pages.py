@@ -12,20 +12,21 @@ import pytest
 from numpy.typing import NDArray
 
 from refine_export.accuracy.limits import Limits
+from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import describe, seeded_checkpoint
 from refine_export.data.feeds import feeds_for
 from refine_export.data.frame_options import SceneOptions
 from refine_export.data.images import FramePair
 from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import reference_network
-from refine_export.report.data import Artifact, Comparison, Report, Shortfall
-from refine_export.report.html import FramePictures, html_from_report
-from refine_export.report.pictures import pictures_from_compared
+from refine_export.report.data import Comparison, Report, Shortfall
+from refine_export.report.html import html_from_report
+from refine_export.report.pictures import FramePictures, pictures_from_compared
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, FilePrecision, GraphName
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates, overall
-from tests.support.gate_reports import STRICT, groups_of
+from tests.support.gate_reports import groups_of
 
 Array = NDArray[Any]
 HEIGHT, WIDTH = 64, 96
@@ -124,7 +125,7 @@ def report_of(
         thresholds={f"interpolator_{name}": dataclasses.asdict(LIMITS[name]) for name in precisions},
         artifacts=tuple(Artifact(**artifact | {"file": files[name], "precision": name}) for name in precisions),
         comparisons=comparisons,
-        groups=tuple(groups_of(comparisons, STRICT)),
+        groups=groups_of(comparisons),
         shortfalls=shortfalls,
         notes=notes,
         environment={"python": "3.11"},

@@ -5,8 +5,9 @@ import dataclasses
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Metrics, Worst
 from refine_export.artifacts import Artifact
-from refine_export.report.data import Comparison, Group, Report, Shortfall
-from refine_export.validate.comparison import Verdict, group_status, overall, verdict_from_metrics
+from refine_export.report.data import Comparison, Report, Shortfall
+from refine_export.report.grouping import judge_groups
+from refine_export.validate.comparison import Verdict, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 
 LIMITS = {"fp32": Limits(max_abs=1e-4, psnr_db=90.0), "fp16": Limits(max_abs=0.05, psnr_db=58.0)}
@@ -24,12 +25,9 @@ def metrics(psnr_db=70.0, max_abs=0.004, **more):
         "max_abs": 0.0 if same else max_abs,
         "mean_abs": 0.0 if same else max_abs / 20,
         "p999_abs": 0.0 if same else max_abs / 3,
-        "ssim": 0.9999,
         "nan_count": 0,
         "inf_count": 0,
         "worst": Worst(batch=0, channel=1, y=2, x=3, reference=0.25, candidate=0.254),
-        "error_by_x": (max_abs / 20,) * 4,
-        "error_by_y": (max_abs / 20,) * 4,
         "histogram": (0, 0, 1, 2, 3, 4, 0, 0, 0),
     }
     return Metrics(**{**given, **more})
@@ -43,7 +41,7 @@ def not_finite():
         mean_abs=None,
         p999_abs=None,
         nan_count=7,
-        worst=Worst(batch=0, channel=0, y=0, x=0, reference=0.5, candidate=float("nan")),
+        worst=Worst(batch=0, channel=0, y=0, x=0, reference=0.5, candidate=None),
     )
 
 
@@ -95,24 +93,8 @@ def comparison(made, feed, measured, *, runtime=None, missing=None, refused=None
     )
 
 
-def groups_of(comparisons, options):
-    found = {}
-    for one in comparisons:
-        found.setdefault((one.graph, one.file, one.verdict.runtime, one.size, one.batch), []).append(one.verdict.status)
-    for (graph, file, runtime, size, batch), statuses in found.items():
-        yield Group(
-            key=f"{file}: {runtime}, {batch}x{size[0]}x{size[1]}",
-            graph=graph,
-            file=file,
-            runtime=runtime,
-            size=size,
-            batch=batch,
-            status=group_status(statuses, options),
-            passed=statuses.count("passed"),
-            failed=statuses.count("failed"),
-            missing=statuses.count("not compared"),
-            reason="",
-        )
+def groups_of(comparisons, options=STRICT):
+    return tuple(judged.group for judged in judge_groups(comparisons, options))
 
 
 def report_of(comparisons=None, *, artifacts=(), shortfalls=(), options=STRICT, **more):
@@ -120,7 +102,7 @@ def report_of(comparisons=None, *, artifacts=(), shortfalls=(), options=STRICT, 
     artifacts = artifacts or (artifact(),)
     if comparisons is None:
         comparisons = [comparison(artifacts[0], feed, metrics()) for feed in FEEDS]
-    groups = tuple(groups_of(comparisons, options))
+    groups = groups_of(comparisons, options)
     counted = [one.status for one in shortfalls if one.counts]
     given = {
         "status": overall([*(group.status for group in groups), *counted]),
@@ -131,6 +113,8 @@ def report_of(comparisons=None, *, artifacts=(), shortfalls=(), options=STRICT, 
         "checkpoint": {"source": "flownet.pkl", "sha256": "c" * 64, "architecture": "IFNet"},
         "reference": "torch 2.13.0, float32, cpu",
         "thresholds": {f"{one.graph}_{one.precision}": dataclasses.asdict(LIMITS[one.precision]) for one in artifacts},
+        "share": options.share,
+        "may_fail": options.may_fail,
         "artifacts": tuple(artifacts),
         "comparisons": tuple(comparisons),
         "groups": groups,
@@ -144,3 +128,19 @@ def report_of(comparisons=None, *, artifacts=(), shortfalls=(), options=STRICT, 
 
 def no_tensorrt(*, counts):
     return Shortfall(what="TensorRT", status="not compared", reason="there is no GPU", counts=counts)
+
+
+def mixed(**more):
+    """One file that passes, one with a feed that fails, one that was not compared."""
+    good, bad, gone = artifact("good.onnx"), artifact("bad.onnx"), artifact("gone.onnx")
+    comparisons = [comparison(good, feed, metrics()) for feed in FEEDS]
+    comparisons += [comparison(bad, "network", metrics(50.0)), comparison(bad, "large", metrics())]
+    comparisons += [comparison(gone, "network", None, missing="no CUDA here")]
+    return report_of(comparisons, artifacts=[good, bad, gone], shortfalls=[no_tensorrt(counts=False)], **more)
+
+
+def hostile():
+    """A report whose names are markup, commands and control characters."""
+    text = "a|b`<script>&\x00\x1b[31m\ufffe\r\n::error::x,%:@you [l](http://e.vil) \U0001f600"
+    made = artifact(text)
+    return report_of([comparison(made, text, None, refused=text)], artifacts=[made])

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from refine_export.report.html import FramePictures
-from refine_export.report.pictures import Pictures
+from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.validate.comparison import overall
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.gate_reports import LIMITS, artifact, comparison, groups_of, metrics, report_of
@@ -36,8 +35,6 @@ def long_report(files=10, feeds=10, *, allow=False):
                         error * (20 + feed if bad else 1),
                         flicker=None if feed == 0 else 0.0003 * (1 + feed % 3) * (1 + number),
                         histogram=(100, 2000, 40000, 90000, 50000, 7000, 400, 20, 3 * bad),
-                        error_by_x=tuple(error * (0.01 + 0.001 * k) for k in range(64)),
-                        error_by_y=tuple(error * (0.09 - 0.001 * k) for k in range(64)),
                     )
                     row = comparison(
                         one,
@@ -53,7 +50,7 @@ def long_report(files=10, feeds=10, *, allow=False):
     rows = [dataclasses.replace(row, key=f"{number}. {row.key}") for number, row in enumerate(rows, 1)]
     options = ValidateOptions(share=0.5) if allow else ValidateOptions()
     report = report_of(rows, artifacts=made)
-    groups = tuple(groups_of(rows, options))
+    groups = groups_of(rows, options)
     return dataclasses.replace(report, groups=groups, status=overall(group.status for group in groups))
 
 

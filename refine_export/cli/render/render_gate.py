@@ -6,9 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from refine_export.cli.render.console import STYLES, escape
-from refine_export.gate.markdown import sentence_from_decision
 from refine_export.jobs.gate_report import GateResult
-from refine_export.report.words import error_text
+from refine_export.report.formatting import error_text, psnr_text
 from refine_export.self_test.self_test_result import SelfTest, Trial
 
 PROBLEMS_SHOWN = 40
@@ -18,14 +17,13 @@ def print_gate(result: GateResult) -> None:
     """A line per group, what is wrong, what the baseline says, the decision."""
     console = _wide()
     table = Table(box=None, pad_edge=False)
-    for heading in ("artifact", "feeds", "lowest PSNR dB", "largest error", "verdict"):
+    for heading in ("artifact", "feeds", "lowest PSNR", "largest error", "verdict"):
         table.add_column(heading, justify="left" if heading in ("artifact", "verdict") else "right")
     for group in result.decision.groups:
-        passed = sum(row.status == "passed" for row in group.rows)
         table.add_row(
-            escape(group.name),
-            f"{passed}/{len(group.rows)}",
-            "" if group.lowest_psnr_db is None else f"{group.lowest_psnr_db:.1f}",
+            escape(str(group.group.key)),
+            f"{group.group.passed}/{len(group.comparisons)}",
+            "" if group.lowest is None else psnr_text(group.lowest),
             "" if group.largest_error is None else error_text(group.largest_error),
             STYLES[group.status],
         )
@@ -47,7 +45,7 @@ def print_gate(result: GateResult) -> None:
             console.print(f"note: {escape(note)}", soft_wrap=True)
     if result.baseline:
         console.print(f"baseline: {escape(result.baseline)}", soft_wrap=True)
-    console.print(f"\n{STYLES[result.status]}: {escape(sentence_from_decision(result.decision))}", soft_wrap=True)
+    console.print(f"\n{STYLES[result.status]}: {escape(result.decision.sentence)}", soft_wrap=True)
 
 
 def print_self_test(tested: SelfTest) -> None:

@@ -74,7 +74,6 @@ def _decide(
     as_json: bool,
 ) -> None:
     from refine_export.cli.render.render_gate import print_gate
-    from refine_export.jobs.gate_report import GateFiles
     from refine_export.jobs.gate_report import gate as decided
 
     chosen = recipe_with_options(recipe, require=require_from(require))
@@ -85,13 +84,15 @@ def _decide(
         require=chosen.run.require,
         baseline=baseline,
         accept=accept,
-        files=GateFiles(junit=junit, markdown=markdown, summary=Path(summary) if summary is not None else None),
+        junit=junit,
+        markdown=markdown,
+        summary=Path(summary) if summary is not None else None,
     )
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in result.annotations:
             typer.echo(line, err=as_json)
     if as_json:
-        print_json(result.as_json())
+        print_json(result.to_dict())
     else:
         print_gate(result)
     raise typer.Exit(CODES[result.status])

@@ -16,7 +16,7 @@
   if (!filter) return;
   const words = filter.querySelector("input[type=search]");
   const count = filter.querySelector("output");
-  const groups = [...document.querySelectorAll(".summary tbody")].map((body) => {
+  const groups = [...document.querySelectorAll(".comparisons tbody")].map((body) => {
     const [head, ...rows] = body.rows;
     const name = head.textContent;
     return { body, rows: rows.map((row) => ({ row, text: `${name} ${row.textContent}`.toLowerCase() })) };

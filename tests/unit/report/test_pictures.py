@@ -1,19 +1,24 @@
-"""The report's pictures show where the error is, and how large."""
+"""The pictures show where the error is, and how large."""
 
 import base64
 import io
-import re
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from refine_export.report import pictures as drawn
-from refine_export.report.pictures import BAD, Pictures, amplification, difference_picture, pictures_from_compared
+from refine_export.report.pictures import (
+    BAD,
+    Pictures,
+    amplification,
+    data_uri_from_frame,
+    difference_picture,
+    pictures_from_compared,
+)
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.validate.comparison import Compared
-from tests.support.compared_pages import HEIGHT, PLACE, WIDTH, Array, Page, compared_fixture, page_of  # noqa: F401 (fixtures)
+from tests.support.compared_pages import HEIGHT, PLACE, WIDTH, Array
 
 
 def pixels(uri: str) -> Array:
@@ -28,25 +33,22 @@ def shown(compared: Compared, graph: GraphName = "interpolator", **options: Any)
 
 @pytest.mark.parametrize("name", ["nan", "infinite"])
 def test_values_that_are_not_finite(compared: dict[str, Compared], name: str) -> None:
-    """They fail, are magenta in every picture, and the page says so."""
+    """They are magenta in every picture."""
     pictures = shown(compared[name])
     assert tuple(pixels(pictures.difference)[PLACE]) == BAD
     assert tuple(pixels(pictures.worst_candidate)[16 * 8, 16 * 8]) == BAD
     assert tuple(pixels(pictures.candidate)[PLACE]) == BAD
-    assert re.search("FAILED .* NaN or infinite values", Page(page_of(compared[name])).text)
 
 
 def test_identical_arrays(compared: dict[str, Compared]) -> None:
     pictures = shown(compared["same"])
     assert pictures.difference_scale == 1
     assert not pixels(pictures.difference)[..., :2].any()  # no error is (0, 0, 4)
-    assert re.search("identical .* none, the arrays are equal", Page(page_of(compared["same"])).text)
 
 
 def test_nothing_comparable_has_no_pictures(compared: dict[str, Compared]) -> None:
     for name in ("none", "short"):
         assert pictures_from_compared(compared[name], SIGNATURES["interpolator"]) is None
-    assert "frame is [1, 3, 64, 95]; the reference has [1, 3, 64, 96]" in Page(page_of(compared["short"])).text
 
 
 def test_features_are_named_and_grey(compared: dict[str, Compared]) -> None:
@@ -100,6 +102,6 @@ def test_one_bad_pixel_of_a_large_frame_is_seen(bad: float, place: tuple[int, in
 def test_large_frame_keeps_a_bad_pixel() -> None:
     frame = np.full((1, 3, 1088, 1920), 0.5, np.float32)
     frame[0, 0, 400, 800] = np.nan
-    picture = pixels(drawn.data_uri_from_frame(frame))
+    picture = pixels(data_uri_from_frame(frame))
     assert picture.shape == (544, 960, 3)
     assert tuple(picture[200, 400]) == BAD

@@ -1,0 +1,93 @@
+"""The gate as a job: the files that it writes, and the baseline from the first acceptance to a drop."""
+
+import pytest
+
+from refine_export.errors import RequestError
+from refine_export.jobs.gate_report import gate
+from refine_export.report.data import SCHEMA
+from refine_export.report.report_files import json_from_report
+from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, mixed, report_of
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a report of one file with these PSNRs, and return its path."""
+
+    def written(*psnr, report=None):
+        values = zip(FEEDS, psnr or (70, 80, 75, 66), strict=True)
+        report = report or report_of([comparison(artifact(), feed, metrics(value)) for feed, value in values])
+        (tmp_path / "report.json").write_text(json_from_report(report))
+        return tmp_path / "report.json"
+
+    return written
+
+
+def test_everything_is_written_whatever_the_decision(write, tmp_path):
+    (tmp_path / "summary").write_text("before\n")
+    junit, markdown = tmp_path / "new" / "junit", tmp_path / "new" / "markdown"
+    result = gate(write(report=mixed()), junit=junit, markdown=markdown, summary=tmp_path / "summary")
+    assert (result.status, result.passed) == ("failed", False)
+    assert junit.stat().st_size
+    assert (tmp_path / "summary").read_text() == "before\n" + markdown.read_text()
+
+
+def test_to_dict_and_repr(write, tmp_path):
+    content = gate(write(report=mixed())).to_dict()
+    assert [group["status"] for group in content["groups"]] == ["passed", "failed", "not compared"]
+    assert [problem["rule"] for problem in content["problems"]] == ["accuracy", "not-compared"]
+    assert content["baseline"] is None
+    gate(write(), baseline=tmp_path / "b.json", accept=True)
+    result = gate(write(70, 85, 70, 66), baseline=tmp_path / "b.json")
+    baseline = result.to_dict()["baseline"]
+    assert [len(baseline[key]) for key in ("worse", "better", "new", "missing")] == [1, 1, 0, 0]
+    assert baseline["same"] == 2
+    assert len(repr(result)) < 300
+    assert result.notes == ("a note",)
+
+
+def test_one_file_is_not_two(write, tmp_path):
+    report = write()
+    content = report.read_text()
+    for options in (
+        {"junit": tmp_path / "x" / ".." / "report.json"},
+        {"baseline": tmp_path / "b", "accept": True, "markdown": tmp_path / "b"},
+    ):
+        with pytest.raises(RequestError) as caught:
+            gate(report, **options)
+        assert caught.value.code == "same-file"
+    assert report.read_text() == content
+
+
+def test_accept_writes_compares_and_writes_again(write, tmp_path):
+    file = tmp_path / "baseline.json"
+    for options, code in (({"accept": True}, "missing-option"), ({"baseline": file}, "file-not-readable")):
+        with pytest.raises(RequestError) as caught:
+            gate(write(), **options)
+        assert caught.value.code == code
+    assert gate(write(), baseline=file, accept=True).passed
+    first = file.read_text()
+    assert gate(write(), baseline=file, accept=True).changes.same == 4
+    assert gate(write(70, 85, 75, 66), baseline=file).changes.offered
+    assert file.read_text() == first
+    assert gate(write(70, 85, 75, 66), baseline=file, accept=True).passed
+    assert file.read_text() != first
+    assert gate(write(70, 80, 75, 66), baseline=file).status == "failed"
+
+
+def test_accept_writes_nothing_where_the_gate_does_not_pass(write, tmp_path):
+    file = tmp_path / "baseline.json"
+    assert not gate(write(50, 80, 75, 66), baseline=file, accept=True).passed
+    assert gate(write(), baseline=file, accept=True, require=("trt",)).status == "not compared"
+    assert not file.exists()
+    gate(write(), baseline=file, accept=True)
+    before = file.read_bytes()
+    for psnr in ((60, 90, 75, 66), (50, 99, 75, 66)):  # worse than before; below the limits
+        assert gate(write(*psnr), baseline=file, accept=True).status == "failed"
+        assert file.read_bytes() == before
+
+
+def test_a_report_is_not_a_baseline(write):
+    other = write().rename(write().with_name("other.json"))
+    with pytest.raises(RequestError) as caught:
+        gate(write(), baseline=other)
+    assert (caught.value.code, caught.value.fields["found"]) == ("wrong-schema", SCHEMA)

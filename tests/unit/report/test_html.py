@@ -1,0 +1,141 @@
+"""The page is one file that needs nothing else, and shows what the tables, charts and verdicts contain."""
+
+import base64
+import dataclasses
+import hashlib
+import re
+import time
+
+import pytest
+
+from refine_export.report.html import html_from_report
+from refine_export.report.tables import MOST_DETAILS, MOST_OPEN
+from tests.support.compared_pages import FRAMES, Page, page_of, report_of
+from tests.support.gate_reports import artifact, comparison, metrics, no_tensorrt
+from tests.support.gate_reports import report_of as gate_report_of
+from tests.support.page_reports import bisected, long_report, pictures_of
+
+LARGEST_BYTES = 20 * 10**6
+PICTURE = "data:image/webp;base64," + "A" * 200_000
+ORDER = ["failed", "not-compared", "passed"]
+
+
+def test_page_is_whole_and_needs_nothing_else(compared):
+    """All tags closed; ids once, links to them; no request; one script, whose hash the policy names."""
+    source = page_of(*compared.values(), notes=("The weights are seeded random weights.",))
+    assert not re.search(r"url\(|@import|https?://", source)
+    page = Page(source)
+    assert {name for name, _ in page.tags}.isdisjoint({"iframe", "object", "embed", "base", "form"})
+    for name, attributes in page.tags:
+        for key in ("src", "href", "srcset", "poster", "data", "action"):
+            assert (attributes.get(key) or "#").startswith(("data:", "#")), (name, attributes)
+        assert not [key for key in attributes if key.startswith("on")]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {(link["href"] or "")[1:] for link in page.named("a")} <= set(ids)
+    assert all(attributes["alt"] for attributes in page.named("img"))
+    assert all(attributes.get("scope") for attributes in page.named("th"))
+    assert all({"aria-label", "type"} & set(attributes) for attributes in page.named("input"))
+    assert page.named("html") == [{"lang": "en"}]
+    (script,) = re.findall("<script>(.*?)</script>", source, re.S)
+    assert page.named("script") == [{}]
+    (policy,) = [tag["content"] for tag in page.named("meta") if tag.get("http-equiv") == "Content-Security-Policy"]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'",
+        "img-src data:",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    assert "seeded random weights" in page.text.partition("Frames")[0]
+
+
+def test_names_and_messages_are_escaped(compared):
+    evil = '"><script>alert(1)</script>'
+    verdict = dataclasses.replace(compared["none"].verdict, reasons=(evil,), runtime=evil)
+    page = page_of(dataclasses.replace(compared["none"], verdict=verdict), file=evil, notes=(evil,))
+    assert page.count("<script") == 1
+    assert Page(page).text.count(evil) >= 4
+
+
+@pytest.mark.parametrize(("name", "status"), [("near", "passed"), ("far", "failed"), ("none", "not compared")])
+def test_each_status_has_its_word(compared, name, status):
+    text = Page(page_of(compared[name])).text
+    assert [word for word in ("PASSED", "FAILED", "NOT COMPARED") if word in text] == [status.upper()]
+
+
+@pytest.mark.parametrize("counts", [False, True])
+def test_what_is_missing_beside_the_comparisons_is_noted(compared, counts):
+    page = Page(page_of(compared["near"], shortfalls=(no_tensorrt(counts=counts),)))
+    assert "there is no GPU" in page.text
+    assert ("(not required)" in page.text) is not counts
+
+
+def test_tables_of_verdicts(compared):
+    """The same error of 0.03 fails in FP32 and passes in FP16."""
+    page = Page(page_of(compared["far"], compared["fp16 far"], compared["none"]))
+    _, *lines = page.tables["matrix"]
+    assert [(line[1], line[2].split()[0]) for line in lines] == [
+        ("90.0 dB 1.0e-04", "failed"),
+        ("90.0 dB 1.0e-04", "not"),
+        ("50.0 dB 1.0e-01", "passed"),
+    ]
+    head, *rows = page.tables["comparisons"]
+    assert head[2:] == ["Largest error", "PSNR", "99.9th percentile", "Mean"]
+    assert [row[0].split()[0] for row in rows] == ["failed", "failed", "not", "not", "passed", "passed"]
+    assert [len(row) for row in rows] == [1, 6, 1, 3, 1, 6]
+    head, *limits = page.tables["limits"]
+    assert limits == [["interpolator_fp32", "1.0e-04", "90 dB"], ["interpolator_fp16", "1.0e-01", "50 dB"]]
+
+
+def test_ssim_and_flicker_are_shown_where_they_were_measured():
+    made = artifact()
+    found = metrics(70.0, ssim=0.5, flicker=0.001)
+    page = Page(html_from_report(gate_report_of([comparison(made, "network", found)]), {}, FRAMES))
+    head, _, row = page.tables["comparisons"]
+    assert head[6:] == ["SSIM", "Flicker"]
+    assert row[6:] == ["0.500000", "1.0e-03"]
+
+
+def test_values_that_are_not_finite_and_equal_arrays(compared):
+    for name, text in (("nan", "NaN or infinite values"), ("same", "identical")):
+        assert text in re.sub("<.*?>", "", re.search('class="key-number">.*', page_of(compared[name]))[0])
+
+
+def test_a_thousand_comparisons_are_small_and_quick():
+    """126 pictures of 600 kB would be 120 MB: those that are left out are counted."""
+    report = long_report()
+    pictures = pictures_of(report, PICTURE)
+    assert len(pictures) * 3 * len(PICTURE) > 3 * LARGEST_BYTES
+    started = time.process_time()
+    page = html_from_report(report, pictures, FRAMES)
+    assert time.process_time() - started < 10
+    assert len(page.encode()) < LARGEST_BYTES
+    shown = page.count('class="slider"')
+    assert f"the pictures of {len(pictures) - shown} are left out" in page
+    statuses = re.findall(r'<tr role="row" class="([a-z-]+)">', page)
+    assert len(statuses) == 1000
+    groups = re.findall(r'<tr role="row" class="group ([a-z-]+)">', page)
+    assert (len(groups), groups) == (100, sorted(groups, key=ORDER.index))
+    details = re.findall(r'<details class="comparison panel ([a-z-]+)"( open)?', page)
+    assert (len(details), {status for status, _ in details}) == (MOST_DETAILS, {"failed"})
+    assert [bool(opened) for _, opened in details].count(True) == MOST_OPEN
+    assert page.count('<g class="line-') > 6
+
+
+def test_bisection_shows_the_first_jump():
+    report = dataclasses.replace(long_report(files=2, feeds=1), bisect=(bisected(), bisected(layers=20, bad=0)))
+    page = html_from_report(report, {}, FRAMES)
+    table, whole = (part.partition("</table>")[0] for part in page.split('<table class="layers">')[1:])
+    assert re.search(r'<tr class="failed">.*/block0/conv120/Conv.*<td>first jump</td></tr>', table)
+    assert (table.count("failed"), whole.count("failed")) == (1, 0)
+    assert "First jump: Conv <code>/block0/conv120/Conv</code>" in page
+    assert "&lt;mode&gt; is nearest" in page
+    assert 'id="bisect"' not in html_from_report(dataclasses.replace(report, bisect=()), {}, FRAMES)
+
+
+def test_a_report_without_comparisons_has_a_page():
+    assert "NOT COMPARED" in Page(page_of()).text
+    assert not report_of().comparisons

@@ -1,0 +1,81 @@
+"""The key figures are the measurements nearest to their limits, and the sentences follow from the verdicts."""
+
+import dataclasses
+
+import pytest
+
+from refine_export.report.formatting import margin_text
+from refine_export.report.summary import key_figures, outcome_text
+from refine_export.validate.validate_options import ValidateOptions
+from tests.support.gate_reports import (
+    FEEDS,
+    artifact,
+    comparison,
+    hostile,
+    metrics,
+    mixed,
+    no_tensorrt,
+    not_finite,
+    report_of,
+)
+
+FP16, FP32 = artifact("a.fp16.onnx"), artifact("a.onnx", "fp32")
+
+
+def figures(*rows):
+    report = report_of([dataclasses.replace(row, key=str(k)) for k, row in enumerate(rows)], artifacts=[FP16, FP32])
+    return key_figures(report, report.measured())
+
+
+def test_key_figures_are_nearest_to_their_own_limits():
+    """2e-05 of 1e-04 is nearer to its limit than 0.004 of 0.05, 92 dB nearer to 90 than 70 to 58."""
+    error, psnr = figures(
+        comparison(FP16, "network", metrics(70.0, 0.004)), comparison(FP32, "network", metrics(92.0, 2e-5))
+    )
+    assert (error.value.split()[0], error.file) == ("2.0e-05", "a.onnx")
+    assert (psnr.value, psnr.file) == ("92.0 dB", "a.onnx")
+    error, psnr = figures(
+        comparison(FP16, "network", metrics(57.0, 0.3)), comparison(FP32, "network", metrics(92.0, 2e-5))
+    )
+    assert (error.value.split()[0], error.file) == ("3.0e-01", "a.fp16.onnx")
+    assert (psnr.value, psnr.file) == ("57.0 dB", "a.fp16.onnx")
+
+
+def test_key_figures_without_numbers():
+    error, psnr = figures(comparison(FP32, "network", metrics(None)))
+    assert (error.value.split()[0], psnr.value, psnr.file) == ("0", "identical", "")
+    error, psnr = figures(comparison(FP32, "network", not_finite()), comparison(FP16, "network", metrics()))
+    assert (error.value, error.file, psnr.file) == ("not finite", "a.onnx", "a.fp16.onnx")
+    error, psnr = figures(comparison(FP32, "network", None, missing="no GPU"))
+    assert (error.value, psnr.value) == ("not measured", "not measured")
+
+
+@pytest.mark.parametrize(
+    ("report", "parts"),
+    [
+        (report_of([]), 1),
+        (report_of([comparison(FP16, "network", None, missing="no GPU")], artifacts=[FP16]), 1),
+        (report_of(), 2),  # the counts and the worst error
+        (report_of([comparison(artifact(), "network", metrics(None))]), 2),  # all are equal
+        (report_of([comparison(artifact(), "network", metrics(50.0))]), 3),  # and the PSNR, below its limit
+        (mixed(), 3),
+        (hostile(), 2),  # a candidate without an output
+        (report_of(shortfalls=[no_tensorrt(counts=True)]), 3),  # the run is not compared because of it
+        (report_of(shortfalls=[no_tensorrt(counts=False)]), 2),
+        (
+            report_of(
+                [comparison(artifact(), feed, metrics(50.0 if feed == FEEDS[0] else 70.0)) for feed in FEEDS],
+                options=ValidateOptions(share=0.5),
+            ),
+            4,  # the recipe allows a feed to fail
+        ),
+    ],
+)
+def test_each_fact_has_a_sentence(report, parts):
+    assert len(outcome_text(report).split(". ")) == parts
+
+
+def test_margins_are_rounded_towards_the_limit():
+    texts = {0.0: "no error", 1e-4: "at the limit", 0.99e-4: "just below the limit", 1.01e-4: "just above the limit"}
+    texts |= {4.9e-5: "2.0 times below the limit", 0.1: "1,000 times above the limit", float("inf"): "not finite"}
+    assert {value: margin_text(value, 1e-4) for value in texts} == texts
