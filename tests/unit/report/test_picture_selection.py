@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from refine_export.data.images import pair_from_arrays
+from refine_export.data.images import FramePair
 from refine_export.report import picture_selection
 from refine_export.report.picture_selection import PictureSelection
 from tests.support.compared_pages import HEIGHT, WIDTH, report_of
@@ -51,7 +51,7 @@ def test_a_run_without_an_output_has_no_pictures(runs):
 
 def test_frames_are_of_the_first_finite_interpolation(runs):
     frame = np.full((1, 3, HEIGHT, WIDTH), 0.5, np.float32)
-    pair = pair_from_arrays("pair", frame, frame, frame)
+    pair = FramePair(name="pair", img0=frame, img1=frame, middle=frame)
     frames, notes = selected(runs("nan", "near")).frames(pair)
     assert frames.interpolated is not None
     assert "near" in frames.interpolated_caption
