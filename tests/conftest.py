@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter):
 def missing_for_engines() -> str | None:
     """What this machine lacks for the tests marked `tensorrt`, in a sentence; None where it lacks nothing."""
     from refine_export.errors import UnavailableError
-    from refine_export.jobs.engines import missing_tensorrt
+    from refine_export.jobs.build_engine import missing_tensorrt
     from refine_export.runners import cuda as trt_device
 
     with warnings.catch_warnings():

@@ -1,7 +1,7 @@
 """The command line: its verbs, and the one place where errors become exit codes.
 
 Exit codes: 0 passed, 1 the verdict is failed, 2 the request was wrong, 3 this machine lacks something that was
-required, 70 a bug of this tool.
+required, 70 a bug of this tool, 130 interrupted.
 """
 
 import logging
@@ -9,38 +9,72 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from refine_export import __version__
-from refine_export.cli.render.console import clean
-from refine_export.cli.verbs.bisect import bisect
-from refine_export.cli.verbs.build import build
-from refine_export.cli.verbs.deploy import app as deploy
-from refine_export.cli.verbs.doctor import doctor
-from refine_export.cli.verbs.export import export
-from refine_export.cli.verbs.gate import gate
-from refine_export.cli.verbs.init import init
-from refine_export.cli.verbs.inspect import inspect
-from refine_export.cli.verbs.interpolate import interpolate
-from refine_export.cli.verbs.lint import lint
-from refine_export.cli.verbs.lower import lower
-from refine_export.cli.verbs.refit import refit
-from refine_export.cli.verbs.run import run
-from refine_export.cli.verbs.validate import validate
+from refine_export.cli.clean_text import clean
 from refine_export.errors import InternalError, RefineExportError, RequestError, UnavailableError
 
 INTERRUPTED = 130
 
-app = typer.Typer(
-    name="refine-export",
-    help="RIFE frame interpolation from a PyTorch checkpoint to ONNX, and TensorRT, proven equal to the reference.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+VERBS = {
+    "run": "Export, validate and report: the main job. Without arguments, on sample frames and default weights.",
+    "init": "Write a recipe to edit: every option with its explanation and its default.",
+    "inspect": "Show what a checkpoint, an ONNX file or an engine is: architecture, parameters, types, hash, ranges, "
+    "machine.",
+    "export": "Write ONNX files (opset 18) with a manifest beside each, without validation.",
+    "lower": "Turn FP32 ONNX into strongly typed FP16 whose warp coordinates stay FP32.",
+    "build": "Compile ONNX into a TensorRT engine, compared with torch on the way; needs TensorRT and a GPU.",
+    "refit": "Put new weights into an engine without a rebuild, compared with torch; needs TensorRT and a GPU.",
+    "lint": "Find what makes an ONNX file wrong on TensorRT: nearest sampling, FP16 coordinates, baked-in sizes.",
+    "validate": "Compare ONNX files and engines with the torch reference on the checkpoint's weights.",
+    "gate": "Decide on a report by limits and a baseline: exit code, JUnit XML, Markdown; or prove that it can fail.",
+    "bisect": "Find the first node whose result its inputs and its type do not explain. Exit code 1 if there is one.",
+    "deploy": "Put artifacts on an inference server, and prove what it answers.",
+    "interpolate": "Make the frame between two pictures, or put frames between those of a video.",
+    "doctor": "Show what this machine can do, and the command that adds what is missing.",
+}
+DEPLOY_VERBS = {
+    "triton": "Make a model repository for Triton Inference Server from ONNX files and engines.",
+    "check": "Find what a Triton server would refuse in a model repository, or accept and then do wrong.",
+    "kserve": "Write a KServe InferenceService for a model repository: release, resources, probes and autoscaling.",
+    "verify": "Compare what a running Triton server answers with the torch reference, and measure how fast it is.",
+}
+_SETTINGS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": "rich",
+    "pretty_exceptions_enable": False,
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+class VerbGroup(TyperGroup):
+    """A group that imports the module of a verb when it is called: `--help` of one does not load all."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the verb that was asked for; the commands of the group itself are only its names and help."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if name is None or isinstance(command, TyperGroup):
+            return name, command, rest
+        return name, load_verb(name if self.name != "deploy" else f"deploy_{name}"), rest
+
+
+def load_verb(name: str) -> Any:
+    """Return the command of a verb; `deploy_triton` is that of `deploy triton`."""
+    module = import_module(f"refine_export.cli.verbs.{name}")
+    short = name.removeprefix("deploy_")
+    text = VERBS[name] if name == short else DEPLOY_VERBS[short]
+    single = typer.Typer(add_completion=False, **_SETTINGS | {"no_args_is_help": False})
+    single.command(short, help=text)(getattr(module, short))
+    return typer.main.get_command(single)
+
+
+def _stub() -> None:
+    """Stand for a verb in the help of its group."""
 
 
 def _version(asked: bool) -> None:
@@ -49,7 +83,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
@@ -58,11 +91,21 @@ def _root(
     pass
 
 
-for verb in (run, init, inspect, export, lower, build, refit, lint, validate, gate, bisect):
-    app.command()(verb)
-app.add_typer(deploy)
-app.command()(interpolate)
-app.command()(doctor)
+app = typer.Typer(
+    name="refine-export",
+    cls=VerbGroup,
+    help="RIFE frame interpolation from a PyTorch checkpoint to ONNX, and TensorRT, proven equal to the reference.",
+    **_SETTINGS,
+)
+app.callback()(_root)
+_deploy = typer.Typer(name="deploy", cls=VerbGroup, help=VERBS["deploy"], **_SETTINGS)
+for _name, _text in DEPLOY_VERBS.items():
+    _deploy.command(_name, help=_text)(_stub)
+for _name, _text in VERBS.items():
+    if _name == "deploy":
+        app.add_typer(_deploy)
+    else:
+        app.command(_name, help=_text)(_stub)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -73,14 +116,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(arguments)
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
-            typer.echo(
-                "interrupted: what was not finished is not written; the same command makes it",
-                err=True,
-            )
+            typer.echo("interrupted: what was not finished is not written; the same command makes it", err=True)
         raise
     except RefineExportError as error:
         kind = {2: "error", 3: "missing"}.get(error.exit_code, "bug in refine-export")
-        typer.echo(f"{kind}: {clean(str(error))}", err=True)
+        typer.echo(f"{kind}: {clean(str(error))} [{error.code}]", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         named = f"{error.filename}: " if error.filename else ""
@@ -96,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def program() -> None:
-    """The console script: as `main`, but signals end it as they end any other program, and leave nothing half-done."""
+    """Run as the console script: signals end it as they end any other program, and leave nothing half-done."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         for ending in (signal.SIGTERM, signal.SIGHUP):  # nothing half-written is left by these either

@@ -46,7 +46,7 @@ class EngineFile:
     """Why an engine that was there was not reused, field by field."""
     manifest: Manifest
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What `--json` prints."""
         content = dataclasses.asdict(self)
         return content | {"path": str(self.path)}
@@ -251,7 +251,7 @@ def _details(
         "unfused": list(built.unfused),
         "canary": dict(canaries[0]) if canaries else None,
         "precision": dict(built.precision),
-        "ladder": [tried.as_json() for tried in climbed.tried],
+        "ladder": [tried.to_dict() for tried in climbed.tried],
         "reproduce": sorted(scripts),
         "driver": built.machine.driver,
         "notes": list(built.notes),

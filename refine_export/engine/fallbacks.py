@@ -63,7 +63,7 @@ class Tried:
     seconds: float = 0.0
     """To build and to compare."""
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For the manifest; JSON has no infinity and no NaN, so None stands for them."""
         numbers = [
             {

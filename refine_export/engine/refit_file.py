@@ -82,7 +82,7 @@ def refit_file(
             KEY: key.described(),
             ARTIFACT: artifact_of(file),
             "onnx": {**(before.get("onnx") or {"types": {}}), "file": file.name, "sha256": new.sha256},
-            "ladder": [tried.as_json() for tried in climbed.tried],
+            "ladder": [tried.to_dict() for tried in climbed.tried],
             "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
             "reproduce": sorted(scripts),
         }

@@ -71,13 +71,13 @@ class Interpolated:
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """For `--json`."""
         return dataclasses.asdict(self)
 
     def described(self) -> dict[str, Any]:
         """For a person to read."""
-        described = {name.replace("_", " "): value for name, value in self.as_json().items() if value not in (0, [])}
+        described = {name.replace("_", " "): value for name, value in self.to_dict().items() if value not in (0, [])}
         notes = described.pop("notes", [])
         return {**described, **{f"note {number}": note for number, note in enumerate(notes, 1)}}
 

@@ -1,76 +1,88 @@
-"""Bisect a file against the weights that it was made from, or against another file."""
+"""`bisect`: a file against the weights that it was made from, or against another file: the first node that differs."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 import onnx
 import onnx_ir as ir
 
 from refine_export.accuracy.metrics import largest_error
 from refine_export.artifacts import Artifact, artifact_from_file, graph_of_model
+from refine_export.bisect import bisection
 from refine_export.bisect.bisect_result import Bisected
-from refine_export.bisect.bisection import Arrays, Side, bisect
+from refine_export.bisect.bisection import Arrays, Side
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.data.feeds import feeds_for
 from refine_export.data.images import padded_size
 from refine_export.data.npz_feeds import feeds_from_npz
 from refine_export.engine.plan import seems_plan
-from refine_export.errors import GraphError, RequestError
+from refine_export.errors import GraphError, RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.export.reference_network import reference_network
 from refine_export.graph.model_file import load_external_data, model_from_file
-from refine_export.jobs.load_inputs import check_same_weights, check_weights, load_checkpoint, load_sources
-from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
+from refine_export.jobs.lower_onnx import checked_size
+from refine_export.jobs.option_table import takes_options
+from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import parse_size
-from refine_export.support.progress import Progress, Silent
+from refine_export.support.progress import Progress
 from refine_export.validate.validate_options import Runtime
 
 
-def bisect_file(
-    path: Path,
-    recipe: Recipe,
+@takes_options("validate.flows", "validate.timesteps")
+def bisect(
+    onnx: AnyPath,
     *,
-    against: Path | None = None,
+    checkpoint: AnyPath | None = None,
+    frames: tuple[AnyPath, AnyPath] | None = None,
+    against: AnyPath | None = None,
     runtime: Runtime | None = None,
     against_runtime: Runtime | None = None,
     size: str | None = None,
-    feeds: Sequence[Path] = (),
+    feeds: Sequence[AnyPath] = (),
+    recipe: AnyRecipe = None,
     force: bool = False,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Bisected:
     """Compare a file's tensors with those of a reference.
 
     Args:
-        path: an ONNX file of any types.
-        recipe: its weights and frames; `validate` has the kinds of flows and the timesteps.
-        against: the reference, any ONNX file of the same inputs and outputs. Without it, the graph is exported again
+        onnx: an ONNX file of any types, or the result of `export` or `lower`.
+        checkpoint: the weights that it was made from.
+        frames: two pictures to compare on; without, a procedural scene.
+        against: the reference, any ONNX file of the same inputs and outputs. Without, the graph is exported again
             from the weights in FP32, with free sizes where the file has them.
-        runtime: of the file; without it, ONNX Runtime on the CPU, or the strict runner where there is FP16 or BF16.
-        against_runtime: of the reference, likewise.
-        size: HEIGHTxWIDTH for a file that takes any; without it, that of the frames, padded.
-        feeds: .npz files with an array for each input, in the place of the frames.
+        runtime: runs the file; without, ONNX Runtime on the CPU, or the strict runner where there is FP16 or BF16.
+        against_runtime: runs the reference, likewise.
+        size: HEIGHTxWIDTH for a file that takes any; without, that of the frames, padded.
+        feeds: .npz files with an array for each input, in place of the frames.
+        recipe: a recipe, or its file; other options win over it.
         force: compare a file with weights that it was not made from.
         progress: receives each step.
+        options: `flows` and `timesteps`.
 
     Raises:
-        RequestError: `unknown-graph`, where a file is not one of the graphs and there is none to compare it with;
-            `not-onnx`, an engine; or the file, the weights, the feeds or the size cannot be used.
+        RequestError: the file, the weights, the feeds or the size cannot be used; or the file is an engine, whose
+            tensors cannot be read.
         UnavailableError: a runtime is missing.
     """
-    progress = progress or Silent()
-    try:
-        given = None if size is None else parse_size(size)
-    except ValueError as exc:
-        raise RequestError(str(exc), code="bad-size", size=size) from exc
+    inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
+    path, given = path_of(onnx), checked_size(size)
+    for name in (runtime, against_runtime):
+        if name is not None and name not in get_args(Runtime):
+            known = ", ".join(get_args(Runtime))
+            raise RecipeError(
+                f"there is no runtime {name!r}; expected one of {known}", code="wrong-option", option="runtime"
+            )
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
-    arrays = _arrays(candidate, feeds)
+    arrays = _arrays(candidate, [path_of(feed) for feed in feeds])
     graph = graph_of_model(model)
     if graph is None:
         if against is None:
@@ -80,34 +92,29 @@ def bisect_file(
                 code="unknown-graph",
                 path=path,
             )
-        reference = _side(_loaded(against), against_runtime, against.name)
+        reference = _reference(path_of(against), against_runtime)
         if not arrays:
             with candidate.open() as runner:
-                arrays = list(feeds_for_inputs(runner.inputs, load_sources(recipe, progress).first, given))
-        return bisect(reference, candidate, arrays, progress)
+                arrays = list(feeds_for_inputs(runner.inputs, inputs.sources.first, given))
+        return bisection.bisect(reference, candidate, arrays, inputs.progress)
     artifact = artifact_from_file(path)
-    checkpoint = load_checkpoint(recipe, progress)
-    (check_weights if force or against else check_same_weights)(path, artifact, checkpoint)
-    network = reference_network(checkpoint)
-    if not arrays:
-        source = load_sources(recipe, progress).first
-        batch, height, width = artifact.fixed
-        own = given or padded_size(*source.pair.size)
-        pair = source.at((height or own[0], width or own[1]))
-        kinds, timesteps = recipe.validate.flows, recipe.validate.timesteps
-        made = feeds_for(network, graph, pair, kinds=kinds, timesteps=timesteps, batch=batch or 1)
-        arrays = [(feed.name, feed.inputs) for feed in made]
+    if force or against is not None:
+        inputs.check_graph(path, artifact)
+    else:
+        inputs.check_weights(path, artifact)
+    arrays = arrays or _feeds(artifact, inputs, given)
     if against is not None:
-        return bisect(_side(_loaded(against), against_runtime, against.name), candidate, arrays, progress)
-    with progress.step(f"export {graph} in FP32"):
-        exported = onnx_from_network(network, graph, _export_options(artifact))
-    reference = _side(exported, against_runtime or "onnxruntime-cpu", f"{graph} of {checkpoint.source}")
-    with progress.step("compare it with torch") as say:
-        with reference.open() as runner, TorchRunner(network, graph) as torch:
+        return bisection.bisect(_reference(path_of(against), against_runtime), candidate, arrays, inputs.progress)
+    with inputs.progress.step(f"export {graph} in FP32"):
+        exported = onnx_from_network(inputs.network, graph, _export_options(artifact))
+    reference = _side(exported, against_runtime or "onnxruntime-cpu", f"{graph} of {inputs.checkpoint.source}")
+    with inputs.progress.step("compare it with torch") as say:
+        with reference.open() as runner, TorchRunner(inputs.network, graph) as torch:
             actual, expected = runner.run(arrays[0][1]), torch.run(arrays[0][1])
         error = max(largest_error(expected[name], actual[name]) for name in expected)
         say(f"largest error {error:.2g}")
-    return dataclasses.replace(bisect(reference, candidate, arrays, progress), reference_error=error)
+    found = bisection.bisect(reference, candidate, arrays, inputs.progress)
+    return dataclasses.replace(found, reference_error=error)
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
@@ -143,12 +150,28 @@ def _side(proto: onnx.ModelProto, runtime: Runtime | None, name: str) -> Side:
     return Side(model, runtime or ("half" if low else "onnxruntime-cpu"), name)
 
 
+def _reference(path: Path, runtime: Runtime | None) -> Side:
+    return _side(_loaded(path), runtime, path.name)
+
+
 def _arrays(side: Side, feeds: Sequence[Path]) -> list[tuple[str, Arrays]]:
     """Read the user's arrays."""
     if not feeds:
         return []
     with side.open() as runner:
         return list(feeds_from_npz(feeds, runner.inputs))
+
+
+def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None) -> list[tuple[str, Arrays]]:
+    """Make the feeds of one of the graphs, at the file's size where it has one."""
+    batch, height, width = artifact.fixed
+    own = size or padded_size(*inputs.sources.first.pair.size)
+    pair = inputs.sources.first.at((height or own[0], width or own[1]))
+    options = inputs.recipe.validate
+    feeds = feeds_for(
+        inputs.network, artifact.graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch or 1
+    )
+    return [(feed.name, feed.inputs) for feed in feeds]
 
 
 def _export_options(artifact: Artifact) -> ExportOptions:

@@ -1,64 +1,137 @@
-"""What jobs start from: the recipe's weights and frames."""
+"""What jobs start from: paths or earlier results, and the recipe's weights and frames, loaded when first needed."""
 
 from __future__ import annotations
 
+import functools
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_options
 from refine_export.data.frame_source import Sources, sources_from_options
 from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
-from refine_export.export.reference_network import check_graph
+from refine_export.export.reference_network import check_graph, reference_network
 from refine_export.jobs.recipe import Recipe
-from refine_export.support.progress import Progress
+from refine_export.jobs.recipe_file import AnyRecipe, chosen_recipe
+from refine_export.support.files import user_path
+from refine_export.support.progress import Progress, Silent
+
+if TYPE_CHECKING:  # torch is optional
+    from torch import nn
 
 
-def load_checkpoint(recipe: Recipe, progress: Progress) -> Checkpoint:
-    """The recipe's weights."""
-    with progress.step("load the weights") as say:
-        checkpoint = checkpoint_from_options(recipe.checkpoint)
-        say(f"{checkpoint.architecture}, {checkpoint.source}")
-    return checkpoint
+class HasPath(Protocol):
+    """The result of a job that wrote a file."""
+
+    @property
+    def path(self) -> Path | None:
+        """The file; None where the job was not asked to write one."""
 
 
-def load_sources(recipe: Recipe, progress: Progress) -> Sources:
-    """The recipe's pictures, folders, videos and arrays, or the procedural scene with its true middle frame."""
-    given = recipe.frames.pair or recipe.frames.inputs
-    with progress.step("load the frames" if given else "draw the frames") as say:
-        sources = sources_from_options(recipe.frames, recipe.scene)
-        source = sources.first
-        height, width = source.pair.size
-        fed = padded_size(height, width)
-        more = "" if fed == (height, width) else f", padded to {fed[0]}x{fed[1]}"
-        say(f"{source.pair.name}, {height}x{width} (height x width){more}")
-    return sources
+AnyPath = str | os.PathLike[str] | HasPath
+"""A path, or an earlier result."""
 
 
-def check_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint) -> None:
-    """Refuse a file that these weights can't be the reference of, and say where its own are.
+def path_of(given: AnyPath) -> Path:
+    """Return the path of an argument.
 
     Raises:
-        RequestError: the weights do not make the file's graph.
+        RequestError: `no-path`; a result of a job that wrote no file, or something that is neither.
     """
-    try:
-        check_graph(checkpoint.architecture, artifact.graph)
-    except RequestError as error:
-        advice = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
-        advice += f"; the reference has {checkpoint.source}: give the file's own with --checkpoint"
-        raise RequestError(f"{error}{advice}") from error
-
-
-def check_same_weights(path: Path, artifact: Artifact, checkpoint: Checkpoint, *, advice: str = "") -> None:
-    """Refuse a file that was made from other weights: compared with these, it could not pass.
-
-    Raises:
-        RequestError: the weights do not make the file's graph, or the file says that it was made from others.
-    """
-    check_weights(path, artifact, checkpoint)
-    made_from = artifact.checkpoint_sha256
-    if made_from is not None and made_from != checkpoint.sha256:
+    found = given if isinstance(given, str | os.PathLike) else getattr(given, "path", None)
+    if found is None:
         raise RequestError(
-            f"{path} was made from {artifact.checkpoint} (sha256 {made_from[:12]}), the reference has "
-            f"{checkpoint.source} ({checkpoint.sha256[:12]}); give the file's own weights with --checkpoint{advice}"
+            f"{given!r} is not a path and has none; expected a path, or the result of a job that wrote a file",
+            code="no-path",
         )
+    return user_path(os.fspath(found))
+
+
+def texts_of(paths: Sequence[AnyPath] | None) -> list[str] | None:
+    """Return paths as recipes hold them."""
+    return None if paths is None else [str(path_of(path)) for path in paths]
+
+
+class JobInputs:
+    """The options, weights and frames of one job; each is loaded once, when the job first asks for it."""
+
+    def __init__(self, recipe: Recipe, progress: Progress | None) -> None:
+        self.recipe = recipe
+        self.progress = progress or Silent()
+
+    @functools.cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The recipe's weights."""
+        with self.progress.step("load the weights") as say:
+            checkpoint = checkpoint_from_options(self.recipe.checkpoint)
+            say(f"{checkpoint.architecture}, {checkpoint.source}")
+        return checkpoint
+
+    @functools.cached_property
+    def network(self) -> nn.Module:
+        """The reference: those weights in FP32 torch."""
+        return reference_network(self.checkpoint)
+
+    @functools.cached_property
+    def sources(self) -> Sources:
+        """The recipe's pictures, folders, videos and arrays, or the procedural scene with its true middle frame."""
+        given = self.recipe.frames.pair or self.recipe.frames.inputs
+        with self.progress.step("load the frames" if given else "draw the frames") as say:
+            sources = sources_from_options(self.recipe.frames, self.recipe.scene)
+            pair = sources.first.pair
+            height, width = pair.size
+            fed = padded_size(height, width)
+            more = "" if fed == (height, width) else f", padded to {fed[0]}x{fed[1]}"
+            say(f"{pair.name}, {height}x{width} (height x width){more}")
+        return sources
+
+    def check_graph(self, path: Path, artifact: Artifact) -> None:
+        """Refuse a file whose graph the weights do not make, and say where its own weights are.
+
+        Raises:
+            RequestError: `graph-not-in-weights`.
+        """
+        try:
+            check_graph(self.checkpoint.architecture, artifact.graph)
+        except RequestError as error:
+            made_from = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
+            raise RequestError(
+                f"{error}{made_from}; the reference has {self.checkpoint.source}: give the file's own weights with "
+                "--checkpoint",
+                code="graph-not-in-weights",
+                path=path,
+                graph=artifact.graph,
+            ) from error
+
+    def check_weights(self, path: Path, artifact: Artifact, *, advice: str = "") -> None:
+        """Refuse a file that was made from other weights: compared with these, it could not pass.
+
+        Raises:
+            RequestError: `graph-not-in-weights` or `other-weights`.
+        """
+        self.check_graph(path, artifact)
+        made_from, own = artifact.checkpoint_sha256, self.checkpoint.sha256
+        if made_from is not None and made_from != own:
+            raise RequestError(
+                f"{path} was made from {artifact.checkpoint} (sha256 {made_from[:12]}), the reference has "
+                f"{self.checkpoint.source} ({own[:12]}); give the file's own weights with --checkpoint{advice}",
+                code="other-weights",
+                path=path,
+                made_from=made_from,
+                reference=own,
+            )
+
+
+def job_inputs(
+    recipe: AnyRecipe,
+    progress: Progress | None,
+    checkpoint: AnyPath | None = None,
+    frames: Sequence[AnyPath] | None = None,
+    **options: object,
+) -> JobInputs:
+    """Return what a job starts from: a recipe with the job's own arguments in the place of its values."""
+    weights = None if checkpoint is None else str(path_of(checkpoint))
+    return JobInputs(chosen_recipe(recipe, checkpoint=weights, frames=texts_of(frames), **options), progress)

@@ -29,6 +29,7 @@ from refine_export.support.text import listed
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 SECTIONS: Mapping[str, type[Any]] = {
     section.name: section.default_factory  # type: ignore[misc]  # every section is made by its class
@@ -48,6 +49,7 @@ class Option:
     """In the Python API, and of the parameter on the command line."""
     type: Any
     default: Any
+    required: bool
     metadata: Mapping[str, Any]
     owner: type[Any]
 
@@ -67,6 +69,7 @@ def options_of(owner: type[Any], section: str = "") -> tuple[Option, ...]:
             keyword=field.metadata.get("keyword", field.name),
             type=types[field.name],
             default=field.default if field.default is not dataclasses.MISSING else None,
+            required=field.default is field.default_factory is dataclasses.MISSING,
             metadata=field.metadata,
             owner=owner,
         )
@@ -144,6 +147,19 @@ def _with_keywords(function: Callable[P, R], options: Iterable[Option]) -> Calla
 
     with_options.__signature__ = signature  # type: ignore[attr-defined]  # what `inspect.signature` looks for
     return with_options
+
+
+def made_from(owner: type[T], given: Mapping[str, Any]) -> T:
+    """Make the options of a stage that is not part of the recipe from keywords; None stands for "not given".
+
+    Raises:
+        RecipeError: `wrong-option`.
+    """
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    try:
+        return owner(**{name: value for name, value in values.items() if value is not None})
+    except (TypeError, ValueError) as error:  # a required one is missing, or a value is wrong
+        raise RecipeError(str(error), code="wrong-option") from error
 
 
 def documentation(owner: type[Any]) -> Mapping[str, str]:

@@ -44,12 +44,12 @@ def recipe_from_file(path: Path) -> Recipe:
     except IsADirectoryError:
         raise RecipeError(
             f"{path} is a directory; give a recipe file, such as the one `refine-export init` writes",
-            code="is-a-directory",
+            code="is-directory",
             path=path,
         ) from None
     except FileNotFoundError:
         raise RecipeError(
-            f"{path} does not exist; `refine-export init {path}` writes one to edit", code="file-not-found", path=path
+            f"{path} does not exist; `refine-export init {path}` writes one to edit", code="missing-file", path=path
         ) from None
     except UnicodeDecodeError as error:
         raise RecipeError(

@@ -1,21 +1,16 @@
-"""What a running Triton server answers, against the reference; and how fast.
-
-    result = verify_server(Recipe(), VerifyOptions(urls=("localhost:8001",)))
-    print(result.status)
+"""`deploy verify`: what a running Triton server answers, against the reference; and how fast.
 
 The networks get the feeds of validation and keep the limits of their graph and precision, over every channel; the
-ensemble is judged in grey levels (see `served_frames`). What can't be compared is "not compared", never passed.
+ensemble is judged in grey levels (see `verify_frames`). What cannot be compared is "not compared", never passed.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.verify.channels import Channel, channels_of
 from refine_export.deploy.verify.load_test import Load, measure_load
@@ -24,102 +19,87 @@ from refine_export.deploy.verify.verify_frames import compare_frames
 from refine_export.deploy.verify.verify_networks import compare_network
 from refine_export.deploy.verify.verify_result import Compared, Verified, status_of_load
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.export.reference_network import reference_network
-from refine_export.jobs.load_inputs import check_same_weights, check_weights, load_checkpoint, load_sources
-from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
+from refine_export.jobs.option_table import made_from, takes_options_of
+from refine_export.jobs.recipe_file import AnyRecipe
+from refine_export.jobs.verify_options import VerifyOptions
 from refine_export.report.data import Shortfall
 from refine_export.runners.triton.client import TritonClient
-from refine_export.runners.triton.connection_options import Protocol, ServerOptions
-from refine_export.support.progress import Progress, Silent
-from refine_export.validate.comparison import overall
+from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.support.progress import Progress
+from refine_export.validate.comparison import Status, overall
 
 
-@dataclass(frozen=True, kw_only=True)
-class VerifyOptions:
-    """Which server, what of it, and how hard it is asked."""
-
-    urls: tuple[str, ...]
-    """HOST:PORT, one or several of one server."""
-    protocols: tuple[Protocol, ...] = ("grpc", "http")
-    shared_memory: bool = False
-    """Also through shared memory."""
-    models: tuple[str, ...] = ()
-    """Names; without, all of ours that the server has."""
-    version: str = ""
-    """Of the networks; without, the newest."""
-    warm_up_sizes: bool = True
-    """Beside the size of the frames, compare at those that each model is warmed up at; else at the recipe's."""
-    concurrencies: tuple[int, ...] = (1, 4)
-    """How many clients ask at once."""
-    requests: int = 32
-    """Of each measurement; 0 for none."""
-    timeout_s: float = 60.0
-    patience_s: float = 5.0
-
-    def __post_init__(self) -> None:
-        if not self.urls:
-            raise RequestError("no server is given; expected HOST:PORT, such as localhost:8001")
-        try:
-            for url in self.urls:
-                ServerOptions(url=url, timeout_s=self.timeout_s, patience_s=self.patience_s)
-        except ValueError as error:
-            raise RequestError(str(error), code="wrong-option") from error
-        if not self.protocols or set(self.protocols) - {"grpc", "http"}:
-            raise RequestError(f"protocols are {', '.join(self.protocols) or 'none'}; expected grpc, http or both")
-        if not all(1 <= one <= 256 for one in self.concurrencies):
-            raise RequestError(f"concurrency is {list(self.concurrencies)}; expected numbers from 1 to 256")
-        if not 0 <= self.requests <= 100_000:
-            raise RequestError(f"requests are {self.requests}; expected 0 to 100000")
-        if self.version and not self.version.isdecimal():
-            raise RequestError(f"version is {self.version!r}; expected a number")
-
-
-def verify_server(recipe: Recipe, options: VerifyOptions, progress: Progress | None = None) -> Verified:
+@takes_options_of(VerifyOptions)
+def verify_server(
+    *,
+    checkpoint: AnyPath | None = None,
+    frames: tuple[AnyPath, AnyPath] | None = None,
+    sizes: Sequence[str] | None = None,
+    warm_up_sizes: bool | None = None,
+    recipe: AnyRecipe = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Verified:
     """Compare what a server answers with FP32 torch, and measure its latency.
 
     Args:
-        recipe: weights, frames, flows, timesteps and limits.
-        options: of this job.
-        progress: told of each step.
+        checkpoint: the weights of the reference.
+        frames: two pictures to ask with; without, a procedural scene.
+        sizes: HEIGHTxWIDTH to compare at beside the size of the frames.
+        warm_up_sizes: compare at the sizes that each model is warmed up at instead; the default where neither sizes nor
+            a recipe are given.
+        recipe: a recipe, or its file, with flows, timesteps and limits; other options win over it.
+        progress: receives each step.
+        options: fields of `VerifyOptions`.
 
     Raises:
-        RequestError: weights, frames or options can't be used, or the server has none of our models.
+        RequestError: weights, frames or options cannot be used, or the server has none of our models.
         UnavailableError: no server answers, or a package is missing.
     """
-    progress = progress or Silent()
-    template = ServerOptions(url=options.urls[0], timeout_s=options.timeout_s, patience_s=options.patience_s)
-    checkpoint = load_checkpoint(recipe, progress)
-    with progress.step("look at the server") as say:
-        channels, missing = channels_of(options.urls, options.protocols, template, shared_memory=options.shared_memory)
+    asked = made_from(VerifyOptions, options)
+    if warm_up_sizes is None:
+        warm_up_sizes = recipe is None and sizes is None
+    inputs = job_inputs(recipe, progress, checkpoint, frames, sizes=sizes)
+    template = ServerOptions(url=asked.urls[0], timeout_s=asked.timeout_s, patience_s=asked.patience_s)
+    _ = inputs.checkpoint  # loaded, or refused, before a server is asked
+    with inputs.progress.step("look at the server") as say:
+        channels, missing = channels_of(asked.urls, asked.protocols, template, shared_memory=asked.shared_memory)
         if not channels:
-            raise UnavailableError("; ".join(one.reason for one in missing))
-        found = find_models(channels[0].options, options.models, options.version)
+            raise UnavailableError("; ".join(one.reason for one in missing), code="server-unavailable")
+        found = find_models(channels[0].options, asked.models, asked.version)
         with TritonClient(channels[0].options) as client:
             server = client.server()
         say(f"{server}: {', '.join(channel.name for channel in channels)}")
-    sources = load_sources(recipe, progress)
-    network = functools.cache(lambda: reference_network(checkpoint))
     shortfalls = [*missing, *found.missing]
     compared: dict[str, Compared] = {}
+    chosen = inputs.recipe.validate
     for served in found.networks:
-        if (wrong := _other_weights(served.name, served, checkpoint)) is not None:
+        if (wrong := _other_weights(served.name, served, inputs)) is not None:
             shortfalls.append(wrong)
             continue
-        chosen = recipe.validate
-        if options.warm_up_sizes:
+        if warm_up_sizes:
             chosen = replace(chosen, sizes=tuple(f"{height}x{width}" for height, width in served.sizes))
-        compared[served.name] = compare_network(served, channels, network(), sources, chosen, progress)
+        compared[served.name] = compare_network(
+            served, channels, inputs.network, inputs.sources, chosen, inputs.progress
+        )
     if found.behind is not None:
-        if (wrong := _other_weights(ENSEMBLE, found.behind, checkpoint)) is not None:
+        if (wrong := _other_weights(ENSEMBLE, found.behind, inputs)) is not None:
             shortfalls.append(wrong)
         else:
-            pair = sources.first.pair
-            compared[ENSEMBLE] = compare_frames(channels, found.behind, network(), pair, recipe.validate, progress)
+            compared[ENSEMBLE] = compare_frames(
+                channels,
+                found.behind,
+                inputs.network,
+                inputs.sources.first.pair,
+                inputs.recipe.validate,
+                inputs.progress,
+            )
     versions = {served.name: served.version for served in found.networks}
     behind = [found.behind] if found.behind is not None and found.behind.name not in versions else []
     described = [*found.networks, *behind]
     notes = [note for served in described for note in served.notes]
-    loads = tuple(_loads(compared, versions, channels, options, progress, notes))
+    loads = tuple(_loads(compared, versions, channels, asked, inputs.progress, notes))
     answers = tuple(answer for one in compared.values() for answer in one.answers)
     statuses = [*(one.status for one in answers), *map(status_of_load, loads), *(one.status for one in shortfalls)]
     return Verified(
@@ -134,17 +114,13 @@ def verify_server(recipe: Recipe, options: VerifyOptions, progress: Progress | N
     )
 
 
-def _other_weights(what: str, served: Served, checkpoint: Checkpoint) -> Shortfall | None:
-    """Why a model can't have the answers of these weights; None where it can."""
-    path = Path(served.name)
+def _other_weights(what: str, served: Served, inputs: JobInputs) -> Shortfall | None:
+    """Return why a model cannot have the answers of these weights; None where it can."""
     try:
-        check_weights(path, served.artifact, checkpoint)
+        inputs.check_weights(Path(served.name), served.artifact)
     except RequestError as error:
-        return Shortfall(what=what, status="not compared", reason=str(error))
-    try:
-        check_same_weights(path, served.artifact, checkpoint)
-    except RequestError as error:
-        return Shortfall(what=what, status="failed", reason=str(error))
+        status: Status = "failed" if error.code == "other-weights" else "not compared"
+        return Shortfall(what=what, status=status, reason=str(error))
     return None
 
 

@@ -4,22 +4,11 @@ import re
 import shlex
 
 import pytest
-import typer
 
-from refine_export.cli.main import app
+from tests.support.commands import COMMANDS, options_of_command
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def flat(commands):
-    """`deploy triton` beside `run`."""
-    for name, command in commands.items():
-        inner = getattr(command, "commands", None)
-        yield from ((f"{name} {below}", one) for below, one in flat(inner)) if inner else ((name, command),)
-
-
-COMMANDS = dict(flat(typer.main.get_command(app).commands))
 
 
 def first_sentence(verb):
@@ -47,10 +36,10 @@ def test_every_command_has_known_verbs_and_options(words):
         return
     if verb not in COMMANDS:
         verb, *arguments = f"{verb} {arguments[0]}", *arguments[1:]
-    known = {option for parameter in COMMANDS[verb].params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known = options_of_command(verb)
     for argument in arguments:
         if argument.startswith("-"):
-            assert argument in known | {"--help"}, f"refine-export {verb} has no {argument}"
+            assert argument in known, f"refine-export {verb} has no {argument}"
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\bmake ([\w-]+)", README))))

@@ -14,7 +14,7 @@ from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.inspector import inspect_engine
 from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.errors import UnavailableError
-from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.validate_files import validate
 from refine_export.signature import SIGNATURES
 from tests.support.real_tensorrt import (
     LIMITS,
@@ -65,7 +65,7 @@ def test_an_engine_of_each_graph_is_built_and_proven(workshop, graph, precision,
     assert (found["manifest"], found["key"]["tensorrt"]) == ("whole", seam.load().__version__)
     artifact = artifact_from_plan(made.path)
     assert (artifact.graph, artifact.precision, artifact.fixed) == (graph, of, (1, 64, 96))
-    report = pipeline.validate_files([made.path], workshop.recipe(graph), None).report
+    report = validate([made.path], recipe=workshop.recipe(graph)).report
     assert report["status"] == "passed"
 
 

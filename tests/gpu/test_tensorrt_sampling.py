@@ -16,7 +16,7 @@ from refine_export.engine.engine_runner import TrtRunner, process_log
 from refine_export.engine.grid_sample_check import GuardReport
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import RequestError
-from refine_export.jobs import engines as engine_jobs
+from refine_export.jobs.build_engine import build
 from tests.support.real_tensorrt import LIMITS, file_of, least, numbers_in_words, operators_of, worst
 
 pytestmark = pytest.mark.tensorrt
@@ -112,7 +112,7 @@ def test_the_ladder_goes_on_to_the_rung_that_is_exact_enough(workshop, tmp_path,
     recipe = workshop.recipe(optimization_level=1)
     strict = dataclasses.replace(LIMITS, contextnet_fp16=Limits(max_abs=1e-6, psnr_db=300.0))
     recipe = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, limits=strict))
-    made = engine_jobs.build(workshop.file(), tmp_path / "m.plan", recipe)
+    made = build(workshop.file(), output=tmp_path / "m.plan", recipe=recipe)
     record_property("ladder", numbers_in_words(made))
     tried = {one["rung"]: one["status"] for one in made.manifest.details["ladder"]}
     assert tried == {"native": "failed", "unfused": "failed", "gather": "failed", "fp32": "passed"}

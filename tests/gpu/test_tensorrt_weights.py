@@ -8,8 +8,8 @@ from refine_export.engine import bindings as seam
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import GraphError, RequestError
-from refine_export.jobs import engines as engine_jobs
-from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.refit_engine import refit
+from refine_export.jobs.validate_files import validate
 from tests.support.real_tensorrt import content_of
 
 pytestmark = pytest.mark.tensorrt
@@ -18,7 +18,7 @@ OTHER = 1  # seed
 
 
 def status_of(workshop, plan, seed=0, **given):
-    return pipeline.validate_files([plan], workshop.recipe(seed=seed, **given), None).report["status"]
+    return validate([plan], recipe=workshop.recipe(seed=seed, **given)).report["status"]
 
 
 def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
@@ -27,7 +27,7 @@ def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
     source = workshop.file("contextnet", precision, seed=OTHER)
     plan = tmp_path / "new.plan"
     try:
-        refitted = engine_jobs.refit(made.path, source, plan, workshop.recipe(seed=OTHER))
+        refitted = refit(made.path, source, output=plan, recipe=workshop.recipe(seed=OTHER))
     except RequestError as error:
         if seam.version_of(seam.load())[:2] == (11, 3):  # its release notes say so
             pytest.xfail(f"engines with the flag REFIT may give wrong numbers on 11.3: {error}")
@@ -47,7 +47,7 @@ def test_an_engine_that_takes_no_weights_says_so(workshop, tmp_path):
     made = workshop.engine()
     source = workshop.file("contextnet", artifact_from_plan(made.path).precision, seed=OTHER)
     with pytest.raises(RequestError, match="takes no new weights; expected .*--refittable"):
-        engine_jobs.refit(made.path, source, tmp_path / "new.plan", workshop.recipe(seed=OTHER))
+        refit(made.path, source, output=tmp_path / "new.plan", recipe=workshop.recipe(seed=OTHER))
 
 
 def test_an_engine_without_weights_takes_back_its_own(workshop, tmp_path):
@@ -57,9 +57,9 @@ def test_an_engine_without_weights_takes_back_its_own(workshop, tmp_path):
         TrtRunner(made.path)
     other, plan = workshop.file("contextnet", precision, seed=OTHER), tmp_path / "whole.plan"
     with pytest.raises(RequestError, match="takes back those alone"):
-        engine_jobs.refit(made.path, other, plan, workshop.recipe(seed=OTHER))
+        refit(made.path, other, output=plan, recipe=workshop.recipe(seed=OTHER))
     assert not plan.exists()
-    engine_jobs.refit(made.path, workshop.file("contextnet", precision), plan, workshop.recipe())
+    refit(made.path, workshop.file("contextnet", precision), output=plan, recipe=workshop.recipe())
     assert status_of(workshop, plan) == "passed"
 
 

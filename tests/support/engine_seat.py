@@ -14,8 +14,10 @@ import pytest
 
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine import machine
-from refine_export.jobs import engines as engine_jobs
-from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.build_engine import build
+from refine_export.jobs.export_graphs import export_graphs
+from refine_export.jobs.load_inputs import job_inputs
+from refine_export.jobs.lower_onnx import lower
 from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with
 from tests.support.engine_machine import MACHINE
 from tests.support.fake_tensorrt import make_fake, write_fake
@@ -46,10 +48,10 @@ RECIPE = recipe_from_toml("""
 def made_by(folder, recipe=RECIPE, **given):
     """The file that `export` and `lower` make."""
     chosen = recipe_with(recipe, {"output": str(folder)} | given)
-    pipeline.export(chosen)
+    export_graphs(job_inputs(chosen, None))
     source = folder / "contextnet.onnx"
     lowered = folder / "contextnet.fp16.onnx"
-    pipeline.lower(source, lowered, chosen)
+    lower(source, output=lowered, recipe=chosen)
     return lowered
 
 
@@ -95,7 +97,7 @@ class Seat:
 
     def build(self, source=None, recipe=RECIPE, output=None, **given):
         more = {name: given.pop(name) for name in ("force", "fp32") if name in given}
-        return engine_jobs.build(source or self.fp16, output or self.plan, recipe_with(recipe, given), **more)
+        return build(source or self.fp16, output=output or self.plan, recipe=recipe_with(recipe, given), **more)
 
 
 @pytest.fixture(name="seat")

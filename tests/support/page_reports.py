@@ -91,7 +91,7 @@ def layer(number, own=1e-7, allowed=1e-6):
 
 
 def bisected(layers=200, bad=120):
-    """What `Bisected.as_json` gives, of a file whose node `bad` makes an error."""
+    """What `Bisected.to_dict` gives, of a file whose node `bad` makes an error."""
     all_of_them = [layer(number, 0.3 if number == bad else 1e-7) for number in range(1, layers + 1)]
     jumps = [
         {"layer": one, "candidate": [one["node"]], "reasons": ["<mode> is nearest, in the reference linear"]}

@@ -24,8 +24,10 @@ from refine_export.data.frame_source import source_from_options
 from refine_export.engine.engine_file import EngineFile
 from refine_export.errors import RefineExportError
 from refine_export.export.reference_network import reference_network
-from refine_export.jobs import engines as engine_jobs
-from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.build_engine import build
+from refine_export.jobs.export_graphs import export_graphs
+from refine_export.jobs.load_inputs import job_inputs
+from refine_export.jobs.lower_onnx import lower
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with, toml_from_recipe
 from refine_export.runners.base import Runner
@@ -88,11 +90,11 @@ class Workshop:
         exported = folder / f"{graph}.onnx"
         lowered = folder / f"{graph}.{precision}.{gridsample}.onnx"
         if not exported.exists():
-            pipeline.export(recipe)
+            export_graphs(job_inputs(recipe, None))
         if precision == "fp32":
             return exported
         if not lowered.exists():
-            pipeline.lower(exported, lowered, recipe)
+            lower(exported, output=lowered, recipe=recipe)
         return lowered
 
     def engine(
@@ -121,7 +123,7 @@ class Workshop:
         self, source: Path, output: Path, *, graph: GraphName = "contextnet", seed: int = 0, **options: Any
     ) -> EngineFile:
         """An engine of `source`, built now."""
-        return engine_jobs.build(source, output, self.recipe(graph, seed=seed, **options))
+        return build(source, output=output, recipe=self.recipe(graph, seed=seed, **options))
 
     def network(self, seed: int = 0) -> nn.Module:
         """The reference, of which `contextnet` is a part."""

@@ -19,9 +19,9 @@ from refine_export.deploy.verify import verify_frames as served_frames
 from refine_export.deploy.verify import verify_networks as served_networks
 from refine_export.deploy.verify.verify_frames import judge_frame
 from refine_export.errors import RequestError
-from refine_export.jobs import verify_server as verify
+from refine_export.jobs import load_inputs
 from refine_export.jobs.recipe import Recipe
-from refine_export.jobs.verify_server import VerifyOptions, verify_server
+from refine_export.jobs.verify_server import verify_server
 from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
@@ -56,8 +56,8 @@ def stand_in(monkeypatch):
     weights = Checkpoint(
         architecture="IFNet_m", source="weights.pkl", sha256=CHECKPOINT, state_dict={}, stored_dtype="float32"
     )
-    monkeypatch.setattr(verify, "load_checkpoint", lambda recipe, progress: weights)
-    monkeypatch.setattr(verify, "reference_network", lambda checkpoint: None)
+    monkeypatch.setattr(load_inputs, "checkpoint_from_options", lambda options: weights)
+    monkeypatch.setattr(load_inputs, "reference_network", lambda checkpoint: None)
     monkeypatch.setattr(served_networks, "TorchRunner", Average)
     monkeypatch.setattr(served_frames, "TorchRunner", Average)
 
@@ -103,14 +103,15 @@ def place(place_of_module):
 
 def verified(place, **options):
     urls = (place.server.grpc_url, place.server.http_url)
-    return verify_server(RECIPE, VerifyOptions(**({"urls": urls, "requests": 0, "patience_s": 0} | options)))
+    given = {"urls": urls, "requests": 0, "patience_s": 0} | options
+    return verify_server(recipe=RECIPE, warm_up_sizes=True, **given)
 
 
 @pytest.mark.triton
 def test_a_server_that_is_right_passes_over_every_channel(place):
     result = verified(place, shared_memory=True, requests=8, concurrencies=(1, 3))
     names = ["grpc", "grpc, shared memory", "http", "http, shared memory"]
-    assert result.status == "passed", result.as_json()
+    assert result.status == "passed", result.to_dict()
     assert list(result.channels) == names
     assert result.server == "triton 2.51.0"
     assert result.models["interpolator_m"]["checkpoint_sha256"] == CHECKPOINT
@@ -125,7 +126,7 @@ def test_a_server_that_is_right_passes_over_every_channel(place):
         assert (one.model, one.requests, one.errors, one.size) == ("interpolate", 8, 0, (64, 96))
         assert 0 < one.latency_ms["p50"] <= one.latency_ms["p90"] <= one.latency_ms["p99"] < 5000
         assert one.per_second == pytest.approx(8 / one.seconds)
-    json.dumps(result.as_json(), allow_nan=False)
+    json.dumps(result.to_dict(), allow_nan=False)
 
 
 FAULTS = {

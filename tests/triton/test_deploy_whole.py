@@ -16,7 +16,7 @@ from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import uint8_from_frame
 from refine_export.data.sample_scene import Scene
 from refine_export.jobs.recipe import Recipe
-from refine_export.jobs.verify_server import VerifyOptions, verify_server
+from refine_export.jobs.verify_server import verify_server
 from refine_export.support.manifest import sha256_of_file
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]
@@ -63,9 +63,9 @@ def test_the_repository_has_no_findings(repository, capsys):
 
 def test_the_server_answers_as_torch_does(server):
     """Both models over all four channels: the size that ships, two pairs at once, and a size that has to be padded."""
-    options = VerifyOptions(urls=(server.grpc_url, server.http_url), shared_memory=True, requests=0)
-    result = verify_server(SMALL, options)
-    assert result.status == "passed", result.as_json()
+    urls = (server.grpc_url, server.http_url)
+    result = verify_server(recipe=SMALL, urls=urls, warm_up_sizes=True, shared_memory=True, requests=0)
+    assert result.status == "passed", result.to_dict()
     assert result.models["interpolator_m"]["checkpoint_sha256"] == sha256_of_file(DEMO_WEIGHTS)
     feeds = {
         name: {one.feed for one in result.answers if one.model == name} for name in ("interpolator_m", "interpolate")

@@ -6,36 +6,30 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape as escape_markup
 from rich.table import Table
 
+from refine_export.cli.clean_text import clean
 from refine_export.support.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from rich.status import Status
 
-    from refine_export.artifacts import Artifact
+    from refine_export.deploy.triton.repository import Deployed
     from refine_export.doctor.diagnosis import Check
     from refine_export.graph.lint_rules import Finding
+    from refine_export.jobs.export_graphs import ExportedFile
+    from refine_export.jobs.lint_files import LintReport
+    from refine_export.jobs.validation_report import ValidationReport
     from refine_export.lower.fp32_islands import Search
     from refine_export.lower.lowered_file import LoweredFile
 
 STYLES = {"passed": "[green]passed[/]", "failed": "[red]failed[/]", "not compared": "[yellow]not compared[/]"}
 OUTPUTS_SHOWN = 40
 NOTES_SHOWN = 5
-
-
-def clean(text: str) -> str:
-    """Text of a file or a user without control characters, which could steer the terminal.
-
-    Lines after the first are indented, so that none of them looks like one of this tool's own.
-    """
-    cleaned = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
-    return cleaned.replace("\n", "\n    ")
 
 
 def escape(text: str) -> str:
@@ -79,8 +73,9 @@ def make_progress(quiet: bool) -> Progress:
     return Silent() if quiet else ConsoleProgress()
 
 
-def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
-    """The verdict, a line per comparison, the notes."""
+def print_report(result: ValidationReport) -> None:
+    """Print the verdict, a line per comparison, the notes."""
+    report = result.report
     console = Console(highlight=False)
     if not console.is_terminal:  # a file has no edge at which rows would have to break
         console.width = max(console.width, 160)
@@ -108,7 +103,7 @@ def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
     console.print(table)
     if len(rows) > OUTPUTS_SHOWN:
         console.print(f"and {len(rows) - OUTPUTS_SHOWN} more in the report")
-    for (status, reason), keys in _reasons(comparisons).items():
+    for (status, reason), keys in result.reasons().items():
         more = f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
         console.print(f"{status}: {escape(keys[0])}{more}: {escape(reason)}", soft_wrap=True)
     for shortfall in report["shortfalls"]:
@@ -125,24 +120,30 @@ def print_report(report: Mapping[str, Any], folder: Path | None) -> None:
         f"are within their limits ({limits}){left_out}",
         soft_wrap=True,
     )
-    if folder is not None:
-        console.print(f"report: {escape(str(folder / 'report.html'))}", soft_wrap=True)
+    if result.folder is not None:
+        console.print(f"report: {escape(str(result.folder / 'report.html'))}", soft_wrap=True)
 
 
-def print_artifacts(folder: Path, artifacts: Sequence[Artifact]) -> None:
-    """A line per file."""
+def print_exported(files: Sequence[ExportedFile]) -> None:
+    """Print a line per file."""
     console = Console(highlight=False)
-    for artifact in artifacts:
-        state = "reused" if artifact.reused else f"{artifact.seconds:.1f} s"
+    for file in files:
+        artifact = file.artifact
+        state = "reused" if file.reused else f"{artifact.seconds:.1f} s"
         console.print(
-            f"{escape(str(folder / artifact.file))}  {artifact.size_bytes / 2**20:.1f} MiB, opset {artifact.opset}, "
+            f"{escape(str(file.path))}  {artifact.size_bytes / 2**20:.1f} MiB, opset {artifact.opset}, "
             f"{artifact.nodes} nodes, {escape(artifact.sizes)} ({state})",
             soft_wrap=True,
         )
 
 
+def print_lint(report: LintReport) -> None:
+    """Print the findings of each file."""
+    print_findings(report.findings)
+
+
 def print_findings(found: Mapping[str, Sequence[Finding]]) -> None:
-    """Each finding with its node, why it matters and what to do."""
+    """Print each finding with its node, why it matters and what to do."""
     console = Console(highlight=False)
     for file, findings in found.items():
         for finding in findings:
@@ -197,15 +198,6 @@ def _limits(thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]
     for name, limits in thresholds.items():
         text = f"{limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB"
         found.setdefault(text, []).append(name)
-    return found
-
-
-def _reasons(comparisons: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[str]]:
-    """Each reason once, with the comparisons that it holds for."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for comparison in comparisons:
-        for reason in comparison["verdict"]["reasons"]:
-            found.setdefault((comparison["verdict"]["status"], reason), []).append(comparison["key"])
     return found
 
 
@@ -276,3 +268,31 @@ def _print_search(console: Console, search: Search) -> None:
         f"{final.max_error:.2g}{all_of_them}",
         soft_wrap=True,
     )
+
+
+def print_deployed(made: Deployed) -> None:
+    """Print a line for each model, and what to do next."""
+    path, deployment, notes = made.path, made.deployment, made.notes
+    console = Console(highlight=False)
+
+    def say(text: str) -> None:
+        console.print(escape(text), soft_wrap=True)
+
+    for model in deployment["models"]:
+        versions = ", ".join(map(str, model["versions"]))
+        said = [f"{model['backend']}, version {versions}"]
+        if model.get("max_batch_size"):
+            said.append(f"batches up to {model['max_batch_size']}")
+        if sizes := model.get("warmed_up_at"):
+            said.append(f"warmed up at {', '.join(sizes)}")
+        say(f"{model['name']}: {'; '.join(said)}")
+        for artifact in model.get("artifacts", ()):
+            engine = artifact["engine"]
+            for_what = f"TensorRT {engine['tensorrt']} on {engine['gpu']}" if engine else "ONNX"
+            file = f"{model['name']}/{artifact['version']}/{artifact['file']}"
+            say(f"  {file}: {for_what}, {artifact['precision']}, {artifact['sizes']}")
+    for note in notes:
+        say(f"note: {note}")
+    size = sum(file["size_bytes"] for file in deployment["files"].values()) / 2**20
+    say(f"{path}: {len(deployment['files']) + 1} files, {size:.1f} MiB")
+    say(f"next: refine-export deploy check {clean(str(path))}; {path / 'README.md'} says how to start the server")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
 from refine_export.cli.render.console import escape
 from refine_export.support.text import listed
+
+if TYPE_CHECKING:
+    from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
 
 JUMPS_SHOWN = 10
 NODES_SHOWN = 4

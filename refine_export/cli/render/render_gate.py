@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
 from refine_export.cli.render.console import STYLES, escape
-from refine_export.jobs.gate_report import GateResult
-from refine_export.report.formatting import error_text, psnr_text
-from refine_export.self_test.self_test_result import SelfTest, Trial
+
+if TYPE_CHECKING:
+    from refine_export.jobs.check_report import GateResult
+    from refine_export.self_test.self_test_result import SelfTest, Trial
 
 PROBLEMS_SHOWN = 40
 
 
 def print_gate(result: GateResult) -> None:
     """A line per group, what is wrong, what the baseline says, the decision."""
+    from refine_export.report.formatting import error_text, psnr_text  # needs numpy, which --help does not
+
     console = _wide()
     table = Table(box=None, pad_edge=False)
     for heading in ("artifact", "feeds", "lowest PSNR", "largest error", "verdict"):
@@ -50,6 +55,8 @@ def print_gate(result: GateResult) -> None:
 
 def print_self_test(tested: SelfTest) -> None:
     """A line for the good file and for each known-bad one, what is wrong, the verdict."""
+    from refine_export.report.formatting import error_text  # as above
+
     console = _wide()
     table = Table(box=None, pad_edge=False)
     for heading in ("version", "PSNR dB", "largest error", "of the limit", "limit", "on", "the gate"):

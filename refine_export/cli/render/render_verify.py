@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 from rich.table import Table
 
 from refine_export.cli.render.console import STYLES, escape
-from refine_export.deploy.verify.verify_result import Answered, Verified
+
+if TYPE_CHECKING:
+    from refine_export.deploy.verify.verify_result import Answered, Verified
 
 ROWS_SHOWN = 40
 REASONS_SHOWN = 12

@@ -1,18 +1,17 @@
 """`doctor`: what this machine can do."""
 
+from refine_export.cli.output import print_json
 from refine_export.cli.render.console import print_checks
-from refine_export.cli.verbs.finish import print_json
 from refine_export.cli.verbs.shared_options import JsonOption
+from refine_export.support.text import json_safe
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Show what this machine can do, and the command that adds what is missing."""
-    import dataclasses
-
-    from refine_export.doctor.diagnosis import diagnose
+    """Print what this machine can do."""
+    from refine_export.doctor.diagnosis import diagnose  # needs onnx, which --help does not
 
     checks = diagnose()
     if as_json:
-        print_json([dataclasses.asdict(check) for check in checks])
+        print_json(json_safe(checks))
     else:
         print_checks(checks)

@@ -1,44 +1,29 @@
 """`export`: checkpoint to ONNX."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from refine_export.cli.render.console import make_progress, print_artifacts
-from refine_export.cli.verbs.finish import print_json, recipe_with_options
-from refine_export.cli.verbs.shared_options import (
-    CheckpointOption,
-    DynamicOption,
-    GraphOption,
-    JsonOption,
-    QuietOption,
-    RecipeOption,
-    SizeOption,
-)
+from refine_export.cli.output import print_json
+from refine_export.cli.render.console import make_progress, print_exported
+from refine_export.cli.stage_options import stage_options
+from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 
 
+@stage_options("checkpoint.path", "run.graphs", "export")
 def export(
-    checkpoint: CheckpointOption = None,
-    graph: GraphOption = None,
-    dynamic: DynamicOption = None,
-    size: SizeOption = None,
-    batch: Annotated[int | None, typer.Option("--batch", help="Frame pairs per call of a static file.")] = None,
     recipe: RecipeOption = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for the ONNX files.")] = None,
+    output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the ONNX files.")] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    **options: Any,
 ) -> None:
-    """Write ONNX files (opset 18) with a manifest beside each, without validation."""
-    from refine_export.jobs import main_job as pipeline
+    """Export each graph and print the files."""
+    from refine_export.jobs.export_graphs import export_graphs  # needs onnx, which --help does not
+    from refine_export.jobs.load_inputs import job_inputs
 
-    chosen = recipe_with_options(
-        recipe, checkpoint=checkpoint, graphs=graph, dynamic=dynamic, size=size, batch=batch, output=output
-    )
-    artifacts = pipeline.export(chosen, make_progress(quiet or as_json))
+    files = export_graphs(job_inputs(recipe, make_progress(quiet or as_json), output=output, **options))
     if as_json:
-        import dataclasses
-
-        print_json([dataclasses.asdict(artifact) for artifact in artifacts])
+        print_json([file.to_dict() for file in files])
     else:
-        print_artifacts(Path(chosen.run.output), artifacts)
+        print_exported(files)

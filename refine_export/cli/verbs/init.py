@@ -14,13 +14,17 @@ def init(
     path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("refine-export.toml"),
     force: ForceOption = False,
 ) -> None:
-    """Write a recipe to edit: every option with its explanation and its default."""
+    """Write the embedded recipe."""
     from refine_export.jobs.recipe import Recipe
-    from refine_export.jobs.recipe_file import toml_from_recipe
+    from refine_export.jobs.recipe_file import toml_from_recipe  # needs pydantic, which --help does not
     from refine_export.support.files import user_path, write_text
 
     path = user_path(str(path))
     if os.path.lexists(path) and not force:
-        raise RecipeError(f"{path} is there already; choose another name, or overwrite it with --force")
+        raise RecipeError(
+            f"{path} is there already; choose another name, or overwrite it with --force",
+            code="output-exists",
+            path=path,
+        )
     write_text(path, toml_from_recipe(Recipe()))
     typer.echo(f"wrote {path}; edit it, then: refine-export run --recipe {path}")

@@ -6,9 +6,12 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+import refine_export as rx
+from refine_export.cli.clean_text import clean
+from refine_export.cli.output import show
 from refine_export.cli.render.console import make_progress, print_description
-from refine_export.cli.verbs.finish import print_json
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
+from refine_export.errors import RequestError
 from refine_export.validate.validate_options import Runtime
 
 
@@ -73,85 +76,41 @@ def interpolate(
     as_json: JsonOption = False,
 ) -> None:
     """Make the frame between two pictures, or put frames between those of a video."""
-    from refine_export.cli.render.console import clean
-    from refine_export.errors import RequestError
-    from refine_export.interpolation.backends import ComputeOptions, check_runtime
-    from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_pictures, interpolate_video
-    from refine_export.interpolation.scene_cuts import THRESHOLD
-    from refine_export.interpolation.writer import EncoderOptions
-    from refine_export.runners.triton.client import ServerOptions
-
     of_servers = {"protocol": protocol, "timeout_s": timeout, "patience_s": patience}
     asked: dict[str, Any] = {name: value for name, value in of_servers.items() if value is not None}
     if server is None and (asked or concurrency is not None):
-        raise RequestError("--protocol, --timeout, --patience and --concurrency are of a --server; give it with them")
+        raise RequestError(
+            "--protocol, --timeout, --patience and --concurrency are options of a --server; give it with them",
+            code="options-do-not-fit",
+        )
     try:
-        served = None if server is None else ServerOptions(url=server, **asked)
+        served = None if server is None else rx.ServerOptions(url=server, **asked)
     except ValueError as error:
         raise RequestError(str(error), code="wrong-option") from error
-    compute = ComputeOptions(
+    result = rx.interpolate(
+        inputs,
+        output=output,
         checkpoint=checkpoint,
         file=file,
-        runtime=check_runtime(runtime),
-        allow_host_code=allow_host_code,
         server=served,
-        **({} if concurrency is None else {"concurrency": concurrency}),
+        runtime=runtime,
         device=device,
-        say=None if quiet or as_json else lambda text: _tell(clean(text)),
+        allow_host_code=allow_host_code,
+        concurrency=concurrency,
+        timestep=timestep,
+        times=times,
+        scene_cut=scene_cut,
+        scene_cuts=scene_cuts,
+        audio=audio,
+        codec=codec,
+        crf=crf,
+        force=force,
+        progress=make_progress(quiet or as_json),
+        on_wait=None if quiet or as_json else _tell,
     )
-    _check_inputs(inputs)
-    compute.check_files()
-    progress = make_progress(quiet or as_json)
-    if len(inputs) == 2:
-        for flag, given in (
-            ("--times", times),
-            ("--scene-cut", scene_cut),
-            ("--codec", codec),
-            ("--crf", crf),
-            ("--scene-cuts", scene_cuts),
-            ("--audio", audio),
-        ):
-            if given is not None:
-                raise RequestError(f"{flag} is for a video, and two pictures are given; leave it out")
-        result = interpolate_pictures(
-            inputs[0],
-            inputs[1],
-            output,
-            compute=compute,
-            timestep=0.5 if timestep is None else timestep,
-            force=force,
-            progress=progress,
-        )
-    else:
-        if timestep is not None:
-            raise RequestError("--timestep is for two pictures, and one video is given; give --times")
-        options = VideoOptions(
-            times=2 if times is None else times,
-            scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts is not False else None,
-            sound=audio is not False,
-            encoder=EncoderOptions(codec=codec, crf=crf),
-        )
-        result = interpolate_video(inputs[0], output, options, compute=compute, force=force, progress=progress)
-    if as_json:
-        print_json(result.as_json())
-    else:
-        print_description(result.described())
+    show(result, as_json, lambda made: print_description(made.described()))
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"{line}\n")  # what shows the progress on a terminal sets it above
+    sys.stderr.write(f"{clean(line)}\n")  # what shows the progress on a terminal sets it above
     sys.stderr.flush()
-
-
-def _check_inputs(inputs: list[Path]) -> None:
-    """Refuse what is neither two pictures nor one video, as far as the names tell."""
-    from refine_export.data import images as frames
-    from refine_export.data import video
-    from refine_export.errors import RequestError
-
-    if len(inputs) > 2:
-        raise RequestError(f"{len(inputs)} files are given; expected two pictures or one video")
-    if len(inputs) == 1 and inputs[0].suffix.lower() in frames.SUFFIXES:
-        raise RequestError(f"one picture is given, {inputs[0].name}; give two, or a video")
-    if len(inputs) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in inputs):
-        raise RequestError(f"{inputs[0].name} and {inputs[1].name} are given; a video goes alone, and pictures by two")

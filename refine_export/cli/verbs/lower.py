@@ -1,76 +1,47 @@
 """`lower`: FP32 ONNX to FP16."""
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+import refine_export as rx
+from refine_export.cli.output import show
 from refine_export.cli.render.console import make_progress, print_lowered
-from refine_export.cli.verbs.finish import print_json, recipe_with_options
-from refine_export.cli.verbs.shared_options import (
-    CalibrateOption,
-    CalibrationSizeOption,
-    CheckpointOption,
-    ExplainOption,
-    ForceOption,
-    FramesOption,
-    GridSampleOption,
-    IoOption,
-    JsonOption,
-    MaxErrorOption,
-    PrecisionOption,
-    QuietOption,
-    RecipeOption,
-    TargetPsnrOption,
-    WithoutWarpOption,
-)
+from refine_export.cli.stage_options import stage_options
+from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
 
 
+@stage_options("lower", "frames.pair", "checkpoint.path")
 def lower(
     file: Annotated[Path, typer.Argument(help="An FP32 ONNX file, from any tool.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],
-    precision: PrecisionOption = None,
-    io: IoOption = None,
-    gridsample: GridSampleOption = None,
-    target_psnr: TargetPsnrOption = None,
-    max_error: MaxErrorOption = None,
-    calibrate: CalibrateOption = None,
-    size: CalibrationSizeOption = None,
-    frames: FramesOption = None,
-    checkpoint: CheckpointOption = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option("--calibrate", metavar="NPZ", help="An array for each input; repeat. Default: sample frames."),
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="HxW", help="Size to calibrate a dynamic file at.")
+    ] = None,
     recipe: RecipeOption = None,
-    without_warp: WithoutWarpOption = False,
-    explain: ExplainOption = False,
+    without_warp: Annotated[bool, typer.Option("--without-warp", help="The graph samples nothing.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Print every node's type and the reason.")] = False,
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
+    **options: Any,
 ) -> None:
-    """Turn FP32 ONNX into strongly typed FP16 whose warp coordinates stay FP32."""
-    from refine_export.jobs import main_job as pipeline
-
-    chosen = recipe_with_options(
-        recipe,
-        checkpoint=checkpoint,
-        frames=frames,
-        precision=precision,
-        io=io,
-        gridsample=gridsample,
-        target_psnr=target_psnr,
-        max_error=max_error,
-    )
-    result = pipeline.lower(
+    """Lower a file and print what became of it."""
+    result = rx.lower(
         file,
-        output,
-        chosen,
+        output=output,
         feeds=calibrate or (),
         size=size,
         without_warp=without_warp,
+        recipe=recipe,
         force=force,
         progress=make_progress(quiet or as_json),
+        **options,
     )
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        print_lowered(result, explain=explain)
-    if not result.passed:
-        raise typer.Exit(1)
+    show(result, as_json, partial(print_lowered, explain=explain))

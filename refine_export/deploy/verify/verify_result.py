@@ -52,7 +52,7 @@ class Verified:
     shortfalls: tuple[Shortfall, ...]
     notes: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """JSON types; NaN and infinity, which JSON lacks, become null."""
         content = dict_from_result(self)
         for load, measured in zip(content["loads"], self.loads, strict=True):

@@ -16,7 +16,8 @@ from onnx.parser import parse_model
 from typer.testing import CliRunner
 
 from refine_export.accuracy.metrics import largest_error as error_of
-from refine_export.bisect.bisection import Side, bisect
+from refine_export.bisect import bisection
+from refine_export.bisect.bisection import Side
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.cli.render.render_bisect import print_bisected
 from refine_export.cli.verbs import bisect as verb
@@ -25,7 +26,7 @@ from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import GraphError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.jobs.bisect_file import bisect_file
+from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
@@ -48,7 +49,7 @@ def model_of(body, inputs="float[1,3,4,4] x", output="float[1,3,4,4] y", opset=1
 
 def found(good, bad, feeds, runtime="onnxruntime-cpu", **options):
     sides = Side(inspectable_model(good), "onnxruntime-cpu", "good"), Side(inspectable_model(bad), runtime, "bad")
-    return bisect(*sides, [(f"feed {k}", feed) for k, feed in enumerate(feeds)], **options)
+    return bisection.bisect(*sides, [(f"feed {k}", feed) for k, feed in enumerate(feeds)], **options)
 
 
 def test_a_graph_does_not_part_from_itself():
@@ -322,13 +323,13 @@ def recipe():
 def test_a_file_is_compared_with_its_weights(refine, tmp_path):
     path = tmp_path / "refine.onnx"
     path.write_bytes(refine.SerializeToString())
-    good = bisect_file(path, recipe())
+    good = bisect(path, recipe=recipe())
     assert good.first is None
     assert good.reference_error < 1e-5
     assert any("network flow" in feed for feed in good.feeds)
     bad = next(mutant for mutant in mutants_of(refine, "refine") if mutant.name == "weight")
     path.write_bytes(bad.model.SerializeToString())
-    assert bisect_file(path, recipe()).first.layer.node == bad.first_bad_node
+    assert bisect(path, recipe=recipe()).first.layer.node == bad.first_bad_node
 
 
 def test_a_file_of_another_tool_needs_a_file_to_be_compared_with(tmp_path):
@@ -336,13 +337,13 @@ def test_a_file_of_another_tool_needs_a_file_to_be_compared_with(tmp_path):
     for file in (path, other):
         file.write_bytes(foreign_model(Foreign()).SerializeToString())
     with pytest.raises(RequestError, match="is not one of the graphs.*--against"):
-        bisect_file(path, recipe())
-    assert bisect_file(path, recipe(), against=other, size="64x96").first is None
+        bisect(path, recipe=recipe())
+    assert bisect(path, recipe=recipe(), against=other, size="64x96").first is None
     feed = tmp_path / "feed.npz"
     np.savez(feed, **foreign_feeds(Foreign(), *SIZE))
-    assert bisect_file(path, recipe(), against=other, feeds=[feed]).feeds == ("feed.npz",)
+    assert bisect(path, recipe=recipe(), against=other, feeds=[feed]).feeds == ("feed.npz",)
     with pytest.raises(RequestError, match="HEIGHTxWIDTH|multiple"):
-        bisect_file(path, recipe(), against=other, size="64")
+        bisect(path, recipe=recipe(), against=other, size="64")
 
 
 def command(*arguments):

@@ -10,7 +10,7 @@ from refine_export.deploy.triton.names import CHECKPOINT_PARAMETER, GRAPH_PARAME
 from refine_export.deploy.verify import channels
 from refine_export.deploy.verify.server_models import served_from_runner
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.jobs.verify_server import VerifyOptions
+from refine_export.jobs.verify_options import VerifyOptions
 from refine_export.runners.triton.client import ServerOptions
 from refine_export.signature import SIGNATURES, TensorInfo
 
@@ -98,5 +98,5 @@ def test_the_other_protocol_is_looked_for_at_the_port_beside(monkeypatch):
     ],
 )
 def test_wrong_options(options, said):
-    with pytest.raises(RequestError, match=said):
+    with pytest.raises(ValueError, match=said):
         VerifyOptions(**options)

@@ -20,8 +20,8 @@ from refine_export.engine.fallbacks import Numbers, climb
 from refine_export.engine.identity import fingerprint_of_key
 from refine_export.engine.plan import artifact_from_plan, plan_bytes
 from refine_export.errors import GraphError, RequestError
-from refine_export.jobs import engines as engine_jobs
 from refine_export.jobs.recipe_file import recipe_with
+from refine_export.jobs.refit_engine import refit
 from refine_export.support.manifest import Manifest, manifest_path
 from tests.support.engine_seat import RECIPE, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 
@@ -186,7 +186,7 @@ def test_a_refit_does_not_overwrite_the_manifest_that_it_reads(seat):
     seat.build(refittable=True)
     before = manifest_path(seat.plan).read_bytes()
     with pytest.raises(RequestError, match="is read, and would be overwritten"):
-        engine_jobs.refit(seat.plan, seat.fp16, manifest_path(seat.plan), RECIPE, force=True)
+        refit(seat.plan, seat.fp16, output=manifest_path(seat.plan), recipe=RECIPE, force=True)
     assert manifest_path(seat.plan).read_bytes() == before
 
 
@@ -260,7 +260,7 @@ def test_what_a_killed_build_left_is_removed_by_the_next(seat):
 def test_a_refitted_engine_has_scripts_of_its_own_file(seat):
     seat.build(refittable=True)
     other = seat.folder / "other" / "contextnet.fp16.onnx"
-    made = engine_jobs.refit(seat.plan, other, seat.plan, recipe_with_seed(1))
+    made = refit(seat.plan, other, output=seat.plan, recipe=recipe_with_seed(1))
     for name in made.manifest.details["reproduce"]:
         assert str(other) in seat.plan.with_name(name).read_text()
     assert len(made.manifest.details["reproduce"]) == 2
@@ -270,7 +270,7 @@ def test_a_refit_with_a_file_of_another_size_is_refused(seat):
     seat.build(refittable=True)
     large = made_by(seat.folder / "large", recipe_with(RECIPE, {"size": "96x96"}))
     with pytest.raises(RequestError, match="takes other shapes than"):
-        engine_jobs.refit(seat.plan, large, seat.folder / "new.plan", RECIPE)
+        refit(seat.plan, large, output=seat.folder / "new.plan", recipe=RECIPE)
 
 
 def test_what_the_validation_fails_is_not_kept_whatever_the_numbers():

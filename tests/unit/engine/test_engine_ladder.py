@@ -158,7 +158,7 @@ def test_the_manifest_takes_all_of_it():
     """JSON without NaN and infinity."""
     nan = Numbers(feed="a", output="b", max_abs=math.nan, psnr_db=-math.inf)
     climbed = Hill(native=[nan], unfused=GraphError("refused"), gather=[GOOD]).climb()
-    content = json.loads(json.dumps([one.as_json() for one in climbed.tried], allow_nan=False))
+    content = json.loads(json.dumps([one.to_dict() for one in climbed.tried], allow_nan=False))
     assert content[0]["numbers"] == [{"feed": "a", "output": "b", "max_abs": None, "psnr_db": None, "reasons": []}]
     assert content[0]["limits"].items() >= {"max_abs": 0.01, "psnr_db": 50}.items()
     assert content[1]["reason"] == "refused"

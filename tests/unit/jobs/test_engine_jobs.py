@@ -13,8 +13,8 @@ import pytest
 from refine_export.cli.main import main
 from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.jobs import main_job as pipeline
 from refine_export.jobs.recipe_file import recipe_with
+from refine_export.jobs.validate_files import validate
 from tests.support.engine_seat import RECIPE, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 
 ANY_SIZE = {"dynamic": True, "min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_batch": 2}
@@ -34,7 +34,7 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     assert (artifact.graph, artifact.precision, artifact.fixed) == ("contextnet", "fp16", (1, 64, 64))
     assert artifact.engine == f"TensorRT {version} on H200 (9.0), rung native"
     assert describe(seat.plan)["key"]["rung"] == "native"
-    result = pipeline.validate_files([seat.plan, seat.fp16], RECIPE, None)
+    result = validate([seat.plan, seat.fp16], recipe=RECIPE)
     assert result.report["status"] == "passed"
     assert {comparison["verdict"]["runtime"] for comparison in result.report["comparisons"]} == {"tensorrt", "half"}
     with pytest.raises(SystemExit) as exit_:
@@ -57,7 +57,7 @@ def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path
     assert artifact.profile == ((1, 32, 32), (1, 64, 64), (2, 64, 96))
     assert artifact.fixed == (None, None, None)
     assert artifact.sizes == "1x3x32x32 to 2x3x64x96"
-    report = pipeline.validate_files([seat.plan], RECIPE, None).report
+    report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "passed"
     assert {(row["batch"], *row["size"]) for row in report["comparisons"]} == set(artifact.profile)
 
@@ -84,7 +84,7 @@ def test_the_fp32_file_of_a_lowered_one_is_the_last_rung(seat):
     assert [tried["status"] for tried in made.manifest.details["ladder"]] == ["failed", "failed", "failed", "passed"]
     assert made.rung == "fp32"
     assert artifact_from_plan(seat.plan).precision == "fp32"
-    assert pipeline.validate_files([seat.plan], RECIPE, None).report["thresholds"]["contextnet_fp32"]["psnr_db"] == 90
+    assert validate([seat.plan], recipe=RECIPE).report["thresholds"]["contextnet_fp32"]["psnr_db"] == 90
 
 
 def test_without_the_fp32_file_there_is_no_last_rung(seat):

@@ -14,15 +14,16 @@ from refine_export.engine import machine
 from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import GraphError, RecipeError
-from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe_file import recipe_with
+from refine_export.jobs.validate_files import validate
 from refine_export.support.manifest import Manifest, manifest_path
 from tests.support.engine_seat import RECIPE, files_fixture, seat_fixture  # noqa: F401 (fixtures)
 
 
 def test_the_main_job_builds_compares_and_reports_the_engine(seat, tmp_path):
     recipe = recipe_with(RECIPE, {"output": str(tmp_path / "run"), "require": ["ort", "trt"]})
-    result = pipeline.run(recipe)
+    result = run(recipe=recipe)
     assert result.report["status"] == "passed"
     assert result.report["shortfalls"] == []
     files = {row["file"]: row["verdict"]["runtime"] for row in result.report["comparisons"]}
@@ -32,12 +33,12 @@ def test_the_main_job_builds_compares_and_reports_the_engine(seat, tmp_path):
         "contextnet.fp16.plan": "tensorrt",
     }
     assert "TensorRT 11.4.0 on H200 (9.0), rung native" in (tmp_path / "run" / "report.html").read_text()
-    assert pipeline.run(recipe).reused
+    assert run(recipe=recipe).reused
 
 
 def test_a_main_job_whose_engine_is_wrong_fails(seat, tmp_path):
     seat.fake(wrong="always")
-    report = pipeline.run(recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
+    report = run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
     assert report["status"] == "failed"
     [shortfall] = report["shortfalls"]
     assert shortfall["what"] == "contextnet.fp16.plan"
@@ -46,14 +47,14 @@ def test_a_main_job_whose_engine_is_wrong_fails(seat, tmp_path):
 
 def test_a_main_job_whose_build_dies_is_not_green(seat, tmp_path):
     seat.fake(dies_at_step=1)
-    report = pipeline.run(recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
+    report = run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
     assert report["status"] == "not compared"
     assert "was killed by SIGKILL" in report["shortfalls"][0]["reason"]
 
 
 def test_the_main_job_builds_no_engine_that_it_could_not_run(seat, tmp_path):
     with pytest.raises(RecipeError, match=r"build\.strip_weights is true"):
-        pipeline.run(recipe_with(RECIPE, {"output": str(tmp_path / "run"), "strip_weights": True}))
+        run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run"), "strip_weights": True}))
 
 
 @pytest.mark.parametrize(("required", "status", "code"), [([], "passed", 0), (["trt"], "not compared", 3)])
@@ -79,7 +80,7 @@ def test_without_tensorrt_the_report_says_so(files, tmp_path, monkeypatch, capsy
 
 def test_validate_names_a_required_runtime_that_nothing_was_run_by(files):
     recipe = recipe_with(RECIPE, {"require": ["trt", "ort"]})
-    report = pipeline.validate_files([files / "one" / "contextnet.fp16.onnx"], recipe, None).report
+    report = validate([files / "one" / "contextnet.fp16.onnx"], recipe=recipe).report
     assert report["status"] == "not compared"
     assert [(one["what"], one["reason"]) for one in report["shortfalls"]] == [
         ("TensorRT", "it is required, and nothing was run by it")
@@ -89,7 +90,7 @@ def test_validate_names_a_required_runtime_that_nothing_was_run_by(files):
 def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
     seat.build()
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    report = pipeline.validate_files([seat.plan], RECIPE, None).report
+    report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "not compared"
     assert "pip install tensorrt" in report["comparisons"][0]["verdict"]["reasons"][0]
 
@@ -97,17 +98,17 @@ def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
 def test_an_engine_of_another_machine_fails_in_words(seat, monkeypatch):
     seat.build()
     monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA L4", (8, 9)))
-    report = pipeline.validate_files([seat.plan], RECIPE, None).report
+    report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "failed"
     assert "built for TensorRT 11.4.0 on H200 (9.0), this is 11.4.0 on L4 (8.9)" in str(report["comparisons"])
 
 
 def test_a_version_compatible_engine_runs_where_its_code_is_trusted(seat):
     seat.build(version_compatible=True)
-    report = pipeline.validate_files([seat.plan], RECIPE, None).report
+    report = validate([seat.plan], recipe=RECIPE).report
     assert "brings a lean runtime, which is code" in report["comparisons"][0]["verdict"]["reasons"][0]
     trusted = recipe_with(RECIPE, {"allow_host_code": True})
-    assert pipeline.validate_files([seat.plan], trusted, None).report["status"] == "passed"
+    assert validate([seat.plan], recipe=trusted).report["status"] == "passed"
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,12 @@ from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS, seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RequestError
-from refine_export.jobs import main_job as pipeline
+from refine_export.jobs.export_graphs import export_graphs
+from refine_export.jobs.load_inputs import job_inputs
+from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_with
+from refine_export.jobs.validate_files import validate
 from refine_export.support.manifest import sha256_of_file
 from refine_export.support.progress import Silent
 
@@ -45,7 +48,7 @@ def small(folder, **given):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
-    return folder, pipeline.run(small(folder))
+    return folder, run(recipe=small(folder))
 
 
 @pytest.fixture
@@ -87,7 +90,7 @@ def test_makes_everything(finished):
 
 def test_a_second_run_reuses_everything(copied):
     log = Log()
-    result = pipeline.run(small(copied), log)
+    result = run(recipe=small(copied), progress=log)
     assert result.reused
     assert result.report["status"] == "passed"
     assert [line.split(":")[0] for line in log.lines if "reused" in line] == [
@@ -99,7 +102,7 @@ def test_a_second_run_reuses_everything(copied):
 
 def test_only_what_changed_is_made_again(copied):
     log = Log()
-    result = pipeline.run(small(copied, reference="float64"), log)
+    result = run(recipe=small(copied, reference="float64"), progress=log)
     assert [line.split(":")[0] for line in log.lines if "reused" in line] == ["export refine", "export interpolator"]
     assert not result.reused
     assert "float64" in result.report["reference"]
@@ -108,9 +111,9 @@ def test_only_what_changed_is_made_again(copied):
 @pytest.mark.parametrize("lost", ["report.html", "report.json", "refine.onnx", "refine.onnx.json"])
 def test_what_is_missing_is_made_again(copied, lost):
     (copied / lost).unlink()
-    pipeline.run(small(copied))
+    run(recipe=small(copied))
     assert (copied / lost).is_file()
-    assert pipeline.run(small(copied)).reused
+    assert run(recipe=small(copied)).reused
 
 
 def test_an_interrupted_run_is_completed(tmp_path, monkeypatch):
@@ -126,10 +129,10 @@ def test_an_interrupted_run_is_completed(tmp_path, monkeypatch):
                 yield say
 
     with pytest.raises(KeyboardInterrupt):
-        pipeline.run(small(folder), Interrupt())
+        run(recipe=small(folder), progress=Interrupt())
     assert sorted(path.name for path in folder.iterdir()) == ["refine.onnx", "refine.onnx.json"]
     log = Log()
-    assert pipeline.run(small(folder), log).report["status"] == "passed"
+    assert run(recipe=small(folder), progress=log).report["status"] == "passed"
     assert any(line.startswith("export refine: reused") for line in log.lines)
 
 
@@ -151,7 +154,7 @@ def test_own_weights_and_frames(tmp_path, pictures, architecture):
     weights = tmp_path / "weights.pkl"
     torch.save(dict(seeded_checkpoint(architecture, 3).state_dict), weights)
     folder = tmp_path / "run"
-    result = pipeline.run(small(folder, checkpoint=str(weights), frames=pictures, dynamic=False))
+    result = run(recipe=small(folder, checkpoint=str(weights), frames=pictures, dynamic=False))
     assert result.report["status"] == "passed"
     graphs = {artifact["graph"]: artifact["sizes"] for artifact in result.report["artifacts"]}
     expected = {"refine": "1x3x96x128"}
@@ -171,8 +174,8 @@ def test_other_weights_are_noticed(finished, tmp_path):
     other = recipe_with(small(tmp_path), {})
     other = dataclasses.replace(other, checkpoint=dataclasses.replace(other.checkpoint, seed=1))
     with pytest.raises(RequestError, match=r"was made from seeded .* give the file's own .*, or compare it .* --force"):
-        pipeline.validate_files([folder / "refine.onnx"], other, None)
-    result = pipeline.validate_files([folder / "refine.onnx"], other, None, force=True)
+        validate([folder / "refine.onnx"], recipe=other)
+    result = validate([folder / "refine.onnx"], recipe=other, force=True)
     assert result.report["status"] == "failed"
     assert any("made from other weights" in note for note in result.report["notes"])
     assert result.folder is None
@@ -182,12 +185,13 @@ def test_without_a_checkpoint_the_demo_weights_are_used(finished, tmp_path):
     """The file and its manifest name them, by the hash of the file; they refuse the graphs of other networks."""
     given = {"graphs": ["contextnet"], "dynamic": False, "size": "64x64", "output": str(tmp_path)}
     recipe = recipe_with(Recipe(), given)
-    (artifact,) = pipeline.export(recipe)
+    (file,) = export_graphs(job_inputs(recipe, None))
+    artifact = file.artifact
     assert artifact.checkpoint == "demo weights (trained on drawn motion)"
     inputs = json.loads((tmp_path / "contextnet.onnx.json").read_text())["inputs"]
     assert inputs["checkpoint_sha256"] == artifact.checkpoint_sha256 == sha256_of_file(DEMO_WEIGHTS)
     with pytest.raises(RequestError, match="made from seeded .*; the reference has demo weights .* with --checkpoint"):
-        pipeline.validate_files([finished[0] / "interpolator.onnx"], recipe, None)
+        validate([finished[0] / "interpolator.onnx"], recipe=recipe)
 
 
 def test_a_dynamic_file_is_fed_a_batch(finished, tmp_path):
@@ -205,7 +209,7 @@ def test_a_dynamic_file_is_fed_a_batch(finished, tmp_path):
     ):
         model.graph.node.insert(index, node)
     onnx.save(model, tmp_path / "one.onnx")
-    result = pipeline.validate_files([tmp_path / "one.onnx"], small(tmp_path), None)
+    result = validate([tmp_path / "one.onnx"], recipe=small(tmp_path))
     found = {c["verdict"]["feed"].split(",")[0]: c["verdict"]["status"] for c in result.report["comparisons"]}
     assert found == {"refine 64x96": "passed", "refine 2x96x160": "failed", "refine 64x1920": "passed"}
 
@@ -214,7 +218,7 @@ def test_files_of_the_same_name_keep_their_own_pictures(finished, tmp_path):
     (tmp_path / "copy").mkdir()
     shutil.copy(finished[0] / "refine.onnx", tmp_path / "copy" / "refine.onnx")
     files = [finished[0] / "refine.onnx", tmp_path / "copy" / "refine.onnx"]
-    result = pipeline.validate_files(files, small(tmp_path), None)
+    result = validate(files, recipe=small(tmp_path))
     keys = [comparison["key"] for comparison in result.report["comparisons"]]
     assert len(set(keys)) == len(keys) == 32
 
@@ -230,8 +234,8 @@ def test_a_failure_is_tried_again(finished, tmp_path, monkeypatch):
     files, recipe = [finished[0] / "refine.onnx"], small(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(candidates, "OrtRunner", missing)
-        assert pipeline.validate_files(files, recipe, tmp_path / "report").report["status"] == "not compared"
-    assert pipeline.validate_files(files, recipe, tmp_path / "report").report["status"] == "passed"
+        assert validate(files, recipe=recipe, report=tmp_path / "report").report["status"] == "not compared"
+    assert validate(files, recipe=recipe, report=tmp_path / "report").report["status"] == "passed"
 
 
 def test_a_missing_runtime_is_not_compared(finished, tmp_path, monkeypatch):
@@ -243,8 +247,8 @@ def test_a_missing_runtime_is_not_compared(finished, tmp_path, monkeypatch):
 
     monkeypatch.setattr(candidates, "OrtRunner", missing)
     folder, _ = finished
-    result = pipeline.validate_files(
-        [folder / "refine.onnx"], small(tmp_path, runtimes=["onnxruntime-cuda"]), tmp_path / "report"
+    result = validate(
+        [folder / "refine.onnx"], recipe=small(tmp_path, runtimes=["onnxruntime-cuda"]), report=tmp_path / "report"
     )
     assert result.report["status"] == "not compared"
     page = (tmp_path / "report" / "report.html").read_text().lower()
@@ -258,7 +262,7 @@ def test_a_broken_file_is_reported_to_the_end(finished, tmp_path):
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "unet.conv.bias")
     tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(3, np.nan, np.float32), tensor.name))
     onnx.save(model, tmp_path / "nan.onnx")
-    result = pipeline.validate_files([tmp_path / "nan.onnx"], small(tmp_path), tmp_path / "report")
+    result = validate([tmp_path / "nan.onnx"], recipe=small(tmp_path), report=tmp_path / "report")
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report == result.report
     assert report["status"] == "failed"
@@ -271,9 +275,9 @@ def test_refuses(tmp_path):
     with pytest.raises(
         RequestError, match="IFNet weights do not make the graph 'interpolator_m'; these weights make: "
     ):
-        pipeline.run(small(tmp_path, graphs=["interpolator_m"]))
+        run(recipe=small(tmp_path, graphs=["interpolator_m"]))
     with pytest.raises(RequestError, match="does not exist"):
-        pipeline.run(small(tmp_path, frames=["a.png", "b.png"]))
+        run(recipe=small(tmp_path, frames=["a.png", "b.png"]))
 
 
 def test_one_load_and_one_trace(tmp_path, monkeypatch):
@@ -294,6 +298,6 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
 
     monkeypatch.setattr(candidates, "OrtRunner", loading)
     monkeypatch.setattr(onnx_file, "onnx_from_network", exporting)
-    result = pipeline.run(small(tmp_path, graphs=["contextnet"], sizes=["32x32", "96x64"]))
+    result = run(recipe=small(tmp_path, graphs=["contextnet"], sizes=["32x32", "96x64"]))
     assert len(result.report["comparisons"]) == 56
     assert counts == {"loaded": 1, "exported": 1}  # the FP16 file has another runner

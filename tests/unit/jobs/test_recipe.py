@@ -104,8 +104,8 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
 @pytest.mark.parametrize(
     ("name", "code"),
     [
-        ("", "is-a-directory"),
-        ("absent.toml", "file-not-found"),
+        ("", "is-directory"),
+        ("absent.toml", "missing-file"),
         ("binary.toml", "not-a-recipe"),
         ("large.toml", "not-a-recipe"),
     ],

@@ -10,10 +10,10 @@ import pytest
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RecipeError, RequestError
-from refine_export.jobs.gate_report import gate
-from refine_export.jobs.main_job import validate_files
+from refine_export.jobs.check_report import gate
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_from_toml
+from refine_export.jobs.validate_files import validate
 from refine_export.report.data import SCHEMA, Report
 from refine_export.report.report_files import json_from_report, report_from_file
 from refine_export.report.schema import SCHEMA_FILE, report_schema
@@ -86,7 +86,7 @@ def test_a_real_report_conforms_and_passes_the_gate(exports, tmp_path):
         scene=SceneOptions(height=64, width=64, motion_px=4),
         validate=ValidateOptions(sizes=()),
     )
-    validate_files([exports.fp32("contextnet", size="64x64")], recipe, tmp_path)
+    validate([exports.fp32("contextnet", size="64x64")], recipe=recipe, report=tmp_path)
     path = tmp_path / "report.json"
     content = json.loads(path.read_text())
     CHECKER.validate(content)

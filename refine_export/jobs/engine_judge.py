@@ -4,46 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from refine_export.accuracy.limits import Limits
 from refine_export.artifacts import Artifact
-from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.data.feeds import feeds_for, probe_for
-from refine_export.data.frame_source import Source
 from refine_export.engine.build_options import Rung
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RequestError
+from refine_export.jobs.load_inputs import JobInputs
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
-from refine_export.validate.validate_options import ValidateOptions
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
-def judge_of(
-    artifact: Artifact,
-    shapes: Sequence[InputShapes],
-    network: Callable[[], nn.Module],
-    checkpoint: Checkpoint,
-    source: Source,
-    options: ValidateOptions,
-) -> Judge:
-    """Judge engines of an ONNX file: at the smallest, best and largest shape of their profile, and the probe.
+def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInputs) -> Judge:
+    """Return the judge of one ONNX file's engines.
+
+    An engine is compared at the smallest, best and largest shape of its profile, and on the probe.
 
     Args:
-        artifact: the file.
-        shapes: of its inputs, in the engine.
-        network: gives the reference network, on the original weights; not called where an engine is reused.
-        checkpoint: those weights.
-        source: the frames.
-        options: of the validation: feeds, reference and limits; an engine has the limits of its file's precision.
+        artifact: the file; an engine has the limits of its file's precision.
+        shapes: of the file's inputs, in the engine.
+        inputs: the reference network, which is not made where an engine is reused, the frames and the options.
     """
+    options, source = inputs.recipe.validate, inputs.sources.first
     signature = SIGNATURES[artifact.graph]
     [image] = [shape for shape in shapes if shape.name == signature.inputs[0].name]
     sizes = tuple(
@@ -54,7 +41,7 @@ def judge_of(
         return options.limits.of(artifact.graph, "fp32" if rung == "fp32" else artifact.precision)
 
     def compare(plan: bytes, rung: Rung) -> list[Numbers]:
-        reference = network()
+        reference = inputs.network
         numbers: list[Numbers] = []
         with (
             TorchRunner(reference, artifact.graph, dtype=options.reference) as torch,
@@ -88,7 +75,7 @@ def judge_of(
             "flows": list(options.flows),
             "timesteps": list(options.timesteps),
             "frames": list(source.pair.sha256),
-            "checkpoint_sha256": checkpoint.sha256,
+            "checkpoint_sha256": inputs.checkpoint.sha256,
         },
     )
 

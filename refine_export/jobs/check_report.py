@@ -1,14 +1,9 @@
-"""The gate: decide on a report, write the files that CI systems read, and keep the baseline.
-
-from refine_export.jobs.gate_report import gate
-
-assert gate(Path("out/report.json"), baseline=Path("baseline.json")).passed
-"""
+"""`gate`: decide on a report, write the files that CI systems read, and keep the baseline."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +12,15 @@ from refine_export.errors import RequestError
 from refine_export.gate.annotations import annotations_from_decision
 from refine_export.gate.baseline import baseline_from_decision, baseline_from_file, write_baseline
 from refine_export.gate.changes import Changes, compare_with_baseline
-from refine_export.gate.decision import Decision, Required, decide
+from refine_export.gate.decision import Decision, decide
 from refine_export.gate.junit import junit_from_decision
 from refine_export.gate.markdown import markdown_from_decision
+from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.jobs.option_table import takes_options
+from refine_export.jobs.recipe_file import AnyRecipe, chosen_recipe
 from refine_export.report.report_files import report_from_file
 from refine_export.support.files import write_text
 from refine_export.validate.comparison import Status
-from refine_export.validate.validate_options import ValidateOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +39,12 @@ class GateResult:
 
     @property
     def status(self) -> Status:
-        """Verdict of the gate."""
+        """The verdict of the gate."""
         return self.decision.status
 
     @property
     def passed(self) -> bool:
-        """Return whether the gate passed."""
+        """Whether the gate passed."""
         return self.status == "passed"
 
     @property
@@ -68,55 +65,61 @@ class GateResult:
         }
 
 
+@takes_options("run.require", "validate.limits", "validate.share", "validate.may_fail")
 def gate(
-    report: Path,
+    report: AnyPath,
     *,
-    options: ValidateOptions | None = None,
-    require: Sequence[Required] = (),
-    baseline: Path | None = None,
+    baseline: AnyPath | None = None,
     accept: bool = False,
-    junit: Path | None = None,
-    markdown: Path | None = None,
-    summary: Path | None = None,
+    junit: AnyPath | None = None,
+    markdown: AnyPath | None = None,
+    summary: AnyPath | None = None,
+    recipe: AnyRecipe = None,
+    **options: Any,
 ) -> GateResult:
     """Decide on a report, and write what was asked for whatever the decision is.
 
     Args:
-        report: a report.json.
-        options: limits, and the share and number of feeds that may fail, in place of those that the report was made
-            with.
-        require: runtimes in which something must have been compared.
+        report: a report.json, or the result of `validate` or `run` that wrote one.
         baseline: the file to compare with, or to write with `accept`.
         accept: write what is new or better to the baseline, if the gate passes.
         junit: a file for JUnit XML.
         markdown: a file for a summary in Markdown.
         summary: a file to which the same summary is appended, such as `$GITHUB_STEP_SUMMARY`.
+        recipe: a recipe, or its file, whose limits hold in place of those that the report was made with.
+        options: `require`, runtimes in which something must have been compared; `limits`, `share` and `may_fail`.
 
     Raises:
         RequestError: the report or the baseline cannot be used, or a file cannot be written.
     """
     if accept and baseline is None:
         raise RequestError("accept without a baseline; give the file to write with --baseline", code="missing-option")
-    _check_paths({"the report": report, "--baseline": baseline, "--junit": junit, "--markdown": markdown})
-    decision = decide(report_from_file(report), options=options, require=require)
+    chosen = chosen_recipe(recipe, **options)
+    limited = recipe is not None or any(options.get(name) is not None for name in ("limits", "share", "may_fail"))
+    path = path_of(report)
+    known, xml, page, appended = (
+        None if given is None else path_of(given) for given in (baseline, junit, markdown, summary)
+    )
+    _check_paths({"the report": path, "--baseline": known, "--junit": xml, "--markdown": page})
+    decision = decide(report_from_file(path), options=chosen.validate if limited else None, require=chosen.run.require)
     changes = None
-    if baseline is not None and (baseline.exists() or not accept):
-        changes = compare_with_baseline(decision, baseline_from_file(baseline))
+    if known is not None and (known.exists() or not accept):
+        changes = compare_with_baseline(decision, baseline_from_file(known))
         decision = dataclasses.replace(decision, problems=(*decision.problems, *changes.problems))
     text = markdown_from_decision(decision, changes)
-    if junit is not None:
-        write_text(junit, junit_from_decision(decision))
-    if markdown is not None:
-        write_text(markdown, text)
-    if summary is not None:
-        with summary.open("a", encoding="utf-8") as file:
+    if xml is not None:
+        write_text(xml, junit_from_decision(decision))
+    if page is not None:
+        write_text(page, text)
+    if appended is not None:
+        with appended.open("a", encoding="utf-8") as file:
             file.write(text)
     return GateResult(
-        path=report,
+        path=path,
         decision=decision,
         changes=changes,
-        baseline="" if baseline is None else _settle(baseline, decision, changes, accept=accept),
-        annotations=tuple(annotations_from_decision(decision, report)),
+        baseline="" if known is None else _settle(known, decision, changes, accept=accept),
+        annotations=tuple(annotations_from_decision(decision, path)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Files to verdicts and pictures: runs every comparison of a job and keeps what a report needs of it."""
+"""Run every comparison of a job: each file, in each of its runtimes, on each of its feeds, against the reference."""
 
 from __future__ import annotations
 
@@ -6,30 +6,24 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import flow_kinds_of
-from refine_export.data.frame_source import Sources
+from refine_export.jobs.load_inputs import JobInputs
 from refine_export.report.data import Comparison
 from refine_export.report.picture_selection import PictureSelection
 from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName
-from refine_export.support.progress import Progress
 from refine_export.validate.comparison import Compared, compare_candidates
 from refine_export.validate.runtimes import candidates_for
 from refine_export.validate.test_plan import PlanStep, notes_on_unused_arrays, plan_steps
-from refine_export.validate.validate_options import ValidateOptions
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """What a report is made of."""
+class ComparedFiles:
+    """The comparisons of a job, and the pictures that its report shows."""
 
     comparisons: tuple[Comparison, ...]
     pictures: dict[str, Pictures]
@@ -39,26 +33,20 @@ class Evidence:
     notes: tuple[str, ...]
 
 
-def gather(
-    reference: nn.Module,
-    files: Sequence[tuple[Path, Artifact]],
-    sources: Sources,
-    options: ValidateOptions,
-    progress: Progress,
-) -> Evidence:
+def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> ComparedFiles:
     """Compare every file with the reference, on each of its feeds and in each runtime.
 
     A file is loaded once per runtime; files of one graph share the feeds and the reference's outputs. Frames stream:
-    what is kept of each run are its numbers, and pictures of the worst.
+    only the numbers of each run are kept, and pictures of the worst.
     """
+    sources, options, reference = inputs.sources, inputs.recipe.validate, inputs.network
     pair = sources.first.pair
     selection = PictureSelection(pair.size)
     comparisons: list[Comparison] = []
     notes: list[str] = []
     described = ""
     for graph in dict.fromkeys(artifact.graph for _, artifact in files):
-        signature = SIGNATURES[graph]
-        memory = ErrorMemory()
+        memory = ErrorMemory()  # of one sequence of frames, over the calls below
         with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
             opened = [
@@ -69,22 +57,22 @@ def gather(
             for artifact, _ in opened:
                 notes += notes_on_unused_arrays(artifact, sources, graph)
             for step in plan_steps(reference, graph, opened, sources, options):
-                with progress.step(f"compare {step.label}") as say:
+                with inputs.progress.step(f"compare {step.label}") as say:
                     before = len(comparisons)
-                    for compared in compare_candidates(signature, runner, step.candidates, step.feeds, memory):
+                    for compared in compare_candidates(SIGNATURES[graph], runner, step.candidates, step.feeds, memory):
                         comparison = _comparison(len(comparisons) + 1, graph, step, compared)
                         comparisons.append(comparison)
                         selection.add(comparison, compared, own=step.own_size)
                     say(_outcome(comparisons[before:]))
     if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
         notes.append("Flows of the kind `network` were not compared: these weights are a refinement without an IFNet.")
-    frames, seen = selection.frames(pair)
-    return Evidence(
+    frames, picture_notes = selection.frames(pair)
+    return ComparedFiles(
         comparisons=tuple(comparisons),
         pictures=selection.pictures,
         frames=frames,
         reference=described,
-        notes=(*sources.notes, *notes, *seen),
+        notes=(*sources.notes, *notes, *picture_notes),
     )
 
 
@@ -106,12 +94,13 @@ def _comparison(number: int, graph: GraphName, step: PlanStep, compared: Compare
 
 
 def _outcome(comparisons: Sequence[Comparison]) -> str:
+    """Return how many passed, and the largest error of each file."""
     counts: dict[str, int] = {}
     worst: dict[str, float] = {}
     for comparison in comparisons:
         counts[comparison.verdict.status] = counts.get(comparison.verdict.status, 0) + 1
         for output in comparison.verdict.outputs:
             worst[comparison.file] = max(worst.get(comparison.file, 0.0), output.metrics.max_of_peak)
-    said = ", ".join(f"{count} {status}" for status, count in counts.items())
+    counted = ", ".join(f"{count} {status}" for status, count in counts.items())
     errors = ", ".join(f"{file} {error:.2g}" for file, error in worst.items() if error)
-    return f"{said}; largest error: {errors}" if errors else said
+    return f"{counted}; largest error: {errors}" if errors else counted

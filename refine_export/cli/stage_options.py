@@ -1,0 +1,132 @@
+"""The typer options of a verb, generated from the dataclasses of the stages (see `jobs/option_table.py`)."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+
+from refine_export.jobs.option_table import Option, options_of, select
+
+Verb = TypeVar("Verb", bound=Callable[..., None])
+
+
+def stage_options(*names: str) -> Callable[[Verb], Verb]:
+    """Give a verb that has `**options` the named options by name, as `option_table.select` takes them.
+
+    The verb receives those that the user gave, by keyword.
+    """
+
+    def decorate(function: Verb) -> Verb:
+        return _with_options(function, select(*names))
+
+    return decorate
+
+
+def stage_options_of(owner: type[Any]) -> Callable[[Verb], Verb]:
+    """Do the same with the fields of a dataclass that is not part of the recipe."""
+
+    def decorate(function: Verb) -> Verb:
+        return _with_options(function, options_of(owner))
+
+    return decorate
+
+
+def _with_options(function: Verb, options: Iterable[Option]) -> Verb:
+    own = [
+        one
+        for one in inspect.signature(function, eval_str=True).parameters.values()
+        if one.kind is not inspect.Parameter.VAR_KEYWORD
+    ]
+    added = {option.keyword: _parameter(option) for option in options if "flag" in option.metadata}
+    own = [one for one in own if one.name not in added]
+
+    # typer reads the signature and the annotations of a function.
+    @functools.wraps(function)
+    def verb(**given: Any) -> None:
+        for keyword in added:
+            if given.get(keyword) is None:
+                given.pop(keyword, None)  # not given: the recipe's value holds
+            elif isinstance(given[keyword], list):  # `--require ort,trt` and `--require ort --require trt` are the same
+                given[keyword] = [_part(part) for value in given[keyword] for part in _parts(value)]
+        function(**given)
+
+    # The stage's options come before --force, --quiet and --json, as in every verb.
+    first = [one for one in own if one.name not in ("force", "quiet", "as_json")]
+    last = [one for one in own if one not in first]
+    parameters = [*first, *added.values(), *last]
+    parameters.sort(key=lambda one: one.default is not inspect.Parameter.empty)  # required ones first
+    keyword_only = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in parameters]
+    verb.__signature__ = inspect.Signature(keyword_only)  # type: ignore[attr-defined]
+    verb.__annotations__ = {one.name: one.annotation for one in keyword_only}
+    return verb  # type: ignore[return-value]  # it is called by typer alone
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.split(",") if isinstance(value, str) else [value]
+
+
+def _part(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    """Return the parameter of one option; its default is None, so that a recipe's value shows through."""
+    metadata = option.metadata
+    known = _literals(option.type)
+    text = option.help.replace("\n", " ").replace("[", "\\[")  # brackets are markup for rich
+    names = f" One of: {', '.join(known)}." if known and not all(name in text for name in known) else ""
+    default = option.default
+    shown = default is not None and default != () and not isinstance(default, bool)
+    flags = [metadata["flag"], *([metadata["short"]] if "short" in metadata else [])]
+    info = typer.Option(
+        *flags,
+        metavar=metadata.get("metavar"),
+        help=text + names,
+        rich_help_panel=metadata.get("panel"),
+        show_default=_text(default) if shown else False,
+        autocompletion=(lambda: list(known)) if known else None,
+    )
+    return inspect.Parameter(
+        option.keyword,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if option.required else None,
+        annotation=Annotated[_cli_type(option), info],
+    )
+
+
+def _cli_type(option: Option) -> Any:
+    """Return the type that typer parses: choices are checked with the recipe, which names the wrong one."""
+    if option.metadata.get("metavar") == "A B":
+        return tuple[Path, Path] | None
+    kind = _without_none(option.type)
+    if get_origin(kind) is tuple and option.required:
+        return list[str]
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        return list[str if get_origin(inner) is Literal else inner] | None  # type: ignore[misc]
+    if get_origin(kind) is Literal:
+        return str | None
+    return kind | None
+
+
+def _literals(kind: Any) -> tuple[str, ...]:
+    kind = _without_none(kind)
+    if get_origin(kind) is tuple:
+        kind = get_args(kind)[0]
+    return tuple(map(str, get_args(kind))) if get_origin(kind) is Literal else ()
+
+
+def _without_none(kind: Any) -> Any:
+    if get_origin(kind) in (Union, UnionType):
+        [kind] = [one for one in get_args(kind) if one is not NoneType]
+    return kind
+
+
+def _text(default: Any) -> str:
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)

@@ -1,0 +1,178 @@
+"""`build`: an ONNX file to a TensorRT engine that is compared with FP32 torch before it is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from refine_export.artifacts import Artifact, artifact_from_file
+from refine_export.engine import bindings as seam
+from refine_export.engine.engine_file import EngineFile, engine_file
+from refine_export.engine.identity import this_machine
+from refine_export.engine.onnx_source import read_source
+from refine_export.engine.output_files import check_engine_output
+from refine_export.engine.plan import artifact_from_plan
+from refine_export.engine.profile_shapes import InputShapes
+from refine_export.errors import GraphError, RecipeError, RequestError, UnavailableError
+from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
+from refine_export.jobs.engine_judge import judge_of
+from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
+from refine_export.jobs.option_table import takes_options
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.recipe_file import AnyRecipe
+from refine_export.report.data import Shortfall
+from refine_export.support.files import user_path
+from refine_export.support.manifest import manifest_path
+from refine_export.support.progress import Progress
+
+
+@takes_options("build", "validate.limits")
+def build(
+    onnx: AnyPath,
+    *,
+    output: str | os.PathLike[str],
+    checkpoint: AnyPath | None = None,
+    frames: tuple[AnyPath, AnyPath] | None = None,
+    fp32: AnyPath | None = None,
+    recipe: AnyRecipe = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> EngineFile:
+    """Build the engine of one ONNX file of the graphs, or reuse the one that is there.
+
+    Args:
+        onnx: the file, of any precision, or the result of `export` or `lower`.
+        output: the engine to write.
+        checkpoint: the weights that the file was made from; the engine is compared with them.
+        frames: two pictures to compare on; without, a procedural scene.
+        fp32: the file that `onnx` was lowered from, for the last fallback; without, the one that its manifest names.
+        recipe: a recipe, or its file; other options win over it.
+        force: overwrite files at `output` that do not belong to an engine.
+        progress: receives each step.
+        options: fields of `BuildOptions`, and `limits`.
+
+    Raises:
+        RequestError: the file, the weights or the options cannot be used, or no fallback is exact enough.
+        UnavailableError: TensorRT, a GPU or another package is missing, or the build failed.
+    """
+    inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
+    source, target = path_of(onnx), path_of(output)
+    artifact = artifact_from_file(source)
+    lowered_from = _fp32_of(source, artifact) if fp32 is None else path_of(fp32)
+    read = files_read(inputs.recipe, source, *([lowered_from] if lowered_from else []))
+    check_engine_output(target, force=force, sources=read)
+    shapes = read_source(source, inputs.recipe.build).shapes  # sizes that do not fit are refused without TensorRT
+    if lowered_from is not None:
+        _check_fp32(lowered_from, source, artifact, shapes, inputs.recipe)
+    this_machine(seam.load())
+    inputs.check_weights(source, artifact)
+    judge = judge_of(artifact, shapes, inputs)
+    return engine_file(source, target, inputs.recipe.build, judge, inputs.progress, fp32=lowered_from)
+
+
+def build_engines(
+    files: Sequence[tuple[Path, Artifact]], inputs: JobInputs
+) -> tuple[list[tuple[Path, Artifact]], list[Shortfall]]:
+    """Build the engine of each graph's last file, for the main job.
+
+    An engine is built from the lowered file where there is one, with the FP32 file for the last fallback.
+
+    Returns:
+        The engines, and what could not be built.
+
+    Raises:
+        RequestError: a file that is not an engine's is in the way, or the sizes in the options do not fit.
+    """
+    if (missing := missing_tensorrt()) is not None:
+        counts = "trt" in inputs.recipe.run.require
+        return [], [Shortfall(what="TensorRT", status="not compared", reason=missing, counts=counts)]
+    options = inputs.recipe.build
+    if options.strip_weights:
+        raise RecipeError(
+            "build.strip_weights is true, and such an engine cannot be run; use the verb build instead",
+            code="engine-cannot-run",
+        )
+    last = {artifact.graph: (path, artifact) for path, artifact in files}
+    fp32 = {artifact.graph: path for path, artifact in files if artifact.precision == "fp32"}
+    engines: list[tuple[Path, Artifact]] = []
+    shortfalls = []
+    for graph, (path, artifact) in last.items():
+        output = path.with_suffix(".plan")
+        check_engine_output(output, sources=[path], force=False)
+        judge = judge_of(artifact, read_source(path, options).shapes, inputs)
+        try:
+            made = engine_file(path, output, options, judge, inputs.progress, fp32=fp32.get(graph))
+        except UnavailableError as error:  # the ONNX files are whole, and are compared
+            shortfalls.append(Shortfall(what=output.name, status="not compared", reason=str(error)))
+            continue
+        except RequestError as error:
+            shortfalls.append(Shortfall(what=output.name, status="failed", reason=str(error)))
+            continue
+        seconds = None if made.reused else made.manifest.seconds
+        found = dataclasses.replace(artifact_from_plan(output), file=output.name, reused=made.reused, seconds=seconds)
+        engines.append((output, found))
+    return engines, shortfalls
+
+
+def missing_tensorrt() -> str | None:
+    """Return why this machine builds and runs no engine; None where it does."""
+    if find_spec("tensorrt") is None:
+        return "tensorrt is not installed"
+    try:
+        this_machine(seam.load())
+    except UnavailableError as error:
+        return str(error)
+    return None
+
+
+def files_read(recipe: Recipe, *files: Path) -> list[Path]:
+    """Return all files that a job on ONNX files reads, which its output must not replace."""
+    found = []
+    for file in files:
+        found += [file, manifest_path(file), *external_files(model_from_bytes(read_file(file), file), file.parent)]
+    given = [recipe.checkpoint.path, *recipe.frames.pair, *recipe.frames.inputs]
+    return [*found, *(user_path(path) for path in given if path)]
+
+
+def _check_fp32(fp32: Path, source: Path, artifact: Artifact, shapes: Sequence[InputShapes], recipe: Recipe) -> None:
+    """Refuse a file that `source` was not lowered from, before the last fallback needs it.
+
+    Raises:
+        RequestError: `not-the-fp32-file`; another graph, precision, weights or sizes.
+    """
+    found = artifact_from_file(fp32)
+    given = (found.graph, found.precision, found.checkpoint_sha256)
+    expected = (artifact.graph, "fp32", artifact.checkpoint_sha256)
+    for name, one, other in zip(("graph", "precision", "weights (sha256)"), given, expected, strict=True):
+        if one != other and other is not None:
+            raise RequestError(
+                f"{fp32}: its {name} is {one}; expected {other}, as in the file that {source} is made from",
+                code="not-the-fp32-file",
+                path=fp32,
+            )
+    if read_source(fp32, recipe.build).shapes != tuple(shapes):
+        raise RequestError(
+            f"{fp32} takes {found.sizes}, {source} takes {artifact.sizes}; expected one for the same sizes",
+            code="not-the-fp32-file",
+            path=fp32,
+        )
+
+
+def _fp32_of(source: Path, artifact: Artifact) -> Path | None:
+    """Return the file that `source` was lowered from, if its manifest names one that is there and unchanged."""
+    if artifact.precision == "fp32":
+        return source
+    try:
+        inputs = json.loads(manifest_path(source).read_text(encoding="utf-8"))["inputs"]
+        path = source.parent / Path(str(inputs["source"])).name
+        content = read_file(path)
+        sha256 = sha256_of_model(content, external_files(model_from_bytes(content, path), path.parent))
+    except (OSError, ValueError, TypeError, KeyError, GraphError):  # no manifest, another tool's, or no such file
+        return None
+    return path if sha256 == inputs["source_sha256"] else None

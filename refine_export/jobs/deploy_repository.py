@@ -1,0 +1,34 @@
+"""`deploy triton`: ONNX files and engines to a model repository of Triton Inference Server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from refine_export.deploy.triton import repository
+from refine_export.deploy.triton.deploy_options import TritonOptions
+from refine_export.deploy.triton.repository import Deployed
+from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.jobs.option_table import made_from, takes_options_of
+
+
+@takes_options_of(TritonOptions)
+def deploy_triton(
+    artifacts: AnyPath | Sequence[AnyPath], *, output: str | os.PathLike[str], force: bool = False, **options: Any
+) -> Deployed:
+    """Write a model repository; one that is there stays as it is until the new one is whole.
+
+    Args:
+        artifacts: ONNX files and engines of the graphs, or results that have such; several of one graph are its
+            versions.
+        output: the repository.
+        force: replace a repository that is there.
+        options: fields of `TritonOptions`.
+
+    Raises:
+        RequestError: files or options cannot be used, or do not go together.
+    """
+    several = artifacts if isinstance(artifacts, Sequence) and not isinstance(artifacts, str) else [artifacts]
+    paths = [path_of(artifact) for artifact in several]
+    return repository.deploy_triton(paths, path_of(output), made_from(TritonOptions, options), force=force)

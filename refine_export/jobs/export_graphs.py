@@ -1,0 +1,113 @@
+"""`export`: graphs of a checkpoint to ONNX files (opset 18), each with its manifest; nothing is compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from refine_export.artifacts import Artifact
+from refine_export.data.images import padded
+from refine_export.errors import RequestError
+from refine_export.export.export_file import export_file
+from refine_export.export.reference_network import GRAPHS_OF, check_graph
+from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
+from refine_export.jobs.option_table import takes_options
+from refine_export.jobs.recipe_file import AnyRecipe
+from refine_export.signature import GraphName
+from refine_export.support.files import make_folder, user_path
+from refine_export.support.manifest import manifest_path
+from refine_export.support.progress import Progress
+from refine_export.support.text import json_safe, size_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """An ONNX file that was made or reused."""
+
+    path: Path
+    graph: GraphName
+    sizes: str
+    """Such as `1x3x256x448`, or `Nx3xHxW: any batch, height, width; ...`."""
+    reused: bool
+    """The file was there already, made from the same weights, options and versions."""
+    artifact: Artifact = field(repr=False)
+    """All that is known of the file."""
+    notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file's description as JSON types."""
+        content: dict[str, Any] = json_safe(dataclasses.asdict(self.artifact))
+        return content
+
+
+@takes_options("export")
+def export(
+    checkpoint: AnyPath | None,
+    graph: str,
+    *,
+    output: str | os.PathLike[str],
+    frames: tuple[AnyPath, AnyPath] | None = None,
+    recipe: AnyRecipe = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> ExportedFile:
+    """Export one graph of a checkpoint to an ONNX file.
+
+    Args:
+        checkpoint: the weights: .pkl, .pth or .safetensors; None for those of the recipe, or the demo weights.
+        graph: `interpolator`, `refine`, ...; the checkpoint decides which there are.
+        output: the ONNX file to write; its manifest lies beside it.
+        frames: two pictures, whose size a static file without `size` gets.
+        recipe: a recipe, or its file; other options win over it.
+        force: overwrite a file at `output` that this tool did not write.
+        progress: receives each step.
+        options: fields of `ExportOptions`; `size` or `batch` asks for a static file.
+
+    Returns:
+        The file; a file that is unchanged since an earlier call is reused.
+
+    Raises:
+        RequestError: the weights or options cannot be used, or `output` is another's file.
+        UnavailableError: torch or onnxscript is missing.
+    """
+    inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
+    path = path_of(output)
+    known = check_graph(inputs.checkpoint.architecture, graph)
+    if path.exists() and not manifest_path(path).exists() and not force:
+        raise RequestError(
+            f"{path} is there already and was not made by this tool; choose another name, or overwrite it with force",
+            code="output-exists",
+            path=path,
+        )
+    return export_graph(inputs, known, path)
+
+
+def export_graphs(inputs: JobInputs) -> list[ExportedFile]:
+    """Export the recipe's graphs, or those that the weights make by default, to the recipe's folder."""
+    folder = user_path(inputs.recipe.run.output)
+    make_folder(folder)
+    return [export_graph(inputs, graph, folder / f"{graph}.onnx") for graph in _graphs(inputs)]
+
+
+def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFile:
+    """Export one graph that the weights make."""
+    options = inputs.recipe.export
+    if not options.dynamic and options.size is None:
+        options = dataclasses.replace(options, size=size_text(padded(inputs.sources.first.pair).size))
+    checkpoint = inputs.checkpoint
+    with inputs.progress.step(f"export {graph}") as say:
+        artifact = export_file(lambda: inputs.network, checkpoint, graph, options, path)
+        say("reused: nothing that it depends on has changed" if artifact.reused else artifact.sizes)
+    return ExportedFile(path=path, graph=graph, sizes=artifact.sizes, reused=artifact.reused, artifact=artifact)
+
+
+def _graphs(inputs: JobInputs) -> tuple[GraphName, ...]:
+    architecture = inputs.checkpoint.architecture
+    if inputs.recipe.run.graphs:
+        return tuple(check_graph(architecture, graph) for graph in dict.fromkeys(inputs.recipe.run.graphs))
+    main: tuple[GraphName, ...] = ("refine", "interpolator", "interpolator_m")
+    return tuple(graph for graph in main if graph in GRAPHS_OF[architecture])

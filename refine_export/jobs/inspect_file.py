@@ -1,0 +1,46 @@
+"""`inspect`: what a checkpoint, an ONNX file or an engine is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from refine_export import artifacts
+from refine_export.checkpoint import checkpoint
+from refine_export.engine import plan
+from refine_export.graph.model_file import seems_onnx
+from refine_export.jobs.load_inputs import AnyPath, path_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """The description of a file."""
+
+    path: Path
+    kind: Literal["checkpoint", "onnx", "engine"]
+    description: Mapping[str, Any] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the description."""
+        return dict(self.description)
+
+
+def inspect(file: AnyPath) -> Inspection:
+    """Describe a file: architecture, parameters, types, hash, ranges, or the machine that an engine is for.
+
+    Args:
+        file: a checkpoint, an ONNX file of any tool or an engine, or an earlier result.
+
+    Raises:
+        RequestError: the file is none of these.
+        UnavailableError: torch or safetensors is missing, for a checkpoint.
+    """
+    path = path_of(file)
+    if plan.meant_as_plan(path):
+        return Inspection(path=path, kind="engine", description=plan.describe(path))
+    if seems_onnx(path):
+        return Inspection(path=path, kind="onnx", description=artifacts.describe(path))
+    found = checkpoint.describe(checkpoint.checkpoint_from_file(path))
+    return Inspection(path=path, kind="checkpoint", description=found)

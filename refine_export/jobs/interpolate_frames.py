@@ -1,0 +1,138 @@
+"""`interpolate`: the frame between two pictures, or a video with frames put between its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from refine_export.data import images, video
+from refine_export.errors import RequestError
+from refine_export.interpolation.backends import ComputeOptions, check_runtime
+from refine_export.interpolation.interpolate_files import (
+    Interpolated,
+    VideoOptions,
+    interpolate_pictures,
+    interpolate_video,
+)
+from refine_export.interpolation.scene_cuts import THRESHOLD
+from refine_export.interpolation.writer import EncoderOptions
+from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.jobs.option_table import made_from
+from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.support.progress import Progress
+
+
+def interpolate(
+    inputs: AnyPath | Sequence[AnyPath],
+    *,
+    output: str | os.PathLike[str],
+    checkpoint: AnyPath | None = None,
+    file: AnyPath | None = None,
+    server: str | ServerOptions | None = None,
+    runtime: str | None = None,
+    device: str | None = None,
+    allow_host_code: bool = False,
+    concurrency: int | None = None,
+    timestep: float | None = None,
+    times: int | None = None,
+    scene_cut: float | None = None,
+    scene_cuts: bool | None = None,
+    audio: bool | None = None,
+    codec: str | None = None,
+    crf: int | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Interpolated:
+    """Write the frame between two pictures, or a video with more frames.
+
+    One of `checkpoint`, `file` and `server` computes the frames; without any, torch on the demo weights.
+
+    Args:
+        inputs: two pictures of one size, or one video.
+        output: a .png for pictures; .mp4, .mov, .mkv or .webm for a video.
+        checkpoint: weights for torch.
+        file: an ONNX file or an engine that makes frames, or the result of `export`, `lower` or `build`.
+        server: HOST:PORT of a Triton server with the ensemble `interpolate`, or its options.
+        runtime: runs an ONNX file; without, by the file's types.
+        device: that torch computes on, such as `cuda:0`.
+        allow_host_code: run an engine that brings code for this host.
+        concurrency: upper bound of the requests to a server at a time.
+        timestep: time of the frame between two pictures, in (0, 1); 0.5 by default.
+        times: frames for one of the video, 2 to 64; 2 by default.
+        scene_cut: similarity, 0 to 1, under which the earlier frame is repeated.
+        scene_cuts: look for scene cuts; the default.
+        audio: copy the sound; the default.
+        codec: of the video; by default by the output's name.
+        crf: quality, lower is better.
+        force: overwrite `output`.
+        progress: receives each step.
+        on_wait: called once, from any thread, when a server does not answer and is asked again.
+
+    Raises:
+        FrameError: a picture or the video cannot be read or encoded.
+        RequestError: options that do not go together, or an output that cannot be written.
+        UnavailableError: a package, a device or the server is missing.
+    """
+    several = inputs if isinstance(inputs, Sequence) and not isinstance(inputs, str) else [inputs]
+    paths = [path_of(one) for one in several]
+    if server is None and concurrency is not None:
+        raise RequestError("concurrency is for a server; give it with one", code="options-do-not-fit")
+    compute = ComputeOptions(
+        checkpoint=None if checkpoint is None else path_of(checkpoint),
+        file=None if file is None else path_of(file),
+        runtime=check_runtime(runtime),
+        allow_host_code=allow_host_code,
+        server=made_from(ServerOptions, {"url": server}) if isinstance(server, str) else server,
+        device=device,
+        say=on_wait,
+        **({} if concurrency is None else {"concurrency": concurrency}),
+    )
+    _check_inputs(paths)
+    compute.check_files()
+    target = path_of(output)
+    of_videos = {
+        "times": times,
+        "scene_cut": scene_cut,
+        "scene_cuts": scene_cuts,
+        "audio": audio,
+        "codec": codec,
+        "crf": crf,
+    }
+    if len(paths) == 2:
+        if given := [name for name, value in of_videos.items() if value is not None]:
+            raise RequestError(
+                f"{', '.join(given)} is for a video, and two pictures are given; leave it out",
+                code="options-do-not-fit",
+                options=tuple(given),
+            )
+        at = 0.5 if timestep is None else timestep
+        first, second = paths
+        return interpolate_pictures(first, second, target, compute=compute, timestep=at, force=force, progress=progress)
+    if timestep is not None:
+        raise RequestError(
+            "timestep is for two pictures, and one video is given; give times",
+            code="options-do-not-fit",
+            options=("timestep",),
+        )
+    options = VideoOptions(
+        times=2 if times is None else times,
+        scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts is not False else None,
+        sound=audio is not False,
+        encoder=EncoderOptions(codec=codec, crf=crf),
+    )
+    return interpolate_video(paths[0], target, options, compute=compute, force=force, progress=progress)
+
+
+def _check_inputs(paths: Sequence[Path]) -> None:
+    """Refuse what is neither two pictures nor one video, as far as the names show."""
+    names = ", ".join(path.name for path in paths)
+    one_picture = len(paths) == 1 and paths[0].suffix.lower() in images.SUFFIXES
+    two_videos = len(paths) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in paths)
+    if not 1 <= len(paths) <= 2 or one_picture or two_videos:
+        raise RequestError(
+            f"{names or 'nothing'} is given; expected two pictures or one video",
+            code="not-pictures-or-video",
+            count=len(paths),
+        )

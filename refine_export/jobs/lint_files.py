@@ -1,0 +1,48 @@
+"""`lint`: what makes ONNX files, of any tool, wrong on TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from refine_export.graph.lint_rules import Finding
+from refine_export.graph.linter import lint_file
+from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.support.text import json_safe
+
+
+@dataclass(frozen=True, kw_only=True)
+class LintReport:
+    """What was found in each file."""
+
+    errors: int
+    warnings: int
+    findings: Mapping[str, tuple[Finding, ...]] = field(repr=False)
+    """By the path that was given."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether there are no errors; warnings may be there."""
+        return not self.errors
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the findings of each file as JSON types."""
+        content: dict[str, Any] = json_safe(self.findings)
+        return content
+
+
+def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
+    """Find nearest sampling, FP16 coordinates, baked-in sizes and other faults that a runtime may not report.
+
+    Args:
+        files: ONNX files of any tool, or results of `export` and `lower`.
+
+    Raises:
+        GraphError: a file is not ONNX.
+    """
+    several = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
+    paths = [path_of(file) for file in several]
+    found = {str(path): tuple(lint_file(path)) for path in paths}
+    severities = [finding.severity for findings in found.values() for finding in findings]
+    return LintReport(errors=severities.count("error"), warnings=severities.count("warning"), findings=found)

@@ -1,0 +1,46 @@
+"""`load_network`: a checkpoint to a torch module that makes frames."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from refine_export.checkpoint.checkpoint import checkpoint_from_options
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
+from refine_export.errors import RequestError
+from refine_export.export.reference_network import GRAPHS_OF, reference_network
+from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.signature import SIGNATURES
+from refine_export.support.imports import require
+
+if TYPE_CHECKING:  # torch is optional, and its classes are needed to define the module
+    from refine_export.jobs.interpolation_network import InterpolationNetwork
+
+
+def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
+    """Load a checkpoint as the network that this package compares everything with.
+
+    Args:
+        checkpoint: .pkl, .pth or .safetensors; without, the demo weights.
+
+    Returns:
+        A module in eval mode, FP32 on the CPU, without gradients; `network(img0, img1, timestep)` takes and returns
+        frames [N, 3, H, W], RGB in [0, 1]. H and W are multiples of `network.multiple_of`.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of a known network.
+        RequestError: `graph-not-in-weights`; the weights are a refinement alone, which makes no frames.
+        UnavailableError: torch is missing.
+    """
+    require("torch", extra="torch")
+    from refine_export.jobs.interpolation_network import InterpolationNetwork
+
+    path = None if checkpoint is None else str(path_of(checkpoint))
+    weights = checkpoint_from_options(CheckpointOptions(path=path))
+    for graph in GRAPHS_OF[weights.architecture]:
+        if SIGNATURES[graph].output_names == ("frame",):
+            return InterpolationNetwork(reference_network(weights), graph).eval()
+    raise RequestError(
+        f"{weights.source} holds {weights.architecture} weights, which make no frames; expected a whole network's",
+        code="graph-not-in-weights",
+        architecture=weights.architecture,
+    )

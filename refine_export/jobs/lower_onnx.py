@@ -1,0 +1,74 @@
+"""`lower`: an FP32 ONNX file to strongly typed FP16 whose warp coordinates stay FP32."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from refine_export.errors import RecipeError
+from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
+from refine_export.jobs.option_table import takes_options
+from refine_export.jobs.recipe_file import AnyRecipe
+from refine_export.lower.calibration_feeds import Calibration
+from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file
+from refine_export.signature import parse_size
+from refine_export.support.progress import Progress
+
+
+@takes_options("lower")
+def lower(
+    onnx: AnyPath,
+    *,
+    output: str | os.PathLike[str],
+    checkpoint: AnyPath | None = None,
+    frames: tuple[AnyPath, AnyPath] | None = None,
+    feeds: Sequence[AnyPath] = (),
+    size: str | None = None,
+    without_warp: bool = False,
+    recipe: AnyRecipe = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> LoweredFile:
+    """Lower one FP32 ONNX file, of this tool or another.
+
+    Args:
+        onnx: the file, or the result of `export`.
+        output: the ONNX file to write; its manifest, with every node's type and reason, lies beside it.
+        checkpoint: weights that estimate flows and features for calibration, where the file is one of the graphs.
+        frames: two pictures to calibrate with; without, a procedural scene.
+        feeds: .npz files to calibrate with instead, each with an array for each input.
+        size: HEIGHTxWIDTH at which a dynamic file is calibrated.
+        without_warp: the graph is known to sample nothing.
+        recipe: a recipe, or its file; other options win over it.
+        force: overwrite `output`.
+        progress: receives each step.
+        options: fields of `LowerOptions`.
+
+    Raises:
+        RequestError: the file, the feeds or the options cannot be used, or `output` is there.
+        UnavailableError: a package is missing.
+    """
+    inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
+    source, target = path_of(onnx), path_of(output)
+    check_output(source, target, force=force)
+    calibration = Calibration(
+        source=inputs.sources.first,
+        checkpoint=lambda: inputs.checkpoint,
+        files=tuple(path_of(path) for path in feeds),
+        size=checked_size(size),
+    )
+    return lower_file(source, target, inputs.recipe.lower, calibration, inputs.progress, without_warp=without_warp)
+
+
+def checked_size(size: str | None) -> tuple[int, int] | None:
+    """Return height and width.
+
+    Raises:
+        RecipeError: `wrong-option`.
+    """
+    try:
+        return None if size is None else parse_size(size)
+    except ValueError as error:
+        raise RecipeError(str(error), code="wrong-option", option="size") from error

@@ -1,0 +1,74 @@
+"""`validate`: ONNX files and engines against the torch reference on the checkpoint's weights."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from refine_export.jobs.bisect_file import bisect
+from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
+from refine_export.jobs.option_table import takes_options
+from refine_export.jobs.recipe_file import AnyRecipe
+from refine_export.jobs.validation_report import ValidationReport, report_on
+from refine_export.support.files import make_folder
+from refine_export.support.progress import Progress
+from refine_export.validate.runtimes import artifact_of
+
+
+@takes_options("validate", "frames", "run.require")
+def validate(
+    files: AnyPath | Sequence[AnyPath],
+    *,
+    checkpoint: AnyPath | None = None,
+    frames: tuple[AnyPath, AnyPath] | None = None,
+    report: str | os.PathLike[str] | None = None,
+    locate: bool = False,
+    recipe: AnyRecipe = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> ValidationReport:
+    """Compare ONNX files, of this tool or others, and engines with the reference.
+
+    Args:
+        files: paths, or results of `export`, `lower` and `build`.
+        checkpoint: the weights of the reference.
+        frames: two pictures to compare on; without, a procedural scene.
+        report: folder for report.html and report.json; without, none is written.
+        locate: search each ONNX file that fails for the node where it goes wrong, for the report.
+        recipe: a recipe, or its file; other options win over it.
+        force: compare files that were made from other weights too.
+        progress: receives each step.
+        options: fields of `ValidateOptions` and `FramesOptions`, and `require`.
+
+    Raises:
+        RequestError: a file is not one of the graphs that the weights make, or was made from other weights; weights,
+            frames or options cannot be used.
+        UnavailableError: torch, ONNX Runtime or another package is missing.
+    """
+    started = time.perf_counter()
+    inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
+    folder = None if report is None else path_of(report)
+    if folder is not None:
+        make_folder(folder)
+    paths = [
+        path_of(file) for file in (files if isinstance(files, Sequence) and not isinstance(files, str) else [files])
+    ]
+    known = [(path, artifact_of(path)) for path in dict.fromkeys(paths)]
+    _ = inputs.sources, inputs.checkpoint  # loaded, or refused, before the first long step
+    for path, artifact in known:
+        if force:
+            inputs.check_graph(path, artifact)
+        else:
+            inputs.check_weights(path, artifact, advice=", or compare it all the same with --force")
+    return report_on(
+        known,
+        inputs,
+        folder,
+        started=started,
+        locate=(lambda path: bisect(path, recipe=inputs.recipe, force=force, progress=progress).to_dict())
+        if locate
+        else None,
+    )

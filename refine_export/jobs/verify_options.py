@@ -1,0 +1,45 @@
+"""Options of `deploy verify`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from refine_export.runners.triton.connection_options import ServerOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Which server, what of it, and how hard it is asked."""
+
+    urls: tuple[str, ...] = field(metadata={"flag": "--url", "metavar": "HOST:PORT"})
+    """HOST:PORT, one or several of one server."""
+    protocols: tuple[Literal["grpc", "http"], ...] = field(default=("grpc", "http"), metadata={"flag": "--protocol"})
+    """Protocols to ask by."""
+    shared_memory: bool = field(default=False, metadata={"flag": "--shared-memory"})
+    """Also through shared memory, for a server on this machine."""
+    models: tuple[str, ...] = field(default=(), metadata={"flag": "--model", "metavar": "NAME"})
+    """Models to ask; without names, all of ours that the server has."""
+    version: str = field(default="", metadata={"flag": "--version", "metavar": "N"})
+    """Version of the networks; without, the newest."""
+    concurrencies: tuple[int, ...] = field(default=(1, 4), metadata={"flag": "--concurrency"})
+    """How many clients ask at once."""
+    requests: int = field(default=32, metadata={"flag": "--requests"})
+    """Requests of each measurement of speed; 0 for none."""
+    timeout_s: float = field(default=60.0, metadata={"flag": "--timeout", "metavar": "S"})
+    """Seconds for one answer."""
+    patience_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            raise ValueError("urls is empty; expected HOST:PORT, such as localhost:8001")
+        for url in self.urls:
+            ServerOptions(url=url, timeout_s=self.timeout_s, patience_s=self.patience_s)
+        if not self.protocols or set(self.protocols) - {"grpc", "http"}:
+            raise ValueError(f"protocols is {', '.join(self.protocols) or 'none'}; expected grpc, http or both")
+        if not all(1 <= one <= 256 for one in self.concurrencies):
+            raise ValueError(f"concurrencies is {list(self.concurrencies)}; expected numbers from 1 to 256")
+        if not 0 <= self.requests <= 100_000:
+            raise ValueError(f"requests is {self.requests}; expected 0 to 100000")
+        if self.version and not self.version.isdecimal():
+            raise ValueError(f"version is {self.version!r}; expected a number")
