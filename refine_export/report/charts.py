@@ -39,17 +39,6 @@ class Bar:
     """The limit is among these errors."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bisection:
-    """A bisection as the page shows it."""
-
-    found: Mapping[str, Any]
-    """What `Bisected.to_dict` returned."""
-    chart: LineChart | None
-    layers: tuple[Mapping[str, Any], ...]
-    """The layers that are listed, each with its `number` in topological order, from 1, and `verdict`."""
-
-
 def charts_by_size(lines: Sequence[MatrixLine]) -> list[LineChart]:
     """The lowest PSNR over the size: a chart for each graph and precision, whose files share a limit."""
     charts: dict[str, list[MatrixLine]] = {}
@@ -138,11 +127,14 @@ def _flicker_chart(name: str, sequence: Mapping[str, list[tuple[int, float]]], l
     )
 
 
-def bisection_from_dict(found: Mapping[str, Any]) -> Bisection:
+def bisection_for_page(found: Mapping[str, Any]) -> dict[str, Any]:
     """Chart the error of each tensor, and list all layers or, of many, the jumps and what is around the first one.
 
     Args:
         found: what `Bisected.to_dict` returned.
+
+    Returns:
+        `found`, with `chart` and `listed`: layers, each with its `number` in topological order, from 1, and `verdict`.
     """
     jumps = [jump["layer"]["tensor"] for jump in found["jumps"]]
     first = found["first"]["layer"]["tensor"] if found["first"] else None
@@ -153,11 +145,8 @@ def bisection_from_dict(found: Mapping[str, Any]) -> Bisection:
         layers.append({**layer, "number": number, "verdict": verdict})
     start = next((layer["number"] for layer in layers if layer["verdict"] == "first jump"), 0)
     near = [one for one in layers if abs(one["number"] - start) <= AROUND or one["verdict"] != "explained"]
-    return Bisection(
-        found=found,
-        chart=_layer_chart(layers) if layers else None,
-        layers=tuple(layers if len(layers) <= MOST_LAYERS else near[:MOST_LAYERS]),
-    )
+    listed = layers if len(layers) <= MOST_LAYERS else near[:MOST_LAYERS]
+    return {**found, "chart": _layer_chart(layers) if layers else None, "listed": listed}
 
 
 def _layer_chart(layers: Sequence[Mapping[str, Any]]) -> LineChart:

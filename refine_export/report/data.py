@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from refine_export.artifacts import Artifact
 from refine_export.signature import GraphName
 from refine_export.support.text import dict_from_result, size_text
-from refine_export.validate.comparison import OutputVerdict, Status, Verdict
+from refine_export.validate.comparison import Status, Verdict
 
 SCHEMA = 5
 """Raised when a field changes its meaning or goes."""
@@ -94,25 +93,6 @@ class Shortfall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One output of one comparison beside the limits that it is judged by."""
-
-    comparison: Comparison
-    output: OutputVerdict
-
-    @property
-    def of_limit(self) -> float:
-        """The largest error in units of its limit; infinite where nothing finite can be compared."""
-        return self.output.metrics.max_of_peak / self.comparison.verdict.limits.max_abs
-
-    @property
-    def above_limit(self) -> float:
-        """Decibels of the PSNR above its limit, negative below it; infinite where there is no PSNR."""
-        psnr = self.output.metrics.psnr_db
-        return math.inf if psnr is None else psnr - self.comparison.verdict.limits.psnr_db
-
-
-@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that a run measured, with its verdicts."""
 
@@ -146,14 +126,6 @@ class Report:
     bisect: tuple[dict[str, Any], ...] = ()
     """Where files went wrong: the bisection of each file that was searched."""
     schema: int = SCHEMA
-
-    def measured(self) -> list[Measured]:
-        """Every output of every comparison."""
-        return [
-            Measured(comparison=comparison, output=output)
-            for comparison in self.comparisons
-            for output in comparison.verdict.outputs
-        ]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON types; NaN and infinity, which JSON lacks, become null."""

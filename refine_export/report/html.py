@@ -16,10 +16,10 @@ import jinja2
 from markupsafe import Markup
 
 from refine_export.accuracy.margins import LABELS
-from refine_export.report.charts import bisection_from_dict, charts_by_size, charts_of_flicker, histogram_of
+from refine_export.report.charts import bisection_for_page, charts_by_size, charts_of_flicker, histogram_of
 from refine_export.report.data import Report
 from refine_export.report.formatting import FILTERS, limit_text, margin_text
-from refine_export.report.line_chart import HEIGHT, WIDTH
+from refine_export.report.line_chart import HEIGHT, MOST_POINTS, STYLES, WIDTH
 from refine_export.report.pictures import COLOUR_STOPS, FramePictures, Pictures
 from refine_export.report.summary import key_figures, limit_texts, outcome_text
 from refine_export.report.tables import MOST_DETAILS, cells_from_rows, matrix_from_cells, rows_from_report
@@ -49,14 +49,17 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
     environment.filters.update(FILTERS)
     environment.tests["hash"] = lambda text: bool(re.fullmatch(r"[0-9a-f]{40,64}", str(text)))
     environment.globals.update(
-        margin=margin_text, limit_text=limit_text, histogram_of=histogram_of, chart_size=(WIDTH, HEIGHT)
+        margin=margin_text,
+        limit_text=limit_text,
+        histogram_of=histogram_of,
+        chart_size=(WIDTH, HEIGHT, STYLES, MOST_POINTS),
     )
     script = loader.get_source(environment, SCRIPT)[0]
     rows, lost = rows_from_report(report, pictures)
     cells = cells_from_rows(report, rows)
     sizes, lines = matrix_from_cells(report, cells)
     flickers, more_flickers = charts_of_flicker(rows)
-    metrics = [one.output.metrics for one in report.measured()]
+    metrics = [output.metrics for row in rows for output in row.comparison.verdict.outputs]
     return environment.get_template(TEMPLATE).render(
         report=report,
         script=Markup(script),
@@ -64,7 +67,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         outcome=outcome_text(report),
         counts=Counter(comparison.verdict.status for comparison in report.comparisons),
         group_counts=Counter(group.status for group in report.groups),
-        figures=key_figures(report, report.measured()),
+        figures=key_figures(report),
         rows=rows,
         many=len(rows) >= MANY,
         lost=lost,
@@ -77,7 +80,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         more_flickers=more_flickers,
         with_ssim=any(one.ssim is not None for one in metrics),
         with_flicker=any(one.flicker is not None for one in metrics),
-        bisections=[bisection_from_dict(found) for found in report.bisect],
+        bisections=[bisection_for_page(found) for found in report.bisect],
         error_limits=limit_texts(report, "max_abs"),
         limit_names={
             name: label

@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 16, 38  # margins: numbers and the names of the axes
 INSET = 30  # of the first and the last point: room for half a label
 STYLES = 6
-"""Lines that can be told apart; of more than these the worst are coloured, and the others are grey."""
+"""Number of lines that can be told apart."""
 MOST_POINTS = 40  # of a line whose points have marks
 CHARACTER = 7.5  # pixels of a label
 
@@ -28,22 +28,16 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line before it is drawn."""
+    """A line, in the values of the axes or, once drawn, in pixels."""
 
     label: str
     points: tuple[Point, ...]
     """By increasing x."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class DrawnLine:
-    """A line in pixels."""
-
-    label: str
-    style: int | None
-    """0 to STYLES - 1; None for a grey line."""
-    path: str
-    marks: tuple[Point, ...]
+    @property
+    def path(self) -> str:
+        """The line as an SVG path."""
+        return "M" + " L".join(f"{point.x:g},{point.y:g}" for point in self.points)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +59,9 @@ class LineChart:
     y_name: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
-    lines: tuple[DrawnLine, ...]
-    """Grey ones first, so that the others are drawn over them."""
+    lines: tuple[Line, ...]
+    """The worst ones first; the first `STYLES` are coloured and the others grey."""
     limit: Tick | None
-
-    @property
-    def greys(self) -> int:
-        """Lines without a place in the legend."""
-        return sum(line.style is None for line in self.lines)
 
 
 def draw_lines(
@@ -117,18 +106,9 @@ def draw_lines(
         share = min(1.0, max(0.0, (scaled(y) - low) / (high - low)))
         return round(TOP + (1 - share) * (HEIGHT - TOP - BOTTOM), 1)
 
-    drawn = []
-    for number, line in enumerate(lines):
-        marks = tuple(Point(x=across(point.x), y=up(point.y), title=point.title) for point in line.points)
-        coloured = number < STYLES
-        drawn.append(
-            DrawnLine(
-                label=line.label,
-                style=number if coloured else None,
-                path="M" + " L".join(f"{mark.x:g},{mark.y:g}" for mark in marks),
-                marks=marks if coloured and len(marks) <= MOST_POINTS else (),
-            )
-        )
+    def moved(point: Point) -> Point:
+        return Point(x=across(point.x), y=up(point.y), title=point.title)
+
     return LineChart(
         title=title,
         description=description,
@@ -136,7 +116,7 @@ def draw_lines(
         y_name=y_name,
         x_ticks=_spaced([Tick(at=across(x), label=label) for x, label in x_labels]),
         y_ticks=tuple(Tick(at=up(level), label=f"{level:.0e}" if log_y else f"{level:g}") for level in levels),
-        lines=tuple(reversed(drawn)),
+        lines=tuple(Line(label=line.label, points=tuple(map(moved, line.points))) for line in lines),
         limit=None if limit is None else Tick(at=up(limit[0]), label=limit[1]),
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refine_export.report.data import Measured, Report
+from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.margins import LABELS, Margin, margins
+from refine_export.report.data import Report
 from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_text
-from refine_export.validate.comparison import Status, overall
+from refine_export.validate.comparison import OutputVerdict, Status, overall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,37 +27,41 @@ class Figure:
         return f"{self.name}: {self.value}{f' in {self.file}' if self.file else ''}, {self.note}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    """One measurement of one output beside its limit."""
+
+    margin: Margin
+    output: OutputVerdict
+    limits: Limits
+    file: str
+    """Empty where the report has only one."""
+
+
 def outcome_text(report: Report) -> str:
     """The outcome in sentences, computed from the comparisons and their groups."""
     return " ".join(f"{sentence}." for sentence in _sentences(report))
 
 
-def key_figures(report: Report, measured: Sequence[Measured]) -> tuple[Figure, Figure]:
+def key_figures(report: Report) -> tuple[Figure, Figure]:
     """The error and the PSNR that are nearest to their limits, or furthest beyond them."""
-    error = max(measured, key=lambda one: one.of_limit, default=None)
-    with_psnr = [one for one in measured if one.output.metrics.psnr_db is not None]
-    psnr = min(with_psnr, key=lambda one: one.above_limit, default=None)
-    several = len({comparison.file for comparison in report.comparisons}) > 1
-
-    def figure(name: str, value: str, note: str, found: Measured | None) -> Figure:
-        return Figure(name=name, value=value, note=note, file=found.comparison.file if found and several else "")
-
-    if error is None:
-        first = figure("Worst error", "not measured", f"limit {', '.join(limit_texts(report, 'max_abs'))}", None)
-    elif error.output.metrics.max_abs is None:
-        first = figure("Worst error", "not finite", "NaN or infinite values", error)
-    else:
-        value, limit = error.output.metrics.max_of_peak, error.comparison.verdict.limits.max_abs
+    worst = {name: found[0] for name, found in _by_limit(report).items()}
+    if one := worst.get("finite"):
+        error = Figure(name="Worst error", value="not finite", note="NaN or infinite values", file=one.file)
+    elif one := worst.get("max_abs"):
+        value, limit = one.output.metrics.max_of_peak, one.limits.max_abs
         note = margin_text(value, limit)
         note += f" of {error_text(limit)}" if note.endswith("limit") else f", limit {error_text(limit)}"
-        first = figure("Worst error", f"{error_text(value)} of the peak", note, error)
-    if psnr is None:
-        identical = bool(measured) and all(one.output.metrics.identical for one in measured)
-        note = f"limit {', '.join(limit_texts(report, 'psnr_db'))}"
-        return first, figure("Worst PSNR", "identical" if identical else "not measured", note, None)
-    side, limit = "above" if psnr.above_limit >= 0 else "below", psnr.comparison.verdict.limits.psnr_db
-    note = f"{abs(psnr.above_limit):.1f} dB {side} the limit of {limit:g} dB"
-    return first, figure("Worst PSNR", psnr_text(psnr.output), note, psnr)
+        error = Figure(name="Worst error", value=f"{error_text(value)} of the peak", note=note, file=one.file)
+    else:
+        note = f"limit {', '.join(limit_texts(report, 'max_abs'))}"
+        error = Figure(name="Worst error", value="not measured", note=note)
+    if one := worst.get("psnr_db"):
+        above = (one.output.metrics.psnr_db or 0.0) - one.limits.psnr_db
+        note = f"{abs(above):.1f} dB {'above' if above >= 0 else 'below'} the limit of {one.limits.psnr_db:g} dB"
+        return error, Figure(name="Worst PSNR", value=psnr_text(one.output), note=note, file=one.file)
+    value_text = "identical" if worst and "finite" not in worst else "not measured"  # equal arrays have no PSNR
+    return error, Figure(name="Worst PSNR", value=value_text, note=f"limit {', '.join(limit_texts(report, 'psnr_db'))}")
 
 
 def limit_texts(report: Report, name: str) -> list[str]:
@@ -66,6 +72,19 @@ def limit_texts(report: Report, name: str) -> list[str]:
     return list(files) if len(files) == 1 else [f"{text} ({', '.join(names)})" for text, names in files.items()]
 
 
+def _by_limit(report: Report) -> dict[str, list[_Measured]]:
+    """All measurements by the name of their limit, the worst of each first."""
+    several = len({one.file for one in report.comparisons}) > 1
+    found: dict[str, list[_Measured]] = {}
+    for one in report.comparisons:
+        limits, file = one.verdict.limits, one.file if several else ""
+        for output in one.verdict.outputs:
+            for margin in margins(output.metrics, limits):
+                measured = _Measured(margin=margin, output=output, limits=limits, file=file)
+                found.setdefault(margin.limit, []).append(measured)
+    return {name: sorted(members, key=lambda one: -one.margin.ratio) for name, members in found.items()}
+
+
 def _sentences(report: Report) -> Iterator[str]:
     if not report.comparisons:
         yield "Nothing was compared"
@@ -73,46 +92,25 @@ def _sentences(report: Report) -> Iterator[str]:
     counts = Counter(comparison.verdict.status for comparison in report.comparisons)
     texts: dict[Status, str] = {"failed": "failed", "not compared": "could not be run", "passed": "passed"}
     found = [f"{counts[status]} {text}" for status, text in texts.items() if counts[status]]
-    yield f"{_count(len(report.comparisons), 'comparison')}: {_joined(found)}"
-    yield from _measured_sentences(report)
+    yield f"{_count(len(report.comparisons), 'comparison')}: {', '.join(found)}"
+    silent = sum(one.verdict.status == "failed" and not one.verdict.outputs for one in report.comparisons)
+    if silent:
+        yield f"{_count(silent, 'candidate')} gave no output that could be compared"
+    by_limit = _by_limit(report)
+    missed = {name: [one for one in by_limit.get(name, []) if one.margin.missed] for name in ("finite", *LABELS)}
+    for worst, *more in filter(None, missed.values()):
+        reason = worst.margin.reason
+        others = f" (and in {_count(len(more), 'more output')})" if more else ""
+        yield f"{f'{worst.file}: {reason}' if worst.file else reason[0].upper() + reason[1:]}{others}"
+    if by_limit and not any(missed.values()):
+        yield str(key_figures(report)[0])
     judged = overall(group.status for group in report.groups)
     if counts["failed"] and judged != "failed":
         yield "The recipe allows feeds to fail, and no file has more failures than it allows"
     if report.status != judged:
-        causes = _joined([shortfall.what for shortfall in report.shortfalls if shortfall.counts])
+        causes = ", ".join(shortfall.what for shortfall in report.shortfalls if shortfall.counts)
         yield f"The run as a whole is {report.status} because of {causes}: see the notes"
-
-
-def _measured_sentences(report: Report) -> Iterator[str]:
-    """What stands out in the measured errors; what the key figures cannot show comes first."""
-    measured = report.measured()
-    finite = [one for one in measured if one.output.metrics.max_abs is not None]
-    silent = sum(one.verdict.status == "failed" and not one.verdict.outputs for one in report.comparisons)
-    if silent:
-        yield f"{_count(silent, 'candidate')} gave no output that could be compared"
-    if broken := len(measured) - len(finite):
-        yield f"NaN or infinite values in {_count(broken, 'output')}"
-    if not finite:
-        return
-    if all(one.output.metrics.identical for one in finite):
-        yield "Every output equals the reference's, value for value"
-        return
-    error, psnr = key_figures(report, finite)
-    yield str(error)
-    if any(one.above_limit < 0 for one in finite):
-        yield str(psnr)
-    others = [
-        one.output.reasons[0]
-        for one in finite
-        if one.output.reasons and one.of_limit <= 1 and one.above_limit >= 0  # by none of the two limits above
-    ]
-    if others:
-        yield f"{_count(len(others), 'output')} failed another limit only, such as: {others[0]}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _joined(parts: list[str]) -> str:
-    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else parts[0]

@@ -199,8 +199,8 @@ def matrix_from_cells(report: Report, cells: Sequence[Cell]) -> tuple[list[Size]
 
 
 def _plain_rows(report: Report, pictures: Mapping[str, Pictures]) -> list[Row]:
-    errors = [one.output.metrics.max_of_peak for one in report.measured()]
-    ends = [error for error in errors if 0 < error < math.inf]
+    outputs = [output for comparison in report.comparisons for output in comparison.verdict.outputs]
+    ends = [output.metrics.max_of_peak for output in outputs if 0 < output.metrics.max_of_peak < math.inf]
     ends += [comparison.verdict.limits.max_abs for comparison in report.comparisons]
     # The bars are logarithmic on one scale: from a tenth of the smallest error or limit to ten times the largest.
     low = math.floor(math.log10(min(ends, default=1.0))) - 1

@@ -2,7 +2,7 @@
 
 import pytest
 
-from refine_export.report.charts import bisection_from_dict, charts_by_size, charts_of_flicker, histogram_of
+from refine_export.report.charts import bisection_for_page, charts_by_size, charts_of_flicker, histogram_of
 from refine_export.report.tables import cells_from_rows, matrix_from_cells, rows_from_report
 from tests.support.page_reports import bisected, long_report
 
@@ -21,11 +21,11 @@ def test_accuracy_by_size(report):
         ("refine, FP32", "limit 90 dB"),
         ("refine, FP16", "limit 58 dB"),
     ]
-    assert (len(fp32.lines), fp32.greys) == (10, 4)
-    worst = fp32.lines[-1]
+    assert len(fp32.lines) == 10
+    worst = fp32.lines[0]
     assert worst.label == "refine-3.onnx, onnxruntime-cpu"
-    assert worst.marks[3].title == "refine-3.onnx, onnxruntime-cpu, 1088\u00d71920: 63.8 dB"
-    assert [len(line.marks) for line in fp32.lines if line.style is not None] == [5] * 6
+    assert worst.points[3].title == "refine-3.onnx, onnxruntime-cpu, 1088\u00d71920: 63.8 dB"
+    assert [len(line.points) for line in fp32.lines] == [5] * 10
 
 
 def test_flicker(report):
@@ -36,19 +36,19 @@ def test_flicker(report):
 
 
 def test_bisection_lists_what_is_around_the_first_jump():
-    of_many = bisection_from_dict(bisected())
-    assert [layer["number"] for layer in of_many.layers] == list(range(116, 125))
-    assert [layer["verdict"] for layer in of_many.layers].count("explained") == 8
-    assert of_many.layers[4]["verdict"] == "first jump"
-    without = bisection_from_dict(bisected(layers=20, bad=0))
-    assert (len(without.layers), without.found["first"]) == (20, None)
-    assert bisection_from_dict(bisected(layers=0)).chart is None
+    of_many = bisection_for_page(bisected())
+    assert [layer["number"] for layer in of_many["listed"]] == list(range(116, 125))
+    assert [layer["verdict"] for layer in of_many["listed"]].count("explained") == 8
+    assert of_many["listed"][4]["verdict"] == "first jump"
+    without = bisection_for_page(bisected(layers=20, bad=0))
+    assert (len(without["listed"]), without["first"]) == (20, None)
+    assert bisection_for_page(bisected(layers=0))["chart"] is None
 
 
 def test_histogram_marks_what_is_above_the_limit(report):
     """The limit 5e-2 lies in the decade to 1e-1; only what is over 1e-1 is surely above it."""
-    outputs = [one.output for one in report.measured() if one.comparison.file == "refine-8.fp16.onnx"]
-    failed = max(outputs, key=lambda output: output.metrics.max_abs)
+    verdicts = [one.verdict for one in report.comparisons if one.file == "refine-8.fp16.onnx"]
+    failed = next(verdict.outputs[0] for verdict in verdicts if verdict.status == "failed")
     bars = histogram_of(failed, 5e-2)
     assert [bar.count for bar in bars] == [100, 2000, 40000, 90000, 50000, 7000, 400, 20, 3]
     assert [bar.label for bar in bars if bar.beyond] == ["over 1e-01"]

@@ -19,13 +19,13 @@ def drawn(*lines, labels=((0, "a"), (1, "b")), **options):
 def test_points_are_where_their_values_are():
     """Of two lines from 60 to 100 dB the upper one is higher; infinite values are at the edges."""
     chart = drawn(line("low", 60, -math.inf), line("high", 100, math.inf), limit=(80, "limit"))
-    high, low = chart.lines
-    assert high.marks[0].y < chart.limit.at < low.marks[0].y
-    assert chart.limit.at == pytest.approx((high.marks[0].y + low.marks[0].y) / 2, abs=0.2)
-    assert high.marks[1].y == min(tick.at for tick in chart.y_ticks)
-    assert low.marks[1].y == max(tick.at for tick in chart.y_ticks)
-    assert low.marks[0].x < low.marks[1].x
-    assert low.path == "M{:g},{:g} L{:g},{:g}".format(*(side for mark in low.marks for side in (mark.x, mark.y)))
+    low, high = chart.lines
+    assert high.points[0].y < chart.limit.at < low.points[0].y
+    assert chart.limit.at == pytest.approx((high.points[0].y + low.points[0].y) / 2, abs=0.2)
+    assert high.points[1].y == min(tick.at for tick in chart.y_ticks)
+    assert low.points[1].y == max(tick.at for tick in chart.y_ticks)
+    assert low.points[0].x < low.points[1].x
+    assert low.path == "M{:g},{:g} L{:g},{:g}".format(*(side for mark in low.points for side in (mark.x, mark.y)))
 
 
 @pytest.mark.parametrize("values", [(1e-9, 1e-9), (60.0, 100.5), (0.0, 0.0), (3e-5, 0.9), (0.0, 1e-12), (2.5,)])
