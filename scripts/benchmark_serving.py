@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 from triton_server import CannotServeError, serve
 
-from refine_export.deploy.verify.load_test import Question, measure_load
+from refine_export.deploy.verify.load_test import LoadRequest, measure_load
 from refine_export.runners.triton.client import ServerOptions
 
 SIZES = ((256, 448), (1088, 1920))
@@ -43,10 +43,10 @@ def repository(folder: Path) -> Path:
     return folder
 
 
-def question(array: Any) -> Question:
+def load_request(array: Any) -> LoadRequest:
     """The array, which is to come back as it is."""
-    return Question(
-        inputs={"x": array}, wrong=lambda answer: None if np.array_equal(answer["y"], array) else "it is another"
+    return LoadRequest(
+        inputs={"x": array}, why_wrong=lambda answer: None if np.array_equal(answer["y"], array) else "it is another"
     )
 
 
@@ -68,7 +68,7 @@ def main() -> None:
                                 protocol,
                                 f"echo_{dtype.lower()}",
                                 "",
-                                [question(array)],
+                                [load_request(array)],
                                 (height, width),
                                 concurrency=clients,
                                 requests=REQUESTS,

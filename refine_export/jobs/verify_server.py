@@ -14,10 +14,10 @@ from typing import Any
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.verify.channels import Channel, channels_of
 from refine_export.deploy.verify.load_test import Load, measure_load
-from refine_export.deploy.verify.server_models import Served, find_models
+from refine_export.deploy.verify.server_models import ServerModel, find_models
 from refine_export.deploy.verify.verify_frames import compare_frames
 from refine_export.deploy.verify.verify_networks import compare_network
-from refine_export.deploy.verify.verify_result import Compared, Verified, status_of_load
+from refine_export.deploy.verify.verify_result import ModelComparison, Verified
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
 from refine_export.jobs.option_table import made_from, takes_options_of
@@ -27,6 +27,7 @@ from refine_export.report.data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress
+from refine_export.support.text import size_text
 from refine_export.validate.comparison import Status, overall
 
 
@@ -57,67 +58,71 @@ def verify_server(
         RequestError: weights, frames or options cannot be used, or the server has none of our models.
         UnavailableError: no server answers, or a package is missing.
     """
-    asked = made_from(VerifyOptions, options)
+    chosen = made_from(VerifyOptions, options)
     if warm_up_sizes is None:
         warm_up_sizes = recipe is None and sizes is None
     inputs = job_inputs(recipe, progress, checkpoint, frames, sizes=sizes)
-    template = ServerOptions(url=asked.urls[0], timeout_s=asked.timeout_s, patience_s=asked.patience_s)
+    connection = ServerOptions(url=chosen.urls[0], timeout_s=chosen.timeout_s, patience_s=chosen.patience_s)
     _ = inputs.checkpoint  # loaded, or refused, before a server is asked
     with inputs.progress.step("look at the server") as say:
-        channels, missing = channels_of(asked.urls, asked.protocols, template, shared_memory=asked.shared_memory)
+        channels, missing = channels_of(chosen.urls, chosen.protocols, connection, shared_memory=chosen.shared_memory)
         if not channels:
-            raise UnavailableError("; ".join(one.reason for one in missing), code="server-unavailable")
-        found = find_models(channels[0].options, asked.models, asked.version)
+            raise UnavailableError("; ".join(one.reason for one in missing), code="no-server")
+        models = find_models(channels[0].options, chosen.models, chosen.version)
         with TritonClient(channels[0].options) as client:
             server = client.server()
         say(f"{server}: {', '.join(channel.name for channel in channels)}")
-    shortfalls = [*missing, *found.missing]
-    compared: dict[str, Compared] = {}
-    chosen = inputs.recipe.validate
-    for served in found.networks:
-        if (wrong := _other_weights(served.name, served, inputs)) is not None:
-            shortfalls.append(wrong)
+    shortfalls = [*missing, *models.missing]
+    compared: dict[str, ModelComparison] = {}
+    for model in models.networks:
+        if (shortfall := _other_weights(model.name, model, inputs)) is not None:
+            shortfalls.append(shortfall)
             continue
+        validate = inputs.recipe.validate
         if warm_up_sizes:
-            chosen = replace(chosen, sizes=tuple(f"{height}x{width}" for height, width in served.sizes))
-        compared[served.name] = compare_network(
-            served, channels, inputs.network, inputs.sources, chosen, inputs.progress
+            validate = replace(validate, sizes=tuple(map(size_text, model.sizes)))
+        compared[model.name] = compare_network(
+            model, channels, inputs.network, inputs.sources, validate, inputs.progress
         )
-    if found.behind is not None:
-        if (wrong := _other_weights(ENSEMBLE, found.behind, inputs)) is not None:
-            shortfalls.append(wrong)
+    described = {model.name: model for model in models.networks}
+    if (network := models.ensemble_network) is not None:
+        described.setdefault(network.name, network)
+        if (shortfall := _other_weights(ENSEMBLE, network, inputs)) is not None:
+            shortfalls.append(shortfall)
         else:
+            pair = inputs.sources.first.pair
             compared[ENSEMBLE] = compare_frames(
-                channels,
-                found.behind,
-                inputs.network,
-                inputs.sources.first.pair,
-                inputs.recipe.validate,
-                inputs.progress,
+                channels, network, inputs.network, pair, inputs.recipe.validate, inputs.progress
             )
-    versions = {served.name: served.version for served in found.networks}
-    behind = [found.behind] if found.behind is not None and found.behind.name not in versions else []
-    described = [*found.networks, *behind]
-    notes = [note for served in described for note in served.notes]
-    loads = tuple(_loads(compared, versions, channels, asked, inputs.progress, notes))
-    answers = tuple(answer for one in compared.values() for answer in one.answers)
-    statuses = [*(one.status for one in answers), *map(status_of_load, loads), *(one.status for one in shortfalls)]
+    notes = [note for model in described.values() for note in model.notes]
+    # The ensemble is what clients use; the networks are measured where there is none.
+    measured = [ENSEMBLE] if ENSEMBLE in compared else list(compared)
+    loads: list[Load] = []
+    for name in measured if chosen.requests else ():
+        version = "" if name == ENSEMBLE else described[name].version
+        if any(answer.status != "passed" for answer in compared[name].answers):
+            notes.append(f"the speed of {name} was not measured, because not all of its answers passed")
+        elif compared[name].load_requests:
+            loads += _loads(name, version, compared[name], channels, chosen, inputs.progress)
+    answers = tuple(answer for comparison in compared.values() for answer in comparison.answers)
+    statuses: list[Status] = [*(one.status for one in answers), *(one.status for one in shortfalls)]
+    statuses += ["failed" if load.errors else "passed" for load in loads]
     return Verified(
         status=overall(statuses),
         server=server,
         channels={channel.name: channel.options.url for channel in channels},
-        models={served.name: _described(served) for served in described},
+        models={name: _description(model) for name, model in described.items()},
         answers=answers,
-        loads=loads,
+        loads=tuple(loads),
         shortfalls=tuple(shortfalls),
         notes=tuple(notes),
     )
 
 
-def _other_weights(what: str, served: Served, inputs: JobInputs) -> Shortfall | None:
+def _other_weights(what: str, model: ServerModel, inputs: JobInputs) -> Shortfall | None:
     """Return why a model cannot have the answers of these weights; None where it can."""
     try:
-        inputs.check_weights(Path(served.name), served.artifact)
+        inputs.check_weights(Path(model.name), model.artifact)
     except RequestError as error:
         status: Status = "failed" if error.code == "other-weights" else "not compared"
         return Shortfall(what=what, status=status, reason=str(error))
@@ -125,43 +130,35 @@ def _other_weights(what: str, served: Served, inputs: JobInputs) -> Shortfall | 
 
 
 def _loads(
-    compared: dict[str, Compared],
-    versions: dict[str, str],
+    name: str,
+    version: str,
+    comparison: ModelComparison,
     channels: Sequence[Channel],
     options: VerifyOptions,
     progress: Progress,
-    notes: list[str],
 ) -> Iterator[Load]:
-    """Of the ensemble, which is what people ask; of the networks where there is none. What failed is not measured."""
-    for name in [ENSEMBLE] if ENSEMBLE in compared else compared:
-        one = compared[name]
-        if not options.requests or not one.questions:
-            continue
-        if any(answer.status != "passed" for answer in one.answers):
-            notes.append(f"the speed of {name} was not measured, because not all of its answers passed")
-            continue
-        for channel in channels:
-            for concurrency in options.concurrencies:
-                with progress.step(f"measure {name} over {channel.name}, {concurrency} at once") as say:
-                    load = measure_load(
-                        channel.options,
-                        channel.name,
-                        name,
-                        versions.get(name, ""),
-                        one.questions,
-                        one.size,
-                        concurrency=concurrency,
-                        requests=options.requests,
-                    )
-                    say(f"{load.per_second:.1f} a second, {load.errors} errors")
-                yield load
+    for channel in channels:
+        for concurrency in options.concurrencies:
+            with progress.step(f"measure {name} over {channel.name}, {concurrency} at once") as say:
+                load = measure_load(
+                    channel.options,
+                    channel.name,
+                    name,
+                    version,
+                    comparison.load_requests,
+                    comparison.size,
+                    concurrency=concurrency,
+                    requests=options.requests,
+                )
+                say(f"{load.per_second:.1f} a second, {load.errors} errors")
+            yield load
 
 
-def _described(served: Served) -> dict[str, Any]:
-    artifact = served.artifact
+def _description(model: ServerModel) -> dict[str, Any]:
+    artifact = model.artifact
     return {
         "graph": artifact.graph,
-        "version": served.version,
+        "version": model.version,
         "precision": artifact.precision,
         "sizes": artifact.sizes,
         "sha256": artifact.sha256,

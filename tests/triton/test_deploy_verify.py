@@ -17,7 +17,7 @@ from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.deploy.verify import load_test as load
 from refine_export.deploy.verify import verify_frames as served_frames
 from refine_export.deploy.verify import verify_networks as served_networks
-from refine_export.deploy.verify.verify_frames import judge_frame
+from refine_export.deploy.verify.verify_frames import compare_pictures
 from refine_export.errors import RequestError
 from refine_export.jobs import load_inputs
 from refine_export.jobs.recipe import Recipe
@@ -229,9 +229,9 @@ def test_a_load_counts_what_fails_and_what_is_wrong(place):
     """Errors and wrong answers are no latencies."""
     options = ServerOptions(url=place.server.grpc_url)
     picture = {"frame0": PICTURE, "frame1": PICTURE, "timestep": np.float32([0.5])}
-    right = load.Question(inputs=picture, wrong=lambda answer: None)
-    wrong = load.Question(inputs=picture, wrong=lambda answer: "not that")
-    small = load.Question(inputs=picture | {"frame1": PICTURE[:9]}, wrong=lambda answer: None)
+    right = load.LoadRequest(inputs=picture, why_wrong=lambda answer: None)
+    wrong = load.LoadRequest(inputs=picture, why_wrong=lambda answer: "not that")
+    small = load.LoadRequest(inputs=picture | {"frame1": PICTURE[:9]}, why_wrong=lambda answer: None)
 
     def measured(*questions):
         one = load.measure_load(options, "grpc", "interpolate", "", questions, (50, 60), concurrency=2, requests=6)
@@ -249,7 +249,7 @@ def test_a_load_ends_when_the_server_does(place):
     place.server.kill()
     options = ServerOptions(url=place.server.grpc_url, patience_s=60)
     picture = {"frame0": PICTURE, "frame1": PICTURE, "timestep": np.float32([0.5])}
-    question = load.Question(inputs=picture, wrong=lambda answer: None)
+    question = load.LoadRequest(inputs=picture, why_wrong=lambda answer: None)
     started = time.monotonic()
     try:
         one = load.measure_load(options, "grpc", "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
@@ -263,7 +263,7 @@ def test_grey_levels():
     """One level is within the limits of FP32, here and there; two are not, nor one nearly everywhere."""
 
     def judged(change, limits=FP32):
-        return judge_frame(PICTURE, {"frame": (PICTURE + change).astype(np.uint8)}, limits).reasons
+        return compare_pictures(PICTURE, {"frame": (PICTURE + change).astype(np.uint8)}, limits).reasons
 
     few = np.zeros_like(PICTURE)
     few[:2, :10] = 1
@@ -276,4 +276,4 @@ def test_grey_levels():
     assert judged(4 * few, FP16)
     assert judged(half, FP16)
     wrong = {"frame": PICTURE[:-1]}, {"frame": PICTURE.astype(np.float32)}, {}
-    assert all("expected uint8 [50, 60, 3]" in judge_frame(PICTURE, one, FP32).reasons[0] for one in wrong)
+    assert all("expected uint8 [50, 60, 3]" in compare_pictures(PICTURE, one, FP32).reasons[0] for one in wrong)

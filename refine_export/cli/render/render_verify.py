@@ -10,7 +10,7 @@ from rich.table import Table
 from refine_export.cli.render.console import STYLES, escape
 
 if TYPE_CHECKING:
-    from refine_export.deploy.verify.verify_result import Answered, Verified
+    from refine_export.deploy.verify.verify_result import Answer, Verified
 
 ROWS_SHOWN = 40
 REASONS_SHOWN = 12
@@ -52,7 +52,7 @@ def print_verified(result: Verified) -> None:
 
 
 def _answers(result: Verified) -> Table:
-    groups: dict[tuple[str, str], list[Answered]] = {}
+    groups: dict[tuple[str, str], list[Answer]] = {}
     for one in result.answers:
         groups.setdefault((one.model, one.channel), []).append(one)
     table = Table(box=None, pad_edge=False)
@@ -65,7 +65,7 @@ def _answers(result: Verified) -> Table:
     return table
 
 
-def _worst(members: list[Answered]) -> str:
+def _worst(members: list[Answer]) -> str:
     numbers = [one.numbers for one in members if one.numbers]
     if not numbers:
         return ""

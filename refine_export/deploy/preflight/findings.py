@@ -55,6 +55,11 @@ RULES: Final[dict[str, tuple[Severity, str, str]]] = {
         "git and object stores keep no empty folders: the copy has no version, and the ensemble does not load.",
         "Put any file into it.",
     ),
+    "backend": (
+        "error",
+        "Triton accepts a platform of another backend, and clients read from it what computes the model.",
+        'Write one of them: backend: "python", or platform: "onnxruntime_onnx", "tensorrt_plan" or "ensemble".',
+    ),
     "backend-unknown": (
         "warning",
         "Its model files cannot be checked here.",

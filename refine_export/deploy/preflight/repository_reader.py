@@ -20,7 +20,7 @@ from refine_export.support.imports import require
 
 MODEL_FILES: Final[Mapping[str, str]] = {"onnxruntime": ONNX_FILE, "tensorrt": PLAN_FILE, "python": PYTHON_FILE}
 """Backend -> name of its model file, where the config gives none."""
-_PLATFORMS: Final[Mapping[str, str]] = {
+PLATFORMS: Final[Mapping[str, str]] = {
     "onnxruntime_onnx": "onnxruntime",
     "tensorrt_plan": "tensorrt",
     "ensemble": "ensemble",
@@ -211,7 +211,7 @@ def _version_folders(folder: Path, findings: list[Finding]) -> dict[int, Path]:
 def _backend(config: Any, numbers: Mapping[int, Path]) -> str:
     """Return the backend; where the config has none, Triton completes it by the name of the model file."""
     if config.backend or config.platform:
-        known = _PLATFORMS.get(config.platform, "")
+        known = PLATFORMS.get(config.platform, "")
         return known if known == "ensemble" else config.backend or known
     newest = list(numbers.values())[-1:]
     for backend, name in MODEL_FILES.items():

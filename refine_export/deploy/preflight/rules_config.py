@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding
-from refine_export.deploy.preflight.repository_reader import MODEL_FILES, Model
+from refine_export.deploy.preflight.repository_reader import MODEL_FILES, PLATFORMS, Model
 from refine_export.deploy.preflight.rules_tensors import type_name
 
 
@@ -16,6 +16,8 @@ def check_config(model: Model) -> Iterator[Finding]:
     config = model.config
     if model.backend not in (*MODEL_FILES, "ensemble"):
         yield model.in_config("backend-unknown", "backend", f"backend {model.backend!r}, platform {config.platform!r}")
+    if config.backend and config.platform and config.backend not in (config.platform, PLATFORMS.get(config.platform)):
+        yield model.in_config("backend", "platform", f"platform {config.platform!r} with backend {config.backend!r}")
     for kind, tensors in (("input", config.input), ("output", config.output)):
         for name, count in Counter(tensor.name for tensor in tensors).items():
             if count > 1:

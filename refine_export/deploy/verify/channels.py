@@ -1,8 +1,8 @@
-"""How a server can be reached: addresses to protocols, each over the wire and, where asked for, shared memory."""
+"""Find the ways to reach a server: its protocols, each over the network and, where asked for, shared memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from refine_export.errors import UnavailableError
@@ -10,14 +10,15 @@ from refine_export.report.data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import Protocol, ServerOptions
 
-ASKED_S = 5.0
-"""How long an address may take to say what it speaks."""
-_OTHER: dict[Protocol, tuple[Protocol, int]] = {"http": ("grpc", 1), "grpc": ("http", -1)}  # Triton's 8000 and 8001
+PROBE_S = 5.0
+"""Timeout of the request that finds out which protocol an address speaks."""
+_OTHER: dict[Protocol, tuple[Protocol, int]] = {"http": ("grpc", 1), "grpc": ("http", -1)}
+"""Protocol -> the other one, and how far its port is away: Triton's ports are 8000 for HTTP and 8001 for gRPC."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """One way to send a request."""
+    """A way to send requests."""
 
     options: ServerOptions
 
@@ -30,69 +31,60 @@ class Channel:
 def channels_of(
     urls: Sequence[str], protocols: Sequence[Protocol], options: ServerOptions, *, shared_memory: bool
 ) -> tuple[list[Channel], list[Shortfall]]:
-    """The channels of a server, and what of the protocols is not to be had.
+    """Return the channels of a server, and the protocols that it cannot be reached by.
 
-    Which protocol an address speaks is found out. The other one is looked for at the neighbouring port, as Triton has
-    them (8000 HTTP, 8001 gRPC), unless its address is given too.
+    Each address is probed for its protocol. The other protocol is looked for at the neighbouring port, unless its
+    address is given too.
 
     Args:
         urls: HOST:PORT, one or several of one server.
         protocols: those that are wanted.
         options: timeout and patience of every channel.
-        shared_memory: have a second channel of each protocol, through shared memory.
+        shared_memory: add a channel through shared memory for each protocol.
 
     Raises:
-        RequestError: an address is none.
-        UnavailableError: nobody answers at an address, or tritonclient is missing.
+        UnavailableError: `no-server` at an address, or `missing-package`.
     """
     found: dict[Protocol, str] = {}
     for url in urls:
-        found.setdefault(_spoken(url), url)
+        found.setdefault(_protocol_at(url), url)
     for protocol, url in list(found.items()):
         other, step = _OTHER[protocol]
         host, _, port = url.rpartition(":")
-        neighbour = f"{host}:{int(port) + step}"
-        in_range = 1 <= int(port) + step <= 65535
-        if other in protocols and other not in found and in_range and _asked(neighbour, other) is None:
-            found[other] = neighbour
-    missing = [
-        Shortfall(
-            what=protocol,
-            status="not compared",
-            reason=f"no {protocol} port was found beside {', '.join(urls)}: give its address with another --url, or "
-            f"leave it out with --protocol {_OTHER[protocol][0]}",
-        )
-        for protocol in protocols
-        if protocol not in found
-    ]
-    return list(_channels(found, protocols, options, shared_memory=shared_memory)), missing
-
-
-def _channels(
-    found: dict[Protocol, str], protocols: Sequence[Protocol], options: ServerOptions, *, shared_memory: bool
-) -> Iterator[Channel]:
+        neighbour = int(port) + step
+        wanted = other in protocols and other not in found and 1 <= neighbour <= 65535
+        if wanted and _probe(f"{host}:{neighbour}", other) is None:
+            found[other] = f"{host}:{neighbour}"
+    channels, missing = [], []
     for protocol in protocols:
         if protocol in found:
             plain = replace(options, url=found[protocol], protocol=protocol, shared_memory=False)
-            yield Channel(options=plain)
+            channels.append(Channel(options=plain))
             if shared_memory:
-                yield Channel(options=replace(plain, shared_memory=True))
+                channels.append(Channel(options=replace(plain, shared_memory=True)))
+        else:
+            reason = (
+                f"no {protocol} port was found beside {', '.join(urls)}: give its address with another --url, or "
+                f"leave it out with --protocol {_OTHER[protocol][0]}"
+            )
+            missing.append(Shortfall(what=protocol, status="not compared", reason=reason))
+    return channels, missing
 
 
-def _spoken(url: str) -> Protocol:
+def _protocol_at(url: str) -> Protocol:
     failures = []
-    order: tuple[Protocol, ...] = ("http", "grpc")  # HTTP is told apart at once
+    order: tuple[Protocol, ...] = ("http", "grpc")  # an HTTP port answers any request at once
     for protocol in order:
-        failure = _asked(url, protocol)
+        failure = _probe(url, protocol)
         if failure is None:
             return protocol
         failures.append(failure)
-    raise UnavailableError(f"no Triton server answers at {url}; {'; '.join(failures)}")
+    raise UnavailableError(f"no Triton server answers at {url}; {'; '.join(failures)}", code="no-server", url=url)
 
 
-def _asked(url: str, protocol: Protocol) -> str | None:
-    """Why a port does not speak a protocol; None where it does."""
-    options = ServerOptions(url=url, protocol=protocol, timeout_s=ASKED_S, patience_s=0)
+def _probe(url: str, protocol: Protocol) -> str | None:
+    """Return why a port does not speak a protocol; None where it does."""
+    options = ServerOptions(url=url, protocol=protocol, timeout_s=PROBE_S, patience_s=0)
     with TritonClient(options) as client:
         try:
             client.server()

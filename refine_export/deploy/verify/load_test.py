@@ -1,24 +1,22 @@
-"""How fast a server answers, and whether it still answers rightly, when several clients ask at once.
+"""Measure how fast a server answers several clients at once, and whether the answers stay right.
 
-Each client is a thread with a connection of its own, which sends its next request when the last was answered.
+Each client is a thread with a connection of its own, which sends its next request when the last one is answered.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from refine_export.errors import RefineExportError
-from refine_export.runners.triton.client import ServerOptions, TritonClient
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Arrays = Mapping[str, NDArray[Any]]
+from refine_export.runners.base import Arrays
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
 
 WARM_UPS = 2
 """Requests of each client before the clock starts."""
@@ -26,34 +24,34 @@ PERCENTILES = (50, 90, 95, 99)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """One request, and what to make of its answer."""
+class LoadRequest:
+    """A request of a load test."""
 
     inputs: Arrays
-    wrong: Callable[[Arrays], str | None]
-    """What is wrong with an answer; None where nothing is."""
+    why_wrong: Callable[[Arrays], str | None]
+    """Returns what is wrong with an answer; None where it is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """One model over one channel, asked by so many clients at once."""
+    """Result for one model over one channel with a number of clients."""
 
     model: str
     channel: str
     concurrency: int
+    """Number of clients."""
     size: tuple[int, int]
-    """Height and width."""
+    """Height and width of the frames."""
     requests: int
-    """That were answered rightly."""
+    """Requests with a right answer."""
     errors: int
-    """That were refused, failed or were answered wrongly."""
+    """Requests that were refused, failed or had a wrong answer."""
     reason: str
-    """Of the first error."""
+    """Message of the first error."""
     seconds: float
-    """From the first request to the last answer, warm-up left out."""
+    """Time from the first request to the last answer, without the warm-up."""
     latency_ms: dict[str, float]
-    """`p50`, `p90`, `p95`, `p99` and `mean` of a request, from array to array, of those that were answered rightly;
-    empty where none was."""
+    """`p50`, `p90`, `p95`, `p99` and `mean` of right answers, from array to array; empty where there was none."""
 
     @property
     def per_second(self) -> float:
@@ -66,38 +64,39 @@ def measure_load(
     channel: str,
     model: str,
     version: str,
-    questions: Sequence[Question],
+    load_requests: Sequence[LoadRequest],
     size: tuple[int, int],
     *,
     concurrency: int,
     requests: int,
 ) -> Load:
-    """Ask in a closed loop.
+    """Send requests in a closed loop.
 
     Args:
         options: the server.
-        channel: what it is called.
+        channel: name of the channel, for the result.
         model: its name.
         version: its number; empty for the server's choice.
-        questions: every client begins with another one, so that an answer that went to the wrong client is seen.
-        size: of the frames, for the record.
-        concurrency: how many clients.
-        requests: of all clients together, at least one each.
+        load_requests: sent in turn; each client begins with another one, which shows an answer that went to the wrong
+            client.
+        size: height and width of the frames, for the result.
+        concurrency: number of clients.
+        requests: number of requests of all clients together; at least one each.
     """
+    once = replace(options, patience_s=0)  # a retry would hide a failure, and its pause would count as latency
     clients = []
     for number in range(concurrency):
-        first = number % len(questions)
+        first = number % len(load_requests)
         count = max(1, requests // concurrency + (number < requests % concurrency))
-        clients.append(_Client(model, version, [*questions[first:], *questions[:first]], count))
-    once = replace(options, patience_s=0)  # what is asked twice is no measure, and a failure is to be seen
+        clients.append(_Client(once, model, version, [*load_requests[first:], *load_requests[:first]], count))
     begun: list[float] = []
+    # All clients are connected and warm before the clock starts.
     barrier = threading.Barrier(concurrency, action=lambda: begun.append(time.perf_counter()))
     with ThreadPoolExecutor(concurrency) as threads:
-        working = [threads.submit(client.work, once, barrier) for client in clients]
-        for work in working:
-            work.result()
+        for future in [threads.submit(client.run, barrier) for client in clients]:
+            future.result()
         seconds = time.perf_counter() - begun[0]
-    times = [took for client in clients for took in client.seconds]
+    times = [time_s for client in clients for time_s in client.seconds]
     reasons = [reason for client in clients for reason in client.reasons]
     return Load(
         model=model,
@@ -108,50 +107,51 @@ def measure_load(
         errors=len(reasons),
         reason=reasons[0] if reasons else "",
         seconds=seconds,
-        latency_ms=_latency(times),
+        latency_ms=_latency_ms(times),
     )
 
 
+@dataclass
 class _Client:
-    """One thread's work and what came of it."""
+    """One thread's requests and results."""
 
-    def __init__(self, model: str, version: str, questions: Sequence[Question], count: int) -> None:
-        self._model, self._version, self._questions, self._count = model, version, questions, count
-        self.seconds: list[float] = []
-        self.reasons: list[str] = []
+    options: ServerOptions
+    model: str
+    version: str
+    requests: Sequence[LoadRequest]
+    count: int
+    seconds: list[float] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
 
-    def work(self, options: ServerOptions, barrier: threading.Barrier) -> None:
-        with TritonClient(options) as client:
+    def run(self, barrier: threading.Barrier) -> None:
+        with TritonClient(self.options) as client:
             try:
                 for number in range(WARM_UPS):
-                    question = self._questions[number % len(self._questions)]
-                    client.infer(self._model, question.inputs, version=self._version)
+                    self._send(client, number)
             except RefineExportError as error:
                 self.reasons.append(str(error))
                 return
             finally:
-                barrier.wait()
-            for number in range(self._count):
-                self._ask(client, self._questions[number % len(self._questions)])
+                barrier.wait()  # in every case: the other clients wait for this one
+            for number in range(self.count):
+                started = time.perf_counter()
+                try:
+                    answer = self._send(client, number)
+                except RefineExportError as error:
+                    self.reasons.append(str(error))
+                    continue
+                seconds = time.perf_counter() - started
+                if reason := self.requests[number % len(self.requests)].why_wrong(answer):
+                    self.reasons.append(reason)
+                else:
+                    self.seconds.append(seconds)
 
-    def _ask(self, client: TritonClient, question: Question) -> None:
-        started = time.perf_counter()
-        try:
-            answer = client.infer(self._model, question.inputs, version=self._version)
-        except RefineExportError as error:
-            self.reasons.append(str(error))
-            return
-        took = time.perf_counter() - started
-        if reason := question.wrong(answer):
-            self.reasons.append(reason)
-        else:
-            self.seconds.append(took)
+    def _send(self, client: TritonClient, number: int) -> Arrays:
+        return client.infer(self.model, self.requests[number % len(self.requests)].inputs, version=self.version)
 
 
-def _latency(seconds: Sequence[float]) -> dict[str, float]:
-    import numpy as np
-
+def _latency_ms(seconds: Sequence[float]) -> dict[str, float]:
     if not seconds:
         return {}
-    values = {f"p{percent}": float(np.percentile(seconds, percent) * 1e3) for percent in PERCENTILES}
-    return values | {"mean": float(np.mean(seconds) * 1e3)}
+    percentiles = {f"p{percent}": float(np.percentile(seconds, percent) * 1e3) for percent in PERCENTILES}
+    return percentiles | {"mean": float(np.mean(seconds) * 1e3)}

@@ -1,11 +1,11 @@
-"""What a server has of our models: which graph, precision and weights each one says it is."""
+"""Find our models on a server: the graph, precision and weights of each, as its config gives them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from refine_export.artifacts import Artifact, Sizes
 from refine_export.deploy.triton.names import (
@@ -17,195 +17,200 @@ from refine_export.deploy.triton.names import (
 )
 from refine_export.errors import RequestError
 from refine_export.report.data import Shortfall
-from refine_export.runners.triton.client import ServerOptions, TritonClient
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
-from refine_export.signature import MULTIPLE_OF, SIGNATURES, FilePrecision, Signature, parse_size
+from refine_export.signature import MULTIPLE_OF, SIGNATURES, FilePrecision, parse_size
 from refine_export.support.text import size_text
-
-MOST_PIXELS = 2176 * 3840
-"""Of a size that a server names: the memory that it takes is this machine's."""
-MOST_PAIRS = 64
-"""Of a batch that a server names."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Served:
-    """A network's model."""
+class ServerModel:
+    """A network's model on a server."""
 
     name: str
     version: str
     artifact: Artifact
-    """What it says it is; what a server does not say is empty."""
+    """Its artifact, as far as the config describes it."""
     sizes: tuple[tuple[int, int], ...]
-    """Height and width that it is warmed up at."""
+    """Heights and widths that it is warmed up at."""
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """All that is to be verified."""
+class ServerModels:
+    """The models that are to be verified."""
 
-    networks: tuple[Served, ...]
-    behind: Served | None
-    """The network that `interpolate` is made over; None where that model is not there, or not asked for."""
+    networks: tuple[ServerModel, ...]
+    ensemble_network: ServerModel | None
+    """The network that `interpolate` is made over; None where that model is absent or not asked for."""
     missing: tuple[Shortfall, ...]
-    """What was asked for, or lies in the repository, and is not ready."""
+    """Models that were asked for, or are in the repository, and cannot be compared."""
 
 
-def find_models(options: ServerOptions, wanted: Sequence[str], version: str) -> Found:
-    """Look at a server.
+def find_models(options: ServerOptions, names: Sequence[str], version: str) -> ServerModels:
+    """Find our models on a server.
 
     Args:
         options: any one channel.
-        wanted: names of models; empty for all of ours.
-        version: of the networks; empty for the newest.
+        names: names of models; empty for all of ours.
+        version: version of the networks; empty for the newest.
 
     Raises:
-        RequestError: none of the server's models is one of ours.
-        UnavailableError: the server stays away.
+        RequestError: `no-models`.
+        UnavailableError: the server does not answer.
     """
     with TritonClient(options) as client:
         ready, unready = client.models(), client.unready()
-        ours = [name for name in ready if name in wanted or (not wanted and _is_ours(client, name))]
-        over = _behind(client.config(ENSEMBLE)) if ENSEMBLE in ours else None
-    missing = [
-        Shortfall(what=name, status="not compared", reason=f"it is not ready: {unready.get(name, 'not there')}")
-        for name in (wanted or [name for name in unready if name == ENSEMBLE or name in SIGNATURES])
+        ours = [name for name in ready if name in names or (not names and _is_ours(client, name))]
+        ensemble_over = _network_of_ensemble(client.config(ENSEMBLE)) if ENSEMBLE in ours else None
+    reasons = {
+        name: f"it is not ready: {unready.get(name, 'not there')}"
+        for name in (names or [name for name in unready if name == ENSEMBLE or name in SIGNATURES])
         if name not in ready
-    ]
-    if ENSEMBLE in ours and over is None:
-        missing.append(Shortfall(what=ENSEMBLE, status="not compared", reason="it is made over none of our graphs"))
+    }
+    if ENSEMBLE in ours and ensemble_over is None:
+        reasons[ENSEMBLE] = "it is not made over one of our graphs"
 
-    def served(name: str, of_version: str) -> Served | None:
+    def read(name: str, of_version: str) -> ServerModel | None:
         try:
             with TritonRunner(options, name, of_version) as runner:
-                return served_from_runner(runner)
+                return model_from_runner(runner)
         except RequestError as error:
-            missing.append(Shortfall(what=name, status="not compared", reason=str(error)))
+            reasons[name] = str(error)
             return None
 
-    networks = [found for name in ours if name != ENSEMBLE and (found := served(name, version)) is not None]
-    behind = None if over is None else served(over, "")
-    if not networks and behind is None and not missing:
+    networks = [model for name in ours if name != ENSEMBLE and (model := read(name, version)) is not None]
+    ensemble_network = None if ensemble_over is None else read(ensemble_over, "")
+    if not networks and ensemble_network is None and not reasons:
         raise RequestError(
             f"the server at {options.url} has none of {', '.join(SIGNATURES)} and {ENSEMBLE}; ready are: "
-            f"{', '.join(ready) or 'no models'}"
+            f"{', '.join(ready) or 'no models'}",
+            code="no-models",
+            ready=tuple(ready),
         )
-    return Found(networks=tuple(networks), behind=behind, missing=tuple(missing))
+    missing = (Shortfall(what=name, status="not compared", reason=reason) for name, reason in reasons.items())
+    return ServerModels(networks=tuple(networks), ensemble_network=ensemble_network, missing=tuple(missing))
 
 
-def served_from_runner(runner: TritonRunner) -> Served:
-    """What a network's model says of itself.
+def model_from_runner(runner: TritonRunner) -> ServerModel:
+    """Read what a network's model is from its config and metadata.
 
     Raises:
-        RequestError: its inputs and outputs are those of none of the five graphs, or for one size that can't be fed.
+        RequestError: `unknown-graph`, `unsupported-shape` or `unsupported-dtype`.
     """
-    if runner.graph is None:
-        names = [info.name for info in (*runner.inputs, *runner.outputs)]
-        raise RequestError(f"{runner.model} has the tensors {', '.join(names)}: those of none of the five graphs")
-    _check_tensors(runner, SIGNATURES[runner.graph])
-    said = _parameters(runner.config)
+    _check_tensors(runner)
+    assert runner.graph is not None  # checked above
+    given = _parameters(runner.config)
     notes = []
-    precision = said.get(PRECISION_PARAMETER, "")
+    precision = given.get(PRECISION_PARAMETER, "")
     if precision not in get_args(FilePrecision):
-        notes.append(f"{runner.model} does not say its precision: it is judged as FP32.")
+        notes.append(f"{runner.model} has no {PRECISION_PARAMETER}: it is compared with the limits of FP32")
         precision = "fp32"
-    if CHECKPOINT_PARAMETER not in said:
-        notes.append(f"{runner.model} does not say which weights it was made from.")
-    if said.get(GRAPH_PARAMETER, runner.graph) != runner.graph:
-        notes.append(f"{runner.model} says it is {said[GRAPH_PARAMETER]!r}; by its tensors it is {runner.graph}.")
-    named = dict.fromkeys(_warm_up_sizes(runner.config))
-    sizes = tuple(size for size in named if _wrong_size(*size) is None)
-    notes += [
-        f"{runner.model} is warmed up at {height}x{width}, which is left out: {wrong}."
-        for height, width in named
-        if (wrong := _wrong_size(height, width)) is not None
-    ]
+    if CHECKPOINT_PARAMETER not in given:
+        notes.append(f"{runner.model} has no {CHECKPOINT_PARAMETER}: its weights are not known")
+    if given.get(GRAPH_PARAMETER, runner.graph) != runner.graph:
+        notes.append(
+            f"{runner.model} has {GRAPH_PARAMETER} {given[GRAPH_PARAMETER]!r}; its tensors are {runner.graph}'s"
+        )
+    sizes = []
+    for size in dict.fromkeys(_warm_up_sizes(runner.config)):
+        try:
+            sizes.append(parse_size(size_text(size)))
+        except ValueError as error:
+            notes.append(f"{runner.model} is warmed up at a size that is left out: {error}")
     batch, _, height, width = (size if isinstance(size, int) else None for size in runner.inputs[0].shape)
-    if (wrong := _wrong_size(*(MULTIPLE_OF if side is None else side for side in (height, width)))) is not None:
-        raise RequestError(f"{runner.model} takes {list(runner.inputs[0].shape)}: {wrong}")
-    if batch is not None and not 1 <= batch <= MOST_PAIRS:
-        raise RequestError(f"{runner.model} takes {batch} pairs at once; expected 1 to {MOST_PAIRS}")
-    one_pair = int(runner.config.get("max_batch_size", 0)) == 1
-    fixed = (1 if one_pair else batch, height, width)
-    engine = runner.provider if runner.provider.startswith("tensorrt_plan") else None
+    # With max_batch_size 1 the metadata has -1 for the batch, and still no other than 1 is taken.
+    fixed = (1 if int(runner.config.get("max_batch_size", 0)) == 1 else batch, height, width)
+    is_engine = runner.provider.startswith("tensorrt_plan")
     artifact = Artifact(
         graph=runner.graph,
         file=runner.model,
-        sha256=said.get(ARTIFACT_PARAMETER, ""),
+        sha256=given.get(ARTIFACT_PARAMETER, ""),
         size_bytes=0,
         sizes=size_text(runner.inputs[0].shape),
         opset=0,
-        precision=precision,  # type: ignore[arg-type]  # checked above
+        precision=cast("FilePrecision", precision),
         nodes=0,
         reused=False,
         seconds=None,
-        checkpoint_sha256=said.get(CHECKPOINT_PARAMETER),
-        checkpoint="other weights" if CHECKPOINT_PARAMETER in said else None,
+        checkpoint_sha256=given.get(CHECKPOINT_PARAMETER),
+        checkpoint="other weights" if CHECKPOINT_PARAMETER in given else None,
         fixed=fixed,
-        engine=engine,
-        profile=_profile(sizes, fixed) if engine else None,
+        engine=runner.provider if is_engine else None,
+        profile=_profile(sizes, fixed[0] or 1) if is_engine and sizes else None,
     )
-    return Served(name=runner.model, version=runner.model_version, artifact=artifact, sizes=sizes, notes=tuple(notes))
+    return ServerModel(
+        name=runner.model, version=runner.model_version, artifact=artifact, sizes=tuple(sizes), notes=tuple(notes)
+    )
 
 
 def _is_ours(client: TritonClient, name: str) -> bool:
     return name == ENSEMBLE or name in SIGNATURES or GRAPH_PARAMETER in _parameters(client.config(name))
 
 
-def _behind(config: Mapping[str, Any]) -> str | None:
+def _network_of_ensemble(config: Mapping[str, Any]) -> str | None:
     steps = config.get("ensemble_scheduling", {}).get("step", [])
-    return next((str(step["model_name"]) for step in steps if step["model_name"] in SIGNATURES), None)
+    return next((step["model_name"] for step in steps if step["model_name"] in SIGNATURES), None)
 
 
-def _check_tensors(runner: TritonRunner, signature: Signature) -> None:
+def _check_tensors(runner: TritonRunner) -> None:
+    """Refuse a model whose tensors cannot be fed, so that it is not compared rather than failed."""
+    infos = (*runner.inputs, *runner.outputs)
+    if runner.graph is None:
+        raise RequestError(
+            f"{runner.model} has the tensors {', '.join(info.name for info in infos)}; expected those of one of "
+            f"{', '.join(SIGNATURES)}",
+            code="unknown-graph",
+            model=runner.model,
+        )
+    signature = SIGNATURES[runner.graph]
     ranks = {spec.name: len(spec.shape) for spec in (*signature.inputs, *signature.outputs)}
-    for info in (*runner.inputs, *runner.outputs):
+    for info in infos:
         if len(info.shape) != ranks[info.name]:
             raise RequestError(
-                f"{runner.model} has {info.name} of shape {list(info.shape)}; {signature.graph} has "
-                f"{ranks[info.name]} dimensions there"
+                f"{runner.model} has {info.name} of shape {list(info.shape)}; expected {ranks[info.name]} dimensions",
+                code="unsupported-shape",
+                model=runner.model,
             )
         if info.dtype not in ("float32", "float16"):
-            raise RequestError(f"{runner.model} has {info.name} of {info.dtype}; expected float32 or float16")
-
-
-def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
-    """Those of a served config that `deploy triton` writes, by name."""
-    given = config.get("parameters", {})
-    wanted = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
-    return {name: str(given[name].get("string_value", "")) for name in wanted if name in given}
-
-
-def _wrong_size(height: int, width: int) -> str | None:
-    """Why frames of a size can't be fed."""
+            raise RequestError(
+                f"{runner.model} has {info.name} of {info.dtype}; expected float32 or float16",
+                code="unsupported-dtype",
+                model=runner.model,
+            )
+    height, width = (size if isinstance(size, int) else MULTIPLE_OF for size in runner.inputs[0].shape[2:])
     try:
         parse_size(f"{height}x{width}")
     except ValueError as error:
-        return str(error)
-    if height * width > MOST_PIXELS:
-        return f"{height}x{width} has {height * width} pixels; expected at most {MOST_PIXELS}"
-    return None
+        raise RequestError(
+            f"{runner.model} takes {list(runner.inputs[0].shape)}: {error}",
+            code="unsupported-shape",
+            model=runner.model,
+        ) from error
+
+
+def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the parameters of a config that `deploy triton` writes, by name."""
+    given = config.get("parameters", {})
+    names = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
+    return {name: given[name].get("string_value", "") for name in names if name in given}
 
 
 def _warm_up_sizes(config: Mapping[str, Any]) -> list[tuple[int, int]]:
-    """Height and width of the largest input of each sample."""
-    found = []
+    """Return the height and width of the largest input of each sample."""
+    sizes = []
     for sample in config.get("model_warmup", []):
-        dims = [list(map(int, one.get("dims", []))) for one in sample.get("inputs", {}).values()]
-        pictures = [one for one in dims if len(one) >= 3]
-        if pictures:
-            largest = max(pictures, key=math.prod)
-            found.append((largest[-2], largest[-1]))
-    return found
+        dims = [list(map(int, value.get("dims", []))) for value in sample.get("inputs", {}).values()]
+        planes = [one for one in dims if len(one) >= 3]
+        if planes:
+            largest = max(planes, key=math.prod)
+            sizes.append((largest[-2], largest[-1]))
+    return sizes
 
 
-def _profile(
-    sizes: Sequence[tuple[int, int]], fixed: tuple[int | None, int | None, int | None]
-) -> tuple[Sizes, Sizes, Sizes] | None:
-    """Of an engine, as far as a server shows it: it was warmed up at sizes that its profile has."""
-    if not sizes:
-        return None
-    batch, ordered = fixed[0] or 1, sorted(sizes)
+def _profile(sizes: Sequence[tuple[int, int]], batch: int) -> tuple[Sizes, Sizes, Sizes]:
+    """Return as much of an engine's profile as a server shows: it covers the sizes of the warm-up."""
+    ordered = sorted(sizes)
     low, middle, high = ordered[0], ordered[len(ordered) // 2], ordered[-1]
     return (batch, *low), (batch, *middle), (batch, *high)

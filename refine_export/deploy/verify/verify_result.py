@@ -1,19 +1,19 @@
-"""What `deploy verify` finds out, as data."""
+"""Results of `deploy verify`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from refine_export.deploy.verify.load_test import Load, Question
+from refine_export.deploy.verify.load_test import Load, LoadRequest
 from refine_export.report.data import Shortfall
 from refine_export.support.text import dict_from_result
 from refine_export.validate.comparison import Status
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answered:
-    """One model over one channel on one feed."""
+class Answer:
+    """One answer of a model, compared with the reference."""
 
     model: str
     channel: str
@@ -22,44 +22,44 @@ class Answered:
     reasons: tuple[str, ...]
     """Why it did not pass."""
     numbers: dict[str, float | None]
-    """Of a network `psnr_db` of its worst output (None where all are equal) and `max_of_peak`; of the ensemble
-    `levels` and `mean_levels`. Empty where nothing could be measured."""
+    """For a network `psnr_db` of its worst output (None where all are equal) and `max_of_peak`; for the ensemble
+    `levels` and `mean_levels`; empty where nothing could be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
-    """All answers of one model, and what it can be asked to see how fast it is."""
+class ModelComparison:
+    """All answers of one model, and requests for a load test of it."""
 
-    answers: tuple[Answered, ...]
-    questions: tuple[Question, ...]
+    answers: tuple[Answer, ...]
+    load_requests: tuple[LoadRequest, ...]
     size: tuple[int, int]
-    """Height and width of the questions."""
+    """Height and width of the load test's requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verified:
-    """The result of the job."""
+    """Result of the job."""
 
     status: Status
     server: str
     """Such as `triton 2.51.0`."""
     channels: dict[str, str]
-    """Name of each to its address."""
+    """Name of each channel -> its address."""
     models: dict[str, dict[str, Any]]
-    """What each network says it is."""
-    answers: tuple[Answered, ...]
+    """Graph, version, precision and hashes of each network, as the server has them."""
+    answers: tuple[Answer, ...]
     loads: tuple[Load, ...]
     shortfalls: tuple[Shortfall, ...]
     notes: tuple[str, ...]
 
+    @property
+    def passed(self) -> bool:
+        """Whether every model was compared, and every answer is right."""
+        return self.status == "passed"
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON types; NaN and infinity, which JSON lacks, become null."""
+        """Return the fields as JSON types."""
         content = dict_from_result(self)
         for load, measured in zip(content["loads"], self.loads, strict=True):
             load["per_second"] = measured.per_second
         return content
-
-
-def status_of_load(load: Load) -> Status:
-    """Failed if any request did."""
-    return "failed" if load.errors else "passed"

@@ -104,6 +104,11 @@ CHANGES = {
         ("echo", merge("echo", "version_policy { latest { num_versions: 0 } }")),
     ],
     "version-empty": [("interpolate", at("interpolate/1/README.txt", Path.unlink))],
+    "backend": [
+        ("echo", replace("echo", "platform", "caffe2_netdef")),
+        ("contextnet", replace("contextnet", "backend", "onnxruntime")),
+        ("interpolate", replace("interpolate", "backend", "python")),
+    ],
     "backend-unknown": [
         ("echo", replace("echo", "backend", "dali")),
         ("echo", edit("echo", lambda config: [config.ClearField("backend"), setattr(config, "platform", "caffe2")])),

@@ -1,0 +1,25 @@
+"""Options of `deploy verify`."""
+
+from __future__ import annotations
+
+import pytest
+
+from refine_export.jobs.verify_options import VerifyOptions
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("urls", ()),
+        ("url", ("nonsense",)),
+        ("protocols", ("ftp",)),
+        ("concurrencies", (0,)),
+        ("requests", -1),
+        ("version", "x"),
+        ("timeout_s", 0),
+    ],
+)
+def test_wrong_options(option, value):
+    given = {"urls": ("a:1",)} | ({"urls": value} if option == "url" else {option: value})
+    with pytest.raises(ValueError, match=f"^{option} is "):
+        VerifyOptions(**given)
