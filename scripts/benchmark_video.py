@@ -30,10 +30,13 @@ from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
-from refine_export.interpolation.interpolate_files import VideoOptions, interpolate_video
+from refine_export.interpolation.interpolate_files import interpolate_video
+from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.runners.onnxruntime import OrtRunner
-from refine_export.runners.triton.client import ServerOptions, TritonClient
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.support.progress import Silent
 
 HEIGHT, WIDTH, FRAMES = 256, 448, 25
 GRAPH = "interpolator_m"
@@ -64,7 +67,7 @@ def network(folder: Path) -> Path:
 
 
 def opened(interpolator: Interpolator) -> Any:
-    """In the place of ComputeOptions: loading the network is no part of the rate."""
+    """Make a backend that is open already: loading the network is not part of the rate."""
 
     @contextmanager
     def once(stop: Event | None = None) -> Iterator[Interpolator]:
@@ -73,20 +76,16 @@ def opened(interpolator: Interpolator) -> Any:
     return SimpleNamespace(open=once, threads=1, notes=())
 
 
-class Repeat:
+class Repeat(Interpolator):
     """An interpolator that computes nothing."""
 
     any_time, provider = True, "nothing"
 
-    def __enter__(self) -> "Repeat":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def between(self, frame0: Any, frame1: Any, timestep: float) -> Any:
-        """The first one."""
+    def _interpolate(self, frame0: Any, frame1: Any, timestep: float) -> Any:
         return frame0
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 def processor_s(call: Callable[[], object]) -> float:
@@ -99,25 +98,24 @@ def processor_s(call: Callable[[], object]) -> float:
 def measure_pipeline(folder: Path) -> None:
     """Decode, inference and encode of a clip against inference alone on its frames."""
     source, frames = clip(folder / "in.mp4"), pictures()
-    options = VideoOptions(times=2, scene_cut=None)
+
+    def whole(backend: Any) -> None:
+        options = VideoOptions(scene_cuts=False), EncoderOptions()
+        interpolate_video(source, folder / "out.mp4", *options, backend, force=True, progress=Silent())
+
     with LocalInterpolator(OrtRunner(network(folder))) as interpolator:
 
         def alone() -> None:
             for before, after in itertools.pairwise(frames):
-                interpolator.between(before, after, 0.5)
+                interpolator.interpolate(before, after, 0.5)
 
-        def whole() -> None:
-            interpolate_video(source, folder / "out.mp4", options, compute=opened(interpolator), force=True)
-
-        inference, pipeline = in_turn(alone, whole, rounds=3)
+        inference, pipeline = in_turn(alone, lambda: whole(opened(interpolator)), rounds=3)
         computing = processor_s(alone)
     rates = [(FRAMES - 1) / seconds for seconds in (pipeline, inference)]
     figure = f"{inference / pipeline:.2f} ({rates[0]:.2f} / {rates[1]:.2f} a second)"
     row(f"video {HEIGHT}x{WIDTH}: decode, inference, encode / inference alone, rate", figure, "≥ 0.95")
     with Repeat() as repeat:
-        others = processor_s(
-            lambda: interpolate_video(source, folder / "out.mp4", options, compute=opened(repeat), force=True)
-        )
+        others = processor_s(lambda: whole(opened(repeat)))
     row("all but inference / inference, processor time", f"{others / computing:.3f} ({others:.1f} s)", "≤ 0.05")
 
 
@@ -140,7 +138,7 @@ def _measure_served(path: Path, url: str, before: Any, after: Any) -> None:
     ):
         copied = in_turn(lambda: [picture.tobytes() for picture in (before, after, before)], rounds=21)[0]
         here, there = in_turn(
-            lambda: local.between(before, after, 0.5), lambda: served.between(before, after, 0.5), rounds=15
+            lambda: local.interpolate(before, after, 0.5), lambda: served.interpolate(before, after, 0.5), rounds=15
         )
     figure = f"{(there - copied) / here:.2f} ({there * 1e3:.0f} / {here * 1e3:.0f} ms, copy {copied * 1e3:.1f} ms)"
     row(f"served ensemble over gRPC less the copy / local runner, {HEIGHT}x{WIDTH}, latency", figure, "≤ 1.25")

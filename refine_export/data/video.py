@@ -1,7 +1,4 @@
-"""Videos to frames, one at a time: what is held does not grow with the length.
-
-Colours: the matrix and the range that the video names. Without a matrix it is BT.709 for a large frame and BT.601 for
-a small one, as players take it. Bits beyond 8 are rounded off: FFmpeg's way to RGB of 16 bits ends at 65280, not 65535.
+"""The decoder of videos: one frame at a time, so that what is held does not grow with the length.
 
 Only containers that hold their own data are opened, as files: no playlist, address or list of other files is followed.
 """
@@ -10,153 +7,200 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refine_export.data.images import AddNote
+import numpy as np
+
+from refine_export.data.colour import coding_from_frame, colour_notes, is_convertible, rgb_from_frame
+from refine_export.data.images import AddNote, Frame
 from refine_export.errors import FrameError
 from refine_export.signature import LARGEST_SIDE
+from refine_export.support.files import check_input_file
 from refine_export.support.imports import require
-
-if TYPE_CHECKING:
-    from refine_export.data.images import Frame
 
 SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mpg", ".mpeg", ".ogv", ".ivf", ".y4m", ".flv",
     ".nut",
 )  # fmt: skip
-"""By which a video is known, in lower case."""
+"""Suffixes by which a video is known, in lower case."""
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,ivf,yuv4mpegpipe,flv,nut"
-TELL_THEIR_LENGTH = ("mov", "matroska", "avi")  # others estimate it
+TELL_THEIR_LENGTH = ("mov", "matroska", "avi")
+"""Containers that have their length written down; for others it is estimated."""
 LARGEST_PIXELS = 2**27
 LENGTH_TOLERANCE = 1.5  # frames
-
-# AVColorSpace of FFmpeg's libavutil/pixfmt.h
-RGB_MATRIX, BT709, UNSPECIFIED = 0, 1, 2
-MATRICES = (RGB_MATRIX, BT709, UNSPECIFIED, 4, 5, 6, 7, 9)  # FCC, BT.470BG, SMPTE 170M, SMPTE 240M, BT.2020
-# AVColorTransferCharacteristic, likewise
-BILINEAR, FULL_CHROMA_H_INT, FULL_CHROMA_H_INP, ACCURATE = 2, 0x2000, 0x4000, 0x40000  # libswscale/swscale.h
-EXACT = BILINEAR | FULL_CHROMA_H_INT | FULL_CHROMA_H_INP | ACCURATE
-"""How pixels are converted: with the scaler's defaults 4:2:0 comes out 1.2 of 255 levels too dark in the mean."""
-HDR_CURVES = {16: "PQ", 18: "HLG"}
-LARGE = (576, 1279)  # height or width above which players take BT.709, as mpv's video/csputils.c does
+USUAL_RATE = Fraction(25)
 
 
-def frames_of_video(path: Path, say: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:
-    """The frames in order; each becomes [1, 3, H, W] when it is called.
+class VideoDecoder:
+    """An open video; made by `open_video`."""
 
-    Args:
-        path: the file.
-        say: told what is converted, and what had to be guessed.
-        label: what the notes call the video.
+    def __init__(self, path: Path, container: Any, stream: Any) -> None:
+        self.path = path
+        self.container = container
+        self.stream = stream
+        self.rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
+        """Frames a second, on average."""
+        self.count = 0
+        """Frames that were decoded so far."""
+        self.lost = 0
+        """Packets that gave no frame, when all is decoded."""
+
+    def decode(self, *, with_sound: bool = False) -> Iterator[Any]:
+        """Decode all frames in order of presentation, with their times (`pts`, in the stream's time base).
+
+        Args:
+            with_sound: also yield the packets of sound, where they stand among the frames.
+
+        Returns:
+            An iterator over `av.VideoFrame`, and `av.Packet` for sound.
+
+        Raises:
+            FrameError: the video is broken, truncated, too large, changes its size or has colours that cannot be
+                converted; at the frame where it shows.
+        """
+        try:
+            yield from self._decode(with_sound=with_sound)
+        except require("av", extra="video").FFmpegError as error:
+            raise _undecodable(self.path, error) from error
+
+    def _decode(self, *, with_sound: bool) -> Iterator[Any]:
+        sound = {stream.index for stream in self.container.streams.audio} if with_sound else set()
+        end_s, expected, size = 0.0, 0, None
+        for packet in self.container.demux():  # all streams, since the longest one decides on the file's length
+            if packet.pts is not None and packet.duration and packet.time_base:
+                end_s = max(end_s, float((packet.pts + packet.duration) * packet.time_base))
+            if packet.stream.index in sound and packet.size:
+                yield packet
+            elif packet.stream.index == self.stream.index:
+                expected += bool(packet.size) and not packet.is_discard
+                for frame in packet.decode():
+                    size = size or (frame.height, frame.width)
+                    self._check_frame(frame, size)
+                    yield frame
+                    self.count += 1
+        self._check_length(end_s)
+        self.lost = max(0, expected - self.count)
+
+    def _check_frame(self, frame: Any, size: tuple[int, int]) -> None:
+        height, width = frame.height, frame.width
+        if max(height, width) > LARGEST_SIDE:
+            raise FrameError(
+                f"{self.path} is {width}x{height}; expected at most {LARGEST_SIDE} pixels a side",
+                code="frame-too-large",
+                path=self.path,
+            )
+        if (height, width) != size:
+            raise FrameError(
+                f"{self.path}: frame {self.count} is {width}x{height}, those before are {size[1]}x{size[0]}; expected "
+                "one size: cut the video there",
+                code="frame-size-changes",
+                path=self.path,
+                frame=self.count,
+            )
+        if frame.is_corrupt:
+            raise FrameError(
+                f"{self.path} is broken at frame {self.count}; copy it again, or use what is before: cut the video "
+                "there, or give max_pairs",
+                code="video-broken",
+                path=self.path,
+                frame=self.count,
+            )
+        if not is_convertible(frame):
+            raise FrameError(
+                f"{self.path} has the colour matrix {int(frame.colorspace)} of FFmpeg, which cannot be converted; "
+                "expected BT.601, BT.709 or BT.2020: convert it with ffmpeg",
+                code="colour-matrix-unknown",
+                path=self.path,
+            )
+
+    def _check_length(self, end_s: float) -> None:
+        """Refuse a video that stops before its own end: a truncated file decodes without an error."""
+        container = self.container
+        if container.duration is None or not container.format.name.startswith(TELL_THEIR_LENGTH):
+            return
+        length_s = container.duration / 1e6
+        if length_s - end_s > LENGTH_TOLERANCE / float(self.rate):
+            raise FrameError(
+                f"{self.path} ends after {self.count} frames, at {end_s:.2f} of {length_s:.2f} seconds: it is "
+                "truncated; copy it again, or take its first frames with max_pairs",
+                code="video-truncated",
+                path=self.path,
+                frame=self.count,
+            )
+
+
+@contextmanager
+def open_video(path: Path) -> Iterator[VideoDecoder]:
+    """Open a video.
 
     Raises:
-        FrameError: no video, or broken, too large, or of colours that can't be converted; at the frame where it shows.
+        FrameError: it is not a video.
         UnavailableError: PyAV is missing.
     """
     av = require("av", extra="video")
-    if not path.is_file():
-        raise FrameError(f"{path} does not exist or is no file; give a video, such as an MP4")
+    check_input_file(path, FrameError, "give a video, such as an MP4")
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
     try:
-        with av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace") as container:
-            yield from _decoded(path, container, lambda said: say(f"{label or path.name}: {said}."))
+        container = av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise FrameError(
-            f"{path} can't be decoded ({error.strerror}): it is no video, broken or truncated; make it again, or take "
-            "its first frames with max_pairs"
-        ) from error
+        raise _undecodable(path, error) from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise FrameError(
+                f"{path} has no video that can be decoded; give one with pictures in it", code="no-video", path=path
+            )
+        stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
+        stream.thread_type = "AUTO"
+        yield VideoDecoder(path, container, stream)
 
 
-def _decoded(path: Path, container: Any, say: AddNote) -> Iterator[Callable[[], Frame]]:
-    stream = container.streams.best("video")
-    if stream is None or stream.codec_context is None:
-        raise FrameError(f"{path} has no video that can be decoded; give one with pictures in it")
-    stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
-    size, count, end_s = None, 0, 0.0
-    for packet in container.demux():
-        if packet.pts is not None and packet.duration and packet.time_base:
-            end_s = max(end_s, float((packet.pts + packet.duration) * packet.time_base))
-        if packet.stream.index != stream.index:
-            continue
-        for frame in packet.decode():
-            here = (frame.height, frame.width)
-            size = size or here
-            _check_frame(path, count, frame, size)
-            if count == 0:
-                for sentence in _said_of(frame):
-                    say(sentence)
-            yield functools.partial(_rgb, frame)
-            count += 1
-    _check_length(path, container, count, end_s, float(stream.average_rate or 25))
+def frames_of_video(path: Path, add_note: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:
+    """Decode the frames of a video; each is converted to [1, 3, H, W] when it is called, turned as the video says.
+
+    Args:
+        path: the file.
+        add_note: receives what is converted, and what had to be guessed.
+        label: what the notes call the video.
+
+    Raises:
+        FrameError: as `open_video` and `VideoDecoder.decode`.
+        UnavailableError: PyAV is missing.
+    """
+    with open_video(path) as video:
+        for frame in video.decode():
+            if video.count == 0:
+                for note in _notes(frame):
+                    add_note(f"{label or path.name}: {note}.")
+            yield functools.partial(_turned_frame, frame)
 
 
-def _check_frame(path: Path, index: int, frame: Any, size: tuple[int, int]) -> None:
-    here = (frame.height, frame.width)
-    if max(here) > LARGEST_SIDE:
-        raise FrameError(f"{path} is {here[1]}x{here[0]}; expected at most {LARGEST_SIDE} pixels a side")
-    if here != size:
-        raise FrameError(
-            f"{path}: frame {index} is {here[1]}x{here[0]}, those before are {size[1]}x{size[0]}; expected one size: "
-            "cut the video there"
-        )
-    if frame.is_corrupt:
-        raise FrameError(f"{path} is broken at frame {index}; make it again, or take what is before with max_pairs")
-    if int(frame.colorspace) not in MATRICES:
-        raise FrameError(
-            f"{path} has the colour matrix {int(frame.colorspace)} of FFmpeg, which can't be converted; expected "
-            "BT.601, BT.709 or BT.2020: convert it with ffmpeg"
-        )
-
-
-def _check_length(path: Path, container: Any, count: int, end_s: float, rate: float) -> None:
-    """Refuse a video that stops before its own end: a truncated file decodes without an error."""
-    if container.duration is None or not container.format.name.startswith(TELL_THEIR_LENGTH):
-        return
-    length_s = container.duration / 1e6
-    if length_s - end_s > LENGTH_TOLERANCE / rate:
-        raise FrameError(
-            f"{path} ends after {count} frames, at {end_s:.2f} of {length_s:.2f} seconds: it is truncated; copy it "
-            "again, or take its first frames with max_pairs"
-        )
-
-
-def _said_of(frame: Any) -> Iterator[str]:
-    """What the way to RGB changes or takes for granted; the same for all frames."""
-    layout = frame.format.name
-    if _guessed(frame):
-        matrix, size = ("BT.709", "large") if _large(frame) else ("BT.601", "small")
-        yield f"it names no colour matrix; {matrix} is taken, as players do for {size} frames"
+def _notes(frame: Any) -> Iterator[str]:
+    yield from colour_notes(frame)
     if frame.rotation % 90:
         yield f"it is to be shown at {frame.rotation} degrees; it is not turned"
     elif frame.rotation:
         yield f"turned by {frame.rotation} degrees, as it says"
     if frame.interlaced_frame:
         yield "it is interlaced; its fields are not taken apart"
-    if (curve := HDR_CURVES.get(int(getattr(frame, "color_trc", 0)))) is not None:
-        yield f"its {curve} values are taken as they are, without tone mapping"
-    if layout.startswith("gray"):
+    if coding_from_frame(frame).grey:
         yield "grey is given to all three channels"
-    if layout.startswith(("yuva", "gbrap", "rgba", "bgra", "argb", "abgr", "ya")):
-        yield "its alpha channel is left out"
-    if (bits := max(component.bits for component in frame.format.components)) > 8:
-        yield f"{bits} bits a channel are read as 8"
 
 
-def _guessed(frame: Any) -> bool:
-    return int(frame.colorspace) == UNSPECIFIED and frame.format.name.startswith(("yuv", "nv", "p0", "p2", "p4"))
-
-
-def _large(frame: Any) -> bool:
-    return bool(frame.height > LARGE[0] or frame.width > LARGE[1])
-
-
-def _rgb(frame: Any) -> Frame:
-    import numpy as np
-
-    if _guessed(frame) and _large(frame):
-        frame.colorspace = BT709  # FFmpeg takes BT.601 for what names none
-    pixels = frame.to_ndarray(format="rgb24", interpolation=EXACT)
+def _turned_frame(frame: Any) -> Frame:
+    """Convert a decoded frame to FP32 [1, 3, H, W] in [0, 1]; turns are counter-clockwise, as FFmpeg counts them."""
     turns = 0 if frame.rotation % 90 else frame.rotation // 90
-    pixels = np.moveaxis(np.rot90(pixels, turns), -1, 0)[None]
-    return np.ascontiguousarray(pixels, dtype=np.float32) / np.float32(255)
+    pixels = np.rot90(rgb_from_frame(frame, coding_from_frame(frame)), turns)
+    return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[None], dtype=np.float32) / np.float32(255)
+
+
+def _undecodable(path: Path, error: Any) -> FrameError:
+    return FrameError(
+        f"{path} cannot be decoded ({error.strerror}): it is not a video, broken or truncated; copy or make it again, "
+        "or take its first frames with max_pairs",
+        code="video-undecodable",
+        path=path,
+    )

@@ -10,15 +10,11 @@ where it was.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+from refine_export.data.colour import Picture
 
-    from refine_export.interpolation.interpolator import Picture
-
-THRESHOLD = 0.2
 SMALL = 32  # pixels a side
 WINDOW = 11
 SIGMA = 1.5
@@ -26,7 +22,7 @@ C1, C2 = 0.01**2, 0.03**2
 
 
 def similarity(frame0: Picture, frame1: Picture) -> float:
-    """SSIM of two frames at 32 x 32: 1 for equal ones, near 0 for unrelated ones."""
+    """Compute the SSIM of two frames at 32 x 32: 1 for equal ones, near 0 for unrelated ones."""
     a, b = _small(frame0), _small(frame1)
     mean_a, mean_b = _blurred(a), _blurred(b)
     variances = _blurred(a * a) - mean_a**2 + _blurred(b * b) - mean_b**2
@@ -35,15 +31,8 @@ def similarity(frame0: Picture, frame1: Picture) -> float:
     return float(ssim.mean())
 
 
-def is_cut(frame0: Picture, frame1: Picture, threshold: float | None) -> bool:
-    """Whether a scene ends between two frames; never with a threshold of None."""
-    return threshold is not None and similarity(frame0, frame1) < threshold
-
-
 def _small(picture: Picture) -> NDArray[np.float64]:
-    """[H, W, 3] to [32, 32, 3] in [0, 1]: bilinear between the pixels around each centre."""
-    import numpy as np
-
+    """Scale [H, W, 3] to [32, 32, 3] in [0, 1]: bilinear between the pixels around each centre, as torch does."""
     small = picture
     for axis in (0, 1):
         size = picture.shape[axis]
@@ -56,9 +45,7 @@ def _small(picture: Picture) -> NDArray[np.float64]:
 
 
 def _blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The Gaussian window along each of the three axes."""
-    import numpy as np
-
+    """Apply the Gaussian window along each of the three axes."""
     half = WINDOW // 2
     weights = np.exp(-((np.arange(WINDOW) - half) ** 2) / (2 * SIGMA**2))
     for axis, size in enumerate(values.shape):

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
-from threading import Event, Thread
+from queue import SimpleQueue
+from threading import Condition, Event, Thread
 from typing import TypeVar
-
-from refine_export.interpolation.bounded_queue import Line, Stopped
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -26,10 +25,48 @@ GRACE_S = 5.0
 """How long computations that are under way are waited for when all ends early."""
 
 
+class Stopped(Exception):  # noqa: N818 (it is not an error: the work is over)
+    """The stream was closed."""
+
+
+class Budget:
+    """Bound of the weight that is in use; what weighs more by itself is let in alone."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._used = 0
+        self._closed = False
+        self._changed = Condition()
+
+    def acquire(self, weight: int) -> None:
+        """Wait until there is room.
+
+        Raises:
+            Stopped: the budget is closed, now or while this waits.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._used or self._used + weight <= self._limit)
+            if self._closed:
+                raise Stopped
+            self._used += weight
+
+    def release(self, weight: int) -> None:
+        """Give room back."""
+        with self._changed:
+            self._used -= weight
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End every wait."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
 def in_order(
     jobs: Iterator[J], opens: Opens[J, R], *, threads: int, ahead: int, weigh: Callable[[J], int] = lambda _: 1
 ) -> Generator[tuple[J, R]]:
-    """Each job with its result, in the order of the jobs.
+    """Compute the results of jobs, in the order of the jobs.
 
     Everything is opened before the first job is read. Close this generator (`contextlib.closing`) to end early.
 
@@ -40,77 +77,74 @@ def in_order(
         ahead: most weight of the jobs that are read and not yet taken; one may be more by itself.
         weigh: how much a job and its result hold; without, each is 1.
 
+    Returns:
+        A generator of each job with its result.
+
     Raises:
         Exception: whatever `jobs` or a computation raised.
     """
-    stop = Event()
-    todo: Line[tuple[J, Future[R]]] = Line(ahead)
-    results: Line[tuple[J, Future[R]] | BaseException | None] = Line(
-        ahead, lambda taken: weigh(taken[0]) if isinstance(taken, tuple) else 0
-    )
-    opened: Line[BaseException | None] = Line(threads)
+    stop, budget = Event(), Budget(ahead)
+    todo: SimpleQueue[tuple[J, Future[R]] | None] = SimpleQueue()
+    read: SimpleQueue[tuple[J, Future[R]] | BaseException | None] = SimpleQueue()
+    opened: list[Future[None]] = [Future() for _ in range(threads)]
+
+    def read_jobs() -> None:
+        with contextlib.suppress(Stopped):
+            end: BaseException | None = None
+            try:
+                for job in jobs:
+                    budget.acquire(weigh(job))
+                    item: tuple[J, Future[R]] = job, Future()
+                    read.put(item)
+                    todo.put(item)
+            except Stopped:
+                raise
+            except BaseException as error:  # the caller's thread raises it
+                end = error
+            read.put(end)
+
+    def compute(ready: Future[None]) -> None:
+        with contextlib.suppress(Stopped):
+            try:
+                with opens(stop) as work:
+                    ready.set_result(None)
+                    while (item := todo.get()) is not None and not stop.is_set():
+                        job, future = item
+                        try:
+                            future.set_result(work(job))
+                        except BaseException as error:  # likewise
+                            future.set_exception(error)
+            except Stopped:
+                raise
+            except BaseException as error:
+                if not ready.done():  # where it could not be closed, all results are there already
+                    ready.set_exception(error)
+
     computing = [
-        Thread(target=_compute, args=(opens, todo, opened, stop), name=f"compute-{number}", daemon=True)
-        for number in range(threads)
+        Thread(target=compute, args=(ready,), name=f"compute-{number}", daemon=True)
+        for number, ready in enumerate(opened)
     ]
-    reading = Thread(target=_read, args=(jobs, todo, results), name="read", daemon=True)
+    reading = Thread(target=read_jobs, name="read", daemon=True)
     try:
         for thread in computing:
             thread.start()
-        for _ in computing:
-            if (error := opened.get()) is not None:
-                raise error
+        for ready in opened:
+            ready.result()
         reading.start()
-        while (taken := results.get()) is not None:
+        while (taken := read.get()) is not None:
             if isinstance(taken, BaseException):
                 raise taken
             job, future = taken
+            budget.release(weigh(job))
             yield job, future.result()
     finally:
         stop.set()
-        for line in (todo, results, opened):
-            line.close()
+        budget.close()
+        for _ in computing:
+            todo.put(None)
         if reading.ident is not None:
             reading.join()
         ends = time.monotonic() + GRACE_S
         for thread in computing:
             if thread.ident is not None:
                 thread.join(max(0.0, ends - time.monotonic()))
-
-
-def _read(
-    jobs: Iterator[J],
-    todo: Line[tuple[J, Future[R]]],
-    results: Line[tuple[J, Future[R]] | BaseException | None],
-) -> None:
-    with contextlib.suppress(Stopped):
-        try:
-            for job in jobs:
-                future: Future[R] = Future()
-                results.put((job, future))
-                todo.put((job, future))
-        except Stopped:
-            raise
-        except BaseException as error:  # the caller's thread raises it
-            results.put(error)
-        else:
-            results.put(None)
-
-
-def _compute(
-    opens: Opens[J, R], todo: Line[tuple[J, Future[R]]], opened: Line[BaseException | None], stop: Event
-) -> None:
-    with contextlib.suppress(Stopped):
-        try:
-            with opens(stop) as compute:
-                opened.put(None)
-                while True:
-                    job, future = todo.get()
-                    try:
-                        future.set_result(compute(job))
-                    except BaseException as error:  # likewise
-                        future.set_exception(error)
-        except Stopped:
-            raise
-        except BaseException as error:  # it could not be opened; when it could not be closed, nobody listens
-            opened.put(error)

@@ -1,4 +1,4 @@
-"""When frames are shown: the times of a video's frames, and those of the frames between them."""
+"""Times of a video's frames, and of the frames between them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ from typing import Any
 from refine_export.errors import FrameError
 
 LARGEST_DENOMINATOR = 10**9
-"""Of a time base: libvpx takes no more, MP4 about twice that."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Times:
-    """When a frame is shown and for how long, in units of the time base."""
-
-    pts: int
-    duration: int
+"""Upper bound of a time base's denominator: libvpx takes no more, MP4 about twice that."""
 
 
 class Clock:
@@ -29,7 +21,7 @@ class Clock:
 
     Args:
         path: what errors call the video.
-        time_base: the unit, in seconds.
+        time_base: unit of the times, in seconds.
         rate: frames a second, on average.
         starts: given for a file that has no times of frames, as AVI: when the first one is shown. The packets' times
             are counted from there; those that FFmpeg gives to its frames go forth and back where there are B frames.
@@ -44,8 +36,8 @@ class Clock:
         self._starts = starts
         self._first_dts: int | None = None
 
-    def times_of(self, frame: Any) -> Times:
-        """Of the next frame.
+    def times_of(self, frame: Any) -> tuple[int, int]:
+        """Return when the next frame is shown and for how long, in units of the time base.
 
         Raises:
             FrameError: it is not later than the frame before.
@@ -58,14 +50,17 @@ class Clock:
         if self._last is not None and pts <= self._last:
             raise FrameError(
                 f"{self._path}: the time of frame {self._count} ({pts}) is not after that of the frame before "
-                f"({self._last}); write its times anew: ffmpeg -fflags +genpts -i IN -c copy OUT"
+                f"({self._last}); write its times anew: ffmpeg -fflags +genpts -i IN -c copy OUT",
+                code="frame-times-not-growing",
+                path=self._path,
+                frame=self._count,
             )
         self._last = pts
         self._count += 1
-        return Times(pts=pts, duration=int(frame.duration or 0) or self._one_frame)
+        return pts, int(frame.duration or 0) or self._one_frame
 
     def _own(self, frame: Any) -> int | None:
-        """What the file says."""
+        """Return the time that the file has for a frame."""
         if self._starts is None:
             return int(frame.pts) if frame.pts is not None else frame.dts
         if frame.dts is None:
@@ -80,14 +75,16 @@ class Division:
     """The time base of the output, in which each part of each interval is a whole number, if it can hold that."""
 
     source: Fraction
+    """The source's time base, in seconds."""
     times: int
+    """Parts of each interval."""
 
     @property
     def time_base(self) -> Fraction:
-        """Seconds."""
+        """Unit of the output's times, in seconds."""
         finer = self.source / self.times
         return finer if finer.denominator <= LARGEST_DENOMINATOR else Fraction(1, LARGEST_DENOMINATOR)
 
     def pts(self, before: int, after: int, part: int) -> int:
-        """Of the frame `part` / `times` of the way between two times of the source."""
+        """Return the time of the frame `part` / `times` of the way between two times of the source."""
         return round((before + Fraction((after - before) * part, self.times)) * self.source / self.time_base)

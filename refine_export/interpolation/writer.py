@@ -6,76 +6,36 @@ import errno
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from refine_export.data.colour import Encoding
 from refine_export.errors import FrameError, RequestError, UnavailableError
-from refine_export.interpolation.colour import Colours
+from refine_export.interpolation.interpolation_options import Codec, EncoderOptions
 from refine_export.interpolation.reader import VideoSource
 from refine_export.support.files import atomic_path
 from refine_export.support.imports import require
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm"}
-"""What is written, by the output's suffix."""
-ENCODERS = {
+"""Containers that are written, by the output's suffix."""
+# x264's macroblock tree in AVX-512 reads memory that nobody wrote, and two runs differ by up to 40 levels (x264 165 of
+# PyAV 18.1, one thread); `cpu-independent` takes its plain one.
+ENCODERS: Mapping[Codec, dict[str, str]] = {
     "libx264": {"crf": "18", "x264-params": "cpu-independent=1"},
     "libx265": {"crf": "20", "x265-params": "log-level=error"},
     "libvpx-vp9": {"crf": "24", "row-mt": "1", "cpu-used": "3"},
     "ffv1": {},
 }
-"""Encoders that can be chosen, with what they are told; `ffv1` loses nothing.
-
-x264's macroblock tree in AVX-512 reads memory that nobody wrote, and two runs differ by up to 40 levels (x264 165 of
-PyAV 18.1, one thread); `cpu-independent` takes its plain one."""
-LARGEST_CRF = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
-USUAL_ENCODERS = {"webm": "libvpx-vp9"}
+"""Encoders and their settings; `ffv1` loses nothing."""
+LARGEST_CRF: Mapping[Codec, int] = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63}
 METADATA = ("title", "artist", "album", "date", "comment", "copyright", "description", "genre", "creation_time")
 STREAM_METADATA = ("language", "title")
-"""What is kept of the source's; the rest says how that file was made."""
+"""Metadata that is kept of the source's; the rest says how that file was made."""
 SQUARE_ONLY = ("libvpx-vp9", "ffv1")
-"""Encoders whose stream has no shape of pixels; PyAV can't write it into the container."""
+"""Encoders whose stream has no shape of pixels; PyAV cannot write it into the container."""
 LATEST = 2**62  # in units of the time base: FFmpeg counts in 64 bits
-FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))  # errors that more space mends
-
-
-@dataclass(frozen=True, kw_only=True)
-class EncoderOptions:
-    """How the output is encoded."""
-
-    codec: str | None = None
-    """`libx264`, `libx265`, `libvpx-vp9` or `ffv1` (lossless); without it, libx264, and libvpx-vp9 for .webm."""
-    crf: int | None = None
-    """Quality, from 0: lower is better and larger. Without it 18 for libx264, 20 for libx265, 24 for libvpx-vp9."""
-
-    def __post_init__(self) -> None:
-        if self.codec is not None and self.codec not in ENCODERS:
-            raise RequestError(f"--codec is {self.codec!r}; expected {', '.join(ENCODERS)}")
-
-    def of(self, output: Path) -> str:
-        """The encoder for a file.
-
-        Raises:
-            RequestError: no container has its suffix, or the encoder has no such quality.
-        """
-        codec = self.codec or USUAL_ENCODERS.get(container_of(output), "libx264")
-        if self.crf is not None and not 0 <= self.crf <= LARGEST_CRF.get(codec, -1):
-            if codec not in LARGEST_CRF:
-                raise RequestError(f"{codec} loses nothing and has no quality to choose; leave --crf out")
-            raise RequestError(f"--crf is {self.crf}; expected 0 to {LARGEST_CRF[codec]} for {codec}")
-        return codec
-
-
-def container_of(output: Path) -> str:
-    """What a file is written as.
-
-    Raises:
-        RequestError: its suffix is none of those that are written.
-    """
-    if (found := CONTAINERS.get(output.suffix.lower())) is None:
-        raise RequestError(f"the output is {output.name!r}; expected a name in {', '.join(CONTAINERS)}")
-    return found
+DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class VideoWriter:
@@ -90,19 +50,26 @@ class VideoWriter:
         self._end = 0
         self._last_shown: int | None = None  # in the container's unit
 
-    def frame(self, frame: Any, pts: int, duration: int) -> None:
+    def write_frame(self, frame: Any, pts: int, duration: int) -> None:
         """Encode a frame in the output's pixel format; its time and kind are overwritten.
 
         Raises:
             FrameError: its time is that of the frame before, in the unit that the container counts in, or too late for
                 any.
         """
-        self._check_time(pts + duration)
+        end_s = (pts + duration) * self._time_base
+        if abs(end_s) >= LATEST * min(self._time_base, self._stream.time_base):  # the frames' unit or the container's
+            raise FrameError(
+                f"a frame is shown at {float(end_s):.3g} s, which is too late for this output: write its times anew, "
+                "from 0",
+                code="frame-too-late",
+            )
         shown = round(pts * self._time_base / self._stream.time_base)
         if self._last_shown is not None and shown <= self._last_shown:
             raise FrameError(
                 f"the frames are {float(duration * self._time_base) * 1e3:.3g} ms apart, and this output counts in "
-                f"{float(self._stream.time_base) * 1e3:.3g} ms: write .mp4, or give fewer --times"
+                f"{float(self._stream.time_base) * 1e3:.3g} ms: write .mp4, or give fewer --times",
+                code="frames-too-close",
             )
         self._last_shown = shown
         frame.pts, frame.time_base = pts, self._time_base
@@ -110,11 +77,10 @@ class VideoWriter:
         self._durations[pts], self._end = duration, pts + duration
         self._mux(self._stream.encode(frame))
 
-    def packets(self, packets: tuple[Any, ...]) -> None:
-        """Copy packets of sound."""
-        for packet in packets:
-            packet.stream = self._sound[packet.stream.index]
-            self._container.mux_one(packet)
+    def copy_packet(self, packet: Any) -> None:
+        """Copy a packet of sound."""
+        packet.stream = self._sound[packet.stream.index]
+        self._container.mux_one(packet)
 
     def finish(self) -> None:
         """Encode what is left."""
@@ -127,103 +93,135 @@ class VideoWriter:
                 packet.dts, packet.duration = packet.pts, self._end - packet.pts
             self._container.mux_one(packet)
 
-    def _check_time(self, end: int) -> None:
-        """Refuse a time that FFmpeg can't hold, in the unit of the frames or of the container."""
-        unit = min(self._time_base, self._stream.time_base)
-        if abs(end * self._time_base) >= LATEST * unit:
-            raise FrameError(
-                f"a frame is shown at {float(end * self._time_base):.3g} s, which is too late for this output: write "
-                "its times anew, from 0"
-            )
-
 
 @contextmanager
 def video_writer(
     output: Path,
     source: VideoSource,
-    colours: Colours,
+    encoding: Encoding,
     options: EncoderOptions,
     *,
     time_base: Fraction,
     rate: Fraction,
-    sound: bool,
+    audio: bool,
 ) -> Iterator[VideoWriter]:
     """Open an output with the source's size, colours, shape of pixels, display matrix, sound and title.
 
     The file appears when the block ends without an exception, and then it is whole.
 
     Args:
-        output: its suffix decides what is written.
+        output: its suffix decides on the container.
         source: its streams are the model, up to the codec.
-        colours: of the source.
+        encoding: how its frames are coded.
         options: the encoder's.
-        time_base: of the frames to come, in seconds.
-        rate: of the frames to come, a second; for players and the encoder, the times decide.
-        sound: copy all streams of sound.
+        time_base: unit of the times of the frames to come, in seconds.
+        rate: frames a second, for players and the encoder; the times decide.
+        audio: copy all streams of sound.
 
     Raises:
-        RequestError: the container can't hold a stream of sound, or the file can't be written.
-        FrameError: the encoder can't take such frames.
+        RequestError: the container cannot hold a stream of sound, or the file cannot be written.
+        FrameError: the encoder cannot take such frames.
         UnavailableError: PyAV is missing or has no such encoder.
     """
     av = require("av", extra="video")
     with atomic_path(output) as temporary:
         try:
-            with av.open(str(temporary), "w", format=container_of(output)) as container:
-                if sound:
+            with av.open(str(temporary), "w", format=_container(output)) as container:
+                if audio:
                     _check_sound(output, container, source)
-                stream = _video_stream(container, source, colours, options, output, time_base, rate)
-                copied = {one.index: _sound_stream(container, one) for one in source.sound} if sound else {}
+                stream = _video_stream(container, source, encoding, options, output, time_base, rate)
+                copied = {one.index: _sound_stream(container, one) for one in source.sound} if audio else {}
                 container.metadata.update(_kept(source.container.metadata, METADATA))
                 container.set_chapters(source.container.chapters())
-                _start(output, container, source if sound else None)
+                try:
+                    container.start_encoding()  # writes the header, where some sound is refused only now
+                except av.FFmpegError as error:
+                    if _system_error(error) in DISK_FULL or not copied:
+                        raise
+                    names = ", ".join(dict.fromkeys(map(_codec_name, source.sound)))
+                    raise _sound_refused(output, source, f"{names}, by its header: {_reason(error)}") from error
                 writer = VideoWriter(container, stream, copied, time_base)
                 yield writer
                 writer.finish()
         except av.FFmpegError as error:
-            raise _unwritable(output, error) from error
+            full = _system_error(error) in DISK_FULL
+            advice = "free some space, or choose another folder" if full else "choose another folder, codec or format"
+            raise RequestError(
+                f"cannot write {output}: {_reason(error)}; {advice}",
+                code="disk-full" if full else "output-not-writable",
+                path=output,
+            ) from error
 
 
-def check_encoder(codec: str) -> None:
-    """Refuse an encoder that this PyAV has not.
+def encoder_for(output: Path, options: EncoderOptions) -> Codec:
+    """Choose the encoder of a file.
 
     Raises:
+        RequestError: no container has its suffix, or the encoder has no such quality.
         UnavailableError: PyAV is missing or has no such encoder.
     """
+    codec: Codec = options.codec or ("libvpx-vp9" if _container(output) == "webm" else "libx264")
+    if options.crf is not None and codec not in LARGEST_CRF:
+        raise RequestError(
+            f"{codec} loses nothing and has no quality to choose; leave --crf out", code="wrong-option", option="crf"
+        )
+    if options.crf is not None and not 0 <= options.crf <= LARGEST_CRF[codec]:
+        raise RequestError(
+            f"--crf is {options.crf}; expected 0 to {LARGEST_CRF[codec]} for {codec}", code="wrong-option", option="crf"
+        )
     av = require("av", extra="video")
     try:
         av.codec.Codec(codec, "w")
-    except Exception as error:
+    except Exception as error:  # of PyAV, whose class for it has changed its place
         raise UnavailableError(
-            f"this PyAV {av.__version__} has no encoder {codec}; choose another with --codec ({', '.join(ENCODERS)})"
+            f"this PyAV {av.__version__} has no encoder {codec}; choose another with --codec ({', '.join(ENCODERS)})",
+            code="no-encoder",
+            codec=codec,
         ) from error
+    return codec
+
+
+def _container(output: Path) -> str:
+    if (found := CONTAINERS.get(output.suffix.lower())) is None:
+        raise RequestError(
+            f"the output is {output.name!r}; expected a name in {', '.join(CONTAINERS)}",
+            code="output-suffix",
+            path=output,
+        )
+    return found
 
 
 def _video_stream(
     container: Any,
     source: VideoSource,
-    colours: Colours,
+    encoding: Encoding,
     options: EncoderOptions,
     output: Path,
     time_base: Fraction,
     rate: Fraction,
 ) -> Any:
-    codec = options.of(output)
+    codec = encoder_for(output, options)
     if codec not in container.supported_codecs:
-        raise RequestError(f"{output.suffix} files hold no {codec}; choose another with --codec, or write .mkv")
+        raise RequestError(
+            f"{output.suffix} files hold no {codec}; choose another with --codec, or write .mkv",
+            code="codec-not-in-container",
+            codec=codec,
+        )
     shape = source.stream.sample_aspect_ratio
     if shape not in (None, 0, 1) and codec in SQUARE_ONLY:
         raise FrameError(
-            f"{source.path} has pixels of {shape.numerator}:{shape.denominator}, which {codec} can't say; write it "
-            "with libx264 to .mp4 or .mkv, or scale the video to square pixels first"
+            f"{source.path} has pixels of {shape.numerator}:{shape.denominator}, which {codec} cannot name; write it "
+            "with libx264 to .mp4 or .mkv, or scale the video to square pixels first",
+            code="pixel-shape-not-encoded",
+            codec=codec,
         )
     chosen = {**ENCODERS[codec], **({} if options.crf is None else {"crf": str(options.crf)})}
     height, width = source.size
     stream = container.add_stream(codec, rate=rate, options=chosen, time_base=time_base, width=width, height=height)
     context = stream.codec_context
-    context.pix_fmt = colours.layout
-    context.colorspace, context.color_range = colours.tagged_matrix, colours.tagged_range
-    context.color_primaries, context.color_trc = colours.primaries, colours.transfer
+    context.pix_fmt = encoding.layout
+    context.colorspace, context.color_range = encoding.tagged_matrix, encoding.tagged_range
+    context.color_primaries, context.color_trc = encoding.primaries, encoding.transfer
     if shape:
         context.sample_aspect_ratio = shape
     stream.metadata.update(_kept(source.stream.metadata, STREAM_METADATA))
@@ -234,41 +232,23 @@ def _video_stream(
 
 def _check_sound(output: Path, container: Any, source: VideoSource) -> None:
     for number, one in enumerate(source.sound):
-        name = _codec_of(one)
+        name = _codec_name(one)
         if one.codec_context is None or name not in container.supported_codecs:
-            raise RequestError(
-                f"{output.suffix} files hold no {name}, which stream {number} of the sound in {source.path} is; "
-                f"{_instead(output)}"
-            )
+            raise _sound_refused(output, source, f"{name}, stream {number}")
         layout = str(one.codec_context.layout.name)
+        # MP4 has to name the place of each channel; without this check it would fail when all else is written
         if container.format.name == "mp4" and name.startswith("pcm_") and layout.endswith("channels"):
-            raise RequestError(  # it would fail when all else is written
-                f"stream {number} of the sound in {source.path} is {name} that does not say where its {layout} stand, "
-                f"and {output.suffix} files have to; {_instead(output)}"
-            )
+            raise _sound_refused(output, source, f"{name} that does not name the places of its {layout}")
 
 
-def _start(output: Path, container: Any, source: VideoSource | None) -> None:
-    """Write the header, where some sound is refused only now."""
-    try:
-        container.start_encoding()
-    except require("av", extra="video").FFmpegError as error:
-        if _number(error) in FULL or source is None or not source.sound:
-            raise
-        names = ", ".join(dict.fromkeys(map(_codec_of, source.sound)))
-        raise RequestError(
-            f"{output.suffix} files seem not to hold the sound in {source.path} ({names}) as it is: "
-            f"{_reason(error)}; {_instead(output)}"
-        ) from error
-
-
-def _codec_of(sound: Any) -> str:
-    return sound.codec_context.name if sound.codec_context is not None else "an unknown codec"
-
-
-def _instead(output: Path) -> str:
+def _sound_refused(output: Path, source: VideoSource, what: str) -> RequestError:
     other = "" if output.suffix.lower() == ".mkv" else "write .mkv, or "
-    return f"{other}leave the sound out with --no-audio"
+    return RequestError(
+        f"{output.suffix} files cannot hold the sound in {source.path} as it is ({what}); {other}leave the sound out "
+        "with --no-audio",
+        code="sound-not-in-container",
+        path=source.path,
+    )
 
 
 def _sound_stream(container: Any, template: Any) -> Any:
@@ -278,22 +258,19 @@ def _sound_stream(container: Any, template: Any) -> Any:
     return stream
 
 
+def _codec_name(sound: Any) -> str:
+    return sound.codec_context.name if sound.codec_context is not None else "an unknown codec"
+
+
 def _kept(metadata: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() in keys}
 
 
-def _unwritable(output: Path, error: Any) -> RequestError:
-    do = "free some space, or choose another folder"
-    if _number(error) not in FULL:
-        do = "choose another folder, codec or format"
-    return RequestError(f"can't write {output}: {_reason(error)}; {do}")
-
-
 def _reason(error: Any) -> str:
-    number = _number(error)
+    number = _system_error(error)
     return os.strerror(number) if number else str(error.strerror)
 
 
-def _number(error: Any) -> int | None:
-    """Of the system's errors; None for FFmpeg's own."""
+def _system_error(error: Any) -> int | None:
+    """Return the number of an error of the system; None for FFmpeg's own."""
     return error.errno if isinstance(error, OSError) else None

@@ -8,19 +8,13 @@ from pathlib import Path
 
 from refine_export.data import images, video
 from refine_export.errors import RequestError
-from refine_export.interpolation.backends import ComputeOptions, check_runtime
-from refine_export.interpolation.interpolate_files import (
-    Interpolated,
-    VideoOptions,
-    interpolate_pictures,
-    interpolate_video,
-)
-from refine_export.interpolation.scene_cuts import THRESHOLD
-from refine_export.interpolation.writer import EncoderOptions
+from refine_export.interpolation.backends import Backend
+from refine_export.interpolation.interpolate_files import Interpolated, interpolate_pictures, interpolate_video
+from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.jobs.option_table import made_from
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.support.progress import Progress
+from refine_export.support.progress import Progress, Silent
 
 
 def interpolate(
@@ -77,52 +71,36 @@ def interpolate(
     """
     several = inputs if isinstance(inputs, Sequence) and not isinstance(inputs, str) else [inputs]
     paths = [path_of(one) for one in several]
+    _check_inputs(paths)
     if server is None and concurrency is not None:
         raise RequestError("concurrency is for a server; give it with one", code="options-do-not-fit")
-    compute = ComputeOptions(
-        checkpoint=None if checkpoint is None else path_of(checkpoint),
-        file=None if file is None else path_of(file),
-        runtime=check_runtime(runtime),
-        allow_host_code=allow_host_code,
-        server=made_from(ServerOptions, {"url": server}) if isinstance(server, str) else server,
-        device=device,
-        say=on_wait,
-        **({} if concurrency is None else {"concurrency": concurrency}),
-    )
-    _check_inputs(paths)
-    compute.check_files()
-    target = path_of(output)
-    of_videos = {
-        "times": times,
-        "scene_cut": scene_cut,
-        "scene_cuts": scene_cuts,
-        "audio": audio,
-        "codec": codec,
-        "crf": crf,
+    given = {
+        "checkpoint": None if checkpoint is None else path_of(checkpoint),
+        "file": None if file is None else path_of(file),
+        "server": made_from(ServerOptions, {"url": server}) if isinstance(server, str) else server,
+        "runtime": runtime,
+        "device": device,
+        "allow_host_code": allow_host_code,
+        "concurrency": concurrency,
     }
+    of_videos = {"times": times, "scene_cut": scene_cut, "scene_cuts": scene_cuts, "audio": audio}
+    of_encoders = {"codec": codec, "crf": crf}
+    unfit = ["timestep"] if len(paths) == 1 and timestep is not None else []
     if len(paths) == 2:
-        if given := [name for name, value in of_videos.items() if value is not None]:
-            raise RequestError(
-                f"{', '.join(given)} is for a video, and two pictures are given; leave it out",
-                code="options-do-not-fit",
-                options=tuple(given),
-            )
-        at = 0.5 if timestep is None else timestep
-        first, second = paths
-        return interpolate_pictures(first, second, target, compute=compute, timestep=at, force=force, progress=progress)
-    if timestep is not None:
+        unfit = [name for name, value in (of_videos | of_encoders).items() if value is not None]
+    if unfit:
+        given_files = "one video is given; give times" if len(paths) == 1 else "two pictures are given; leave it out"
         raise RequestError(
-            "timestep is for two pictures, and one video is given; give times",
-            code="options-do-not-fit",
-            options=("timestep",),
+            f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=tuple(unfit)
         )
-    options = VideoOptions(
-        times=2 if times is None else times,
-        scene_cut=(THRESHOLD if scene_cut is None else scene_cut) if scene_cuts is not False else None,
-        sound=audio is not False,
-        encoder=EncoderOptions(codec=codec, crf=crf),
-    )
-    return interpolate_video(paths[0], target, options, compute=compute, force=force, progress=progress)
+    backend = Backend(made_from(ComputeOptions, given), on_wait)
+    target, progress = path_of(output), progress or Silent()
+    if len(paths) == 2:
+        first, second = paths
+        at = 0.5 if timestep is None else timestep
+        return interpolate_pictures(first, second, target, at, backend, force=force, progress=progress)
+    options, encoder = made_from(VideoOptions, of_videos), made_from(EncoderOptions, of_encoders)
+    return interpolate_video(paths[0], target, options, encoder, backend, force=force, progress=progress)
 
 
 def _check_inputs(paths: Sequence[Path]) -> None:

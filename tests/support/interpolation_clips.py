@@ -13,7 +13,13 @@ from typing import Any
 import av
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx.parser import parse_model
+
+from refine_export.data.colour import EXACT
+from refine_export.interpolation.interpolate_files import Interpolated, interpolate_video
+from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
+from refine_export.interpolation.interpolator import Interpolator
+from refine_export.support.progress import Silent
 
 HEIGHT, WIDTH = 64, 96
 BITS = 6
@@ -111,9 +117,6 @@ def write_clip(
     return path
 
 
-EXACT = 0x46002
-
-
 def _write_sound(container: Any, stream: Any, sound: Sound) -> None:
     samples = round(sound.seconds * sound.rate)
     wave = 0.3 * np.sin(2 * np.pi * 440 * np.arange(samples) / sound.rate)
@@ -189,28 +192,25 @@ def average(frame0: np.ndarray, frame1: np.ndarray, timestep: float) -> np.ndarr
     return np.uint8(np.rint(frame0 * (1 - timestep) + frame1 * timestep))
 
 
-class Averager:
-    """An Interpolator without a network."""
+class Averager(Interpolator):
+    """An interpolator without a network."""
 
     def __init__(self, *, any_time: bool = True, wait: Any = None) -> None:
         self.any_time = any_time
         self.provider = "the average"
         self._wait = wait
 
-    def __enter__(self) -> Averager:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         pass
 
-    def between(self, frame0: np.ndarray, frame1: np.ndarray, timestep: float) -> np.ndarray:
+    def _interpolate(self, frame0: np.ndarray, frame1: np.ndarray, timestep: float) -> np.ndarray:
         if self._wait:
             self._wait()
         return average(frame0, frame1, timestep)
 
 
 class Averaging:
-    """In the place of ComputeOptions."""
+    """A backend that computes averages."""
 
     notes = ()
 
@@ -225,23 +225,42 @@ class Averaging:
 
 def averaging_model(*, any_time: bool = True, sizes: Sequence[int | str] = ("N", "H", "W")) -> onnx.ModelProto:
     """The weighted average, with the names of interpolator_m, or of interpolator."""
-    batch, height, width = sizes
+    image = "float[{}, 3, {}, {}]".format(*(size if isinstance(size, int) else f'"{size}"' for size in sizes))
+    time = f", float[{sizes[0] if isinstance(sizes[0], int) else chr(34) + sizes[0] + chr(34)}, 1, 1, 1] timestep"
+    share = "share = Identity (timestep)" if any_time else "share = Constant <value_float = 0.5> ()"
+    return parse_model(
+        f"""
+        <ir_version: 9, opset_import: ["" : 18]>
+        average ({image} img0, {image} img1{time if any_time else ""}) => ({image} frame) {{
+            {share}
+            one = Constant <value_float = 1.0> ()
+            rest = Sub (one, share)
+            early = Mul (img0, rest)
+            late = Mul (img1, share)
+            frame = Add (early, late)
+        }}
+        """
+    )
 
-    def image(name: str) -> onnx.ValueInfoProto:
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, height, width])
 
-    inputs = [image("img0"), image("img1")]
-    if any_time:
-        inputs.append(helper.make_tensor_value_info("timestep", TensorProto.FLOAT, [batch, 1, 1, 1]))
-    share = "timestep" if any_time else "half"
-    nodes = [
-        helper.make_node("Sub", ["one", share], ["rest"]),
-        helper.make_node("Mul", ["img0", "rest"], ["early"]),
-        helper.make_node("Mul", ["img1", share], ["late"]),
-        helper.make_node("Add", ["early", "late"], ["frame"]),
-    ]
-    constants = [
-        numpy_helper.from_array(np.array(value, np.float32), name) for name, value in (("one", 1), ("half", 0.5))
-    ]
-    graph = helper.make_graph(nodes, "average", inputs, [image("frame")], constants[: 1 if any_time else 2])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+def clip(path: Path, count: int = 6, **options: Any) -> Path:
+    """Write a video of `count` numbered frames; options as in `write_clip`."""
+    return write_clip(path, [numbered(number) for number in range(count)], **options)
+
+
+def run(source: Path, output: Path, backend: Any = None, *, force: bool = False, **options: Any) -> Interpolated:
+    """Interpolate a video with averages; `codec` and `crf` are the encoder's, other options the video's."""
+    encoder = EncoderOptions(**{name: options.pop(name) for name in ("codec", "crf") if name in options})
+    backend = backend or Averaging()
+    progress = options.pop("progress", Silent())
+    return interpolate_video(source, output, VideoOptions(**options), encoder, backend, force=force, progress=progress)
+
+
+def remuxed(source, output, edit):
+    """Write the packets of a video that `edit` leaves, under another name."""
+    with av.open(str(source)) as before, av.open(str(output), "w") as after:
+        stream = after.add_stream_from_template(before.streams.video[0])
+        for packet in edit([packet for packet in before.demux(video=0) if packet.size]):
+            packet.stream = stream
+            after.mux_one(packet)
+    return output

@@ -108,7 +108,13 @@ def interpolate(
         progress=make_progress(quiet or as_json),
         on_wait=None if quiet or as_json else _tell,
     )
-    show(result, as_json, lambda made: print_description(made.described()))
+    show(result, as_json, _print)
+
+
+def _print(result: rx.Interpolated) -> None:
+    found = result.to_dict()
+    notes = {f"note {number}": note for number, note in enumerate(found.pop("notes"), 1)}
+    print_description({name.replace("_", " "): value for name, value in found.items() if value != 0} | notes)
 
 
 def _tell(line: str) -> None:

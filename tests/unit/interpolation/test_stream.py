@@ -10,8 +10,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from refine_export.interpolation.bounded_queue import Line, Stopped
-from refine_export.interpolation.stream import in_order
+from refine_export.interpolation.stream import Budget, Stopped, in_order
 
 
 def opens_with(compute):
@@ -70,7 +69,7 @@ def test_no_more_is_held_than_asked_for_however_long_the_stream():
 
 @pytest.mark.parametrize(("weight", "held"), [(1, 12), (5, 2), (40, 1)])
 def test_jobs_are_held_by_their_weight(weight, held):
-    """Those in the line, one in the reader's hand and one in the caller's; a job too heavy for the line waits alone."""
+    """Those that are read, one in the reader's hand and one in the caller's; a job too heavy for all waits alone."""
     read = []
 
     def jobs():
@@ -170,21 +169,19 @@ def test_an_interrupt_in_the_callers_thread_ends_all():
     assert not ours()
 
 
-def test_a_closed_line_lets_nobody_wait():
-    line: Line[int] = Line(1)
-    line.put(1)
+def test_a_closed_budget_lets_nobody_wait():
+    budget = Budget(1)
+    budget.acquire(1)
     ended = []
 
-    def put():
+    def acquire():
         try:
-            line.put(2)
+            budget.acquire(1)
         except Stopped:
-            ended.append("put")
+            ended.append("acquire")
 
-    thread = threading.Thread(target=put)
+    thread = threading.Thread(target=acquire)
     thread.start()
-    line.close()
+    budget.close()
     thread.join(5)
-    assert ended == ["put"]
-    with pytest.raises(Stopped):
-        line.get()
+    assert ended == ["acquire"]

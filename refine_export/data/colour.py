@@ -1,0 +1,260 @@
+"""Decoded frames to RGB and back, with the matrix and the range that the video has.
+
+Numbers of matrices, ranges and the like are FFmpeg's (libavutil/pixfmt.h).
+
+FFmpeg's scaler is asked for its exact ways: with its fast ones 4:2:0 comes out 1.2 of 255 levels too dark on average,
+and frames made from RGB would flicker beside those that pass untouched. Full-range chroma it rounds down, by half a
+level on average: that is taken at 12 bits and rounded here. Bits beyond 8 are rounded off, because FFmpeg's way to RGB
+of 16 bits ends at 65280 in place of 65535.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refine_export.errors import FrameError
+from refine_export.support.imports import require
+
+Picture = NDArray[np.uint8]
+"""RGB, [H, W, 3], 0 to 255."""
+
+RGB_MATRIX, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6  # AVColorSpace; the last two are BT.601
+MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
+"""Matrices that are converted, by the number that the scaler knows them by (BT.601 has one there)."""
+LIMITED, FULL = 1, 2  # AVColorRange
+HDR_CURVES = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
+LARGE = (576, 1279)
+"""Height or width above which players take BT.709 where no matrix is named, as mpv's video/csputils.c does."""
+
+EXACT = 0x2 | 0x2000 | 0x4000 | 0x40000
+"""Flags of libswscale/swscale.h: bilinear, full chroma in (0x4000) and out (0x2000), accurate rounding."""
+
+SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 2): "yuv440p", (1, 1): "yuv444p"}
+"""Pixels that share a chroma value across and down -> FFmpeg's name of the pixel format."""
+EVEN_ONLY = ("libx264", "libx265")
+"""Encoders that refuse an odd side where chroma is subsampled along it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColourCoding:
+    """How the values of a frame are to be read; the same for all frames of a video."""
+
+    matrix: int
+    """The one that the frame names, else the one that players take."""
+    full: bool
+    """Black is 0 and white 255, not 16 and 235."""
+    is_rgb: bool = False
+    grey: bool = False
+    """There is no colour. FFmpeg's scaler takes any grey for full range: its values stay as they are."""
+
+    def __str__(self) -> str:
+        if self.is_rgb or self.grey:
+            return "RGB" if self.is_rgb else "grey"
+        return f"{MATRIX_NAMES[_scaler_matrix(self.matrix)]} in {'full' if self.full else 'limited'} range"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How the frames of an output are coded, after a source's."""
+
+    coding: ColourCoding
+    """The source's, for conversions."""
+    layout: str
+    """Pixel format of the output, such as `yuv420p`."""
+    tagged_matrix: int
+    """Matrix and the next three as the source names them; what is not named there is not named in the output."""
+    tagged_range: int
+    primaries: int
+    transfer: int
+    notes: tuple[str, ...] = ()
+    """What changes on the way."""
+
+
+def is_convertible(frame: Any) -> bool:
+    """Return whether the frame's colour matrix is one that can be converted."""
+    named = int(frame.colorspace)
+    return named in (RGB_MATRIX, UNSPECIFIED) or _scaler_matrix(named) in MATRIX_NAMES
+
+
+def coding_from_frame(frame: Any) -> ColourCoding:
+    """Read how the values of a frame of PyAV are coded."""
+    is_rgb, grey = bool(frame.format.is_rgb or frame.format.has_palette), _is_grey(frame.format)
+    named, named_range = int(frame.colorspace), int(frame.color_range)
+    if frame.format.name.startswith("yuvj") or (grey and not named_range):  # full range by an old name of the format
+        named_range = FULL
+    guessed = BT709 if frame.height > LARGE[0] or frame.width > LARGE[1] else BT470BG
+    matrix = guessed if is_rgb or named in (UNSPECIFIED, RGB_MATRIX) else named
+    return ColourCoding(matrix=matrix, full=named_range == FULL and not is_rgb, is_rgb=is_rgb, grey=grey)
+
+
+def colour_notes(frame: Any) -> Iterator[str]:
+    """Say what the way to RGB changes or takes for granted; the same for all frames of a video."""
+    coding = coding_from_frame(frame)
+    if coding.matrix != int(frame.colorspace) and not coding.is_rgb and not coding.grey:
+        name = MATRIX_NAMES[coding.matrix]
+        yield f"it names no colour matrix; {name} is taken, as players do for frames of this size"
+    if (curve := HDR_CURVES.get(int(frame.color_trc))) is not None:
+        yield f"its {curve} values are taken as they are, without tone mapping"
+    colour = [component for component in frame.format.components if not component.is_alpha]
+    if len(colour) < len(frame.format.components):
+        yield "its alpha channel is left out"
+    if (bits := max(component.bits for component in colour)) > 8:
+        yield f"{bits} bits a channel are read as 8"
+
+
+def rgb_from_frame(frame: Any, coding: ColourCoding) -> Picture:
+    """Convert a decoded frame to RGB, not turned."""
+    ranges: dict[str, int] = {}
+    if not coding.is_rgb:
+        source_range = FULL if coding.full else LIMITED
+        ranges = {"src_colorspace": _scaler_matrix(coding.matrix), "src_color_range": source_range}
+        ranges["dst_color_range"] = FULL
+    return np.ascontiguousarray(frame.to_ndarray(format="rgb24", interpolation=EXACT, **ranges), dtype=np.uint8)
+
+
+def encoding_for(frame: Any, codec: str) -> Encoding:
+    """Decide how to encode a video.
+
+    Args:
+        frame: its first, of PyAV.
+        codec: name of the encoder.
+
+    Raises:
+        FrameError: the encoder has no pixel format that fits.
+    """
+    av = require("av", extra="video")
+    known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()]
+    layout, notes = _layout(frame, codec, known)
+    coding, named, named_range = coding_from_frame(frame), int(frame.colorspace), int(frame.color_range)
+    if coding.is_rgb:
+        notes.append(f"{frame.format.name} becomes {layout}: RGB values are rounded to YUV")
+        named, named_range = coding.matrix, LIMITED
+    elif coding.full:
+        named_range = FULL
+    return Encoding(
+        coding=coding,
+        layout=layout,
+        tagged_matrix=named,
+        tagged_range=named_range,
+        primaries=int(frame.color_primaries),
+        transfer=int(frame.color_trc),
+        notes=tuple(notes),
+    )
+
+
+def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
+    """Convert RGB to a frame to encode, in the video's own matrix and range."""
+    av = require("av", extra="video")
+    given = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    if encoding.coding.grey:
+        return _grey_as(given.reformat(format="gray"), encoding.layout)
+    frame = _scaled(given, encoding.layout, encoding.coding)
+    if encoding.coding.full:
+        finer = _scaled(given, f"{encoding.layout}12le", encoding.coding)
+        codes = np.arange(4096) + 0.5  # the scaler rounds these down too, so each stands for the half above it
+        levels = np.clip(np.rint((codes - 2048) * (255 / 4095) + 128), 0, 255).astype(np.uint8)
+        for plane, deep in zip(frame.planes[1:], finer.planes[1:], strict=True):
+            _values(plane)[...] = levels[_values(deep, np.uint16)]
+    return frame
+
+
+def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
+    """Convert a decoded frame to the output's pixel format, without the way over RGB where that is possible.
+
+    Args:
+        frame: as decoded; not modified.
+        picture: the same as RGB.
+        encoding: of the output.
+    """
+    coding, layout = encoding.coding, encoding.layout
+    if frame.format.name == layout:
+        return frame
+    if coding.grey:
+        return _grey_as(frame.reformat(format="gray"), layout)
+    if coding.is_rgb:
+        return frame_from_rgb(picture, encoding)
+    if frame.format.name == layout.replace("yuv", "yuvj"):  # the same values under an old name of the format
+        copy = require("av", extra="video").VideoFrame(frame.width, frame.height, layout)
+        for source, target in zip(frame.planes, copy.planes, strict=True):
+            _values(target)[...] = _values(source)
+        return copy
+    value_range, matrix = FULL if coding.full else LIMITED, _scaler_matrix(coding.matrix)
+    return frame.reformat(
+        format=layout,
+        src_colorspace=matrix,
+        dst_colorspace=matrix,
+        src_color_range=value_range,
+        dst_color_range=value_range,
+        interpolation=EXACT,
+    )
+
+
+def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str]]:
+    """Choose the pixel format to encode, and say what it loses."""
+    source = frame.format
+    if _is_grey(source):
+        grey = "gray" in known
+        notes = [] if grey else [f"{codec} has no grey: it is written as yuv420p without colour"]
+        return "gray" if grey else "yuv420p", notes
+    across, down = 1, 1
+    if not (source.is_rgb or source.has_palette):
+        across, down = 16 // source.chroma_width(16), 16 // source.chroma_height(16)
+    layout, notes = SUBSAMPLED.get((across, down), ""), []
+    if (frame.width % across or frame.height % down) and codec in EVEN_ONLY:
+        notes.append(
+            f"{codec} takes no odd size ({frame.width}x{frame.height}) in {layout}: it is written as yuv444p, which "
+            "some players cannot play"
+        )
+        layout = "yuv444p"
+    elif layout not in known:
+        layout = "yuv444p"
+        notes.append(f"{codec} has no {source.name}: it is written as yuv444p")
+    if layout not in known:
+        raise FrameError(
+            f"{codec} encodes {', '.join(known)}; expected {layout} for a video in {source.name}",
+            code="pixel-format-not-encoded",
+            codec=codec,
+            expected=layout,
+        )
+    return layout, notes
+
+
+def _is_grey(layout: Any) -> bool:
+    return not layout.has_palette and sum(not component.is_alpha for component in layout.components) == 1
+
+
+def _scaled(frame: Any, layout: str, coding: ColourCoding) -> Any:
+    return frame.reformat(
+        format=layout,
+        dst_colorspace=_scaler_matrix(coding.matrix),
+        src_color_range=FULL,
+        dst_color_range=FULL if coding.full else LIMITED,
+        interpolation=EXACT,
+    )
+
+
+def _scaler_matrix(matrix: int) -> int:
+    """Convert AVColorSpace to the scaler's number, by which PyAV sets the frame's."""
+    return BT470BG if matrix == SMPTE170M else matrix
+
+
+def _values(plane: Any, dtype: type[np.unsignedinteger[Any]] = np.uint8) -> NDArray[Any]:
+    """View a plane [height, width], without the bytes that fill its lines up."""
+    return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
+
+
+def _grey_as(grey: Any, layout: str) -> Any:
+    """Put grey into another pixel format: its values, and no colour."""
+    if layout == "gray":
+        return grey
+    frame = require("av", extra="video").VideoFrame(grey.width, grey.height, layout)
+    luma, *chroma = frame.planes
+    _values(luma)[...] = _values(grey.planes[0])
+    for plane in chroma:
+        np.frombuffer(plane, np.uint8)[...] = 128
+    return frame

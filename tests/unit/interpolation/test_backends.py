@@ -1,0 +1,79 @@
+"""What computes: weights and files that make frames, and servers that are waited for."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from safetensors.torch import save_file
+
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.errors import RequestError, UnavailableError
+from refine_export.interpolation import backends
+from refine_export.interpolation.backends import Backend
+from refine_export.interpolation.interpolation_options import ComputeOptions
+from refine_export.interpolation.stream import Stopped
+from refine_export.runners.triton.connection_options import ServerOptions
+
+pytest.importorskip("tritonclient.grpc")
+
+
+def nobody(**options):
+    """A server that is not there."""
+    return ComputeOptions(server=ServerOptions(url="127.0.0.1:9", timeout_s=1, **options), concurrency=3)
+
+
+def refused(error, options):
+    with pytest.raises(error) as caught, Backend(options).open():
+        pass
+    return caught.value
+
+
+def test_weights_and_files_that_make_no_frames_are_refused(tmp_path, exports):
+    save_file(dict(seeded_checkpoint("refinement").state_dict), tmp_path / "refinement.safetensors")
+    assert refused(RequestError, ComputeOptions(checkpoint=tmp_path / "refinement.safetensors"))
+    assert refused(RequestError, ComputeOptions(file=exports.fp32("contextnet"))).code == "makes-no-frames"
+
+
+@pytest.mark.parametrize("option", ["checkpoint", "file"])
+def test_files_that_are_not_there_are_missed_before_anything_starts(tmp_path, option):
+    with pytest.raises(RequestError) as caught:
+        Backend(ComputeOptions(**{option: tmp_path / "nope.onnx"}))
+    assert (caught.value.code, caught.value.fields["path"]) == ("not-found", tmp_path / "nope.onnx")
+
+
+def test_demo_weights_are_noted_and_compute_any_time():
+    backend = Backend(ComputeOptions())
+    assert (len(backend.notes), backend.threads) == (1, 1)
+    with backend.open() as interpolator:
+        assert interpolator.any_time
+        assert "demo weights" in interpolator.provider
+
+
+def test_a_server_that_stays_away_is_an_error_of_the_machine():
+    error = refused(UnavailableError, nobody(patience_s=0.3))
+    assert (error.exit_code, error.code, error.fields["url"]) == (3, "server-away", "127.0.0.1:9")
+    assert Backend(nobody()).threads == 3
+
+
+def test_a_server_is_given_up_when_all_ends():
+    stop = threading.Event()
+    threading.Timer(0.2, stop.set).start()
+    started = time.perf_counter()
+    with pytest.raises(Stopped), Backend(nobody(patience_s=60)).open(stop):
+        pass
+    assert time.perf_counter() - started < 10
+
+
+@pytest.mark.parametrize("limit", ["SILENCE_S", "LONG_PAUSE_S"])
+def test_waiting_for_a_server_is_told_once(monkeypatch, limit):
+    """Before the first answer by a timer, and later by the pauses, which grow; by all threads together."""
+    monkeypatch.setattr(backends, limit, 0.1)
+    told = []
+    backend = Backend(nobody(patience_s=0.4), told.append)
+    for _ in range(2):
+        with pytest.raises(UnavailableError), backend.open():
+            pass
+    assert len(told) == 1
+    assert "127.0.0.1:9" in told[0]
