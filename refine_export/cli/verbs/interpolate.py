@@ -111,7 +111,7 @@ def interpolate(
     show(result, as_json, _print)
 
 
-def _print(result: rx.Interpolated) -> None:
+def _print(result: Any) -> None:
     found = result.to_dict()
     notes = {f"note {number}": note for number, note in enumerate(found.pop("notes"), 1)}
     print_description({name.replace("_", " "): value for name, value in found.items() if value != 0} | notes)
