@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from pydantic import NonNegativeFloat
+
 from refine_export import __version__
 from refine_export.errors import RequestError
 from refine_export.gate.decision import Decision
@@ -35,15 +37,9 @@ class Entry:
     output: str
     psnr_db: float | None
     """None where the output equals the reference's."""
-    max_abs: float
-    p999_abs: float
-    flicker: float | None
-
-    def __post_init__(self) -> None:
-        for name in ("max_abs", "p999_abs", "flicker"):
-            value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"{name} is {value}, which is below 0")
+    max_abs: NonNegativeFloat
+    p999_abs: NonNegativeFloat
+    flicker: NonNegativeFloat | None
 
     @property
     def key(self) -> tuple[str, str, str, str]:

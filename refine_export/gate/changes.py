@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from refine_export.accuracy.margins import LABELS
 from refine_export.errors import RequestError
 from refine_export.gate.baseline import Baseline, Entry, baseline_from_decision, stable_names
 from refine_export.gate.decision import Decision, Problem
@@ -41,12 +42,6 @@ FLOORS_DB: Mapping[bool, Mapping[FigureName, float]] = {
     False: {"psnr_db": 0.2, "max_abs": 2.5, "p999_abs": 0.4, "flicker": 0.4},
 }
 """Changes that are always noise, for FP32 files and for others."""
-NAMES: Mapping[FigureName, str] = {
-    "psnr_db": "PSNR",
-    "max_abs": "largest error",
-    "p999_abs": "99.9th percentile of the error",
-    "flicker": "flicker",
-}
 Key = tuple[str, str, str, str]
 """See `Entry.key`."""
 
@@ -68,7 +63,7 @@ class Change:
         values = " to ".join(_value_text(self.figure, value) for value in (self.before, self.now))
         by = f" by {abs(self.drop_db):.2f} dB" if math.isfinite(self.drop_db) else ""  # no ratio to or from equality
         side = "worse" if self.drop_db > 0 else "better"
-        return f"{NAMES[self.figure]} {values}, {side}{by} (noise {self.noise_db:.2f} dB)"
+        return f"{LABELS[self.figure]} {values}, {side}{by} (noise {self.noise_db:.2f} dB)"
 
 
 @dataclass(frozen=True, kw_only=True)

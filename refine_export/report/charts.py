@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from refine_export.accuracy.limits import limits_name
 from refine_export.accuracy.metrics import DECADES
 from refine_export.report.formatting import error_text, psnr_order, psnr_text
 from refine_export.report.line_chart import Line, LineChart, Point, draw_lines
+from refine_export.report.tables import Cell, Row
 from refine_export.report.tables import Line as MatrixLine
-from refine_export.report.tables import Row
 from refine_export.validate.comparison import OutputVerdict
 
 MOST_CHARTS = 6  # of flicker
@@ -23,43 +22,43 @@ MOST_LAYERS = 40
 AROUND = 4  # layers before and after the first jump, which are always listed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Bar:
+class Bar(NamedTuple):
     """A bar of a histogram."""
 
     label: str
-    count: int
+    number: int
     share: float
     """Of all values."""
     length: float
     """0 to 1, by the logarithm of the count."""
-    beyond: bool
+    above: bool
     """All of these errors are above the limit."""
     has_limit: bool
     """The limit is among these errors."""
 
 
-def charts_by_size(lines: Sequence[MatrixLine]) -> list[LineChart]:
+def charts_by_size(matrix: Sequence[MatrixLine]) -> list[LineChart]:
     """The lowest PSNR over the size: a chart for each graph and precision, whose files share a limit."""
-    charts: dict[str, list[MatrixLine]] = {}
-    for line in lines:
-        charts.setdefault(limits_name(line.row.comparison.graph, line.row.precision), []).append(line)
+    charts: dict[str, list[list[Cell]]] = {}
+    for cells in ([cell for cell in line if cell] for line in matrix):
+        row = cells[0].rows[0]
+        charts.setdefault(limits_name(row.comparison.graph, row.precision), []).append(cells)
     found = (_chart_by_size(name, members) for name, members in charts.items())
     return [chart for chart in found if chart is not None]
 
 
-def _chart_by_size(name: str, matrix: Sequence[MatrixLine]) -> LineChart | None:
+def _chart_by_size(name: str, matrix: Sequence[Sequence[Cell]]) -> LineChart | None:
     graph, _, precision = name.rpartition("_")
-    limit = matrix[0].row.comparison.verdict.limits.psnr_db
-    several = len({line.row.comparison.file for line in matrix}) > 1
+    limit = matrix[0][0].rows[0].comparison.verdict.limits.psnr_db
+    several = len({cells[0].group.file for cells in matrix}) > 1
     lines, places = [], {}
-    for line in matrix:
-        comparison = line.row.comparison
-        label = f"{comparison.file}, {comparison.verdict.runtime}" if several else comparison.verdict.runtime
+    for cells in matrix:
+        group = cells[0].group
+        label = f"{group.file}, {group.runtime}" if several else group.runtime
         lowest: dict[float, Point] = {}
-        for cell in line.cells:
-            found = cell.judged.lowest if cell else None
-            if cell is None or found is None or found.metrics.snr_db is not None:  # the probe has a size of its own
+        for cell in cells:
+            found = cell.judged.lowest
+            if found is None or found.metrics.snr_db is not None:  # the probe has a size of its own
                 continue
             height, width = cell.group.size
             x, size = math.log10(height * width), f"{height}\u00d7{width}"
@@ -179,14 +178,7 @@ def histogram_of(output: OutputVerdict, limit: float) -> list[Bar]:
     edges = [0.0, 0.0, *DECADES, math.inf]
     labels = ["none", *(f"to {edge:.0e}" for edge in DECADES), f"over {DECADES[-1]:.0e}"]
     return [
-        Bar(
-            label=label,
-            count=count,
-            share=count / total,
-            length=math.log1p(count) / math.log1p(total),
-            beyond=low >= limit,
-            has_limit=low < limit < high,
-        )
+        Bar(label, count, count / total, math.log1p(count) / math.log1p(total), low >= limit, low < limit < high)
         for label, count, low, high in zip(labels, counts, edges[:-1], edges[1:], strict=True)
     ]
 

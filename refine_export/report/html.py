@@ -88,7 +88,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
             if any(limits.get(name) is not None for limits in report.thresholds.values())
         },
         frames=frames,
-        stops=", ".join(f"rgb({red} {green} {blue})" for red, green, blue in COLOUR_STOPS),
+        stops=", ".join(COLOUR_STOPS),
     )
 
 

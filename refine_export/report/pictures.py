@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from refine_export.data.images import cropped, uint8_from_frame
 from refine_export.signature import Signature, TensorSpec
@@ -31,17 +31,8 @@ ENLARGEMENT = 8
 BAD = (255, 0, 255)
 LEVELS = 64  # of the difference: a PNG of fewer bytes than with 256, and no visible steps
 
-COLOUR_STOPS = (
-    (0, 0, 4),
-    (40, 11, 84),
-    (101, 21, 110),
-    (159, 42, 99),
-    (212, 72, 66),
-    (245, 125, 21),
-    (250, 193, 39),
-    (255, 255, 255),
-)
-"""RGB at equal steps from no error to the top of the scale: Inferno (matplotlib, CC0), with its end made white."""
+COLOUR_STOPS = ("#000004", "#280b54", "#65156e", "#9f2a63", "#d44842", "#f57d15", "#fac127", "#ffffff")
+"""Colours at equal steps from no error to the top of the scale: Inferno (matplotlib, CC0), with its end made white."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +115,11 @@ def pictures_from_compared(
     )
 
 
-def data_uri_from_frame(
-    frame: NDArray[Any], *, crop: tuple[int, int] | None = None, largest_side: int = LARGEST_SIDE
-) -> str:
-    """Encode a frame `[1, 3, H, W]` in [0, 1] as a photograph: cropped, then shrunk so that it fits; NaN is magenta."""
-    shown = frame if crop is None else cropped(frame, crop)
-    image = Image.fromarray(uint8_from_frame(shown))
-    bad = ~np.isfinite(shown[0]).all(axis=0)
-    size = _fitting(image.height, image.width, largest_side)
+def data_uri_from_frame(frame: NDArray[Any]) -> str:
+    """Encode a frame `[1, 3, H, W]` in [0, 1] as a photograph, shrunk so that it fits; NaN is magenta."""
+    image = Image.fromarray(uint8_from_frame(frame))
+    bad = ~np.isfinite(frame[0]).all(axis=0)
+    size = _fitting(image.height, image.width)
     if size != bad.shape:
         bad = _shrunk(bad, size)
         pixels = np.array(image.resize(size[::-1], Image.Resampling.LANCZOS))
@@ -140,14 +128,13 @@ def data_uri_from_frame(
     return _uri(image, "WEBP", lossless=bool(bad.any()))  # lossy compression would wash a bad pixel out
 
 
-def difference_picture(error: Error, scale: float, *, largest_side: int = LARGEST_SIDE) -> Image.Image:
+def difference_picture(error: Error, scale: float) -> Image.Image:
     """Colour the error times `scale`; NaN is magenta.
 
     It is shrunk by the maximum of the pixels that fall into one, not by their mean, so that a single bad pixel keeps
     its full strength.
     """
-    height, width = error.shape
-    levels = _levels(_shrunk(error, _fitting(height, width, largest_side)), scale)
+    levels = _levels(_shrunk(error, _fitting(*error.shape)), scale)
     image = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
     image.putpalette(_palette().tobytes())
     return image
@@ -175,8 +162,8 @@ def _frames(
     return grey, f"{spec.name}: mean of the channels, scaled to its range"
 
 
-def _fitting(height: int, width: int, largest_side: int) -> tuple[int, int]:
-    ratio = min(1.0, largest_side / max(height, width))
+def _fitting(height: int, width: int) -> tuple[int, int]:
+    ratio = min(1.0, LARGEST_SIDE / max(height, width))
     return max(1, round(height * ratio)), max(1, round(width * ratio))
 
 
@@ -197,7 +184,7 @@ def _levels(error: Error, scale: float) -> NDArray[np.uint8]:
 
 def _palette() -> Pixels:
     """The colours of all levels and of NaN, `[LEVELS + 1, 3]`."""
-    stops = np.array(COLOUR_STOPS, np.float64)
+    stops = np.array([ImageColor.getrgb(stop) for stop in COLOUR_STOPS], np.float64)
     positions = np.linspace(0, len(stops) - 1, LEVELS)
     ramp = np.stack([np.interp(positions, range(len(stops)), stops[:, channel]) for channel in range(3)], axis=-1)
     return np.concatenate((np.rint(ramp), [BAD])).astype(np.uint8)
@@ -222,8 +209,6 @@ def _enlarged(pixels: Pixels, marked: tuple[int, int]) -> Image.Image:
 
 def _uri(image: Image.Image, kind: Literal["PNG", "WEBP"], *, lossless: bool = False) -> str:
     buffer = io.BytesIO()
-    if kind == "PNG":
-        image.save(buffer, kind, optimize=True)
-    else:
-        image.save(buffer, kind, quality=90, lossless=lossless)
+    options: dict[str, Any] = {"optimize": True} if kind == "PNG" else {"quality": 90, "lossless": lossless}
+    image.save(buffer, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -118,15 +118,8 @@ class Cell:
 Size = tuple[int, tuple[int, int]]
 """A column of the matrix: batch, then height and width."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Line:
-    """A line of the matrix: a file in a runtime."""
-
-    row: Row
-    """Any row of the file and runtime."""
-    cells: tuple[Cell | None, ...]
-    """One for each size; None where nothing was run."""
+Line = tuple[Cell | None, ...]
+"""A line of the matrix: the cells of a file in a runtime, one for each size; None where nothing was run."""
 
 
 def rows_from_report(report: Report, pictures: Mapping[str, Pictures]) -> tuple[list[Row], int]:
@@ -192,10 +185,7 @@ def matrix_from_cells(report: Report, cells: Sequence[Cell]) -> tuple[list[Size]
         groups = [cell.group for cell in line.values()]
         return min(ORDER[group.status] for group in groups), graphs.index(groups[0].graph)
 
-    return sizes, [
-        Line(row=next(iter(line.values())).rows[0], cells=tuple(line.get(size) for size in sizes))
-        for line in sorted(lines.values(), key=order)
-    ]
+    return sizes, [tuple(line.get(size) for size in sizes) for line in sorted(lines.values(), key=order)]
 
 
 def _plain_rows(report: Report, pictures: Mapping[str, Pictures]) -> list[Row]:
