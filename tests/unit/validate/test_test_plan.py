@@ -1,0 +1,74 @@
+"""Which sizes and feeds files get, and who shares them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import sources_from_options
+from refine_export.validate.test_plan import (
+    accepts,
+    closest_sizes,
+    notes_on_unused_arrays,
+    plan_steps,
+    sizes_for,
+)
+from refine_export.validate.validate_options import ValidateOptions
+from tests.support.candidates import candidate_of
+from tests.support.gate_reports import artifact
+
+ANY = dataclasses.replace(artifact(graph="interpolator"), fixed=(None, None, None))
+STATIC = dataclasses.replace(ANY, fixed=(1, 64, 64))
+ENGINE = dataclasses.replace(ANY, profile=((1, 32, 64), (2, 64, 96), (4, 128, 128)))
+OPTIONS = ValidateOptions(sizes=("32x64",))
+
+
+@pytest.mark.parametrize(
+    ("file", "sizes"),
+    [
+        (ANY, [(1, 64, 96), (1, 32, 64), (2, 96, 160)]),
+        (STATIC, [(1, 64, 64)]),
+        (dataclasses.replace(ANY, fixed=(None, 64, None)), [(1, 64, 96), (1, 64, 64), (2, 64, 160)]),
+        (ENGINE, [(1, 32, 64), (2, 64, 96), (4, 128, 128)]),
+    ],
+)
+def test_a_file_is_fed_at_its_own_sizes_or_at_those_of_the_frames(file, sizes):
+    assert list(sizes_for(file, (64, 96), OPTIONS)) == sizes
+    assert all(accepts(file, one) for one in sizes)
+
+
+def test_what_a_file_does_not_accept_is_replaced_by_the_closest():
+    assert closest_sizes(ANY, (64, 96)) == closest_sizes(ENGINE, (64, 96)) == (1, 64, 96)
+    assert closest_sizes(STATIC, (64, 96)) == (1, 64, 64)
+    assert closest_sizes(ENGINE, (64, 1920)) == (2, 64, 96)
+    assert not accepts(STATIC, (1, 64, 96))
+    assert not accepts(ENGINE, (1, 64, 1920))
+
+
+def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_pair(references, tmp_path):
+    path = tmp_path / "own.npz"
+    picture = np.full((1, 3, 32, 32), 0.5, np.float32)
+    np.savez(path, img0=picture, img1=picture)
+    scene = SceneOptions(height=60, width=90, motion_px=4)
+    static, dynamic = (candidate_of(runtime=name, runner=None) for name in ("static", "dynamic"))
+    files = [(STATIC, [static]), (dataclasses.replace(ANY, fixed=(1, None, None)), [dynamic])]
+
+    def steps(frames):
+        sources = sources_from_options(frames, scene)
+        return sources, [
+            (step.sizes, [one.runtime for one in step.candidates], step.own_size, [feed.size for feed in step.feeds])
+            for step in plan_steps(references("IFNet"), "interpolator", files, sources, OPTIONS)
+        ]
+
+    _, drawn = steps(FramesOptions(scene_frames=3))
+    first = [
+        ((1, 64, 64), ["static"], False, [(64, 64)]),
+        ((1, 64, 96), ["dynamic"], True, [(64, 96)]),
+        ((1, 32, 64), ["dynamic"], False, [(32, 64)]),
+    ]
+    assert drawn == first + first[:2] * 2  # two pairs of the clip, each at its own size or the closest
+    sources, arrays = steps(FramesOptions(inputs=(str(path),)))
+    assert arrays == [((1, 32, 32), ["dynamic"], False, [(32, 32)])]
+    assert len(notes_on_unused_arrays(STATIC, sources, "interpolator")) == 1
+    assert notes_on_unused_arrays(ANY, sources, "interpolator") == []
