@@ -13,7 +13,7 @@ from refine_export.cli.render.render_bisect import print_bisected
 from refine_export.cli.verbs import bisect as verb
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RequestError
-from refine_export.jobs.bisect_file import bisect_file
+from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.self_test.mutants import mutants_of
 from tests.support.bisect_cases import FLOWS, X, bisected, model_of, sampling_model
@@ -28,25 +28,25 @@ def recipe():
 
 def test_a_file_is_compared_with_its_weights(exports, tmp_path, recipe):
     path = exports.fp32("contextnet", size="64x64")
-    good = bisect_file(path, recipe)
+    good = bisect(path, recipe=recipe)
     assert good.passed
     assert good.reference_error < 1e-5
     assert any("network flow" in feed for feed in good.feeds)
     bad = next(mutant for mutant in mutants_of(onnx.load(path), "contextnet") if mutant.name == "weight")
     onnx.save(bad.model, tmp_path / "bad.onnx")
-    assert bisect_file(tmp_path / "bad.onnx", recipe).first.layer.node == bad.first_bad_node
+    assert bisect(tmp_path / "bad.onnx", recipe=recipe).first.layer.node == bad.first_bad_node
 
 
 def test_a_file_of_another_tool_needs_a_file_to_be_compared_with(tmp_path, recipe):
     path, other, feed = (tmp_path / name for name in ("rife.onnx", "good.onnx", "feed.npz"))
     for file in (path, other):
         onnx.save(foreign_model(Foreign()), file)
-    assert bisect_file(path, recipe, against=other, size="64x96").passed
+    assert bisect(path, recipe=recipe, against=other, size="64x96").passed
     np.savez(feed, **foreign_feeds(Foreign(), 64, 96))
-    assert bisect_file(path, recipe, against=other, feeds=[feed]).feeds == ("feed.npz",)
-    for given, code in (({}, "unknown-graph"), ({"against": other, "size": "64"}, "bad-size")):
+    assert bisect(path, recipe=recipe, against=other, feeds=[feed]).feeds == ("feed.npz",)
+    for given, code in (({}, "unknown-graph"), ({"against": other, "size": "64"}, "wrong-option")):
         with pytest.raises(RequestError) as caught:
-            bisect_file(path, recipe, **given)
+            bisect(path, recipe=recipe, **given)
         assert caught.value.code == code
 
 
