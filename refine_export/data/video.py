@@ -32,6 +32,7 @@ TELL_THEIR_LENGTH = ("mov", "matroska", "avi")
 LARGEST_PIXELS = 2**27
 LENGTH_TOLERANCE = 1.5  # frames
 USUAL_RATE = Fraction(25)
+AGAIN = "copy or make it again, or use what is before the damage: cut the video there, or give max_pairs"
 
 
 class VideoDecoder:
@@ -87,34 +88,19 @@ class VideoDecoder:
     def _check_frame(self, frame: Any, size: tuple[int, int]) -> None:
         height, width = frame.height, frame.width
         if max(height, width) > LARGEST_SIDE:
-            raise FrameError(
-                f"{self.path} is {width}x{height}; expected at most {LARGEST_SIDE} pixels a side",
-                code="frame-too-large",
-                path=self.path,
-            )
+            problem = f"is {width}x{height}; expected at most {LARGEST_SIDE} pixels a side"
+            raise FrameError.about(self.path, "frame-too-large", problem)
         if (height, width) != size:
-            raise FrameError(
-                f"{self.path}: frame {self.count} is {width}x{height}, those before are {size[1]}x{size[0]}; expected "
-                "one size: cut the video there",
-                code="frame-size-changes",
-                path=self.path,
-                frame=self.count,
+            problem = (
+                f"has frames of {size[1]}x{size[0]}, then of {width}x{height}; expected one size: cut the video there"
             )
+            raise FrameError.about(self.path, "frame-size-changes", problem, frame=self.count)
         if frame.is_corrupt:
-            raise FrameError(
-                f"{self.path} is broken at frame {self.count}; copy it again, or use what is before: cut the video "
-                "there, or give max_pairs",
-                code="video-broken",
-                path=self.path,
-                frame=self.count,
-            )
+            problem = f"is broken at frame {self.count}; {AGAIN}"
+            raise FrameError.about(self.path, "video-broken", problem, frame=self.count)
         if not is_convertible(frame):
-            raise FrameError(
-                f"{self.path} has the colour matrix {int(frame.colorspace)} of FFmpeg, which cannot be converted; "
-                "expected BT.601, BT.709 or BT.2020: convert it with ffmpeg",
-                code="colour-matrix-unknown",
-                path=self.path,
-            )
+            problem = f"has the colour matrix {int(frame.colorspace)} of FFmpeg; expected BT.601, BT.709 or BT.2020"
+            raise FrameError.about(self.path, "colour-matrix-unknown", f"{problem}: convert it with ffmpeg")
 
     def _check_length(self, end_s: float) -> None:
         """Refuse a video that stops before its own end: a truncated file decodes without an error."""
@@ -123,13 +109,10 @@ class VideoDecoder:
             return
         length_s = container.duration / 1e6
         if length_s - end_s > LENGTH_TOLERANCE / float(self.rate):
-            raise FrameError(
-                f"{self.path} ends after {self.count} frames, at {end_s:.2f} of {length_s:.2f} seconds: it is "
-                "truncated; copy it again, or take its first frames with max_pairs",
-                code="video-truncated",
-                path=self.path,
-                frame=self.count,
+            problem = (
+                f"ends after {self.count} frames, at {end_s:.2f} of {length_s:.2f} seconds: it is truncated; {AGAIN}"
             )
+            raise FrameError.about(self.path, "video-truncated", problem, frame=self.count)
 
 
 @contextmanager
@@ -150,9 +133,7 @@ def open_video(path: Path) -> Iterator[VideoDecoder]:
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
-            raise FrameError(
-                f"{path} has no video that can be decoded; give one with pictures in it", code="no-video", path=path
-            )
+            raise FrameError.about(path, "no-video", "has no video that can be decoded; give one with pictures in it")
         stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
         stream.thread_type = "AUTO"
         yield VideoDecoder(path, container, stream)
@@ -198,9 +179,5 @@ def _turned_frame(frame: Any) -> Frame:
 
 
 def _undecodable(path: Path, error: Any) -> FrameError:
-    return FrameError(
-        f"{path} cannot be decoded ({error.strerror}): it is not a video, broken or truncated; copy or make it again, "
-        "or take its first frames with max_pairs",
-        code="video-undecodable",
-        path=path,
-    )
+    problem = f"cannot be decoded ({error.strerror}): it is not a video, broken or truncated; {AGAIN}"
+    return FrameError.about(path, "video-undecodable", problem)

@@ -109,18 +109,11 @@ class Backend:
 def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
     artifact = artifact_of(path)
     if artifact.graph not in GRAPHS:
-        raise RequestError(
-            f"{path} is {artifact.graph}, which makes no frames; expected {' or '.join(GRAPHS)}: export it with "
-            f"`refine-export export --graph {GRAPHS[0]}`",
-            code="makes-no-frames",
-            path=path,
-        )
+        problem = f"is {artifact.graph}, which makes no frames; expected {' or '.join(GRAPHS)}"
+        raise RequestError.about(path, "makes-no-frames", problem)
     if artifact.engine is not None and options.runtime is not None:
-        raise RequestError(
-            f"--runtime is {options.runtime}, and {path} is an engine, which TensorRT runs; leave it out",
-            code="options-do-not-fit",
-            option="runtime",
-        )
+        problem = f"is an engine, which TensorRT runs; leave the runtime {options.runtime} out"
+        raise RequestError.about(path, "options-do-not-fit", problem, option="runtime")
     if artifact.engine is not None:
         runner: Runner = TrtRunner(path, allow_host_code=options.allow_host_code)
     else:

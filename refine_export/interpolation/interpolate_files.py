@@ -66,28 +66,11 @@ class Interpolated:
 def interpolate_pictures(
     first: Path, second: Path, output: Path, timestep: float, backend: Backend, *, force: bool, progress: Progress
 ) -> Interpolated:
-    """Write the frame between two pictures as a PNG.
-
-    Args:
-        first: picture at time 0.
-        second: picture at time 1, of the same size.
-        output: a .png.
-        timestep: time of the frame, in (0, 1).
-        backend: computes it.
-        force: overwrite `output`.
-        progress: receives the steps.
-
-    Raises:
-        FrameError: a picture cannot be read, or their sizes differ.
-        RequestError: a time that is not computed, or an output that cannot be written.
-        UnavailableError: what computes is missing, or the server stays away.
-    """
+    """Write the frame between two pictures as a PNG; see `jobs.interpolate_frames.interpolate`."""
     started = time.perf_counter()
     check_timestep(timestep, any_time=True)
     if output.suffix.lower() != ".png":
-        raise RequestError(
-            f"the output is {output.name!r}; expected a .png for two pictures", code="output-suffix", path=output
-        )
+        raise RequestError.about(output, "output-suffix", "is the output; expected a .png for two pictures")
     _check_output(output, (first, second), force=force)
     check_same_size(size_of_file(first), size_of_file(second))  # by the headers, before anything is decoded
     notes = [*backend.notes]
@@ -114,21 +97,8 @@ def interpolate_video(
     """Put frames between those of a video; decoding, computing and encoding overlap.
 
     N frames become (N - 1) * times + 1: its own, at their own times, and `times` - 1 in each interval, equally spaced.
-    Its own are encoded as they were decoded. Nothing is at `output` until all of it is.
-
-    Args:
-        path: the video.
-        output: .mp4, .mov, .mkv or .webm.
-        options: what is made.
-        encoder: how it is encoded.
-        backend: computes the frames between.
-        force: overwrite `output`.
-        progress: receives how far it is.
-
-    Raises:
-        FrameError: the video cannot be read, is truncated, or its frames cannot be encoded.
-        RequestError: a number of times that is not computed, sound that the output cannot hold, or a disk that is full.
-        UnavailableError: PyAV or what computes is missing, or the server stays away.
+    Its own are encoded as they were decoded. Nothing is at `output` until all of it is. For arguments and errors see
+    `jobs.interpolate_frames.interpolate`.
     """
     started = time.perf_counter()
     codec = encoder_for(output, encoder)
@@ -233,17 +203,12 @@ def _write(
 
 def _check_output(output: Path, sources: tuple[Path, ...], *, force: bool) -> None:
     """Refuse to overwrite, before any work is done."""
-    message, code = "", "output-not-writable"
-    if output.is_dir() or not output.name:
-        message = f"output is {str(output)!r}, which is a folder; expected the name of the file to write"
-    elif any(source.exists() and output.exists() and source.samefile(output) for source in sources):
-        message, code = f"{output} is what is read; give another name with --output", "output-is-input"
-    elif output.exists() and not output.is_file():
-        message = f"{output} is not a regular file; choose another name with --output"
-    elif os.path.lexists(output) and not force:
-        message, code = f"{output} exists; choose another name, or overwrite it with --force", "output-exists"
-    if message:
-        raise RequestError(message, code=code, path=output)
+    if output.is_dir():
+        raise RequestError.about(output, "is-directory", "is a directory; give the name of the file to write")
+    if output.exists() and any(source.exists() and source.samefile(output) for source in sources):
+        raise RequestError.about(output, "output-is-input", "is what is read; give another output")
+    if os.path.lexists(output) and not (force and (output.is_file() or output.is_symlink())):
+        raise RequestError.about(output, "output-exists", "exists; give another output, or force to overwrite a file")
     make_folder(output.parent)
 
 

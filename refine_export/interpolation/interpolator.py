@@ -25,6 +25,7 @@ from refine_export.support.text import size_text
 from refine_export.validate.test_plan import accepts
 
 MIDDLE = 0.5
+ONLY_MIDDLE = "this network computes only the middle of two frames; one with a timestep (such as IFNet_m) takes any"
 ONE_SIZE = re.compile(r"[Ee]xpected \[(?:-?\d+, ?)?3, ?(\d+), ?(\d+)\]")
 """Triton's message about a shape that a file of one size does not take."""
 
@@ -195,7 +196,7 @@ def frames_between(interpolator: Interpolator, frame0: Picture, frame1: Picture,
     the frames in between are rounded to uint8 on the way.
 
     Raises:
-        RequestError: as `check_times`, and as `Interpolator.interpolate`.
+        RequestError: other parts where only the middle can be computed; and as `Interpolator.interpolate`.
     """
     check_times(times, any_time=interpolator.any_time)
     if interpolator.any_time:
@@ -208,49 +209,23 @@ def frames_between(interpolator: Interpolator, frame0: Picture, frame1: Picture,
 
 
 def check_times(times: int, *, any_time: bool) -> None:
-    """Refuse a number of parts that is not a power of two where only the middle of two frames can be computed.
-
-    Raises:
-        RequestError: it is such a number.
-    """
+    """Refuse a number of parts that is not a power of two where only the middle of two frames can be computed."""
     if not any_time and times & (times - 1):
-        raise RequestError(
-            f"--times is {times}; the graph interpolator gives the middle of two frames alone, and so 2, 4, 8, ...: "
-            "choose one of these, or use interpolator_m (weights of IFNet_m)",
-            code="only-the-middle",
-            option="times",
-        )
+        raise RequestError(f"times is {times}; expected 2, 4, 8, ...: {ONLY_MIDDLE}", code="only-the-middle")
 
 
 def check_timestep(timestep: float, *, any_time: bool) -> None:
-    """Refuse a timestep that is not in (0, 1), or not 0.5 where only the middle can be computed.
-
-    Raises:
-        RequestError: it is not.
-    """
+    """Refuse a timestep that is not in (0, 1), or not 0.5 where only the middle can be computed."""
     if not 0 < timestep < 1:
-        raise RequestError(
-            f"--timestep is {timestep:g}; expected a number between 0 and 1, such as 0.25",
-            code="wrong-option",
-            option="timestep",
-        )
+        message = f"timestep is {timestep:g}; expected a number between 0 and 1, such as 0.25"
+        raise RequestError(message, code="wrong-option", option="timestep")
     if not any_time and timestep != MIDDLE:
-        raise RequestError(
-            f"--timestep is {timestep:g}; the graph interpolator gives the middle of two frames, 0.5, alone: use "
-            "interpolator_m (weights of IFNet_m)",
-            code="only-the-middle",
-            option="timestep",
-        )
+        raise RequestError(f"timestep is {timestep:g}; expected 0.5: {ONLY_MIDDLE}", code="only-the-middle")
 
 
 def check_same_size(size0: tuple[int, ...], size1: tuple[int, ...]) -> None:
-    """Refuse two frames of different sizes (height, width).
-
-    Raises:
-        FrameError: they differ.
-    """
+    """Refuse two frames of different sizes (height, width)."""
     if size0 != size1:
         sizes = " and ".join(f"{width}x{height}" for height, width in (size0, size1))
-        raise FrameError(
-            f"the two frames differ in size: {sizes}; give two frames of one video", code="frame-sizes-differ"
-        )
+        message = f"the two frames differ in size: {sizes}; give two frames of one video"
+        raise FrameError(message, code="frame-sizes-differ")

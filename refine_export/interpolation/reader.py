@@ -60,7 +60,7 @@ class VideoSource:
                 break
             self._early.append(item)
         else:
-            raise FrameError(f"{self.path} has no frames; expected two or more", code="no-frames", path=self.path)
+            raise FrameError.about(self.path, "no-frames", "has no frames; expected two or more")
         self.coding = coding_from_frame(self.first)
         self.size = (int(self.first.height), int(self.first.width))
         """Height and width in pixels."""
@@ -118,14 +118,8 @@ class VideoSource:
     def _check_colours(self, frame: Any) -> None:
         """Refuse colours that change, since the output can name one kind only."""
         if str(coding := coding_from_frame(frame)) != str(self.coding):
-            number = self._video.count
-            raise FrameError(
-                f"{self.path}: the colours of frame {number} are {coding}, those before {self.coding}; expected one "
-                "kind: cut the video there",
-                code="frame-colours-change",
-                path=self.path,
-                frame=number,
-            )
+            problem = f"has frames in {self.coding}, then in {coding}; expected one kind: cut the video there"
+            raise FrameError.about(self.path, "frame-colours-change", problem, frame=self._video.count)
 
 
 @contextmanager

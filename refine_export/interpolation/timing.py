@@ -48,13 +48,9 @@ class Clock:
             if not self.notes and self._starts is None:
                 self.notes.append("not all of its frames have a time: its average rate is taken for them")
         if self._last is not None and pts <= self._last:
-            raise FrameError(
-                f"{self._path}: the time of frame {self._count} ({pts}) is not after that of the frame before "
-                f"({self._last}); write its times anew: ffmpeg -fflags +genpts -i IN -c copy OUT",
-                code="frame-times-not-growing",
-                path=self._path,
-                frame=self._count,
-            )
+            problem = f"has the time {pts} for frame {self._count}, after {self._last}; write its times anew"
+            advice = "ffmpeg -fflags +genpts -i IN -c copy OUT"
+            raise FrameError.about(self._path, "frame-times-not-growing", f"{problem}: {advice}", frame=self._count)
         self._last = pts
         self._count += 1
         return pts, int(frame.duration or 0) or self._one_frame

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
@@ -35,7 +33,6 @@ STREAM_METADATA = ("language", "title")
 SQUARE_ONLY = ("libvpx-vp9", "ffv1")
 """Encoders whose stream has no shape of pixels; PyAV cannot write it into the container."""
 LATEST = 2**62  # in units of the time base: FFmpeg counts in 64 bits
-DISK_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class VideoWriter:
@@ -59,11 +56,8 @@ class VideoWriter:
         """
         end_s = (pts + duration) * self._time_base
         if abs(end_s) >= LATEST * min(self._time_base, self._stream.time_base):  # the frames' unit or the container's
-            raise FrameError(
-                f"a frame is shown at {float(end_s):.3g} s, which is too late for this output: write its times anew, "
-                "from 0",
-                code="frame-too-late",
-            )
+            message = f"a frame is shown at {float(end_s):.3g} s, too late for this output: write times from 0"
+            raise FrameError(message, code="frame-too-late")
         shown = round(pts * self._time_base / self._stream.time_base)
         if self._last_shown is not None and shown <= self._last_shown:
             raise FrameError(
@@ -136,21 +130,18 @@ def video_writer(
                 try:
                     container.start_encoding()  # writes the header, where some sound is refused only now
                 except av.FFmpegError as error:
-                    if _system_error(error) in DISK_FULL or not copied:
+                    if isinstance(error, OSError) or not copied:
                         raise
                     names = ", ".join(dict.fromkeys(map(_codec_name, source.sound)))
-                    raise _sound_refused(output, source, f"{names}, by its header: {_reason(error)}") from error
+                    raise _sound_refused(output, source, f"{names}: {error.strerror}") from error
                 writer = VideoWriter(container, stream, copied, time_base)
                 yield writer
                 writer.finish()
         except av.FFmpegError as error:
-            full = _system_error(error) in DISK_FULL
-            advice = "free some space, or choose another folder" if full else "choose another folder, codec or format"
-            raise RequestError(
-                f"cannot write {output}: {_reason(error)}; {advice}",
-                code="disk-full" if full else "output-not-writable",
-                path=output,
-            ) from error
+            if isinstance(error, OSError):  # a full disk: `atomic_path` translates it
+                raise
+            problem = f"cannot be written: {error.strerror}; choose another codec or format"
+            raise RequestError.about(output, "cannot-write", problem) from error
 
 
 def encoder_for(output: Path, options: EncoderOptions) -> Codec:
@@ -161,14 +152,9 @@ def encoder_for(output: Path, options: EncoderOptions) -> Codec:
         UnavailableError: PyAV is missing or has no such encoder.
     """
     codec: Codec = options.codec or ("libvpx-vp9" if _container(output) == "webm" else "libx264")
-    if options.crf is not None and codec not in LARGEST_CRF:
-        raise RequestError(
-            f"{codec} loses nothing and has no quality to choose; leave --crf out", code="wrong-option", option="crf"
-        )
-    if options.crf is not None and not 0 <= options.crf <= LARGEST_CRF[codec]:
-        raise RequestError(
-            f"--crf is {options.crf}; expected 0 to {LARGEST_CRF[codec]} for {codec}", code="wrong-option", option="crf"
-        )
+    if options.crf is not None and not 0 <= options.crf <= LARGEST_CRF.get(codec, -1):
+        expected = f"0 to {LARGEST_CRF[codec]} for {codec}" if codec in LARGEST_CRF else f"none for {codec}"
+        raise RequestError(f"crf is {options.crf}; expected {expected}", code="wrong-option", option="crf")
     av = require("av", extra="video")
     try:
         av.codec.Codec(codec, "w")
@@ -183,11 +169,7 @@ def encoder_for(output: Path, options: EncoderOptions) -> Codec:
 
 def _container(output: Path) -> str:
     if (found := CONTAINERS.get(output.suffix.lower())) is None:
-        raise RequestError(
-            f"the output is {output.name!r}; expected a name in {', '.join(CONTAINERS)}",
-            code="output-suffix",
-            path=output,
-        )
+        raise RequestError.about(output, "output-suffix", f"is the output; expected a name in {', '.join(CONTAINERS)}")
     return found
 
 
@@ -202,11 +184,8 @@ def _video_stream(
 ) -> Any:
     codec = encoder_for(output, options)
     if codec not in container.supported_codecs:
-        raise RequestError(
-            f"{output.suffix} files hold no {codec}; choose another with --codec, or write .mkv",
-            code="codec-not-in-container",
-            codec=codec,
-        )
+        message = f"{output.suffix} files hold no {codec}; choose another codec, or write .mkv"
+        raise RequestError(message, code="codec-not-in-container", codec=codec)
     shape = source.stream.sample_aspect_ratio
     if shape not in (None, 0, 1) and codec in SQUARE_ONLY:
         raise FrameError(
@@ -264,13 +243,3 @@ def _codec_name(sound: Any) -> str:
 
 def _kept(metadata: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in metadata.items() if key.lower() in keys}
-
-
-def _reason(error: Any) -> str:
-    number = _system_error(error)
-    return os.strerror(number) if number else str(error.strerror)
-
-
-def _system_error(error: Any) -> int | None:
-    """Return the number of an error of the system; None for FFmpeg's own."""
-    return error.errno if isinstance(error, OSError) else None

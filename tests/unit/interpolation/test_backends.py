@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 
+import onnx
 import pytest
+from onnx.parser import parse_model
 from safetensors.torch import save_file
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
@@ -30,10 +32,15 @@ def refused(error, options):
     return caught.value
 
 
-def test_weights_and_files_that_make_no_frames_are_refused(tmp_path, exports):
+def test_weights_and_files_that_make_no_frames_are_refused(tmp_path):
     save_file(dict(seeded_checkpoint("refinement").state_dict), tmp_path / "refinement.safetensors")
     assert refused(RequestError, ComputeOptions(checkpoint=tmp_path / "refinement.safetensors"))
-    assert refused(RequestError, ComputeOptions(file=exports.fp32("contextnet"))).code == "makes-no-frames"
+    body = " ".join(f"f{k} = Identity (image)" for k in (1, 2, 3, 4))
+    outputs = ", ".join(f"float[1, 3, 32, 32] f{k}" for k in (1, 2, 3, 4))
+    inputs = "float[1, 3, 32, 32] image, float[1, 2, 32, 32] flow"
+    text = f'<ir_version: 9, opset_import: ["" : 18]> contextnet ({inputs}) => ({outputs}) {{ {body} }}'
+    onnx.save(parse_model(text), tmp_path / "contextnet.onnx")
+    assert refused(RequestError, ComputeOptions(file=tmp_path / "contextnet.onnx")).code == "makes-no-frames"
 
 
 @pytest.mark.parametrize("option", ["checkpoint", "file"])

@@ -327,7 +327,7 @@ def test_nothing_is_overwritten_unasked_and_the_input_never(tmp_path):
         (tmp_path / "out.mp4", False, "output-exists"),
         (source, True, "output-is-input"),
         (tmp_path / "same.mp4", True, "output-is-input"),
-        (tmp_path / "folder.mp4", True, "output-not-writable"),
+        (tmp_path / "folder.mp4", True, "is-directory"),
     ):
         (tmp_path / "folder.mp4").mkdir(exist_ok=True)
         with pytest.raises(RequestError) as caught:

@@ -98,7 +98,7 @@ def test_a_failure_of_the_encoder_is_translated(tmp_path, monkeypatch):
     monkeypatch.setattr(VideoWriter, "write_frame", fail)
     with pytest.raises(RequestError) as caught:
         run(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
-    assert caught.value.code == "output-not-writable"
+    assert caught.value.code == "cannot-write"
     assert names(tmp_path) == ["in.mp4"]
 
 
@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, limit):
             run(source, tmp_path / "out.mp4")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert (caught.value.code, caught.value.exit_code) == ("disk-full", 2)
+    assert (caught.value.code, caught.value.exit_code) == ("cannot-write", 2)
     assert names(tmp_path) == ["in.mp4"]
 
 
