@@ -39,10 +39,12 @@ VERBS = {
     "doctor": "Show what this machine can do, and the command that adds what is missing.",
 }
 DEPLOY_VERBS = {
-    "triton": "Make a model repository for Triton Inference Server from ONNX files and engines.",
-    "check": "Find what a Triton server would refuse in a model repository, or accept and then do wrong.",
-    "kserve": "Write a KServe InferenceService for a model repository: release, resources, probes and autoscaling.",
-    "verify": "Compare what a running Triton server answers with the torch reference, and measure how fast it is.",
+    "deploy triton": "Make a model repository for Triton Inference Server from ONNX files and engines.",
+    "deploy check": "Find what a Triton server would refuse in a model repository, or accept and then do wrong.",
+    "deploy kserve": "Write a KServe InferenceService for a model repository: release, resources, probes and "
+    "autoscaling.",
+    "deploy verify": "Compare what a running Triton server answers with the torch reference, and measure how "
+    "fast it is.",
 }
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
@@ -60,17 +62,16 @@ class VerbGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name is None or isinstance(command, TyperGroup):
             return name, command, rest
-        return name, load_verb(name if self.name != "deploy" else f"deploy_{name}"), rest
+        return name, load_verb(f"deploy {name}" if self.name == "deploy" else name), rest
 
 
-def load_verb(name: str) -> Any:
-    """Return the command of a verb; `deploy_triton` is that of `deploy triton`."""
-    module = import_module(f"refine_export.cli.verbs.{name}")
-    short = name.removeprefix("deploy_")
-    text = VERBS[name] if name == short else DEPLOY_VERBS[short]
-    single = typer.Typer(add_completion=False, **_SETTINGS | {"no_args_is_help": False})
-    single.command(short, help=text)(getattr(module, short))
-    return typer.main.get_command(single)
+def load_verb(verb: str) -> Any:
+    """Return the command of a verb, such as `run` or `deploy triton`."""
+    module = import_module(f"refine_export.cli.verbs.{verb.replace(' ', '_')}")
+    name = verb.split()[-1]
+    alone = typer.Typer(add_completion=False, **_SETTINGS | {"no_args_is_help": False})
+    alone.command(name, help=(VERBS | DEPLOY_VERBS)[verb])(getattr(module, name))
+    return typer.main.get_command(alone)
 
 
 def _stub() -> None:
@@ -100,7 +101,7 @@ app = typer.Typer(
 app.callback()(_root)
 _deploy = typer.Typer(name="deploy", cls=VerbGroup, help=VERBS["deploy"], **_SETTINGS)
 for _name, _text in DEPLOY_VERBS.items():
-    _deploy.command(_name, help=_text)(_stub)
+    _deploy.command(_name.split()[-1], help=_text)(_stub)
 for _name, _text in VERBS.items():
     if _name == "deploy":
         app.add_typer(_deploy)
@@ -113,7 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     logging.getLogger("onnx_ir").propagate = False  # it prints names of files as they are
     try:
-        app(arguments)
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        _print_help_of_verb(words)
+        app(words)
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
             typer.echo("interrupted: what was not finished is not written; the same command makes it", err=True)
@@ -133,6 +136,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         traceback.print_exc()
         typer.echo("bug in refine-export: please report it with the lines above", err=True)
         sys.exit(InternalError.exit_code)
+
+
+def _print_help_of_verb(words: Sequence[str]) -> None:
+    """Print a verb's help and exit, if that is all that is asked for.
+
+    typer would come to the same, after it had parsed the options of the root: for that it imports pydantic, which
+    takes longer than all the rest.
+    """
+    verb, last = " ".join(words[:-1]), words[-1] if words else ""
+    if last in ("-h", "--help") and verb in {**VERBS, **DEPLOY_VERBS}.keys() - {"deploy"}:
+        load_verb(verb)([last], prog_name=f"refine-export {verb}")
 
 
 def program() -> None:

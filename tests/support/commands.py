@@ -2,9 +2,7 @@
 
 from refine_export.cli.main import DEPLOY_VERBS, VERBS, load_verb
 
-COMMANDS = {name: load_verb(name) for name in VERBS if name != "deploy"} | {
-    f"deploy {name}": load_verb(f"deploy_{name}") for name in DEPLOY_VERBS
-}
+COMMANDS = {name: load_verb(name) for name in (VERBS | DEPLOY_VERBS) if name != "deploy"}
 
 
 def options_of_command(name):
