@@ -22,9 +22,9 @@ from refine_export import __version__
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.deploy.preflight.preflight import check_repository
 from refine_export.deploy.preflight.repository_reader import Model, read_models
+from refine_export.deploy.preflight.rules_plan import PlanDescription, describe_plan
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, Release
-from refine_export.engine.plan import describe
 from refine_export.errors import RepositoryError, RequestError
 from refine_export.support.text import dict_from_result
 
@@ -56,20 +56,6 @@ class InferenceService:
         return dict_from_result(self)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """Requirements of a plan."""
-
-    where: str
-    tensorrt: str
-    capability: str | None
-    """Such as `9.0`; None where it runs on others too, or its manifest is missing."""
-    version_compatible: bool
-
-    def runs_on(self, release: Release) -> bool | None:
-        return release.runs(self.tensorrt, version_compatible=self.version_compatible)
-
-
 def inference_service(root: Path, options: KServeOptions) -> InferenceService:
     """Return the manifest for a repository that passes the pre-flight.
 
@@ -84,7 +70,12 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
     """
     _require_preflight(root)
     _, models = read_models(root, [])
-    plans = [plan for model in models for plan in _plans(model)]
+    plans = [
+        describe_plan(path, f"{model.name}/{model.where(path)}")
+        for model in models
+        if model.backend == "tensorrt"
+        for path in model.readable_files()
+    ]
     release, notes = _release(plans, options.release)
     notes += _gpu_notes(models, options)
     python = [model for model in models if model.backend == "python"]
@@ -105,7 +96,7 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
         min_replicas=options.min_replicas,
         max_replicas=options.max_replicas,
         concurrency=options.concurrency,
-        capabilities=sorted({plan.capability for plan in plans if plan.capability}),
+        capabilities=sorted({plan.capability for plan in plans if plan.capability and not plan.ampere_plus}),
         image=f"nvcr.io/nvidia/tritonserver:{release}-py3",
         tag=f"{release}-py3",
         protocol_version="grpc-v2" if is_grpc else "v2",
@@ -143,27 +134,6 @@ def _require_preflight(root: Path) -> None:
         )
 
 
-def _plans(model: Model) -> list[_Plan]:
-    if model.backend != "tensorrt":
-        return []
-    plans = []
-    for path in model.readable_files():
-        described = describe(path)
-        key = described.get("key", {})
-        built = key.get("options", {})
-        capability = str(key.get("compute_capability"))
-        only_there = built.get("hardware_compatibility") != "ampere_plus" and re.fullmatch(r"\d+\.\d", capability)
-        plans.append(
-            _Plan(
-                where=f"{model.name}/{model.where(path)}",
-                tensorrt=str(key.get("tensorrt") or described["tensorrt"]),
-                capability=capability if only_there else None,
-                version_compatible=built.get("version_compatible") is True,
-            )
-        )
-    return plans
-
-
 def _gpu_notes(models: Sequence[Model], options: KServeOptions) -> list[str]:
     """Refuse a service without the GPU that a model needs; note one whose GPU no model uses."""
     uses_gpu = False
@@ -188,13 +158,13 @@ def _builds_engines(model: Model) -> bool:
     return any(accelerator.name == "tensorrt" for accelerator in accelerators)
 
 
-def _release(plans: Sequence[_Plan], given: str | None) -> tuple[str, list[str]]:
+def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, list[str]]:
     """Return the release that is asked for, or the newest that is known to run all plans; with notes."""
     if given is None:
-        fitting = [one.name for one in RELEASES.values() if all(plan.runs_on(one) for plan in plans)]
+        fitting = [one.name for one in RELEASES.values() if all(_runs(one, plan) for plan in plans)]
         if fitting:
             return fitting[-1], []
-        built = ", ".join(f"{plan.where} by TensorRT {plan.tensorrt}" for plan in plans)
+        built = ", ".join(f"{plan.tensors.where} by TensorRT {plan.tensorrt}" for plan in plans)
         raise RequestError(
             f"no release of Triton from {next(iter(RELEASES))} to {NEWEST} is known to run these plans ({built}); give "
             f"the one that does with --triton-release: {FIND_OUT}",
@@ -204,17 +174,23 @@ def _release(plans: Sequence[_Plan], given: str | None) -> tuple[str, list[str]]
         return given, [f"Triton {given} is not known here: check that it runs the plans, {FIND_OUT}"]
     notes = []
     for plan in plans:
-        runs = plan.runs_on(release)
+        runs = _runs(release, plan)
         if runs is False:
             raise RequestError(
-                f"{plan.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has {release.tensorrt}; "
+                f"{plan.tensors.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has {release.tensorrt}; "
                 "expected the same: leave --triton-release out, or build the plan again",
                 code="plan-release",
-                plan=plan.where,
+                plan=plan.tensors.where,
             )
         if runs is None:
-            notes.append(f"it is not known whether Triton {given} runs {plan.where} ({plan.tensorrt}): {FIND_OUT}")
+            notes.append(
+                f"it is not known whether Triton {given} runs {plan.tensors.where} ({plan.tensorrt}): {FIND_OUT}"
+            )
     return given, notes
+
+
+def _runs(release: Release, plan: PlanDescription) -> bool | None:
+    return release.runs(plan.tensorrt, version_compatible=plan.version_compatible)
 
 
 def _service_name(names: Sequence[str]) -> str:

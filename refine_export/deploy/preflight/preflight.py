@@ -9,13 +9,12 @@ too: files are data here, and no code of theirs is run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding, finding
-from refine_export.deploy.preflight.repository_reader import Model, read_models, stray_entries
+from refine_export.deploy.preflight.repository_reader import read_models, stray_entries
 from refine_export.deploy.preflight.rules_config import check_config
 from refine_export.deploy.preflight.rules_ensemble import check_ensemble
 from refine_export.deploy.preflight.rules_files import check_files
@@ -77,21 +76,15 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
     if not names:
         findings.append(finding("no-models", "", "", "it has no folders"))
     by_name = {model.name: model for model in models}
-    rules: Sequence[Callable[[Model], Iterator[Finding]]] = (
-        check_files,
-        check_config,
-        check_onnx,
-        lambda model: check_plans(model, RELEASES.get(release or "")),
-        check_manifests,
-        check_parameters,
-        lambda model: check_ensemble(model, by_name),
-    )
     for model in models:
-        for rule in rules:
-            try:
-                findings += rule(model)
-            except OSError as error:  # a folder that cannot be listed, a file that vanished meanwhile
-                findings.append(model.found("unreadable", ".", f"it cannot be read to the end: {error}"))
+        try:
+            # The artifacts come before their hashes, which cannot be computed for a damaged one.
+            of_artifacts = [*check_onnx(model), *check_plans(model, RELEASES.get(release or ""))]
+            findings += [*check_files(model), *check_config(model), *check_ensemble(model, by_name), *of_artifacts]
+            if not any(one.rule in ("onnx-file", "plan-file") for one in of_artifacts):
+                findings += [*check_manifests(model), *check_parameters(model)]
+        except OSError as error:  # a folder that cannot be listed, a file that vanished meanwhile
+            findings.append(model.found("unreadable", ".", f"it cannot be read to the end: {error}"))
     # Two rules may report the same file, such as one that cannot be read.
     unique = {(one.rule, one.model, one.where, one.message): one for one in findings}
     order = {name: number for number, name in enumerate(("", *names))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,42 @@ Shapes = Mapping[str, Sequence[Sequence[int]]]
 _TYPES = {"float": "TYPE_FP32", "float16": "TYPE_FP16"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlanDescription:
+    """A plan as its header and its manifest describe it."""
+
+    tensorrt: str
+    manifest_problem: str | None
+    """Why the manifest cannot be used; the fields below are then empty."""
+    capability: str
+    """Compute capability that it was built for, such as `9.0`."""
+    ampere_plus: bool
+    """Whether it runs on every capability from 8.0 on."""
+    version_compatible: bool
+    profiles: Sequence[Shapes]
+    tensors: ArtifactTensors
+
+
+def describe_plan(path: Path, where: str) -> PlanDescription:
+    """Read a plan's header and manifest; `where` is the path in findings.
+
+    Raises:
+        GraphError: it is not a plan.
+    """
+    described = describe(path)
+    key: Mapping[str, Any] = described.get("key", {})
+    options = key.get("options", {})
+    return PlanDescription(
+        tensorrt=str(key.get("tensorrt") or described["tensorrt"]),
+        manifest_problem=None if key else str(described["manifest"]),
+        capability=str(key.get("compute_capability", "")),
+        ampere_plus=options.get("hardware_compatibility") == "ampere_plus",
+        version_compatible=options.get("version_compatible") is True,
+        profiles=key.get("profiles", ()),
+        tensors=_tensors(where, described) if key else ArtifactTensors(where=where, inputs={}, outputs={}),
+    )
+
+
 def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
     """Check each plan.
 
@@ -29,55 +66,45 @@ def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
         model: a model of any backend; only TensorRT's has plans.
         release: the release of Triton that is to run them; None to leave that out.
     """
-    if model.backend == "tensorrt":
-        for path in model.readable_files():
-            yield from _check_plan(model, path, release)
-
-
-def _check_plan(model: Model, path: Path, release: Release | None) -> Iterator[Finding]:
-    where = model.where(path)
-    try:
-        described = describe(path)
-    except GraphError as error:
-        yield model.found("plan-file", where, str(error))
-        return
-    key: Mapping[str, Any] = described.get("key", {})
-    options = key.get("options", {})
-    built_by = str(key.get("tensorrt") or described["tensorrt"])
-    if release is not None and numbers_of(built_by):
-        yield from _check_release(model, where, built_by, release, options.get("version_compatible") is True)
-    if not key:
-        if manifest_path(path).exists():
-            yield model.found("plan-manifest", f"{where}.json", str(described["manifest"]))
+    for path in model.readable_files() if model.backend == "tensorrt" else ():
+        where = model.where(path)
+        try:
+            plan = describe_plan(path, where)
+        except GraphError as error:
+            yield model.found("plan-file", where, str(error))
+            continue
+        if release is not None and numbers_of(plan.tensorrt):
+            yield from _check_release(model, plan, release)
+        if plan.manifest_problem is None:
+            yield from _check_gpu(model, path.name, plan)
+            yield from compare_tensors(model, plan.tensors)
+            yield from _check_profiles(model, where, plan.profiles)
+        elif manifest_path(path).exists():
+            yield model.found("plan-manifest", f"{where}.json", plan.manifest_problem)
         else:
             yield model.found("plan-unknown", where, f"there is no {path.name}.json beside it")
-        return
-    yield from _check_gpu(model, path, str(key["compute_capability"]), str(options.get("hardware_compatibility")))
-    yield from compare_tensors(model, _tensors(where, described))
-    yield from _check_profiles(model, where, key["profiles"])
 
 
-def _check_release(
-    model: Model, where: str, built_by: str, release: Release, version_compatible: bool
-) -> Iterator[Finding]:
-    runs = release.runs(built_by, version_compatible=version_compatible)
-    message = f"built by TensorRT {built_by}; Triton {release.name} has TensorRT {release.tensorrt or '(not known)'}"
+def _check_release(model: Model, plan: PlanDescription, release: Release) -> Iterator[Finding]:
+    runs = release.runs(plan.tensorrt, version_compatible=plan.version_compatible)
+    known = f"Triton {release.name} has TensorRT {release.tensorrt or '(not known)'}"
+    message = f"built by TensorRT {plan.tensorrt}; {known}"
     if runs is False:
-        fitting = ", ".join(one.name for one in releases_with(built_by)) or "none that is known"
-        yield model.found("plan-release", where, f"{message}; releases that fit: {fitting}")
+        fitting = ", ".join(one.name for one in releases_with(plan.tensorrt)) or "none that is known"
+        yield model.found("plan-release", plan.tensors.where, f"{message}; releases that fit: {fitting}")
     elif runs is None:
-        yield model.found("plan-release-unknown", where, message)
+        yield model.found("plan-release-unknown", plan.tensors.where, message)
 
 
-def _check_gpu(model: Model, path: Path, built_for: str, compatibility: str) -> Iterator[Finding]:
+def _check_gpu(model: Model, name: str, plan: PlanDescription) -> Iterator[Finding]:
     for capability in model.capabilities:
-        if model.config.cc_model_filenames[capability] != path.name:
+        if model.config.cc_model_filenames[capability] != name:
             continue
         field = f"cc_model_filenames {capability!r}"
         if not re.fullmatch(r"[0-9]{1,2}\.[0-9]", capability):
             yield model.in_config("plan-gpu", field, 'it is not a compute capability; expected one such as "8.9"')
-        elif capability != built_for and not (compatibility == "ampere_plus" and float(capability) >= 8):
-            message = f"{model.where(path)} was built for compute capability {built_for}"
+        elif capability != plan.capability and not (plan.ampere_plus and float(capability) >= 8):
+            message = f"{plan.tensors.where} was built for compute capability {plan.capability}"
             yield model.in_config("plan-gpu", field, message)
 
 

@@ -12,25 +12,8 @@ from __future__ import annotations
 from typing import Any
 
 from refine_export import __version__
+from refine_export.deploy.triton import names
 from refine_export.deploy.triton.deploy_options import TritonOptions
-from refine_export.deploy.triton.names import (
-    ARTIFACT_PARAMETER,
-    CHECKPOINT_PARAMETER,
-    ENSEMBLE,
-    FRAME,
-    FRAME0,
-    FRAME1,
-    GRAPH_PARAMETER,
-    IMG0,
-    IMG1,
-    PICTURE,
-    POST,
-    PRE,
-    PRECISION_PARAMETER,
-    THREADS_PARAMETER,
-    TIME,
-    TIMESTEP,
-)
 from refine_export.deploy.triton.network_models import NetworkModel
 from refine_export.signature import SIGNATURES, TensorSpec
 from refine_export.support.imports import require
@@ -98,33 +81,40 @@ def network_config(network: NetworkModel, options: TritonOptions) -> Config:
 
 def pre_config(network: NetworkModel, options: TritonOptions) -> Config:
     """Return the config of `interpolate_pre`, which runs on the CPU before the ensemble's network."""
-    outputs = [_of_type(name, network.types[name], 1, 3, -1, -1) for name in (IMG0, IMG1)]
+    outputs = [_of_type(name, network.types[name], 1, 3, -1, -1) for name in (names.IMG0, names.IMG1)]
     if network.timed:
-        outputs.append(_of_type(TIME, network.types[TIMESTEP], 1, 1, 1, 1))
-    return _frame_config(PRE, options, _ensemble_inputs(network), outputs)
+        outputs.append(_of_type(names.TIME, network.types[names.TIMESTEP], 1, 1, 1, 1))
+    return _frame_config(names.PRE, options, _ensemble_inputs(network), outputs)
 
 
 def post_config(network: NetworkModel, options: TritonOptions) -> Config:
     """Return the config of `interpolate_post`, which runs on the CPU after the ensemble's network."""
-    frame = _of_type(FRAME, network.types[FRAME], 1, 3, -1, -1)
-    return _frame_config(POST, options, [frame, _picture(FRAME0)], [_picture(PICTURE)])
+    frame = _of_type(names.FRAME, network.types[names.FRAME], 1, 3, -1, -1)
+    return _frame_config(names.POST, options, [frame, _picture(names.FRAME0)], [_picture(names.PICTURE)])
 
 
 def ensemble_config(network: NetworkModel) -> Config:
     """Return the config of `interpolate`: pictures of any size, as far as the network takes them."""
-    pictures, images = {FRAME0: FRAME0, FRAME1: FRAME1}, {IMG0: IMG0, IMG1: IMG1}
-    timestep = {TIMESTEP: TIMESTEP} if network.timed else {}
+    pictures, images = (
+        {names.FRAME0: names.FRAME0, names.FRAME1: names.FRAME1},
+        {names.IMG0: names.IMG0, names.IMG1: names.IMG1},
+    )
+    timestep = {names.TIMESTEP: names.TIMESTEP} if network.timed else {}
     steps = [
-        (PRE, pictures | timestep, images | ({TIME: TIME} if network.timed else {})),
-        (network.graph, images | ({TIMESTEP: TIME} if network.timed else {}), {FRAME: "network_frame"}),
-        (POST, {FRAME: "network_frame", FRAME0: FRAME0}, {PICTURE: FRAME}),
+        (names.PRE, pictures | timestep, images | ({names.TIME: names.TIME} if network.timed else {})),
+        (
+            network.graph,
+            images | ({names.TIMESTEP: names.TIME} if network.timed else {}),
+            {names.FRAME: "network_frame"},
+        ),
+        (names.POST, {names.FRAME: "network_frame", names.FRAME0: names.FRAME0}, {names.PICTURE: names.FRAME}),
     ]
     return {
-        "name": ENSEMBLE,
+        "name": names.ENSEMBLE,
         "platform": "ensemble",
         "max_batch_size": 0,  # requests are batched in the network, where they are of one size
         "input": _ensemble_inputs(network),
-        "output": [_picture(FRAME)],
+        "output": [_picture(names.FRAME)],
         "version_policy": _version_policy("latest"),
         "ensemble_scheduling": {
             "step": [
@@ -137,8 +127,8 @@ def ensemble_config(network: NetworkModel) -> Config:
 
 def why_no_ensemble(network: NetworkModel) -> str | None:
     """Return what keeps a network from taking a single pair of pictures; None where nothing does."""
-    if network.types[IMG0] != network.types[IMG1]:
-        return f"{network.graph} takes its two frames as {network.types[IMG0]} and {network.types[IMG1]}"
+    if network.types[names.IMG0] != network.types[names.IMG1]:
+        return f"{network.graph} takes its two frames as {network.types[names.IMG0]} and {network.types[names.IMG1]}"
     batch = network.smallest_batch
     return None if batch == 1 else f"{network.graph} takes batches of {batch}, the ensemble has one pair"
 
@@ -165,8 +155,8 @@ def _picture(name: str) -> Config:
 
 
 def _ensemble_inputs(network: NetworkModel) -> list[Config]:
-    timestep = [_of_type(TIMESTEP, "TYPE_FP32", 1)] if network.timed else []
-    return [_picture(FRAME0), _picture(FRAME1), *timestep]
+    timestep = [_of_type(names.TIMESTEP, "TYPE_FP32", 1)] if network.timed else []
+    return [_picture(names.FRAME0), _picture(names.FRAME1), *timestep]
 
 
 def _tensor(network: NetworkModel, spec: TensorSpec) -> Config:
@@ -213,10 +203,10 @@ def _parameters(network: NetworkModel, options: TritonOptions) -> Config:
     artifact = network.newest.artifact
     threads = str(options.threads) if options.threads and network.backend != "tensorrt" else None
     values = {
-        GRAPH_PARAMETER: network.graph,
-        PRECISION_PARAMETER: artifact.precision,
-        CHECKPOINT_PARAMETER: artifact.checkpoint_sha256,
-        ARTIFACT_PARAMETER: artifact.sha256,
-        THREADS_PARAMETER: threads,
+        names.GRAPH_PARAMETER: network.graph,
+        names.PRECISION_PARAMETER: artifact.precision,
+        names.CHECKPOINT_PARAMETER: artifact.checkpoint_sha256,
+        names.ARTIFACT_PARAMETER: artifact.sha256,
+        names.THREADS_PARAMETER: threads,
     }
     return {name: {"string_value": value} for name, value in values.items() if value}

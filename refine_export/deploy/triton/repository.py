@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export import __version__
+from refine_export.deploy.triton import names
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.frame_models import ImageType, post_model, pre_model
 from refine_export.deploy.triton.model_config import (
@@ -34,20 +35,6 @@ from refine_export.deploy.triton.model_config import (
     text_from_config,
     why_no_ensemble,
 )
-from refine_export.deploy.triton.names import (
-    CONFIG_FILE,
-    DEPLOYMENT_FILE,
-    ENSEMBLE,
-    FRAME,
-    IMG0,
-    NETWORKS_OF_ENSEMBLE,
-    ONNX_FILE,
-    POST,
-    PRE,
-    PYTHON_FILE,
-    README_FILE,
-    TIMESTEP,
-)
 from refine_export.deploy.triton.network_models import ModelSource, NetworkModel, network_models, read_model_source
 from refine_export.deploy.triton.repository_readme import readme_text
 from refine_export.errors import GraphError, RepositoryError, RequestError
@@ -58,7 +45,7 @@ from refine_export.validate.runtimes import artifact_of
 
 SCHEMA = 1
 """Version of the form of deployment.json."""
-PYTHON_MODEL = Path(__file__).parent / "python_model" / PYTHON_FILE
+PYTHON_MODEL = Path(__file__).parent / "python_model" / names.PYTHON_FILE
 """Code that serves ONNX by the python backend; it is copied unchanged."""
 _IMAGE_TYPES: Mapping[str, ImageType] = {"TYPE_FP32": "float", "TYPE_FP16": "float16"}
 _WHY_A_FILE = "An ensemble needs no file, but neither git nor object stores keep an empty folder.\n"
@@ -103,10 +90,12 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
             _write_versions(folder, network)
         if interpolator is not None:
             _write_ensemble(folder, interpolator, options)
-        (folder / README_FILE).write_text(readme_text(networks, interpolator, options, output.name), encoding="utf-8")
+        (folder / names.README_FILE).write_text(
+            readme_text(networks, interpolator, options, output.name), encoding="utf-8"
+        )
         deployment = _deployment(folder, networks, interpolator, options)
         text = json.dumps(deployment, indent=2, allow_nan=False) + "\n"
-        (folder / DEPLOYMENT_FILE).write_text(text, encoding="utf-8")
+        (folder / names.DEPLOYMENT_FILE).write_text(text, encoding="utf-8")
     return Deployed(path=output, deployment=deployment, notes=notes)
 
 
@@ -114,20 +103,12 @@ def _check_output(output: Path, *, force: bool) -> None:
     """Refuse to replace anything but a repository of this tool, before any work is done."""
     if not output.name or not output.name.isprintable():
         raise RepositoryError(f"output is {str(output)!r}; expected the name of a folder to write", code="bad-path")
-    if not os.path.lexists(output):
+    if not os.path.lexists(output) or (output.is_dir() and not output.is_symlink() and not any(output.iterdir())):
         return
-    if output.is_symlink() or not output.is_dir():
+    if output.is_symlink() or not (output / names.DEPLOYMENT_FILE).is_file():
         raise RepositoryError(
-            f"{output} is not a folder; expected one that does not exist yet, or a repository to replace",
-            code="not-a-folder",
-            path=str(output),
-        )
-    if not any(output.iterdir()):
-        return
-    if not (output / DEPLOYMENT_FILE).is_file():
-        raise RepositoryError(
-            f"{output} is not empty and not a repository of this tool (it has no {DEPLOYMENT_FILE}); choose another "
-            "folder",
+            f"{output} exists and is not a repository of this tool (a folder with {names.DEPLOYMENT_FILE}); choose "
+            "another folder",
             code="not-a-repository",
             path=str(output),
         )
@@ -150,9 +131,9 @@ def _check_output(output: Path, *, force: bool) -> None:
 
 def _recorded_files(repository: Path) -> set[Path]:
     """Return the files in deployment.json and itself; a damaged one records nothing else, so nothing is deleted."""
-    files = {repository / DEPLOYMENT_FILE}
+    files = {repository / names.DEPLOYMENT_FILE}
     try:
-        content = json.loads((repository / DEPLOYMENT_FILE).read_text(encoding="utf-8"))
+        content = json.loads((repository / names.DEPLOYMENT_FILE).read_text(encoding="utf-8"))
         return files | {repository / name for name in content["files"]}
     except (ValueError, TypeError, KeyError):
         return files
@@ -162,8 +143,8 @@ def _network_of_ensemble(networks: Sequence[NetworkModel]) -> tuple[NetworkModel
     """Return the network that the ensemble is made over, and why others do not do."""
     notes: list[str] = []
     for network in sorted(
-        (network for network in networks if network.graph in NETWORKS_OF_ENSEMBLE),
-        key=lambda network: NETWORKS_OF_ENSEMBLE.index(network.graph),
+        (network for network in networks if network.graph in names.NETWORKS_OF_ENSEMBLE),
+        key=lambda network: names.NETWORKS_OF_ENSEMBLE.index(network.graph),
     ):
         if (reason := why_no_ensemble(network)) is None:
             return network, tuple(notes)
@@ -173,7 +154,7 @@ def _network_of_ensemble(networks: Sequence[NetworkModel]) -> tuple[NetworkModel
 
 def _write_config(folder: Path, config: Config) -> None:
     (folder / config["name"]).mkdir()
-    (folder / config["name"] / CONFIG_FILE).write_text(text_from_config(config), encoding="ascii")
+    (folder / config["name"] / names.CONFIG_FILE).write_text(text_from_config(config), encoding="ascii")
 
 
 def _write_versions(folder: Path, network: NetworkModel) -> None:
@@ -183,7 +164,7 @@ def _write_versions(folder: Path, network: NetworkModel) -> None:
         for name, source in files.items():
             _copy(source, version / name)
         if network.backend == "python":
-            shutil.copyfile(PYTHON_MODEL, version / PYTHON_FILE)
+            shutil.copyfile(PYTHON_MODEL, version / names.PYTHON_FILE)
 
 
 def _copy(source: ModelSource, target: Path) -> None:
@@ -191,7 +172,7 @@ def _copy(source: ModelSource, target: Path) -> None:
     copies = {source.path: target}
     if manifest_path(source.path).is_file():
         copies[manifest_path(source.path)] = manifest_path(target)
-    reserved = {target, manifest_path(target), target.with_name(PYTHON_FILE)}
+    reserved = {target, manifest_path(target), target.with_name(names.PYTHON_FILE)}
     for path in source.external_data:
         # The ONNX file refers to its data by these names.
         copies[path] = target.parent / path.relative_to(source.path.parent)
@@ -226,17 +207,17 @@ def _copy(source: ModelSource, target: Path) -> None:
 def _write_ensemble(folder: Path, network: NetworkModel, options: TritonOptions) -> None:
     types = {name: _IMAGE_TYPES[kind] for name, kind in network.types.items()}
     for config, content in (
-        (pre_config(network, options), pre_model(types[IMG0], types.get(TIMESTEP))),
-        (post_config(network, options), post_model(types[FRAME])),
+        (pre_config(network, options), pre_model(types[names.IMG0], types.get(names.TIMESTEP))),
+        (post_config(network, options), post_model(types[names.FRAME])),
     ):
         _write_config(folder, config)
         version = folder / config["name"] / "1"
         version.mkdir()
-        (version / ONNX_FILE).write_bytes(content)
+        (version / names.ONNX_FILE).write_bytes(content)
         if options.backend == "python":
-            shutil.copyfile(PYTHON_MODEL, version / PYTHON_FILE)
+            shutil.copyfile(PYTHON_MODEL, version / names.PYTHON_FILE)
     _write_config(folder, ensemble_config(network))
-    version = folder / ENSEMBLE / "1"
+    version = folder / names.ENSEMBLE / "1"
     version.mkdir()
     (version / "README.txt").write_text(_WHY_A_FILE, encoding="ascii")
 
@@ -247,7 +228,7 @@ def _deployment(
     models = [_model_record(network) for network in networks]
     if interpolator is not None:
         outer = "python" if options.backend == "python" else "onnxruntime"
-        backends = {PRE: outer, POST: outer, ENSEMBLE: "ensemble"}
+        backends = {names.PRE: outer, names.POST: outer, names.ENSEMBLE: "ensemble"}
         models += [{"name": name, "backend": backend, "versions": [1]} for name, backend in backends.items()]
     return {
         "schema": SCHEMA,

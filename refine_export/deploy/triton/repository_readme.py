@@ -49,7 +49,6 @@ def readme_text(
         ensemble=interpolator is not None,
         timed=interpolator is not None and interpolator.timed,
         picture_sizes=_picture_sizes(interpolator) if interpolator else "",
-        curl_pixels=interpolator is not None and _takes_one_pixel(interpolator),
         image=image,
         image_reason=image_reason,
         release=release,
@@ -64,9 +63,6 @@ def readme_text(
             for spec in SIGNATURES[first.graph].inputs
         ],
         output=SIGNATURES[first.graph].output_names[0],
-        releases=list(RELEASES.values()) if plans else [],
-        matrix=SUPPORT_MATRIX,
-        find_out=FIND_OUT,
     )
 
 
@@ -127,10 +123,3 @@ def _picture_sizes(network: NetworkModel) -> str:
             f"{MULTIPLE_OF}."
         )
     return "It takes pictures of any size."
-
-
-def _takes_one_pixel(network: NetworkModel) -> bool:
-    """Return whether pictures of one pixel, padded to 32x32, are large enough."""
-    _, height, width = network.fixed
-    smallest = network.profile[0][1:] if network.profile else (height or MULTIPLE_OF, width or MULTIPLE_OF)
-    return max(smallest) <= MULTIPLE_OF

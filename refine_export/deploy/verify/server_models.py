@@ -97,7 +97,7 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
     """Read what a network's model is from its config and metadata.
 
     Raises:
-        RequestError: `unknown-graph`, `unsupported-shape` or `unsupported-dtype`.
+        RequestError: `unknown-graph`, `unsupported-tensor` or `unsupported-size`.
     """
     _check_tensors(runner)
     assert runner.graph is not None  # checked above
@@ -167,27 +167,18 @@ def _check_tensors(runner: TritonRunner) -> None:
     signature = SIGNATURES[runner.graph]
     ranks = {spec.name: len(spec.shape) for spec in (*signature.inputs, *signature.outputs)}
     for info in infos:
-        if len(info.shape) != ranks[info.name]:
+        if len(info.shape) != ranks[info.name] or info.dtype not in ("float32", "float16"):
             raise RequestError(
-                f"{runner.model} has {info.name} of shape {list(info.shape)}; expected {ranks[info.name]} dimensions",
-                code="unsupported-shape",
-                model=runner.model,
-            )
-        if info.dtype not in ("float32", "float16"):
-            raise RequestError(
-                f"{runner.model} has {info.name} of {info.dtype}; expected float32 or float16",
-                code="unsupported-dtype",
+                f"{runner.model} has {info.name} of {info.dtype} {list(info.shape)}; expected float32 or float16 of "
+                f"{ranks[info.name]} dimensions",
+                code="unsupported-tensor",
                 model=runner.model,
             )
     height, width = (size if isinstance(size, int) else MULTIPLE_OF for size in runner.inputs[0].shape[2:])
     try:
         parse_size(f"{height}x{width}")
     except ValueError as error:
-        raise RequestError(
-            f"{runner.model} takes {list(runner.inputs[0].shape)}: {error}",
-            code="unsupported-shape",
-            model=runner.model,
-        ) from error
+        raise RequestError(f"{runner.model}: {error}", code="unsupported-size", model=runner.model) from error
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, str]:

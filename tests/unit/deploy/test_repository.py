@@ -160,7 +160,7 @@ def test_the_readme_has_the_release_of_a_plan(source, output, plan, present, abs
 @pytest.mark.parametrize(
     ("options", "present", "absent"),
     [
-        ({}, ["--gpus all ", '"name": "timestep"', "26.08-py3"], ["pip install 'numpy<2'"]),
+        ({}, ["--gpus all ", 'tensor("timestep"', "26.08-py3"], ["pip install 'numpy<2'"]),
         ({"device": "cpu", "backend": "python"}, ["pip install 'numpy<2' onnxruntime\n"], ["--gpus", "runtime-gpu"]),
         ({"device": "gpu", "accelerator": "tensorrt"}, ["-e NVIDIA_TF32_OVERRIDE=0"], []),
         ({"ensemble": False}, ['tensor("timestep", np.zeros((1, 1, 1, 1), np.float32))'], ["interpolate A.png"]),
@@ -191,7 +191,7 @@ def test_what_may_not_be_replaced(source, output):
     (output.parent / "file").write_text("mine")
     (output.parent / "link").symlink_to(output)
     for name in ("file", "link"):
-        assert refusal([source], output.parent / name, force=True) == "not-a-folder"
+        assert refusal([source], output.parent / name, force=True) == "not-a-repository"
     assert refusal([source], output.parent / "a\nb") == "bad-path"
     assert refusal([], output.parent / "new") == "no-artifact"
 

@@ -63,9 +63,9 @@ def test_sizes_that_cannot_be_fed_are_left_out():
     ("changed", "code"),
     [
         ({"graph": None}, "unknown-graph"),
-        ({"shape": (1,)}, "unsupported-shape"),
-        ({"shape": (1, 3, 33, "W")}, "unsupported-shape"),
-        ({"dtype": "int32"}, "unsupported-dtype"),
+        ({"shape": (1,)}, "unsupported-tensor"),
+        ({"shape": (1, 3, 33, "W")}, "unsupported-size"),
+        ({"dtype": "int32"}, "unsupported-tensor"),
     ],
 )
 def test_tensors_that_cannot_be_fed(changed, code):
