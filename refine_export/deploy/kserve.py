@@ -177,8 +177,8 @@ def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, 
         runs = _runs(release, plan)
         if runs is False:
             raise RequestError(
-                f"{plan.tensors.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has {release.tensorrt}; "
-                "expected the same: leave --triton-release out, or build the plan again",
+                f"{plan.tensors.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has "
+                f"{release.tensorrt}; expected the same: leave --triton-release out, or build the plan again",
                 code="plan-release",
                 plan=plan.tensors.where,
             )

@@ -64,7 +64,7 @@ def network_config(network: NetworkModel, options: TritonOptions) -> Config:
         "parameters": _parameters(network, options),
     }
     if network.max_batch_size > 1:
-        best = network.profile[1][0] if network.profile else 1
+        best = network.profile[1][0]
         tuned = [best] if 1 < best <= network.max_batch_size else []
         config["dynamic_batching"] = {
             "preferred_batch_size": list(options.preferred) or tuned,

@@ -18,7 +18,8 @@ from refine_export.engine.engine_manifest import read_engine_manifest
 from refine_export.engine.plan import key_of, meant_as_plan
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
-from refine_export.signature import LARGEST_SIDE, SIGNATURES, GraphName, parse_size
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, parse_size
+from refine_export.support.text import size_text
 from refine_export.validate.runtimes import artifact_of
 
 Profile = tuple[Sizes, Sizes, Sizes]
@@ -66,8 +67,8 @@ class NetworkModel:
     types: Mapping[str, str]
     fixed: tuple[int | None, int | None, int | None]
     """Batch, height and width; None where a request may choose."""
-    profile: Profile | None
-    """Smallest, best and largest sizes that every plan takes."""
+    profile: Profile
+    """Smallest, best and largest batch, height and width that all versions take."""
     max_batch_size: int
     """0 where requests cannot be batched."""
     sizes: tuple[tuple[int, int], ...]
@@ -86,7 +87,7 @@ class NetworkModel:
     @property
     def smallest_batch(self) -> int:
         """The smallest batch that a request may have."""
-        return self.fixed[0] or (self.profile[0][0] if self.profile else 1)
+        return self.profile[0][0]
 
     @property
     def timed(self) -> bool:
@@ -216,17 +217,16 @@ def _network_model(graph: GraphName, sources: Sequence[ModelSource], options: Tr
             code="no-such-version",
         )
     profile = _common_profile(graph, sources)
-    fixed = first.artifact.fixed
     return NetworkModel(
         graph=graph,
         backend="tensorrt" if first.engine else "onnxruntime" if options.backend == "auto" else "python",
         versions=versions,
         plan_by_capability=plan_by_capability,
         types=first.types,
-        fixed=fixed,
+        fixed=first.artifact.fixed,
         profile=profile,
-        max_batch_size=_max_batch_size(graph, fixed[0], profile, options),
-        sizes=_warm_up_sizes(graph, fixed, profile, options),
+        max_batch_size=_max_batch_size(graph, first, profile, options),
+        sizes=_warm_up_sizes(graph, first, profile, options),
     )
 
 
@@ -269,11 +269,9 @@ def _versions(
     return tuple({name: source} for source in sources), {}
 
 
-def _common_profile(graph: GraphName, sources: Sequence[ModelSource]) -> Profile | None:
-    """Return what all engines take: from the largest of their minima to the smallest of their maxima."""
-    profiles = [source.artifact.profile for source in sources if source.artifact.profile]
-    if not profiles:
-        return None
+def _common_profile(graph: GraphName, sources: Sequence[ModelSource]) -> Profile:
+    """Return what all versions take: from the largest of their minima to the smallest of their maxima."""
+    profiles = [source.artifact.profile or _profile_of_file(source.artifact) for source in sources]
     low = tuple(map(max, zip(*(profile[0] for profile in profiles), strict=True)))
     high = tuple(map(min, zip(*(profile[2] for profile in profiles), strict=True)))
     if any(a > b for a, b in zip(low, high, strict=True)):
@@ -285,23 +283,28 @@ def _common_profile(graph: GraphName, sources: Sequence[ModelSource]) -> Profile
     return cast("Profile", (low, best, high))
 
 
-def _max_batch_size(graph: GraphName, fixed: int | None, profile: Profile | None, options: TritonOptions) -> int:
+def _profile_of_file(artifact: Artifact) -> Profile:
+    """Return the sizes that an ONNX file, or an engine of fixed sizes, takes."""
+    batch, height, width = artifact.fixed
+    low = (batch or 1, height or MULTIPLE_OF, width or MULTIPLE_OF)
+    return low, low, (batch or MAX_BATCH, height or LARGEST_SIDE, width or LARGEST_SIDE)
+
+
+def _max_batch_size(graph: GraphName, first: ModelSource, profile: Profile, options: TritonOptions) -> int:
     """Return `max_batch_size`: 0 where the artifact does not take a single pair, because Triton's batches do."""
-    smallest, largest = (profile[0][0], profile[2][0]) if profile else (fixed or 1, fixed or MAX_BATCH)
-    if fixed is not None or smallest > 1:
+    smallest, largest = profile[0][0], profile[2][0]
+    if first.artifact.fixed[0] is not None or smallest > 1:
         if options.max_batch not in (None, 1):
             raise RequestError(
-                f"max_batch is {options.max_batch}, and {graph} takes batches of {fixed or f'{smallest} to {largest}'} "
-                "as they are sent; leave it out, or give an artifact that takes 1 and more",
+                f"max_batch is {options.max_batch}, and {graph} takes batches of {smallest} to {largest} as they are "
+                "sent; leave it out, or give an artifact that takes 1 and more",
                 code="batch-not-supported",
             )
         return 0
-    chosen = options.max_batch or (largest if profile else DEFAULT_BATCH)
+    chosen = options.max_batch or (DEFAULT_BATCH if first.engine is None else largest)
     allowed = options.max_batch or largest
-    for name, batch, most in (
-        ("max_batch", chosen, largest),
-        *(("preferred", size, allowed) for size in options.preferred),
-    ):
+    limits = [("max_batch", chosen, largest), *(("preferred", size, allowed) for size in options.preferred)]
+    for name, batch, most in limits:
         if not 1 <= batch <= most:
             raise RequestError(
                 f"{name} is {batch}; expected 1 to {most}, which {graph} takes", code="batch-not-supported"
@@ -310,29 +313,20 @@ def _max_batch_size(graph: GraphName, fixed: int | None, profile: Profile | None
 
 
 def _warm_up_sizes(
-    graph: GraphName,
-    fixed: tuple[int | None, int | None, int | None],
-    profile: Profile | None,
-    options: TritonOptions,
+    graph: GraphName, first: ModelSource, profile: Profile, options: TritonOptions
 ) -> tuple[tuple[int, int], ...]:
     """Return the sizes that were asked for, which have to fit; else the defaults that fit, or the profile's best."""
-    low, best, high = profile or ((1, 1, 1), (1, 1, 1), (MAX_BATCH, LARGEST_SIDE, LARGEST_SIDE))
-    chosen = [parse_size(text) for text in options.sizes or DEFAULT_SIZES]
-    if not options.sizes:
-        chosen = [(fixed[1] or height, fixed[2] or width) for height, width in chosen]
-    fitting = [
-        (height, width)
-        for height, width in dict.fromkeys(chosen)
-        if (height, width) == (fixed[1] or height, fixed[2] or width)
-        and low[1] <= height <= high[1]
-        and low[2] <= width <= high[2]
-    ]
-    if options.sizes and len(fitting) < len(set(chosen)):
-        wrong = next(size for size in chosen if size not in fitting)
-        takes = f"{low[1]}x{low[2]} to {high[1]}x{high[2]}" if profile else f"{fixed[1] or 'any'}x{fixed[2] or 'any'}"
+    (_, *low), (_, *best), (_, *high) = profile
+    _, height, width = first.artifact.fixed
+    sizes = dict.fromkeys(parse_size(text) for text in options.sizes)
+    wanted = sizes or {(height or size[0], width or size[1]): None for size in map(parse_size, DEFAULT_SIZES)}
+    fitting = [size for size in wanted if all(a <= side <= b for a, side, b in zip(low, size, high, strict=True))]
+    if len(fitting) < len(sizes):
+        wrong = next(size for size in sizes if size not in fitting)
         raise RequestError(
-            f"size {wrong[0]}x{wrong[1]} is asked for, and {graph} takes {takes}: leave it out, or give another file",
+            f"size {size_text(wrong)} is asked for, and {graph} takes {size_text(low)} to {size_text(high)}: leave it "
+            "out, or give another artifact",
             code="size-not-supported",
             size=wrong,
         )
-    return tuple(fitting) or (best[1:],)
+    return tuple(fitting) or ((best[0], best[1]),)

@@ -41,7 +41,6 @@ from refine_export.errors import GraphError, RepositoryError, RequestError
 from refine_export.support.files import replace_folder
 from refine_export.support.manifest import manifest_path, read_manifest, sha256_of_file
 from refine_export.support.text import dict_from_result, json_safe, size_text
-from refine_export.validate.runtimes import artifact_of
 
 SCHEMA = 1
 """Version of the form of deployment.json."""
@@ -90,10 +89,17 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
             _write_versions(folder, network)
         if interpolator is not None:
             _write_ensemble(folder, interpolator, options)
-        (folder / names.README_FILE).write_text(
-            readme_text(networks, interpolator, options, output.name), encoding="utf-8"
-        )
-        deployment = _deployment(folder, networks, interpolator, options)
+        models = _model_records(networks, interpolator, options)
+        text = readme_text(networks, interpolator, models, options, output.name)
+        (folder / names.README_FILE).write_text(text, encoding="utf-8")
+        deployment = {
+            "schema": SCHEMA,
+            "tool": f"refine-export {__version__}",
+            "options": dict_from_result(options),
+            "ensemble_over": interpolator.graph if interpolator else None,
+            "models": models,
+            "files": _file_records(folder),
+        }
         text = json.dumps(deployment, indent=2, allow_nan=False) + "\n"
         (folder / names.DEPLOYMENT_FILE).write_text(text, encoding="utf-8")
     return Deployed(path=output, deployment=deployment, notes=notes)
@@ -168,7 +174,7 @@ def _write_versions(folder: Path, network: NetworkModel) -> None:
 
 
 def _copy(source: ModelSource, target: Path) -> None:
-    """Copy an artifact, its external data and its manifest, and check that the copy is the file that was read."""
+    """Copy an artifact, its external data and its manifest."""
     copies = {source.path: target}
     if manifest_path(source.path).is_file():
         copies[manifest_path(source.path)] = manifest_path(target)
@@ -186,12 +192,6 @@ def _copy(source: ModelSource, target: Path) -> None:
     for path, copy in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    if artifact_of(target).sha256 != source.artifact.sha256:
-        raise GraphError(
-            f"{source.path} changed while it was copied; run it again when nothing writes to it",
-            code="file-changed",
-            path=str(source.path),
-        )
     # The manifest of a plan is checked whenever the plan is read.
     if source.engine is None and manifest_path(target).is_file():
         hashes = source.artifact.sha256, sha256_of_file(target)  # with external data, and of the file alone
@@ -222,29 +222,26 @@ def _write_ensemble(folder: Path, network: NetworkModel, options: TritonOptions)
     (version / "README.txt").write_text(_WHY_A_FILE, encoding="ascii")
 
 
-def _deployment(
-    folder: Path, networks: Sequence[NetworkModel], interpolator: NetworkModel | None, options: TritonOptions
-) -> dict[str, Any]:
-    models = [_model_record(network) for network in networks]
+def _model_records(
+    networks: Sequence[NetworkModel], interpolator: NetworkModel | None, options: TritonOptions
+) -> list[dict[str, Any]]:
+    records = [_network_record(network) for network in networks]
     if interpolator is not None:
         outer = "python" if options.backend == "python" else "onnxruntime"
         backends = {names.PRE: outer, names.POST: outer, names.ENSEMBLE: "ensemble"}
-        models += [{"name": name, "backend": backend, "versions": [1]} for name, backend in backends.items()]
+        records += [{"name": name, "backend": backend, "versions": [1]} for name, backend in backends.items()]
+    return records
+
+
+def _file_records(folder: Path) -> dict[str, Any]:
     return {
-        "schema": SCHEMA,
-        "tool": f"refine-export {__version__}",
-        "options": dict_from_result(options),
-        "ensemble_over": interpolator.graph if interpolator else None,
-        "models": models,
-        "files": {
-            path.relative_to(folder).as_posix(): {"sha256": sha256_of_file(path), "size_bytes": path.stat().st_size}
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        },
+        path.relative_to(folder).as_posix(): {"sha256": sha256_of_file(path), "size_bytes": path.stat().st_size}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
-def _model_record(network: NetworkModel) -> dict[str, Any]:
+def _network_record(network: NetworkModel) -> dict[str, Any]:
     artifacts = [
         {
             "version": number,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jinja2
 
 from refine_export import __version__
 from refine_export.deploy.triton.deploy_options import TritonOptions
-from refine_export.deploy.triton.names import ENSEMBLE, POST, PRE
+from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.network_models import NetworkModel
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, SUPPORT_MATRIX, releases_with
-from refine_export.signature import MULTIPLE_OF, SIGNATURES
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES
 from refine_export.support.text import size_text
 
 UNKNOWN_IMAGE = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
@@ -20,13 +21,18 @@ _DTYPES = {"TYPE_FP32": "float32", "TYPE_FP16": "float16"}
 
 
 def readme_text(
-    networks: Sequence[NetworkModel], interpolator: NetworkModel | None, options: TritonOptions, name: str
+    networks: Sequence[NetworkModel],
+    interpolator: NetworkModel | None,
+    models: Sequence[Mapping[str, Any]],
+    options: TritonOptions,
+    name: str,
 ) -> str:
     """Return the README as Markdown.
 
     Args:
         networks: the networks' models.
         interpolator: the one that the ensemble is made over, if there is an ensemble.
+        models: all models, as deployment.json has them.
         options: how they are served.
         name: name of the repository's folder.
     """
@@ -38,6 +44,7 @@ def readme_text(
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters["content"] = _content
     image, image_reason, release = _image(networks)
     first = networks[0]
     plans = [target for network in networks for target in network.engine_targets]
@@ -45,7 +52,7 @@ def readme_text(
         name=name,
         quoted=shlex.quote(name),
         tool=__version__,
-        rows=[*_rows(networks), *(_ensemble_rows(interpolator, options) if interpolator else ())],
+        models=models,
         ensemble=interpolator is not None,
         timed=interpolator is not None and interpolator.timed,
         picture_sizes=_picture_sizes(interpolator) if interpolator else "",
@@ -88,38 +95,18 @@ def _image(networks: Sequence[NetworkModel]) -> tuple[str, str, str | None]:
     return UNKNOWN_IMAGE, unknown, None
 
 
-def _rows(networks: Sequence[NetworkModel]) -> list[list[str]]:
-    rows = []
-    for network in networks:
-        sizes = ", ".join(size_text(size) for size in network.sizes)
-        batch = f"up to {network.max_batch_size}" if network.max_batch_size else "as sent"
-        for number, files in enumerate(network.versions, start=1):
-            for source in files.values():
-                artifact = source.artifact
-                content = f"{artifact.engine or 'ONNX'}, {artifact.precision}, {artifact.sizes}"
-                rows.append([f"`{network.graph}`", str(number), network.backend, content, batch, sizes])
-    return rows
-
-
-def _ensemble_rows(network: NetworkModel, options: TritonOptions) -> list[list[str]]:
-    outer = "python" if options.backend == "python" else "onnxruntime"
-    return [
-        [f"`{PRE}`", "1", outer, "pictures to the inputs of the network", "as sent", ""],
-        [f"`{POST}`", "1", outer, "its output to a picture", "as sent", ""],
-        [f"`{ENSEMBLE}`", "1", "ensemble", f"{PRE}, {network.graph}, {POST}", "as sent", ""],
-    ]
+def _content(artifact: Mapping[str, Any]) -> str:
+    """Return what an artifact is; a model of the ensemble has none."""
+    if "file" not in artifact:
+        return ""
+    kind = f"TensorRT {artifact['engine']['tensorrt']}" if artifact["engine"] else "ONNX"
+    return f"{kind}, {artifact['precision']}, {artifact['sizes']}"
 
 
 def _picture_sizes(network: NetworkModel) -> str:
-    """Return a sentence on the pictures that the ensemble takes."""
-    _, height, width = network.fixed
-    if height and width:
-        low = f"{height - MULTIPLE_OF + 1}x{width - MULTIPLE_OF + 1}"
-        return f"It takes pictures of {low} to {height}x{width} (height x width) and refuses others."
-    if network.profile:
-        low, high = (size_text(sizes[1:]) for sizes in (network.profile[0], network.profile[2]))
-        return (
-            f"It takes pictures of {low} to {high} (height x width), where sides are rounded up to multiples of "
-            f"{MULTIPLE_OF}."
-        )
-    return "It takes pictures of any size."
+    """Return a sentence on the pictures that the ensemble takes, whose sides it rounds up to multiples of 32."""
+    (_, *low), _, (_, *high) = network.profile
+    if (low, high) == ([MULTIPLE_OF] * 2, [LARGEST_SIDE] * 2):
+        return "It takes pictures of any size."
+    smallest = size_text(side - MULTIPLE_OF + 1 for side in low)
+    return f"It takes pictures of {smallest} to {size_text(high)} (height x width) and refuses others."

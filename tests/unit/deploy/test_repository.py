@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 
 import onnx
 import pytest
@@ -224,17 +223,6 @@ def test_a_failure_leaves_the_old_one_and_nothing_else(source, output, monkeypat
     assert getattr(caught.value, "code", "cannot-write") == "cannot-write"
     assert contents(output) == before
     assert [path.name for path in output.parent.iterdir()] == ["models"]
-
-
-def test_an_artifact_that_changes_meanwhile(source, output, monkeypatch):
-    copyfile = shutil.copyfile
-
-    def changing(file, copy):
-        copyfile(write_average(source, gain=0.25) if file == source else file, copy)
-
-    monkeypatch.setattr(repository.shutil, "copyfile", changing)
-    assert refusal([source], output) == "file-changed"
-    assert not output.exists()
 
 
 def test_a_manifest_of_another_file(source, output):
