@@ -263,7 +263,7 @@ def test_grey_levels():
     """One level is within the limits of FP32, here and there; two are not, nor one nearly everywhere."""
 
     def judged(change, limits=FP32):
-        return compare_pictures(PICTURE, {"frame": (PICTURE + change).astype(np.uint8)}, limits).reasons
+        return compare_pictures(PICTURE, {"frame": (PICTURE + change).astype(np.uint8)}, limits)[0]
 
     few = np.zeros_like(PICTURE)
     few[:2, :10] = 1
@@ -276,4 +276,4 @@ def test_grey_levels():
     assert judged(4 * few, FP16)
     assert judged(half, FP16)
     wrong = {"frame": PICTURE[:-1]}, {"frame": PICTURE.astype(np.float32)}, {}
-    assert all("expected uint8 [50, 60, 3]" in compare_pictures(PICTURE, one, FP32).reasons[0] for one in wrong)
+    assert all("expected uint8 [50, 60, 3]" in compare_pictures(PICTURE, one, FP32)[0][0] for one in wrong)

@@ -9,20 +9,21 @@ too: files are data here, and no code of theirs is run.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding, finding
-from refine_export.deploy.preflight.repository_reader import read_models, stray_entries
+from refine_export.deploy.preflight.repository_reader import Model, links_that_lead_out, read_models
 from refine_export.deploy.preflight.rules_config import check_config
 from refine_export.deploy.preflight.rules_ensemble import check_ensemble
 from refine_export.deploy.preflight.rules_files import check_files
 from refine_export.deploy.preflight.rules_hashes import check_deployment, check_manifests, check_parameters
 from refine_export.deploy.preflight.rules_onnx import check_onnx
 from refine_export.deploy.preflight.rules_plan import check_plans
-from refine_export.deploy.triton.releases import RELEASES
-from refine_export.errors import RequestError
+from refine_export.deploy.triton.releases import RELEASES, Release
+from refine_export.errors import RepositoryError, RequestError
 from refine_export.support.text import json_safe
 
 
@@ -60,7 +61,7 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
             its TensorRT.
 
     Raises:
-        RequestError: `not-a-repository` or `unknown-release`.
+        RequestError: `not-a-repository`, `cannot-read` or `unknown-release`.
         UnavailableError: `missing-package`; tritonclient.
     """
     if release is not None and release not in RELEASES:
@@ -70,23 +71,29 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
             release=release,
         )
     findings: list[Finding] = []
-    names, models = read_models(root, findings)
-    findings += stray_entries(root)
-    findings += check_deployment(root)
-    if not names:
-        findings.append(finding("no-models", "", "", "it has no folders"))
-    by_name = {model.name: model for model in models}
-    for model in models:
-        try:
-            # The artifacts come before their hashes, which cannot be computed for a damaged one.
-            of_artifacts = [*check_onnx(model), *check_plans(model, RELEASES.get(release or ""))]
-            findings += [*check_files(model), *check_config(model), *check_ensemble(model, by_name), *of_artifacts]
-            if not any(one.rule in ("onnx-file", "plan-file") for one in of_artifacts):
-                findings += [*check_manifests(model), *check_parameters(model)]
-        except OSError as error:  # a folder that cannot be listed, a file that vanished meanwhile
-            findings.append(model.found("unreadable", ".", f"it cannot be read to the end: {error}"))
+    try:
+        names, models = read_models(root, findings)
+        findings += links_that_lead_out(root)
+        findings += check_deployment(root)
+        if not names:
+            findings.append(finding("no-models", "", "", "it has no folders"))
+        by_name = {model.name: model for model in models}
+        for model in models:
+            findings += _check_model(model, by_name, RELEASES.get(release or ""))
+    except OSError as error:
+        raise RepositoryError(
+            f"{error.filename} cannot be read: {error.strerror}; check its permissions", code="cannot-read", path=root
+        ) from error
     # Two rules may report the same file, such as one that cannot be read.
     unique = {(one.rule, one.model, one.where, one.message): one for one in findings}
     order = {name: number for number, name in enumerate(("", *names))}
     ordered = sorted(unique.values(), key=lambda one: order.get(one.model, len(order)))
     return Preflight(path=root, models=tuple(names), findings=tuple(ordered))
+
+
+def _check_model(model: Model, models: Mapping[str, Model], release: Release | None) -> list[Finding]:
+    of_artifacts = [*check_onnx(model), *check_plans(model, release)]
+    findings = [*check_files(model), *check_config(model), *check_ensemble(model, models), *of_artifacts]
+    if any(one.rule in ("onnx-file", "plan-file") for one in of_artifacts):
+        return findings  # a damaged artifact has no hashes to compare
+    return [*findings, *check_manifests(model), *check_parameters(model)]

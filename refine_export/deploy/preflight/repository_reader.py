@@ -25,10 +25,8 @@ PLATFORMS: Final[Mapping[str, str]] = {
     "tensorrt_plan": "tensorrt",
     "ensemble": "ensemble",
 }
-TEXT_BYTES: Final = 2**20
-"""Upper bound of the size of a config, deployment.json or model.py."""
-MODEL_BYTES: Final = 2**31
-"""Upper bound of the size of a model file: protobuf reads no larger ONNX file, and our engines are much smaller."""
+MAX_BYTES: Final = 2**31
+"""Upper bound of the size of a file: protobuf reads no larger ONNX file, and our engines are much smaller."""
 MISSING: Final = "it is missing"
 _LONGEST_MESSAGE: Final = 300
 
@@ -71,7 +69,7 @@ class Model:
     def readable_files(self) -> list[Path]:
         """Return the model files of all versions that can be opened; `check_files` reports the others."""
         paths = [path for version in self.versions.values() for path in self.files(version)]
-        return [path for path in paths if why_unreadable(path, self.root, MODEL_BYTES) is None]
+        return [path for path in paths if why_unreadable(path, self.root) is None]
 
     def found(self, rule: str, where: str, message: str) -> Finding:
         """Return a finding in this model."""
@@ -99,6 +97,7 @@ def read_models(root: Path, findings: list[Finding]) -> tuple[list[str], list[Mo
     Raises:
         RepositoryError: `not-a-repository`.
         UnavailableError: `missing-package`; tritonclient, which has the schema.
+        OSError: a folder cannot be listed.
     """
     if not root.is_dir():
         raise RepositoryError(
@@ -106,43 +105,27 @@ def read_models(root: Path, findings: list[Finding]) -> tuple[list[str], list[Mo
             code="not-a-repository",
             path=str(root),
         )
-    try:
-        # `stray_entries` reports links that lead out of the repository.
-        folders = sorted(path for path in root.iterdir() if path.is_dir() and _is_inside(path, root))
-    except OSError as error:
-        raise RepositoryError(
-            f"cannot list {root}: {error.strerror}; check its permissions", code="cannot-read", path=str(root)
-        ) from error
+    # `links_that_lead_out` reports the others.
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and _is_inside(path, root))
     models = (_read_model(folder, root, findings) for folder in folders)
     return [folder.name for folder in folders], [model for model in models if model is not None]
 
 
-def stray_entries(root: Path) -> Iterator[Finding]:
-    """Report links that lead out of the repository, folders that cannot be listed, and pipes and the like."""
-    errors: list[OSError] = []
-    for folder, folders, files in os.walk(root, onerror=errors.append):
+def links_that_lead_out(root: Path) -> Iterator[Finding]:
+    """Report links to files outside the repository, or to nothing."""
+    for folder, folders, files in os.walk(root):
         for path in (Path(folder, name) for name in sorted((*folders, *files))):
-            if path.is_symlink():
-                if not path.exists():
-                    yield _stray("symlink", path, root, "the link leads nowhere")
-                elif not _is_inside(path, root):
-                    yield _stray("symlink", path, root, f"the link leads out of the repository, to {path.resolve()}")
-            elif not path.is_dir() and not path.is_file():
-                yield _stray("unreadable", path, root, "a pipe, a device or a socket")
-    for error in errors:
-        yield _stray("unreadable", Path(error.filename), root, f"cannot list it: {error.strerror}")
-
-
-def _stray(rule: str, path: Path, root: Path, message: str) -> Finding:
-    model, *below = path.relative_to(root).parts
-    return finding(rule, model, Path(*below).as_posix(), message)
+            if path.is_symlink() and not (path.exists() and _is_inside(path, root)):
+                model, *below = path.relative_to(root).parts
+                target = f"leads out of the repository, to {path.resolve()}" if path.exists() else "leads nowhere"
+                yield finding("symlink", model, Path(*below).as_posix(), f"the link {target}")
 
 
 def _is_inside(path: Path, root: Path) -> bool:
     return path.resolve().is_relative_to(root.resolve())
 
 
-def why_unreadable(path: Path, root: Path, largest: int) -> str | None:
+def why_unreadable(path: Path, root: Path) -> str | None:
     """Return why a file must not or cannot be opened; None where it can."""
     try:
         if not _is_inside(path, root):
@@ -151,8 +134,8 @@ def why_unreadable(path: Path, root: Path, largest: int) -> str | None:
             return MISSING
         if not path.is_file():
             return "it is not a regular file"
-        if (size := path.stat().st_size) > largest:
-            return f"it has {size} bytes; expected {largest} at most"
+        if (size := path.stat().st_size) > MAX_BYTES:
+            return f"it has {size} bytes; expected {MAX_BYTES} at most"
         path.open("rb").close()
     except (OSError, RuntimeError, ValueError) as error:  # permissions, a loop of links, a NUL in the name
         return f"it cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -161,7 +144,7 @@ def why_unreadable(path: Path, root: Path, largest: int) -> str | None:
 
 def read_text(path: Path, root: Path) -> tuple[str, str | None]:
     """Return the text of a file and None, or "" and why there is none."""
-    if problem := why_unreadable(path, root, TEXT_BYTES):
+    if problem := why_unreadable(path, root):
         return "", problem
     try:
         return path.read_text(encoding="utf-8"), None
@@ -196,11 +179,7 @@ def _read_model(folder: Path, root: Path, findings: list[Finding]) -> Model | No
 
 def _version_folders(folder: Path, findings: list[Finding]) -> dict[int, Path]:
     numbers = {}
-    try:
-        folders = sorted(path for path in folder.iterdir() if path.is_dir())
-    except OSError:
-        folders = []  # `stray_entries` reports it
-    for path in folders:
+    for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         if re.fullmatch(r"[1-9][0-9]{0,17}", path.name):
             numbers[int(path.name)] = path
         elif re.match(r"[vV]?\d", path.name):

@@ -18,12 +18,7 @@ _End = tuple[str, str, tuple[int, ...]]
 
 
 def check_ensemble(model: Model, models: Mapping[str, Model]) -> Iterator[Finding]:
-    """Check the tensors of an ensemble.
-
-    Args:
-        model: a model of any platform.
-        models: those of the repository whose config could be read.
-    """
+    """Check the tensors of an ensemble against the models of its steps."""
     ends: dict[str, list[_End]] = {}
     for tensor in (*model.config.input, *model.config.output):
         ends.setdefault(tensor.name, []).append((model.name, type_name(tensor), full_dims(tensor, model)))

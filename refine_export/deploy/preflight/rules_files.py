@@ -10,7 +10,6 @@ from pathlib import Path
 from refine_export.deploy.preflight.findings import Finding
 from refine_export.deploy.preflight.repository_reader import (
     MISSING,
-    MODEL_BYTES,
     MODEL_FILES,
     Model,
     read_text,
@@ -31,7 +30,7 @@ def check_files(model: Model) -> Iterator[Finding]:
                 yield from _python(model, path)
         elif model.backend in MODEL_FILES:
             for path in model.files(folder):
-                if problem := why_unreadable(path, model.root, MODEL_BYTES):
+                if problem := why_unreadable(path, model.root):
                     yield model.found("model-file", model.where(path), problem)
 
 

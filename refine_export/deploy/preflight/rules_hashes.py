@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding, finding
-from refine_export.deploy.preflight.repository_reader import MISSING, MODEL_BYTES, Model, read_text, why_unreadable
+from refine_export.deploy.preflight.repository_reader import MISSING, Model, read_text, why_unreadable
 from refine_export.deploy.preflight.rules_onnx import onnx_files
 from refine_export.deploy.triton.names import (
     ARTIFACT_PARAMETER,
@@ -17,8 +16,6 @@ from refine_export.deploy.triton.names import (
     GRAPH_PARAMETER,
     PRECISION_PARAMETER,
 )
-from refine_export.engine.machine import numbers_of
-from refine_export.engine.plan import HEADER_BYTES, plan_header
 from refine_export.errors import GraphError
 from refine_export.graph.model_file import external_files, model_from_file, sha256_of_model
 from refine_export.support.manifest import manifest_path, sha256_of_file
@@ -77,30 +74,10 @@ def check_deployment(root: Path) -> Iterator[Finding]:
     if problem == MISSING:
         return
     try:
-        content = json.loads(text)
-        for name, file in content["files"].items():
-            if problem := why_unreadable(root / name, root, MODEL_BYTES):
+        for name, file in json.loads(text)["files"].items():
+            if problem := why_unreadable(root / name, root):
                 yield finding("deployment", "", DEPLOYMENT_FILE, f"{name}: {problem}")
             elif sha256_of_file(root / name) != file["sha256"]:
                 yield finding("deployment", "", DEPLOYMENT_FILE, f"{name} was changed: its SHA-256 differs")
-        yield from _check_engines(root, content)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         yield finding("deployment", "", DEPLOYMENT_FILE, problem or "it is not the manifest of a repository")
-
-
-def _check_engines(root: Path, content: Mapping[str, Any]) -> Iterator[Finding]:
-    """Compare the TensorRT that deployment.json gives of a plan with the plan's own header."""
-    for model in content.get("models", []):
-        for artifact in model.get("artifacts", []):
-            path = root / model["name"] / str(artifact["version"]) / artifact["file"]
-            if not artifact["engine"] or why_unreadable(path, root, MODEL_BYTES) is not None:
-                continue
-            recorded = artifact["engine"]["tensorrt"]
-            try:
-                with path.open("rb") as file:
-                    header = plan_header(file.read(HEADER_BYTES), path)
-            except GraphError:
-                continue  # `plan-file` reports it
-            if header.version and numbers_of(recorded)[:3] != header.version[:3]:
-                message = f"{path.relative_to(root)}: it gives TensorRT {recorded}, the plan itself {header.text}"
-                yield finding("deployment", "", DEPLOYMENT_FILE, message)

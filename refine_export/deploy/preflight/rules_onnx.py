@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 
 from refine_export.deploy.preflight.findings import Finding
-from refine_export.deploy.preflight.repository_reader import MODEL_BYTES, Model, why_unreadable
+from refine_export.deploy.preflight.repository_reader import Model, why_unreadable
 from refine_export.deploy.preflight.rules_tensors import ArtifactTensors, Tensor, compare_tensors
 from refine_export.deploy.triton.names import ONNX_FILE
 from refine_export.errors import GraphError
@@ -25,7 +25,7 @@ def onnx_files(model: Model) -> list[Path]:
     if model.backend == "onnxruntime":
         return model.readable_files()
     paths = [folder / ONNX_FILE for folder in model.versions.values()] if model.backend == "python" else []
-    return [path for path in paths if why_unreadable(path, model.root, MODEL_BYTES) is None]
+    return [path for path in paths if why_unreadable(path, model.root) is None]
 
 
 def check_onnx(model: Model) -> Iterator[Finding]:

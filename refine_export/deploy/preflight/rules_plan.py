@@ -60,12 +60,7 @@ def describe_plan(path: Path, where: str) -> PlanDescription:
 
 
 def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
-    """Check each plan.
-
-    Args:
-        model: a model of any backend; only TensorRT's has plans.
-        release: the release of Triton that is to run them; None to leave that out.
-    """
+    """Check each plan; without a release, not whether Triton's TensorRT fits."""
     for path in model.readable_files() if model.backend == "tensorrt" else ():
         where = model.where(path)
         try:

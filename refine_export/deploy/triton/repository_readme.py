@@ -27,15 +27,7 @@ def readme_text(
     options: TritonOptions,
     name: str,
 ) -> str:
-    """Return the README as Markdown.
-
-    Args:
-        networks: the networks' models.
-        interpolator: the one that the ensemble is made over, if there is an ensemble.
-        models: all models, as deployment.json has them.
-        options: how they are served.
-        name: name of the repository's folder.
-    """
+    """Return the README as Markdown; `models` are the records of all models, as deployment.json has them."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("refine_export", "deploy/triton"),
         autoescape=False,  # Markdown; names of folders are shown as they are

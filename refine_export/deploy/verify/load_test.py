@@ -5,11 +5,12 @@ Each client is a thread with a connection of its own, which sends its next reque
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,20 +85,22 @@ def measure_load(
         requests: number of requests of all clients together; at least one each.
     """
     once = replace(options, patience_s=0)  # a retry would hide a failure, and its pause would count as latency
-    clients = []
-    for number in range(concurrency):
-        first = number % len(load_requests)
-        count = max(1, requests // concurrency + (number < requests % concurrency))
-        clients.append(_Client(once, model, version, [*load_requests[first:], *load_requests[:first]], count))
     begun: list[float] = []
     # All clients are connected and warm before the clock starts.
     barrier = threading.Barrier(concurrency, action=lambda: begun.append(time.perf_counter()))
+
+    def send_all(number: int) -> tuple[list[float], list[str]]:
+        first = number % len(load_requests)
+        in_turn = [*load_requests[first:], *load_requests[:first]]
+        count = max(1, requests // concurrency + (number < requests % concurrency))
+        with TritonClient(once) as client:
+            return _send_requests(client, model, version, in_turn, count, barrier)
+
     with ThreadPoolExecutor(concurrency) as threads:
-        for future in [threads.submit(client.run, barrier) for client in clients]:
-            future.result()
+        results = list(threads.map(send_all, range(concurrency)))
         seconds = time.perf_counter() - begun[0]
-    times = [time_s for client in clients for time_s in client.seconds]
-    reasons = [reason for client in clients for reason in client.reasons]
+    times = [time_s for of_client, _ in results for time_s in of_client]
+    reasons = [reason for _, of_client in results for reason in of_client]
     return Load(
         model=model,
         channel=channel,
@@ -111,43 +114,37 @@ def measure_load(
     )
 
 
-@dataclass
-class _Client:
-    """One thread's requests and results."""
-
-    options: ServerOptions
-    model: str
-    version: str
-    requests: Sequence[LoadRequest]
-    count: int
-    seconds: list[float] = field(default_factory=list)
-    reasons: list[str] = field(default_factory=list)
-
-    def run(self, barrier: threading.Barrier) -> None:
-        with TritonClient(self.options) as client:
-            try:
-                for number in range(WARM_UPS):
-                    self._send(client, number)
-            except RefineExportError as error:
-                self.reasons.append(str(error))
-                return
-            finally:
-                barrier.wait()  # in every case: the other clients wait for this one
-            for number in range(self.count):
-                started = time.perf_counter()
-                try:
-                    answer = self._send(client, number)
-                except RefineExportError as error:
-                    self.reasons.append(str(error))
-                    continue
-                seconds = time.perf_counter() - started
-                if reason := self.requests[number % len(self.requests)].why_wrong(answer):
-                    self.reasons.append(reason)
-                else:
-                    self.seconds.append(seconds)
-
-    def _send(self, client: TritonClient, number: int) -> Arrays:
-        return client.infer(self.model, self.requests[number % len(self.requests)].inputs, version=self.version)
+def _send_requests(
+    client: TritonClient,
+    model: str,
+    version: str,
+    requests: Sequence[LoadRequest],
+    count: int,
+    barrier: threading.Barrier,
+) -> tuple[list[float], list[str]]:
+    """Return the latencies of one client's right answers, and the reasons of its errors."""
+    seconds: list[float] = []
+    try:
+        for _, request in zip(range(WARM_UPS), itertools.cycle(requests), strict=False):
+            client.infer(model, request.inputs, version=version)
+    except RefineExportError as error:
+        return [], [str(error)]
+    finally:
+        barrier.wait()  # in every case: the other clients wait for this one
+    reasons: list[str] = []
+    for _, request in zip(range(count), itertools.cycle(requests), strict=False):
+        started = time.perf_counter()
+        try:
+            answer = client.infer(model, request.inputs, version=version)
+        except RefineExportError as error:
+            reasons.append(str(error))
+            continue
+        latency = time.perf_counter() - started
+        if reason := request.why_wrong(answer):
+            reasons.append(reason)
+        else:
+            seconds.append(latency)
+    return seconds, reasons
 
 
 def _latency_ms(seconds: Sequence[float]) -> dict[str, float]:

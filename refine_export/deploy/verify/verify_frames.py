@@ -65,16 +65,6 @@ class FrameFeed:
     size: tuple[int, int]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Levels:
-    """Difference of two pictures in grey levels."""
-
-    largest: int
-    mean: float
-    reasons: tuple[str, ...]
-    """Limits that it exceeds; empty where it passes."""
-
-
 def compare_frames(
     channels: Sequence[Channel],
     network: ServerModel,
@@ -83,16 +73,7 @@ def compare_frames(
     options: ValidateOptions,
     progress: Progress,
 ) -> ModelComparison:
-    """Send pictures over every channel.
-
-    Args:
-        channels: channels to the server.
-        network: the network that the ensemble is made over.
-        reference: the network, of `reference_network`.
-        pair: pictures of any size.
-        options: timesteps and limits.
-        progress: receives each step.
-    """
+    """Send pictures over every channel; `network` is the one that the ensemble is made over."""
     limits = options.limits.of(network.artifact.graph, network.artifact.precision)
     answers: list[Answer] = []
     feeds = []
@@ -110,13 +91,16 @@ def compare_frames(
     return ModelComparison(answers=tuple(answers), load_requests=load_requests, size=feeds[0].size)
 
 
-def compare_pictures(expected: Picture, answer: Arrays, limits: Limits) -> Levels:
-    """Compare a picture of the ensemble with the right one."""
+def compare_pictures(expected: Picture, answer: Arrays, limits: Limits) -> tuple[tuple[str, ...], int, float]:
+    """Compare a picture of the ensemble with the right one.
+
+    Returns:
+        The limits that it exceeds, and its largest and its mean difference in grey levels.
+    """
     actual: NDArray[Any] | None = answer.get(FRAME)
     if actual is None or actual.dtype != np.uint8 or actual.shape != expected.shape:
         found = "missing" if actual is None else f"{actual.dtype} {list(actual.shape)}"
-        reason = f"{FRAME} is {found}; expected uint8 {list(expected.shape)}"
-        return Levels(largest=LEVELS, mean=LEVELS, reasons=(reason,))
+        return (f"{FRAME} is {found}; expected uint8 {list(expected.shape)}",), LEVELS, LEVELS
     difference = np.abs(actual.astype(np.int16) - expected)
     largest, mean = int(difference.max()), float(difference.mean())
     max_largest, max_mean = math.ceil(LEVELS * limits.max_abs), LEVELS * 10 ** (-limits.psnr_db / 20)
@@ -126,7 +110,7 @@ def compare_pictures(expected: Picture, answer: Arrays, limits: Limits) -> Level
         reasons.append(f"{largest} grey levels off at x {x}, y {y}, channel {channel}; expected at most {max_largest}")
     if mean > max_mean:
         reasons.append(f"{mean:.3g} grey levels off in the mean; expected at most {max_mean:.3g}")
-    return Levels(largest=largest, mean=mean, reasons=tuple(reasons))
+    return tuple(reasons), largest, mean
 
 
 def _frame_feeds(
@@ -176,15 +160,13 @@ def _reference_picture(reference: Runner, inputs: Arrays, size: tuple[int, int])
 def _answer(channel: str, client: TritonClient, feed: FrameFeed, limits: Limits) -> Answer:
     answer = functools.partial(Answer, model=ENSEMBLE, channel=channel, feed=feed.name)
     try:
-        levels = compare_pictures(feed.expected, client.infer(ENSEMBLE, feed.inputs), limits)
+        reasons, largest, mean = compare_pictures(feed.expected, client.infer(ENSEMBLE, feed.inputs), limits)
     except RefineExportError as error:
         return answer(status="failed", reasons=(str(error),), numbers={})
-    return answer(
-        status="failed" if levels.reasons else "passed",
-        reasons=levels.reasons,
-        numbers={"levels": levels.largest, "mean_levels": levels.mean},
-    )
+    numbers: dict[str, float | None] = {"levels": largest, "mean_levels": mean}
+    return answer(status="failed" if reasons else "passed", reasons=reasons, numbers=numbers)
 
 
 def _why_wrong(expected: Picture, limits: Limits, answer: Arrays) -> str | None:
-    return "; ".join(f"under load {reason}" for reason in compare_pictures(expected, answer, limits).reasons) or None
+    reasons, _, _ = compare_pictures(expected, answer, limits)
+    return "; ".join(f"under load {reason}" for reason in reasons) or None

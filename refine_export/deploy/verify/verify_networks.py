@@ -52,16 +52,7 @@ def compare_network(
     options: ValidateOptions,
     progress: Progress,
 ) -> ModelComparison:
-    """Send every feed over every channel.
-
-    Args:
-        model: the model.
-        channels: channels to its server.
-        reference: the network, of `reference_network`.
-        sources: frames and arrays.
-        options: flows, timesteps, sizes and limits.
-        progress: receives each step.
-    """
+    """Send every feed of the test plan over every channel."""
     graph = model.artifact.graph
     limits = options.limits.of(graph, model.artifact.precision)
     answers: list[Answer] = []

@@ -151,7 +151,7 @@ def test_a_plan_is_copied_with_its_manifest(source, output):
 )
 def test_the_readme_has_the_release_of_a_plan(source, output, plan, present, absent):
     deployed([write_plan(source.with_name("m.plan"), source, **plan)], output)
-    commands = (output / "README.md").read_text().split("## Load and unload")[0]
+    commands = (output / "README.md").read_text().split("## Send requests")[0]
     assert [text for text in present if text not in commands] == []
     assert [text for text in absent if text in commands.partition("```sh")[2]] == []
 

@@ -1,11 +1,11 @@
-"""An ONNX file in ONNX Runtime, as a model of Triton's python backend.
+"""Serve an ONNX file with ONNX Runtime through Triton's python backend.
 
-Lies beside `model.onnx` in a version's folder, or as `backends/onnxruntime/model.py` serves every model of a server
-that has no backend for ONNX. Needs nothing but numpy and onnxruntime in the environment of the server's Python.
+It lies beside `model.onnx` in a version's folder; as `backends/onnxruntime/model.py` it serves every ONNX model of a
+server without a backend for them. The server's Python needs only numpy and onnxruntime.
 
-Of config.pbtxt it reads: inputs, outputs, max_batch_size, the kind of instance (a GPU is CUDA's provider, and nothing
-in its place), `optimization.graph.level` and the parameter `intra_op_thread_count`, both as Triton's own backend for
-ONNX Runtime has them (README.md of triton-inference-server/onnxruntime_backend).
+It reads from config.pbtxt: inputs, outputs, max_batch_size, the kind of instance (a GPU needs CUDA's provider, without
+fallback), `optimization.graph.level` and the parameter `intra_op_thread_count`, both as in Triton's own backend for
+ONNX Runtime (README.md of triton-inference-server/onnxruntime_backend).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class TritonPythonModel:
     """One instance of the model; Triton calls its methods from one thread."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Open the file, and refuse to serve it if the config says other than the file.
+        """Open the file.
 
         Raises:
-            TritonModelException: numpy 2, a provider that is missing, or a config that does not fit; the model then
-                does not load, and the server says why.
+            TritonModelException: numpy 2, a missing provider, or a config that does not fit the file; the model then
+                does not load, and the server reports why.
         """
         if int(np.__version__.split(".")[0]) >= 2:
             # A stub built with pybind11 before 2.12 reads zeros from arrays of numpy 2, and sends empty ones.
@@ -62,14 +62,13 @@ class TritonPythonModel:
             raise pb_utils.TritonModelException(f"config.pbtxt does not fit {path}: {'; '.join(wrong)}")
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answer each request; those of equal shapes are computed as one batch, where the model takes several."""
+        """Answer each request; those of equal shapes are computed as one batch, where the model takes batches."""
         responses: list[Any] = [None] * len(requests)
-        for group in self._groups(requests):
-            numbers, feeds, names = group
+        for numbers, feeds, names in self._groups(requests):
             try:
                 answers = self._run(feeds, names)
             except Exception as error:  # onnxruntime's own exceptions share no base class but this one
-                message = f"onnxruntime {ort.__version__} can't compute this request: {error}"
+                message = f"onnxruntime {ort.__version__} cannot compute this request: {error}"
                 for number in numbers:
                     responses[number] = pb_utils.InferenceResponse(error=pb_utils.TritonError(message))
             else:
@@ -79,11 +78,11 @@ class TritonPythonModel:
         return responses
 
     def finalize(self) -> None:
-        """Let the session go."""
+        """Release the session."""
         del self._session
 
     def _groups(self, requests: Sequence[Any]) -> Iterator[tuple[list[int], list[Feeds], list[str]]]:
-        """Numbers of requests that can be one batch, the inputs of each, and the outputs that they ask for."""
+        """Yield indices of requests that can be one batch, the inputs of each, and the outputs that they ask for."""
         groups: dict[Any, tuple[list[int], list[Feeds], list[str]]] = {}
         rows: dict[Any, int] = {}
         for number, request in enumerate(requests):
@@ -104,7 +103,7 @@ class TritonPythonModel:
         yield from groups.values()
 
     def _run(self, feeds: list[Feeds], names: list[str]) -> list[Feeds]:
-        """The outputs of each request."""
+        """Run several requests as one batch, and return the outputs of each."""
         if len(feeds) == 1:
             return [dict(zip(names, self._session.run(names, feeds[0]), strict=True))]
         batch = {name: np.concatenate([one[name] for one in feeds]) for name in self._inputs}
@@ -128,33 +127,33 @@ def _session(path: Path, config: Mapping[str, Any], args: Mapping[str, str]) -> 
     try:
         session = ort.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # as above
-        raise pb_utils.TritonModelException(f"onnxruntime {ort.__version__} can't load {path}: {error}") from error
+        raise pb_utils.TritonModelException(f"onnxruntime {ort.__version__} cannot load {path}: {error}") from error
     if session.get_providers()[0] != wanted:
         raise pb_utils.TritonModelException(
-            f"instance_group asks for a GPU, and onnxruntime {ort.__version__} can't load its CUDA provider here; "
+            f"instance_group asks for a GPU, and onnxruntime {ort.__version__} cannot load its CUDA provider here; "
             "install onnxruntime-gpu where the python backend runs, or write kind: KIND_CPU"
         )
     return session
 
 
 def _differences(
-    what: str, told: Sequence[Mapping[str, Any]], found: Sequence[Any], largest_batch: int
+    kind: str, configured: Sequence[Mapping[str, Any]], values: Sequence[Any], batch: int
 ) -> Iterator[str]:
-    """What config.pbtxt says of the inputs or outputs, and the file does not keep."""
-    known = {value.name: value for value in found}
-    names = {str(one["name"]) for one in told}
+    """Compare the inputs or outputs of the config with those of the file; the python backend itself does not."""
+    known = {value.name: value for value in values}
+    names = {str(tensor["name"]) for tensor in configured}
     if names != set(known):
-        yield f"its {what}s are {', '.join(sorted(names))}; the file has {', '.join(sorted(known))}"
+        yield f"its {kind}s are {', '.join(sorted(names))}; the file has {', '.join(sorted(known))}"
         return
-    for one in told:
-        value = known[one["name"]]
-        if _TYPES.get(one["data_type"]) != value.type:
-            yield f"{what} {value.name} is {one['data_type']}; in the file it is {value.type}"
-        dims = [int(dim) for dim in one["dims"]]
+    for tensor in configured:
+        value = known[tensor["name"]]
+        if _TYPES.get(tensor["data_type"]) != value.type:
+            yield f"{kind} {value.name} is {tensor['data_type']}; in the file it is {value.type}"
+        dims = [-1] * bool(batch) + [int(dim) for dim in tensor["dims"]]
         shape = [dim if isinstance(dim, int) else -1 for dim in value.shape]
-        if largest_batch:
-            batch, *shape = shape or [-1]
-            if batch != -1 and not batch == largest_batch == 1:
-                yield f"max_batch_size is {largest_batch}; the file takes {what} {value.name} in batches of {batch}"
-        if len(dims) != len(shape) or any(dim != side and side != -1 for dim, side in zip(dims, shape, strict=True)):
-            yield f"{what} {value.name} has dims {dims}; in the file it is {value.shape}"
+        if batch == 1 and shape[:1] == [1]:
+            shape[0] = -1  # a fixed batch of 1 is enough for batches of at most 1
+        fits = len(dims) == len(shape) and all(side in (-1, dim) for dim, side in zip(dims, shape, strict=True))
+        if not fits:
+            front = f", with max_batch_size {batch} in front" if batch else ""
+            yield f"{kind} {value.name} has dims {tensor['dims']}{front}; in the file it is {value.shape}"
