@@ -85,12 +85,13 @@ def write_clip(
     shape: Fraction | None = None,
     rotation: int | None = None,
     options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """Write a video; its colours are made with `matrix` and `full`, and said where `tagged`."""
     height, width = pictures[0].shape[:2]
     base = time_base or 1 / Fraction(rate)
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=container_options or {}) as container:
         container.metadata.update(metadata or {})
         stream = container.add_stream(codec, rate=rate, width=width, height=height, time_base=base, options=options)
         context = stream.codec_context
@@ -254,6 +255,14 @@ def run(source: Path, output: Path, backend: Any = None, *, force: bool = False,
     backend = backend or Averaging()
     progress = options.pop("progress", Silent())
     return interpolate_video(source, output, VideoOptions(**options), encoder, backend, force=force, progress=progress)
+
+
+def converted(
+    folder: Path, *, count: int = 6, name: str = "in.mp4", output: str = "out.mp4", run_with: Any = None, **options: Any
+) -> tuple[Interpolated, Clip, Clip]:
+    """Write a clip with `options`, interpolate it with `run_with`, and read both files."""
+    result = run(clip(folder / name, count, **options), folder / output, **(run_with or {}))
+    return result, read_clip(folder / name), read_clip(folder / output)
 
 
 def remuxed(source, output, edit):

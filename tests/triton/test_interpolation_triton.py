@@ -24,6 +24,7 @@ from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.jobs.interpolate_frames import interpolate
 from refine_export.runners.triton.connection_options import ServerOptions
 from tests.support.interpolation_clips import assert_frames, averaging_model, numbered, read_clip, run, write_clip
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.triton
 COUNT = 24
@@ -199,9 +200,8 @@ def test_refusals_of_the_server(server, tmp_path):
         interpolate(paths, output=tmp_path / "out.png", server=server.grpc_url)
     server.unload("interpolate")
     try:
-        with pytest.raises(RequestError) as caught:
+        with refused("model-not-served", RequestError):
             interpolate([paths[0]] * 2, output=tmp_path / "out.png", server=server.grpc_url)
-        assert caught.value.code == "model-not-served"
     finally:
         server.load("interpolate")
     assert sorted(tmp_path.iterdir()) == paths

@@ -16,6 +16,7 @@ from refine_export.data.colour import (
     rgb_from_frame,
 )
 from refine_export.errors import FrameError
+from tests.support.refusals import refused
 
 HEIGHT, WIDTH = 64, 96
 Y, X = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -160,6 +161,5 @@ def test_full_range_by_its_old_name_is_full_range_by_its_tag_and_its_values_stay
 
 
 def test_an_encoder_without_a_format_that_fits_is_refused():
-    with pytest.raises(FrameError) as caught:
+    with refused("pixel-format-not-encoded", FrameError, expected="yuv444p"):
         encoding_for(decoded("yuv444p"), "libsvtav1")
-    assert (caught.value.code, caught.value.fields["expected"]) == ("pixel-format-not-encoded", "yuv444p")

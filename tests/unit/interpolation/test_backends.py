@@ -17,6 +17,7 @@ from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.stream import Stopped
 from refine_export.runners.triton.connection_options import ServerOptions
+from tests.support.refusals import refused
 
 pytest.importorskip("tritonclient.grpc")
 
@@ -26,28 +27,23 @@ def nobody(**options):
     return ComputeOptions(server=ServerOptions(url="127.0.0.1:9", timeout_s=1, **options), concurrency=3)
 
 
-def refused(error, options):
-    with pytest.raises(error) as caught, Backend(options).open():
-        pass
-    return caught.value
-
-
 def test_weights_and_files_that_make_no_frames_are_refused(tmp_path):
     save_file(dict(seeded_checkpoint("refinement").state_dict), tmp_path / "refinement.safetensors")
-    assert refused(RequestError, ComputeOptions(checkpoint=tmp_path / "refinement.safetensors"))
+    with pytest.raises(RequestError), Backend(ComputeOptions(checkpoint=tmp_path / "refinement.safetensors")).open():
+        pass
     body = " ".join(f"f{k} = Identity (image)" for k in (1, 2, 3, 4))
     outputs = ", ".join(f"float[1, 3, 32, 32] f{k}" for k in (1, 2, 3, 4))
     inputs = "float[1, 3, 32, 32] image, float[1, 2, 32, 32] flow"
     text = f'<ir_version: 9, opset_import: ["" : 18]> contextnet ({inputs}) => ({outputs}) {{ {body} }}'
     onnx.save(parse_model(text), tmp_path / "contextnet.onnx")
-    assert refused(RequestError, ComputeOptions(file=tmp_path / "contextnet.onnx")).code == "makes-no-frames"
+    with refused("makes-no-frames"), Backend(ComputeOptions(file=tmp_path / "contextnet.onnx")).open():
+        pass
 
 
 @pytest.mark.parametrize("option", ["checkpoint", "file"])
 def test_files_that_are_not_there_are_missed_before_anything_starts(tmp_path, option):
-    with pytest.raises(RequestError) as caught:
+    with refused("not-found", RequestError, path=tmp_path / "nope.onnx"):
         Backend(ComputeOptions(**{option: tmp_path / "nope.onnx"}))
-    assert (caught.value.code, caught.value.fields["path"]) == ("not-found", tmp_path / "nope.onnx")
 
 
 def test_demo_weights_are_noted_and_compute_any_time():
@@ -59,8 +55,8 @@ def test_demo_weights_are_noted_and_compute_any_time():
 
 
 def test_a_server_that_stays_away_is_an_error_of_the_machine():
-    error = refused(UnavailableError, nobody(patience_s=0.3))
-    assert (error.exit_code, error.code, error.fields["url"]) == (3, "server-away", "127.0.0.1:9")
+    with refused("server-away", UnavailableError, url="127.0.0.1:9"), Backend(nobody(patience_s=0.3)).open():
+        pass
     assert Backend(nobody()).threads == 3
 
 

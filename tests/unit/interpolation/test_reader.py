@@ -10,6 +10,7 @@ import pytest
 from refine_export.errors import FrameError
 from refine_export.interpolation.reader import Gap, open_source
 from tests.support.interpolation_clips import Sound, _write_sound, clip, remuxed, run
+from tests.support.refusals import refused
 
 
 def test_packets_that_give_no_frame_are_noted(tmp_path):
@@ -44,9 +45,8 @@ def joined(folder, parts):
 @pytest.mark.parametrize("second", [{"layout": "yuvj420p", "full": True}, {"matrix": 1}])
 def test_colours_that_change_in_mid_stream_are_refused(tmp_path, second):
     source = joined(tmp_path, [{}, second])
-    with pytest.raises(FrameError) as caught:
+    with refused("frame-colours-change", FrameError, frame=4):
         run(source, tmp_path / "out.mp4")
-    assert (caught.value.code, caught.value.fields["frame"]) == ("frame-colours-change", 4)
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -67,58 +67,44 @@ def test_sound_far_behind_the_pictures_does_not_wait_for_them(tmp_path):
         assert all(isinstance(item, Gap) for item in opened.gaps())
 
 
-CODES = ("video-truncated", "video-undecodable", "video-broken")
+def truncated(folder, name, **options):
+    """Write 60 frames, and the first half of the file as `in` beside it."""
+    whole = clip(folder / f"whole{name}", 60, **options).read_bytes()
+    (folder / f"in{name}").write_bytes(whole[: len(whole) // 2])
 
 
-def refused(folder, codes=CODES):
-    """The input is refused, and nothing is written."""
-    before = sorted(path.name for path in folder.iterdir())
-    with pytest.raises(FrameError) as caught:
-        run(next(folder.glob("in.*"), folder / "in.mp4"), folder / "out.mp4")
-    assert caught.value.code in codes
-    assert sorted(path.name for path in folder.iterdir()) == before
-
-
-def test_a_truncated_video_is_not_a_shorter_one(tmp_path):
-    """Matroska says its length; half of it is gone."""
-    whole = clip(tmp_path / "whole.mkv", 60, codec="ffv1").read_bytes()
-    (tmp_path / "in.mkv").write_bytes(whole[: len(whole) // 2])
-    refused(tmp_path)
-
-
-def test_an_mp4_without_its_end_is_truncated(tmp_path):
-    whole = clip(tmp_path / "whole.mp4", 60, options={"qp": "0"})
-    front = tmp_path / "front.mp4"  # its index first, so that it opens
-    with av.open(str(whole)) as source, av.open(str(front), "w", options={"movflags": "faststart"}) as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                target.mux(packet)
-    content = front.read_bytes()
-    (tmp_path / "in.mp4").write_bytes(content[: len(content) * 2 // 3])
-    refused(tmp_path)
-
-
-def test_damage_in_the_middle_is_refused(tmp_path):
-    content = bytearray(clip(tmp_path / "whole.mkv", 30, codec="ffv1").read_bytes())
+def damaged(folder):
+    content = bytearray(clip(folder / "whole.mkv", 30, codec="ffv1").read_bytes())
     for at in range(len(content) // 2, len(content) // 2 + 600):
         content[at] ^= 0x5A
-    (tmp_path / "in.mkv").write_bytes(content)
-    refused(tmp_path)
+    (folder / "in.mkv").write_bytes(content)
+
+
+def without_pictures(folder):
+    with av.open(str(folder / "in.mp4"), "w") as container:
+        _write_sound(container, container.add_stream("aac", rate=48000), Sound())
 
 
 @pytest.mark.parametrize(
-    ("content", "code"),
-    [(b"", "video-undecodable"), (b"no video at all" * 99, "video-undecodable"), (None, "not-found")],
+    ("make", "codes"),
+    [
+        (lambda folder: truncated(folder, ".mkv", codec="ffv1"), ("video-truncated", "video-undecodable")),
+        (
+            lambda folder: truncated(folder, ".mp4", options={"qp": "0"}, container_options={"movflags": "faststart"}),
+            ("video-truncated", "video-undecodable"),
+        ),
+        (damaged, ("video-undecodable", "video-broken")),
+        (without_pictures, ("no-video",)),
+        (lambda folder: (folder / "in.mp4").write_bytes(b""), ("video-undecodable",)),
+        (lambda folder: (folder / "in.mp4").write_bytes(b"no video at all" * 99), ("video-undecodable",)),
+        (lambda folder: None, ("not-found",)),
+    ],
 )
-def test_what_is_not_a_video_is_refused(tmp_path, content, code):
-    if content is not None:
-        (tmp_path / "in.mp4").write_bytes(content)
-    refused(tmp_path, (code,))
-
-
-def test_sound_alone_is_not_a_video(tmp_path):
-    with av.open(str(tmp_path / "in.mp4"), "w") as container:
-        _write_sound(container, container.add_stream("aac", rate=48000), Sound())
-    refused(tmp_path, ("no-video",))
+def test_what_is_not_a_whole_video_is_refused(tmp_path, make, codes):
+    """Truncated files are not shorter ones: those that have their length written down are compared with it."""
+    make(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with pytest.raises(FrameError) as caught:
+        run(next(tmp_path.glob("in.*"), tmp_path / "in.mp4"), tmp_path / "out.mp4")
+    assert caught.value.code in codes
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

@@ -6,6 +6,7 @@ from PIL import Image
 from refine_export.errors import RequestError
 from refine_export.jobs.interpolate_frames import interpolate
 from tests.support.interpolation_clips import averaging_model, clip
+from tests.support.refusals import refused
 
 
 def test_two_pictures_or_a_video(tmp_path):
@@ -38,6 +39,5 @@ def test_two_pictures_or_a_video(tmp_path):
     ],
 )
 def test_inputs_and_options_that_do_not_go_together(tmp_path, inputs, options, code):
-    with pytest.raises(RequestError) as caught:
+    with refused(code, RequestError):
         interpolate([tmp_path / name for name in inputs], output=tmp_path / "out.png", **options)
-    assert caught.value.code == code

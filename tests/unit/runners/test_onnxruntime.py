@@ -15,15 +15,9 @@ from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.runners import onnxruntime as module
 from refine_export.runners.onnxruntime import OrtRunner
 from tests.support.host_ort import CPU, CUDA, TENSORRT, Session, feeds_of, gpu_fixture, model_of, tensors_of  # noqa: F401 (fixtures)
+from tests.support.refusals import refused
 
 NAMES = {"cuda": CUDA, "tensorrt": TENSORRT}
-
-
-def refused(error, call, *arguments, **options):
-    """The code and the fields of the error that a call raises."""
-    with pytest.raises(error) as caught:
-        call(*arguments, **options)
-    return caught.value
 
 
 def test_cuda_is_asked_for_without_tf32_on_the_runners_stream(gpu):
@@ -58,7 +52,8 @@ def test_libraries_in_python_packages_are_loaded_first(gpu, monkeypatch, provide
     monkeypatch.setattr(module, "installed", loaded.append)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append("CUDA"))
     monkeypatch.setattr(Session, "raises", ValueError("too late"))
-    refused((UnavailableError, GraphError), OrtRunner, model_of(), provider=provider)
+    with pytest.raises((UnavailableError, GraphError)):
+        OrtRunner(model_of(), provider=provider)
     assert loaded == packages
 
 
@@ -68,14 +63,17 @@ def test_the_cpu_is_asked_for_nothing_of_this(gpu):
         assert session.arguments == {"providers": [CPU], "enable_fallback": 0}
         assert runner._run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage") == "cpu:0"
         assert np.array_equal(runner.run(feeds_of())["y"], sum(feeds_of().values()))
-        assert refused(RequestError, runner.run_torch, tensors_of(feeds_of())).code == "not-on-gpu"
+        with refused("not-on-gpu", RequestError):
+            runner.run_torch(tensors_of(feeds_of()))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU, and this machine has one")
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_without_a_gpu_the_missing_library_is_named_and_nothing_is_printed(provider, capfd):
     """On the real ONNX Runtime, which would print, and compute on the CPU."""
-    error = refused(UnavailableError, OrtRunner, model_of(), provider=provider)
+    with pytest.raises(UnavailableError) as caught:
+        OrtRunner(model_of(), provider=provider)
+    error = caught.value
     assert (error.code, error.fields["provider"]) == ("provider-not-loaded", NAMES[provider])
     assert ".so." in error.fields["reason"]
     assert error.fields["install"].startswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
@@ -93,24 +91,26 @@ def test_another_provider_is_not_taken_for_the_one_asked_for(gpu, monkeypatch, c
         reason = "its libraries are there, but no GPU that it can use"
     else:
         monkeypatch.setattr(Session, "raises", {"RuntimeError": RuntimeError, "ValueError": ValueError}[how](reason))
-    error = refused(UnavailableError, OrtRunner, model_of(), provider=provider)
-    assert (error.code, error.fields["reason"]) == ("provider-not-loaded", reason)
+    with refused("provider-not-loaded", UnavailableError, reason=reason):
+        OrtRunner(model_of(), provider=provider)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_model_that_onnxruntime_refuses_is_not_a_missing_gpu(gpu, monkeypatch, tmp_path):
     refusal = onnxruntime.capi.onnxruntime_pybind11_state.EPFail("TensorRT EP failed to create engine from network")
     monkeypatch.setattr(Session, "raises", refusal)
-    assert refused(GraphError, OrtRunner, model_of(), provider="tensorrt").code == "backend-refuses-graph"
+    with refused("backend-refuses-graph", GraphError):
+        OrtRunner(model_of(), provider="tensorrt")
     monkeypatch.setattr(Session, "raises", None)
     (tmp_path / "bad.onnx").write_bytes(b"\x08\x07 no model")
-    assert refused(GraphError, OrtRunner, tmp_path / "bad.onnx").code == "backend-refuses-graph"
+    with refused("backend-refuses-graph", GraphError):
+        OrtRunner(tmp_path / "bad.onnx")
 
 
 def test_a_build_without_the_provider_is_named(gpu, monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CPU])
-    error = refused(UnavailableError, OrtRunner, model_of(), provider="tensorrt")
-    assert (error.code, error.fields["provider"]) == ("provider-not-built", TENSORRT)
+    with refused("provider-not-built", UnavailableError, provider=TENSORRT):
+        OrtRunner(model_of(), provider="tensorrt")
     assert Session.made == []
 
 
@@ -132,7 +132,8 @@ def test_operators_on_another_provider_are_reported(gpu, monkeypatch):
     with OrtRunner(model_of(), provider="tensorrt") as runner:
         assert runner.provider == f"{TENSORRT}; GridSample on {CUDA}; Gather, Shape on {CPU}"
     monkeypatch.setattr(Session, "assigned", {CUDA: ["Conv"], CPU: ["Shape"]})
-    assert refused(GraphError, OrtRunner, model_of(), provider="tensorrt").code == "provider-without-nodes"
+    with refused("provider-without-nodes", GraphError):
+        OrtRunner(model_of(), provider="tensorrt")
 
 
 def test_an_onnxruntime_without_the_assignment_is_believed(gpu, monkeypatch):
@@ -177,14 +178,17 @@ def test_arrays_need_no_torch_with_cuda(gpu, monkeypatch):
         assert Session.made[0].arguments["providers"][0] == (CUDA, {"device_id": "0", "use_tf32": "0"})
         assert runner.device == "cuda:0 (name not known)"
         assert np.array_equal(runner.run(feeds_of())["y"], sum(feeds_of().values()))
-        assert refused(UnavailableError, runner.run_torch, tensors_of(feeds_of())).code == "no-cuda-device"
+        with refused("no-cuda-device", UnavailableError):
+            runner.run_torch(tensors_of(feeds_of()))
 
 
 def test_failures_in_a_run_are_translated(gpu):
     body = "size = Constant <value_ints = [7]> () z = Reshape (b, size) w = ReduceSum <keepdims = 0> (z) y = Add (a, w)"
     with OrtRunner(model_of(body), provider="cuda") as runner:
-        assert refused(RequestError, runner.run, feeds_of()).code == "backend-run-failed"
-        assert refused(RequestError, runner.run_torch, tensors_of(feeds_of())).code == "backend-run-failed"
+        with refused("backend-run-failed", RequestError):
+            runner.run(feeds_of())
+        with refused("backend-run-failed", RequestError):
+            runner.run_torch(tensors_of(feeds_of()))
 
 
 def test_tensors_are_used_where_they_are(gpu):
@@ -233,7 +237,8 @@ def test_tensors_are_checked(gpu):
             (feeds, {"y": torch.zeros(2, 3, 4, device="meta")}, "tensor-device"),
             (feeds, {"y": strided}, "tensor-not-contiguous"),
         ):
-            assert refused(RequestError, runner.run_torch, given, outputs).code == code
+            with refused(code, RequestError):
+                runner.run_torch(given, outputs)
         assert runner._gpu.events == []
 
 
@@ -242,7 +247,8 @@ def test_an_output_whose_size_the_file_does_not_tell_has_no_memory(gpu):
     with OrtRunner(model_of(body, "int64", out='3, "found"'), provider="cuda") as runner:
         feeds = {name: array.round().astype(np.int64) for name, array in feeds_of().items()}
         assert np.array_equal(runner.run(feeds)["y"], np.nonzero(feeds["a"]))
-        assert refused(RequestError, runner.run_torch, tensors_of(feeds)).code == "output-shape-unknown"
+        with refused("output-shape-unknown", RequestError):
+            runner.run_torch(tensors_of(feeds))
 
 
 def test_the_five_graphs_have_known_output_sizes_and_a_stride(gpu, exports):
@@ -258,5 +264,5 @@ def test_the_five_graphs_have_known_output_sizes_and_a_stride(gpu, exports):
         for name, array in expected.items():
             assert np.array_equal(given[name].numpy(), array), name
         odd = {name: torch.zeros(1, array.shape[1], 32, 40) for name, array in feeds.items()}
-        error = refused(RequestError, bound.run_torch, odd)
-        assert (error.code, error.fields["multiple_of"]) == ("feed-size", 32)
+        with refused("feed-size", RequestError, multiple_of=32):
+            bound.run_torch(odd)

@@ -12,6 +12,7 @@ from refine_export.runners.triton import client as module
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.transport import Answer, ConnectionFailure
+from tests.support.refusals import refused
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
@@ -108,9 +109,8 @@ def test_failures_that_are_final(monkeypatch, clock, failure, options, error, co
 def test_a_model_is_waited_for_only_if_it_was_there(monkeypatch, clock):
     connection = Failing(["unknown"])
     with client_of(monkeypatch, connection, clock) as client:
-        with pytest.raises(RequestError) as caught:
+        with refused("model-not-served", RequestError, model="m"):
             client.infer("m", {"x": X})
-        assert (caught.value.code, caught.value.fields["model"]) == ("model-not-served", "m")
         client.infer("m", {"x": X})
         connection.failures = ["unknown", "unknown"]
         client.infer("m", {"x": X})

@@ -3,12 +3,12 @@
 import os
 
 import numpy as np
-import pytest
 
 from refine_export.errors import UnavailableError
 from refine_export.runners.triton import shared_memory
 from refine_export.runners.triton.shared_memory import SharedTensors, _new_region
 from refine_export.runners.triton.transport import Answer, ConnectionFailure
+from tests.support.refusals import refused
 
 
 def test_two_regions_have_two_names():
@@ -24,19 +24,17 @@ def test_more_than_is_free_is_refused_before_it_is_written(monkeypatch):
     state = list(os.statvfs("/"))
     state[4] = 1  # f_bavail
     monkeypatch.setattr(shared_memory.os, "statvfs", lambda _: os.statvfs_result(state))
-    with pytest.raises(UnavailableError) as caught:
+    with refused("shared-memory-full", UnavailableError, byte_size=64 << 20):
         _new_region(64 << 20)
-    assert (caught.value.code, caught.value.fields["byte_size"]) == ("shared-memory-full", 64 << 20)
 
 
 def test_a_refusal_of_the_system_is_translated(monkeypatch):
-    def refused(*_, **__):
+    def deny(*_, **__):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(shared_memory, "SharedMemory", refused)
-    with pytest.raises(UnavailableError) as caught:
+    monkeypatch.setattr(shared_memory, "SharedMemory", deny)
+    with refused("shared-memory-refused", UnavailableError):
         _new_region(64)
-    assert caught.value.code == "shared-memory-refused"
 
 
 class Busy:

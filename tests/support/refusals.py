@@ -1,0 +1,20 @@
+"""What tests look at in an error: its code and fields, and no sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from refine_export.errors import RefineExportError
+
+
+@contextmanager
+def refused(code: str, error: type[RefineExportError] = RefineExportError, **fields: Any) -> Iterator[None]:
+    """Check that the block raises an error with this code and these fields."""
+    with pytest.raises(error) as caught:
+        yield
+    found = caught.value.code, {name: caught.value.fields.get(name) for name in fields}
+    assert found == (code, fields), caught.value
