@@ -81,14 +81,9 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
     graph = graph_of_model(model)
     if graph is None:
         inputs, outputs = (sorted(map(str, names)) for names in _io_names(model))  # bytes where not UTF-8
-        raise GraphError(
-            f"{path} is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {', '.join(inputs)} "
-            f"and the outputs {', '.join(outputs)}; export it with this tool, or rename them",
-            code="unknown-graph",
-            path=path,
-            inputs=inputs,
-            outputs=outputs,
-        )
+        problem = f"is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {', '.join(inputs)} and the "
+        problem += f"outputs {', '.join(outputs)}; export it with this tool, or rename them"
+        raise GraphError.about(path, "unknown-graph", problem, inputs=inputs, outputs=outputs)
     files = external_files(model, path.parent)
     dims = _image_dims(model, graph, path)
     batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
@@ -131,11 +126,8 @@ def model_source(path: Path, artifact: Artifact) -> bytes | Path:
     content = read_file(path)
     files = external_files(model_from_bytes(content, path), path.parent)
     if sha256_of_model(content, files) != artifact.sha256:
-        raise GraphError(
-            f"{path} changed while it was being checked; run it again when nothing writes to it",
-            code="file-changed",
-            path=path,
-        )
+        problem = "changed while it was being checked; run it again when nothing writes to it"
+        raise GraphError.about(path, "file-changed", problem)
     return path if files else content
 
 
@@ -200,32 +192,20 @@ def _image_dims(model: onnx.ModelProto, graph: GraphName, path: Path) -> list[in
     for spec in (*signature.inputs, *signature.outputs):
         tensor = known[spec.name].type.tensor_type
         if tensor.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
-            raise GraphError(
-                f"{path}: {spec.name} is {_dtype(tensor.elem_type)}; expected float or float16 I/O",
-                code="unsupported-dtype",
-                path=path,
-                tensor=spec.name,
-            )
+            problem = f"has {spec.name} as {_dtype(tensor.elem_type)}; expected float or float16 I/O"
+            raise GraphError.about(path, "unsupported-dtype", problem, tensor=spec.name)
         if tensor.HasField("shape") and len(tensor.shape.dim) != 4:
-            raise GraphError(
-                f"{path}: {spec.name} has {len(tensor.shape.dim)} dimensions; expected N, C, H, W",
-                code="unsupported-shape",
-                path=path,
-                tensor=spec.name,
-            )
+            problem = f"has {spec.name} with {len(tensor.shape.dim)} dimensions; expected N, C, H, W"
+            raise GraphError.about(path, "unsupported-shape", problem, tensor=spec.name)
     first = known[signature.inputs[0].name].type.tensor_type
     dims: list[int | str] = _shape(first) if first.HasField("shape") else ["N", 3, "H", "W"]
     batch, channels, *size = dims
     fits = all(isinstance(side, str) or (0 < side <= LARGEST_SIDE and side % MULTIPLE_OF == 0) for side in size)
     fits = fits and (isinstance(batch, str) or 1 <= batch <= LARGEST_BATCH)
     if (isinstance(channels, int) and channels != 3) or not fits:
-        raise GraphError(
-            f"{path}: {signature.inputs[0].name} is {dims}; expected [N, 3, H, W], N to {LARGEST_BATCH}, sides "
-            f"multiples of {MULTIPLE_OF} to {LARGEST_SIDE}",
-            code="unsupported-shape",
-            path=path,
-            tensor=signature.inputs[0].name,
-        )
+        name = signature.inputs[0].name
+        expected = f"[N, 3, H, W], N to {LARGEST_BATCH}, sides multiples of {MULTIPLE_OF} to {LARGEST_SIDE}"
+        raise GraphError.about(path, "unsupported-shape", f"has {name} as {dims}; expected {expected}", tensor=name)
     return [batch, 3, *size]
 
 

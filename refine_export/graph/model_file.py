@@ -12,6 +12,7 @@ import onnx.external_data_helper as external
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
+from refine_export.support.files import check_input_file
 
 _IN_MEMORY_BYTES = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
 _EXPECTED = "expected a binary ONNX model: check the path, or export it again"
@@ -23,14 +24,10 @@ def read_file(path: Path) -> bytes:
     Raises:
         GraphError: missing, not a regular file, or empty.
     """
-    if not path.exists():
-        raise GraphError(f"{path} does not exist; {_EXPECTED}", code="missing-file", path=path)
-    if not path.is_file():
-        kind = "a directory" if path.is_dir() else "not a regular file"
-        raise GraphError(f"{path} is {kind}; {_EXPECTED}", code="not-a-file", path=path)
+    check_input_file(path, GraphError, _EXPECTED)
     content = path.read_bytes()
     if not content:
-        raise GraphError(f"{path} is empty; {_EXPECTED}", code="not-onnx", path=path)
+        raise GraphError.about(path, "not-onnx", f"is empty; {_EXPECTED}")
     return content
 
 
@@ -53,15 +50,11 @@ def model_from_bytes(content: bytes, path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError, which ships no types
-        raise GraphError(
-            f"{path} is not ONNX, or truncated ({error}); {_EXPECTED}", code="not-onnx", path=path
-        ) from error
+        raise GraphError.about(path, "not-onnx", f"is not ONNX, or truncated ({error}); {_EXPECTED}") from error
     # Protobuf parses many files that are something else; a model has a graph and states its opsets.
     if not model.HasField("graph") or not model.opset_import:
-        part = "opset" if model.HasField("graph") else "graph"
-        raise GraphError(
-            f"{path} is not ONNX, or truncated (it has no {part}); {_EXPECTED}", code="not-onnx", path=path
-        )
+        missing = "opset" if model.HasField("graph") else "graph"
+        raise GraphError.about(path, "not-onnx", f"is not ONNX, or truncated (it has no {missing}); {_EXPECTED}")
     return model
 
 
@@ -92,11 +85,8 @@ def require_external_data(model: onnx.ModelProto, path: Path) -> None:
         GraphError: they are missing, damaged or too large.
     """
     if not load_external_data(model, path.parent):
-        raise GraphError(
-            f"{path} has more than 2 GiB of external data; expected a model that fits into one file",
-            code="model-too-large",
-            path=path,
-        )
+        problem = "has more than 2 GiB of external data; expected a model that fits into one file"
+        raise GraphError.about(path, "model-too-large", problem)
 
 
 def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
@@ -124,12 +114,8 @@ def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
                 path=file,
             )
         if not file.is_file():
-            raise GraphError(
-                f"{file} is missing; expected tensor {tensor.name!r} in it: copy it there",
-                code="missing-external-data",
-                tensor=tensor.name,
-                path=file,
-            )
+            problem = f"is missing; expected tensor {tensor.name!r} in it: copy it there"
+            raise GraphError.about(file, "missing-external-data", problem, tensor=tensor.name)
         files[file] = None
     return list(files)
 

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +38,7 @@ from refine_export.lower.lowering import (
 )
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.environment import LOWERERS, versions
-from refine_export.support.files import make_folder, write_bytes
+from refine_export.support.files import check_input_file, make_folder, write_bytes
 from refine_export.support.manifest import (
     Manifest,
     fingerprint,
@@ -98,35 +97,19 @@ def check_output(source: Path, output: Path, *, force: bool) -> None:
         RequestError: the two are one file, `output` exists and `force` is not given, or its folder cannot be made.
     """
     if not output.name or output.is_dir():
-        raise RequestError(
-            f"output is {str(output)!r}, which is a folder; expected the name of the file to write",
-            code="not-a-file",
-            path=output,
-        )
+        raise RequestError.about(output, "not-a-file", "is a folder; expected the name of the file to write")
     if len(os.fsencode(output.name)) > _LONGEST_NAME:
-        raise RequestError(
-            f"the name {output.name[:40]}... is too long; expected at most {_LONGEST_NAME} bytes",
-            code="name-too-long",
-            path=output,
-        )
+        raise RequestError.about(output, "name-too-long", f"is too long; expected at most {_LONGEST_NAME} bytes")
     for path in (output, manifest_path(output), search_memory(output)):
         if path.exists() and not path.is_file():
-            raise RequestError(
-                f"{path} is not a regular file; choose another name with --output", code="not-a-file", path=path
-            )
+            raise RequestError.about(path, "not-a-file", "is not a regular file; choose another name with --output")
         if path.exists() and source.exists() and source.samefile(path):
-            raise RequestError(
-                f"{path} is the file to be lowered itself; give another name with --output",
-                code="output-is-input",
-                path=path,
-            )
+            problem = "is the file to be lowered itself; give another name with --output"
+            raise RequestError.about(path, "output-is-input", problem)
     for path in (output, manifest_path(output)):
         if os.path.lexists(path) and not force:
-            raise RequestError(
-                f"{path} exists already; choose another name, or overwrite it with --force",
-                code="output-exists",
-                path=path,
-            )
+            problem = "exists already; choose another name, or overwrite it with --force"
+            raise RequestError.about(path, "output-exists", problem)
     make_folder(output.parent)
 
 
@@ -155,6 +138,8 @@ def lower_file(
         UnavailableError: ONNX Runtime or torch is missing.
     """
     started = time.perf_counter()
+    for path in calibration.files:
+        check_input_file(path, RequestError, "expected an .npz with an array for each input")
     content = read_file(source)
     model = model_from_bytes(content, source)
     files = external_files(model, source.parent)
@@ -163,7 +148,7 @@ def lower_file(
     inputs = {
         "source": source.name,
         "source_sha256": sha256_of_model(content, files),
-        "calibration": [sha256_of_file(path) for path in _existing(calibration.files)],
+        "calibration": [sha256_of_file(path) for path in calibration.files],
         "frames": list(calibration.source.pair.sha256),
         "size": calibration.size,
         "checkpoint_sha256": None if checkpoint is None else checkpoint.sha256,
@@ -267,18 +252,11 @@ def _valid(model: onnx.ModelProto, source: Path) -> ir.Model:
     except Exception as error:  # ValidationError, InferenceError, and those of onnx-ir, which share no base class
         constants = (attribute.t for node in model.graph.node for attribute in node.attribute)
         if any(tensor.data_type == onnx.TensorProto.FLOAT16 for tensor in (*model.graph.initializer, *constants)):
-            raise GraphError(
-                f"{source} is not valid ONNX and has FP16 weights, as FP16 converters leave them; expected an FP32 "
-                "model: lower the file that it was made from",
-                code="not-fp32",
-                path=source,
-            ) from error
+            problem = "is not valid ONNX and has FP16 weights, as FP16 converters leave them; expected an FP32 model: "
+            raise GraphError.about(source, "not-fp32", f"{problem}lower the file that it was made from") from error
         reason = " ".join(str(error).split())
-        raise GraphError(
-            f"{source} is not valid ONNX ({reason}); expected a valid model: export it again",
-            code="invalid-onnx",
-            path=source,
-        ) from error
+        problem = f"is not valid ONNX ({reason}); expected a valid model: export it again"
+        raise GraphError.about(source, "invalid-onnx", problem) from error
 
 
 def _check_loads(content: bytes, options: LowerOptions) -> None:
@@ -306,14 +284,3 @@ def _measured(bench: Bench, lowered: Lowered) -> Accuracy:
             code="not-finite",
         )
     return accuracy
-
-
-def _existing(paths: Sequence[Path]) -> Sequence[Path]:
-    for path in paths:
-        if not path.is_file():
-            raise RequestError(
-                f"{path} does not exist or is not a file; expected an .npz with an array for each input",
-                code="missing-file",
-                path=path,
-            )
-    return paths

@@ -1,53 +1,64 @@
-"""`lower` on the command line, as the console script calls it, and files for it."""
+"""Lower files in a folder of their own, calibrated on a small scene."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import onnx
 import pytest
 
-from refine_export.cli.main import main
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import source_from_options
+from refine_export.errors import RequestError
+from refine_export.lower.calibration_feeds import Calibration
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file
+from refine_export.support.progress import Silent
 from tests.support.foreign import CONV, SAMPLE, Foreign, kernel, model_of
 
-RECIPE = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n'
 STATIC = Foreign(size=(64, 96))
+SCENE = SceneOptions(height=64, width=96, motion_px=4.0)
 
 
 @pytest.fixture(name="here")
-def here_fixture(tmp_path, monkeypatch):
+def here_fixture(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.toml").write_text(RECIPE)
     return tmp_path
 
 
 @pytest.fixture(name="run")
-def run_fixture(capfd):
-    """Call `lower` as the console script does, with the small scene."""
+def run_fixture(here) -> Callable[..., LoweredFile]:
+    """Lower a file or model to `output`, calibrated on the small scene or on files."""
 
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(["lower", *map(str, arguments), "--recipe", "small.toml"])
-        out, err = capfd.readouterr()
-        return caught.value.code or 0, out, err
+    def call(source, output="out.onnx", *, force=False, feeds=(), size=None, without_warp=False, **options):
+        path, output = Path(source if isinstance(source, str | Path) else saved(source)), Path(output)
+        check_output(path, output, force=force)
+        calibration = Calibration(
+            source=source_from_options(FramesOptions(), SCENE),
+            checkpoint=lambda: seeded_checkpoint("IFNet"),
+            files=tuple(Path(feed) for feed in feeds),
+            size=size,
+        )
+        return lower_file(path, output, LowerOptions(**options), calibration, Silent(), without_warp=without_warp)
 
     return call
 
 
 @pytest.fixture(name="refused")
-def refused_fixture(run, here) -> Callable[..., None]:
-    """Call it and expect exit code 2, one sentence with these words, and nothing written."""
+def refused_fixture(run, here) -> Callable[..., RequestError]:
+    """Expect a request error (exit code 2) with this code, and nothing written."""
 
-    def call(*arguments, words):
+    def call(source, *arguments, code: str, **options) -> RequestError:
+        if not isinstance(source, str | Path):
+            source = saved(source)
         before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
-        code, out, err = run(*arguments)
-        message = err.splitlines()[-1]
-        assert (code, out) == (2, ""), err
-        assert message.startswith("error: ")
-        assert "Traceback" not in err
-        for part in [words] if isinstance(words, str) else words:
-            assert part in message
+        with pytest.raises(RequestError) as error:
+            run(source, *arguments, **options)
+        assert error.value.code == code, error.value
         assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
+        return error.value
 
     return call
 
@@ -59,6 +70,6 @@ def tiny(inputs: str = "float[1,3,16,24] x, float[1,16,24,2] g") -> onnx.ModelPr
     return model_of(f"{kernel('w', 3, 3, 3, 3)} {kernel('v', 3, 3, 3, 3)} {nodes}", inputs, out)
 
 
-def saved(model, name: str = "in.onnx") -> str:
+def saved(model: onnx.ModelProto, name: str = "in.onnx") -> str:
     onnx.save(model, name)
     return name

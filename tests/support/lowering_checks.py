@@ -89,10 +89,10 @@ def assert_lowered(model: onnx.ModelProto, lowered: Lowered, half: set[str] = fr
 
 
 def decided(prepared: Prepared, islands: tuple[str, ...] = (), **options: Any) -> dict[str, tuple[str, str]]:
-    """Node -> type and reason, of a lowered graph that is valid and whose types are the decided ones."""
+    """Lower a graph, check it, and return the type and the rule of each node."""
     lowered = lower(prepared, LowerOptions(**options), islands)
     onnx.checker.check_model(lowered.model, full_check=True)
     graph = typed(lowered.model)
     assert_coordinates(graph)
     assert_casts(graph)
-    return {node.node: (node.type, node.reason) for node in lowered.nodes}
+    return {node.node: (node.type, node.rule) for node in lowered.nodes}

@@ -1,8 +1,11 @@
-"""What `lower` writes and says: the file, its manifest, reasons and notes; and when it reuses them."""
+"""A file is lowered with its manifest, reused only while nothing changes, or refused with nothing written."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,150 +13,284 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from refine_export.export.export_options import ExportOptions
-from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.linter import lint_file
+from refine_export.lower import lowered_file
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.support.manifest import sha256_of_file
-from tests.support.foreign import foreign_model, model_of
-from tests.support.lower_files import STATIC, here_fixture, run_fixture, saved, tiny  # noqa: F401 (fixtures)
+from tests.support.foreign import (
+    IMAGE,
+    control_flow_model,
+    custom_model,
+    double_model,
+    foreign_model,
+    function_model,
+    half_model,
+    model_of,
+    plain_model,
+    with_initializers,
+)
+from tests.support.lower_files import STATIC, here_fixture, refused_fixture, run_fixture, saved, tiny  # noqa: F401 (fixtures)
+
+DYNAMIC = {"size": (64, 96), "without_warp": True}
 
 
-@pytest.fixture(scope="module")
-def contextnet(references):
-    """One of the five graphs, of one size."""
-    return onnx_from_network(references("IFNet"), "contextnet", ExportOptions(dynamic=False, size="64x96"))
+def manifest(name: str = "out.onnx") -> dict:
+    return json.loads(Path(f"{name}.json").read_text())
 
 
-def test_result(run, here):
-    """File, manifest and line: types, reasons, options and hash agree; a second run reuses it, byte for byte."""
-    path = saved(foreign_model(STATIC))
-    code, out, err = run(path, "-o", "out.onnx")
-    assert code == 0, err
-    assert err.splitlines()[0] == "read in.onnx ..."
-    assert "out.onnx  0.0 MiB (FP32: 0.1), " in out
-    manifest = json.loads(Path("out.onnx.json").read_text())
-    assert manifest["artifact"] == "out.onnx"
-    assert manifest["sha256"] == sha256_of_file(Path("out.onnx"))
-    assert manifest["size_bytes"] == Path("out.onnx").stat().st_size
-    assert manifest["inputs"]["source_sha256"] == sha256_of_file(Path("in.onnx"))
-    assert manifest["options"]["precision"] == "fp16"
-    assert manifest["options"]["fp32_tail"] is True
-    assert {"onnx", "onnx-ir", "refine-export"} <= set(manifest["versions"])
-    assert list(manifest["signature"]["inputs"]) == ["img0", "img1", "timestep"]
-    details = manifest["details"]
-    assert details["search"] is None
+def test_result_and_manifest(run):
+    """Types, reasons, options and hashes agree; a second run reuses the file, byte for byte."""
+    result = run(foreign_model(STATIC))
+    content = manifest()
+    assert content["sha256"] == sha256_of_file(Path("out.onnx"))
+    assert content["size_bytes"] == result.size_bytes == Path("out.onnx").stat().st_size
+    assert content["inputs"]["source_sha256"] == sha256_of_file(Path("in.onnx"))
+    assert content["options"]["precision"] == "fp16"
+    assert {"onnx", "onnx-ir", "refine-export"} <= set(content["versions"])
+    assert list(content["signature"]["inputs"]) == ["img0", "img1", "timestep"]
+    details, plain = content["details"], result.to_dict()
+    assert {name: plain[name] for name in details} == details
     assert details["source_bytes"] == Path("in.onnx").stat().st_size
-    assert all(
-        set(node) == {"node", "operator", "type", "rule", "reason"} and node["reason"] for node in details["nodes"]
-    )
+    assert all(node["reason"] and node["rule"] for node in details["nodes"])
     operators = [node.op_type for node in onnx.load("out.onnx").graph.node if node.op_type != "Cast"]
     assert operators == [node["operator"] for node in details["nodes"] if node["operator"] != "Cast"]
+    assert sum(result.types.values()) == sum(node.type != "none" for node in result.nodes)
+    assert (result.path, result.passed, result.reused) == (Path("out.onnx"), True, False)
+    assert len(repr(result)) < 400
 
     before = Path("out.onnx").read_bytes(), Path("out.onnx.json").read_bytes()
-    code, again, err = run(path, "-o", "out.onnx", "--force")
-    assert code == 0
-    assert err == ""
-    assert again.replace("reused", "") != again
+    again = run("in.onnx", force=True)
+    assert again.reused
+    assert again.to_dict() | {"seconds": 0, "reused": 0} == plain | {"seconds": 0, "reused": 0}
     assert (Path("out.onnx").read_bytes(), Path("out.onnx.json").read_bytes()) == before
 
 
-def test_only_the_same_is_reused(run, here):
-    """Other options, another input, changed bytes or a manifest that lies: it is made again."""
+def test_only_the_same_is_reused(run):
+    """Other options, another input, changed bytes or a damaged manifest: it is made again."""
     path = saved(tiny())
 
-    def reused(*arguments):
-        code, out, _ = run(path, "-o", "out.onnx", "--force", "--quiet", *arguments)
-        assert code == 0
-        return "(reused)" in out
+    def reused(**options):
+        return run(path, force=True, **options).reused
 
-    assert not reused()
-    assert reused()
-    assert not reused("--io", "fp16")
-    assert not reused("--gridsample", "gather", "--precision", "fp32")
-    assert not reused()
-    manifest = json.loads(Path("out.onnx.json").read_text())
-    Path("out.onnx.json").write_text(json.dumps(manifest | {"details": {}}))
+    assert [reused(), reused(), reused(io="fp16"), reused()] == [False, True, False, False]
+    Path("out.onnx.json").write_text(json.dumps(manifest() | {"details": {}}))
     assert not reused()
     Path("out.onnx").write_bytes(Path("out.onnx").read_bytes() + b"\x00")
     assert not reused()
     model = tiny()
     model.graph.node[-1].name = "other"
     saved(model)
-    assert not reused()
-    assert reused()
-
-
-def test_explain_and_json(run, here):
-    """--explain prints each node with its type and reason; --json prints JSON and nothing else."""
-    path = saved(tiny())
-    code, out, err = run(path, "-o", "out.onnx", "--explain", "--quiet")
-    assert (code, err) == (0, "")
-    nodes = json.loads(Path("out.onnx.json").read_text())["details"]["nodes"]
-    lines = out.splitlines()
-    for line, node in zip(lines, nodes, strict=False):
-        assert line == f"{node['type']:<9} {node['operator']} {node['node']}: {node['reason']}"
-    assert len(lines) == len(nodes) + 2
-    assert lines[-2].startswith("on the calibration feeds, rounded as its types say: ")
-    assert any(line.startswith("float32   GridSample warp: samples: ") for line in lines)
-    code, out, err = run(path, "-o", "out.onnx", "--force", "--json")
-    assert (code, err) == (0, "")
-    result = json.loads(out)
-    assert result["path"] == "out.onnx"
-    assert result["reused"]
-    assert result["nodes"] == nodes
-    assert sum(result["types"].values()) == sum(node["type"] != "none" for node in nodes)
+    assert [reused(), reused()] == [False, True]
 
 
 @pytest.mark.parametrize(
-    ("options", "rule"),
+    ("options", "operator"),
     [
-        ([], "GridSample"),
-        (["--gridsample", "gather"], "GatherND"),
-        (["--precision", "bf16"], "GridSample"),
-        (["--precision", "fp32", "--gridsample", "gather"], "GatherND"),
-        (["--io", "fp16"], "GridSample"),
+        ({}, "GridSample"),
+        ({"gridsample": "gather"}, "GatherND"),
+        ({"precision": "bf16"}, "GridSample"),
+        ({"precision": "fp32", "gridsample": "gather"}, "GatherND"),
+        ({"io": "fp16"}, "GridSample"),
     ],
 )
-def test_our_own_graph(run, here, contextnet, options, rule):
-    """A file of this tool needs no size: it is calibrated with its own feeds, and its results are near."""
-    path = saved(contextnet)
-    code, _, err = run(path, "-o", "out.onnx", *options)
-    assert code == 0, err
-    assert "the graph contextnet" in err
-    assert "calibrate: 4 feeds" in err
+def test_our_own_graph(run, exports, options, operator):
+    """A file of this tool is calibrated with its own feeds, and its results are near."""
+    source = exports.fp32("contextnet", size="64x96")
+    run(source, **options)
     assert lint_file(Path("out.onnx")) == []
-    assert rule in {node.op_type for node in onnx.load("out.onnx").graph.node}
+    assert operator in {node.op_type for node in onnx.load("out.onnx").graph.node}
     random = np.random.default_rng(0)
     feeds = {"image": random.random((1, 3, 64, 96)), "flow": random.uniform(-5, 5, (1, 2, 64, 96))}
-    with OrtRunner(Path("in.onnx")) as expected, HalfRunner(Path("out.onnx")) as actual:
+    with OrtRunner(source) as expected, HalfRunner(Path("out.onnx")) as actual:
         wanted = expected.run({name: array.astype(np.float32) for name, array in feeds.items()})
         given = actual.run({info.name: feeds[info.name].astype(info.dtype) for info in actual.inputs})
-    tolerance = 0.04 if "bf16" in options else 4e-3
+    tolerance = 0.04 if options.get("precision") == "bf16" else 4e-3
     for name, array in wanted.items():
         assert np.abs(array - given[name].astype(np.float32)).max() < tolerance * np.abs(array).max()
-    assert json.loads(Path("out.onnx.json").read_text())["inputs"]["checkpoint_sha256"]
+    assert manifest()["inputs"]["checkpoint_sha256"]
 
 
-def test_a_fault_of_the_weights_is_a_note(run, here):
-    """What FP16 does not hold is said in a line, and kept in the manifest."""
+def test_faults_of_the_weights_and_of_the_file_are_notes(run):
+    """A lint finding that the FP32 file has too does not stop the lowering."""
     model = foreign_model(STATIC)
     node = next(node for node in model.graph.node if node.output[0] == "block0.conv0.0.weight")
     values = numpy_helper.to_array(node.attribute[0].t).copy()
     values[0, 0, 0, 0] = 1e6
     node.attribute[0].t.CopyFrom(numpy_helper.from_array(values, "v"))
-    code, out, _ = run(saved(model), "-o", "out.onnx")
-    assert code == 0
-    assert "note: block0.conv0.0.weight (to 1e+06) does not fit float16: 1 values overflow" in out
-    assert "block0.conv0.0.weight" in json.loads(Path("out.onnx.json").read_text())["details"]["notes"][0]
-
-
-def test_a_fault_of_the_file_is_a_note(run, here):
-    """What the lint says of the FP32 file too does not stop the lowering, named or not; the words are passed on."""
+    (note,) = run(model).notes
+    assert note.startswith("block0.conv0.0.weight (to 1e+06)")
+    assert manifest()["details"]["notes"] == [note]
     sample = 'y = GridSample <padding_mode="border"> (x, g)'
     for label, name in (("[bad] ", "bad"), ("", "GridSample_1")):
-        path = saved(model_of(label + sample, "float[1,3,64,96] x, float[1,64,96,2] g", "float[1,3,64,96] y"))
-        code, out, err = run(path, "-o", "out.onnx", "--force")
-        assert code == 0, err
-        assert f"note: {name}: align_corners is 0; expected 1 (gridsample-corners), as in the FP32 file" in out
+        model = model_of(label + sample, "float[1,3,64,96] x, float[1,64,96,2] g", "float[1,3,64,96] y")
+        (note,) = run(model, force=True).notes
+        assert note.startswith(f"{name}: ")
+        assert "gridsample-corners" in note
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (None, "not-found"),
+        (b"", "not-onnx"),
+        (b"RIFE, but no model\n", "not-onnx"),
+        (pickle.dumps([1, 2]), "not-onnx"),
+        (tiny().SerializeToString()[:-1], "not-onnx"),
+    ],
+)
+def test_files_that_are_not_models_are_refused(refused, content, code):
+    if content is not None:
+        Path("in.onnx").write_bytes(content)
+    refused("in.onnx", code=code)
+
+
+def test_external_data(refused, run):
+    """Weights beside the file are read, and hashed; where they are missing or short, the file is refused."""
+    onnx.save_model(
+        with_initializers(foreign_model(STATIC)), "in.onnx", save_as_external_data=True, location="in.data",
+        size_threshold=0,
+    )  # fmt: skip
+    run("in.onnx")
+    assert len(onnx.load("out.onnx", load_external_data=False).graph.initializer[0].external_data) == 0
+    content = Path("in.data").read_bytes()
+    Path("in.data").write_bytes(content[: len(content) // 2])
+    refused("in.onnx", "new.onnx", code="damaged-external-data")
+    Path("in.data").unlink()
+    refused("in.onnx", "new.onnx", code="missing-external-data")
+
+
+def sequence_model() -> onnx.ModelProto:
+    """Split a tensor as TorchScript exports torch.split at a dynamic size."""
+    nodes = "k = Constant <value_int = 0> () s = SplitToSequence <axis = 1> (x) p = SequenceAt (s, k)"
+    return model_of(f"{nodes} y = Concat <axis = 1> (p, p, p)", IMAGE)
+
+
+def unsorted_model() -> onnx.ModelProto:
+    model = plain_model()
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    model.graph.node.extend(reversed(nodes))
+    return model
+
+
+def old_function_model() -> onnx.ModelProto:
+    model = function_model()
+    model.functions[0].opset_import[0].version = 17
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "code", "fields"),
+    [
+        (lambda: model_of("y = Relu (x)", IMAGE, opset=15), "unsupported-opset", {"opset": 15}),
+        (lambda: half_model(plain_model()), "not-fp32", {}),
+        (lambda: half_model(foreign_model(STATIC)), "not-fp32", {}),
+        (double_model, "not-fp32", {"tensor": "d"}),
+        (plain_model, "no-sampler", {}),
+        (lambda: control_flow_model("If"), "control-flow", {"node": "choose"}),
+        (lambda: control_flow_model("Loop"), "control-flow", {"node": "again"}),
+        (sequence_model, "sequence", {}),
+        (lambda: custom_model(typed=False), "unknown-type", {"tensor": "o"}),
+        (unsorted_model, "invalid-onnx", {}),
+        (lambda: model_of("y = Relu (nowhere)", IMAGE), "invalid-onnx", {}),
+        (lambda: model_of("s = Shape (x) y = Add (x, s)", IMAGE), "invalid-onnx", {}),
+        (old_function_model, "unsupported-functions", {}),
+    ],
+)
+def test_models_that_are_refused(refused, build, code, fields):
+    error = refused(build(), size=(64, 96), code=code)
+    assert fields.items() <= error.fields.items()
+
+
+def test_operators_that_cannot_run_are_refused(refused):
+    """Calibration runs the FP32 model."""
+    np.savez("feed.npz", x=np.zeros((1, 3, 16, 24), np.float32), g=np.zeros((1, 16, 24, 2), np.float32))
+    refused(custom_model(typed=True), feeds=["feed.npz"], code="cannot-run")
+
+
+def test_a_result_that_is_nan_is_refused(refused):
+    """X / sqrt(sum(x * x)) of tiny x: in FP16 the sum is 0."""
+    body = (
+        "k = Constant <value_float = 0.0001> () t = Mul (x, k) q = Mul (t, t) "
+        "n = ReduceSum (q) r = Sqrt (n) d = Div (t, r) w = Constant <value = float[3,3,1,1] {1,1,1,1,1,1,1,1,1}> () "
+        "y = Conv (d, w)"
+    )
+    refused(model_of(body, IMAGE), code="not-finite", **DYNAMIC)
+
+
+def test_without_warp(run):
+    assert run(plain_model(), **DYNAMIC).types == {"float16": 3}
+    assert lint_file(Path("out.onnx")) == []
+
+
+@pytest.mark.parametrize("lost", ["out.onnx", "out.onnx.json"])
+def test_an_existing_file_is_overwritten_only_by_force(refused, run, lost):
+    Path(lost).write_text("mine")
+    path = saved(tiny())
+    refused(path, code="output-exists")
+    run(path, force=True)
+    assert Path(lost).read_bytes() != b"mine"
+
+
+def test_the_source_is_never_overwritten(refused, here):
+    """Not through a link, a folder's other name or as the manifest of the output."""
+    path = saved(tiny())
+    Path("link.onnx").symlink_to(path)
+    for output in ("in.onnx", "./in.onnx", here / "in.onnx", "link.onnx"):
+        refused(path, output, force=True, code="output-is-input")
+    refused(saved(tiny(), "out.onnx.json"), "out.onnx", force=True, code="output-is-input")
+
+
+@pytest.mark.parametrize(
+    ("output", "code"),
+    [("", "not-a-file"), ("folder", "not-a-file"), ("a" * 230, "name-too-long"), ("out.onnx", "not-a-file")],
+)
+def test_outputs_that_are_not_files(refused, output, code):
+    Path("folder").mkdir()
+    Path("out.onnx.json").mkdir()
+    refused(tiny(), output, force=True, code=code)
+
+
+def test_a_folder_is_made_before_any_work(refused, run, monkeypatch):
+    run(tiny(), "new/folder/out.onnx")
+    Path("file").write_text("not a folder")
+    monkeypatch.setattr(lowered_file, "read_file", lambda _: pytest.fail("work was done"))
+    refused("in.onnx", "file/out.onnx", code="cannot-write")
+
+
+def test_an_interrupted_write_leaves_the_old_file(refused, run, monkeypatch):
+    """A full disk while writing: the old file and its manifest stay, and nothing else is left behind."""
+    run(tiny())
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    refused("in.onnx", force=True, io="fp16", code="cannot-write")
+
+
+def test_a_search_reaches_its_target(run):
+    """A target that FP16 misses is met with FP32 regions, which the manifest keeps."""
+    result = run(plain_model(), target_psnr_db=100, **DYNAMIC)
+    found = result.search
+    assert result.passed
+    assert found.reached
+    assert found.start.psnr_db < 100 <= found.final.psnr_db
+    assert [step.region for step in found.steps] in (["w"], ["v"])
+    assert tuple(node.node for node in result.nodes if node.rule == "island") == found.islands
+    again = run("in.onnx", force=True, target_psnr_db=100, **DYNAMIC)
+    assert (again.reused, again.search) == (True, found)
+
+
+def test_a_target_that_is_missed(run):
+    """The file has every region in FP32, the best there is; so it is when reused."""
+    for reused in (False, True):
+        result = run(plain_model(), target_psnr_db=399, force=True, **DYNAMIC)
+        assert (result.reused, result.passed, result.types) == (reused, False, {"float32": 3})
+
+
+def test_an_exact_result_has_an_infinite_psnr(run):
+    """With FP32 regions nothing may differ at all: in JSON that PSNR is null, in the result infinite; reused or not."""
+    model = model_of("w = Constant <value = float[3,1,1,1] {0.3, 0.7, 0.9}> () y = Conv <group = 3> (x, w)", IMAGE)
+    for _ in range(2):
+        result = run(model, target_psnr_db=200, force=True, **DYNAMIC)
+        assert (result.search.final.psnr_db, result.psnr_db) == (math.inf, math.inf)
+        assert result.to_dict()["search"]["final"] == {"psnr_db": None, "max_error": 0.0}
+    assert manifest()["details"]["search"]["final"]["psnr_db"] is None

@@ -1,0 +1,114 @@
+"""Files and their external data are read, or refused with what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from refine_export.errors import GraphError
+from refine_export.graph import model_file
+from refine_export.graph.linter import lint_file, lint_model
+from refine_export.graph.model_file import external_files, load_model, seems_onnx
+from tests.support.lint_models import IMAGE, model_of, only, warp_model
+
+
+def saved(folder: Path, *, shape: bool = False) -> Path:
+    """Save a file whose weight, or whose Reshape's shape, is in w.data."""
+    weight = np.array([0, 0, -1], np.int64) if shape else np.ones((3, 1, 1), np.float32)
+    model = model_of("y = Reshape (x, w)", IMAGE, "float[1,3,s] y") if shape else model_of("y = Add (x, w)", IMAGE)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    path = folder / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, location="w.data", size_threshold=0)
+    return path
+
+
+def code_of(function, *arguments, **options) -> str:
+    with pytest.raises(GraphError) as refused:
+        function(*arguments, **options)
+    return refused.value.code
+
+
+def test_a_file_is_linted(tmp_path):
+    path = tmp_path / "warp.onnx"
+    onnx.save(warp_model('mode="linear", padding_mode="border", align_corners=1', 20), path)
+    only(lint_file(path), "gridsample-nearest", "warp")
+
+
+@pytest.mark.parametrize("shape", [False, True])
+def test_external_data_are_read(tmp_path, shape):
+    """Shapes too, which onnx.checker cannot read in place."""
+    path = saved(tmp_path, shape=shape)
+    assert lint_file(path) == []
+    assert load_model(path).graph.initializer[0].raw_data
+    model = onnx.load(path, load_external_data=False)
+    assert lint_model(model, folder=tmp_path) == []
+    assert code_of(lint_model, model) == "missing-external-data"
+
+
+def test_external_data_too_large_for_memory(tmp_path, monkeypatch):
+    """Beyond 2 GiB the checker gets the path, and weights stay where they are."""
+    path = saved(tmp_path)
+    monkeypatch.setattr(model_file, "_IN_MEMORY_BYTES", 8)
+    assert lint_file(path) == []
+    assert code_of(load_model, path) == "model-too-large"
+    assert code_of(lint_model, onnx.load(path, load_external_data=False), folder=tmp_path) == "model-too-large"
+
+
+def test_external_data_missing_short_or_unreadable(tmp_path):
+    path = saved(tmp_path)
+    (tmp_path / "w.data").write_bytes(b"123")
+    assert code_of(lint_file, path) == "damaged-external-data"
+    (tmp_path / "w.data").unlink()
+    assert code_of(lint_file, path) == "missing-external-data"
+    model = onnx.load(path, load_external_data=False)
+    next(entry for entry in model.graph.initializer[0].external_data if entry.key == "offset").value = "much"
+    onnx.save(model, path)
+    assert code_of(lint_file, path) == "damaged-external-data"
+
+
+def test_external_data_of_constant_nodes_count(tmp_path):
+    """A tensor of an attribute can lie in another file, which belongs to the hash of the model."""
+    model = model_of("w = Constant <value = float[1] {2}> () y = Mul (x, w)", IMAGE)
+    tensor = model.graph.node[0].attribute[0].t
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor)))
+    (tmp_path / "w.bin").write_bytes(tensor.raw_data)
+    onnx.external_data_helper.set_external_data(tensor, "w.bin")
+    tensor.data_location = TensorProto.EXTERNAL
+    assert external_files(model, tmp_path) == [tmp_path / "w.bin"]
+    tensor.external_data[0].value = "../w.bin"
+    assert code_of(external_files, model, tmp_path) == "unsafe-external-data"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code"),
+    [
+        ("absent", None, "not-found"),
+        ("", None, "is-directory"),
+        ("empty", b"", "not-onnx"),
+        ("text", b"this is no model\n", "not-onnx"),
+        ("html", b"<html></html>", "not-onnx"),
+        ("zeros", bytes(64), "not-onnx"),
+    ],
+)
+def test_files_that_are_not_models(tmp_path, name, content, code):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    assert code_of(lint_file, tmp_path / name) == code
+    assert not seems_onnx(tmp_path / name)
+
+
+def test_a_file_truncated_at_every_byte(tmp_path):
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]).SerializeToString()
+    path = tmp_path / "cut"
+    for length in range(1, len(whole)):
+        path.write_bytes(whole[:length])
+        assert code_of(lint_file, path) == "not-onnx"
+    path.write_bytes(whole)
+    assert lint_file(path) == []
+    assert seems_onnx(path)
