@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from refine_export import __version__
-from refine_export.cli.clean_text import clean
+from refine_export.cli.output import clean
 from refine_export.errors import InternalError, RefineExportError, RequestError, UnavailableError
 
 INTERRUPTED = 130

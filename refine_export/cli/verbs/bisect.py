@@ -7,8 +7,8 @@ import typer
 
 import refine_export as rx
 from refine_export.cli.output import show
-from refine_export.cli.render.console import make_progress
-from refine_export.cli.render.render_bisect import print_bisected
+from refine_export.cli.render.console_progress import make_progress
+from refine_export.cli.render.print_verdicts import print_bisected
 from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 from refine_export.validate.validate_options import Runtime

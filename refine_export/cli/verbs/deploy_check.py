@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from refine_export.cli.output import print_json
-from refine_export.cli.render.console import print_findings
+from refine_export.cli.render.print_files import print_findings
 from refine_export.cli.verbs.shared_options import JsonOption
 
 

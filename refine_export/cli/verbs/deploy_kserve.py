@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refine_export.cli.clean_text import clean
+from refine_export.cli.output import clean
 from refine_export.cli.verbs.shared_options import ForceOption
 
 

@@ -7,7 +7,7 @@ import typer
 
 import refine_export as rx
 from refine_export.cli.output import show
-from refine_export.cli.render.console import print_deployed
+from refine_export.cli.render.print_files import print_deployed
 from refine_export.cli.stage_options import stage_options_of
 from refine_export.cli.verbs.shared_options import JsonOption
 from refine_export.deploy.triton.deploy_options import TritonOptions

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import typer
 
 from refine_export.cli.output import print_json
-from refine_export.cli.render.console import make_progress, print_exported
+from refine_export.cli.render.console_progress import make_progress
+from refine_export.cli.render.print_files import print_exported
 from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 

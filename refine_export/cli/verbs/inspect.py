@@ -7,8 +7,7 @@ import typer
 
 import refine_export as rx
 from refine_export.cli.output import show
-from refine_export.cli.render.console import print_description
-from refine_export.cli.render.render_engine import print_plan
+from refine_export.cli.render.print_files import print_inspection
 from refine_export.cli.verbs.shared_options import JsonOption
 
 
@@ -16,9 +15,4 @@ def inspect(
     file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")], as_json: JsonOption = False
 ) -> None:
     """Inspect a file and print its description."""
-    found = rx.inspect(file)
-    show(
-        found,
-        as_json,
-        lambda found: (print_plan if found.kind == "engine" else print_description)(found.description),
-    )
+    show(rx.inspect(file), as_json, print_inspection)

@@ -8,7 +8,8 @@ import typer
 
 import refine_export as rx
 from refine_export.cli.output import show
-from refine_export.cli.render.console import make_progress, print_lowered
+from refine_export.cli.render.console_progress import make_progress
+from refine_export.cli.render.print_files import print_lowered
 from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
 

@@ -13,8 +13,8 @@ import onnx
 import pytest
 import torch
 
-from refine_export.cli.clean_text import clean
 from refine_export.cli.main import main
+from refine_export.cli.output import clean
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network

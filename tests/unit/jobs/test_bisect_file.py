@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from refine_export.cli.render.render_bisect import print_bisected
+from refine_export.cli.render.print_verdicts import print_bisected
 from refine_export.cli.verbs import bisect as verb
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RequestError

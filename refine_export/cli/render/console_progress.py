@@ -1,0 +1,57 @@
+"""Progress on standard error, so that results on standard output can be piped."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+
+from refine_export.cli.output import clean
+from refine_export.support.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+class ConsoleProgress:
+    """A spinner with the time on a terminal; elsewhere a plain line when a step starts and when it is done."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._status: Status | None = None
+        self._label = ""
+
+    def within(self, phase: str, done: int, steps: int) -> None:
+        """Show how far a phase of the step has come, on a terminal."""
+        if self._status is not None:
+            self._status.update(f"{self._label}: {_plain(phase)} {done}/{steps}")
+
+    @contextmanager
+    def step(self, label: str) -> Iterator[Callable[[str], None]]:
+        """Show a step while it lasts, and how it went."""
+        outcome: list[str] = []
+        started = time.perf_counter()
+        self._label = _plain(label)
+        if self._console.is_terminal:
+            with self._console.status(self._label) as self._status:
+                yield outcome.append
+            self._status = None
+        else:
+            self._console.print(f"{self._label} ...", soft_wrap=True)
+            yield outcome.append
+        seconds = time.perf_counter() - started
+        result = f": {_plain(outcome[-1])}" if outcome else ""
+        self._console.print(f"{_plain(label)}{result} ({seconds:.1f} s)", soft_wrap=True)
+
+
+def make_progress(quiet: bool) -> Progress:
+    """Return progress on standard error, or none."""
+    return Silent() if quiet else ConsoleProgress()
+
+
+def _plain(text: str) -> str:
+    return escape(clean(text))

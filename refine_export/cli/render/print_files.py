@@ -1,0 +1,243 @@
+"""Print files that were made, checked or described, and what this machine can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from refine_export.cli.render.screen import Screen
+from refine_export.support.text import size_text
+
+if TYPE_CHECKING:
+    from refine_export.deploy.triton.repository import Deployed
+    from refine_export.doctor.diagnosis import Check
+    from refine_export.engine.engine_file import EngineFile
+    from refine_export.graph.lint_rules import Finding
+    from refine_export.jobs.export_graphs import ExportedFile
+    from refine_export.jobs.inspect_file import Inspection
+    from refine_export.jobs.lint_files import LintReport
+    from refine_export.lower.fp32_islands import Search
+    from refine_export.lower.lowered_file import LoweredFile
+
+NOTES_SHOWN = 5
+
+
+def print_exported(files: Sequence[ExportedFile]) -> None:
+    """Print a line per file."""
+    for file in files:
+        artifact = file.artifact
+        state = "reused" if file.reused else f"{artifact.seconds:.1f} s"
+        Screen().line(
+            f"{file.path}  {artifact.size_bytes / 2**20:.1f} MiB, opset {artifact.opset}, {artifact.nodes} nodes, "
+            f"{artifact.sizes} ({state})"
+        )
+
+
+def print_lowered(result: LoweredFile, *, explain: bool) -> None:
+    """Print what became of the file; with `explain` every node, after a search its table."""
+    screen = Screen()
+    if explain:
+        for node in result.nodes:
+            screen.line(f"{node.type:<9} {node.operator} {node.node}: {node.reason}")
+    if result.search is not None:
+        _print_search(screen, result.search)
+    screen.notes(result.notes, NOTES_SHOWN)
+    types = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(result.types.items()))
+    accuracy = f"{result.psnr_db:.1f} dB, largest error {result.max_error:.2g}"
+    if math.isinf(result.psnr_db):
+        accuracy = "equal to FP32"
+    screen.line(f"on the calibration feeds, rounded as its types say: {accuracy}")
+    screen.line(
+        f"{result.path}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), {types}; "
+        f"{result.macs_low:.1%} of the multiply-adds in FP16 or BF16 "
+        f"({'reused' if result.reused else f'{result.seconds:.1f} s'})"
+    )
+
+
+def _print_search(screen: Screen, search: Search) -> None:
+    if search.steps:
+        screen.line("kept in FP32, with their shares of what would be FP16:")
+        screen.table(
+            ["region", ">alone dB", ">total dB", ">error", ">MACs", ">bytes"],
+            [
+                [
+                    step.region,
+                    f"{step.alone_db:+.2f}",
+                    f"{step.psnr_db:.2f}",
+                    f"{step.max_error:.2g}",
+                    f"{step.macs_share:.1%}",
+                    f"{step.bytes_share:.1%}",
+                ]
+                for step in search.steps
+            ],
+        )
+    start, final, bound = search.start, search.final, search.bound
+    outcome = "target met" if search.reached else "target missed: every region is FP32, and that is the best there is"
+    at_best = f"; with every region in FP32 {bound.psnr_db:.2f} dB" if search.islands else ""
+    screen.line(
+        f"{outcome}: from {start.psnr_db:.2f} to {final.psnr_db:.2f} dB, largest error {start.max_error:.2g} to "
+        f"{final.max_error:.2g}{at_best}"
+    )
+
+
+def print_engine(made: EngineFile) -> None:
+    """Print why it was built, how it was proven, and what there is to know of it."""
+    screen = Screen()
+    for change in made.changes:
+        screen.line(_one_line(change), mark="built anew")
+    for line in _proofs(made.manifest.details):
+        screen.line(line)
+    state = "reused: nothing that it depends on has changed" if made.reused else f"{made.manifest.seconds:.0f} s"
+    screen.line(_one_line(f"{made.path}  {made.size_bytes / 2**20:.1f} MiB, rung {made.rung} ({state})"))
+
+
+def print_inspection(found: Inspection) -> None:
+    """Print the description of a file."""
+    if found.kind == "engine":
+        _print_engine_description(found.description)
+    else:
+        _print_description(Screen(), found.description)
+
+
+def _print_engine_description(description: Mapping[str, Any]) -> None:
+    screen = Screen()
+    for name in ("file", "sha256", "size_bytes", "tensorrt", "manifest"):
+        screen.line(_one_line(f"{name}: {description[name]}"))
+    if "key" not in description:
+        return
+    screen.line("built for and from:")
+    for name, value in description["key"].items():
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{option} {setting}" for option, setting in value.items() if setting is not None)
+        if name == "profiles":
+            for number, profile in enumerate(value):
+                for tensor, shapes in profile.items():
+                    text = " / ".join(size_text(shape) for shape in shapes)
+                    screen.line(_one_line(f"  profile {number} of {tensor}: {text}"))
+        else:
+            screen.line(_one_line(f"  {name}: {value}"))
+    if source := description["details"].get("artifact"):
+        known = {name: source.get(name, "not recorded") for name in ("graph", "precision", "file", "checkpoint")}
+        sha256 = source.get("checkpoint_sha256", "not recorded")
+        screen.line(_one_line("  graph: {graph}, {precision}, {file}".format(**known)))
+        screen.line(_one_line(f"  weights: {known['checkpoint']} (sha256 {sha256})"))
+    screen.line("proofs:")
+    for line in _proofs(description["details"]):
+        screen.line(f"  {line}")
+
+
+def _one_line(text: str) -> str:
+    """Join the lines of a manifest's or an error's text: a line of its own could be taken for ours."""
+    indent = text[: len(text) - len(text.lstrip())]
+    return indent + "; ".join(part.strip() for part in text.splitlines())
+
+
+def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
+    """Yield repairs, probe, fallbacks, types and notes, as far as the manifest has them."""
+    for repair in (details.get("guard") or {}).get("repairs", ()):
+        yield _one_line(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
+    if canary := details.get("canary"):
+        state = {True: "right", False: "wrong", None: "not run"}[canary["passed"]]
+        yield _one_line(f"canary: {state}, {canary['words']}")
+    for tried in details.get("ladder") or ():
+        yield _one_line(f"rung {_fallback(tried)}")
+    notes = list(details.get("notes") or ())
+    if precision := details.get("precision"):
+        types = ", ".join(f"{count} {kind}" for kind, count in precision["convolutions"].items()) or "none"
+        proven = "proven" if precision["proven"] else "not proven"
+        yield _one_line(f"types of the convolutions in the engine: {types} ({proven})")
+        notes = [*precision["notes"], *notes]
+    if refitted := details.get("refitted"):
+        yield _one_line(f"refitted: its weights came into the plan {refitted['plan_sha256'][:12]}")
+    for note in notes:
+        yield _one_line(f"note: {note}")
+
+
+def _fallback(tried: Mapping[str, Any]) -> str:
+    """Return `native: passed, largest error 0.0021 of the peak (at most 0.05), 66.8 dB (at least 58)`."""
+    head = f"{tried['rung']}: {tried['status']}"
+    limits = tried["limits"]
+    if limits is None:
+        return f"{head}, {tried['reason']}"
+    errors = [one["max_abs"] for one in tried["numbers"]]
+    levels = [one["psnr_db"] for one in tried["numbers"] if one["psnr_db"] is not None]
+    error = "not finite" if None in errors else f"{max(errors):.2g} of the peak"
+    level = f", {min(levels):.1f} dB (at least {limits['psnr_db']:g})" if levels else ""
+    return f"{head}, largest error {error} (at most {limits['max_abs']:g}){level}"
+
+
+def print_description(description: Mapping[str, Any]) -> None:
+    """Print names and values."""
+    _print_description(Screen(), description)
+
+
+def _print_description(screen: Screen, description: Mapping[str, Any], indent: str = "") -> None:
+    """Print names and values; what is nested is indented, and a mapping of numbers stands on one line."""
+    for name, value in description.items():
+        if isinstance(value, Mapping) and value and not any(isinstance(part, Mapping | str) for part in value.values()):
+            screen.line(f"{indent}{name}: {', '.join(f'{key} {_number(part)}' for key, part in value.items())}")
+        elif isinstance(value, Mapping):
+            screen.line(f"{indent}{name}:")
+            _print_description(screen, value, indent + "  ")
+        elif isinstance(value, list):
+            screen.line(f"{indent}{name}:")
+            for part in value:
+                screen.line(f"{indent}  {part['name']}: {part['dtype']} [{', '.join(map(str, part['shape']))}]")
+        else:
+            screen.line(f"{indent}{name}: {_number(value)}")
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_lint(report: LintReport) -> None:
+    """Print the findings of each file."""
+    print_findings(report.findings)
+
+
+def print_findings(found: Mapping[str, Sequence[Finding]]) -> None:
+    """Print each finding with its node, why it matters and what to do."""
+    screen = Screen()
+    for file, findings in found.items():
+        for finding in findings:
+            where = f"{finding.node}: " if finding.node else ""
+            screen.line(f"{file}: {where}{finding.message}", mark=finding.severity)
+            screen.line(f"  why: {finding.why}")
+            screen.line(f"  do:  {finding.fix}", aside=finding.rule)
+        errors = sum(finding.severity == "error" for finding in findings)
+        state = f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing found"
+        screen.line(f"{file}: {state}")
+
+
+def print_deployed(made: Deployed) -> None:
+    """Print a line for each model, and what to do next."""
+    screen, deployment = Screen(), made.deployment
+    for model in deployment["models"]:
+        parts = [f"{model['backend']}, version {', '.join(map(str, model['versions']))}"]
+        if model.get("max_batch_size"):
+            parts.append(f"batches up to {model['max_batch_size']}")
+        if sizes := model.get("warmed_up_at"):
+            parts.append(f"warmed up at {', '.join(sizes)}")
+        screen.line(f"{model['name']}: {'; '.join(parts)}")
+        for artifact in model.get("artifacts", ()):
+            engine = artifact["engine"]
+            target = f"TensorRT {engine['tensorrt']} on {engine['gpu']}" if engine else "ONNX"
+            file = f"{model['name']}/{artifact['version']}/{artifact['file']}"
+            screen.line(f"  {file}: {target}, {artifact['precision']}, {artifact['sizes']}")
+    screen.notes(made.notes)
+    size = sum(file["size_bytes"] for file in deployment["files"].values()) / 2**20
+    screen.line(f"{made.path}: {len(deployment['files']) + 1} files, {size:.1f} MiB")
+    screen.line(f"next: refine-export deploy check {made.path}; {made.path / 'README.md'} says how to start the server")
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """Print what works, what does not, and what to do about it."""
+    screen, width = Screen(), max(len(check.name) for check in checks)
+    for check in checks:
+        screen.line(f"{check.name:<{width}}  {check.found}", mark="yes" if check.works else "no ", aside=check.enables)
+        if check.add:
+            screen.line(f"     {'':<{width}}  add it with: {check.add}")
