@@ -1,88 +1,239 @@
-"""What the way to a Triton server costs, by protocol, size and clients at once, as a Markdown table; see benchmark.py.
+"""Speed of interpolating a video and of serving, as a Markdown table; docs/performance.md has the results.
 
-python scripts/benchmark_serving.py
+python scripts/benchmark_serving.py [pipeline served transport]
 
-The model gives its input back, so that nothing but transport, the server and its python backend is measured.
+`transport` times a model that gives its input back, so nothing but the protocol, the server and its python backend.
 """
 
+import itertools
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import onnx
+from measuring import head, in_turn, row
 from onnx import helper
 from triton_server import CannotServeError, serve
 
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.data.frame_options import SceneOptions
+from refine_export.data.images import uint8_from_frame
+from refine_export.data.sample_scene import Scene
+from refine_export.deploy.triton.deploy_options import TritonOptions
+from refine_export.deploy.triton.names import ENSEMBLE
+from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.deploy.verify.load_test import LoadRequest, measure_load
-from refine_export.runners.triton.client import ServerOptions
+from refine_export.export.export_file import export_file
+from refine_export.export.export_options import ExportOptions
+from refine_export.export.reference_network import reference_network
+from refine_export.interpolation.interpolate_files import interpolate_video
+from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
+from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.support.progress import Silent
 
-SIZES = ((256, 448), (1088, 1920))
+HEIGHT, WIDTH, FRAMES = 256, 448, 25
+GRAPH = "interpolator_m"
+TRANSPORT_SIZES = ((256, 448), (1088, 1920))
 CLIENTS = (1, 4)
 REQUESTS = 64
-CONFIG = """
+ECHO_TYPES = {"UINT8": (onnx.TensorProto.UINT8, np.uint8), "FP32": (onnx.TensorProto.FLOAT, np.float32)}
+ECHO_CONFIG = """
 name: "{name}"
 platform: "onnxruntime_onnx"
 input {{ name: "x" data_type: TYPE_{dtype} dims: [ -1, -1, 3 ] }}
 output {{ name: "y" data_type: TYPE_{dtype} dims: [ -1, -1, 3 ] }}
 instance_group {{ count: 1 kind: KIND_CPU }}
 """
-TYPES = {"UINT8": (onnx.TensorProto.UINT8, np.uint8), "FP32": (onnx.TensorProto.FLOAT, np.float32)}
 
 
-def repository(folder: Path) -> Path:
-    """A model for each type that gives its input back."""
-    for dtype, (element, _) in TYPES.items():
+def pictures(count: int = FRAMES) -> list[Any]:
+    """Draw the procedural scene, uint8 [H, W, 3]."""
+    scene = Scene(SceneOptions(height=HEIGHT, width=WIDTH, motion_px=40.0))
+    return [uint8_from_frame(scene.frame(k / max(1, count - 1))) for k in range(count)]
+
+
+def clip(path: Path) -> Path:
+    """Write the scene as H.264."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, width=WIDTH, height=HEIGHT)
+        for picture in pictures():
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def network(folder: Path) -> Path:
+    """Export the network for frames of any size."""
+    checkpoint = seeded_checkpoint("IFNet_m")
+    path = folder / f"{GRAPH}.onnx"
+    export_file(lambda: reference_network(checkpoint), checkpoint, GRAPH, ExportOptions(dynamic=True), path)
+    return path
+
+
+def opened(interpolator: Interpolator) -> Any:
+    """Make a backend that is open already: loading the network is not part of the rate."""
+
+    @contextmanager
+    def once(stop: Event | None = None) -> Iterator[Interpolator]:
+        yield interpolator
+
+    return SimpleNamespace(open=once, threads=1, notes=())
+
+
+class Repeat(Interpolator):
+    """An interpolator that computes nothing."""
+
+    any_time, provider = True, "nothing"
+
+    def _interpolate(self, frame0: Any, frame1: Any, timestep: float) -> Any:
+        return frame0
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def processor_s(call: Callable[[], object]) -> float:
+    """Return the processor time of a call in seconds, of all threads."""
+    started = time.process_time()
+    call()
+    return time.process_time() - started
+
+
+def measure_pipeline(folder: Path) -> None:
+    """Decode, inference and encode of a clip against inference alone on its frames."""
+    source, frames = clip(folder / "in.mp4"), pictures()
+    options = VideoOptions(scene_cuts=False), EncoderOptions()
+
+    def whole(interpolator: Interpolator) -> Callable[[], object]:
+        backend = opened(interpolator)
+        return lambda: interpolate_video(
+            source, folder / "out.mp4", *options, backend, force=True, progress=Silent()
+        )
+
+    with LocalInterpolator(OrtRunner(network(folder))) as interpolator:
+
+        def alone() -> None:
+            for before, after in itertools.pairwise(frames):
+                interpolator.interpolate(before, after, 0.5)
+
+        inference, pipeline = in_turn(alone, whole(interpolator), rounds=3)
+        computing = processor_s(alone)
+    rates = [(FRAMES - 1) / seconds for seconds in (pipeline, inference)]
+    figure = f"{inference / pipeline:.2f} ({rates[0]:.2f} / {rates[1]:.2f} a second)"
+    row(f"video {HEIGHT}x{WIDTH}: decode, inference, encode / inference alone, rate", figure, "≥ 0.95")
+    with Repeat() as repeat:
+        others = processor_s(whole(repeat))
+    row("all but inference / inference, processor time", f"{others / computing:.3f} ({others:.1f} s)", "≤ 0.05")
+
+
+def measure_served(folder: Path) -> None:
+    """The ensemble over gRPC against the local runner; the bytes of a request as uint8 and as FP32."""
+    path = network(folder)
+    deploy_triton([path], folder / "models", TritonOptions(device="cpu", sizes=(f"{HEIGHT}x{WIDTH}",)))
+    before, after = pictures(2)
+    with serve(folder / "models", [ENSEMBLE], log=folder / "server.log") as server:
+        options = ServerOptions(url=server.grpc_url)
+        with (
+            LocalInterpolator(OrtRunner(path)) as local,
+            ServedInterpolator(TritonClient(options)) as served,
+        ):
+            copied = in_turn(lambda: [picture.tobytes() for picture in (before, after, before)], rounds=21)[0]
+            here, there = in_turn(
+                lambda: local.interpolate(before, after, 0.5), lambda: served.interpolate(before, after, 0.5), rounds=15
+            )
+        figure = f"{(there - copied) / here:.2f} ({there * 1e3:.0f} / {here * 1e3:.0f} ms, copy {copied * 1e3:.1f} ms)"
+        row(f"served ensemble over gRPC less the copy / local runner, {HEIGHT}x{WIDTH}, latency", figure, "≤ 1.25")
+        with TritonClient(options) as client:
+            client.server()  # connect
+            timestep = np.full(1, 0.5, np.float32)
+            planes = [np.moveaxis(picture, -1, 0)[None].astype(np.float32) / 255 for picture in (before, after)]
+            as_pixels = {"frame0": before, "frame1": after, "timestep": timestep}
+            as_planes = {"img0": planes[0], "img1": planes[1], "timestep": timestep.reshape(1, 1, 1, 1)}
+            pixels = loopback_bytes(lambda: client.infer(ENSEMBLE, as_pixels))
+            floats = loopback_bytes(lambda: client.infer(GRAPH, as_planes))
+    figure = f"{pixels / floats:.3f} ({pixels / 2**20:.2f} / {floats / 2**20:.2f} MiB)"
+    row("bytes on the wire: ensemble in uint8 / network in FP32", figure, "0.25")
+
+
+def loopback_bytes(call: Callable[[], object]) -> int:
+    """Return the bytes that cross the loopback interface during a call; other programs' bytes count, too."""
+
+    def received() -> int:
+        lines = Path("/proc/net/dev").read_text(encoding="ascii").splitlines()
+        return int(next(line for line in lines if line.lstrip().startswith("lo:")).partition(":")[2].split()[0])
+
+    before = received()
+    call()
+    return received() - before
+
+
+def measure_transport(folder: Path) -> None:
+    """What the way to the server costs, by protocol, size and number of clients."""
+    for dtype, (element, _) in ECHO_TYPES.items():
         name = f"echo_{dtype.lower()}"
         ends = [helper.make_tensor_value_info(end, element, ["H", "W", 3]) for end in "xy"]
         graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], name, ends[:1], ends[1:])
         (folder / name / "1").mkdir(parents=True)
         opset = [helper.make_opsetid("", 18)]
         onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), folder / name / "1" / "model.onnx")
-        (folder / name / "config.pbtxt").write_text(CONFIG.format(name=name, dtype=dtype))
-    return folder
+        (folder / name / "config.pbtxt").write_text(ECHO_CONFIG.format(name=name, dtype=dtype), encoding="ascii")
+    ways = list(itertools.product(("grpc", "http"), (False, True)))
+    with serve(folder) as server:
+        print()
+        head("Size each way", "clients", "gRPC", "gRPC, shared memory", "HTTP", "HTTP, shared memory")
+        for (height, width), dtype, clients in itertools.product(TRANSPORT_SIZES, ECHO_TYPES, CLIENTS):
+            array = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(ECHO_TYPES[dtype][1])
+            what = f"{height}x{width} {dtype}, {array.nbytes / 2**20:.1f} MiB"
+            row(what, clients, *(transport_figure(server, dtype, array, clients, *way) for way in ways))
 
 
-def load_request(array: Any) -> LoadRequest:
-    """The array, which is to come back as it is."""
-    return LoadRequest(
-        inputs={"x": array}, why_wrong=lambda answer: None if np.array_equal(answer["y"], array) else "it is another"
+def transport_figure(server: Any, dtype: str, array: Any, clients: int, protocol: str, shared: bool) -> str:
+    """Time requests of one array: median and 95 % of the latency, and the rate."""
+
+    def problem(answer: Any) -> str | None:
+        return None if np.array_equal(answer["y"], array) else "the answer is not the input"
+
+    load = measure_load(
+        ServerOptions(url=server.url(protocol), protocol=protocol, shared_memory=shared),  # type: ignore[arg-type]
+        protocol,
+        f"echo_{dtype.lower()}",
+        "",
+        [LoadRequest(inputs={"x": array}, why_wrong=problem)],
+        array.shape[:2],
+        concurrency=clients,
+        requests=REQUESTS,
     )
+    if load.errors:
+        raise SystemExit(load.reason)
+    return f"{load.latency_ms['p50']:.1f} / {load.latency_ms['p95']:.1f} ms, {load.per_second:.0f}"
+
+
+MEASURES = {"pipeline": measure_pipeline, "served": measure_served, "transport": measure_transport}
 
 
 def main() -> None:
     """Print the table."""
-    print("| Size each way | clients | gRPC | gRPC, shared memory | HTTP | HTTP, shared memory |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder, serve(repository(Path(folder))) as server:
-        for height, width in SIZES:
-            for dtype, (_, kind) in TYPES.items():
-                array = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(kind)
-                for clients in CLIENTS:
-                    cells = []
-                    for protocol in ("grpc", "http"):
-                        for shared in (False, True):
-                            options = ServerOptions(url=server.url(protocol), protocol=protocol, shared_memory=shared)
-                            load = measure_load(
-                                options,
-                                protocol,
-                                f"echo_{dtype.lower()}",
-                                "",
-                                [load_request(array)],
-                                (height, width),
-                                concurrency=clients,
-                                requests=REQUESTS,
-                            )
-                            if load.errors:
-                                raise SystemExit(load.reason)
-                            times = load.latency_ms
-                            cells.append(f"{times['p50']:.1f} / {times['p95']:.1f} ms, {load.per_second:.0f} a second")
-                    what = f"{height}x{width} {dtype}, {array.nbytes / 2**20:.1f} MiB"
-                    print(f"| {what} | {clients} | {' | '.join(cells)} |", flush=True)
+    if unknown := set(sys.argv[1:]) - set(MEASURES):
+        raise SystemExit(f"{__doc__}\nnot a measure: {', '.join(sorted(unknown))}")
+    head("What", "Measured", "Target")
+    for name in sys.argv[1:] or MEASURES:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                MEASURES[name](Path(folder))
+            except CannotServeError as error:
+                row(name, f"not measured: {error}", "")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CannotServeError as error:
-        raise SystemExit(f"not measured: {error}") from error
+    main()

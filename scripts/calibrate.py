@@ -1,4 +1,4 @@
-"""The figures of docs/validation.md: how far good files and known-bad ones are from FP32 torch, feed by feed.
+"""The figures of docs/validation.md: the distance of good files and of known-bad ones from FP32 torch, feed by feed.
 
 python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights demo|kaiming|FILE] \
     [--frames A B] [--flow subpixel] [--fault fp16-coordinates] [--probe]
@@ -15,123 +15,106 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_ir as ir
-from precision_subjects import kaiming_network
+from measuring import head, row
+from precision_subjects import kaiming_network, lowered, run
 
 from refine_export.accuracy.metrics import compare, signal_to_noise
 from refine_export.checkpoint.checkpoint import checkpoint_from_file, demo_checkpoint, seeded_checkpoint
-from refine_export.data.feeds import CALIBRATION_KINDS, Feed, feeds_for, probe_for
+from refine_export.data.feeds import CALIBRATION_KINDS, feeds_for, probe_for
 from refine_export.data.frame_options import FLOW_KINDS, FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
-from refine_export.data.images import FramePair
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.export.reference_network import reference_network
-from refine_export.lower.lower_options import LowerOptions
-from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.self_test.mutants import Mutant, attempts_of
+from refine_export.self_test.mutants import mutants_of
 from refine_export.signature import SIGNATURES, parse_size
 
 
 def files(options: argparse.Namespace, reference: Any) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """The good file, dynamic, and the known-bad ones made of it."""
+    """Make the good file, dynamic, and the known-bad ones from it."""
     graph = options.graph
     model = onnx_from_network(reference, graph, ExportOptions())
     if options.precision == "fp16":
         pair = source_from_options(FramesOptions(), SceneOptions()).pair
         feeds = [(feed.name, feed.inputs) for feed in feeds_for(reference, graph, pair, kinds=CALIBRATION_KINDS)]
-        prepared = prepare_model(ir.from_proto(model), LowerOptions(), graph, without_warp=graph == "unet")
-        model = lower(calibrated(prepared, feeds), LowerOptions()).model
+        model = lowered(model, graph, feeds=feeds, without_warp=graph == "unet")
     yield "good", model
-    for attempt in attempts_of(model, graph):
-        if isinstance(attempt, Mutant) and (not options.fault or attempt.name in options.fault):
-            yield attempt.name, attempt.model
+    for mutant in mutants_of(model, graph):
+        if not options.fault or mutant.name in options.fault:
+            yield mutant.name, mutant.model
 
 
-def pairs(options: argparse.Namespace) -> Iterator[tuple[str, FramePair]]:
-    """At each size, the frames that were asked for."""
-    source = source_from_options(FramesOptions(pair=tuple(options.frames or ())), SceneOptions())
-    for size in map(parse_size, options.size):
-        yield source.pair.name, source.at(size)
+def network(options: argparse.Namespace) -> Any:
+    """Load the reference network that was asked for."""
+    architecture = "IFNet_m" if options.graph == "interpolator_m" else "IFNet"
+    if options.weights == "kaiming":
+        return kaiming_network(architecture)
+    if options.weights == "seeded":
+        return reference_network(seeded_checkpoint(architecture))
+    demo = options.weights == "demo"
+    return reference_network(demo_checkpoint() if demo else checkpoint_from_file(Path(options.weights)))
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run everything, and add a line for each output."""
-    architecture = "IFNet_m" if options.graph == "interpolator_m" else "IFNet"
-    if options.weights == "seeded":
-        reference = reference_network(seeded_checkpoint(architecture))
-    elif options.weights == "demo":
-        reference = reference_network(demo_checkpoint())
-    elif options.weights == "kaiming":
-        reference = kaiming_network(architecture)
-    else:
-        reference = reference_network(checkpoint_from_file(Path(options.weights)))
+    """Run everything, and add a line for each output as soon as it is measured."""
+    reference = network(options)
     made = [(name, model.SerializeToString()) for name, model in files(options, reference)]
-    signature = SIGNATURES[options.graph]
-    for label, pair in pairs(options):
+    source = source_from_options(FramesOptions(pair=tuple(options.frames or ())), SceneOptions())
+    for size in map(parse_size, options.size):
+        pair = source.at(size)
         feeds = feeds_for(reference, options.graph, pair, kinds=options.flow, timesteps=(0.5, 0.2))
         if options.probe:
-            label, feeds = "noise", probe_for(reference, options.graph, pair.size)
+            feeds = probe_for(reference, options.graph, size)
         for feed in feeds:
             with TorchRunner(reference, options.graph) as runner:
                 expected = runner.run(feed.inputs)
             for name, content in made:
                 with HalfRunner(content) if options.precision == "fp16" else OrtRunner(content) as runner:
-                    types = {info.name: info.dtype for info in runner.inputs}
-                    actual = runner.run({key: array.astype(types[key]) for key, array in feed.inputs.items()})
-                for spec in signature.outputs:
-                    metrics = compare(expected[spec.name], actual[spec.name], spec.quantity)
-                    snr = signal_to_noise(expected[spec.name], actual[spec.name])
-                    write(options, name, label, feed, spec.name, metrics, snr)
-
-
-def write(
-    options: argparse.Namespace, name: str, label: str, feed: Feed, output: str, metrics: Any, snr: float | None
-) -> None:
-    """One line, at once."""
-    line = {
-        "graph": options.graph,
-        "precision": options.precision,
-        "weights": Path(options.weights).name,
-        "file": name,
-        "frames": label,
-        "feed": feed.name,
-        "size": "x".join(map(str, feed.size)),
-        "output": output,
-        "feeds": "probe" if feed.probe else "frames",
-        "psnr_db": metrics.psnr_db,
-        "max_abs": None if metrics.max_abs is None else metrics.max_abs / metrics.peak,
-        "p999_abs": None if metrics.p999_abs is None else metrics.p999_abs / metrics.peak,
-        "snr_db": snr,
-    }
-    with Path(options.out[0]).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-    print(f"{name} {feed.name} {output}: {metrics.psnr_db} dB, {line['max_abs']}", flush=True)
+                    actual = run(runner, feed.inputs)
+                for spec in SIGNATURES[options.graph].outputs:
+                    reference_array, array = expected[spec.name], actual[spec.name]
+                    metrics = compare(reference_array, array, spec.quantity, with_ssim=True)
+                    line = {
+                        "graph": options.graph,
+                        "precision": options.precision,
+                        "weights": Path(options.weights).name,
+                        "file": name,
+                        "frames": "noise" if feed.probe else source.pair.name,
+                        "feed": feed.name,
+                        "size": "x".join(map(str, size)),
+                        "output": spec.name,
+                        "feeds": "probe" if feed.probe else "frames",
+                        "psnr_db": metrics.psnr_db,
+                        "max_abs": None if metrics.max_abs is None else metrics.max_abs / metrics.peak,
+                        "p999_abs": None if metrics.p999_abs is None else metrics.p999_abs / metrics.peak,
+                        "ssim": metrics.ssim,
+                        "snr_db": signal_to_noise(reference_array, array),
+                    }
+                    with Path(options.out[0]).open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                    print(f"{name} {feed.name} {spec.name}: {line['psnr_db']} dB, {line['max_abs']}", flush=True)
 
 
 def table(paths: list[str]) -> None:
-    """Of each graph, precision, weights, class of flow and size: the worst good value and the best of each bad file."""
+    """Print the worst value of each graph, precision, weights, class of feeds, size and file."""
     lines = [json.loads(line) for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
     grouped: dict[tuple[str, ...], list[Any]] = defaultdict(list)
     for line in lines:
         key = tuple(line[name] for name in ("graph", "precision", "weights", "feeds", "size", "file"))
         grouped[key].append(line)
-    print("| graph | weights | feeds | size | file | lowest PSNR dB | largest error | p99.9 | lowest SNR dB |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    for (graph, precision, weights, kind, size, file), group in sorted(grouped.items()):
-        psnr = min((line["psnr_db"] for line in group if line["psnr_db"] is not None), default=math.inf)
-        worst = [
-            max((line[name] for line in group if line[name] is not None), default=math.nan)
-            for name in ("max_abs", "p999_abs")
-        ]
-        snr = min((line["snr_db"] for line in group if line["snr_db"] is not None), default=math.inf)
-        print(
-            f"| {graph} {precision} | {weights} | {kind} | {size} | {file} | {psnr:.1f} | {worst[0]:.1e} | "
-            f"{worst[1]:.1e} | {snr:.1f} |"
-        )
+    worst = ("lowest PSNR dB", "largest error", "p99.9", "SSIM", "lowest SNR dB")
+    head("graph", "weights", "feeds", "size", "file", *worst)
+    for (graph, precision, *rest), group in sorted(grouped.items()):
+
+        def values(name: str, group: list[Any] = group) -> Iterator[float]:
+            return (line[name] for line in group if line[name] is not None)
+
+        errors = (f"{max(values(name), default=math.nan):.1e}" for name in ("max_abs", "p999_abs"))
+        psnr, snr = (min(values(name), default=math.inf) for name in ("psnr_db", "snr_db"))
+        row(f"{graph} {precision}", *rest, psnr, *errors, f"{min(values('ssim'), default=math.nan):.5f}", snr)
 
 
 def main() -> None:

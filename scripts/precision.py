@@ -8,16 +8,16 @@ dB with peak 1.0 against FP32 (torch; for single warps and warped frames, the FP
 
 import argparse
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable
 
 import numpy as np
-import onnx
 import onnx_ir as ir
+from measuring import head, row
 from precision_subjects import (
     HALFWAY,
     Arrays,
+    Size,
     converted,
     exported_warp,
     frames,
@@ -47,31 +47,26 @@ from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import GraphName
 from refine_export.support.progress import Silent
+from refine_export.support.text import size_text
 
 SIZES = ((256, 448), (736, 1280), (1088, 1920), (2176, 3840))
+Rows = defaultdict[str, list[float | str]]
 
 
-def row(*cells: object) -> None:
-    """Print a line of a table as soon as it is known."""
-    print(
-        "| " + " | ".join(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |", flush=True
-    )
-
-
-def head(*names: str) -> None:
-    """Print the first two lines of a table."""
+def table(title: str, sizes: tuple[Size, ...], rows: Rows) -> None:
+    """Print a table with a column for each size."""
     print()
-    row(*names)
-    row(*("---" for _ in names))
+    head(title, *map(size_text, sizes))
+    for name, values in rows.items():
+        row(name, *values)
 
 
 def measure_warp(source: Source) -> None:
     """One warp, by method, size and runner."""
-    head("One warp", "Runner", *(f"{height}x{width}" for height, width in SIZES))
-    found: dict[tuple[str, str], list[float | str]] = {}
-    for height, width in SIZES:
-        model = exported_warp(height, width)
-        feed = {"image": frames(source, height, width)["img0"], "flow": smooth_flow(height, width)[:, :2]}
+    rows: Rows = defaultdict(list)
+    for size in SIZES:
+        model = exported_warp(size)
+        feed = {"image": frames(source, size)["img0"], "flow": smooth_flow(size)[:, :2]}
         with OrtRunner(model.SerializeToString()) as runner:
             expected = runner.run(feed)
         methods = {
@@ -80,40 +75,13 @@ def measure_warp(source: Source) -> None:
             "this tool, FP32 images": lowered(model, None),
         }
         for method, made in methods.items():
-            content = made.SerializeToString()
             for name, runner_class in (("strict FP16", HalfRunner), ("ONNX Runtime", OrtRunner)):
-                with runner_class(content) as runner:
-                    value = next(iter(psnr(expected, runner, feed).values()))
-                found.setdefault((method, name), []).append("equal" if np.isinf(value) else value)
-        rounded = {name: array.astype(np.float16) for name, array in expected.items()}
-        value = min(psnr_from_mse(distance(array, rounded[name], 1.0)[0]) for name, array in expected.items())
-        found.setdefault(("no FP16 but in the result: the picture, rounded", "none"), []).append(value)
-    for (method, name), values in found.items():
-        row(method, name, *values)
-
-
-def by_method(
-    title: str,
-    model: Callable[[int, int], onnx.ModelProto],
-    reference: nn.Module,
-    graph: GraphName,
-    feed_at: Callable[[int, int], dict[str, np.ndarray[Any, Any]]],
-    sizes: Iterable[tuple[int, int]],
-) -> None:
-    """A table of a graph's worst output, by method and size."""
-    sizes = tuple(sizes)
-    head(title, *(f"{height}x{width}" for height, width in sizes))
-    found: dict[str, list[float]] = {}
-    for height, width in sizes:
-        made, feed = model(height, width), feed_at(height, width)
-        with TorchRunner(reference, graph) as runner:
-            expected = runner.run(feed)
-        ours = lowered(made, graph, feed=feed)
-        for name, content in (("onnxconverter-common", converted(made)), ("this tool", ours)):
-            with HalfRunner(content.SerializeToString()) as half:
-                found.setdefault(name, []).append(min(psnr(expected, half, feed).values()))
-    for name, values in found.items():
-        row(name, *values)
+                with runner_class(made.SerializeToString()) as runner:
+                    value = min(psnr(expected, runner, feed).values())
+                rows[f"{method}; {name}"].append("equal" if np.isinf(value) else value)
+        rounded = (distance(array, array.astype(np.float16), 1.0)[0] for array in expected.values())
+        rows["no FP16 but in the result: the picture, rounded"].append(psnr_from_mse(max(rounded)))
+    table("One warp; runner", SIZES, rows)
 
 
 def measure_refine(source: Source) -> None:
@@ -122,41 +90,47 @@ def measure_refine(source: Source) -> None:
     demo = reference_network(demo_checkpoint())
     for name, reference, feed_at in (
         ("`refine`, Kaiming-scaled weights, smooth frames", kaiming, smooth_feed),
-        ("`refine`, Kaiming-scaled weights, textured frames", kaiming, partial(textured_feed, source)),
-        ("`refine`, seeded weights, textured frames", seeded, partial(textured_feed, source)),
-        ("`refine`, demo weights, textured frames", demo, partial(textured_feed, source)),
+        ("`refine`, Kaiming-scaled weights, textured frames", kaiming, textured_feed),
+        ("`refine`, seeded weights, textured frames", seeded, textured_feed),
+        ("`refine`, demo weights, textured frames", demo, textured_feed),
     ):
-        by_method(name, static(reference, "refine"), reference, "refine", feed_at, SIZES[:3])
+        by_method(source, name, reference, feed_at)
+
+
+def by_method(
+    source: Source, title: str, reference: nn.Module, feed_at: Callable[[Source, Size], dict[str, np.ndarray]]
+) -> None:
+    """Print the worst output of `refine` by method and size."""
+    rows: Rows = defaultdict(list)
+    for size in SIZES[:3]:
+        model, feed = static(reference, "refine", size), feed_at(source, size)
+        with TorchRunner(reference, "refine") as runner:
+            expected = runner.run(feed)
+        ours = lowered(model, "refine", feeds=[("feed", feed)])
+        for name, made in (("onnxconverter-common", converted(model)), ("this tool", ours)):
+            with HalfRunner(made.SerializeToString()) as half:
+                rows[name].append(min(psnr(expected, half, feed).values()))
+    table(title, SIZES[:3], rows)
 
 
 def measure_interpolator(source: Source) -> None:
     """The frames warped inside `interpolator_m`, and the final frame, with seeded and with the demo weights."""
-    for name, checkpoint in (("seeded", seeded_checkpoint("IFNet_m")), ("demo", demo_checkpoint())):
-        by_warp(source, f"`interpolator_m`, {name} weights", reference_network(checkpoint), SIZES[:3])
-
-
-def by_warp(source: Source, title: str, reference: nn.Module, sizes: Iterable[tuple[int, int]]) -> None:
-    """A table of the final frame and of the worst warped frame, by method and size."""
-    sizes = tuple(sizes)
-    head(title, *(f"{height}x{width}" for height, width in sizes))
-    found: dict[str, list[float]] = {}
-    for height, width in sizes:
-        model = static(reference, "interpolator_m")(height, width)
-        nodes = [node for node in model.graph.node if node.op_type == "GridSample" and node.name.startswith("ifnet")]
-        warped = [node.output[0] for node in nodes]
-        feed = frames(source, height, width) | HALFWAY
-        with OrtRunner(with_outputs(model, warped)) as runner:
-            expected = runner.run(feed)
-        ours = lowered(model, "interpolator_m", feed=feed)
-        for name, made in (("onnxconverter-common", converted(model)), ("this tool", ours)):
-            with HalfRunner(with_outputs(made, warped)) as half:
-                values = psnr(expected, half, feed)
-            found.setdefault(f"{name}, frame", []).append(values["frame"])
-            found.setdefault(f"{name}, worst of {len(warped)} warped frames", []).append(
-                min(values[name] for name in warped)
-            )
-    for name, worst in found.items():
-        row(name, *worst)
+    for weights, checkpoint in (("seeded", seeded_checkpoint("IFNet_m")), ("demo", demo_checkpoint())):
+        reference, rows = reference_network(checkpoint), defaultdict(list)
+        for size in SIZES[:3]:
+            model = static(reference, "interpolator_m", size)
+            samplers = [node for node in model.graph.node if node.op_type == "GridSample"]
+            warped = [node.output[0] for node in samplers if node.name.startswith("ifnet")]
+            feed = frames(source, size) | HALFWAY
+            with OrtRunner(with_outputs(model, warped)) as runner:
+                expected = runner.run(feed)
+            ours = lowered(model, "interpolator_m", feeds=[("feed", feed)])
+            for name, made in (("onnxconverter-common", converted(model)), ("this tool", ours)):
+                with HalfRunner(with_outputs(made, warped)) as half:
+                    values = psnr(expected, half, feed)
+                rows[f"{name}, frame"].append(values["frame"])
+                rows[f"{name}, worst of {len(warped)} warped frames"].append(min(values[name] for name in warped))
+        table(f"`interpolator_m`, {weights} weights", SIZES[:3], rows)
 
 
 def measure_choices(source: Source) -> None:
@@ -170,7 +144,7 @@ def measure_choices(source: Source) -> None:
     }
     size = SIZES[2]
     seeded, demo = reference_network(seeded_checkpoint("IFNet")), reference_network(demo_checkpoint())
-    textured, pair = textured_feed(source, *size), frames(source, *size)
+    textured, pair = textured_feed(source, size), frames(source, size)
     subjects: dict[str, tuple[nn.Module, GraphName, Arrays]] = {
         "`refine`, Kaiming": (kaiming_network("IFNet"), "refine", textured),
         "`refine`, seeded": (seeded, "refine", textured),
@@ -178,7 +152,8 @@ def measure_choices(source: Source) -> None:
         "`refine`, demo": (demo, "refine", textured),
         "`interpolator_m`, demo": (demo, "interpolator_m", pair | HALFWAY),
     }
-    head(f"At {size[0]}x{size[1]}", *subjects, "multiply-adds not in FP32")
+    print()
+    head(f"At {size_text(size)}", *subjects, "multiply-adds not in FP32")
     models = {}
     for name, (reference, graph, feed) in subjects.items():
         with TorchRunner(reference, graph) as runner:
@@ -188,44 +163,39 @@ def measure_choices(source: Source) -> None:
         shares: list[float] = []
         for name, (_, graph, feed) in subjects.items():
             model, expected = models[name]
-            prepared = calibrated(prepare_model(ir.from_proto(model), options, graph), [("feed", feed)])
-            made = lower(prepared, options)
+            made = lower(calibrated(prepare_model(ir.from_proto(model), options, graph), [("feed", feed)]), options)
             shares.append(made.macs_low)
             with HalfRunner(made.model.SerializeToString()) as half:
                 values.append(min(psnr(expected, half, feed).values()))
         row(choice, *values, f"{min(shares):.1%}")
     name, (_, graph, feed) = next(iter(subjects.items()))
     model, expected = models[name]
-    made_bytes = lowered(model, graph, feed=feed).SerializeToString()
-    with HalfRunner(made_bytes, rounding="final") as half:
+    content = lowered(model, graph, feeds=[("feed", feed)]).SerializeToString()
+    with HalfRunner(content, rounding="final") as half:
         value = min(psnr(expected, half, feed).values())
     row("default, each convolution and its PReLU rounded once", value, *[""] * len(subjects))
 
 
 def measure_search(source: Source) -> None:
     """What FP32 regions buy on `refine`, and at what share of FP16."""
-    by_target(source, "Kaiming", kaiming_network("IFNet"))
-    by_target(source, "demo", reference_network(demo_checkpoint()))
-
-
-def by_target(source: Source, weights: str, reference: nn.Module) -> None:
-    """A table of the regions that each target needs."""
-    height, width = SIZES[0]
-    feeds = [("textured", textured_feed(source, height, width))]
-    model = onnx_from_network(reference, "refine", ExportOptions())
-    prepared = calibrated(prepare_model(ir.from_proto(model), LowerOptions(), "refine"), feeds)
-    regions = regions_of(prepared, LowerOptions())
-    bench = Bench(prepared, LowerOptions(), feeds)
-    start = bench.measure(())
-    names = ("Reached", "Regions in FP32", "Multiply-adds left in FP16", "Bytes left in FP16")
-    head(f"Target, `refine`, {weights}, {height}x{width}", *names)
-    row("none", start.psnr_db, "none", "100.0%", "100.0%")
-    for gain in (1, 3, 6, 10, 20):
-        target = round(start.psnr_db + gain)
-        found = search(regions, bench.measure, LowerOptions(target_psnr_db=float(target)), Silent())
-        kept = ", ".join(step.region for step in found.steps) or ("none" if found.reached else "not reached by all")
-        macs, moved = (1 - sum(getattr(step, share) for step in found.steps) for share in ("macs_share", "bytes_share"))
-        row(f"{target} dB", found.final.psnr_db, kept, f"{macs:.1%}", f"{moved:.1%}")
+    networks = {"Kaiming": kaiming_network("IFNet"), "demo": reference_network(demo_checkpoint())}
+    for weights, reference in networks.items():
+        feeds = [("textured", textured_feed(source, SIZES[0]))]
+        model = onnx_from_network(reference, "refine", ExportOptions())
+        prepared = calibrated(prepare_model(ir.from_proto(model), LowerOptions(), "refine"), feeds)
+        regions = regions_of(prepared, LowerOptions())
+        bench = Bench(prepared, LowerOptions(), feeds)
+        start = bench.measure(())
+        names = ("Reached", "Regions in FP32", "Multiply-adds left in FP16", "Bytes left in FP16")
+        print()
+        head(f"Target, `refine`, {weights}, {size_text(SIZES[0])}", *names)
+        row("none", start.psnr_db, "none", "100.0%", "100.0%")
+        for gain in (1, 3, 6, 10, 20):
+            target = round(start.psnr_db + gain)
+            found = search(regions, bench.measure, LowerOptions(target_psnr_db=float(target)), Silent())
+            kept = ", ".join(step.region for step in found.steps) or ("none" if found.reached else "not reached by all")
+            left = (1 - sum(getattr(step, share) for step in found.steps) for share in ("macs_share", "bytes_share"))
+            row(f"{target} dB", found.final.psnr_db, kept, *(f"{share:.1%}" for share in left))
 
 
 MEASURES = {

@@ -1,8 +1,8 @@
-"""What `precision.py` measures: networks, what they are fed with, and how their files are made."""
+"""Networks, feeds and files that `precision.py` and `calibrate.py` measure."""
 
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,15 @@ from refine_export.signature import GraphName
 from rife.warplayer import warp
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+Size = tuple[int, int]
 
-LARGEST_FLOW = 27  # the width by this, in pixels
+LARGEST_FLOW = 27  # the width divided by this, in pixels
 SLOPE = 0.25  # of the PReLUs
 HALFWAY = {"timestep": np.full((1, 1, 1, 1), 0.5, np.float32)}
 
 
 def kaiming_network(architecture: Architecture) -> nn.Module:
-    """Random weights that keep the size of the activations (He et al. 2015, for a leaky slope)."""
+    """Build a network of random weights that keep the size of the activations (He et al. 2015, for a leaky slope)."""
     state = {}
     for key, shape in expected_shapes(architecture).items():
         generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
@@ -43,80 +44,91 @@ def kaiming_network(architecture: Architecture) -> nn.Module:
         else:
             values = np.zeros(shape) if key.endswith(".bias") else np.full(shape, SLOPE)
         state[key] = torch.from_numpy(values.astype(np.float32))
-    return reference_network(
-        Checkpoint(
-            source="Kaiming-scaled random weights",
-            architecture=architecture,
-            state_dict=state,
-            sha256="",
-            stored_dtype="float32",
-            seeded=True,
-        )
+    checkpoint = Checkpoint(
+        source="Kaiming-scaled random weights",
+        architecture=architecture,
+        state_dict=state,
+        sha256="",
+        stored_dtype="float32",
+        seeded=True,
     )
+    return reference_network(checkpoint)
 
 
-def smooth_flow(height: int, width: int) -> np.ndarray[Any, Any]:
-    """[1, 4, H, W], up to a 27th of the width."""
-    flow = synthetic_flow("large", height, width)
-    return np.asarray(flow / np.hypot(flow[:, 0::2], flow[:, 1::2]).max() * width / LARGEST_FLOW, dtype=np.float32)
+def smooth_flow(size: Size) -> np.ndarray[Any, Any]:
+    """Make a flow [1, 4, H, W] up to a 27th of the width."""
+    flow = synthetic_flow("large", *size)
+    return np.asarray(flow / np.hypot(flow[:, 0::2], flow[:, 1::2]).max() * size[1] / LARGEST_FLOW, dtype=np.float32)
 
 
-def smooth_feed(height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Inputs of `refine`: smooth frames, a smooth flow and mask, and the frames warped."""
-    waves = synthetic_flow("large", height, width)
+def frames(source: Source, size: Size) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the two frames at a size."""
+    pair = source.at(size)
+    return {"img0": pair.img0, "img1": pair.img1}
+
+
+def textured_feed(source: Source, size: Size) -> dict[str, np.ndarray[Any, Any]]:
+    """Make inputs of `refine` from the frames: texture shows where a sample is taken."""
+    return _refine_feed(*map(torch.from_numpy, frames(source, size).values()))
+
+
+def smooth_feed(_: Source, size: Size) -> dict[str, np.ndarray[Any, Any]]:
+    """Make inputs of `refine` from smooth frames: waves, and the same warped."""
+    waves = synthetic_flow("large", *size)
     img0 = torch.from_numpy(0.5 + 0.5 * waves[:, :3] / np.abs(waves).max())
-    return _refine_feed(img0, warp(img0, torch.from_numpy(smooth_flow(height, width)[:, :2])))
+    return _refine_feed(img0, warp(img0, torch.from_numpy(smooth_flow(size)[:, :2])))
 
 
 def _refine_feed(img0: torch.Tensor, img1: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    height, width = img0.shape[2:]
-    waves = synthetic_flow("large", height, width)
-    flow = torch.from_numpy(smooth_flow(height, width))
+    size = (img0.shape[2], img0.shape[3])
+    waves = synthetic_flow("large", *size)
+    flow = torch.from_numpy(smooth_flow(size))
     mask = torch.from_numpy(waves[:, 3:] / np.abs(waves).max() * 4)
     tensors = (img0, img1, warp(img0, flow[:, :2]), warp(img1, flow[:, 2:]), mask, flow)
     names = ("img0", "img1", "warped_img0", "warped_img1", "mask", "flow")
     return {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
 
 
-def frames(source: Source, height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
-    """The two frames at a size."""
-    pair = source.at((height, width))
-    return {"img0": pair.img0, "img1": pair.img1}
-
-
-def textured_feed(source: Source, height: int, width: int) -> dict[str, np.ndarray[Any, Any]]:
-    """As `smooth_feed`, with the frames in place of the smooth ones: texture shows where a sample is taken."""
-    return _refine_feed(*(torch.from_numpy(frame) for frame in frames(source, height, width).values()))
-
-
 def converted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """By onnxconverter-common, with its defaults and FP32 I/O."""
+    """Convert with onnxconverter-common, its defaults and FP32 I/O."""
     from onnxconverter_common.float16 import convert_float_to_float16
 
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result: onnx.ModelProto = convert_float_to_float16(copy, keep_io_types=True)
+        result: onnx.ModelProto = convert_float_to_float16(_copy(model), keep_io_types=True)
     return result
 
 
 def lowered(
-    model: onnx.ModelProto, graph: GraphName | None, options: LowerOptions | None = None, feed: Arrays | None = None
+    model: onnx.ModelProto,
+    graph: GraphName | None,
+    options: LowerOptions | None = None,
+    feeds: Iterable[tuple[str, Arrays]] = (),
+    **prepare: Any,
 ) -> onnx.ModelProto:
-    """By this tool; with the ranges of a feed if there is one."""
+    """Lower with this tool, with the ranges of the feeds if there are any."""
+    options = options or LowerOptions()
+    prepared = prepare_model(ir.from_proto(_copy(model)), options, graph, **prepare)
+    if feeds := list(feeds):
+        prepared = calibrated(prepared, feeds)
+    return lower(prepared, options).model
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    prepared = prepare_model(ir.from_proto(copy), options or LowerOptions(), graph)
-    if feed is not None:
-        prepared = calibrated(prepared, [("feed", feed)])
-    return lower(prepared, options or LowerOptions()).model
+    return copy
+
+
+def run(runner: Runner, feed: Arrays) -> Arrays:
+    """Run a feed in the types of the file's inputs."""
+    types = {info.name: info.dtype for info in runner.inputs}
+    return runner.run({name: array.astype(types[name]) for name, array in feed.items()})
 
 
 def psnr(expected: Arrays, runner: Runner, feed: Arrays) -> dict[str, float]:
-    """Of every output, by name."""
-    types = {info.name: info.dtype for info in runner.inputs}
-    actual = runner.run({name: array.astype(types[name]) for name, array in feed.items()})
+    """Return the PSNR of every output in dB, peak 1, by name."""
+    actual = run(runner, feed)
     return {name: psnr_from_mse(distance(array, actual[name], 1.0)[0]) for name, array in expected.items()}
 
 
@@ -132,9 +144,9 @@ class Warp(nn.Module):
         return torch.nn.functional.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
 
-def exported_warp(height: int, width: int) -> onnx.ModelProto:
-    """One warp of a picture as torch exports it."""
-    examples = (torch.zeros(1, 3, height, width), torch.zeros(1, 2, height, width))
+def exported_warp(size: Size) -> onnx.ModelProto:
+    """Export one warp of a picture with torch."""
+    examples = (torch.zeros(1, 3, *size), torch.zeros(1, 2, *size))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -144,15 +156,13 @@ def exported_warp(height: int, width: int) -> onnx.ModelProto:
     return program.model_proto
 
 
-def static(reference: nn.Module, graph: GraphName) -> Callable[[int, int], onnx.ModelProto]:
-    """Exports at a size; the converter makes an invalid model of a dynamic one."""
-    return lambda height, width: onnx_from_network(
-        reference, graph, ExportOptions(dynamic=False, size=f"{height}x{width}")
-    )
+def static(reference: nn.Module, graph: GraphName, size: Size) -> onnx.ModelProto:
+    """Export for one size; the converter makes an invalid model of a dynamic one."""
+    return onnx_from_network(reference, graph, ExportOptions(dynamic=False, size=f"{size[0]}x{size[1]}"))
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:
-    """The model with inner tensors as further outputs, of the type that they have."""
+    """Serialise the model with inner tensors as further outputs, of the type that they have."""
     inferred = onnx.shape_inference.infer_shapes(model)
     known = {value.name: value for value in inferred.graph.value_info}
     inferred.graph.output.extend(known[name] for name in names)
