@@ -117,9 +117,7 @@ def measure_pipeline(folder: Path) -> None:
 
     def whole(interpolator: Interpolator) -> Callable[[], object]:
         backend = opened(interpolator)
-        return lambda: interpolate_video(
-            source, folder / "out.mp4", *options, backend, force=True, progress=Silent()
-        )
+        return lambda: interpolate_video(source, folder / "out.mp4", *options, backend, force=True, progress=Silent())
 
     with LocalInterpolator(OrtRunner(network(folder))) as interpolator:
 
