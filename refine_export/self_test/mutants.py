@@ -12,10 +12,10 @@
     bgr                one image has its channels in reverse
     fixed-timestep     the timestep is 0.5, whatever is asked for
 
-They are made of files with GridSample and of those where `gather_sampler.py` has written it out. Every path through a
-refinement leads through the last convolution, so an error of 5 % of it is one of up to 5 % of what the refinement adds,
-in any network; 5 % of a tensor in the middle may have no effect that anybody sees. With the sampler written out,
-padding with zeros is that of positions outside the frame alone, not of those on the way to the first pixel outside.
+They are made of files with GridSample and of those where `gather_sampler.py` has written it out, which get a GridSample
+with the fault beside it. Every path through a refinement leads through the last convolution, so an error of 5 % of it
+is one of up to 5 % of what the refinement adds, in any network; 5 % of a tensor in the middle may have no effect that
+anybody sees.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ from refine_export.self_test.samplers import Sampler, UnknownSamplerError, sampl
 from refine_export.signature import GraphName
 
 SCALE: Final = 1.05
+_RIGHT: Final = {"mode": "bilinear", "padding_mode": "border", "align_corners": 1}
+_DEFAULTS: Final = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": 0}
+"""What a GridSample does whose attributes are left out."""
 FIXED_TIMESTEP: Final = 0.5
 _HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 
@@ -185,64 +188,42 @@ def _samplers(editor: _Editor) -> list[Sampler]:
     return found
 
 
-def _set_attribute(found: Iterable[Sampler], attribute: ir.Attr, default: Any) -> list[ir.Node]:
-    """Set an attribute of the GridSample nodes; return those that had another value."""
+def _nearest(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
+    changed = _sample(editor, lambda node: ir.AttrString("mode", "nearest"))
+    return _differing(changed, "it takes the nearest pixel already")
+
+
+def _zeros_padding(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
+    changed = _sample(editor, lambda node: ir.AttrString("padding_mode", "zeros"))
+    return _differing(changed, "it pads with zeros already")
+
+
+def _align_corners(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
+    return _sample(editor, lambda node: ir.AttrInt64("align_corners", 1 - node.attributes.get_int("align_corners", 0)))
+
+
+def _sample(editor: _Editor, fault: Callable[[ir.Node], ir.Attr]) -> list[ir.Node]:
+    """Give each sampler an attribute that is a fault; return the nodes that changed."""
     changed = []
-    for node in (sampler.node for sampler in found if not sampler.corners):
+    for sampler in _samplers(editor):
+        node = sampler.node
+        if not sampler.native:
+            sampled = editor.add("GridSample", sampler.image, sampler.grid, **_RIGHT)
+            sampled.type = ir.TensorType(sampler.image.dtype or _SINGLE)
+            node.replace_input_with(0, sampled)  # [N, C, H, W], which the Reshape leaves as it is
+            node = editor.made[-1]
+        attribute = fault(node)
         given = node.attributes.get(attribute.name)
-        if (default if given is None else given.value) != attribute.value:
+        if (_DEFAULTS[attribute.name] if given is None else given.value) != attribute.value:
             node.attributes[attribute.name] = attribute
             changed.append(node)
     return changed
 
 
-def _nearest(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
-    found = _samplers(editor)
-    changed = _set_attribute(found, ir.AttrString("mode", "nearest"), "bilinear")
-    for fraction in (fraction for sampler in found for fraction in sampler.fractions):
-        uses = list(fraction.uses())  # weights of 0 and 1 take one of the two pixels
-        _replace(uses, editor.add("Round", fraction))
-    return _differing([*changed, *editor.made], "it takes the nearest pixel already")
-
-
-def _zeros_padding(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
-    found = _samplers(editor)
-    changed = _set_attribute(found, ir.AttrString("padding_mode", "zeros"), "zeros")
-    for sampler in found:
-        for corner in sampler.corners:
-            inside = editor.add("Equal", sampler.node.outputs[0], sampler.grid)  # [N, P, 2]: clipping moved nothing
-            inside.type = ir.TensorType(ir.DataType.BOOL)
-            number = editor.add("Cast", inside, to=corner.dtype or _SINGLE)
-            x, y = (editor.add("Gather", number, editor.constant(np.array([k])), axis=2) for k in (0, 1))
-            uses = list(corner.uses())
-            _replace(uses, editor.add("Mul", corner, editor.add("Mul", y, x)))
-    return _differing([*changed, *editor.made], "it pads with zeros already")
-
-
-def _align_corners(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
-    found = _samplers(editor)
-    changed = []
-    for node in (sampler.node for sampler in found if not sampler.corners):
-        aligned = node.attributes.get_int("align_corners", 0)
-        node.attributes["align_corners"] = ir.AttrInt64("align_corners", 1 - aligned)
-        changed.append(node)
-    for sampler in found:
-        for position, shifted, half in sampler.positions:  # position = shifted * half, half = (size - 1) / 2
-            # Unaligned, it is (shifted * size - 1) / 2 = position + (shifted - 1) / 2, clipped to the frame again.
-            uses = list(position.uses())
-            off_centre = editor.add("Sub", shifted, editor.constant(np.float32(1)))
-            step = editor.add("Mul", off_centre, editor.constant(np.float32(0.5)))
-            last = editor.add("Add", half, half)
-            moved = editor.add("Add", position, step)
-            above = editor.add("Max", moved, editor.constant(np.float32(0)))
-            _replace(uses, editor.add("Min", above, last))
-    return [*changed, *editor.made]
-
-
 def _half_coordinates(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     """Round with a pair of Casts behind each step: ONNX Runtime would compute FP16 nodes in FP32 on a CPU."""
     found = _samplers(editor)
-    ends = {(sampler.node, sampler.grid_index) for sampler in found}
+    ends = {(sampler.reader, 1 if sampler.native else 0) for sampler in found}
     values = dict.fromkeys(value for sampler in found for value in upstream(sampler.grid) if value.dtype == _SINGLE)
     makers = {node for value in values if (node := value.producer()) is not None and not starts_path(node)}
     for value in values:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from refine_export.graph.operator_types import is_op
-from refine_export.graph.sampling_coordinates import grids, size_values, upstream
+from refine_export.graph.sampling_coordinates import grids, upstream
 
 
 class UnknownSamplerError(Exception):
@@ -24,40 +24,60 @@ class UnknownSamplerError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Where a graph samples by one grid."""
+    """Where a graph samples an image by a grid."""
 
     node: ir.Node
-    """GridSample, or the Clip that its Gather form begins with."""
+    """GridSample; of a Gather form the Reshape that its output comes from, [N, C, P] to [N, C, H, W]."""
+    image: ir.Value
     grid: ir.Value
-    """Normalised coordinates [N, H, W, 2]; [N, P, 2] of a Gather form."""
-    grid_index: int
-    """Index of the grid among the node's inputs."""
-    positions: tuple[tuple[ir.Value, ir.Value, ir.Value], ...] = ()
-    """Gather form: position in pixels, grid + 1, and (size - 1) / 2 along each axis; the first is the product."""
-    fractions: tuple[ir.Value, ...] = ()
-    """Gather form: position - floor(position) along each axis."""
-    corners: tuple[ir.Value, ...] = ()
-    """Gather form: the pixels [N, P, C] that it mixes."""
+    """Normalised coordinates [N, H, W, 2]; those of a Gather form are FP32."""
+    reader: ir.Node
+    """GridSample, or the Reshape that a Gather form begins with."""
+    native: bool
+    """It is a GridSample."""
 
 
 def samplers(graph: ir.Graph) -> list[Sampler]:
-    """Find all samplers of a graph, in order; a Gather form that samples several images by one grid is one sampler.
+    """Find all samplers of a graph, in order.
 
     Raises:
         UnknownSamplerError: one is written out in another form.
     """
-    native: list[Sampler] = []
-    written: dict[ir.Node, list[ir.Node]] = {}
+    found: dict[ir.Node, Sampler] = {}
     for node, grid in grids(graph).items():
         if is_op(node, "GridSample"):
-            native.append(Sampler(node=node, grid=grid, grid_index=1))
-            continue
-        clip = next((maker for value in upstream(grid) if _is_border(maker := value.producer())), None)
-        if clip is None or not is_op(node, "GatherND"):
-            raise UnknownSamplerError(node)
-        written.setdefault(clip, []).append(node)
-    sizes = size_values(graph) if written else set()
-    return native + [_written_out(clip, gathers, sizes) for clip, gathers in written.items()]
+            image = node.inputs[0]
+            assert image is not None, "not optional in ONNX"
+            found[node] = Sampler(node=node, image=image, grid=grid, reader=node, native=True)
+        else:  # one of the four corners; all of them lead to one Reshape
+            sampler = _written_out(node)
+            found.setdefault(sampler.node, sampler)
+    return list(found.values())
+
+
+def _written_out(gather: ir.Node) -> Sampler:
+    """Follow a GatherND back to the image and the grid, and on to the sampled output.
+
+    Raises:
+        UnknownSamplerError: its surroundings are not those that `gather_sampler.py` writes.
+    """
+    clip = next((node for value in upstream(gather.inputs[1]) if _is_border(node := value.producer())), None)
+    first = _before(clip, "Reshape")
+    planes = _before(_before(gather, "Transpose"), "Reshape")
+    last: ir.Node | None = gather
+    while last is not None and is_op(last, "GatherND", "Sub", "Mul", "Add", "Transpose"):  # lerps of columns and rows
+        last = next((reader for reader, _ in last.outputs[0].uses()), None)
+    if first is None or planes is None or last is None or not (is_op(gather, "GatherND") and is_op(last, "Reshape")):
+        raise UnknownSamplerError(gather)
+    image, grid = planes.inputs[0], first.inputs[0]
+    assert image is not None and grid is not None, "not optional in ONNX"  # noqa: PT018
+    return Sampler(node=last, image=image, grid=grid, reader=first, native=False)
+
+
+def _before(node: ir.Node | None, op_type: str) -> ir.Node | None:
+    """Return the maker of a node's first input, if it is of that operator."""
+    maker = None if node is None or node.inputs[0] is None else node.inputs[0].producer()
+    return maker if is_op(maker, op_type) else None
 
 
 def _is_border(node: ir.Node | None) -> bool:
@@ -69,42 +89,3 @@ def _is_border(node: ir.Node | None) -> bool:
         tensor is not None and np.array_equal(tensor.numpy(), bound)
         for tensor, bound in zip(bounds, (-1, 1), strict=True)
     )
-
-
-def _written_out(clip: ir.Node, gathers: list[ir.Node], sizes: set[ir.Value]) -> Sampler:
-    """Follow the indices of the Gathers back to the positions that they round."""
-    grid = clip.inputs[0]
-    assert grid is not None, "not optional in ONNX"
-    positions: dict[ir.Value, tuple[ir.Value, ir.Value, ir.Value]] = {}
-    fractions: dict[ir.Value, None] = {}
-    for gather in gathers:
-        for value in upstream(gather.inputs[1]):
-            floor = value.producer()
-            if floor is None or not is_op(floor, "Floor") or (position := floor.inputs[0]) is None:
-                continue
-            positions[position] = _product(gather, position, sizes)
-            for reader, _ in position.uses():
-                if is_op(reader, "Sub") and tuple(reader.inputs) == (position, value):
-                    fractions[reader.outputs[0]] = None
-    return Sampler(
-        node=clip,
-        grid=grid,
-        grid_index=0,
-        positions=tuple(positions.values()),
-        fractions=tuple(fractions),
-        corners=tuple(gather.outputs[0] for gather in gathers),
-    )
-
-
-def _product(gather: ir.Node, position: ir.Value, sizes: set[ir.Value]) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Return a position and its two factors.
-
-    Raises:
-        UnknownSamplerError: the position is not a product of coordinates and a size.
-    """
-    maker = position.producer()
-    if maker is not None and is_op(maker, "Mul"):
-        shifted, half = maker.inputs
-        if shifted is not None and half is not None and (half.const_value is not None or half in sizes):
-            return position, shifted, half
-    raise UnknownSamplerError(gather)

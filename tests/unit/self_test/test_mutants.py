@@ -172,7 +172,8 @@ def test_padding_that_is_written_out_is_zero_outside_alone(models, feeds):
     """Nothing changes where no position leaves the frame."""
     model, attempts = models("contextnet", "fp32.gather")
     given = feeds("contextnet") | {"flow": np.zeros((1, 2, 64, 96), np.float32)}
-    np.testing.assert_array_equal(output_of(attempts["zeros-padding"].model, given), output_of(model, given))
+    bad, good = output_of(attempts["zeros-padding"].model, given), output_of(model, given)
+    np.testing.assert_allclose(bad, good, atol=2e-6)
 
 
 @pytest.mark.parametrize("form", ["static", "fp32.gather", "fp16.gather"])
