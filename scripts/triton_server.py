@@ -25,11 +25,11 @@ from triton_setup import HOME, CannotServeError, Installation, set_up
 HOST = "127.0.0.1"
 START_S = 60.0
 EXIT_S = 2
-TRIES = 5  # of ports that are taken between the asking and the start
+TRIES = 5  # a free port may be taken before the server opens it
 LINES_SHOWN = 12
-IN_USE = "already in use"  # what the log says of a port
-NOISE = ("CudaDriverHelper", "pinned memory", "CUDA driver version")  # errors on every machine without a GPU
-SERVICES = ("GRPCInferenceService", "HTTPService", "Metrics Service")  # till then another server may answer at a port
+IN_USE = "already in use"  # message of the log about a port
+NOISE = ("CudaDriverHelper", "pinned memory", "CUDA driver version")  # logged as errors wherever there is no GPU
+SERVICES = ("GRPCInferenceService", "HTTPService", "Metrics Service")  # before, another server may own the port
 HOPELESS = ("failed to start", "creating server: ")
 
 _numbers = itertools.count()
@@ -63,7 +63,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the process that runs, or ran last."""
+        """Process id of the server that runs, or ran last."""
         assert self._process is not None
         return self._process.pid
 
@@ -172,11 +172,11 @@ class Server:
             )
         ends = time.monotonic() + START_S
         while time.monotonic() < ends:
-            said = self.log.read_text(encoding="utf-8", errors="replace")
-            if self._process.poll() is not None or any(sign in said for sign in HOPELESS):
+            log_text = self.log.read_text(encoding="utf-8", errors="replace")
+            if self._process.poll() is not None or any(sign in log_text for sign in HOPELESS):
                 self.kill()  # its own end takes seconds
                 raise CannotServeError(f"tritonserver did not start: {self._last_lines()}")
-            if all(f"Started {service}" in said for service in SERVICES) and self._is_ready():
+            if all(f"Started {service}" in log_text for service in SERVICES) and self._is_ready():
                 return
             time.sleep(0.05)
         self.kill()
@@ -197,16 +197,16 @@ class Server:
         try:
             connection.request("POST", path, json.dumps({"parameters": parameters or {}}))
             response = connection.getresponse()
-            said = response.read().decode(errors="replace")
+            body = response.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:
             raise CannotServeError(f"{path}: no answer ({error}); {self._last_lines()}") from error
         finally:
             connection.close()
         if response.status != 200:
-            raise CannotServeError(f"{path}: {response.status} {said}")
+            raise CannotServeError(f"{path}: {response.status} {body}")
 
     def _last_lines(self) -> str:
-        """The errors of the log, or its end."""
+        """Return the errors of the log, or its end."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         lines = [line for line in lines if not any(noise in line for noise in NOISE)]
         if taken := [line for line in lines if IN_USE in line]:
@@ -216,7 +216,7 @@ class Server:
 
 
 def free_port() -> int:
-    """One of loopback that nobody listens on now."""
+    """Return a port of loopback that is free now."""
     with socket.socket() as asked:
         asked.bind((HOST, 0))
         return int(asked.getsockname()[1])
@@ -232,7 +232,7 @@ def serve(
     home: Path = HOME,
     log: Path | None = None,
 ) -> Iterator[Server]:
-    """A server for the block; stopped at its end whatever happens. Close HTTP clients before: it waits for them.
+    """Run a server for the block. Close HTTP clients before its end: the server waits for them.
 
     Args:
         repository: the folder of models.
@@ -243,7 +243,7 @@ def serve(
         log: its output; without, a temporary file.
 
     Raises:
-        CannotServeError: it can't be set up here, or does not start.
+        CannotServeError: it cannot be set up here, or does not start.
     """
     installation = set_up(home)
     if models is None:

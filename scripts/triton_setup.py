@@ -27,7 +27,7 @@ HOME = ROOT / ".triton"
 MODEL = ROOT / "refine_export" / "deploy" / "triton" / "python_model" / "model.py"
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 WHEEL = "nvidia-pytriton==0.7.0 --hash=sha256:21f063ff93bb426d0c06b7a55e7eb9efcfe62c0dddd9a908e9877e18710128df"
-LAYOUT = "1"  # of the folder; to be counted up when what lies in it changes
+LAYOUT = "1"  # version of the folder's layout
 PACKAGES = ("numpy==1.26.4", "onnxruntime==1.31.1")
 LIBRARIES = (
     "pytriton/tritonserver",
@@ -36,28 +36,28 @@ LIBRARIES = (
 
 
 class CannotServeError(Exception):
-    """Why there is no server on this machine, or why it did not start."""
+    """The server cannot be set up on this machine, or did not start."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Installation:
-    """Where a server lies that is ready to be started."""
+    """A server that is ready to be started."""
 
     folder: Path
 
     @property
     def server(self) -> Path:
-        """The program."""
+        """Path of the program."""
         return self.folder / "server" / "pytriton" / "tritonserver" / "bin" / "tritonserver"
 
     @property
     def backends(self) -> Path:
-        """The folder of backends."""
+        """Folder of the backends."""
         return self.folder / "server" / "pytriton" / "tritonserver" / "backends"
 
     @property
     def environment(self) -> dict[str, str]:
-        """All that the server is to see of this process's environment."""
+        """Environment variables of the server: few, so that this process's Python does not leak into its stubs."""
         return {
             "PATH": f"{self.folder / 'environment' / 'bin'}:/usr/bin:/bin",
             "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),
@@ -66,13 +66,13 @@ class Installation:
 
 
 def set_up(home: Path = HOME) -> Installation:
-    """The server, downloaded and put together unless it is there already; two processes wait for each other.
+    """Download and assemble the server, unless it exists already; two processes wait for each other.
 
     Args:
         home: a folder for it; about 300 MB.
 
     Raises:
-        CannotServeError: not Linux on x86-64, or the packages can't be had.
+        CannotServeError: not Linux on x86-64, or the packages cannot be installed.
     """
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise CannotServeError(
@@ -116,7 +116,7 @@ def _put_together(made: Installation) -> None:
 
 
 def _pip(target: Path, requirements: str, *options: str) -> None:
-    """Install wheels alone, without what they depend on."""
+    """Install wheels without their dependencies."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
         file.write(requirements)
         file.flush()
@@ -125,8 +125,8 @@ def _pip(target: Path, requirements: str, *options: str) -> None:
         done = subprocess.run([*command, *options, "-r", file.name], capture_output=True, text=True, check=False)
     if done.returncode:
         named = ", ".join(line.partition(" ")[0] for line in requirements.splitlines())
-        said = " ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR")) or done.stderr[-500:]
-        raise CannotServeError(f"{named} can't be installed here: {said}")
+        errors = " ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR")) or done.stderr[-500:]
+        raise CannotServeError(f"{named} cannot be installed here: {errors}")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def triton_installation() -> None:
-    """Skips what needs the server where it can't be set up, and says why."""
+    """Set the server up, or skip the test with the reason."""
     from triton_setup import CannotServeError, set_up
 
     try:

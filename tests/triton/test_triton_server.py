@@ -16,6 +16,8 @@ from triton_setup import set_up
 
 from tests.support.triton_models import ECHO, add_model
 
+pytestmark = pytest.mark.triton
+
 
 @pytest.fixture
 def repository(tmp_path):
@@ -34,7 +36,7 @@ def test_another_platform_is_told_so(monkeypatch, tmp_path, system, machine):
 def test_without_packages_nothing_is_left_behind(monkeypatch, tmp_path):
     refused = subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: no route to the index\n")
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: refused)
-    with pytest.raises(CannotServeError, match=r"numpy==.* can't be installed here: ERROR: no route"):
+    with pytest.raises(CannotServeError, match=r"numpy==.* cannot be installed here: ERROR: no route"):
         set_up(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
 
@@ -60,7 +62,6 @@ def test_two_processes_set_it_up_once(monkeypatch, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([found[0].folder.name, "lock"])
 
 
-@pytest.mark.triton
 def test_nothing_is_left_of_a_server(triton_installation, repository):
     with serve(repository) as server:
         assert len(server.stubs()) == 1
@@ -73,9 +74,8 @@ def test_nothing_is_left_of_a_server(triton_installation, repository):
     assert not list(Path("/dev/shm").glob(f"{prefix}*"))
 
 
-@pytest.mark.triton
 def test_a_port_that_is_taken(triton_installation, repository, monkeypatch):
-    """Where it was asked for, it is said; a free one that is taken meanwhile is replaced, and nobody else's used."""
+    """An error where it was asked for; a free one that is taken meanwhile is replaced."""
     with serve(repository, ()) as server:
         taken = int(server.http_url.rpartition(":")[2])
         with pytest.raises(CannotServeError, match="already in use"), serve(repository, (), http_port=taken):
@@ -88,14 +88,12 @@ def test_a_port_that_is_taken(triton_installation, repository, monkeypatch):
         server.kill()
 
 
-@pytest.mark.triton
 def test_a_folder_without_models_is_not_served(triton_installation, tmp_path):
     """An empty server says that it is ready, and a user who gave the wrong folder would believe it."""
     with pytest.raises(CannotServeError, match="has no model: no folder in it has a config.pbtxt"), serve(tmp_path):
         pass
 
 
-@pytest.mark.triton
 def test_a_model_that_does_not_load(triton_installation, repository):
     add_model(repository, "wrong", "import nothing_of_this_name")
     path = repository / "wrong" / "1" / "model.py"

@@ -39,7 +39,7 @@ class Preflight:
 
     @property
     def passed(self) -> bool:
-        """Whether there is no error; there may be warnings."""
+        """True where no finding is an error; there may be warnings."""
         return not any(one.severity == "error" for one in self.findings)
 
     def to_dict(self) -> dict[str, Any]:

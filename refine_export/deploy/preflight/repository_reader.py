@@ -48,7 +48,7 @@ class Model:
 
     @property
     def batched(self) -> bool:
-        """Whether requests have a batch that the dims of the config leave out."""
+        """True where requests have a batch, which the dims of the config leave out."""
         return bool(self.config.max_batch_size > 0)
 
     @property

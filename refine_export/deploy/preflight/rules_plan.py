@@ -33,7 +33,7 @@ class PlanDescription:
     capability: str
     """Compute capability that it was built for, such as `9.0`."""
     ampere_plus: bool
-    """Whether it runs on every capability from 8.0 on."""
+    """It runs on every capability from 8.0 on."""
     version_compatible: bool
     profiles: Sequence[Shapes]
     tensors: ArtifactTensors

@@ -21,7 +21,7 @@ class TritonOptions:
     backend: Literal["auto", "python"] = field(default="auto", metadata={"flag": "--backend"})
     """auto: plans by `tensorrt`, ONNX files by `onnxruntime`; python: ONNX files by ONNX Runtime in Python."""
     accelerator: Literal["none", "cuda", "tensorrt"] | None = field(default=None, metadata={"flag": "--accelerator"})
-    """What ONNX Runtime's backend computes with on a GPU; default: cuda, or none where the device is a CPU."""
+    """Accelerator of ONNX Runtime's backend on a GPU; default: cuda, or none where the device is a CPU."""
     device: Literal["auto", "gpu", "cpu"] = field(default="auto", metadata={"flag": "--device"})
     """gpu, cpu, or auto: a GPU where the server has one."""
     instances: int = field(default=1, metadata={"flag": "--instances"})

@@ -30,7 +30,7 @@ _SEPARATE = "make a repository for each"
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTarget:
-    """What a plan was built for."""
+    """TensorRT, GPU and profiles that a plan was built for."""
 
     tensorrt: str
     """Full version."""
@@ -91,7 +91,7 @@ class NetworkModel:
 
     @property
     def timed(self) -> bool:
-        """Whether the network takes a timestep."""
+        """True where the network takes a timestep."""
         return TIMESTEP in self.types
 
 

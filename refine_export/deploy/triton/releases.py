@@ -26,7 +26,7 @@ class Release:
     """Such as `26.06`."""
     onnxruntime: str
     tensorrt: str | None
-    """As far as it is known: `11.0.0.114`, or `10.9` where the last numbers are not."""
+    """`11.0.0.114`, or `10.9` where the last numbers are not known; None where nothing is."""
 
     @property
     def image(self) -> str:

@@ -54,7 +54,7 @@ class Verified:
 
     @property
     def passed(self) -> bool:
-        """Whether every model was compared, and every answer is right."""
+        """True where every model was compared and every answer is right."""
         return self.status == "passed"
 
     def to_dict(self) -> dict[str, Any]:
