@@ -104,16 +104,6 @@ def test_requests_that_are_refused(server, protocol):
         assert np.array_equal(client.infer("double", {"x": X}, version="1")["y"], 2 * X)
 
 
-def test_a_port_that_nobody_listens_on():
-    from triton_server import free_port
-
-    url = f"127.0.0.1:{free_port()}"
-    for protocol in ("grpc", "http"):
-        options = ServerOptions(url=url, protocol=protocol, patience_s=0.3)
-        with TritonClient(options) as client, refused("server-away", UnavailableError, url=url):
-            client.infer("echo", {"x": X})
-
-
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_the_port_of_the_other_protocol(server, protocol):
     other = {"grpc": server.http_url, "http": server.grpc_url}[protocol]

@@ -60,14 +60,6 @@ def test_a_video_gives_one_with_more_frames(tmp_path, network, source, capsys):
     assert captured.err == ""
 
 
-@pytest.mark.parametrize("option", [[], ["--no-scene-cuts"], ["--scene-cut", "0.9"]])
-def test_scene_cuts_have_a_threshold_and_an_off_switch(tmp_path, network, source, capsys, option):
-    """Frames 3 and 4 differ in three of six blocks: no cut at 0.2, one at 0.9, and none that are not looked for."""
-    assert call(source, "-o", tmp_path / "out.mp4", "--file", network, "--json", *option) == 0
-    cuts = json.loads(capsys.readouterr().out)["scene_cuts"]
-    assert cuts > 0 if option[:1] == ["--scene-cut"] else cuts == 0
-
-
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [

@@ -51,6 +51,7 @@ def test_times_that_no_container_holds_are_refused(tmp_path):
     ("name", "sound", "output"),
     [
         ("in.mkv", "libopus", "out.mov"),  # refused by the header
+        ("in.mkv", "aac", "out.webm"),
         ("in.avi", "pcm_s16le", "out.mp4"),  # refused at the end, when all else is written
         ("in.avi", "adpcm_ms", "out.mkv"),
     ],
@@ -60,7 +61,8 @@ def test_sound_that_the_container_refuses_is_named(tmp_path, name, sound, output
     with refused("sound-not-in-container", RequestError):
         run(source, tmp_path / output)
     assert names(tmp_path) == [name]
-    run(source, tmp_path / output, audio=False)
+    assert "its sound is left out, as asked for" in run(source, tmp_path / output, audio=False).notes
+    assert read_clip(tmp_path / output).sounds == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc fills memory on demand")

@@ -136,13 +136,6 @@ def test_operators_on_another_provider_are_reported(gpu, monkeypatch):
         OrtRunner(model_of(), provider="tensorrt")
 
 
-def test_an_onnxruntime_without_the_assignment_is_believed(gpu, monkeypatch):
-    monkeypatch.delattr(Session, "get_provider_graph_assignment_info")
-    monkeypatch.delattr(Session.__mro__[2], "get_provider_graph_assignment_info")
-    with OrtRunner(model_of(), provider="cuda") as runner:
-        assert runner.provider == CUDA
-
-
 @pytest.mark.parametrize("value", [None, "1"])
 def test_tf32_is_reported_where_the_environment_does_not_forbid_it(gpu, monkeypatch, value):
     if value is None:
