@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from refine_export.engine import bindings as seam
-from refine_export.engine.build_plan import builder_of
 from refine_export.engine.machine import (
     DRIVER_LIBRARY,
     current_gpu,
@@ -121,7 +120,7 @@ def _tensorrt() -> tuple[str, str | None]:
     if len(wheels) > 1:
         kinds = " and ".join(f"CUDA {major}" for major in wheels)
         return f"{version} is installed for {kinds} at once, each over the other's files", _reinstall(wheels, driver)
-    numbers = seam.version_of(module)
+    numbers = numbers_of(str(module.__version__))
     if numbers[:2] < seam.OLDEST or numbers[0] > seam.NEWEST_MAJOR:
         oldest = ".".join(map(str, seam.OLDEST))
         found = f"{version} is installed; engines are built with {oldest} to {seam.NEWEST_MAJOR}.x"
@@ -140,7 +139,7 @@ def _tensorrt() -> tuple[str, str | None]:
     if trouble := _gpu_trouble():
         return f"{version} is installed, but {trouble[0]}", trouble[1]
     try:
-        builder_of(module, seam.Log(module))
+        seam.builder_of(module, seam.Log(module))
     except UnavailableError as error:
         return f"{version} is installed, but makes no builder: {error}", f"a newer driver: {_DRIVERS}"
     return version, None

@@ -1,1 +1,1 @@
-"""ONNX to TensorRT: build, guard, prove, compare; one file per job, and `trt` is where the package is found."""
+"""ONNX to TensorRT engines: build, check, compare, refit, run."""

@@ -1,72 +1,168 @@
-"""The seam to TensorRT: finds the package, says what is missing, keeps its log. Checked for 10.12 to 11.4.
+"""The TensorRT libraries: which one is used, what it can do, its log, and its null pointers as errors.
 
-Stubs that are made from the bindings say less than ours: there nothing is None, the module's own `bool` hides the type,
-a tuple is no Dims and an IHostMemory no buffer. What passes through here, or is Any, fits both.
+Checked on paper for TensorRT 10.12 to 11.4, and run with TensorRT for RTX 1.7 on machines without a GPU. The published
+type stubs promise more than the bindings keep: calls do return None. What passes through here is therefore `Any`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from refine_export.errors import UnavailableError
+from refine_export.engine.build_options import BuildOptions, Target
+from refine_export.engine.machine import numbers_of
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import tensorrt as trt
 
 OLDEST = (10, 12)
 NEWEST_MAJOR = 11
+OLDEST_RTX = (1, 6)
+"""1.5 is reported to hang at random with RIFE (NVIDIA/TensorRT-RTX#37)."""
 KEPT_LINES = 200
+
+Ability = Literal["refit", "strip", "version_compatible", "hardware_compatibility", "timing_cache", "tiling"]
 
 _Value = TypeVar("_Value")
 
 
-def load() -> ModuleType:
-    """The `tensorrt` package.
+@dataclass(frozen=True, kw_only=True)
+class Library:
+    """A TensorRT library; both have the same calls, and precision is in the ONNX file for both."""
+
+    name: Target
+    module: Any
+    """`tensorrt` or `tensorrt_rtx`."""
+    version: str
+    """Full version."""
+    can: frozenset[Ability]
+
+    @property
+    def title(self) -> str:
+        """The name for messages, such as `TensorRT for RTX 1.7.1`."""
+        short = ".".join(self.version.split(".")[:3])
+        return f"TensorRT for RTX {short}" if self.name == "rtx" else f"TensorRT {short}"
+
+    def check_options(self, options: BuildOptions) -> None:
+        """Refuse options that this library cannot honour, before anything is built.
+
+        Raises:
+            RequestError: `unsupported-option`; the first of them, by name.
+        """
+        needed: dict[str, tuple[Ability, bool]] = {
+            "refittable": ("refit", options.refittable),
+            "strip_weights": ("strip", options.strip_weights),
+            "version_compatible": ("version_compatible", options.version_compatible),
+            "hardware_compatibility": ("hardware_compatibility", options.hardware_compatibility != "none"),
+            "timing_cache": ("timing_cache", options.timing_cache is not None),
+            "tiling_level": ("tiling", options.tiling_level != "none"),
+        }
+        for name, (ability, wanted) in needed.items():
+            if wanted and ability not in self.can:
+                raise RequestError(
+                    f"{name} is {getattr(options, name)}, which {self.title} cannot honour; leave it out, or build "
+                    "with target trt",
+                    code="unsupported-option",
+                    option=name,
+                    target=self.name,
+                )
+        if options.gpu and self.name != "rtx":
+            raise RequestError(
+                f"gpu is {', '.join(options.gpu)}, but {self.title} builds for the GPU that it runs on; leave it out, "
+                "or build with target rtx",
+                code="unsupported-option",
+                option="gpu",
+                target=self.name,
+            )
+
+
+_ABILITIES: dict[Target, frozenset[Ability]] = {
+    "trt": frozenset(
+        ("refit", "strip", "version_compatible", "hardware_compatibility", "timing_cache", "tiling"),
+    ),
+    # Without a GPU, refit and strip fail inside the compiler and version compatibility lacks its library; there is
+    # nothing to time before the kernels are compiled on the user's machine.
+    "rtx": frozenset(),
+}
+
+
+def load_library(target: Literal["auto", "trt", "rtx"] = "auto") -> Library:
+    """Import a TensorRT library.
+
+    Args:
+        target: `trt`, `rtx`, or `auto`: TensorRT where it is installed, else TensorRT for RTX where that is.
 
     Raises:
-        UnavailableError: it is missing, can't be loaded, or is of a version that this tool was not checked for.
+        UnavailableError: `missing-package` or `wrong-version`.
     """
-    module: ModuleType = require("tensorrt", extra="trt")
-    version = version_of(module)
-    if version[:2] < OLDEST or version[0] > NEWEST_MAJOR:
+    if target == "auto":
+        rtx_alone = find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is not None
+        return load_library("rtx" if rtx_alone else "trt")
+    module = require("tensorrt" if target == "trt" else "tensorrt_rtx", extra=target)
+    library = Library(name=target, module=module, version=str(module.__version__), can=_ABILITIES[target])
+    numbers = numbers_of(library.version)
+    if target == "trt":
+        expected = "tensorrt>=10.12,<12"
+        fits = numbers[:2] >= OLDEST and numbers[0] <= NEWEST_MAJOR
+    else:
+        expected, fits = "tensorrt-rtx>=1.6", numbers[:2] >= OLDEST_RTX
+    if not fits:
         raise UnavailableError(
-            f"tensorrt {module.__version__} is installed; expected 10.12 to 11.x: pip install 'tensorrt>=10.12,<12'"
+            f"{module.__name__} {library.version} is installed; expected {expected}: pip install '{expected}'",
+            code="wrong-version",
+            module=module.__name__,
+            version=library.version,
         )
-    return module
-
-
-def version_of(module: ModuleType) -> tuple[int, ...]:
-    """`11.4.0` as numbers; what follows them (`.post1`) is left out."""
-    numbers = []
-    for part in str(module.__version__).split("."):
-        if not part.isdecimal():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
+    return library
 
 
 def required(value: _Value | None, what: str, log: Log) -> _Value:
-    """What a call of TensorRT gave; these return None where something is wrong, and say why in the log only.
+    """Return what a call of TensorRT gave; these return None where something is wrong, and log the reason.
 
     Raises:
-        UnavailableError: it is None; the message ends with what TensorRT logged.
+        UnavailableError: `tensorrt-failed`; it is None. The message ends with what TensorRT logged.
     """
     if value is None:
-        raise UnavailableError(f"TensorRT could not {what}{log.last_errors()}")
+        raise UnavailableError(f"TensorRT could not {what}{log.last_errors()}", code="tensorrt-failed")
     return value
 
 
-def succeeded(answer: Any) -> bool:
-    """What a call of TensorRT says of itself."""
-    return bool(answer)
+def constructed(make: Callable[[trt.ILogger], _Value], what: str, log: Log) -> _Value:
+    """Call a constructor of TensorRT; the bindings raise TypeError where C++ gives null.
+
+    Raises:
+        UnavailableError: `tensorrt-failed`.
+    """
+    try:
+        return make(log.logger)
+    except TypeError as error:
+        raise UnavailableError(f"TensorRT could not {what}{log.last_errors()}", code="tensorrt-failed") from error
+
+
+def builder_of(module: Any, log: Log) -> trt.Builder:
+    """Return TensorRT's builder.
+
+    Raises:
+        UnavailableError: `no-gpu`; no GPU, no driver, or one that is too old.
+    """
+    try:
+        builder: trt.Builder = module.Builder(log.logger)
+    except TypeError as error:
+        raise UnavailableError(
+            f"TensorRT {module.__version__} finds no GPU that it can use; expected an NVIDIA GPU with a driver for "
+            f"the CUDA that TensorRT was built for: see `nvidia-smi` and `refine-export doctor`{log.last_errors()}",
+            code="no-gpu",
+        ) from error
+    return builder
 
 
 def content_of(memory: Any) -> bytes:
-    """What an IHostMemory holds; it is a buffer and no more."""
+    """Return the bytes of an IHostMemory, which is a buffer and nothing else."""
     return bytes(memory)
 
 
@@ -74,29 +170,33 @@ class Log:
     """What TensorRT logged, newest last; `logger` is the object that its constructors take.
 
     One per process: TensorRT keeps the first logger that it was given.
+
+    Args:
+        module: of the library.
+        listener: called with severity and text of each line.
     """
 
-    def __init__(self, module: Any) -> None:
-        self.lines: deque[tuple[str, str]] = deque(maxlen=KEPT_LINES)
-        self.logger = _logger(module, self.lines)
+    def __init__(self, module: Any, listener: Callable[[str, str], None] | None = None) -> None:
+        lines: deque[tuple[str, str]] = deque(maxlen=KEPT_LINES)
+
+        class Collector(module.ILogger):  # type: ignore[misc]
+            def __init__(self) -> None:
+                module.ILogger.__init__(self)  # pybind11 needs the call by name
+
+            def log(self, severity: Any, msg: str) -> None:
+                if severity.name != "VERBOSE":  # many thousands, among which errors would be lost
+                    lines.append((severity.name, msg))
+                    if listener is not None:
+                        listener(severity.name, msg)
+
+        self.lines = lines
+        self.logger: trt.ILogger = Collector()
 
     def errors(self) -> list[str]:
-        """The lines of severity ERROR and INTERNAL_ERROR."""
+        """Return the lines of severity ERROR and INTERNAL_ERROR."""
         return [text for severity, text in self.lines if "ERROR" in severity]
 
     def last_errors(self, count: int = 5) -> str:
-        """The last of them, to be put behind a message."""
+        """Return the last of them, as the end of a message."""
         found = self.errors()[-count:]
         return ": " + "; ".join(found) if found else " and logged no reason"
-
-
-def _logger(module: Any, lines: deque[tuple[str, str]]) -> trt.ILogger:
-    class Collector(module.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            module.ILogger.__init__(self)
-
-        def log(self, severity: Any, msg: str) -> None:
-            lines.append((severity.name, msg))
-
-    collector: trt.ILogger = Collector()
-    return collector

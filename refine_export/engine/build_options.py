@@ -1,4 +1,4 @@
-"""What an engine is built for; there is no precision here, because precision is in the ONNX file."""
+"""Options of an engine build; there is no precision among them, because precision is in the ONNX file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from refine_export.signature import parse_size
 Rung = Literal["native", "unfused", "gather", "fp32"]
 RUNGS: tuple[Rung, ...] = ("native", "unfused", "gather", "fp32")
 
+Target = Literal["trt", "rtx"]
+"""TensorRT, or TensorRT for RTX."""
+
 LARGEST_BATCH = 256
 LARGEST = 2**31 - 1
-"""Of all numbers: TensorRT's are of 32 bits, and MiB and seconds of this size are none that anyone has."""
+"""Upper bound of every integer option; TensorRT stores them as int32."""
+COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""What TensorRT for RTX compiles for (1.7)."""
+GPU_FAMILIES = {"turing": "sm75", "rtx20": "sm75", "rtx30": "sm86", "rtx40": "sm89", "rtx50": "sm120"}
+_DATA_CENTRE = ("hopper", "h100", "h200", "gh200", "b100", "b200", "gb200", "sm90", "sm100", "sm103")
 
 
 _SIZES, _ENGINE, _JOB = "Sizes of a dynamic file", "Engine", "The build itself"  # panels of --help
@@ -22,6 +29,12 @@ _SIZES, _ENGINE, _JOB = "Sizes of a dynamic file", "Engine", "The build itself" 
 class BuildOptions:
     """How ONNX files become TensorRT engines."""
 
+    target: Literal["auto", "trt", "rtx"] = field(default="auto", metadata={"flag": "--target"})
+    """TensorRT for the GPU of this machine (trt), or TensorRT for RTX (rtx), for GeForce and RTX PRO GPUs, which needs
+    no GPU to build; auto takes trt where it is installed."""
+    gpu: tuple[str, ...] = field(default=(), metadata={"flag": "--gpu", "panel": _ENGINE})
+    """GPUs of an rtx engine: sm75, sm80, sm86, sm89, sm120, sm121, turing, rtx20, rtx30, rtx40, rtx50; without names,
+    Ampere and newer."""
     min_size: str | None = field(default=None, metadata={"flag": "--min-size", "metavar": "HxW", "panel": _SIZES})
     """Smallest HEIGHTxWIDTH of a dynamic file's engine, multiples of 32; without it, `opt_size`."""
     opt_size: str = field(default="1088x1920", metadata={"flag": "--opt-size", "metavar": "HxW", "panel": _SIZES})
@@ -75,15 +88,31 @@ class BuildOptions:
     )
     """Folder of timing caches; without it, beside the engine."""
     time_limit_s: int = field(default=3600, metadata={"flag": "--time-limit", "metavar": "S", "panel": _JOB})
-    """After which the build of a rung is stopped."""
+    """Limit of one build."""
     memory_limit_mib: int | None = field(
         default=None, metadata={"flag": "--memory-limit", "metavar": "MIB", "panel": _JOB}
     )
     """Host memory that the build's process may take; without it, no limit."""
     rung: Literal["auto", "native", "unfused", "gather", "fp32"] = field(default="auto", metadata={"flag": "--rung"})
-    """Which lowering of the samplers; auto takes the first that is exact enough."""
+    """Which fallback: the file's own sampler (native), kept from fusing (unfused), written out (gather), or the FP32
+    file (fp32); auto takes the first that is exact enough."""
+
+    @property
+    def compute_capabilities(self) -> tuple[str, ...]:
+        """`gpu` as sorted compute capabilities such as `sm89`, families resolved; empty without names."""
+        found = {GPU_FAMILIES.get(name.lower(), name.lower()) for name in self.gpu}
+        return tuple(sorted(found, key=COMPUTE_CAPABILITIES.index))
 
     def __post_init__(self) -> None:
+        for name in self.gpu:
+            if name.lower() in _DATA_CENTRE:
+                raise ValueError(
+                    f"gpu is {name}, a data-centre GPU, which TensorRT for RTX does not compile for; build there, with "
+                    'target = "trt"'
+                )
+            if name.lower() not in (*COMPUTE_CAPABILITIES, *GPU_FAMILIES):
+                known = ", ".join((*COMPUTE_CAPABILITIES, *GPU_FAMILIES))
+                raise ValueError(f"gpu is {name}; expected some of {known}")
         sizes = [(name, getattr(self, name)) for name in ("min_size", "opt_size", "max_size")]
         for name, size in sizes:
             try:
@@ -114,7 +143,7 @@ class BuildOptions:
         if self.version_compatible and (self.strip_weights or self.refittable):
             raise ValueError(
                 "version_compatible is true with strip_weights or refittable; expected one or the other: the lean "
-                "runtime, which runs such an engine, can't refit it"
+                "runtime, which runs such an engine, cannot refit it"
             )
         if self.strip_weights and self.refittable:
             raise ValueError("strip_weights and refittable are both true; expected one of them")

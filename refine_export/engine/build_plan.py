@@ -1,32 +1,43 @@
-"""ONNX bytes to plan bytes, in this process; the child process that it is for is another file's.
+"""Building of a serialized engine from ONNX bytes in this process; `build_process` runs it in a child.
 
-Checked for TensorRT 10.12 to 11.4.
+Checked on paper for TensorRT 10.12 to 11.4, and run with TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.engine.bindings import Log, content_of, load, required
+import onnx
+
+from refine_export.engine.bindings import Library, Log, builder_of, content_of, required
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.builder_config import config_from_options, set_timing_cache, timing_cache_of
-from refine_export.engine.grid_sample_check import GuardReport, guard_grid_samples, keep_from_fusing
+from refine_export.engine.builder_config import config_from_options
+from refine_export.engine.grid_sample_check import GridSampleReport, check_grid_samples, keep_from_fusing
 from refine_export.engine.parse_network import network_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
+from refine_export.engine.timing_cache import save_timing_cache, set_timing_cache
+from refine_export.engine.type_check import TypeReport, check_types
 from refine_export.errors import UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes
 
 if TYPE_CHECKING:
-    import onnx
     import tensorrt as trt
 
 Progress = Callable[[str, int, int], bool]
-"""Told the phase, the steps done and the steps in all, from any thread; False stops the build."""
+"""Called with the phase, the steps done and all steps, from any thread; False stops the build."""
+
+_MEMORY = {
+    "Max Scratch Memory": "scratch_bytes",
+    "Total Activation Memory": "activation_bytes",
+    "Total Weights Memory": "weight_bytes",
+}
+"""Lines of the build log (INFO) -> names in `Built.memory`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,92 +45,87 @@ class Built:
     """An engine, and what is known from building it."""
 
     plan: bytes
-    guard: GuardReport
+    samplers: GridSampleReport
     unfused: tuple[str, ...]
     """Tensors that were kept from fusing."""
-    timing_cache: bytes | None
-    """To begin the next build with."""
-    rejected_cache: str | None
-    """Why the timing cache that was given is not in it."""
+    inferred: TypeReport
     types: Mapping[str, int]
-    """How many tensors of each type the ONNX file declares, such as `{"float16": 120, "float": 31}`."""
-    log: tuple[tuple[str, str], ...]
-    """Severity and text of TensorRT's last lines."""
+    """Number of tensors of each type that the ONNX file declares, such as `{"float16": 120, "float": 31}`."""
+    memory: Mapping[str, int]
+    """`scratch_bytes`, `activation_bytes`, `weight_bytes`, as far as TensorRT logs them."""
+    notes: tuple[str, ...]
+    """On the timing cache."""
 
 
 def build_plan(
+    library: Library,
     content: bytes,
     options: BuildOptions,
     shapes: tuple[InputShapes, ...],
     *,
     log: Log,
     progress: Progress | None = None,
-    cache: bytes | None = None,
+    timings: Path | None = None,
     path: Path | None = None,
     unfuse: bool = False,
 ) -> Built:
-    """Build an engine, by `Builder(logger)`, `build_serialized_network` and `IProgressMonitor`.
+    """Build an engine.
 
     Args:
+        library: that builds.
         content: the ONNX file.
-        options: of the build; its sizes are in `shapes`, and of its limits nothing is enforced here.
+        options: of the build; its sizes are in `shapes`, and its limits are the parent process's.
         shapes: `shapes_from_options`.
         log: the process's own.
         progress: see `Progress`; what it raises stops the build, and is raised here.
-        cache: timings of earlier builds with this TensorRT and GPU.
+        timings: file of the timing cache; without it, or without one in this library, none.
         path: the ONNX file's, where it has external data.
-        unfuse: keep what goes in and out of each GridSample from fusing (the rung `unfused`).
+        unfuse: keep what goes in and out of each GridSample from fusing (the fallback `unfused`).
 
     Raises:
-        GraphError: the file, or what TensorRT makes of it.
-        UnavailableError: no TensorRT, no GPU, or the build failed or was stopped; with TensorRT's own words.
+        GraphError: the file cannot be parsed, samples wrongly or has other types (`parser-refused`,
+            `sampler-mismatch`, `engine-types`).
+        UnavailableError: `no-gpu`, `tensorrt-failed`, `unsupported-option`, `profile-refused`, or `stopped`.
     """
-    module = load()
+    module = library.module
     model = model_from_bytes(content, path or Path("the ONNX file"))
     if path is not None:
-        external_files(model, path.parent)
+        external_files(model, path.parent)  # refuses data outside of the file's folder
     builder = builder_of(module, log)
     parsed = network_from_onnx(module, builder, log, content, path)
-    guard = guard_grid_samples(module, parsed.network, model)
+    samplers = check_grid_samples(module, parsed.network, model)
+    inferred = check_types(parsed.network, model)
     unfused = keep_from_fusing(module, parsed.network) if unfuse else ()
     watch = _Watch(progress)
     monitor = _monitor(module, watch)
-    config = config_from_options(module, builder, log, options, shapes, monitor)
-    rejected = set_timing_cache(config, cache, log)
+    config = config_from_options(library, builder, log, options, shapes, monitor)
+    if "timing_cache" not in library.can:
+        timings = None  # and with one, TensorRT for RTX would look for a GPU
+    notes = [] if timings is None else [set_timing_cache(config, timings, log)]
     memory = builder.build_serialized_network(parsed.network, config)
     watch.check()
     plan = content_of(required(memory, "build the engine", log))
+    if timings is not None:
+        notes.append(save_timing_cache(config, timings))
     return Built(
         plan=plan,
-        guard=guard,
+        samplers=samplers,
         unfused=unfused,
-        timing_cache=timing_cache_of(config),
-        rejected_cache=rejected,
+        inferred=inferred,
         types=tensor_types(model),
-        log=tuple(log.lines),
+        memory=memory_from_log(text for _, text in log.lines),
+        notes=tuple(note for note in notes if note),
     )
 
 
-def builder_of(module: Any, log: Log) -> trt.Builder:
-    """TensorRT's builder, whose constructor raises TypeError where C++ gives null.
-
-    Raises:
-        UnavailableError: no GPU, no driver, or one that is too old.
-    """
-    try:
-        builder: trt.Builder = module.Builder(log.logger)
-    except TypeError as error:
-        raise UnavailableError(
-            f"TensorRT {module.__version__} finds no GPU that it can use; expected an NVIDIA GPU with a driver for "
-            f"the CUDA that TensorRT was built for: see `nvidia-smi` and `refine-export doctor`{log.last_errors()}"
-        ) from error
-    return builder
+def memory_from_log(lines: Iterable[str]) -> dict[str, int]:
+    """Read the sizes that TensorRT logs at the end of a build, such as `Max Scratch Memory: 20807680 bytes`."""
+    found = (re.match(r"(.+): (\d+) bytes$", line) for line in lines)
+    return {_MEMORY[match[1]]: int(match[2]) for match in found if match and match[1] in _MEMORY}
 
 
 def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
-    """How many tensors of each type a file declares: inputs, outputs, weights, constants, casts, inferred values."""
-    import onnx
-
+    """Count the tensors of each type that a file declares: inputs, outputs, weights, constants, casts, values."""
     types: dict[str, int] = {}
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
         if value.type.HasField("tensor_type"):
@@ -138,7 +144,10 @@ def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 class _Watch:
-    """Between TensorRT's threads and the caller's callback: one call at a time, and nothing raised."""
+    """Calls the caller's callback from TensorRT's threads, one call at a time, and keeps what it raises.
+
+    TensorRT swallows what a monitor raises, so that it has to be raised again after the build.
+    """
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -149,37 +158,33 @@ class _Watch:
 
     def start(self, phase: str, steps: int) -> None:
         self._steps[phase] = steps
-        self.tell(phase, 0)
+        self.report(phase, 0)
 
-    def tell(self, phase: str, done: int) -> bool:
-        """Whether to go on."""
+    def report(self, phase: str, done: int) -> bool:
+        """Return whether to go on."""
         with self._lock:
             if self._stopped_in is None and self._progress is not None:
                 try:
                     goes_on = self._progress(phase, done, self._steps.get(phase, done))
-                except BaseException as error:  # Ctrl-C as well: TensorRT swallows what a monitor raises
+                except BaseException as error:  # Ctrl-C as well
                     self._error, goes_on = error, False
                 if not goes_on:
                     self._stopped_in = phase
             return self._stopped_in is None
 
     def finish(self, phase: str) -> None:
-        self.tell(phase, self._steps.pop(phase, 0))
+        self.report(phase, self._steps.pop(phase, 0))
 
     def check(self) -> None:
-        """To be called after the build.
-
-        Raises:
-            UnavailableError: the callback asked to stop.
-        """
+        """Raise what the callback raised, or that it stopped the build (`stopped`)."""
         if self._error is not None:
             raise self._error
         if self._stopped_in is not None:
-            raise UnavailableError(f"the build was stopped in {self._stopped_in!r}, as was asked; start it again")
+            raise UnavailableError(f"the build was stopped in {self._stopped_in!r}; start it again", code="stopped")
 
 
 def _monitor(module: Any, watch: _Watch) -> trt.IProgressMonitor:
-    """An `IProgressMonitor`; its base class's constructor must be called, and `step_complete` must give a bool."""
+    """Return an `IProgressMonitor`; its base's constructor must be called, and `step_complete` must give a bool."""
 
     class Monitor(module.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -189,7 +194,7 @@ def _monitor(module: Any, watch: _Watch) -> trt.IProgressMonitor:
             watch.start(phase_name, num_steps)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            return watch.tell(phase_name, step + 1)
+            return watch.report(phase_name, step + 1)
 
         def phase_finish(self, phase_name: str) -> None:
             watch.finish(phase_name)

@@ -1,230 +1,199 @@
-"""One build of an engine in a child process, which may crash, hang or eat all memory without harm to anyone.
+"""Build of an engine in a child process, which may crash, hang or take all memory without harm to the caller.
 
-The child reads the ONNX file and the timing cache, builds and runs the canary, builds the engine, proves its precision
-and writes the timings back. Checked for TensorRT 10.12 to 11.4: `Runtime(logger)`, `engine_host_code_allowed`,
-`deserialize_cuda_engine`, `create_execution_context`, `set_input_shape`; what else it calls is in the modules it uses.
+The child probes the sampler where it can run an engine, builds, and proves the precision. Checked on paper for TensorRT
+10.12 to 11.4; building was run with TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from refine_export.engine import bindings as seam
+import onnx
+
+from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import Built, build_plan, builder_of
-from refine_export.engine.machine import Machine, this_machine
+from refine_export.engine.build_plan import build_plan
+from refine_export.engine.inspector import check_precision, inspect_engine, nodes_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
-from refine_export.engine.timing_cache import CacheKey, merge_by, read_cache, write_cache
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import EngineError, UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
-from refine_export.support.child_process import Phases, Tell, run_child, serve
-
-if TYPE_CHECKING:
-    import onnx
-
-    from refine_export.support.progress import Progress
+from refine_export.runners.sampler_probe import probe_model, sampler_problems
+from refine_export.support.child_process import Report, run_child, serve
+from refine_export.support.progress import Progress
+from refine_export.support.text import json_safe
 
 _PLAN = "plan"
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What is to be built."""
+    """What a child is to build."""
 
     onnx: Path
     """The file, with its external data beside it."""
     options: BuildOptions
+    """With the target `trt` or `rtx`."""
     shapes: tuple[InputShapes, ...]
     """`shapes_from_options`."""
-    timing_cache: Path
-    """The folder of timing caches."""
+    timings: Path | None
+    """File of the timing cache."""
+    executes: bool
+    """This machine can run the engine."""
     unfuse: bool = False
     """Keep what goes in and out of each GridSample from fusing."""
-    canary: bool = True
-    """Build and run the canary first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChildBuilt:
-    """An engine from a child, and its reports: JSON, for the manifest."""
+    """An engine from a child, and its reports as JSON, for the manifest."""
 
     plan: bytes
-    machine: Machine
-    """That built it."""
     onnx_sha256: str
     """`sha256_of_model` of what was built from."""
-    guard: Mapping[str, Any]
-    """`GuardReport`."""
-    unfused: tuple[str, ...]
+    samplers: Mapping[str, Any]
+    """`GridSampleReport`."""
+    unfused: list[str]
     """Tensors that were kept from fusing."""
-    canary: Mapping[str, Any] | None
-    """`Canary`, with its `words`; where it could not be built or run, `passed` is None and `words` say why."""
-    precision: Mapping[str, Any]
-    """`Precision`."""
+    inferred: Mapping[str, Any]
+    """`TypeReport`."""
+    probed: bool
+    """The sampler probe was run, and passed."""
+    precision: Mapping[str, Any] | None
+    """`Precision` by the inspector; None where the engine cannot be loaded here."""
     types: Mapping[str, int]
     """Tensors of each type in the ONNX file."""
-    notes: tuple[str, ...]
-    """What there is to say of the timing cache."""
+    memory: Mapping[str, int]
+    notes: list[str]
 
 
-def build_in_child(
-    request: BuildRequest, output: Path, progress: Progress, *, phases: Phases | None = None
-) -> ChildBuilt:
+def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> ChildBuilt:
     """Build an engine in a child process, within `time_limit_s` and `memory_limit_mib` of the options.
 
     Args:
         request: what is to be built.
-        output: where the engine will go; it is not touched, but its folder must have room for a plan.
-        progress: told of the stages: canary, build, proof.
-        phases: told of TensorRT's own.
+        folder: private, on a disk with room for the engine.
+        progress: of the stages and TensorRT's own phases.
 
     Raises:
-        GraphError: the file, or what TensorRT makes of it; or the engine does not have the file's types.
-        UnavailableError: no TensorRT, no GPU, a build that failed, crashed, was killed, or went over a limit.
-        RequestError: the folder of the output can't be written.
+        GraphError: as `build_plan`; or the engine does not have the file's types (`engine-types`).
+        EngineError: `sampler-wrong`; TensorRT samples wrongly on this machine.
+        UnavailableError: as `build_plan` and `run_child`.
     """
     options = request.options
-    content = dataclasses.asdict(request)
-    content["onnx"], content["timing_cache"] = str(request.onnx.absolute()), str(request.timing_cache.absolute())
-    with run_child(
+    content = json_safe(request) | {"onnx": str(request.onnx.absolute())}
+    if request.timings is not None:
+        content["timings"] = str(request.timings.absolute())
+    answer = run_child(
         __name__,
         content,
-        output,
+        folder,
         progress,
         time_limit_s=options.time_limit_s,
         memory_limit_mib=options.memory_limit_mib,
-        phases=phases,
-    ) as (folder, answer):
-        machine = answer.pop("machine")
-        machine["compute_capability"] = tuple(machine["compute_capability"])
-        answer["unfused"], answer["notes"] = tuple(answer["unfused"]), tuple(answer["notes"])
-        return ChildBuilt(plan=(folder / _PLAN).read_bytes(), machine=Machine(**machine), **answer)
+    )
+    return ChildBuilt(plan=(folder / _PLAN).read_bytes(), **answer)
 
 
-def work(content: Mapping[str, Any], folder: Path, tell: Tell) -> dict[str, Any]:
-    """What the child does."""
+def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
+    """Do the child's work; the arguments and the answer are `serve`'s."""
     request = _request(content)
-    module = seam.load()
-    machine = this_machine(module)
-    log = _ToldLog(module, tell)
+    library = load_library(request.options.target)
+    log = Log(library.module, lambda severity, text: report("log", [severity, text]))
     bytes_ = read_file(request.onnx)
     model = model_from_bytes(bytes_, request.onnx)
     files = external_files(model, request.onnx.parent)
-    canary = _canary(request, log, tell) if request.canary else None
-    tell("stage", f"build {request.onnx.name}")
-    key = CacheKey(tensorrt=machine.tensorrt, gpu=machine.gpu, compute_capability=machine.capability)
-    cache, notes = read_cache(request.timing_cache, key)
+    probed = request.executes and any(node.op_type == "GridSample" for node in model.graph.node)
+    if probed:
+        report("stage", "probe the sampler")
+        _probe(library, request, log)
+    report("stage", f"build {request.onnx.name}")
 
-    def told(phase: str, done: int, steps: int) -> bool:
-        tell("phase", [phase, done, steps])
+    def progress(phase: str, done: int, steps: int) -> bool:
+        report("phase", [phase, done, steps])
         return True
 
     built = build_plan(
+        library,
         bytes_,
         request.options,
         request.shapes,
         log=log,
-        progress=told,
-        cache=cache or None,
+        progress=progress,
+        timings=request.timings,
         path=request.onnx if files else None,
         unfuse=request.unfuse,
     )
-    tell("said", f"{len(built.plan) / 2**20:.1f} MiB, {len(built.guard.repairs)} GridSample attributes repaired")
-    (folder / _PLAN).write_bytes(built.plan)
-    if built.rejected_cache is not None:
-        notes, cache = [*notes, built.rejected_cache], b""
-    config = builder_of(module, log).create_builder_config()
-    notes += write_cache(
-        request.timing_cache, key, built.timing_cache or b"", began_with=cache, merge=merge_by(config, log)
+    report(
+        "outcome", f"{len(built.plan) / 2**20:.1f} MiB, {len(built.samplers.repairs)} GridSample attributes repaired"
     )
-    return {
-        "machine": dataclasses.asdict(machine),
+    (folder / _PLAN).write_bytes(built.plan)
+    fields = {name: value for name, value in json_safe(built).items() if name != _PLAN}
+    return fields | {
         "onnx_sha256": sha256_of_model(bytes_, files),
-        "guard": dataclasses.asdict(built.guard),
-        "unfused": list(built.unfused),
-        "canary": canary,
-        "precision": _precision(module, request, built, model, log, tell),
-        "types": dict(built.types),
-        "notes": notes,
+        "probed": probed,
+        "precision": _precision(library, request, built.plan, model, log, report) if request.executes else None,
     }
 
 
-def _canary(request: BuildRequest, log: seam.Log, tell: Tell) -> dict[str, Any]:
-    """Build and run the canary, with its weights and for this machine only; what goes wrong there fails nothing."""
-    from refine_export.engine.canary import OUTPUT, canary_feeds, canary_onnx, check_canary
-    from refine_export.engine.engine_runner import TrtRunner
+def _probe(library: Library, request: BuildRequest, log: Log) -> None:
+    """Build and run the probe, with its weights and for this machine only, as the engine itself samples."""
+    from refine_export.engine.engine_runner import TrtRunner  # torch, which a machine that only builds may lack
 
-    tell("stage", "canary")
     options = dataclasses.replace(
-        request.options, strip_weights=False, refittable=False, version_compatible=False, exclude_lean_runtime=False
+        request.options,
+        gpu=(),
+        strip_weights=False,
+        refittable=False,
+        version_compatible=False,
+        exclude_lean_runtime=False,
     )
-    try:
-        plan = build_plan(canary_onnx(), options, (), log=log, unfuse=request.unfuse).plan
-        with TrtRunner(plan, unchecked=True, log=log) as runner:
-            found = check_canary(runner.run(canary_feeds())[OUTPUT])
-    except (RequestError, UnavailableError) as error:
-        answer: dict[str, Any] = {"passed": None, "words": f"the canary could not be run: {error}"}
-    else:
-        answer = {**dataclasses.asdict(found), "words": found.words}
-    tell("said", answer["words"])
-    return answer
+    plan = build_plan(library, probe_model(), options, (), log=log, unfuse=request.unfuse).plan
+    with TrtRunner(plan, unchecked=True, log=log) as runner:
+        problems = sampler_problems(runner.run)
+    if problems:
+        raise EngineError(
+            f"{library.title} samples wrongly on this machine ({', '.join(problems)}); expected bilinear, border, "
+            "aligned corners: build with --rung gather, which samples without GridSample",
+            code="sampler-wrong",
+            problems=problems,
+        )
 
 
 def _precision(
-    module: Any, request: BuildRequest, built: Built, model: onnx.ModelProto, log: seam.Log, tell: Tell
-) -> dict[str, Any]:
-    """The proof of precision, of the engine as it loads; its host code is our own build's."""
-    from refine_export.engine.inspector import check_precision, inspect_engine, nodes_from_onnx
-
-    tell("stage", "prove the precision")
-    try:
-        runtime = module.Runtime(log.logger)
-    except TypeError as error:  # the bindings' way to say null
-        raise UnavailableError(f"TensorRT could not start its runtime{log.last_errors()}") from error
-    runtime.engine_host_code_allowed = True
-    engine = seam.required(runtime.deserialize_cuda_engine(built.plan), "load the engine that it has built", log)
+    library: Library, request: BuildRequest, plan: bytes, model: onnx.ModelProto, log: Log, report: Report
+) -> Mapping[str, Any]:
+    """The inspector's proof of precision, on the engine as it loads."""
+    report("stage", "prove the precision")
+    runtime: Any = constructed(library.module.Runtime, "start its runtime", log)
+    runtime.engine_host_code_allowed = True  # it is our own build's
+    engine = required(runtime.deserialize_cuda_engine(plan), "load the engine that it has built", log)
     context = None
     if not request.options.strip_weights:  # without weights there is nothing to execute
-        context = seam.required(engine.create_execution_context(), "make an execution context", log)
+        context = required(engine.create_execution_context(), "make an execution context", log)
         for shape in request.shapes:
             if shape.dynamic and not context.set_input_shape(shape.name, shape.optimum):
-                raise UnavailableError(f"TensorRT does not take {shape.name} at {shape.optimum}{log.last_errors()}")
-    proof = check_precision(inspect_engine(module, engine, context), nodes_from_onnx(model))
-    tell("said", "proven" if proof.proven else f"not proven: {'; '.join(proof.notes)}")
+                raise UnavailableError(
+                    f"TensorRT does not take {shape.name} at {shape.optimum}{log.last_errors()}", code="tensorrt-failed"
+                )
+    proof = check_precision(inspect_engine(library.module, engine, context), nodes_from_onnx(model))
+    report("outcome", "proven" if proof.proven else f"not proven: {'; '.join(proof.notes)}")
     return dataclasses.asdict(proof)
 
 
-class _ToldLog(seam.Log):
-    """A log that the parent reads as well, line by line, so that it has the last ones of a child that dies."""
-
-    def __init__(self, module: Any, tell: Tell) -> None:
-        self.lines = _ToldLines(tell)
-        self.logger = seam._logger(module, self.lines)
-
-
-class _ToldLines(deque[tuple[str, str]]):
-    def __init__(self, tell: Tell) -> None:
-        super().__init__(maxlen=seam.KEPT_LINES)
-        self._tell = tell
-
-    def append(self, line: tuple[str, str]) -> None:
-        if line[0] != "VERBOSE":  # many thousands, among which errors are lost
-            super().append(line)
-            self._tell("log", list(line))
-
-
 def _request(content: Mapping[str, Any]) -> BuildRequest:
-    sizes = ("minimum", "optimum", "maximum")
+    kinds = ("minimum", "optimum", "maximum")
     shapes = tuple(
-        InputShapes(**{**shape, **{name: tuple(shape[name]) for name in sizes}}) for shape in content["shapes"]
+        InputShapes(**{**shape, **{kind: tuple(shape[kind]) for kind in kinds}}) for shape in content["shapes"]
     )
-    paths = {name: Path(content[name]) for name in ("onnx", "timing_cache")}
-    return BuildRequest(**{**content, **paths, "options": BuildOptions(**content["options"]), "shapes": tuple(shapes)})
+    options = BuildOptions(**{**content["options"], "gpu": tuple(content["options"]["gpu"])})
+    timings = None if content["timings"] is None else Path(content["timings"])
+    return BuildRequest(
+        **{**content, "onnx": Path(content["onnx"]), "options": options, "shapes": shapes, "timings": timings}
+    )
 
 
 if __name__ == "__main__":

@@ -1,10 +1,8 @@
-"""What TensorRT is told for a build: every option set by name, and read back where it can be ignored in silence.
+"""Builder configuration: every option set by name, and read back where TensorRT can ignore it silently.
 
-Polygraphy's `CreateConfig` (0.53.6, read) sets most of it, but it drops the bool of `set_timing_cache` and the int of
-`add_optimization_profile`, knows no REFIT_IDENTICAL, and reads nothing back. What is left of it are these calls,
-checked for 10.12 to 11.4: `set_flag`, `clear_flag`, `get_flag`, `set_memory_pool_limit`, the properties of
-`IBuilderConfig`, `create_optimization_profile`, `set_shape`, `add_optimization_profile`, `create_timing_cache`,
-`set_timing_cache`, `ITimingCache.serialize`.
+Polygraphy's `CreateConfig` (0.53.6) sets most of it, but drops the int of `add_optimization_profile`, does not know
+REFIT_IDENTICAL, and reads nothing back. The calls were checked on paper for TensorRT 10.12 to 11.4, and run with
+TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from refine_export.engine.bindings import Log, content_of, required, succeeded
+from refine_export.engine.bindings import Library, Log, required
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.profile_shapes import InputShapes, is_dynamic
 from refine_export.errors import UnavailableError
@@ -22,41 +20,51 @@ if TYPE_CHECKING:
 
 
 def config_from_options(
-    module: Any,
+    library: Library,
     builder: trt.Builder,
     log: Log,
     options: BuildOptions,
     shapes: Iterable[InputShapes],
     monitor: trt.IProgressMonitor | None = None,
 ) -> trt.IBuilderConfig:
-    """The configuration of a build; its timing cache is set by `set_timing_cache`.
+    """Return the configuration of a build; its timing cache is set by `set_timing_cache`.
 
     Args:
-        module: `trt.load()`.
+        library: that builds.
         builder: of the engine.
-        log: what TensorRT says.
-        options: of the build.
+        log: for the reasons of failures.
+        options: of the build, checked by `Library.check_options`.
         shapes: of the inputs; without a dynamic one there is no profile.
-        monitor: told of the build's progress; the caller keeps it alive.
+        monitor: of the build's progress; the caller keeps it alive.
 
     Raises:
-        UnavailableError: this TensorRT lacks an option, or ignores or refuses it.
+        UnavailableError: `unsupported-option`; this TensorRT lacks an option, or ignores or refuses it.
     """
     config = required(builder.create_builder_config(), "make a configuration", log)
     if options.workspace_mib is not None:
         # Not read back: TensorRT ignores a limit above the GPU's memory, which then is the limit.
-        config.set_memory_pool_limit(_member(module, "MemoryPoolType", "WORKSPACE"), options.workspace_mib << 20)
+        config.set_memory_pool_limit(_member(library, "MemoryPoolType", "WORKSPACE"), options.workspace_mib << 20)
     for name, wanted in _flags(options).items():
-        _set_flag(module, config, name, wanted)
-    compatibility = options.hardware_compatibility.upper()
-    for attribute, value in {
+        flag = _member(library, "BuilderFlag", name)
+        (config.set_flag if wanted else config.clear_flag)(flag)
+        _check_kept(library, f"BuilderFlag.{name}", config.get_flag(flag), wanted, log)
+    values: dict[str, Any] = {
         "builder_optimization_level": options.optimization_level,
-        "hardware_compatibility_level": _member(module, "HardwareCompatibilityLevel", compatibility),
-        "profiling_verbosity": _member(module, "ProfilingVerbosity", options.verbosity.upper()),
-        "tiling_optimization_level": _member(module, "TilingOptimizationLevel", options.tiling_level.upper()),
-        **({} if options.aux_streams is None else {"max_aux_streams": options.aux_streams}),
-    }.items():
-        _set(module, config, attribute, value, log)
+        "profiling_verbosity": _member(library, "ProfilingVerbosity", options.verbosity.upper()),
+    }
+    if "hardware_compatibility" in library.can:
+        level = options.hardware_compatibility.upper()
+        values["hardware_compatibility_level"] = _member(library, "HardwareCompatibilityLevel", level)
+    if "tiling" in library.can:
+        level = options.tiling_level.upper()
+        values["tiling_optimization_level"] = _member(library, "TilingOptimizationLevel", level)
+    if options.aux_streams is not None:
+        values["max_aux_streams"] = options.aux_streams
+    for attribute, value in values.items():
+        setattr(config, attribute, value)
+        _check_kept(library, attribute, getattr(config, attribute), value, log)
+    if options.compute_capabilities:
+        _set_gpus(library, config, options.compute_capabilities, log)
     known = tuple(shapes)
     if is_dynamic(known):
         _add_profile(builder, config, log, known)
@@ -65,83 +73,47 @@ def config_from_options(
     return config
 
 
-def set_timing_cache(config: trt.IBuilderConfig, content: bytes | None, log: Log) -> str | None:
-    """Give a build the timings of earlier ones, or an empty cache to fill.
-
-    Args:
-        config: of the build.
-        content: of a cache of the same TensorRT and GPU, if there is one.
-        log: what TensorRT says.
-
-    Returns:
-        None, or why `content` was rejected and the build begins with an empty cache.
-
-    Raises:
-        UnavailableError: TensorRT takes not even an empty cache.
-    """
-    rejected = None
-    if content:
-        cache = config.create_timing_cache(content)
-        if cache is not None and succeeded(config.set_timing_cache(cache, False)):
-            return None
-        reason = "is of another TensorRT or GPU" if cache is not None else "is damaged, or of another TensorRT"
-        rejected = f"the timing cache {reason} and is begun anew{log.last_errors(1)}"
-    empty = required(config.create_timing_cache(b""), "make a timing cache", log)
-    if not config.set_timing_cache(empty, False):
-        raise UnavailableError(f"TensorRT takes no timing cache, not even an empty one{log.last_errors()}")
-    return rejected
-
-
-def timing_cache_of(config: trt.IBuilderConfig) -> bytes | None:
-    """The timings of this build and those that it began with; None where TensorRT keeps none."""
-    cache = config.get_timing_cache()
-    content = None if cache is None else cache.serialize()
-    return None if content is None else content_of(content)
-
-
 def _flags(options: BuildOptions) -> dict[str, bool]:
-    """Builder flags by name. TF32 is on where nobody says otherwise; the others are off."""
-    flags = {"TF32": options.tf32}
-    if options.version_compatible:
-        flags["VERSION_COMPATIBLE"] = True
-    if options.exclude_lean_runtime:
-        flags["EXCLUDE_LEAN_RUNTIME"] = True
-    if options.strip_weights:
-        flags |= {"STRIP_PLAN": True, "REFIT_IDENTICAL": True}
-    if options.refittable:
-        flags["REFIT"] = True
-    return flags
+    """Builder flags by name; TF32 alone is on where nobody turns it off."""
+    wanted = {
+        "VERSION_COMPATIBLE": options.version_compatible,
+        "EXCLUDE_LEAN_RUNTIME": options.exclude_lean_runtime,
+        "STRIP_PLAN": options.strip_weights,
+        "REFIT_IDENTICAL": options.strip_weights,
+        "REFIT": options.refittable,
+    }
+    return {"TF32": options.tf32, **{name: True for name, on in wanted.items() if on}}
 
 
-def _member(module: Any, kind: str, name: str) -> Any:
+def _member(library: Library, kind: str, name: str) -> Any:
     """An enumerator by its name: numbers moved between 10 and 11."""
-    found = getattr(module, kind).__members__.get(name)
+    found = getattr(library.module, kind).__members__.get(name)
     if found is None:
         raise UnavailableError(
-            f"TensorRT {module.__version__} has no {kind}.{name}; expected 10.12 to 11.4: leave the option out, or use "
-            "another version"
+            f"{library.title} has no {kind}.{name}: leave the option out, or use another version",
+            code="unsupported-option",
+            option=name,
         )
     return found
 
 
-def _set_flag(module: Any, config: trt.IBuilderConfig, name: str, wanted: bool) -> None:
-    flag = _member(module, "BuilderFlag", name)
-    if wanted:
-        config.set_flag(flag)
-    else:
-        config.clear_flag(flag)
-    if config.get_flag(flag) is not wanted:
-        raise UnavailableError(f"TensorRT {module.__version__} ignores BuilderFlag.{name}; expected {wanted}")
-
-
-def _set(module: Any, config: trt.IBuilderConfig, attribute: str, value: Any, log: Log) -> None:
-    setattr(config, attribute, value)
-    found = getattr(config, attribute)
-    if found != value:
+def _check_kept(library: Library, name: str, found: Any, wanted: Any, log: Log) -> None:
+    if found != wanted:
         raise UnavailableError(
-            f"TensorRT {module.__version__} keeps {attribute} at {getattr(found, 'name', found)}; expected "
-            f"{getattr(value, 'name', value)}: leave the option out{log.last_errors()}"
+            f"{library.title} keeps {name} at {getattr(found, 'name', found)}; expected "
+            f"{getattr(wanted, 'name', wanted)}: leave the option out{log.last_errors()}",
+            code="unsupported-option",
+            option=name,
         )
+
+
+def _set_gpus(library: Library, config: Any, capabilities: tuple[str, ...], log: Log) -> None:
+    """TensorRT for RTX alone: which GPUs the engine is compiled for; unset means Ampere and newer."""
+    config.num_compute_capabilities = len(capabilities)
+    for place, capability in enumerate(capabilities):
+        member = _member(library, "ComputeCapability", capability.upper())
+        config.set_compute_capability(member, place)
+        _check_kept(library, f"compute capability {place}", config.get_compute_capability(place), member, log)
 
 
 def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, log: Log, shapes: Iterable[InputShapes]) -> None:
@@ -153,7 +125,8 @@ def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, log: Log, sha
             profile.set_shape(shape.name, shape.minimum, shape.optimum, shape.maximum)
         except RuntimeError as error:
             raise UnavailableError(
-                f"TensorRT refuses the profile of {shape.name}, {shape.minimum} to {shape.maximum}: {error}"
+                f"TensorRT refuses the profile of {shape.name}, {shape.minimum} to {shape.maximum}: {error}",
+                code="profile-refused",
             ) from error
     if config.add_optimization_profile(profile) == -1:
-        raise UnavailableError(f"TensorRT refuses the optimization profile{log.last_errors()}")
+        raise UnavailableError(f"TensorRT refuses the optimization profile{log.last_errors()}", code="profile-refused")

@@ -8,251 +8,286 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from refine_export.engine import bindings as seam
+from refine_export.accuracy.limits import Limits
+from refine_export.engine.bindings import Library, load_library
 from refine_export.engine.build_options import BuildOptions, Rung
 from refine_export.engine.build_process import BuildRequest, ChildBuilt, build_in_child
 from refine_export.engine.engine_runner import process_log
-from refine_export.engine.fallbacks import Climbed, Judge, Numbers, climb, rungs_of
-from refine_export.engine.identity import EngineKey, Machine, differences, engine_key, this_machine
-from refine_export.engine.onnx_source import artifact_of, file_of_rung, read_source
-from refine_export.engine.output_files import POLYGRAPHY, TRTEXEC, folder_beside, write_engine
-from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, read_plan
-from refine_export.engine.profile_shapes import InputShapes
+from refine_export.engine.fallbacks import Chosen, Judge, Numbers, first_exact, rungs_of
+from refine_export.engine.identity import EngineKey, differences, engine_key
+from refine_export.engine.machine import Machine, has_gpu_of, rtx_gpus, this_machine
+from refine_export.engine.onnx_source import EngineSource, artifact_of, file_of_rung, read_source
+from refine_export.engine.output_files import folder_beside, write_engine
+from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, manifest_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
-from refine_export.engine.reproduce import Reproduction, polygraphy_script, trtexec_script
-from refine_export.errors import GraphError
+from refine_export.engine.reproduce import reproduce_scripts
+from refine_export.engine.timing_cache import timing_cache_path
+from refine_export.errors import EngineError, GraphError
 from refine_export.graph.model_file import read_file
 from refine_export.support.environment import versions
 from refine_export.support.files import make_folder, user_path
 from refine_export.support.manifest import Manifest
 from refine_export.support.progress import Progress
+from refine_export.support.text import dict_from_result, listed
 
-_Engine = tuple[ChildBuilt, Path, BuildOptions, Rung]
-"""What was built, from which file, with which options, for which rung."""
-_PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "torch", "onnx", "onnx-ir", "numpy")
+_PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "torch", "onnx", "onnx-ir", "numpy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineTarget:
+    """What engines are built with and for."""
+
+    library: Library
+    machine: Machine
+    """This machine; for rtx, the GPUs that the engine is for."""
+    executes: bool
+    """This machine has a GPU that runs the engine, so that it is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineFile:
-    """What was made."""
+    """Result of a build or a refit."""
 
     path: Path
     size_bytes: int
     rung: str
     reused: bool
+    passed: bool | None
+    """The engine was compared with torch and is exact enough; None where it cannot be executed here."""
     changes: tuple[str, ...]
     """Why an engine that was there was not reused, field by field."""
-    manifest: Manifest
+    notes: tuple[str, ...]
+    """First what was proven of the engine."""
+    manifest: Manifest = dataclasses.field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        content = dataclasses.asdict(self)
-        return content | {"path": str(self.path)}
+        """Return the fields as JSON."""
+        return dict_from_result(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Built:
+    """One fallback's engine: from which file, and with which options."""
+
+    child: ChildBuilt
+    file: Path
+    options: BuildOptions
+    rung: Rung
+
+
+def engine_target(options: BuildOptions) -> EngineTarget:
+    """Load the library that the options ask for, and find what it builds for.
+
+    Raises:
+        RequestError: `unsupported-option`; the library cannot honour an option.
+        UnavailableError: the library is missing, or, for TensorRT, a GPU (`no-gpu`).
+    """
+    library = load_library(options.target)
+    library.check_options(options)
+    if library.name == "rtx":
+        machine = rtx_gpus(library.version, options.compute_capabilities)
+    else:
+        machine = this_machine(library.version)
+    return EngineTarget(library=library, machine=machine, executes=has_gpu_of(machine))
 
 
 def engine_file(
     source: Path,
     output: Path,
     options: BuildOptions,
-    judge: Judge,
+    judge: Judge | None,
     progress: Progress,
     *,
     fp32: Path | None = None,
+    target: EngineTarget | None = None,
 ) -> EngineFile:
     """Build the engine of an ONNX file, with its manifest and reproduce scripts beside it, or reuse the one there.
 
-    The rung `gather` writes the file that it was built from beside the engine: `NAME.plan.gather.onnx`.
+    The fallback `gather` writes the file that it was built from beside the engine: `NAME.plan.gather.onnx`.
 
     Args:
         source: of any precision, with its external data beside it.
-        output: the plan; what is there stays until a rung has passed.
+        output: the engine; what is there stays until a fallback has passed.
         options: of the build.
-        judge: of the rungs.
-        progress: told of each step, and of TensorRT's own phases.
-        fp32: what `source` was lowered from, for the rung `fp32`.
+        judge: compares the engines; None where `EngineTarget.executes` is false: nothing is compared then.
+        progress: of each step, and of TensorRT's own phases.
+        fp32: what `source` was lowered from, for the fallback `fp32`.
+        target: `engine_target` of the options, where the caller has it.
 
     Raises:
-        GraphError: the file, or the sizes in the options that do not fit it.
-        RequestError: no rung is exact enough, or the output can't be written.
-        UnavailableError: TensorRT or a GPU is missing, or no rung could be built.
+        GraphError: the file, or the sizes in the options that do not fit it; or `changed-during-build`.
+        RequestError: `no-exact-engine`, or the output cannot be written.
+        UnavailableError: TensorRT or a GPU is missing, or no engine could be built.
     """
     started = time.perf_counter()
-    timings = user_path(options.timing_cache) if options.timing_cache else output.parent
-    machine = this_machine(seam.load())
+    target = target or engine_target(options)
+    library, machine = target.library, target.machine
+    options = dataclasses.replace(options, target=library.name)
     read = read_source(source, options)
     fp32_sha256 = None if fp32 is None else read_source(fp32, options).sha256
     inputs = {
         "source": source.name,
         "source_sha256": read.sha256,
         "fp32_sha256": fp32_sha256,
-        "judged_by": dict(judge.described),
+        "judged_by": dict(judge.described) if judge else None,
     }
 
-    def key_for(rung: str, machine: Machine) -> EngineKey:
+    def key_for(rung: str) -> EngineKey:
         sha256 = read.sha256
         if rung == "fp32" and fp32_sha256 is not None:  # the source as well: changed, it might pass
             sha256 = hashlib.sha256(f"{read.sha256} {fp32_sha256}".encode()).hexdigest()
         return engine_key(machine, onnx_sha256=sha256, profiles=read.profiles, options=options, rung=rung)
 
-    old, changes = _reusable(output, machine, options, key_for, inputs)
+    old, changes = _reusable(output, options, key_for, inputs)
     if old is not None:
-        return EngineFile(
-            path=output,
-            size_bytes=old.size_bytes,
-            rung=str(old.details[KEY]["rung"]),
-            reused=True,
-            changes=(),
-            manifest=old,
-        )
+        return result_of(output, old, reused=True)
     make_folder(output.parent)
-    canaries: list[Mapping[str, Any]] = []
+    folder_of_timings = user_path(options.timing_cache) if options.timing_cache else output.parent
 
-    def build(rung: Rung) -> _Engine:
+    def build(rung: Rung) -> _Built:
         file = file_of_rung(rung, source, fp32, folder, output.name)
         used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
-        expected = read_source(file, used)
-        wanted = {"native": read.sha256, "unfused": read.sha256, "fp32": fp32_sha256}.get(rung, expected.sha256)
-        unchanged(expected.sha256, wanted, file)
+        before = read_source(file, used)
         request = BuildRequest(
             onnx=file,
             options=used,
-            shapes=expected.shapes,
-            timing_cache=timings,
+            shapes=before.shapes,
+            timings=timing_cache_path(folder_of_timings, machine) if "timing_cache" in library.can else None,
+            executes=target.executes,
             unfuse=rung == "unfused",
-            canary=not canaries,
         )
-        built = build_in_child(request, output, progress, phases=progress.within)
-        if built.canary is not None:
-            canaries.append(built.canary)
-        unchanged(built.onnx_sha256, wanted, file)
-        unchanged(read_source(source, options).sha256, read.sha256, source)  # what `gather` was made from
-        return built, file, used, rung
+        child = build_in_child(request, folder, progress)
+        # The child read the file by itself, and `gather` was made from the source.
+        if (child.onnx_sha256, read_source(source, options).sha256) != (before.sha256, read.sha256):
+            raise GraphError(
+                f"{file} changed while it was being built; build it again when nothing writes to it",
+                code="changed-during-build",
+                path=file,
+            )
+        return _Built(child=child, file=file, options=used, rung=rung)
 
-    def unchanged(sha256: str, before: str | None, file: Path) -> None:
-        if sha256 != before:
-            raise GraphError(f"{file} changed while it was being built; build it again when nothing writes to it")
-
-    def compare(engine: _Engine) -> Sequence[Numbers]:
-        built, file, used, rung = engine
-        with progress.step(f"compare the rung {rung} with torch") as say:
-            numbers = judge.compare(_with_weights(built.plan, file) if used.strip_weights else built.plan, rung)
-            say(f"{len(numbers)} outputs")
+    def compare(built: _Built) -> Sequence[Numbers]:
+        assert judge is not None
+        with progress.step(f"compare the rung {built.rung} with torch") as outcome:
+            plan = built.child.plan
+            if built.options.strip_weights:  # its weights are in the file that it was built from
+                log = process_log(library.module)
+                plan = refit_plan(library.module, plan, read_file(built.file), log, path=built.file)
+            numbers = judge.compare(plan, built.rung)
+            outcome(f"{len(numbers)} outputs")
         return numbers
 
+    compares = judge is not None and target.executes
     with folder_beside(output) as folder:
-        climbed = climb(rungs_of(options), build, compare, judge.limits)
-        built, file, used, rung = climbed.engine
-        made = file if file.parent == folder else None
-        key = key_for(rung, built.machine)
-        beside = output.with_name(file.name) if made else file
-        scripts = scripts_of(output, beside, used, read.shapes, built.machine.tensorrt, built.unfused)
-        details = _details(key, climbed, file, canaries, scripts)
-        manifest = Manifest(
-            artifact=output.name,
-            kind=KIND,
-            sha256=hashlib.sha256(built.plan).hexdigest(),
-            size_bytes=len(built.plan),
-            inputs=inputs,
-            options=dataclasses.asdict(options),
-            versions=versions(_PACKAGES) | {"tensorrt": built.machine.tensorrt},
-            signature=read.signature,
-            fingerprint=key.fingerprint(),
-            seconds=time.perf_counter() - started,
-            details=details,
+        chosen = first_exact(
+            rungs_of(options, compares=compares),
+            build,
+            compare if compares else None,
+            judge.limits if judge else lambda rung: Limits(max_abs=0, psnr_db=0),
         )
-        manifest = write_engine(output, built.plan, manifest, scripts, made)
-    return EngineFile(
-        path=output, size_bytes=len(built.plan), rung=rung, reused=False, changes=tuple(changes), manifest=manifest
+        built = chosen.engine
+        made = built.file if built.file.parent == folder else None
+        beside = output.with_name(built.file.name) if made else built.file
+        scripts = reproduce_scripts(output, beside, built.options, read.shapes, machine, built.child.unfused)
+        manifest = new_manifest(
+            output,
+            built.child.plan,
+            key_for(chosen.rung),
+            read,
+            inputs=inputs,
+            options=options,
+            versions=versions(_PACKAGES) | {library.module.__name__: library.version},
+            seconds=time.perf_counter() - started,
+            details=_details(chosen, target, scripts),
+        )
+        write_engine(output, built.child.plan, manifest, scripts, made)
+    return result_of(output, manifest, changes=changes)
+
+
+def new_manifest(
+    output: Path,
+    plan: bytes,
+    key: EngineKey,
+    source: EngineSource,
+    *,
+    inputs: Mapping[str, Any],
+    options: BuildOptions,
+    versions: Mapping[str, str],
+    seconds: float,
+    details: Mapping[str, Any],
+) -> Manifest:
+    """Return the manifest of an engine; `details` come beside its key."""
+    return Manifest(
+        artifact=output.name,
+        kind=KIND,
+        sha256=hashlib.sha256(plan).hexdigest(),
+        size_bytes=len(plan),
+        inputs=inputs,
+        options=dataclasses.asdict(options),
+        versions=versions,
+        signature=source.signature,
+        fingerprint=key.fingerprint(),
+        seconds=seconds,
+        details={KEY: key.described(), **details},
     )
 
 
-def _with_weights(plan: bytes, file: Path) -> bytes:
-    """A plan that was built without its weights, with them: they are in the file that it was built from."""
-    return refit_plan(plan, read_file(file), process_log(seam.load()), path=file)
+def result_of(output: Path, manifest: Manifest, *, reused: bool = False, changes: Sequence[str] = ()) -> EngineFile:
+    """Return the result of a job from the manifest of its engine."""
+    details = manifest.details
+    return EngineFile(
+        path=output,
+        size_bytes=manifest.size_bytes,
+        rung=str(key_of(manifest)["rung"]),
+        reused=reused,
+        passed=True if details["fallbacks"][-1]["status"] == "passed" else None,
+        changes=tuple(changes),
+        notes=(details["proven"], *details["notes"]),
+        manifest=manifest,
+    )
 
 
 def _reusable(
-    output: Path,
-    machine: Machine,
-    options: BuildOptions,
-    key_for: Callable[[str, Machine], EngineKey],
-    inputs: Mapping[str, Any],
+    output: Path, options: BuildOptions, key_for: Callable[[str], EngineKey], inputs: Mapping[str, Any]
 ) -> tuple[Manifest | None, list[str]]:
     """The manifest of an engine that is what would be built, or what makes the one that is there another."""
     if not output.exists():
         return None, []
     try:
-        manifest = read_plan(output, machine)[1]
-    except GraphError as error:
+        manifest = manifest_of(output, plan_bytes(output))
+    except EngineError as error:
         return None, [str(error)]
     key = key_of(manifest)
-    wanted = key_for(str(key.get("rung")) if options.rung == "auto" else options.rung, machine)
-    changes = differences(key, wanted)
+    changes = differences(key, key_for(str(key.get("rung")) if options.rung == "auto" else options.rung))
     if manifest.details.get("refitted"):
         changes.append("refitted: was True, is False")
     for name in ("fp32_sha256", "judged_by"):
         before = manifest.inputs.get(name)
         if before != inputs[name]:
             changes.append(f"{name}: was {before}, is {inputs[name]}")
-    same = not changes and manifest.fingerprint == wanted.fingerprint()
-    return (manifest, []) if same else (None, changes)
+    return (None, changes) if changes else (manifest, [])
 
 
-def scripts_of(
-    output: Path,
-    file: Path,
-    options: BuildOptions,
-    shapes: Sequence[InputShapes],
-    version: str,
-    unfused: Sequence[str],
-) -> dict[str, str]:
-    """Name and text of the scripts for a cross-check; their engines go beside this one.
-
-    Args:
-        output: the plan.
-        file: that it was built from.
-        options: that it was built with.
-        shapes: of its inputs.
-        version: full, of TensorRT.
-        unfused: tensors that were kept from fusing.
-    """
-
-    def what(tool: Literal["trtexec", "polygraphy"]) -> Reproduction:
-        return Reproduction(
-            onnx=str(file.absolute()),
-            plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}").absolute()),
-            options=options,
-            shapes={shape.name: (shape.minimum, shape.optimum, shape.maximum) for shape in shapes if shape.dynamic},
-            version=version,
-            debug_tensors=tuple(unfused),
-        )
-
+def _details(chosen: Chosen[_Built], target: EngineTarget, scripts: Mapping[str, str]) -> dict[str, Any]:
+    built, child = chosen.engine, chosen.engine.child
+    notes = list(child.notes)
+    if unchecked := child.inferred["unchecked"]:
+        notes.append(f"the types of {len(unchecked)} convolutions and samplers are not checked: {listed(unchecked, 8)}")
     return {
-        output.name + TRTEXEC: trtexec_script(what("trtexec")),
-        output.name + POLYGRAPHY: polygraphy_script(what("polygraphy")),
-    }
-
-
-def _details(
-    key: EngineKey,
-    climbed: Climbed[_Engine],
-    file: Path,
-    canaries: Sequence[Mapping[str, Any]],
-    scripts: Mapping[str, str],
-) -> dict[str, Any]:
-    built = climbed.engine[0]
-    return {
-        KEY: key.described(),
-        ARTIFACT: artifact_of(file),
-        "onnx": {"file": file.name, "sha256": built.onnx_sha256, "types": dict(built.types)},
-        "guard": dict(built.guard),
-        "unfused": list(built.unfused),
-        "canary": dict(canaries[0]) if canaries else None,
-        "precision": dict(built.precision),
-        "ladder": [tried.to_dict() for tried in climbed.tried],
+        ARTIFACT: artifact_of(built.file),
+        "onnx": {"file": built.file.name, "sha256": child.onnx_sha256, "types": dict(child.types)},
+        "samplers": dict(child.samplers),
+        "unfused": child.unfused,
+        "inferred": dict(child.inferred),
+        "probed": child.probed,
+        "precision": child.precision,
+        "memory": dict(child.memory),
+        "fallbacks": [tried.to_dict() for tried in chosen.tried],
+        "proven": f"built and type-checked by {target.library.title}; "
+        + ("compared with torch" if chosen.tried[-1].status == "passed" else "not executed: no RTX GPU"),
         "reproduce": sorted(scripts),
-        "driver": built.machine.driver,
-        "notes": list(built.notes),
+        "driver": target.machine.driver,
+        "notes": notes,
     }

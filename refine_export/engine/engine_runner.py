@@ -1,4 +1,4 @@
-"""TensorRT engines. Every call into `tensorrt` here was checked on paper for 10.12 to 11.4, and for no other."""
+"""Runner of TensorRT engines. Every call of a library here was checked on paper for TensorRT 10.12 to 11.4."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
-from refine_export.engine import bindings as seam
+from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of
-from refine_export.engine.identity import this_machine
-from refine_export.engine.plan import key_of, plan_bytes, plan_header, read_plan
-from refine_export.errors import GraphError, RequestError, UnavailableError
+from refine_export.engine.machine import this_machine
+from refine_export.engine.plan import check_plan, key_of, plan_bytes, plan_header
+from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
 from refine_export.runners.cuda import CudaDevice
 
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 
 
 class TrtRunner(Runner):
-    """A TensorRT engine, on the current CUDA device and a stream of its own; for one thread at a time.
+    """An engine of TensorRT or TensorRT for RTX on the current CUDA device, on a stream of its own; for one thread.
 
-    `run` takes and gives numpy arrays, `run_torch` tensors on the GPU. Shapes are checked against the profiles (the
-    first that fits is used) and, for the five graphs, against the stride, before TensorRT is asked for anything.
+    `run` takes and returns numpy arrays, `run_torch` tensors on the GPU. Shapes are checked against the profiles (the
+    first that fits is used) and, for our graphs, against the padding, before TensorRT is asked for anything.
 
     Args:
         plan: path of the file, with its manifest beside it; or, with `unchecked`, its bytes.
-        unchecked: take a plan without looking at a manifest; `provider` says so.
-        allow_host_code: let the plan bring code that runs on this host, as a version-compatible one does with its
-            lean runtime: for plans that you trust as you trust a program.
+        unchecked: take an engine without looking at a manifest; `provider` then names it unchecked.
+        allow_host_code: let the engine bring code that runs on this host, as a version-compatible one does with its
+            lean runtime: for engines that you trust as you trust a program.
         cuda_graph: from the second run of the same profile, shapes and addresses on, replay a CUDA graph. `run` keeps
             its addresses; with `run_torch`, give the same tensors each time, outputs included.
         log: the process's one log of TensorRT; without it, `process_log`.
 
     Raises:
-        GraphError: no plan, a plan of another machine, a manifest that is not the plan's, types without a torch type.
-        RequestError: bytes without `unchecked`, or a plan with a lean runtime without `allow_host_code`.
-        UnavailableError: TensorRT, torch with CUDA or a GPU is missing, or TensorRT refuses the plan.
+        EngineError: as `read_plan`; or `stripped`: it was built without its weights.
+        RequestError: `manifest-needed`: bytes without `unchecked`; `host-code`: an engine with a lean runtime without
+            `allow_host_code`.
+        UnavailableError: TensorRT, torch with CUDA or a GPU is missing, or TensorRT refuses the engine.
     """
 
     backend = "tensorrt"
@@ -57,28 +58,25 @@ class TrtRunner(Runner):
         unchecked: bool = False,
         allow_host_code: bool = False,
         cuda_graph: bool = False,
-        log: seam.Log | None = None,
+        log: Log | None = None,
     ) -> None:
-        module = seam.load()
+        content, name = (plan, "the plan") if isinstance(plan, bytes) else (plan_bytes(plan), str(plan))
+        library = load_library(plan_header(content, Path(name)).library)
         self._gpu = CudaDevice()
-        self._log = log or process_log(module)
+        self._log = log or process_log(library.module)
         self._log.lines.clear()  # messages end with what was logged since
-        content, rung = _content(plan, module, unchecked=unchecked, allow_host_code=allow_host_code)
-        name = plan if isinstance(plan, Path) else "the plan"
-        try:
-            self._runtime: trt.Runtime = module.Runtime(self._log.logger)
-        except TypeError as error:  # "factory function returned nullptr"
-            raise UnavailableError(f"TensorRT could not start{self._log.last_errors()}") from error
+        rung = None if unchecked else _checked_rung(plan, content, library, allow_host_code=allow_host_code)
+        self._runtime: trt.Runtime = constructed(library.module.Runtime, "start", self._log)
         self._runtime.engine_host_code_allowed = allow_host_code
         engine = self._runtime.deserialize_cuda_engine(content)
-        self._engine = seam.required(engine, f"load {name} with {module.__version__}", self._log)
-        self._context = seam.required(
+        self._engine = required(engine, f"load {name} with {library.version}", self._log)
+        self._context = required(
             self._engine.create_execution_context(), f"make an execution context of {name}", self._log
         )
-        self.version = str(module.__version__)
+        self.version = library.version
         self.device = self._gpu.name
         self.provider = f"engine, {f'rung {rung}' if rung else 'unchecked plan'}{', CUDA graph' if cuda_graph else ''}"
-        self.graph, self.inputs, self.outputs = io_of(self._engine, module)
+        self.graph, self.inputs, self.outputs = io_of(self._engine, library.module)
         self._profiles: tuple[Ranges, ...] = ranges_of(self._engine, self.inputs)
         self._cuda_graph = cuda_graph
         self._buffers: dict[str, torch.Tensor] = {}
@@ -88,9 +86,12 @@ class TrtRunner(Runner):
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         for info in (*self.inputs, *self.outputs):
             if info.dtype == "bfloat16":
-                raise RequestError(f"{info.name} is bfloat16, which numpy has not; use run_torch with CUDA tensors")
+                raise RequestError(
+                    f"{info.name} is bfloat16, which numpy lacks; use run_torch with CUDA tensors", code="bfloat16-feed"
+                )
         profile = self._profile_for({name: tuple(array.shape) for name, array in feeds.items()})
         with self._gpu.work(wait=True):
+            # Buffers stay at their addresses, which a CUDA graph has recorded.
             inputs = {name: self._buffer(name, array.shape, str(array.dtype)) for name, array in feeds.items()}
             for name, array in feeds.items():
                 self._gpu.upload(array, inputs[name])
@@ -114,8 +115,8 @@ class TrtRunner(Runner):
             One tensor per output; those of `outputs` where given.
 
         Raises:
-            RequestError: as `run`; or a tensor is on another device, not contiguous or not aligned, or is none of the
-                outputs.
+            RequestError: as `run`; or `bad-tensor`: a tensor is on another device, not contiguous or not aligned, or
+                is not one of the outputs.
         """
         self._check_tensors(feeds)
         self._check(cast("Arrays", {name: _as_array(tensor) for name, tensor in feeds.items()}))
@@ -138,13 +139,13 @@ class TrtRunner(Runner):
 
     def _profile_for(self, shapes: Shapes) -> int:
         if "_context" not in self.__dict__:
-            raise RequestError("this TensorRT runner was closed; make a new one")
+            raise RequestError("this TensorRT runner was closed; make a new one", code="closed")
         if self.graph is not None:
             check_sizes(self.graph, shapes)
         return choose_profile(self._profiles, shapes)
 
     def _prepare(self, profile: int, inputs: Tensors) -> Shapes:
-        """Set profile and input shapes; the shapes of the outputs."""
+        """Set profile and input shapes, and return the shapes of the outputs."""
         self._log.lines.clear()
         context = self._context
         try:
@@ -202,67 +203,76 @@ class TrtRunner(Runner):
 
     def _checked_outputs(self, outputs: Tensors, shapes: Shapes) -> dict[str, torch.Tensor]:
         if set(outputs) != set(shapes):
-            raise RequestError(f"outputs are named {sorted(outputs)}; this engine has {sorted(shapes)}")
+            raise RequestError(
+                f"outputs are named {sorted(outputs)}; this engine has {sorted(shapes)}", code="bad-tensor"
+            )
         self._check_tensors(outputs)
         for info in self.outputs:
             given = _as_array(outputs[info.name])
             if (given.shape, given.dtype) != (shapes[info.name], info.dtype):
                 raise RequestError(
                     f"the output {info.name} is {given.dtype} {list(given.shape)}; expected {info.dtype} "
-                    f"{list(shapes[info.name])}"
+                    f"{list(shapes[info.name])}",
+                    code="bad-tensor",
+                    tensor=info.name,
                 )
         return dict(outputs)
 
     def _check_tensors(self, tensors: Tensors) -> None:
         for name, tensor in tensors.items():
+            problem = None
             if tensor.device != self._gpu.device:
-                raise RequestError(f"{name} is on {tensor.device}; expected {self._gpu.device}: use .to()")
-            if not tensor.is_contiguous():
-                raise RequestError(f"{name} has strides {tuple(tensor.stride())}; expected .contiguous()")
-            if tensor.data_ptr() % self._gpu.alignment:
-                raise RequestError(
-                    f"{name} begins at an address that is no multiple of {self._gpu.alignment}, as a part of a larger "
+                problem = f"is on {tensor.device}; expected {self._gpu.device}: use .to()"
+            elif not tensor.is_contiguous():
+                problem = f"has strides {tuple(tensor.stride())}; expected .contiguous()"
+            elif tensor.data_ptr() % self._gpu.alignment:
+                problem = (
+                    f"begins at an address that is not a multiple of {self._gpu.alignment}, as a part of a larger "
                     "tensor may; TensorRT needs one: use .clone()"
                 )
+            if problem:
+                raise RequestError(f"{name} {problem}", code="bad-tensor", tensor=name)
 
     def _failed(self, what: str) -> RequestError:
         self._enqueued = self._replay = None  # the next run is a warm-up
-        return RequestError(f"TensorRT {self.version} could not {what}{self._log.last_errors()}")
+        return RequestError(f"TensorRT {self.version} could not {what}{self._log.last_errors()}", code="run-failed")
 
 
 @functools.lru_cache(maxsize=1)
-def process_log(module: Any) -> seam.Log:
-    """The log that all runners of a process share: TensorRT keeps the first logger that it is given (10.12 to 11.4)."""
-    return seam.Log(module)
+def process_log(module: Any) -> Log:
+    """Return the log that all runners of a process share: TensorRT keeps the first logger that it is given."""
+    return Log(module)
 
 
-def _content(plan: Path | bytes, module: Any, *, unchecked: bool, allow_host_code: bool) -> tuple[bytes, str | None]:
-    """The bytes of a plan, and the rung that its manifest tells; None where that was not looked at."""
+def _checked_rung(plan: Path | bytes, content: bytes, library: Library, *, allow_host_code: bool) -> str:
+    """Check by its manifest that an engine may run here, and return its rung."""
     if isinstance(plan, bytes):
-        if not unchecked:
-            raise RequestError("bytes of a plan have no manifest; give the path, or say unchecked=True")
-        plan_header(plan, Path("the plan"))
-        return plan, None
-    if unchecked:
-        return plan_bytes(plan), None
-    content, manifest = read_plan(plan, this_machine(module))
+        raise RequestError(
+            "bytes of an engine have no manifest; give the path, or unchecked=True", code="manifest-needed"
+        )
+    manifest = check_plan(plan, content, this_machine(library.version, library.name))
     key = key_of(manifest)
-    options = key["options"] if isinstance(key.get("options"), dict) else {}
+    options = key["options"]
+    # TensorRT would run the lean runtime inside such an engine as a program of its own on this host.
     if options.get("version_compatible") and not options.get("exclude_lean_runtime") and not allow_host_code:
         raise RequestError(
             f"{plan} brings a lean runtime, which is code that runs on this host; expected allow_host_code=True, if "
-            "you trust where it comes from"
+            "you trust where it comes from",
+            code="host-code",
+            path=plan,
         )
     if options.get("strip_weights") and not manifest.details.get("refitted"):
-        raise GraphError(f"{plan} was built without its weights; refit it first: refine-export refit")
-    return content, str(key.get("rung"))
+        raise EngineError(
+            f"{plan} was built without its weights; refit it first: refine-export refit", code="stripped", path=plan
+        )
+    return str(key["rung"])
 
 
 def _sizes(dims: trt.Dims) -> tuple[int, ...]:
-    """As a tuple: Dims has no hash, and raises where it is compared with another (10.12 to 11.4)."""
+    """Dims as a tuple: they have no hash, and raise where they are compared with others (10.12 to 11.4)."""
     return tuple(int(dims[place]) for place in range(len(dims)))
 
 
 def _as_array(tensor: torch.Tensor) -> Any:
-    """What `_check` looks at, with the type's name as numpy has it."""
+    """A tensor as `Runner._check` looks at it, with the type's name as numpy has it."""
     return SimpleNamespace(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))

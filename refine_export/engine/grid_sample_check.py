@@ -1,8 +1,7 @@
-"""Every GridSample layer samples as the ONNX file says, whatever the parser made of it.
+"""Check of GridSample layers: each samples as the ONNX file says, whatever the parser made of it.
 
 The parser of 10.1 to 11.1 (and perhaps later ones) silently takes opset 20's `linear` for nearest
-(NVIDIA/TensorRT#4646). Checked on paper for 10.12 to 11.4: `ILayer.__class__` assignment, the three attributes of
-`IGridSampleLayer`, `ILayer.metadata`, `mark_debug`.
+(NVIDIA/TensorRT#4646). Checked on paper for 10.12 to 11.4, and run with TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import onnx
+import onnx.inliner
+
 from refine_export.errors import GraphError, UnavailableError
 
 if TYPE_CHECKING:
-    import onnx
     import tensorrt as trt
 
 _MODES: Final = {"bilinear": "LINEAR", "linear": "LINEAR", "nearest": "NEAREST", "bicubic": "CUBIC", "cubic": "CUBIC"}
@@ -44,8 +45,8 @@ class Repair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuardReport:
-    """What the guard saw."""
+class GridSampleReport:
+    """What the check found."""
 
     layers: int
     """GridSample layers of the network, all of which sample as the file says."""
@@ -53,39 +54,38 @@ class GuardReport:
 
 
 def samplings(model: onnx.ModelProto) -> list[tuple[str, Sampling]]:
-    """Name and sampling of each GridSample node of a file, in order, those in bodies and functions included.
+    """List name and sampling of each GridSample node of a file, those in bodies and functions included.
 
     Raises:
-        GraphError: a mode or padding that ONNX doesn't have.
+        GraphError: `bad-attribute`; a mode or padding that ONNX does not have.
     """
     if model.functions:
-        import onnx.inliner
-
         model = onnx.inliner.inline_local_functions(model)
     return [(node.name, _sampling(node)) for node in _nodes(model.graph) if node.op_type == "GridSample"]
 
 
-def guard_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx.ModelProto) -> GuardReport:
+def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx.ModelProto) -> GridSampleReport:
     """Compare each GridSample layer with its ONNX node, and set right what differs.
 
     Which node a layer comes from is read from its metadata, or its name; where all nodes sample alike, which they do
     in our graphs, it does not matter.
 
     Args:
-        module: `trt.load()`.
+        module: of the library.
         network: as the parser left it; modified.
         model: what was parsed; external data need not be loaded.
 
     Raises:
-        GraphError: another number of layers than of nodes, a layer whose node is not known, or an attribute that stays
-            wrong.
+        GraphError: `sampler-mismatch`; another number of layers than of nodes, a layer whose node is not known, or an
+            attribute that stays wrong.
     """
     nodes = samplings(model)
     layers = grid_sample_layers(module, network)
     if len(layers) != len(nodes):
         raise GraphError(
             f"TensorRT {module.__version__} made {len(layers)} GridSample layers of {len(nodes)} GridSample nodes; "
-            "expected one each: build with --rung gather, which samples without them"
+            "expected one each: build with --rung gather, which samples without them",
+            code="sampler-mismatch",
         )
     repairs = []
     for layer in layers:
@@ -103,14 +103,20 @@ def guard_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
                 raise GraphError(
                     f"TensorRT {module.__version__} read {layer.name!r} with {attribute} {_text(found)}, which stays "
                     f"so; expected {_text(wanted)}, as the file has it: export at opset 18 with mode bilinear, or "
-                    "build with --rung gather"
+                    "build with --rung gather",
+                    code="sampler-mismatch",
+                    layer=layer.name,
+                    attribute=attribute,
                 )
             repairs.append(Repair(layer=layer.name, attribute=attribute, found=_text(found), set=_text(wanted)))
-    return GuardReport(layers=len(layers), repairs=tuple(repairs))
+    return GridSampleReport(layers=len(layers), repairs=tuple(repairs))
 
 
 def grid_sample_layers(module: Any, network: trt.INetworkDefinition) -> list[trt.IGridSampleLayer]:
-    """The GridSample layers of a network, with their own attributes."""
+    """Return the GridSample layers of a network, with their own attributes.
+
+    `get_layer` gives the base class, and pybind11 never downcasts: assigning the class is NVIDIA's documented way.
+    """
     found = []
     for index in range(network.num_layers):
         layer: Any = network.get_layer(index)
@@ -123,15 +129,15 @@ def grid_sample_layers(module: Any, network: trt.INetworkDefinition) -> list[trt
 def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str, ...]:
     """Mark inputs and outputs of each GridSample as debug tensors, which prevents fusion.
 
-    So say the bindings, of `mark_unfused_tensors_as_debug_tensors`, which does not. A context has debug tensors off
-    unless told otherwise, so that they cost a store and a load each, and no listener. Inputs and outputs of the network
-    are tensors of their own already.
+    (`mark_unfused_tensors_as_debug_tensors`, in spite of its name, does not.) A context has debug tensors off unless
+    they are turned on, so that each costs a store and a load, and no listener. Inputs and outputs of the network are
+    tensors of their own already.
 
     Returns:
         Names of the tensors that were marked.
 
     Raises:
-        UnavailableError: TensorRT refuses to mark one.
+        UnavailableError: `tensorrt-failed`; TensorRT refuses to mark one.
     """
     tensors: dict[str, Any] = {}  # two layers may share one
     for layer in grid_sample_layers(module, network):
@@ -141,14 +147,16 @@ def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str,
     for name, tensor in tensors.items():
         if not network.mark_debug(tensor):
             raise UnavailableError(
-                f"TensorRT {module.__version__} can't keep {name!r} from fusing; expected a tensor that can be marked "
-                "for debugging: build with --rung gather"
+                f"TensorRT {module.__version__} cannot keep {name!r} from fusing; expected a tensor that can be marked "
+                "for debugging: build with --rung gather",
+                code="tensorrt-failed",
+                tensor=name,
             )
     return tuple(tensors)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Of a graph and of the bodies in it."""
+    """Nodes of a graph and of the bodies in it."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
@@ -163,7 +171,9 @@ def _sampling(node: onnx.NodeProto) -> Sampling:
     if mode not in _MODES or padding not in _PADDINGS:
         raise GraphError(
             f"GridSample {node.name!r} has mode {mode!r} and padding {padding!r}; expected {', '.join(_MODES)} and "
-            f"{', '.join(_PADDINGS)}: export it again"
+            f"{', '.join(_PADDINGS)}: export it again",
+            code="bad-attribute",
+            node=node.name,
         )
     aligned = bool(given["align_corners"].i) if "align_corners" in given else False
     return Sampling(interpolation_mode=_MODES[mode], sample_mode=_PADDINGS[padding], align_corners=aligned)
@@ -174,15 +184,21 @@ def _expected(layer: trt.ILayer, nodes: list[tuple[str, Sampling]]) -> Sampling:
         return nodes[0][1]
     count = Counter(name for name, _ in nodes)
     by_name = {name: sampling for name, sampling in nodes if name and count[name] == 1}
-    names = [*_METADATA.findall(layer.metadata), layer.name]
-    for name in names:
+    for name in node_names(layer):
         if name in by_name:
             return by_name[name]
     raise GraphError(
         f"the GridSample nodes of the file differ in how they sample, and layer {layer.name!r} is none of "
         f"{', '.join(sorted(by_name)) or 'them, which have no names of their own'}; expected nodes with names of their "
-        "own: name them, or build with --rung gather"
+        "own: name them, or build with --rung gather",
+        code="sampler-mismatch",
+        layer=layer.name,
     )
+
+
+def node_names(layer: trt.ILayer) -> list[str]:
+    """Return the names that the ONNX node of a layer may have: those in its metadata, then its own."""
+    return [*_METADATA.findall(layer.metadata), layer.name]
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What an engine is made of, and the proof that its convolutions have the types that the ONNX file asks for.
+"""Layers of a built engine, and the proof that its convolutions have the types of the ONNX file.
 
 The text comes from `EngineInspector.get_engine_information(JSON)`: in the form of TensorRT 10.12 to 10.16 (checked;
 "Format/Datatype", "Bindings") or of 11.0 to 11.4 ("Datatype", "I/O Tensors"). What it leaves open is not proven.
@@ -13,11 +13,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+import onnx
+import onnx.shape_inference
+
 from refine_export.errors import GraphError
 from refine_export.support.text import listed
 
 if TYPE_CHECKING:
-    import onnx
     import tensorrt as trt
 
 CONVOLUTIONS: Final = ("Conv", "ConvTranspose")
@@ -62,7 +64,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineLayers:
-    """All layers, and what the text did not tell."""
+    """All layers, and notes on what the text does not contain."""
 
     layers: tuple[Layer, ...]
     notes: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ class OnnxNode:
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """What types the engine gives to the convolutions and samplers; for the manifest."""
+    """Types of the convolutions and samplers in the engine."""
 
     proven: bool
     """Each convolution and each sampler was found with its type."""
@@ -108,32 +110,24 @@ def inspect_engine(module: Any, engine: trt.ICudaEngine, context: trt.IExecution
 
 
 def layers_from_json(text: str) -> EngineLayers:
-    """Layers out of the inspector's JSON of TensorRT 10.12 to 11.4; text that is none gives no layers and a note."""
+    """Read layers from the inspector's JSON; other text gives no layers and a note."""
     try:
         content = json.loads(text, strict=False)  # metadata has control characters, not always escaped
-        listed = content["Layers"]
-        if not isinstance(listed, list):
-            raise TypeError("Layers is no list")
+        entries = list(content["Layers"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         note = f"the inspector's text has no list of layers ({type(error).__name__}: {error})"
         return EngineLayers(layers=(), notes=(note,))
     notes = []
-    if not listed:
+    if not entries:
         notes.append("the inspector lists no layers: the engine was built with profiling verbosity NONE")
-    elif any(isinstance(entry, str) for entry in listed):
+    elif any(isinstance(entry, str) for entry in entries):
         notes.append("the inspector gives names only: the engine was not built with profiling verbosity DETAILED")
-    if unreadable := sum(not isinstance(entry, str | dict) for entry in listed):
-        notes.append(f"{unreadable} of {len(listed)} layers have an unknown form")
-    layers = tuple(_layer(entry) for entry in listed if isinstance(entry, str | dict))
-    return EngineLayers(layers=layers, notes=tuple(notes))
+    return EngineLayers(layers=tuple(map(_layer, entries)), notes=tuple(notes))
 
 
 def nodes_from_onnx(model: onnx.ModelProto) -> tuple[OnnxNode, ...]:
-    """Every node of the main graph with the type that the file gives it; the model (below 2 GiB) is not modified."""
-    import onnx
-    import onnx.shape_inference
-
-    graph = onnx.shape_inference.infer_shapes(model).graph  # `_finished` in lowering.py drops the types
+    """Return every node of the main graph with the type of its first input; the model (below 2 GiB) is not modified."""
+    graph = onnx.shape_inference.infer_shapes(model).graph  # lowered files carry no types between their nodes
     values = (*graph.input, *graph.output, *graph.value_info)
     numbers = {tensor.name: tensor.data_type for tensor in graph.initializer}
     numbers |= {value.name: value.type.tensor_type.elem_type for value in values}
@@ -156,8 +150,8 @@ def check_precision(engine: EngineLayers, nodes: Sequence[OnnxNode]) -> Precisio
         nodes: all nodes of the file, from `nodes_from_onnx`.
 
     Raises:
-        GraphError: a convolution is of another type than in the file, or a GridSample is Half: the message has the
-            names and the counts. What can't be told raises nothing and makes `proven` false.
+        GraphError: `engine-types`; a convolution has another type than in the file, or a GridSample is Half: the
+            message has the names and the counts. What is not known raises nothing and makes `proven` false.
     """
     operators = {node.name: node.op_type for node in nodes if node.name}
     notes = list(engine.notes)
@@ -175,12 +169,14 @@ def check_precision(engine: EngineLayers, nodes: Sequence[OnnxNode]) -> Precisio
         raise GraphError(
             f"{len(wrong)} of {len(found)} convolutions do not have their type: the ONNX file has "
             f"{_counts(wanted)}, the engine has {_counts(given)}: {listed(wrong, 8)}; build a strongly typed "
-            "network, with no precision flag"
+            "network, with no precision flag",
+            code="engine-types",
         )
     if half := [name for name, type_ in samplers.items() if type_ in (HALF, BFLOAT16)]:
         raise GraphError(
             f"{len(half)} of {len(samplers)} GridSample layers have coordinates of 16 bits, which are off by up to "
-            f"half a pixel; expected Float: {listed(half, 8)}; lower the FP32 file again with this tool"
+            f"half a pixel; expected Float: {listed(half, 8)}; lower the FP32 file again with this tool",
+            code="engine-types",
         )
     if open_ := [_called(node) for node, type_ in found if type_ != node.type or type_ == UNKNOWN]:
         notes.append(f"the types of {len(open_)} of {len(found)} convolutions are not proven: {listed(open_, 8)}")
@@ -228,7 +224,7 @@ def _holders(name: str, layers: Sequence[Layer]) -> list[Layer]:
 
 
 def _fused_type(layer: Layer, operators: Mapping[str, str]) -> str:
-    """Of a generated kernel: the type of all its floats, where no node in it casts."""
+    """The type of all floats of a generated kernel, where no node in it casts."""
     inside = {operators.get(name) for name in layer.nodes}
     return UNKNOWN if not inside or inside & {None, "Cast", "CastLike"} else _io_type(layer)
 
@@ -239,7 +235,7 @@ def _io_type(layer: Layer) -> str:
 
 
 def _one(types: Collection[str]) -> str:
-    """The type that all have; one that is not known makes all unknown."""
+    """The type that all of them have; a type that is not known makes the answer unknown."""
     distinct = set(types)
     if not distinct or UNKNOWN in distinct:
         return UNKNOWN
@@ -266,11 +262,8 @@ def _layer(entry: str | Mapping[str, Any]) -> Layer:
 
 
 def _types(tensors: Any) -> tuple[str, ...]:
-    listed = tensors if isinstance(tensors, list) else []
     return tuple(
-        _type_from_text(str(tensor.get("Datatype", tensor.get("Format/Datatype", ""))))
-        for tensor in listed
-        if isinstance(tensor, dict)
+        _type_from_text(str(tensor.get("Datatype", tensor.get("Format/Datatype", "")))) for tensor in tensors or ()
     )
 
 

@@ -1,4 +1,4 @@
-"""The machine that builds or runs engines: GPU, CUDA, operating system. Checked for TensorRT 10.12 to 11.4."""
+"""The machine that builds or runs engines: GPU, CUDA, operating system."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from refine_export.engine.build_options import Target
 from refine_export.errors import UnavailableError
 from refine_export.support.imports import installed
 
@@ -23,15 +24,19 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What an engine depends on, of the machine."""
+    """What an engine depends on: the machine that builds it, or, for TensorRT for RTX, the GPUs that it is for."""
 
+    library: Target = "trt"
     tensorrt: str
-    """Full version."""
+    """Full version of the library."""
     gpu: str
-    """Name of the current CUDA device, such as `NVIDIA H200`."""
-    compute_capability: tuple[int, int]
-    cuda: int
-    """Major version."""
+    """Name of the current CUDA device, such as `NVIDIA H200`; for rtx, `RTX GPUs`."""
+    compute_capability: tuple[int, int] | None
+    """None for an rtx engine, which is for several."""
+    capabilities: str = ""
+    """Those of an rtx engine: `sm86, sm89`, or `Ampere and newer`."""
+    cuda: int | None
+    """Major version; None for rtx, which brings its own compiler."""
     system: str
     architecture: str
     driver: str | None = None
@@ -39,42 +44,81 @@ class Machine:
 
     @property
     def capability(self) -> str:
-        """`9.0`"""
-        return "{}.{}".format(*self.compute_capability)
+        """The compute capability as text, such as `9.0`."""
+        return self.capabilities if self.compute_capability is None else "{}.{}".format(*self.compute_capability)
 
 
-def this_machine(trt: Any) -> Machine:
-    """What this machine is.
+def this_machine(version: str, library: Target = "trt") -> Machine:
+    """Describe this machine.
 
     Args:
-        trt: the `tensorrt` package; only its `__version__` is read (10.12 to 11.4).
+        version: of the library.
+        library: which one.
 
     Raises:
-        UnavailableError: no GPU is found, or no CUDA.
+        UnavailableError: `no-gpu`, or `no-cuda`.
     """
     gpu, capability = current_gpu()
     return Machine(
-        tensorrt=str(trt.__version__),
+        library=library,
+        tensorrt=version,
         gpu=gpu,
         compute_capability=capability,
-        cuda=_cuda_major(),
+        cuda=_cuda_major() if library == "trt" else None,
         system=platform.system(),
         architecture=platform.machine(),
         driver=_driver(),
     )
 
 
+def rtx_gpus(version: str, capabilities: tuple[str, ...]) -> Machine:
+    """Describe the GPUs that an engine of TensorRT for RTX is for; it runs on Linux and Windows.
+
+    Args:
+        version: of the library.
+        capabilities: such as `sm89`; none means Ampere and newer.
+    """
+    return Machine(
+        library="rtx",
+        tensorrt=version,
+        gpu="RTX GPUs",
+        compute_capability=None,
+        capabilities=", ".join(capabilities) or "Ampere and newer",
+        cuda=None,
+        system="any",
+        architecture=platform.machine(),
+    )
+
+
+def has_gpu_of(built_for: Machine) -> bool:
+    """Return whether this machine has a GPU that an engine runs on; one that was built for this machine does."""
+    if built_for.library == "trt":
+        return True
+    try:
+        return runs_on(built_for.capability, current_gpu()[1])
+    except UnavailableError:
+        return False
+
+
+def runs_on(capabilities: str, capability: tuple[int, int]) -> bool:
+    """Return whether an rtx engine for `capabilities` runs on a GPU of this compute capability; Hopper is none."""
+    if capability[0] == 9:
+        return False
+    named = "sm{}{}".format(*capability)
+    return capability >= (8, 0) if capabilities.startswith("Ampere") else named in capabilities.split(", ")
+
+
 def numbers_of(version: str) -> tuple[int, ...]:
-    """`10.16.1.11` as numbers, of nine digits at the most; what follows them (`.post1`) is left out."""
-    found = re.match(r"(\d{1,9}\.)*\d{1,9}|", version)
+    """Return `10.16.1.11` as numbers; what follows them (`.post1`) is left out."""
+    found = re.match(r"(\d+\.)*\d+|", version)
     return tuple(int(number) for number in found[0].split(".") if number) if found else ()
 
 
 def current_gpu() -> tuple[str, tuple[int, int]]:
-    """Name and compute capability of the GPU: torch's current one, else the driver's first.
+    """Return name and compute capability of the GPU: torch's current one, else the driver's first.
 
     Raises:
-        UnavailableError: there is none.
+        UnavailableError: `no-gpu`.
     """
     torch = installed("torch")
     if torch is not None and torch.cuda.is_available():
@@ -85,7 +129,8 @@ def current_gpu() -> tuple[str, tuple[int, int]]:
     if driver is None:
         raise UnavailableError(
             "no GPU is found: NVIDIA's driver library (libcuda) is missing; install the driver, or start the "
-            "container with --gpus all"
+            "container with --gpus all",
+            code="no-gpu",
         )
     device, name, values = ctypes.c_int(), ctypes.create_string_buffer(256), (ctypes.c_int(), ctypes.c_int())
     _ask("cuInit", driver.cuInit(0))
@@ -97,13 +142,13 @@ def current_gpu() -> tuple[str, tuple[int, int]]:
 
 
 def driver_status() -> int | None:
-    """What NVIDIA's driver answers to cuInit: 0 where there is a GPU, else a CUresult (100: none); None without it."""
+    """Return the driver's answer to cuInit: 0 with a GPU, else a CUresult (100: no device); None without a driver."""
     driver = _library(DRIVER_LIBRARY)
     return None if driver is None else int(driver.cuInit(0))
 
 
 def driver_cuda() -> tuple[int, int] | None:
-    """The newest CUDA that the driver runs, such as (13, 0), by cuDriverGetVersion; it runs the older ones too."""
+    """Return the newest CUDA that the driver runs, such as (13, 0); it runs the older ones too."""
     driver, number = _library(DRIVER_LIBRARY), ctypes.c_int()
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(number)):
         return None
@@ -111,7 +156,7 @@ def driver_cuda() -> tuple[int, int] | None:
 
 
 def tensorrt_cudas() -> tuple[int, ...]:
-    """The CUDA majors that wheels of TensorRT are installed for, newest first; none where it is no wheel."""
+    """Return the CUDA majors that wheels of TensorRT are installed for, newest first."""
     found = []
     for major in CUDA_MAJORS:
         for package in (f"tensorrt-cu{major}", f"tensorrt-cu{major}-libs"):
@@ -128,12 +173,13 @@ def _ask(call: str, status: int) -> None:
     if status:
         raise UnavailableError(
             f"no GPU is found: {call} of NVIDIA's driver failed with CUresult {status} (100 is: no device, 3 and 999: "
-            "not started); check nvidia-smi and CUDA_VISIBLE_DEVICES"
+            "not started); check nvidia-smi and CUDA_VISIBLE_DEVICES",
+            code="no-gpu",
         )
 
 
 def _cuda_major() -> int:
-    """Of TensorRT's own wheel, else of torch, else of the CUDA runtime library."""
+    """Return the CUDA major of TensorRT's own wheel, else of torch, else of the CUDA runtime library."""
     if wheels := tensorrt_cudas():
         return wheels[0]
     torch = installed("torch")
@@ -145,7 +191,8 @@ def _cuda_major() -> int:
             return number.value // 1000
     raise UnavailableError(
         "the CUDA version is not known: neither a tensorrt-cu12 or tensorrt-cu13 package, nor torch with CUDA, nor "
-        "libcudart is found; install one: pip install tensorrt"
+        "libcudart is found; install one: pip install tensorrt",
+        code="no-cuda",
     )
 
 

@@ -1,4 +1,4 @@
-"""The ONNX file that an engine is built from: hash, inputs and outputs, shapes, and the file of each rung."""
+"""The ONNX file that an engine is built from: hash, inputs and outputs, shapes, and the file of each fallback."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from refine_export.artifacts import artifact_from_file, graph_of_model, io_description
 from refine_export.engine.build_options import BuildOptions, Rung
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
 from refine_export.errors import GraphError, RequestError
+from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.model_file import (
     bytes_from_model,
     external_files,
@@ -28,17 +31,17 @@ from refine_export.support.files import write_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSource:
-    """What an ONNX file is to an engine."""
+    """An ONNX file as an engine is built from it."""
 
     sha256: str
-    """Of the file and its external data."""
+    """SHA-256 of the file and its external data."""
     signature: Mapping[str, Any]
     """Inputs and outputs with their shapes, as the file has them."""
     shapes: tuple[InputShapes, ...]
 
     @property
     def profiles(self) -> list[dict[str, list[list[int]]]]:
-        """As an `EngineKey` has them: one where a size is free, else none."""
+        """The profile as an `EngineKey` has it: one where a size is free, else none."""
         named = {
             shape.name: [list(shape.minimum), list(shape.optimum), list(shape.maximum)]
             for shape in self.shapes
@@ -51,7 +54,7 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
     """Read an ONNX file, and choose the shapes of its engine.
 
     Raises:
-        GraphError: the file can't be read, or the sizes in the options do not fit it.
+        GraphError: the file cannot be read, or the sizes in the options do not fit it.
     """
     content = read_file(path)
     model = model_from_bytes(content, path)
@@ -69,42 +72,48 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
 
 
 def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan: str) -> Path:
-    """The ONNX file that a rung is built from.
+    """Return the ONNX file that a fallback is built from, written where it does not exist yet.
 
     Args:
-        rung: of the ladder.
+        rung: the fallback.
         source: what native engines are built from.
         fp32: what `source` was lowered from.
-        folder: where the file of the rung `gather` is written.
+        folder: where the file of `gather` is written.
         plan: name of the engine, which that file's name begins with.
 
     Raises:
-        GraphError: the samplers can't be written out.
-        RequestError: there is no FP32 file.
+        GraphError: `too-large` or `no-samplers`; the samplers cannot be written out.
+        RequestError: `fp32-needed`.
     """
     if rung == "fp32":
         if fp32 is None:
-            raise RequestError("the rung fp32 needs the FP32 file; give it with --fp32, or take another rung")
+            raise RequestError(
+                "the rung fp32 needs the FP32 file; give it with --fp32, or take another rung", code="fp32-needed"
+            )
         return fp32
     if rung != "gather":
         return source
-    import onnx_ir as ir
-
-    from refine_export.graph.gather_sampler import lower_grid_sample
-
     proto = model_from_bytes(read_file(source), source)
     if not load_external_data(proto, source.parent):
-        raise GraphError(f"{source} has more than 2 GiB of external data; expected a model that fits into one file")
+        raise GraphError(
+            f"{source} has more than 2 GiB of external data; expected a model that fits into one file",
+            code="too-large",
+            path=source,
+        )
     model = ir.from_proto(proto)
     if not lower_grid_sample(model):
-        raise GraphError(f"{source} has no GridSample, so the rung gather is the rung native; take that one")
-    path = folder / f"{plan}{GATHER}"  # no name that `lower` gives
+        raise GraphError(
+            f"{source} has no GridSample, so that gather would be native; take that rung",
+            code="no-samplers",
+            path=source,
+        )
+    path = folder / f"{plan}{GATHER}"  # not a name that `lower` gives
     write_bytes(path, bytes_from_model(model))
     return path
 
 
 def artifact_of(file: Path) -> dict[str, Any] | None:
-    """What the file is, as JSON for a manifest, if it is one of the five graphs."""
+    """Describe the file as JSON for a manifest, if it is one of our graphs; else None."""
     with suppress(GraphError):
         return dataclasses.asdict(dataclasses.replace(artifact_from_file(file), file=file.name))
     return None

@@ -1,4 +1,4 @@
-"""ONNX to TensorRT's network definition, with everything that the parser has to say. Checked for 10.12 to 11.4."""
+"""Parsing of an ONNX file into TensorRT's network definition, with all of the parser's errors."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def network_from_onnx(
     """Parse an ONNX file into a strongly typed network: its types are the file's.
 
     `STRONGLY_TYPED` is set by name where it exists: 10.12 to 10.16 need it, 11.0 to 11.4 ignore it, and its place in
-    the mask moved between them. `parse(model, path)` and the methods of `ParserError`: 10.12 to 11.4.
+    the mask moved between them.
 
     Args:
-        module: `trt.load()`.
+        module: of the library.
         builder: of the engine.
-        log: what TensorRT says.
+        log: for the reasons of failures.
         content: the ONNX file.
         path_for_external_data: the ONNX file's own path, where it has external data.
 
     Raises:
-        GraphError: the parser refuses it; the message has all of the parser's errors.
-        UnavailableError: no network could be made.
+        GraphError: `parser-refused`; the message has all of the parser's errors.
+        UnavailableError: `tensorrt-failed`; no network could be made.
     """
     typed = module.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
     flags = 0 if typed is None else 1 << int(typed)
@@ -47,17 +47,19 @@ def network_from_onnx(
     path = None if path_for_external_data is None else str(path_for_external_data)
     if not parser.parse(content, path):
         errors = [_described(parser.get_error(index)) for index in range(parser.num_errors)]
-        said = "".join(f"\n  {error}" for error in errors) or log.last_errors()
+        reasons = "".join(f"\n  {error}" for error in errors) or log.last_errors()
         count = f"{len(errors)} error{'s' if len(errors) != 1 else ''}"
         raise GraphError(
-            f"TensorRT {module.__version__} can't take {path or 'the ONNX file'}, {count}; expected operators and "
-            f"types that it supports (`refine-export lint` knows many): change the model, or use a newer TensorRT{said}"
+            f"TensorRT {module.__version__} cannot take {path or 'the ONNX file'}, {count}; expected operators and "
+            f"types that it supports (`refine-export lint` knows many): change the model, or take a newer one{reasons}",
+            code="parser-refused",
+            errors=errors,
         )
     return Parsed(network=network, parser=parser)
 
 
 def _described(error: trt.ParserError) -> str:
-    """Code, node with its operator, and the reason, in one line.
+    """Write code, node with its operator, and the reason in one line.
 
     The code is read from its text, `ErrorCode.INVALID_NODE`: its `name` is a method in some bindings (10.12, 10.13).
     """

@@ -1,4 +1,4 @@
-"""The smallest, best and largest shape of each input of an engine; nothing here needs TensorRT."""
+"""Profile shapes: the smallest, best and largest shape of each input of an engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Range = tuple[int, int, int]
 _AXES: Mapping[str, int] = {"N": 0, "H": 2, "W": 3}
 _WORDS: Mapping[str, str] = {"N": "batch", "H": "height", "W": "width"}
 _DERIVED = re.compile(r"[*/+]")
-"""In a symbol: the size is computed from another one, such as `H/2` or `2*H`."""
+"""In a symbol whose size is computed from another one, such as `H/2` or `2*H`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,27 +36,30 @@ class InputShapes:
 def shapes_from_options(
     inputs: Iterable[TensorInfo], options: BuildOptions, graph: GraphName | None
 ) -> tuple[InputShapes, ...]:
-    """What `BuildOptions` mean for a file: one entry per input, in order.
+    """Return what `BuildOptions` mean for a file: one entry per input, in order.
 
     A size that the file fixes is the file's own, min = opt = max; where all are fixed, there is no profile. An option
     that was given for it must say the same; one that is at its default counts as not given.
 
     Args:
-        inputs: of the ONNX file; a free dimension is a string. Weights are no inputs.
+        inputs: of the ONNX file, without weights; a free dimension is a string.
         options: batches, and sizes in pixels of the full frame.
-        graph: which of the five the file is (`artifacts.graph_of_model`), or None: then four-dimensional inputs are
+        graph: which of our graphs the file is (`artifacts.graph_of_model`), or None: then four-dimensional inputs are
             taken for N, C, H, W of the full frame, and everything else must be fixed.
 
     Raises:
-        GraphError: sizes that are no multiples of the graph's, that disagree with each other or with the options, or
-            free dimensions of which nobody knows what they are.
+        GraphError: `bad-shape`; sizes that are not multiples of the graph's, that disagree with each other or with the
+            options, or free dimensions whose meaning is not known.
     """
     known = list(inputs)
     asked = _asked(options)
     signature = SIGNATURES[graph] if graph is not None else None
     specs = {spec.name: spec for spec in signature.inputs} if signature else {info.name: _spec(info) for info in known}
     if missing := sorted(specs.keys() ^ {info.name for info in known}):
-        raise GraphError(f"inputs {', '.join(missing)} are in only one of the file and the graph {graph}; export again")
+        raise GraphError(
+            f"inputs {', '.join(missing)} are in only one of the file and the graph {graph}; export again",
+            code="bad-shape",
+        )
     sizes = {}
     for axis, place in _AXES.items():
         fixed_by = _fixed_by(place, known, signature)
@@ -72,7 +75,7 @@ def shapes_from_options(
 
 
 def is_dynamic(shapes: Iterable[InputShapes]) -> bool:
-    """Whether an optimization profile is needed."""
+    """Return whether an optimization profile is needed."""
     return any(shape.dynamic for shape in shapes)
 
 
@@ -87,7 +90,7 @@ def _asked(options: BuildOptions) -> dict[str, Range]:
 
 
 def _spec(info: TensorInfo) -> TensorSpec:
-    """An input of a graph that is none of the five: which of its dimensions are batch, height and width."""
+    """Batch, height and width among the dimensions of an input of a graph that is not one of ours."""
     if len(info.shape) == 4:
         dims = tuple(axis if isinstance(dim, str) else dim for dim, axis in zip(info.shape, "NCHW", strict=True))
     else:
@@ -97,7 +100,8 @@ def _spec(info: TensorInfo) -> TensorSpec:
     if len(known) != len(dims) or derived or any(isinstance(dim, int) and dim < 1 for dim in dims):
         raise GraphError(
             f"input {info.name} is {size_text(info.shape)}; expected fixed dimensions, or N, C, H, W of the full frame "
-            "with N, H or W free: export it with fixed sizes"
+            "with N, H or W free: export it with fixed sizes",
+            code="bad-shape",
         )
     return TensorSpec(name=info.name, quantity="features", shape=dims)
 
@@ -105,7 +109,7 @@ def _spec(info: TensorInfo) -> TensorSpec:
 def _fixed_by(place: int, inputs: list[TensorInfo], signature: Signature | None) -> TensorInfo | None:
     """The input that fixes the frames' size along an axis; None where it is free.
 
-    Of the five graphs that is the first picture; of others the first input of four dimensions, if none is free there
+    Of our graphs that is the first picture; of others the first input of four dimensions, if none is free there
     (a timestep of Nx1x1x1 fixes no frame's size).
     """
     if signature is not None:
@@ -124,7 +128,8 @@ def _check_asked(axis: str, fixed_by: TensorInfo, options: BuildOptions, asked: 
         if given != defaults[name] and value != size:
             raise GraphError(
                 f"the file is made for {_WORDS[axis]} {size} ({fixed_by.name} is {size_text(fixed_by.shape)}), and "
-                f"{name} is {given}; expected the file's own: leave {name} out, or export with free sizes"
+                f"{name} is {given}; expected the file's own: leave {name} out, or export with free sizes",
+                code="bad-shape",
             )
 
 
@@ -133,7 +138,8 @@ def _check_multiples(sizes: Mapping[str, Range], signature: Signature) -> None:
     if wrong:
         raise GraphError(
             f"the file is made for {' and '.join(dict.fromkeys(wrong))}; {signature.graph} takes multiples of "
-            f"{signature.multiple_of} only: export it at such a size, and pad the frames"
+            f"{signature.multiple_of} only: export it at such a size, and pad the frames",
+            code="bad-shape",
         )
 
 
@@ -146,7 +152,8 @@ def _shapes(info: TensorInfo, spec: TensorSpec, sizes: Mapping[str, Range]) -> I
         if not fits:
             raise GraphError(
                 f"input {info.name} is {size_text(info.shape)}; expected {size_text(shape)}, as the other inputs' "
-                "sizes have it: export the file again"
+                "sizes have it: export the file again",
+                code="bad-shape",
             )
     dynamic = any(isinstance(dim, str) for dim in info.shape)
     return InputShapes(name=info.name, minimum=low, optimum=opt, maximum=high, dynamic=dynamic)
@@ -165,5 +172,6 @@ def _check_symbols(inputs: list[TensorInfo], found: tuple[InputShapes, ...]) -> 
                 raise GraphError(
                     f"the dimension {dim!r} would be {'/'.join(map(str, there))} in {name} and "
                     f"{'/'.join(map(str, here))} in {info.name} (min/opt/max); expected one size for one name: choose "
-                    "such options, or export with names of their own"
+                    "such options, or export with names of their own",
+                    code="bad-shape",
                 )

@@ -1,25 +1,23 @@
-"""A new engine from an old one and new weights: refitted, proven like a fresh one, with a manifest of its own."""
+"""A new engine from an old one and new weights: refitted, compared like a fresh one, with a manifest of its own."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from refine_export.engine import bindings as seam
-from refine_export.engine.build_options import RUNGS, BuildOptions, Rung
-from refine_export.engine.engine_file import EngineFile, scripts_of
+from refine_export.engine.build_options import BuildOptions, Rung
+from refine_export.engine.engine_file import EngineFile, EngineTarget, new_manifest, result_of
 from refine_export.engine.engine_runner import process_log
-from refine_export.engine.fallbacks import Judge, climb
-from refine_export.engine.identity import Machine, engine_key
+from refine_export.engine.fallbacks import Judge, first_exact
+from refine_export.engine.identity import engine_key
 from refine_export.engine.onnx_source import EngineSource, artifact_of, file_of_rung, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import ARTIFACT, KEY, key_of, read_plan
+from refine_export.engine.plan import ARTIFACT, key_of, read_plan
 from refine_export.engine.refit_weights import refit_plan
+from refine_export.engine.reproduce import reproduce_scripts
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import read_file
 from refine_export.support.files import make_folder
@@ -31,7 +29,7 @@ def refit_file(
     plan: Path,
     source: Path,
     output: Path,
-    machine: Machine,
+    target: EngineTarget,
     judge_of: Callable[[EngineSource], Judge],
     progress: Progress,
 ) -> EngineFile:
@@ -40,22 +38,31 @@ def refit_file(
     Args:
         plan: of an engine that takes weights, with its manifest beside it; it is not touched, unless it is `output`.
         source: lowered as the file was that the engine was built from.
-        output: the new plan; what is there stays until the new engine has passed.
-        machine: this one.
-        judge_of: gives the judge of engines of `source`.
-        progress: told of each step.
+        output: the new engine; what is there stays until the new one has passed.
+        target: TensorRT and this machine.
+        judge_of: gives the comparison for engines of `source`.
+        progress: of each step.
 
     Raises:
-        GraphError: the plan or its manifest can't be used here, or the weights do not fit it.
-        RequestError: the engine takes no new weights, or not these, or is not exact enough with them.
+        EngineError: as `read_plan`.
+        GraphError: `weights-mismatch`, or `changed-during-build`.
+        RequestError: `not-refittable`, `wrong-weights`, `wrong-shapes`, or `no-exact-engine`.
         UnavailableError: TensorRT or a GPU is missing, or fails.
     """
     started = time.perf_counter()
-    content, manifest = read_plan(plan, machine)
-    options, rung = _options(plan, manifest)
+    content, manifest = read_plan(plan, target.machine)
+    options = BuildOptions(**{**manifest.options, "gpu": ()})
+    rung: Rung = key_of(manifest)["rung"]
+    if not options.refittable and not options.strip_weights:
+        raise RequestError(
+            f"{plan} does not take new weights; expected an engine that was built with --refittable: build one, or "
+            "build the new file",
+            code="not-refittable",
+            path=plan,
+        )
     read = read_source(source, options)
     judge = judge_of(read)
-    log = process_log(seam.load())
+    log = process_log(target.library.module)
     make_folder(output.parent)
     with folder_beside(output) as folder:
         file = source if rung == "fp32" else file_of_rung(rung, source, None, folder, output.name)
@@ -63,92 +70,75 @@ def refit_file(
         _check_fits(plan, manifest, options, source, new)
 
         def refitted(_: Rung) -> bytes:
-            with progress.step(f"refit {plan.name}") as say:
-                found = refit_plan(content, read_file(file), log, path=file)
-                say(f"{len(found) / 2**20:.1f} MiB")
+            with progress.step(f"refit {plan.name}") as outcome:
+                found = refit_plan(target.library.module, content, read_file(file), log, path=file)
+                outcome(f"{len(found) / 2**20:.1f} MiB")
             return found
 
         with progress.step("compare with torch"):
-            climbed = climb((rung,), refitted, lambda engine: judge.compare(engine, rung), judge.limits)
+            chosen = first_exact((rung,), refitted, lambda engine: judge.compare(engine, rung), judge.limits)
         if (read_source(source, options).sha256, read_source(file, options).sha256) != (read.sha256, new.sha256):
-            raise GraphError(f"{source} changed while it was being read; refit again when nothing writes to it")
+            raise GraphError(
+                f"{source} changed while it was being read; refit again when nothing writes to it",
+                code="changed-during-build",
+                path=source,
+            )
         made = file if file != source else None
-        key = engine_key(machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
+        key = engine_key(target.machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
         before = manifest.details
-        beside = output.with_name(file.name) if made else file
         used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
-        scripts = scripts_of(output, beside, used, new.shapes, machine.tensorrt, before.get("unfused") or ())
-        details: dict[str, Any] = dict(before) | {
-            KEY: key.described(),
-            ARTIFACT: artifact_of(file),
-            "onnx": {**(before.get("onnx") or {"types": {}}), "file": file.name, "sha256": new.sha256},
-            "ladder": [tried.to_dict() for tried in climbed.tried],
-            "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
-            "reproduce": sorted(scripts),
-        }
-        fresh = dataclasses.replace(
-            manifest,
-            artifact=output.name,
-            sha256=hashlib.sha256(climbed.engine).hexdigest(),
-            size_bytes=len(climbed.engine),
+        scripts = reproduce_scripts(
+            output, output.with_name(file.name) if made else file, used, new.shapes, target.machine, before["unfused"]
+        )
+        fresh = new_manifest(
+            output,
+            chosen.engine,
+            key,
+            read,
             inputs={
                 "source": source.name,
                 "source_sha256": read.sha256,
                 "fp32_sha256": None,
                 "judged_by": dict(judge.described),
             },
-            signature=read.signature,
-            fingerprint=key.fingerprint(),
+            options=options,
+            versions=manifest.versions,
             seconds=time.perf_counter() - started,
-            details=details,
+            details={
+                **{name: value for name, value in before.items() if name != "key"},
+                ARTIFACT: artifact_of(file),
+                "onnx": {**before["onnx"], "file": file.name, "sha256": new.sha256},
+                "fallbacks": [tried.to_dict() for tried in chosen.tried],
+                "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
+                "proven": "refitted; compared with torch",
+                "notes": [],
+                "reproduce": sorted(scripts),
+            },
         )
-        fresh = write_engine(output, climbed.engine, fresh, scripts, made)
-    return EngineFile(path=output, size_bytes=len(climbed.engine), rung=rung, reused=False, changes=(), manifest=fresh)
-
-
-def _options(plan: Path, manifest: Manifest) -> tuple[BuildOptions, Rung]:
-    """The options and the rung of an engine that takes weights.
-
-    Raises:
-        RequestError: it takes none.
-        GraphError: the manifest does not have them.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    rung = key_of(manifest).get("rung")
-    try:
-        options = TypeAdapter(BuildOptions).validate_json(json.dumps(manifest.options), strict=True)
-        known = next(one for one in RUNGS if one == rung)
-    except (ValidationError, StopIteration) as error:
-        raise GraphError(f"the manifest of {plan} was altered: {error or rung}; copy it again") from error
-    if not options.refittable and not options.strip_weights:
-        raise RequestError(
-            f"{plan} takes no new weights; expected an engine that was built with --refittable: build one, or build "
-            "the new file"
-        )
-    return options, known
+        write_engine(output, chosen.engine, fresh, scripts, made)
+    return result_of(output, fresh)
 
 
 def _check_fits(plan: Path, manifest: Manifest, options: BuildOptions, source: Path, new: EngineSource) -> None:
-    """Refuse what TensorRT would take and compute nonsense with.
-
-    Raises:
-        RequestError: other weights for an engine that was stripped of its own, or other shapes.
-    """
-    key = key_of(manifest)
-    built_from: Mapping[str, Any] = manifest.details.get("onnx") or {}
-    if options.strip_weights and new.sha256 != built_from.get("sha256"):
+    """Refuse what TensorRT would take, and compute nonsense with."""
+    built_from = manifest.details["onnx"]
+    if options.strip_weights and new.sha256 != built_from["sha256"]:
         raise RequestError(
-            f"{plan} was built without its weights (strip_weights) from {built_from.get('file')} and takes back those "
-            f"alone; {source} is another file: for other weights, build with --refittable"
+            f"{plan} was built without its weights (strip_weights) from {built_from['file']} and takes back those "
+            f"alone; {source} is another file: for other weights, build with --refittable",
+            code="wrong-weights",
+            path=source,
         )
-    if list(new.profiles) != list(key.get("profiles", [])) or _fixed(new.signature) != _fixed(manifest.signature):
-        raise RequestError(f"{source} takes other shapes than {plan}; expected a file exported with the same options")
+    if list(new.profiles) != list(key_of(manifest)["profiles"]) or _fixed(new.signature) != _fixed(manifest.signature):
+        raise RequestError(
+            f"{source} takes other shapes than {plan}; expected a file exported with the same options",
+            code="wrong-shapes",
+            path=source,
+        )
 
 
 def _fixed(signature: Mapping[str, Any]) -> dict[str, list[int | None]]:
-    """The sizes of each input, None where any will do: its name is the exporter's choice."""
+    """The sizes of each input, None for a free one: its name is the exporter's choice."""
     return {
-        name: [size if isinstance(size, int) else None for size in shape]
-        for name, shape in signature.get("inputs", {}).items()
+        name: [size if isinstance(size, int) else None for size in shape] for name, shape in signature["inputs"].items()
     }

@@ -1,18 +1,23 @@
-"""The command lines of trtexec and Polygraphy that build the same engine, to cross-check what this tool has built.
+"""The command lines of trtexec and Polygraphy that build the same engine, as a cross-check of this tool.
 
 Flags of trtexec were read in NVIDIA/TensorRT samples/common/sampleOptions.cpp of a late 10.x and of 11.0, and are the
-same in both but for --stronglyTyped; those of Polygraphy are of 0.53.6, which knows TensorRT 10 and 11. Repairs of
-GridSample layers that a build makes have no flag: the scripts build what TensorRT's parser says.
+same in both except for --stronglyTyped; those of Polygraphy are of 0.53.6, which knows TensorRT 10, 11 and, by an
+environment variable, TensorRT for RTX. Repairs of GridSample layers have no flag: the scripts build what the parser
+makes of the file.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.machine import Machine, numbers_of
+from refine_export.engine.output_files import POLYGRAPHY, TRTEXEC
+from refine_export.engine.profile_shapes import InputShapes
 from refine_export.support.text import size_text
 
 Shape = tuple[int, ...]
@@ -20,51 +25,88 @@ Shape = tuple[int, ...]
 _HARDWARE: Final = {"ampere_plus": "ampere+", "same_compute_capability": "sameComputeCapability"}
 _TILING: Final = ("none", "fast", "moderate", "full")
 """trtexec takes the number, Polygraphy the name."""
+_FLAGS: Final = (
+    ("version_compatible", "--versionCompatible", "--version-compatible"),
+    ("exclude_lean_runtime", "--excludeLeanRuntime", "--exclude-lean-runtime"),
+    ("strip_weights", "--stripWeights", "--strip-plan"),
+    ("refittable", "--refit", "--refittable"),
+)
+"""Options that are a flag alone: of trtexec, of Polygraphy."""
+_KINDS: Final = ("min", "opt", "max")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What is to be built."""
+    """What a command line is to build."""
 
     onnx: str
-    """The file as TensorRT got it: that of the rung that was kept."""
+    """The file as TensorRT got it: that of the fallback that was kept."""
     plan: str
     """Where the engine of the cross-check goes; not the path of the one to be checked."""
     options: BuildOptions
     shapes: Mapping[str, tuple[Shape, Shape, Shape]]
     """Input -> min, opt, max shape of a dynamic file; empty for a static one."""
     version: str
-    """Full version of TensorRT."""
-    timing_cache: str | None = None
-    """A timing cache of their own (they don't read this tool's)."""
+    """Full version of the library."""
     debug_tensors: tuple[str, ...] = ()
     """Tensors that were marked to keep samplers from fusing."""
 
-    @property
-    def major(self) -> int:
-        """First number of the version."""
-        return int(self.version.partition(".")[0])
+
+def reproduce_scripts(
+    output: Path,
+    file: Path,
+    options: BuildOptions,
+    shapes: Sequence[InputShapes],
+    machine: Machine,
+    unfused: Sequence[str],
+) -> dict[str, str]:
+    """Return name and text of the shell scripts for a cross-check; their engines go beside this one.
+
+    Args:
+        output: the engine.
+        file: that it was built from.
+        options: that it was built with.
+        shapes: of its inputs.
+        machine: what it was built for; trtexec, which is not part of TensorRT for RTX's package, has a script for
+            TensorRT alone.
+        unfused: tensors that were kept from fusing.
+    """
+
+    def what(tool: str) -> Reproduction:
+        return Reproduction(
+            onnx=str(file.absolute()),
+            plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}").absolute()),
+            options=options,
+            shapes={shape.name: (shape.minimum, shape.optimum, shape.maximum) for shape in shapes if shape.dynamic},
+            version=machine.tensorrt,
+            debug_tensors=tuple(unfused),
+        )
+
+    notes = ["--strongly-typed is needed on TensorRT 10 and changes nothing later; TF32 is off without --tf32"]
+    lines = ["set -e"]
+    if machine.library == "rtx":
+        lines.append("export POLYGRAPHY_USE_TENSORRT_RTX=1")
+    scripts = {output.name + POLYGRAPHY: _script(notes, lines, polygraphy_command(what("polygraphy")))}
+    names = [*(shape.name for shape in shapes if shape.dynamic), *unfused]
+    # trtexec splits lists at commas and drops single quotes, so that it cannot take such names.
+    if machine.library == "trt" and not any("," in name or "'" in name for name in names):
+        notes = ["--stronglyTyped is for TensorRT 10: 11 is always strongly typed; TF32 is on without --noTF32"]
+        scripts[output.name + TRTEXEC] = _script(notes, ["set -e"], trtexec_command(what("trtexec")))
+    return scripts
 
 
 def trtexec_command(what: Reproduction) -> list[str]:
-    """The words of the trtexec line.
-
-    Raises:
-        ValueError: a name that trtexec can't take: it splits lists at commas and drops single quotes.
-    """
+    """Return the words of the trtexec line; names of tensors have no comma and no single quote."""
     options = what.options
-    for name in (*what.shapes, *what.debug_tensors):
-        if "," in name or "'" in name:
-            raise ValueError(f"trtexec can't take the tensor name {name!r}: it has a comma or a single quote")
     words = ["trtexec", f"--onnx={what.onnx}", f"--saveEngine={what.plan}"]
-    if what.major < 11:
-        words.append("--stronglyTyped")  # 10 only; 11 is always strongly typed and calls the flag deprecated
+    if numbers_of(what.version)[:1] < (11,):
+        words.append("--stronglyTyped")
     if not options.tf32:
         words.append("--noTF32")
     if what.shapes:
-        for place, kind in enumerate(("min", "opt", "max")):
-            listed = (f"{name}:{size_text(three[place])}" for name, three in what.shapes.items())
-            words.append(f"--{kind}Shapes={','.join(listed)}")
+        for place, kind in enumerate(_KINDS):
+            named = (f"{name}:{size_text(three[place])}" for name, three in what.shapes.items())
+            words.append(f"--{kind}Shapes={','.join(named)}")
     if options.workspace_mib is not None:
         words.append(f"--memPoolSize=workspace:{options.workspace_mib}")  # MiB without a unit
     words += [f"--builderOptimizationLevel={options.optimization_level}", "--avgTiming=1"]  # TensorRT's own; trtexec: 8
@@ -75,30 +117,22 @@ def trtexec_command(what: Reproduction) -> list[str]:
         words.append(f"--tilingOptimizationLevel={_TILING.index(options.tiling_level)}")
     if options.aux_streams is not None:
         words.append(f"--maxAuxStreams={options.aux_streams}")
-    flags = {
-        "--versionCompatible": options.version_compatible,
-        "--excludeLeanRuntime": options.exclude_lean_runtime,
-        "--stripWeights": options.strip_weights,
-        "--refit": options.refittable,
-    }
-    words += [flag for flag, on in flags.items() if on]
-    if what.timing_cache is not None:
-        words.append(f"--timingCacheFile={what.timing_cache}")
+    words += [flag for name, flag, _ in _FLAGS if getattr(options, name)]
     if what.debug_tensors:
         words.append(f"--markDebug={','.join(what.debug_tensors)}")
     return [*words, "--skipInference"]
 
 
 def polygraphy_command(what: Reproduction) -> list[str]:
-    """The words of the `polygraphy convert` line."""
+    """Return the words of the `polygraphy convert` line."""
     options = what.options
     words = ["polygraphy", "convert", what.onnx, "--convert-to", "trt", "-o", what.plan, "--strongly-typed"]
     if options.tf32:
-        words.append("--tf32")  # Polygraphy clears it otherwise
+        words.append("--tf32")
     if what.shapes:
-        for place, kind in enumerate(("min", "opt", "max")):
-            listed = [f"{name}:[{','.join(map(str, three[place]))}]" for name, three in what.shapes.items()]
-            words += [f"--trt-{kind}-shapes", *listed]
+        for place, kind in enumerate(_KINDS):
+            named = [f"{name}:[{','.join(map(str, three[place]))}]" for name, three in what.shapes.items()]
+            words += [f"--trt-{kind}-shapes", *named]
     if options.workspace_mib is not None:
         words += ["--pool-limit", f"workspace:{options.workspace_mib}M"]
     words += ["--builder-optimization-level", str(options.optimization_level)]
@@ -109,55 +143,21 @@ def polygraphy_command(what: Reproduction) -> list[str]:
         words += ["--tiling-optimization-level", options.tiling_level]
     if options.aux_streams is not None:
         words += ["--max-aux-streams", str(options.aux_streams)]
-    flags = {
-        "--version-compatible": options.version_compatible,
-        "--exclude-lean-runtime": options.exclude_lean_runtime,
-        "--strip-plan": options.strip_weights,
-        "--refittable": options.refittable,
-    }
-    words += [flag for flag, on in flags.items() if on]
-    if what.timing_cache is not None:
-        words += ["--load-timing-cache", what.timing_cache, "--save-timing-cache", what.timing_cache]
+    words += [flag for name, _, flag in _FLAGS if getattr(options, name)]
+    if options.compute_capabilities:
+        words += ["--compute-capabilities", *(f"{name[2:-1]}.{name[-1]}" for name in options.compute_capabilities)]
     if what.debug_tensors:
         words += ["--mark-debug", *what.debug_tensors]
     return words
 
 
-def trtexec_script(what: Reproduction) -> str:
-    """A shell script around the trtexec line; where there can be none, it says why and exits with 1."""
-    typed = (
-        "--stronglyTyped is for TensorRT 10 only: 11 is always strongly typed"
-        if what.major < 11
-        else "TensorRT 11 is always strongly typed; on 10 this line also needs --stronglyTyped"
-    )
-    try:
-        words = trtexec_command(what)
-    except ValueError as error:
-        words = ["echo", str(error)]
-        return _script(what, [str(error)], f"{shlex.join(words)} >&2\nexit 1")
-    return _script(what, [typed, "trtexec has TF32 on unless told otherwise: --noTF32"], _wrapped(words))
-
-
-def polygraphy_script(what: Reproduction) -> str:
-    """A shell script around the Polygraphy line."""
-    notes = [
-        "--strongly-typed is needed on TensorRT 10 and changes nothing on 11",
-        "Polygraphy has TF32 off unless told otherwise: --tf32",
-    ]
-    return _script(what, notes, _wrapped(polygraphy_command(what)))
-
-
-def _script(what: Reproduction, notes: list[str], body: str) -> str:
-    head = [f"Builds the engine for a cross-check, with TensorRT {what.version}", *notes]
-    lines = [" ".join(note.split()) for note in head]
-    return "\n".join(["#!/bin/sh", *(f"# {line}." for line in lines), "set -e", body, ""])
-
-
-def _wrapped(words: list[str]) -> str:
-    """One flag a line; words that are no flags stay behind theirs."""
-    lines: list[list[str]] = []
+def _script(notes: Sequence[str], lines: Sequence[str], words: Sequence[str]) -> str:
+    """A shell script, one flag a line; words that are not flags stay behind theirs."""
+    flags: list[list[str]] = []
     for word in words:
-        if word.startswith("-") or not lines:
-            lines.append([])
-        lines[-1].append(word)
-    return " \\\n    ".join(shlex.join(line) for line in lines)
+        if word.startswith("-") or not flags:
+            flags.append([])
+        flags[-1].append(word)
+    command = " \\\n    ".join(shlex.join(flag) for flag in flags)
+    head = ["Builds the engine once more, for a cross-check.", *notes]
+    return "\n".join(["#!/bin/sh", *(f"# {note}" for note in head), *lines, command, ""])

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import Artifact, artifact_from_file
-from refine_export.engine import bindings as seam
-from refine_export.engine.engine_file import EngineFile, engine_file
-from refine_export.engine.identity import this_machine
+from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.engine_file import EngineFile, engine_file, engine_target
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import artifact_from_plan
@@ -70,10 +69,13 @@ def build(
     shapes = read_source(source, inputs.recipe.build).shapes  # sizes that do not fit are refused without TensorRT
     if lowered_from is not None:
         _check_fp32(lowered_from, source, artifact, shapes, inputs.recipe)
-    this_machine(seam.load())
-    inputs.check_weights(source, artifact)
-    judge = judge_of(artifact, shapes, inputs)
-    return engine_file(source, target, inputs.recipe.build, judge, inputs.progress, fp32=lowered_from)
+    built_for = engine_target(inputs.recipe.build)
+    judge = None
+    if built_for.executes:  # else nothing is compared, and neither weights nor torch are needed
+        inputs.check_weights(source, artifact)
+        judge = judge_of(artifact, shapes, inputs)
+    options_used = inputs.recipe.build
+    return engine_file(source, target, options_used, judge, inputs.progress, fp32=lowered_from, target=built_for)
 
 
 def build_engines(
@@ -125,7 +127,7 @@ def missing_tensorrt() -> str | None:
     if find_spec("tensorrt") is None:
         return "tensorrt is not installed"
     try:
-        this_machine(seam.load())
+        engine_target(BuildOptions(target="trt"))
     except UnavailableError as error:
         return str(error)
     return None

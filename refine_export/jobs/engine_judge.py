@@ -1,4 +1,4 @@
-"""The judge of the ladder: an engine against FP32 torch, on the feeds of the validation, over its whole profile."""
+"""Comparison of an engine with FP32 torch, on the feeds of the validation, over its whole profile."""
 
 from __future__ import annotations
 

@@ -6,9 +6,8 @@ import os
 from typing import Any
 
 from refine_export.artifacts import artifact_from_file
-from refine_export.engine import bindings as seam
-from refine_export.engine.engine_file import EngineFile
-from refine_export.engine.identity import this_machine
+from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.engine_file import EngineFile, engine_target
 from refine_export.engine.output_files import check_engine_output, same_file
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.refit_file import refit_file
@@ -65,8 +64,8 @@ def refit(
             code="not-the-engines-file",
             path=source,
         )
-    machine = this_machine(seam.load())
+    built_for = engine_target(BuildOptions(target="trt"))
     inputs.check_weights(source, artifact)
     return refit_file(
-        plan, source, target, machine, lambda read: judge_of(artifact, read.shapes, inputs), inputs.progress
+        plan, source, target, built_for, lambda read: judge_of(artifact, read.shapes, inputs), inputs.progress
     )

@@ -13,8 +13,8 @@ from onnx.parser import parse_model
 
 from refine_export.artifacts import artifact_from_file, io_description
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.engine_manifest import sealed
-from refine_export.engine.identity import Machine, engine_key
+from refine_export.engine.identity import engine_key
+from refine_export.engine.machine import Machine
 from refine_export.engine.plan import ARTIFACT, KEY, KIND
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, write_manifest
@@ -157,5 +157,5 @@ def write_plan(
         seconds=1.0,
         details={KEY: key.described(), ARTIFACT: dataclasses.asdict(dataclasses.replace(artifact, file=source.name))},
     )
-    write_manifest(path, sealed(manifest))
+    write_manifest(path, manifest)
     return path

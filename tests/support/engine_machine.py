@@ -1,7 +1,6 @@
-"""Source that makes a child process believe that it runs on a machine with a GPU."""
+"""Source for a child process that builds with the fake."""
 
-MACHINE = """
-import refine_export.engine.machine as machine
-machine.current_gpu = lambda: ("NVIDIA H200", (9, 0))
-machine._cuda_major = lambda: 13
+NO_PROBE = """
+sys.modules["__main__"]._probe = lambda *given: None
 """
+"""Leaves the sampler probe out, which would import torch in every child."""

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import onnx
+import pytest
 from onnx.parser import parse_model
+
+from refine_export.engine.bindings import Library, load_library
+from refine_export.errors import RefineExportError
+from tests.support.fake_tensorrt import make_fake
 
 WARPED = """
     <ir_version: 10, opset_import: ["" : 20]>
@@ -24,4 +33,19 @@ def model() -> onnx.ModelProto:
     made = parse_model(WARPED)
     weight = np.ones((4, 4, 3, 3), np.float16)
     made.graph.initializer.append(onnx.numpy_helper.from_array(weight, "weight"))
+    for node in made.graph.node:
+        node.name = f"the_{node.output[0]}"
     return made
+
+
+def fake_library(monkeypatch: pytest.MonkeyPatch, version: str = "11.4.0", **behaviour: Any) -> Library:
+    """The library of a fake TensorRT that is installed in this process; its `module.fake` is the `Behaviour`."""
+    monkeypatch.setitem(sys.modules, "tensorrt", make_fake(version, **behaviour))
+    return load_library("trt")
+
+
+def error_code(kind: type[RefineExportError], call: Callable[[], object]) -> str:
+    """The code of the error that a call raises."""
+    with pytest.raises(kind) as caught:
+        call()
+    return caught.value.code

@@ -15,8 +15,8 @@ from onnx.parser import parse_model
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine.bindings import Log
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.engine_manifest import sealed
-from refine_export.engine.identity import Machine, engine_key
+from refine_export.engine.identity import engine_key
+from refine_export.engine.machine import Machine
 from refine_export.engine.plan import KEY, KIND
 from refine_export.runners.cuda import CudaDevice
 from refine_export.support.manifest import Manifest, write_manifest
@@ -74,7 +74,7 @@ def trt_fixture(request, monkeypatch):
     fake = make_fake(request.param)
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     monkeypatch.setattr(runner_module, "CudaDevice", HostDevice)
-    monkeypatch.setattr(runner_module, "this_machine", lambda module: machine_of(module.__version__))
+    monkeypatch.setattr(runner_module, "this_machine", lambda version, library: machine_of(version))
     return fake
 
 
@@ -130,7 +130,7 @@ def saved(path, content, version, rung="native", **options):
         seconds=1.0,
         details={KEY: key.described()},
     )
-    write_manifest(path, sealed(manifest))
+    write_manifest(path, manifest)
     return path
 
 

@@ -160,7 +160,7 @@ def numbers_in_words(made: EngineFile) -> str:
     return "; ".join(
         f"{tried['rung']} {tried['status']}: "
         + (f"largest error {worst(tried):.2g}, {least(tried):.1f} dB" if tried["numbers"] else str(tried["reason"]))
-        for tried in made.manifest.details["ladder"]
+        for tried in made.manifest.details["fallbacks"]
     )
 
 

@@ -135,12 +135,15 @@ def _one_line(text: str) -> str:
 
 def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
     """Yield repairs, probe, fallbacks, types and notes, as far as the manifest has them."""
-    for repair in (details.get("guard") or {}).get("repairs", ()):
+    if proven := details.get("proven"):
+        yield proven
+    for repair in (details.get("samplers") or {}).get("repairs", ()):
         yield _one_line(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
-    if canary := details.get("canary"):
-        state = {True: "right", False: "wrong", None: "not run"}[canary["passed"]]
-        yield _one_line(f"canary: {state}, {canary['words']}")
-    for tried in details.get("ladder") or ():
+    if details.get("probed"):
+        yield "sampler probe: right"
+    for kinds, count in ((details.get("inferred") or {}).get("types") or {}).items():
+        yield f"{count} {kinds}"
+    for tried in details.get("fallbacks") or ():
         yield _one_line(f"rung {_fallback(tried)}")
     notes = list(details.get("notes") or ())
     if precision := details.get("precision"):

@@ -16,7 +16,7 @@ from refine_export.deploy.triton.names import (
     GRAPH_PARAMETER,
     PRECISION_PARAMETER,
 )
-from refine_export.errors import GraphError
+from refine_export.errors import RequestError
 from refine_export.graph.model_file import external_files, model_from_file, sha256_of_model
 from refine_export.support.manifest import manifest_path, sha256_of_file
 from refine_export.validate.runtimes import artifact_of
@@ -55,7 +55,7 @@ def check_parameters(model: Model) -> Iterator[Finding]:
     for path in (path for path in files if path.is_relative_to(newest)):
         try:
             artifact = artifact_of(path)
-        except GraphError as error:  # it is complete, so it is not one of the graphs
+        except RequestError as error:  # it is complete, so it is not one of the graphs
             if model.backend != "tensorrt":  # the rules on plans report it
                 yield model.in_config("parameters", "parameters", str(error))
             return

@@ -14,7 +14,7 @@ from refine_export.deploy.preflight.rules_tensors import ArtifactTensors, Tensor
 from refine_export.deploy.triton.releases import Release, releases_with
 from refine_export.engine.machine import numbers_of
 from refine_export.engine.plan import describe
-from refine_export.errors import GraphError
+from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path
 
 Shapes = Mapping[str, Sequence[Sequence[int]]]
@@ -43,7 +43,7 @@ def describe_plan(path: Path, where: str) -> PlanDescription:
     """Read a plan's header and manifest; `where` is the path in findings.
 
     Raises:
-        GraphError: it is not a plan.
+        EngineError: it is not a plan.
     """
     described = describe(path)
     key: Mapping[str, Any] = described.get("key", {})
@@ -65,7 +65,7 @@ def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
         where = model.where(path)
         try:
             plan = describe_plan(path, where)
-        except GraphError as error:
+        except EngineError as error:
             yield model.found("plan-file", where, str(error))
             continue
         if release is not None and numbers_of(plan.tensorrt):

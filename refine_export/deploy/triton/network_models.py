@@ -14,8 +14,7 @@ from typing import Any, Literal, cast
 from refine_export.artifacts import Artifact, Sizes
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
 from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, TIMESTEP, Backend
-from refine_export.engine.engine_manifest import read_engine_manifest
-from refine_export.engine.plan import key_of, meant_as_plan
+from refine_export.engine.plan import key_of, meant_as_plan, read_engine_manifest
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
 from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, parse_size
@@ -112,6 +111,13 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
     if meant_as_plan(path):
         manifest = read_engine_manifest(path)
         key: Mapping[str, Any] = key_of(manifest)
+        if key.get("library") == "rtx":
+            raise GraphError(
+                f"{path} is an engine of TensorRT for RTX, which Triton has no backend for; deploy the ONNX file that "
+                f"it was built from, {manifest.inputs.get('source')}",
+                code="not-deployable",
+                path=str(path),
+            )
         target = EngineTarget(
             tensorrt=key["tensorrt"],
             gpu=key["gpu"],

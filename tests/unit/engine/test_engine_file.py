@@ -3,53 +3,51 @@
 Against the fake, in real child processes.
 """
 
-from __future__ import annotations
-
 import dataclasses
-import sys
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from refine_export.accuracy.limits import Limits
 from refine_export.engine import engine_file as module
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.engine_file import Judge, engine_file
-from refine_export.engine.fallbacks import Numbers
+from refine_export.engine.engine_file import engine_file
+from refine_export.engine.fallbacks import Judge, Numbers
+from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import describe, read_plan
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.support.progress import Silent
-from refine_export.validate.comparison import Limits
-from tests.support.engine_machine import MACHINE
-from tests.support.engine_models import model
-from tests.support.fake_tensorrt import make_fake, write_fake
+from tests.support.engine_machine import NO_PROBE
+from tests.support.engine_models import error_code, fake_library, model
+from tests.support.fake_tensorrt import write_fake
 from tests.support.host_trt import machine_of
 
-OPTIONS = BuildOptions(opt_size="32x32")
-VERSIONS = ("10.16.1", "11.4.0")
+OPTIONS = BuildOptions(opt_size="32x32", rung="native")
+ANY = dataclasses.replace(OPTIONS, rung="auto")
+FILES = ["m.plan", "m.plan.json", "m.plan.polygraphy.sh", "m.plan.trtexec.sh"]
 
 
 class Place:
-    """A folder with a model, and a judge whom only the rungs in `exact` please."""
+    """A folder with a model, and a comparison that only the rungs in `exact` pass."""
 
     def __init__(self, folder, version, monkeypatch):
         self.folder, self.version, self.monkeypatch = folder, version, monkeypatch
         self.exact, self.compared = {"native"}, []
         self.judged_by = {"frames": "drawn"}
         self.machine = machine_of(version)
-        monkeypatch.setattr(module, "this_machine", lambda trt: self.machine)
-        named = model()
-        for node in named.graph.node:
-            node.name = f"the_{node.output[0]}"
+        monkeypatch.setattr(module, "this_machine", lambda version: self.machine)
         self.source, self.plan = folder / "m.onnx", folder / "out" / "m.plan"
-        self.source.write_bytes(named.SerializeToString())
+        self.source.write_bytes(model().SerializeToString())
         (folder / "fake").mkdir()
         monkeypatch.syspath_prepend(folder / "fake")
         self.fake()
 
     def fake(self, **behaviour):
-        self.monkeypatch.setitem(sys.modules, "tensorrt", make_fake(self.version))
+        fake_library(self.monkeypatch, self.version)
         path = write_fake(self.folder / "fake", self.version, **behaviour)
-        path.write_text(path.read_text() + MACHINE)
+        path.write_text(path.read_text() + NO_PROBE)
 
     def compare(self, plan, rung):
         self.compared.append(rung)
@@ -62,98 +60,151 @@ class Place:
         )
         return engine_file(self.source, self.plan, options, judge, Silent(), **more)
 
-    def left(self):
-        return sorted(path.name for path in self.plan.parent.iterdir() if path.suffix not in (".timing", ".lock"))
+    def content(self):
+        return {path.name: path.read_bytes() for path in self.plan.parent.iterdir() if path.suffix != ".timing"}
 
 
-@pytest.fixture(params=VERSIONS)
-def place(request, tmp_path, monkeypatch):
-    return Place(tmp_path, request.param, monkeypatch)
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    return Place(tmp_path, "11.4.0", monkeypatch)
 
 
-def test_an_engine_with_its_manifest_and_scripts_is_reused(place):
+@pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
+def test_an_engine_with_its_manifest_and_scripts_is_reused(tmp_path, monkeypatch, version):
+    place = Place(tmp_path, version, monkeypatch)
     made = place.build()
-    assert (made.rung, made.reused, made.changes) == ("native", False, ())
-    assert place.left() == ["m.plan", "m.plan.json", "m.plan.polygraphy.sh", "m.plan.trtexec.sh"]
+    assert (made.rung, made.reused, made.passed, made.changes) == ("native", False, True, ())
+    assert made.notes[0] == f"built and type-checked by TensorRT {version}; compared with torch"
+    assert sorted(place.content()) == FILES
     assert read_plan(place.plan, place.machine)[1].fingerprint == made.manifest.fingerprint
     assert describe(place.plan)["manifest"] == "whole"
     details = made.manifest.details
-    assert details["guard"]["repairs"][0]["set"] == "LINEAR"
-    assert details["precision"]["proven"] is True
-    assert details["canary"]["passed"] is None
-    assert details["ladder"][0]["status"] == "passed"
-    assert details["onnx"]["types"] == {"float": 3, "float16": 2}
+    assert details["samplers"]["repairs"][0]["set"] == "LINEAR"
+    assert (details["precision"]["proven"], details["probed"]) == (True, True)
+    assert details["inferred"]["types"]["CONVOLUTION HALF HALF -> HALF"] == 1
     assert str(place.source) in (place.plan.parent / "m.plan.trtexec.sh").read_text()
     before = place.plan.stat().st_mtime_ns
-    again = place.build()
+    again = place.build(dataclasses.replace(OPTIONS, time_limit_s=100, target="trt"))
     assert (again.reused, again.rung, place.plan.stat().st_mtime_ns) == (True, "native", before)
     assert place.compared == ["native"]
+    assert again.to_dict()["manifest"]["sha256"] == made.manifest.sha256
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "named"),
     [
-        (lambda place: {"options": dataclasses.replace(OPTIONS, optimization_level=5)}, "optimization_level: was 3"),
-        (lambda place: {"options": dataclasses.replace(OPTIONS, max_size="64x64")}, "profile 0 of image"),
+        (lambda place: dataclasses.replace(OPTIONS, optimization_level=5), "optimization_level: was 3"),
+        (lambda place: dataclasses.replace(OPTIONS, max_size="64x64"), "profile 0 of image"),
         (lambda place: place.judged_by.update(frames="real"), "judged_by: was {'frames': 'drawn'}"),
-        (lambda place: setattr(place, "machine", dataclasses.replace(place.machine, gpu="NVIDIA L4")), "on H200"),
-        (lambda place: place.plan.write_bytes(place.plan.read_bytes()[:-9]), "is truncated"),
-        (lambda place: Path(f"{place.plan}.json").unlink(), "is missing"),
+        (lambda place: setattr(place, "machine", dataclasses.replace(place.machine, gpu="NVIDIA L4")), "gpu: was"),
+        (lambda place: place.plan.write_bytes(place.plan.read_bytes()[:-9]), "truncated"),
+        (lambda place: Path(f"{place.plan}.json").write_text("{"), "unknown engine"),
     ],
 )
-def test_what_changed_is_named_and_built_anew(tmp_path, monkeypatch, change, words):
-    place = Place(tmp_path, "11.4.0", monkeypatch)
+def test_what_changed_is_named_and_built_anew(place, monkeypatch, change, named):
     place.build()
-    more = change(place)
-    made = place.build(**(more if isinstance(more, dict) else {}))
-    assert not made.reused
-    assert words in " ".join(made.changes)
+    options = change(place)
+    built = []
+    monkeypatch.setattr(module, "first_exact", lambda *given: built.append(given))
+    inner, found = module._reusable, []
+    monkeypatch.setattr(module, "_reusable", lambda *given: found.append(inner(*given)) or found[0])
+    with pytest.raises(AttributeError):  # what is built is None here
+        place.build(options if isinstance(options, BuildOptions) else OPTIONS)
+    [(manifest, changes)] = found
+    assert (manifest, len(built)) == (None, 1)
+    assert named in " ".join(changes)
 
 
-def test_another_time_limit_is_the_same_engine(place):
-    place.build()
-    assert place.build(dataclasses.replace(OPTIONS, time_limit_s=100)).reused
-
-
-def test_the_ladder_goes_up_to_the_gather_file(place):
+def test_the_fallback_gather_has_a_file_of_its_own(place):
     place.exact = {"gather"}
-    made = place.build()
-    assert made.rung == "gather"
-    assert place.compared == ["native", "unfused", "gather"]
-    assert (place.plan.parent / "m.plan.gather.onnx").is_file()
-    assert [tried["status"] for tried in made.manifest.details["ladder"]] == ["failed", "failed", "passed"]
-    assert made.manifest.details["guard"]["layers"] == 0
-    assert made.manifest.details["canary"] is not None
+    made = place.build(ANY)
+    assert (made.rung, place.compared) == ("gather", ["native", "unfused", "gather"])
+    assert [tried["status"] for tried in made.manifest.details["fallbacks"]] == ["failed", "failed", "passed"]
+    assert (made.manifest.details["samplers"]["layers"], made.manifest.details["probed"]) == (0, False)
+    assert "m.plan.gather.onnx" in place.content()
     assert "m.plan.gather.onnx" in (place.plan.parent / "m.plan.trtexec.sh").read_text()
-    assert place.build().reused
+    assert place.build(ANY).reused
 
 
-def test_the_fp32_file_is_the_last_rung(place):
+def test_the_fp32_file_is_the_last_fallback(place):
     place.exact = {"fp32"}
     fp32 = place.folder / "fp32.onnx"
     fp32.write_bytes(place.source.read_bytes())
-    options = dataclasses.replace(OPTIONS, tf32=True)
-    made = place.build(options, fp32=fp32)
-    assert made.rung == "fp32"
+    options = dataclasses.replace(OPTIONS, tf32=True, rung="fp32")
+    assert place.build(options, fp32=fp32).rung == "fp32"
     assert "--noTF32" in (place.plan.parent / "m.plan.trtexec.sh").read_text()
     assert place.build(options, fp32=fp32).reused
-    assert place.compared == ["native", "unfused", "gather", "fp32"]
+    assert error_code(RequestError, lambda: place.build(dataclasses.replace(options, tf32=False))) == "fp32-needed"
 
 
-def test_where_nothing_passes_the_old_engine_stays(place):
+def test_where_nothing_passes_or_a_build_dies_the_old_engine_stays(place):
     place.build()
-    before = {path.name: path.read_bytes() for path in place.plan.parent.iterdir() if path.name.startswith("m.plan")}
+    before = place.content()
     place.exact = set()
-    with pytest.raises(RequestError, match="none of the rungs(.|\n)*fp32 not built: the rung fp32 needs the FP32 file"):
-        place.build(dataclasses.replace(OPTIONS, optimization_level=1))
-    assert {name: (place.plan.parent / name).read_bytes() for name in before} == before
-
-
-def test_a_build_that_dies_leaves_the_old_engine(place):
-    place.build()
-    before = place.plan.read_bytes()
+    other = dataclasses.replace(OPTIONS, optimization_level=1)
+    assert error_code(RequestError, lambda: place.build(other)) == "no-exact-engine"
     place.fake(dies_at_step=1)
-    with pytest.raises(UnavailableError, match="was killed by SIGKILL"):
-        place.build(dataclasses.replace(OPTIONS, optimization_level=1, rung="native"))
-    assert place.plan.read_bytes() == before
-    assert place.left() == ["m.plan", "m.plan.json", "m.plan.polygraphy.sh", "m.plan.trtexec.sh"]
+    assert error_code(UnavailableError, lambda: place.build(other)) == "child-ended"
+    assert place.content() == before
+
+
+def test_a_source_that_changes_during_the_build_is_refused(place, monkeypatch):
+    inner = module.file_of_rung
+
+    def changes(rung, source, *more):
+        source.write_bytes(source.read_bytes() + b"\x3a\x00")  # an empty graph name: another file
+        return inner(rung, source, *more)
+
+    monkeypatch.setattr(module, "file_of_rung", changes)
+    for rung in ("native", "gather"):
+        options = dataclasses.replace(OPTIONS, rung=rung)
+        assert error_code(GraphError, lambda options=options: place.build(options)) == "changed-during-build"
+    assert not place.plan.exists()
+
+
+def test_a_disk_that_is_found_full_at_the_very_end(place, monkeypatch):
+    place.build()
+    before = place.content()
+
+    def full(handle, inner=os.fsync):
+        if "plan.json" in str(Path(f"/proc/self/fd/{handle}").readlink()):  # the last file of the two
+            raise OSError(28, "No space left on device")
+        inner(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RequestError):
+        place.build(dataclasses.replace(OPTIONS, optimization_level=1))
+    assert place.content() == before
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(place):
+    place.plan.parent.mkdir()
+    (left := place.plan.with_name(".m.plan.work-999999999-x")).mkdir()
+    (others := place.plan.with_name(f".m.plan.work-{os.getpid()}-x")).mkdir()
+    place.build()
+    assert not left.exists()
+    assert others.exists()
+
+
+@pytest.mark.parametrize("name", ["m.plan", "m.plan.json", "m.plan.gather.onnx"])
+def test_other_files_are_not_overwritten_unless_forced(tmp_path, name):
+    output, path = tmp_path / "m.plan", tmp_path / name
+    path.write_text("mine")
+    assert error_code(RequestError, lambda: check_engine_output(output, sources=[], force=False)) == "would-overwrite"
+    check_engine_output(output, sources=[], force=True)
+    refused = error_code(RequestError, lambda: check_engine_output(output, sources=[path], force=True))
+    assert refused == "would-overwrite"
+    shutil.move(path, tmp_path / "source")
+    path.symlink_to(tmp_path / "source")
+    assert error_code(RequestError, lambda: check_engine_output(output, sources=[tmp_path / "source"], force=True)) == (
+        "would-overwrite"
+    )
+
+
+def test_folders_are_not_engines(tmp_path):
+    assert error_code(RequestError, lambda: check_engine_output(tmp_path, sources=[], force=True)) == "unwritable"
+    (tmp_path / "m.plan.json").mkdir()
+    assert (
+        error_code(RequestError, lambda: check_engine_output(tmp_path / "m.plan", sources=[], force=True))
+        == "unwritable"
+    )

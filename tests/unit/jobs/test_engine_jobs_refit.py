@@ -11,10 +11,12 @@ from refine_export.accuracy.limits import Limits, LimitsOptions
 from refine_export.artifacts import artifact_from_file
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import RequestError
+from refine_export.jobs.recipe_file import recipe_with
 from refine_export.jobs.refit_engine import refit
 from refine_export.jobs.validate_files import validate
 from refine_export.support.manifest import manifest_path
-from tests.support.engine_seat import RECIPE, files_fixture, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
+from tests.support.engine_models import error_code
+from tests.support.engine_seat import RECIPE, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 
 
 def test_new_weights_go_into_an_engine(seat, tmp_path):
@@ -47,16 +49,17 @@ def test_a_refit_with_wrong_numbers_is_not_kept(seat, tmp_path):
     recipe = recipe_with_seed(1)
     limits = LimitsOptions(contextnet_fp16=Limits(max_abs=0.05, psnr_db=300.0))
     strict = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, limits=limits))
-    with pytest.raises(RequestError, match="native failed"):
-        refit(seat.plan, source, output=seat.plan, recipe=strict)
+    refused = error_code(RequestError, lambda: refit(seat.plan, source, output=seat.plan, recipe=strict))
+    assert refused == "no-exact-engine"
     assert seat.plan.read_bytes() == old
 
 
 def test_engines_that_take_no_weights_say_so(seat, tmp_path):
     seat.build()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
-    with pytest.raises(RequestError, match="takes no new weights; expected .*--refittable"):
-        refit(seat.plan, source, output=tmp_path / "new.plan", recipe=recipe_with_seed(1))
+    new = tmp_path / "new.plan"
+    refused = error_code(RequestError, lambda: refit(seat.plan, source, output=new, recipe=recipe_with_seed(1)))
+    assert refused == "not-refittable"
     with pytest.raises(RequestError, match="contextnet in fp16, .* is contextnet in fp32"):
         refit(seat.plan, source.with_name("contextnet.onnx"), output=tmp_path / "new.plan", recipe=recipe_with_seed(1))
 
@@ -67,7 +70,19 @@ def test_a_stripped_engine_takes_back_its_own_weights_alone(seat, tmp_path):
     assert report["status"] == "failed"
     assert "was built without its weights" in report["comparisons"][0]["verdict"]["reasons"][0]
     other = tmp_path / "other" / "contextnet.fp16.onnx"
-    with pytest.raises(RequestError, match="takes back those alone"):
-        refit(seat.plan, other, output=tmp_path / "new.plan", recipe=recipe_with_seed(1))
+    new = tmp_path / "new.plan"
+    refused = error_code(RequestError, lambda: refit(seat.plan, other, output=new, recipe=recipe_with_seed(1)))
+    assert refused == "wrong-weights"
     refit(seat.plan, seat.fp16, output=tmp_path / "new.plan", recipe=RECIPE)
     assert validate([tmp_path / "new.plan"], recipe=RECIPE).report["status"] == "passed"
+
+
+def test_a_refit_with_a_file_of_another_size_or_over_its_own_manifest_is_refused(seat, tmp_path):
+    seat.build(refittable=True)
+    large = made_by(seat.folder / "large", recipe_with(RECIPE, {"size": "96x96"}))
+    refused = error_code(RequestError, lambda: refit(seat.plan, large, output=tmp_path / "new.plan", recipe=RECIPE))
+    assert refused == "wrong-shapes"
+    manifest = manifest_path(seat.plan)
+    before = manifest.read_bytes()
+    refused = error_code(RequestError, lambda: refit(seat.plan, seat.fp16, output=manifest, recipe=RECIPE, force=True))
+    assert (refused, manifest.read_bytes()) == ("would-overwrite", before)

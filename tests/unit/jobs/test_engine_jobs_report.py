@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import sys
@@ -11,13 +10,12 @@ import pytest
 
 from refine_export.cli.main import main
 from refine_export.engine import machine
-from refine_export.engine.engine_manifest import sealed
 from refine_export.engine.plan import artifact_from_plan
-from refine_export.errors import GraphError, RecipeError
+from refine_export.errors import EngineError, RecipeError
 from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe_file import recipe_with
 from refine_export.jobs.validate_files import validate
-from refine_export.support.manifest import Manifest, manifest_path
+from refine_export.support.manifest import manifest_path
 from tests.support.engine_seat import RECIPE, files_fixture, seat_fixture  # noqa: F401 (fixtures)
 
 
@@ -42,14 +40,14 @@ def test_a_main_job_whose_engine_is_wrong_fails(seat, tmp_path):
     assert report["status"] == "failed"
     [shortfall] = report["shortfalls"]
     assert shortfall["what"] == "contextnet.fp16.plan"
-    assert "none of the rungs native is exact enough" in shortfall["reason"]
+    assert "native failed" in shortfall["reason"]
 
 
 def test_a_main_job_whose_build_dies_is_not_green(seat, tmp_path):
     seat.fake(dies_at_step=1)
     report = run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
     assert report["status"] == "not compared"
-    assert "was killed by SIGKILL" in report["shortfalls"][0]["reason"]
+    assert "SIGKILL" in report["shortfalls"][0]["reason"]
 
 
 def test_the_main_job_builds_no_engine_that_it_could_not_run(seat, tmp_path):
@@ -100,7 +98,7 @@ def test_an_engine_of_another_machine_fails_in_words(seat, monkeypatch):
     monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA L4", (8, 9)))
     report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "failed"
-    assert "built for TensorRT 11.4.0 on H200 (9.0), this is 11.4.0 on L4 (8.9)" in str(report["comparisons"])
+    assert "built for TensorRT 11.4.0 on H200 (9.0), this is TensorRT 11.4.0 on L4 (8.9)" in str(report["comparisons"])
 
 
 def test_a_version_compatible_engine_runs_where_its_code_is_trusted(seat):
@@ -111,18 +109,11 @@ def test_a_version_compatible_engine_runs_where_its_code_is_trusted(seat):
     assert validate([seat.plan], recipe=trusted).report["status"] == "passed"
 
 
-@pytest.mark.parametrize(
-    ("alter", "words"),
-    [
-        (lambda details: details.update(artifact=None), "is none of the graphs"),
-        (lambda details: details["artifact"].update(graph="other"), "was altered"),
-        (lambda details: details["artifact"].pop("opset"), "was altered"),
-    ],
-)
-def test_a_manifest_that_was_altered_is_refused(seat, alter, words):
+def test_an_engine_of_another_graph_is_refused(seat):
     seat.build()
     content = json.loads(manifest_path(seat.plan).read_text())
-    alter(content["details"])
-    manifest_path(seat.plan).write_text(json.dumps(dataclasses.asdict(sealed(Manifest(**content)))))
-    with pytest.raises(GraphError, match=words):
+    content["details"]["artifact"] = None
+    manifest_path(seat.plan).write_text(json.dumps(content))
+    with pytest.raises(EngineError) as caught:
         artifact_from_plan(seat.plan)
+    assert caught.value.code == "unknown-graph"

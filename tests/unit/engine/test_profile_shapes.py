@@ -10,6 +10,7 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.profile_shapes import InputShapes, is_dynamic, shapes_from_options
 from refine_export.errors import GraphError
 from refine_export.signature import SIGNATURES, GraphName, TensorInfo
+from tests.support.engine_models import error_code
 
 RANGE = BuildOptions(min_size="64x96", opt_size="256x448", max_size="512x512", min_batch=1, opt_batch=2, max_batch=4)
 
@@ -53,19 +54,20 @@ def test_a_static_file_has_its_own_sizes_and_no_profile(graph):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "named"),
     [
-        ({"opt_size": "512x448"}, ["height 256", "img0 is 1x3x256x448", "opt_size is 512x448", "leave opt_size out"]),
-        ({"opt_size": "256x448", "max_size": "256x512"}, ["width 448", "max_size is 256x512"]),
-        ({"opt_size": "256x448", "min_size": "64x448"}, ["height 256", "min_size is 64x448"]),
-        ({"opt_batch": 2, "max_batch": 2}, ["batch 1", "opt_batch is 2"]),
-        ({"max_batch": 2}, ["batch 1", "max_batch is 2"]),
+        ({"opt_size": "512x448"}, "opt_size is 512x448"),
+        ({"opt_size": "256x448", "max_size": "256x512"}, "max_size is 256x512"),
+        ({"opt_size": "256x448", "min_size": "64x448"}, "min_size is 64x448"),
+        ({"opt_batch": 2, "max_batch": 2}, "opt_batch is 2"),
+        ({"max_batch": 2}, "max_batch is 2"),
     ],
 )
-def test_options_that_disagree_with_a_static_file_are_refused(options, words):
-    with pytest.raises(GraphError) as error:
+def test_options_that_disagree_with_a_static_file_are_refused(options, named):
+    with pytest.raises(GraphError) as caught:
         shapes(inputs_of("refine", (1, 256, 448)), "refine", **options)
-    assert [word for word in words if word not in str(error.value)] == []
+    assert caught.value.code == "bad-shape"
+    assert named in str(caught.value)
 
 
 def test_options_that_agree_with_a_static_file_are_taken():
@@ -81,36 +83,26 @@ def test_a_file_with_a_fixed_size_and_a_free_batch():
 
 @pytest.mark.parametrize("size", [(270, 448), (256, 450), (16, 448)])
 def test_a_static_file_whose_sizes_are_no_multiples_is_refused(size):
-    with pytest.raises(GraphError, match=r"(height|width) \d+; interpolator takes multiples of 32 only"):
-        shapes(inputs_of("interpolator", (1, *size)), "interpolator")
+    inputs = inputs_of("interpolator", (1, *size))
+    assert error_code(GraphError, lambda: shapes(inputs, "interpolator")) == "bad-shape"
 
 
 @pytest.mark.parametrize(
-    ("inputs", "graph", "words"),
+    ("inputs", "graph"),
     [
-        (
-            [info("img0", 1, 3, 64, 96), info("img1", 1, 3, 64, 64)],
-            "interpolator",
-            "img1 is 1x3x64x64; expected 1x3x64x96",
-        ),
-        (
-            [info("img0", 1, 1, 64, 96), info("img1", 1, 3, 64, 96)],
-            "interpolator",
-            "img0 is 1x1x64x96; expected 1x3x64x96",
-        ),
-        ([info("img0", 1, 3, 64), info("img1", 1, 3, 64, 96)], "interpolator", "img0 is 1x3x64; expected"),
-        ([info("img0", 1, 3, 64, 96)], "interpolator", "inputs img1 are in only one of"),
-        ([info("x", "N", "C", 64, 96)], None, "x is NxCx64x96; expected fixed dimensions"),
-        ([info("points", "K", 2)], None, "points is Kx2; expected fixed dimensions"),
-        ([info("x", 1, 3, "H/2", "W/2")], None, "x is 1x3xH/2xW/2; expected"),
-        ([info("x", 1, 3, 0, 96)], None, "x is 1x3x0x96; expected"),
-        ([info("x", "N", 3, "S", "S")], None, "'S' would be 1088/1088/1088 in x and 1920/1920/1920 in x"),
+        ([info("img0", 1, 3, 64, 96), info("img1", 1, 3, 64, 64)], "interpolator"),
+        ([info("img0", 1, 1, 64, 96), info("img1", 1, 3, 64, 96)], "interpolator"),
+        ([info("img0", 1, 3, 64), info("img1", 1, 3, 64, 96)], "interpolator"),
+        ([info("img0", 1, 3, 64, 96)], "interpolator"),
+        ([info("x", "N", "C", 64, 96)], None),
+        ([info("points", "K", 2)], None),
+        ([info("x", 1, 3, "H/2", "W/2")], None),
+        ([info("x", 1, 3, 0, 96)], None),
+        ([info("x", "N", 3, "S", "S")], None),  # one name, two sizes
     ],
 )
-def test_shapes_that_nobody_can_fill_in_are_refused(inputs, graph, words):
-    with pytest.raises(GraphError) as error:
-        shapes(inputs, graph)
-    assert words in str(error.value)
+def test_shapes_that_nobody_can_fill_in_are_refused(inputs, graph):
+    assert error_code(GraphError, lambda: shapes(inputs, graph)) == "bad-shape"
 
 
 def test_other_graphs_take_batch_height_and_width_at_their_places():
@@ -124,5 +116,5 @@ def test_other_graphs_take_batch_height_and_width_at_their_places():
 
 def test_other_static_graphs_may_have_any_size():
     assert shapes([info("x", 1, 3, 270, 480)], None)["x"].maximum == (1, 3, 270, 480)
-    with pytest.raises(GraphError, match="height 270"):
-        shapes([info("x", 1, 3, 270, 480)], None, opt_size="256x448")
+    inputs = [info("x", 1, 3, 270, 480)]
+    assert error_code(GraphError, lambda: shapes(inputs, None, opt_size="256x448")) == "bad-shape"

@@ -1,4 +1,4 @@
-"""The lines beside an engine say every option of it, in the words of trtexec and of Polygraphy."""
+"""The scripts beside an engine have every option of it, as flags of trtexec and of Polygraphy."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from typing import Any
 import pytest
 
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.reproduce import (
-    Reproduction,
-    polygraphy_command,
-    polygraphy_script,
-    trtexec_command,
-    trtexec_script,
-)
+from refine_export.engine.machine import rtx_gpus
+from refine_export.engine.profile_shapes import InputShapes
+from refine_export.engine.reproduce import Reproduction, polygraphy_command, reproduce_scripts, trtexec_command
+from tests.support.host_trt import machine_of
 
 SHAPES = {
     "img0": ((1, 3, 256, 448), (1, 3, 1088, 1920), (2, 3, 2176, 3840)),
@@ -38,7 +35,7 @@ EVERYTHING = BuildOptions(
     tiling_level="moderate",
     aux_streams=2,
 )
-FLAGS = {  # option -> what it adds to trtexec and to polygraphy; None: it is no option of the engine
+FLAGS = {  # option -> what it adds to trtexec and to polygraphy; None: not a flag
     "workspace_mib": ("--memPoolSize=workspace:4096", "--pool-limit workspace:4096M"),
     "optimization_level": ("--builderOptimizationLevel=5", "--builder-optimization-level 5"),
     "hardware_compatibility": ("--hardwareCompatibilityLevel=ampere+", "--hardware-compatibility-level ampere_plus"),
@@ -50,6 +47,7 @@ FLAGS = {  # option -> what it adds to trtexec and to polygraphy; None: it is no
     "tiling_level": ("--tilingOptimizationLevel=2", "--tiling-optimization-level moderate"),
     "aux_streams": ("--maxAuxStreams=2", "--max-aux-streams 2"),
     "tf32": ("", "--tf32"),
+    **dict.fromkeys(("target", "gpu")),  # of TensorRT for RTX
     **dict.fromkeys(("min_size", "opt_size", "max_size", "min_batch", "opt_batch", "max_batch")),  # the shapes
     **dict.fromkeys(("timing_cache", "time_limit_s", "memory_limit_mib", "rung")),
 }
@@ -60,7 +58,7 @@ def wanted(options: BuildOptions = EVERYTHING, **changes: Any) -> Reproduction:
     return Reproduction(options=options, **values | changes)
 
 
-def test_every_option_is_spelled_or_known_to_be_no_flag() -> None:
+def test_every_option_has_flags_or_is_known_to_have_none() -> None:
     """A new option of `BuildOptions` fails here until it has its flags."""
     assert set(FLAGS) == {field.name for field in dataclasses.fields(BuildOptions)}
 
@@ -79,8 +77,8 @@ def test_options_become_flags(version: str) -> None:
 
 
 @pytest.mark.parametrize("version", ["10.12.0", "11.4.0"])
-def test_defaults_say_what_the_tools_would_do_otherwise(version: str) -> None:
-    """TF32 is off here, on in trtexec, off in Polygraphy; 10 is weakly typed unless told; trtexec times 8 times."""
+def test_defaults_are_flags_where_the_tools_have_others(version: str) -> None:
+    """TF32 is off here, on in trtexec, off in Polygraphy; 10 needs the flag of typing; trtexec times 8 times."""
     what = wanted(BuildOptions(), version=version, shapes={})
     typed = ["--stronglyTyped"] if version.startswith("10") else []
     assert trtexec_command(what) == [
@@ -101,58 +99,47 @@ def test_defaults_say_what_the_tools_would_do_otherwise(version: str) -> None:
     assert "--noTF32" not in trtexec_command(wanted(EVERYTHING, version=version))
 
 
-def test_the_flag_of_one_version_is_marked() -> None:
-    assert "# --stronglyTyped is for TensorRT 10 only" in trtexec_script(wanted(version="10.16.1"))
-    assert "on 10 this line also needs --stronglyTyped" in trtexec_script(wanted(version="11.4.0"))
-    assert "with TensorRT 11.4.0" in polygraphy_script(wanted())
+def scripts(machine, name="in put", options=EVERYTHING, file=Path("m.onnx"), unfused=("u", "v")):
+    low, opt, high = SHAPES["img0"]
+    shapes = [InputShapes(name=name, minimum=low, optimum=opt, maximum=high, dynamic=True)]
+    return reproduce_scripts(Path("/out/m.plan"), file, options, shapes, machine, unfused)
 
 
-def test_shapes_cache_and_debug_tensors() -> None:
-    what = wanted(timing_cache="t.cache", debug_tensors=("u", "v"))
-    line = trtexec_command(what)
-    assert "--minShapes=img0:1x3x256x448,a:b:1x1x1x1" in line
-    assert "--optShapes=img0:1x3x1088x1920,a:b:1x1x1x1" in line
-    assert "--maxShapes=img0:2x3x2176x3840,a:b:2x1x1x1" in line
-    assert {"--timingCacheFile=t.cache", "--markDebug=u,v"} <= set(line)
-    other = polygraphy_command(what)
-    at = other.index("--trt-max-shapes")
-    assert other[at + 1 : at + 3] == ["img0:[2,3,2176,3840]", "a:b:[2,1,1,1]"]
-
-
-@pytest.mark.parametrize("script", [trtexec_script, polygraphy_script])
-def test_scripts_are_shell_and_keep_every_word(script: Any, tmp_path: Path) -> None:
-    """Run with a stand-in that prints its arguments: names and paths with spaces and quotes arrive as they are."""
-    odd = 'it\'s a $HOME `x` 100% "m".onnx'
-    name = {trtexec_script: "in put", polygraphy_script: "in 'put', $x"}[script]
-    what = wanted(onnx=odd, shapes={name: SHAPES["img0"]}, timing_cache="a b")
-    command = {trtexec_script: trtexec_command, polygraphy_script: polygraphy_command}[script](what)
-    stand_in = tmp_path / command[0]
-    stand_in.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\n" "$word"; done\n')
+def words_of(script: str, tool: str, folder: Path) -> list[str]:
+    """Run a script with a stand-in for the tool, which prints its arguments."""
+    stand_in = folder / tool
+    stand_in.write_text('#!/bin/sh\necho "$POLYGRAPHY_USE_TENSORRT_RTX"\nprintf "%s\\n" "$@"\n')
     stand_in.chmod(0o755)
-    path = tmp_path / "line.sh"
-    path.write_text(script(what))
-    ran = subprocess.run(
-        ["/bin/sh", path], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
-    )
-    assert ran.stdout.splitlines() == command[1:]
-    assert all(len(line) < 200 for line in path.read_text().splitlines())
+    (folder / "line.sh").write_text(script)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", folder / "line.sh"], env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("tool", ["trtexec", "polygraphy"])
+def test_scripts_are_shell_and_keep_every_word(tool: str, tmp_path: Path) -> None:
+    """Paths and names with spaces and quotes arrive as they are."""
+    odd = tmp_path / 'it\'s a $HOME `x` 100% "m".onnx'
+    [environment, *words] = words_of(scripts(machine_of("11.4.0"), file=odd)[f"m.plan.{tool}.sh"], tool, tmp_path)
+    assert environment == ""
+    assert {"trtexec": f"--onnx={odd}", "polygraphy": str(odd)}[tool] in words
+    assert {"trtexec": "--maxShapes=in put:2x3x2176x3840", "polygraphy": "in put:[2,3,2176,3840]"}[tool] in words
+    assert {"trtexec": "--markDebug=u,v", "polygraphy": "u"}[tool] in words
+    assert {"trtexec": "--saveEngine=/out/m.plan", "polygraphy": "/out/m.plan"}[tool] not in words
 
 
 @pytest.mark.parametrize("odd", ["a,b", "it's"])
-def test_names_that_trtexec_can_not_take_are_said(odd: str, tmp_path: Path) -> None:
-    what = wanted(shapes={odd: SHAPES["img0"]})
-    with pytest.raises(ValueError, match="comma or a single quote"):
-        trtexec_command(what)
-    path = tmp_path / "line.sh"
-    path.write_text(trtexec_script(what))
-    ran = subprocess.run(["/bin/sh", path], capture_output=True, text=True, check=False)
-    assert ran.returncode == 1
-    assert odd in ran.stderr
-    assert odd in shlex.join(polygraphy_command(what)) or odd == "it's"
+def test_names_that_trtexec_cannot_take_have_no_script_of_it(odd: str) -> None:
+    assert list(scripts(machine_of("11.4.0"), name=odd)) == ["m.plan.polygraphy.sh"]
+    assert list(scripts(machine_of("11.4.0"), unfused=(odd,))) == ["m.plan.polygraphy.sh"]
 
 
-def test_a_newline_in_a_version_stays_in_its_comment() -> None:
-    assert "\nrm" not in trtexec_script(wanted(version="11.4.0\nrm -rf x"))
+def test_an_rtx_engine_has_the_script_of_polygraphy(tmp_path: Path) -> None:
+    made = scripts(rtx_gpus("1.7.1.116", ()), options=BuildOptions(gpu=("rtx40", "rtx50")))
+    [name] = made
+    environment, *words = words_of(made[name], "polygraphy", tmp_path)
+    assert environment == "1"
+    assert shlex.join(words).count("--compute-capabilities 8.9 12.0") == 1
 
 
 @pytest.mark.parametrize("options", [EVERYTHING, BuildOptions(), BuildOptions(refittable=True, tiling_level="full")])

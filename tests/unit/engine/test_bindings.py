@@ -1,0 +1,83 @@
+"""The right library is loaded, of a version that was checked, and refuses the options that it cannot honour."""
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import pytest
+
+from refine_export.engine import bindings
+from refine_export.engine.bindings import Log, load_library
+from refine_export.engine.build_options import BuildOptions
+from refine_export.errors import RequestError, UnavailableError
+from tests.support.engine_models import error_code, fake_library
+from tests.support.fake_tensorrt import make_fake
+
+
+def install(monkeypatch, name, version):
+    module = ModuleType(name)
+    module.__version__, module.__spec__ = version, ModuleSpec(name, None)
+    monkeypatch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "target"),
+    [
+        ("tensorrt", "10.11.0", "trt"),
+        ("tensorrt", "12.0.0", "trt"),
+        ("tensorrt_rtx", "1.5.0.114", "rtx"),
+    ],
+)
+def test_versions_that_were_not_checked_are_refused(monkeypatch, name, version, target):
+    install(monkeypatch, name, version)
+    assert error_code(UnavailableError, lambda: load_library(target)) == "wrong-version"
+
+
+def test_auto_takes_rtx_only_where_it_is_alone(monkeypatch):
+    monkeypatch.setattr(bindings, "find_spec", lambda name: sys.modules.get(name))
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    assert error_code(UnavailableError, load_library) == "missing-package"
+    install(monkeypatch, "tensorrt_rtx", "1.7.1.116")
+    library = load_library()
+    assert (library.name, library.title) == ("rtx", "TensorRT for RTX 1.7.1")
+    install(monkeypatch, "tensorrt", "11.4.0.106")
+    assert load_library().title == "TensorRT 11.4.0"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"refittable": True},
+        {"strip_weights": True},
+        {"version_compatible": True},
+        {"hardware_compatibility": "ampere_plus"},
+        {"timing_cache": "folder"},
+        {"tiling_level": "full"},
+    ],
+)
+def test_options_that_rtx_cannot_honour_are_refused_by_name(monkeypatch, options):
+    install(monkeypatch, "tensorrt_rtx", "1.7.1.116")
+    with pytest.raises(RequestError) as caught:
+        load_library("rtx").check_options(BuildOptions(**options))
+    assert (caught.value.code, caught.value.fields["option"]) == ("unsupported-option", *options)
+    fake_library(monkeypatch).check_options(BuildOptions(**options))
+
+
+def test_gpus_are_for_rtx(monkeypatch):
+    options = BuildOptions(gpu=("rtx40",))
+    assert error_code(RequestError, lambda: fake_library(monkeypatch).check_options(options)) == "unsupported-option"
+    install(monkeypatch, "tensorrt_rtx", "1.7.1.116")
+    load_library("rtx").check_options(options)
+
+
+def test_the_log_keeps_errors_among_chatter():
+    heard = []
+    log = Log(make_fake(), lambda *line: heard.append(line))
+    severity = type(log.logger).Severity
+    for number in range(300):
+        log.logger.log(severity.VERBOSE, f"tactic {number}")
+    log.logger.log(severity.ERROR, "first")
+    log.logger.log(severity.WARNING, "second")
+    assert heard == [("ERROR", "first"), ("WARNING", "second")] == list(log.lines)
+    assert log.last_errors() == ": first"

@@ -1,0 +1,386 @@
+"""The TensorRT runner gives what the engine computes, from arrays and from tensors, and refuses what it cannot take.
+
+Against the fake: host memory stands in for the GPU's, and ONNX Runtime for the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from refine_export.runners.bound_shapes import check_sizes
+
+from refine_export.engine import engine_runner as runner_module
+from refine_export.engine.bindings import Log
+from refine_export.engine.engine_runner import TrtRunner
+from refine_export.errors import EngineError, GraphError, RequestError, UnavailableError
+from refine_export.signature import SIGNATURES
+from refine_export.support.manifest import manifest_path
+from tests.support.engine_models import error_code
+from tests.support.fake_tensorrt import make_fake
+from tests.support.host_trt import (  # noqa: F401 (fixtures)
+    built,
+    feeds_of,
+    machine_of,
+    middle,
+    model_text,
+    plan_fixture,
+    saved,
+    tensors_of,
+    trt_fixture,
+)
+
+SIDES = (32, 64, 96)
+
+
+def test_outputs_are_those_of_the_engine_at_every_shape(trt, plan):
+    with TrtRunner(plan) as runner:
+        for side in SIDES:
+            feeds = feeds_of(side, seed=side)
+            assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
+        assert (runner.backend, runner.version, runner.provider) == ("tensorrt", trt.__version__, "engine, rung native")
+        assert runner.device == "a host that stands in for a GPU"
+        assert [info.name for info in runner.inputs] == ["img0", "img1"]
+        assert runner.inputs[0].shape == ("N", 3, "H", "W")
+        assert runner.graph is SIGNATURES["interpolator"]
+
+
+def test_outputs_are_copies_and_feeds_are_left_alone(trt, plan):
+    with TrtRunner(plan) as runner:
+        first, second = feeds_of(seed=1), feeds_of(seed=2)
+        for array in first.values():
+            array.flags.writeable = False
+        outputs = runner.run(first)["frame"]
+        before = outputs.copy()
+        runner.run(second)
+        assert np.array_equal(outputs, before)
+        strided = {name: np.asfortranarray(array[:, :, ::-1]) for name, array in first.items()}
+        assert np.array_equal(runner.run(strided)["frame"], middle(strided))
+
+
+def test_float16_goes_in_and_out(trt, tmp_path):
+    path = saved(tmp_path / "m.plan", built(trt, model_text("float16")), trt.__version__)
+    with TrtRunner(path) as runner:
+        feeds = feeds_of(dtype=np.float16)
+        outputs = runner.run(feeds)["frame"]
+        assert outputs.dtype == np.float16
+        assert np.array_equal(outputs, middle(feeds))
+        with pytest.raises(RequestError, match="img0 is float32 .*expected float16"):
+            runner.run(feeds_of())
+
+
+def test_an_engine_of_fixed_sizes(trt, tmp_path, monkeypatch):
+    path = saved(tmp_path / "m.plan", built(trt, model_text(size="1, 3, 64, 64"), sides=()), trt.__version__)
+    with monkeypatch.context() as patch:
+        patch.setattr(trt.ICudaEngine, "get_tensor_profile_shape", None)  # it has no profile that was set
+        runner = TrtRunner(path)
+    with runner:
+        assert runner.inputs[0].shape == (1, 3, 64, 64)
+        assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
+        with pytest.raises(RequestError, match="img0 is float32"):
+            runner.run(feeds_of(96))
+
+
+def test_the_first_profile_that_fits_is_used(trt, tmp_path):
+    """Going back and forth between them, too."""
+    sides = ((32, 32, 32), (32, 64, 96), (96, 128, 160))
+    path = saved(tmp_path / "m.plan", built(trt, sides=sides), trt.__version__)
+    with TrtRunner(path) as runner:
+        for side, profile in ((32, 0), (96, 1), (128, 2), (64, 1), (32, 0)):
+            feeds = feeds_of(side)
+            assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
+            assert runner._context.active_optimization_profile == profile
+        with pytest.raises(RequestError, match=r"\[1, 3, 32, 32\] to \[1, 3, 32, 32\] \(profile 0\).*\(profile 2\)"):
+            runner.run(feeds_of(192))
+        trt.fake.failing.add("set_optimization_profile_async")
+        with pytest.raises(RequestError, match="could not set the shapes.*the test asked for it"):
+            runner.run(feeds_of(128))
+
+
+def test_tensors_go_in_and_out_without_a_copy(trt, plan, monkeypatch):
+    feeds = feeds_of()
+    with TrtRunner(plan) as runner:
+        monkeypatch.setattr(runner._gpu, "upload", None)
+        monkeypatch.setattr(runner._gpu, "download", None)
+        tensors = tensors_of(feeds)
+        frame = runner.run_torch(tensors)["frame"]
+        assert np.array_equal(frame.numpy(), middle(feeds))
+        assert runner._context.get_tensor_address("frame") == frame.data_ptr()
+        assert runner._context.get_tensor_address("img0") == tensors["img0"].data_ptr()
+        assert runner._gpu.waits == 0
+        mine = torch.empty(1, 3, 64, 64)
+        assert runner.run_torch(tensors, {"frame": mine})["frame"] is mine
+        assert torch.equal(mine, frame)
+
+
+def no_loading(trt, monkeypatch):
+    def never(*_):
+        raise AssertionError("TensorRT saw the plan")
+
+    monkeypatch.setattr(trt.Runtime, "deserialize_cuda_engine", never)
+
+
+def test_the_manifest_is_checked_before_tensorrt_sees_the_engine(trt, plan, monkeypatch):
+    no_loading(trt, monkeypatch)
+    content = plan.read_bytes()
+    with monkeypatch.context() as patch:
+        here = dataclasses.replace(machine_of("11.4.1"), gpu="NVIDIA L4", compute_capability=(8, 9))
+        patch.setattr(runner_module, "this_machine", lambda version, library: here)
+        assert error_code(EngineError, lambda: TrtRunner(plan)) == "wrong-machine"
+    for damaged, code in ((b"", "not-an-engine"), (content[:-5], "truncated"), (b"PK" * 99, "not-an-engine")):
+        plan.write_bytes(damaged)
+        assert error_code(EngineError, lambda: TrtRunner(plan)) == code
+    plan.write_bytes(content)
+    manifest_path(plan).unlink()
+    assert error_code(EngineError, lambda: TrtRunner(plan)) == "unknown-engine"
+
+
+def test_an_unchecked_engine_is_named_so(trt, plan):
+    manifest_path(plan).unlink()
+    for source in (plan, plan.read_bytes()):
+        with TrtRunner(source, unchecked=True) as runner:
+            assert runner.provider == "engine, unchecked plan"
+            assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
+    assert error_code(RequestError, lambda: TrtRunner(plan.read_bytes())) == "manifest-needed"
+    assert error_code(EngineError, lambda: TrtRunner(b"nothing of the kind", unchecked=True)) == "not-an-engine"
+
+
+def test_an_engine_of_the_other_library_asks_for_it(plan, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    content = b"vtrt" + plan.read_bytes()[4:]
+    assert error_code(UnavailableError, lambda: TrtRunner(content, unchecked=True)) == "missing-package"
+
+
+def test_an_unchecked_engine_of_another_version_shows_what_tensorrt_logs(trt):
+    with pytest.raises(UnavailableError, match="got 10.13.0"):
+        TrtRunner(built(make_fake("10.13.0")), unchecked=True)
+
+
+def test_host_code_is_for_those_who_ask(trt, tmp_path, monkeypatch):
+    content = built(trt, flags=("VERSION_COMPATIBLE",))
+    path = saved(tmp_path / "m.plan", content, trt.__version__, version_compatible=True)
+    assert error_code(RequestError, lambda: TrtRunner(path)) == "host-code"
+    with pytest.raises(UnavailableError, match="engine_host_code_allowed is False"):
+        TrtRunner(path, unchecked=True)
+    with TrtRunner(path, allow_host_code=True) as runner:
+        assert runner._runtime.engine_host_code_allowed is True
+        assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
+    lean = built(trt, flags=("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"))
+    options: dict[str, Any] = {"version_compatible": True, "exclude_lean_runtime": True}
+    with TrtRunner(saved(path, lean, trt.__version__, **options)) as runner:
+        assert runner._runtime.engine_host_code_allowed is False
+
+
+def test_a_plan_without_its_weights_is_refused(trt, tmp_path, monkeypatch):
+    no_loading(trt, monkeypatch)
+    path = saved(tmp_path / "m.plan", built(trt, flags=("STRIP_PLAN",)), trt.__version__, strip_weights=True)
+    assert error_code(EngineError, lambda: TrtRunner(path)) == "stripped"
+
+
+def test_shapes_are_refused_before_the_engine_is_asked(trt, tmp_path, monkeypatch):
+    path = saved(tmp_path / "m.plan", built(trt, batch=2), trt.__version__)
+    runner = TrtRunner(path)
+
+    def never(*_):
+        raise AssertionError("TensorRT was asked")
+
+    for call in ("set_input_shape", "infer_shapes", "execute_async_v3"):
+        monkeypatch.setattr(trt.IExecutionContext, call, never)
+    for feeds, words in (
+        (feeds_of(48), r"img0 is 48x48; interpolator takes multiples of 32: pad the frames"),
+        (feeds_of(128), r"\[1, 3, 128, 128\]; this engine takes \[1, 3, 32, 32\] to \[2, 3, 96, 96\] \(profile 0\)"),
+        (feeds_of(batch=3), r"is \[3, 3, 64, 64\]; this engine takes"),
+        ({"img0": feeds_of()["img0"]}, r"feeds are named \['img0'\]; this graph takes \['img0', 'img1'\]"),
+        ({**feeds_of(), "img1": feeds_of(32)["img1"]}, "the feed img1 is"),
+        (feeds_of(dtype=np.float64), "img0 is float64 .*expected float32"),
+    ):
+        with pytest.raises(RequestError, match=words):
+            runner.run(feeds)
+        with pytest.raises(RequestError, match=words):
+            runner.run_torch({name: torch.from_numpy(array) for name, array in feeds.items()})
+
+
+def test_a_foreign_engine_has_profiles_but_no_stride(trt):
+    content = built(trt, model_text(names=("a", "b", "c")), sides=((8, 8, 50),))
+    with TrtRunner(content, unchecked=True) as runner:
+        assert runner.graph is None
+        assert runner.inputs[0].shape == ("a?0", 3, "a?2", "a?3")
+        feeds = {"a": np.ones((1, 3, 9, 11), np.float32), "b": np.zeros((1, 3, 9, 11), np.float32)}
+        assert (runner.run(feeds)["c"] == 0.5).all()
+
+
+def test_inputs_of_one_graph_are_of_one_size():
+    shapes = {spec.name: spec.shape_at(1, 64, 96) for spec in SIGNATURES["unet"].inputs}
+    check_sizes(SIGNATURES["unet"], shapes)
+    with pytest.raises(RequestError, match=r"c1_3 is \[1, 64, 8, 8\]; expected \[1, 64, 8, 12\], as img0 is"):
+        check_sizes(SIGNATURES["unet"], {**shapes, "c1_3": (1, 64, 8, 8)})
+
+
+def test_types_that_numpy_or_torch_lack(trt, plan, monkeypatch):
+    monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.BF16)
+    with TrtRunner(plan) as runner:
+        assert runner.inputs[0].dtype == "bfloat16"
+        with pytest.raises(RequestError, match="img0 is float32"):
+            runner.run(feeds_of())
+        assert error_code(RequestError, lambda: runner._run(feeds_of())) == "bfloat16-feed"
+    monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.FP8)
+    with pytest.raises(GraphError, match="img0 is FP8; expected an engine with inputs and outputs of FLOAT, HALF"):
+        TrtRunner(plan)
+
+
+def test_shape_tensors_are_refused(trt, plan, monkeypatch):
+    monkeypatch.setattr(trt.ICudaEngine, "get_tensor_location", lambda self, name: trt.TensorLocation.HOST)
+    with pytest.raises(GraphError, match="img0 is a shape tensor in host memory"):
+        TrtRunner(plan)
+
+
+def test_an_output_whose_shape_depends_on_values_is_refused(trt, plan, monkeypatch):
+    runner = TrtRunner(plan)
+    monkeypatch.setattr(trt.IExecutionContext, "get_tensor_shape", lambda self, name: trt.Dims((1, 3, -1, 64)))
+    with pytest.raises(RequestError, match=r"could not tell the shape of \['frame'\]"):
+        runner.run(feeds_of())
+
+
+def test_tensors_that_the_engine_cannot_use_in_place(trt, plan):
+    runner, tensors = TrtRunner(plan), tensors_of(feeds_of())
+    shifted = torch.empty(1 + 3 * 64 * 64)[1:].view(1, 3, 64, 64)
+    frame = torch.empty(1, 3, 64, 64)
+    for image in (frame.to("meta"), frame.transpose(2, 3), shifted):
+        assert (
+            error_code(RequestError, lambda image=image: runner.run_torch({**tensors, "img0": image})) == "bad-tensor"
+        )
+    for output in (frame.to("meta"), frame.transpose(2, 3), shifted, frame.half(), torch.empty(1, 3, 64, 32)):
+        outputs = {"frame": output}
+        assert error_code(RequestError, lambda outputs=outputs: runner.run_torch(tensors, outputs)) == "bad-tensor"
+    assert error_code(RequestError, lambda: runner.run_torch(tensors, {"other": frame})) == "bad-tensor"
+
+
+def test_a_graph_is_captured_after_a_warm_up_and_again_on_any_change(trt, tmp_path):
+    path = saved(tmp_path / "m.plan", built(trt, sides=((32, 64, 96), (32, 64, 128))), trt.__version__)
+    with TrtRunner(path, cuda_graph=True) as runner:
+        assert runner.provider == "engine, rung native, CUDA graph"
+        done = []
+        for side in (64, 64, 64, 96, 96, 64, 128, 128, 64, 64):
+            feeds = feeds_of(side, seed=len(done))
+            assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
+            done.append((runner._gpu.captures, runner._gpu.replays))
+        assert done == [(0, 0), (1, 1), (1, 2), (1, 2), (2, 3), (2, 3), (2, 3), (3, 4), (3, 4), (4, 5)]
+
+
+def test_a_graph_follows_the_addresses(trt, plan):
+    with TrtRunner(plan, cuda_graph=True) as runner:
+        tensors, out = tensors_of(feeds_of()), {"frame": torch.empty(1, 3, 64, 64)}
+        others, other_out = tensors_of(feeds_of(seed=5)), {"frame": torch.empty(1, 3, 64, 64)}
+        done = []
+        for feeds, outputs in (
+            (tensors, out),
+            (tensors, out),
+            (tensors, out),
+            (others, out),
+            (others, out),
+            (others, other_out),
+            (tensors, out),
+        ):
+            outputs["frame"].zero_()
+            assert torch.equal(runner.run_torch(feeds, outputs)["frame"], (feeds["img0"] + feeds["img1"]) * 0.5)
+            done.append((runner._gpu.captures, runner._gpu.replays))
+        assert done == [(0, 0), (1, 1), (1, 2), (1, 2), (2, 3), (2, 3), (2, 3)]
+
+
+def test_without_the_option_there_is_no_graph(trt, plan):
+    with TrtRunner(plan) as runner:
+        for _ in range(3):
+            runner.run(feeds_of())
+        assert runner._gpu.captures == 0
+
+
+def test_an_engine_that_can_not_be_captured(trt, plan):
+    with TrtRunner(plan, cuda_graph=True) as runner:
+        runner.run(feeds_of())
+        runner._gpu.refuses_capture = True
+        with pytest.raises(RequestError, match="could not be captured .*not permitted.*cuda_graph=False"):
+            runner.run(feeds_of())
+        runner._gpu.refuses_capture = False
+        runner.run(feeds_of())
+        assert runner._gpu.captures == 0  # a failure makes the next run a warm-up
+
+
+def test_a_failure_makes_the_next_run_a_warm_up(trt, plan):
+    """TensorRT does at the first run after a change what a capture can't."""
+    feeds, outputs = tensors_of(feeds_of()), {"frame": torch.empty(1, 3, 64, 64)}
+    with TrtRunner(plan, cuda_graph=True) as runner:
+        runner.run_torch(feeds, outputs)
+        trt.fake.failing.add("set_input_shape")
+        with pytest.raises(RequestError):
+            runner.run_torch(tensors_of(feeds_of(96)))
+        trt.fake.failing.clear()
+        runner.run_torch(feeds, outputs)
+        assert runner._gpu.captures == 0
+        runner.run_torch(feeds, outputs)
+        assert runner._gpu.captures == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "what"),
+    [
+        ("set_input_shape", r"take img\d of shape \[1, 3, 64, 64\]"),
+        ("infer_shapes", "set the shapes of this run"),
+        ("set_tensor_address", r"take the address of img\d"),
+        ("execute_async_v3", "run the engine"),
+    ],
+)
+def test_what_a_run_fails_with_is_in_the_message(trt, plan, call, what):
+    with TrtRunner(plan) as runner:
+        trt.fake.failing.add(call)
+        for _ in range(2):
+            with pytest.raises(
+                RequestError, match=f"^TensorRT {trt.__version__} could not {what}.*{call}: Error Code 1"
+            ):
+                runner.run(feeds_of())
+        trt.fake.failing.clear()
+        assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
+
+
+def test_old_errors_are_not_repeated(trt, plan):
+    with TrtRunner(plan) as runner:
+        trt.fake.failing.add("set_input_shape")
+        with pytest.raises(RequestError):
+            runner.run(feeds_of())
+        trt.fake.failing = {"execute_async_v3"}
+        with pytest.raises(RequestError) as caught:
+            runner.run(feeds_of())
+        assert "set_input_shape" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [("deserialize_cuda_engine", "could not load .*m.plan with"), ("create_execution_context", "execution context of")],
+)
+def test_none_at_loading_is_an_error_with_the_log(trt, plan, call, words):
+    trt.fake.failing.add(call)
+    with pytest.raises(UnavailableError, match=f"{words}.*{call}: Error Code 1"):
+        TrtRunner(plan)
+
+
+def test_no_gpu_or_no_tensorrt(trt, plan, monkeypatch):
+    trt.fake.gpu = False
+    assert error_code(UnavailableError, lambda: TrtRunner(plan)) == "tensorrt-failed"
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    assert error_code(UnavailableError, lambda: TrtRunner(plan)) == "missing-package"
+
+
+def test_a_closed_runner_is_refused(trt, plan):
+    runner = TrtRunner(plan)
+    runner.close()
+    runner.close()
+    assert error_code(RequestError, lambda: runner.run(feeds_of())) == "closed"
+
+
+def test_one_log_for_all_runners_of_a_process(trt, plan):
+    assert TrtRunner(plan)._log is TrtRunner(plan)._log
+    mine = Log(trt)
+    assert TrtRunner(plan, log=mine)._log is mine

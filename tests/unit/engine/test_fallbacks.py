@@ -1,0 +1,142 @@
+"""The first engine whose numbers are right is kept, and the result of each fallback is recorded."""
+
+import json
+import math
+
+import pytest
+
+from refine_export.accuracy.limits import Limits
+from refine_export.engine.build_options import RUNGS, BuildOptions
+from refine_export.engine.fallbacks import Numbers, first_exact, rungs_of
+from refine_export.errors import GraphError, InternalError, RequestError, UnavailableError
+
+LIMITS = Limits(max_abs=0.01, psnr_db=50)
+
+
+def numbers(max_abs=0.001, psnr_db=70.0, **more):
+    return Numbers(feed="pair", output="frame", max_abs=max_abs, psnr_db=psnr_db, **more)
+
+
+GOOD, BAD = numbers(), numbers(0.25, 12)
+
+
+class Outcomes:
+    """Fallbacks with given outcomes: an error of the build, of the comparison (in a list), or numbers."""
+
+    def __init__(self, **outcomes):
+        self.outcomes, self.built = outcomes, []
+
+    def build(self, rung):
+        self.built.append(rung)
+        if isinstance(self.outcomes[rung], BaseException):
+            raise self.outcomes[rung]
+        return rung
+
+    def compare(self, engine):
+        found = self.outcomes[engine]
+        if found and isinstance(found[0], Exception):
+            raise found[0]
+        return found
+
+    def choose(self, rungs=RUNGS, limits=lambda rung: LIMITS):
+        return first_exact(rungs, self.build, self.compare, limits)
+
+
+def test_the_first_that_passes_is_kept_and_no_other_is_built():
+    outcomes = Outcomes(native=[GOOD, BAD], unfused=[BAD], gather=[GOOD])
+    chosen = outcomes.choose()
+    assert (chosen.engine, chosen.rung, outcomes.built) == ("gather", "gather", ["native", "unfused", "gather"])
+    assert [(one.rung, one.status, one.numbers) for one in chosen.tried] == [
+        ("native", "failed", (GOOD, BAD)),
+        ("unfused", "failed", (BAD,)),
+        ("gather", "passed", (GOOD,)),
+    ]
+    assert all(one.limits == LIMITS for one in chosen.tried)
+
+
+@pytest.mark.parametrize(
+    ("native", "status"),
+    [
+        (GraphError("no such operator"), "not built"),
+        (UnavailableError("was killed by SIGSEGV"), "not built"),
+        ([RequestError("could not run the engine")], "not run"),
+        ([], "failed"),  # nothing compared is nothing passed
+    ],
+)
+def test_what_cannot_be_built_or_run_is_recorded_and_the_next_is_tried(native, status):
+    chosen = Outcomes(native=native, unfused=[GOOD]).choose()
+    assert (chosen.rung, chosen.tried[0].status, chosen.tried[0].limits) == ("unfused", status, None)
+    assert chosen.tried[0].reason
+
+
+@pytest.mark.parametrize("error", [InternalError("ours"), KeyboardInterrupt()])
+def test_bugs_and_ctrl_c_are_not_skipped(error):
+    outcomes = Outcomes(native=error, unfused=[GOOD])
+    with pytest.raises(type(error)):
+        outcomes.choose()
+    assert outcomes.built == ["native"]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        numbers(math.nan),
+        numbers(psnr_db=math.nan),
+        numbers(0.011),
+        numbers(psnr_db=49.9),
+        numbers(0.0, 99.0, reasons=("SSIM 0.5, below 0.9",)),  # what the validation fails
+    ],
+)
+def test_each_number_has_to_keep_its_limit(bad):
+    assert Outcomes(native=[GOOD, bad], unfused=[GOOD]).choose().rung == "unfused"
+
+
+def test_numbers_at_the_limit_pass_and_infinite_psnr_too():
+    assert Outcomes(native=[numbers(0.01, 50), numbers(0.0, math.inf)]).choose().rung == "native"
+
+
+def test_each_fallback_has_limits_of_its_own():
+    strict = Limits(max_abs=1e-5, psnr_db=100)
+    outcomes = Outcomes(native=[BAD], unfused=[BAD], gather=[BAD], fp32=[GOOD])
+    with pytest.raises(RequestError) as caught:
+        outcomes.choose(limits=lambda rung: strict if rung == "fp32" else LIMITS)
+    assert caught.value.code == "no-exact-engine"
+
+
+def test_where_none_passes_the_message_has_the_numbers_of_each():
+    nan = numbers(math.nan, math.nan)
+    outcomes = Outcomes(native=[GOOD, BAD], unfused=GraphError("refused"), gather=[], fp32=[BAD, nan])
+    with pytest.raises(RequestError) as caught:
+        outcomes.choose()
+    for part in ("0.25 (at most 0.01), 12.0 dB", "unfused not built: refused", "gather failed", "max_abs nan"):
+        assert part in str(caught.value)
+
+
+def test_where_the_machine_lacks_something_each_time_that_is_the_error():
+    missing = UnavailableError("no GPU", code="no-gpu")
+    with pytest.raises(UnavailableError) as caught:
+        Outcomes(**dict.fromkeys(RUNGS, missing)).choose()
+    assert caught.value.code == "no-engine"
+    with pytest.raises(UnavailableError) as caught:
+        Outcomes(native=missing).choose(("native",))
+    assert caught.value is missing
+
+
+def test_a_forced_rung_is_the_only_one():
+    assert rungs_of(BuildOptions()) == RUNGS == ("native", "unfused", "gather", "fp32")
+    assert rungs_of(BuildOptions(), compares=False) == ("native",)
+    assert rungs_of(BuildOptions(rung="gather"), compares=False) == ("gather",)
+
+
+def test_without_execution_the_first_that_is_built_is_kept():
+    chosen = first_exact(("native",), lambda rung: "engine", None, lambda rung: LIMITS)
+    assert (chosen.engine, chosen.tried[0].status, chosen.tried[0].numbers) == ("engine", "not executed", ())
+
+
+def test_the_manifest_takes_all_of_it():
+    """JSON without NaN and infinity."""
+    chosen = Outcomes(native=[numbers(math.nan, -math.inf)], unfused=GraphError("no"), gather=[GOOD]).choose()
+    first, second, third = json.loads(json.dumps([one.to_dict() for one in chosen.tried], allow_nan=False))
+    assert first["numbers"] == [{"feed": "pair", "output": "frame", "max_abs": None, "psnr_db": None, "reasons": []}]
+    assert first["limits"].items() >= {"max_abs": 0.01, "psnr_db": 50}.items()
+    assert (second["reason"], third["status"]) == ("no", "passed")

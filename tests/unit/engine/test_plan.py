@@ -1,0 +1,117 @@
+"""What is wrong with an engine file or its manifest is found before TensorRT sees it, and without TensorRT."""
+
+import dataclasses
+import json
+import os
+import struct
+
+import pytest
+
+from refine_export.engine.plan import KEY, describe, key_of, plan_bytes, plan_header, read_plan, seems_plan
+from refine_export.errors import EngineError
+from refine_export.support.manifest import manifest_path
+from tests.support.engine_models import error_code
+from tests.support.host_trt import machine_of, saved
+
+VERSION = "11.4.0.3"
+
+
+def plan_content(version=VERSION, form=0, tag=b"ftrt"):
+    numbers = [int(part) for part in version.split(".")]
+    return tag + struct.pack("<I16x4B", form, *numbers) + b"engine" * 20
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return saved(tmp_path / "m.plan", plan_content(), VERSION)
+
+
+def code_of(path, machine=None):
+    return error_code(EngineError, lambda: read_plan(path, machine or machine_of(VERSION)))
+
+
+def test_a_whole_engine_of_this_machine_is_read_under_any_name(plan):
+    moved = plan.with_name("other.plan")
+    manifest_path(plan).rename(manifest_path(moved))
+    plan.rename(moved)
+    content, manifest = read_plan(moved, machine_of(VERSION))
+    assert content == moved.read_bytes()
+    assert key_of(manifest)["gpu"] == "NVIDIA H200"
+    assert seems_plan(moved)
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        (plan_content(), ("trt", VERSION)),
+        (plan_content("1.7.1.116", tag=b"vtrt"), ("rtx", "1.7.1.116")),
+        (plan_content(form=1), ("trt", "not known")),
+    ],
+)
+def test_the_header_tells_library_and_version(plan, content, header):
+    found = plan_header(content, plan)
+    assert (found.library, found.text) == header
+
+
+def test_an_engine_of_another_machine_is_refused(plan):
+    here = dataclasses.replace(machine_of("11.4.1.0"), gpu="NVIDIA L4", compute_capability=(8, 9))
+    assert code_of(plan, here) == "wrong-machine"
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "hint"),
+    [
+        (b"", "not-an-engine", "nothing"),
+        (b"ftrt" + bytes(10), "truncated", "14 bytes"),
+        (b"not an engine at all, but long enough", "not-an-engine", "6e 6f 74 20"),
+        (b"\x08\x09\x12\x07pytorch" * 5, "not-an-engine", "ONNX"),
+        (struct.pack("<I", 9) + b'{"a": 12}' + plan_content(), "not-an-engine", "byte 13"),
+    ],
+)
+def test_what_is_not_an_engine(plan, content, code, hint):
+    plan.write_bytes(content)
+    with pytest.raises(EngineError) as caught:
+        describe(plan)
+    assert (caught.value.code, code_of(plan)) == (code, code)
+    assert hint in str(caught.value)
+
+
+def test_no_file_a_folder_and_a_pipe(tmp_path):
+    os.mkfifo(tmp_path / "fifo.plan")  # reading it would wait without end
+    for path in (tmp_path / "none.plan", tmp_path, tmp_path / "fifo.plan"):
+        assert error_code(EngineError, lambda path=path: plan_bytes(path)) == "unreadable"
+    assert not seems_plan(tmp_path / "none.plan")
+
+
+def test_an_engine_cut_short_or_changed(plan):
+    content = plan.read_bytes()
+    plan.write_bytes(content[:-1])
+    assert code_of(plan) == "truncated"
+    plan.write_bytes(content[:-1] + b"x")
+    assert code_of(plan) == "unknown-engine"
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "{", "[]", "{}", '{"artifact": "m.plan"}', "\udcff", "[" * 100_000, "kind", "key"]
+)
+def test_without_a_manifest_of_ours_an_engine_is_unknown(plan, text):
+    path = manifest_path(plan)
+    content = json.loads(path.read_text())
+    if text is None:
+        path.unlink()
+    elif text in ("kind", "key"):
+        content |= {"kind": "onnx"} if text == "kind" else {"details": {}}
+        path.write_text(json.dumps(content))
+    else:
+        path.write_bytes(text.encode(errors="surrogateescape"))
+    assert code_of(plan) == "unknown-engine"
+    described = describe(plan)
+    assert described["tensorrt"] == VERSION
+    assert "unknown engine" in described["manifest"]
+
+
+def test_inspect_shows_the_key_on_any_machine(plan):
+    described = describe(plan)
+    assert (described["manifest"], described["key"]["compute_capability"]) == ("whole", "9.0")
+    assert KEY not in described["details"]
+    json.dumps(described)

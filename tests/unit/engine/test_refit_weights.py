@@ -1,0 +1,123 @@
+"""New weights arrive in the engine; what does not fit is refused by name, and the old engine is not touched."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from refine_export.engine.bindings import Log
+from refine_export.engine.refit_weights import refit_plan
+from refine_export.errors import GraphError, RequestError, UnavailableError
+from tests.support.engine_models import error_code, fake_library
+
+
+def network(value=1.0, channels=2, name="w"):
+    """One convolution, all of whose weights are `value`."""
+    shape = [1, channels, 4, 4]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", name], ["y"], name="conv")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(np.full((channels, channels, 1, 1), value, np.float32), name)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
+class Refit:
+    """A fake TensorRT, and an engine of `network()`."""
+
+    def __init__(self, monkeypatch, version, *flags):
+        self.trt = fake_library(monkeypatch, version).module
+        self.log = Log(self.trt)
+        builder = self.trt.Builder(self.log.logger)
+        net = builder.create_network(1 << int(self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        assert self.trt.OnnxParser(net, self.log.logger).parse(network().SerializeToString())
+        config = builder.create_builder_config()
+        for flag in flags:
+            config.set_flag(getattr(self.trt.BuilderFlag, flag))
+        self.plan = bytes(builder.build_serialized_network(net, config))
+
+    def new(self, model, plan=None, **more):
+        content = model if isinstance(model, bytes) else model.SerializeToString()
+        return refit_plan(self.trt, plan or self.plan, content, self.log, **more)
+
+    def weights(self, plan):
+        engine = self.trt.Runtime(self.log.logger).deserialize_cuda_engine(plan)
+        assert not engine._payload["missing"]
+        return numpy_helper.to_array(engine._model.graph.initializer[0]).ravel().tolist()
+
+
+@pytest.mark.parametrize("version", ["10.12.0", "10.16.1", "11.4.0"])
+def test_new_weights_arrive_and_can_be_replaced_again(monkeypatch, version):
+    refit = Refit(monkeypatch, version, "REFIT")
+    second = refit.new(network(2.0))
+    assert refit.weights(second) == [2.0] * 4
+    assert refit.weights(refit.new(network(3.0), second)) == [3.0] * 4
+    assert refit.weights(refit.plan) == [1.0] * 4
+
+
+@pytest.mark.parametrize("version", ["10.12.0", "11.4.0"])
+def test_a_stripped_engine_becomes_whole(monkeypatch, version):
+    refit = Refit(monkeypatch, version, "STRIP_PLAN", "REFIT_IDENTICAL")
+    whole = refit.new(network())
+    assert refit.weights(whole) == [1.0] * 4
+    if version.startswith("11"):  # from 10.14 on there is a flag to stay refittable
+        assert refit.new(network(), whole)
+
+
+def test_external_data_is_found(monkeypatch, tmp_path):
+    refit, path = Refit(monkeypatch, "11.4.0", "REFIT"), tmp_path / "m.onnx"
+    onnx.save_model(network(5.0), path, save_as_external_data=True, location="m.data", size_threshold=0)
+    assert refit.weights(refit.new(path.read_bytes(), path=path)) == [5.0] * 4
+
+
+def test_an_engine_that_is_not_refittable_is_refused(monkeypatch):
+    assert error_code(RequestError, lambda: Refit(monkeypatch, "11.4.0").new(network())) == "not-refittable"
+
+
+@pytest.mark.parametrize("model", [network(channels=3), network(name="other"), b"not protobuf"])
+def test_weights_that_do_not_fit_are_refused(monkeypatch, model):
+    refit = Refit(monkeypatch, "11.4.0", "REFIT")
+    assert error_code(GraphError, lambda: refit.new(model)) == "weights-mismatch"
+
+
+def test_missing_weights_are_named(monkeypatch):
+    """The refitter took the file and still lacks something."""
+    refit = Refit(monkeypatch, "11.4.0", "REFIT")
+    monkeypatch.setattr(refit.trt.Refitter, "get_missing_weights", lambda self: ["w1", "w2"])
+    with pytest.raises(GraphError) as caught:
+        refit.new(network())
+    assert (caught.value.code, caught.value.fields["missing"]) == ("weights-mismatch", ["w1", "w2"])
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"),
+    [
+        ("deserialize_cuda_engine", "tensorrt-failed"),
+        ("refit_from_bytes", "weights-mismatch"),
+        ("refit_cuda_engine", "tensorrt-failed"),
+    ],
+)
+def test_what_tensorrt_logs_is_shown(monkeypatch, failing, code):
+    refit = Refit(monkeypatch, "11.4.0", "REFIT")
+    refit.trt.fake.failing.add(failing)
+    with pytest.raises((UnavailableError, GraphError), match=r"(?s).*the test asked for it") as caught:
+        refit.new(network(2.0))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("null", ["Refitter", "serialize_with_config", "gpu"])
+def test_null_of_the_bindings_is_an_error(monkeypatch, null):
+    """TypeError from a constructor, None from a method."""
+    refit = Refit(monkeypatch, "11.4.0", "REFIT")
+
+    def returns_null(*_):
+        if null == "Refitter":
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    if null == "gpu":
+        refit.trt.fake.gpu = False
+    else:
+        monkeypatch.setattr(refit.trt if null == "Refitter" else refit.trt.ICudaEngine, null, returns_null)
+    assert error_code(UnavailableError, lambda: refit.new(network())) == "tensorrt-failed"
