@@ -1,4 +1,4 @@
-"""How the real TensorRT samples: what its parser gets wrong is repaired, and the fallbacks end where it is right."""
+"""The samplers of the real TensorRT: what its parser gets wrong is repaired, and the fallbacks end where it is right."""
 
 from __future__ import annotations
 

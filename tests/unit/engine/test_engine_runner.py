@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from refine_export.runners.bound_shapes import check_sizes
+from refine_export.runners.base import check_sizes
 
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine.bindings import Log
