@@ -1,4 +1,4 @@
-"""The samplers of the real TensorRT: what its parser gets wrong is repaired, and the fallbacks end where it is right."""
+"""The samplers of the real TensorRT: misreadings of its parser are repaired, and fallbacks end with right numbers."""
 
 from __future__ import annotations
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from refine_export.runners.base import check_sizes
 
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine.bindings import Log
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import EngineError, GraphError, RequestError, UnavailableError
+from refine_export.runners.base import check_sizes
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import manifest_path
 from tests.support.engine_models import error_code
