@@ -12,8 +12,7 @@ from refine_export.accuracy.limits import limits_name
 from refine_export.accuracy.metrics import DECADES
 from refine_export.report.formatting import error_text, psnr_order, psnr_text
 from refine_export.report.line_chart import Line, LineChart, Point, draw_lines
-from refine_export.report.tables import Cell, Row
-from refine_export.report.tables import Line as MatrixLine
+from refine_export.report.tables import Cell, MatrixLine, Row
 from refine_export.validate.comparison import OutputVerdict
 
 MOST_CHARTS = 6  # of flicker
@@ -28,7 +27,7 @@ class Bar(NamedTuple):
     label: str
     number: int
     share: float
-    """Of all values."""
+    """Share of all values, 0 to 1."""
     length: float
     """0 to 1, by the logarithm of the count."""
     above: bool
@@ -170,7 +169,7 @@ def _layer_chart(layers: Sequence[Mapping[str, Any]]) -> LineChart:
 
 
 def histogram_of(output: OutputVerdict, limit: float) -> list[Bar]:
-    """How many values have which error; `limit` in units of the peak. Empty where nothing was counted."""
+    """Distribution of the errors of an output; `limit` in units of the peak. Empty where nothing was counted."""
     counts = output.metrics.histogram
     total = sum(counts)
     if not total:

@@ -40,7 +40,7 @@ class Comparison:
     batch: int = 1
     """Frame pairs in one run."""
     provider: str
-    """What computed the candidate, as the backend reports it."""
+    """Provider that computed the candidate, as the backend reports it."""
     largest_flow_px: float | None
     verdict: Verdict
     sequence: str | None = None
@@ -75,7 +75,7 @@ class Group:
 
     @property
     def key(self) -> GroupKey:
-        """What its comparisons have in common."""
+        """The identity that its comparisons share."""
         return GroupKey(self.graph, self.file, self.runtime, self.size, self.batch)
 
 
@@ -105,7 +105,7 @@ class Report:
     pair: dict[str, Any]
     """Name, size and sha256 of the frames."""
     checkpoint: dict[str, Any]
-    """What `checkpoint.describe` returns."""
+    """Description of the weights, by `checkpoint.describe`."""
     reference: str
     """Such as `torch 2.13.0, float32, cpu`."""
     thresholds: dict[str, dict[str, Any]]
@@ -119,7 +119,7 @@ class Report:
     groups: tuple[Group, ...]
     shortfalls: tuple[Shortfall, ...]
     notes: tuple[str, ...]
-    """What the reader should know about the weights, the frames and the files."""
+    """Remarks on the weights, the frames and the files."""
     environment: dict[str, str]
     fingerprint: str
     """Hash of everything that the verdicts depend on."""

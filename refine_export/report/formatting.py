@@ -51,7 +51,7 @@ def limits_text(limits: Limits) -> str:
 
 
 def margin_text(value: float, limit: float) -> str:
-    """How far an error is from its limit, in words; rounded towards the limit, so that no margin looks larger."""
+    """The distance of an error from its limit, in words; rounded towards the limit, so that no margin looks larger."""
     if not value or not math.isfinite(value) or value == limit:
         return "at the limit" if value == limit else "not finite" if value else "no error"
     side, ratio = ("below", limit / value) if value < limit else ("above", value / limit)

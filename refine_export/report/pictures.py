@@ -52,7 +52,7 @@ class Pictures:
     worst_at: tuple[float, float] | None
     """x and y of the worst pixel's middle, from 0 to 1; None where it lies in the padding that was cropped."""
     caption: str
-    """What is shown, such as `residual`, or `f1: mean of the channels, scaled to its range`."""
+    """Name of the output that is shown, such as `residual`, or `f1: mean of the channels, scaled to its range`."""
 
     @property
     def size_bytes(self) -> int:

@@ -18,7 +18,7 @@ MOST_DETAILS = 60
 """Comparisons with details; more are hard to read and make the page large."""
 MOST_OPEN = 6
 PICTURE_BYTES = 14 * 2**20
-"""Of all pictures of comparisons, so that a page stays under 20 MB."""
+"""Upper bound of all pictures of comparisons, so that a page stays under 20 MB."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class Row:
     """Id of its details."""
     comparison: Comparison
     precision: FilePrecision
-    """Of its file."""
+    """Precision of its file."""
     feed: str
-    """What sets the feed apart from the graph's other feeds."""
+    """The feed without the graph and size, which its group shows."""
     worst: OutputVerdict | None
     """The output that is furthest from the reference; None where none was compared."""
     shown: OutputVerdict | None
@@ -107,7 +107,7 @@ class Cell:
 
     @property
     def tally(self) -> str:
-        """How many feeds failed or were not compared; empty where all passed."""
+        """Numbers of feeds that failed or were not compared; empty where all passed."""
         group, total = self.group, len(self.rows)
         allowed = ", allowed" if group.status == "passed" else ""
         counts = [f"{group.failed} of {total} failed{allowed}"] if group.failed else []
@@ -118,7 +118,7 @@ class Cell:
 Size = tuple[int, tuple[int, int]]
 """A column of the matrix: batch, then height and width."""
 
-Line = tuple[Cell | None, ...]
+MatrixLine = tuple[Cell | None, ...]
 """A line of the matrix: the cells of a file in a runtime, one for each size; None where nothing was run."""
 
 
@@ -166,7 +166,7 @@ def cells_from_rows(report: Report, rows: Sequence[Row]) -> list[Cell]:
     return sorted(cells, key=lambda cell: (ORDER[cell.group.status], cell.group.failed == 0))
 
 
-def matrix_from_cells(report: Report, cells: Sequence[Cell]) -> tuple[list[Size], list[Line]]:
+def matrix_from_cells(report: Report, cells: Sequence[Cell]) -> tuple[list[Size], list[MatrixLine]]:
     """The columns and the lines of the matrix.
 
     Single pairs come before batches and small sizes before large ones; lines that failed come first, and the files of a

@@ -2,10 +2,7 @@
 
 import dataclasses
 
-import pytest
-
 from refine_export.report.grouping import groups_of_report, judge_groups
-from refine_export.validate.validate_options import ValidateOptions
 from tests.support.gate_reports import FEEDS, STRICT, artifact, comparison, metrics, not_finite, report_of
 
 
@@ -26,20 +23,6 @@ def test_groups_differ_in_file_runtime_size_and_batch():
     assert str(groups[4].group.key) == "refine.fp16.onnx in half at 2x64x64"
     report = report_of([one, *others])
     assert groups_of_report(report) == judge_groups(report.comparisons, STRICT)
-
-
-@pytest.mark.parametrize(
-    ("psnrs", "options", "status"),
-    [
-        ((70, 70), {}, "passed"),
-        ((50, 70), {}, "failed"),
-        ((50, 70), {"share": 0.5}, "passed"),
-        ((50, 70), {"share": 0.5, "may_fail": 0}, "failed"),
-    ],
-)
-def test_some_feeds_may_fail(psnrs, options, status):
-    (group,) = judge_groups(rows(*(metrics(psnr) for psnr in psnrs)), ValidateOptions(**options))
-    assert (group.status, group.group.failed, bool(group.group.reason)) == (status, psnrs.count(50), 50 in psnrs)
 
 
 def test_the_worst_outputs_of_a_group():

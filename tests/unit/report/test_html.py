@@ -10,14 +10,12 @@ import pytest
 
 from refine_export.report.html import html_from_report
 from refine_export.report.tables import MOST_DETAILS, MOST_OPEN
-from tests.support.compared_pages import FRAMES, Page, page_of, report_of
-from tests.support.gate_reports import artifact, comparison, metrics, no_tensorrt
-from tests.support.gate_reports import report_of as gate_report_of
+from tests.support.compared_pages import FRAMES, Page, page_of
+from tests.support.gate_reports import artifact, comparison, metrics, no_tensorrt, report_of
 from tests.support.page_reports import bisected, long_report, pictures_of
 
 LARGEST_BYTES = 20 * 10**6
 PICTURE = "data:image/webp;base64," + "A" * 200_000
-ORDER = ["failed", "not-compared", "passed"]
 
 
 def test_page_is_whole_and_needs_nothing_else(compared):
@@ -60,9 +58,12 @@ def test_names_and_messages_are_escaped(compared):
     assert Page(page).text.count(evil) >= 4
 
 
-@pytest.mark.parametrize(("name", "status"), [("near", "passed"), ("far", "failed"), ("none", "not compared")])
-def test_each_status_has_its_word(compared, name, status):
-    text = Page(page_of(compared[name])).text
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [(("near",), "passed"), (("far",), "failed"), (("none",), "not compared"), ((), "not compared")],
+)
+def test_each_status_has_its_word(compared, names, status):
+    text = Page(page_of(*(compared[name] for name in names))).text
     assert [word for word in ("PASSED", "FAILED", "NOT COMPARED") if word in text] == [status.upper()]
 
 
@@ -93,7 +94,7 @@ def test_tables_of_verdicts(compared):
 def test_ssim_and_flicker_are_shown_where_they_were_measured():
     made = artifact()
     found = metrics(70.0, ssim=0.5, flicker=0.001)
-    page = Page(html_from_report(gate_report_of([comparison(made, "network", found)]), {}, FRAMES))
+    page = Page(html_from_report(report_of([comparison(made, "network", found)]), {}, FRAMES))
     head, _, row = page.tables["comparisons"]
     assert head[6:] == ["SSIM", "Flicker"]
     assert row[6:] == ["0.500000", "1.0e-03"]
@@ -115,14 +116,11 @@ def test_a_thousand_comparisons_are_small_and_quick():
     assert len(page.encode()) < LARGEST_BYTES
     shown = page.count('class="slider"')
     assert f"the pictures of {len(pictures) - shown} are left out" in page
-    statuses = re.findall(r'<tr role="row" class="([a-z-]+)">', page)
-    assert len(statuses) == 1000
-    groups = re.findall(r'<tr role="row" class="group ([a-z-]+)">', page)
-    assert (len(groups), groups) == (100, sorted(groups, key=ORDER.index))
+    assert len(re.findall(r'<tr role="row" class="[a-z-]+">', page)) == 1000
+    assert len(re.findall(r'<tr role="row" class="group [a-z-]+">', page)) == 100
     details = re.findall(r'<details class="comparison panel ([a-z-]+)"( open)?', page)
     assert (len(details), {status for status, _ in details}) == (MOST_DETAILS, {"failed"})
     assert [bool(opened) for _, opened in details].count(True) == MOST_OPEN
-    assert page.count('<g class="line-') > 6
 
 
 def test_bisection_shows_the_first_jump():
@@ -134,8 +132,3 @@ def test_bisection_shows_the_first_jump():
     assert "First jump: Conv <code>/block0/conv120/Conv</code>" in page
     assert "&lt;mode&gt; is nearest" in page
     assert 'id="bisect"' not in html_from_report(dataclasses.replace(report, bisect=()), {}, FRAMES)
-
-
-def test_a_report_without_comparisons_has_a_page():
-    assert "NOT COMPARED" in Page(page_of()).text
-    assert not report_of().comparisons
