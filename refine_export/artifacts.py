@@ -12,8 +12,7 @@ from typing import Any
 import onnx
 
 from refine_export.errors import GraphError
-from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
-from refine_export.graph.operator_types import ONNX_DOMAINS
+from refine_export.graph.model_file import ONNX_DOMAINS, external_files, model_from_bytes, read_file, sha256_of_model
 from refine_export.signature import (
     LARGEST_BATCH,
     LARGEST_SIDE,

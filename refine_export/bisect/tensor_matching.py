@@ -14,7 +14,8 @@ import onnx.helper
 import onnx_ir as ir
 
 from refine_export.bisect.intermediate_tensors import FLOATS, constant, float_tensors
-from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, opset_of
+from refine_export.graph.model_file import ONNX_DOMAINS
+from refine_export.graph.operator_types import is_op, opset_of
 from refine_export.support.text import listed
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -23,7 +23,8 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError, InternalError
-from refine_export.graph.operator_types import HALF, ONNX_DOMAINS, opset_of, subgraphs
+from refine_export.graph.model_file import ONNX_DOMAINS
+from refine_export.graph.operator_types import HALF, opset_of, subgraphs
 
 Rounding = Literal["every", "final"]
 Types = dict[ir.Value, ir.DataType]

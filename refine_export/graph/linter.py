@@ -22,8 +22,8 @@ import onnx_ir as ir
 
 from refine_export.errors import GraphError
 from refine_export.graph.lint_rules import RULES, WARNINGS, Finding
-from refine_export.graph.model_file import load_external_data, model_from_file
-from refine_export.graph.operator_types import HALF, ONNX_DOMAINS, is_op, opset_of, subgraphs
+from refine_export.graph.model_file import ONNX_DOMAINS, load_external_data, model_from_file
+from refine_export.graph.operator_types import HALF, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
 from refine_export.support.text import listed

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import onnx
 import onnx.checker
 import onnx.external_data_helper as external
-import onnx_ir as ir
 
 from refine_export.errors import GraphError
 from refine_export.support.files import check_input_file
 
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+ONNX_DOMAINS: Final = ("", "ai.onnx")
+"""Both names of the standard domain."""
 _IN_MEMORY_BYTES = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
 _EXPECTED = "expected a binary ONNX model: check the path, or export it again"
 
@@ -183,6 +188,8 @@ def bytes_from_model(model: ir.Model) -> bytes:
     Raises:
         GraphError: it is larger than a single file can be.
     """
+    import onnx_ir as ir  # it imports sympy, a second that the gate, which reads reports alone, can do without
+
     try:
         return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
     except Exception as error:  # protobuf's EncodeError, which ships no types

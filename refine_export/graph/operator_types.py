@@ -10,10 +10,8 @@ from typing import Final
 import onnx.defs
 import onnx_ir as ir
 
+from refine_export.graph.model_file import ONNX_DOMAINS
 from refine_export.graph.tensor_ranges import TensorRange
-
-ONNX_DOMAINS: Final = ("", "ai.onnx")
-"""Both names of the standard domain."""
 
 HALF: Final = (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 

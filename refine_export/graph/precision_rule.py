@@ -29,16 +29,8 @@ import onnx_ir as ir
 
 from refine_export.errors import GraphError
 from refine_export.graph.fp16_constants import Low, WeightFault, fits
-from refine_export.graph.operator_types import (
-    MOVES,
-    ONNX_DOMAINS,
-    SHRINKS,
-    SUMS,
-    has_half_form,
-    is_op,
-    opset_of,
-    sum_bound,
-)
+from refine_export.graph.model_file import ONNX_DOMAINS
+from refine_export.graph.operator_types import MOVES, SHRINKS, SUMS, has_half_form, is_op, opset_of, sum_bound
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, size_values, starts_path, upstream, weights_of
 from refine_export.graph.tensor_ranges import TensorRange
 

@@ -11,7 +11,8 @@ from onnx_ir.passes import common
 
 from refine_export.errors import InternalError
 from refine_export.graph.fp16_constants import DTYPES
-from refine_export.graph.operator_types import ONNX_DOMAINS, is_op, low_inputs, opset_of
+from refine_export.graph.model_file import ONNX_DOMAINS
+from refine_export.graph.operator_types import is_op, low_inputs, opset_of
 from refine_export.graph.precision_rule import Decision
 
 _FLOATS = tuple(DTYPES.values())

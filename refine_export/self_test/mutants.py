@@ -31,7 +31,8 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import InternalError
-from refine_export.graph.operator_types import MOVES, ONNX_DOMAINS, is_op
+from refine_export.graph.model_file import ONNX_DOMAINS
+from refine_export.graph.operator_types import MOVES, is_op
 from refine_export.graph.sampling_coordinates import starts_path, upstream
 from refine_export.self_test.samplers import Sampler, UnknownSamplerError, samplers
 from refine_export.signature import GraphName
