@@ -1,0 +1,56 @@
+"""The strict FP16 runner: what it reports of itself, and what it refuses. See also `graph/test_fp16_emulation.py`."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from refine_export.errors import GraphError, RequestError
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.strict_fp16 import HalfRunner
+from tests.support.half_models import TYPES, model_of
+
+
+def test_properties():
+    model = model_of("y = Neg (x)")
+    with HalfRunner(model) as every, HalfRunner(model, rounding="final") as final, OrtRunner(model) as plain:
+        assert (every.backend, every.device, every.version) == ("half", "cpu", plain.version)
+        assert every.provider != final.provider
+        level = every._session.get_session_options().graph_optimization_level
+        assert level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    assert not hasattr(every, "_session")
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_runs_that_fail_are_request_errors(name):
+    model = model_of("y = Reshape (x, s)", f"{name}[n] x", f"{name}[m] y", s=np.array([7]))
+    with HalfRunner(model) as runner:
+        with pytest.raises(RequestError):
+            runner.run({"x": np.ones(5, TYPES[name])})
+        with pytest.raises(RequestError):
+            runner.run({"x": np.ones(7, np.float32)})
+
+
+def test_files_that_are_refused(tmp_path, monkeypatch):
+    repeated = onnx.load_from_string(model_of("y = Neg (x)"))
+    repeated.graph.node.append(repeated.graph.node[0])
+    path = tmp_path / "model.onnx"
+    weights = onnx.load_from_string(model_of("y = Mul (x, w)", w=np.ones(4, np.float16)))
+    onnx.save_model(weights, path, save_as_external_data=True, location="w.data", size_threshold=0)
+    (tmp_path / "w.data").unlink()
+    cases = {
+        tmp_path / "none.onnx": "not-found",
+        b"\x08\x07 no model": "not-onnx",
+        repeated.SerializeToString(): "invalid-onnx",
+        path: "missing-external-data",
+        path.read_bytes(): "missing-external-data",
+        model_of("y = Unheard (x)"): None,
+    }
+    for model, code in cases.items():
+        with pytest.raises(GraphError) as refused:
+            HalfRunner(model)
+        assert code in (refused.value.code, None)
+    monkeypatch.setattr("refine_export.runners.strict_fp16.load_external_data", lambda *_: False)
+    with pytest.raises(GraphError) as refused:
+        HalfRunner(model_of("y = Neg (x)"))
+    assert refused.value.code == "onnx-too-large"
