@@ -16,8 +16,7 @@ from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding, finding
 from refine_export.deploy.preflight.repository_reader import Model, links_that_lead_out, read_models
-from refine_export.deploy.preflight.rules_config import check_config
-from refine_export.deploy.preflight.rules_ensemble import check_ensemble
+from refine_export.deploy.preflight.rules_config import check_config, check_ensemble
 from refine_export.deploy.preflight.rules_files import check_files
 from refine_export.deploy.preflight.rules_hashes import check_deployment, check_manifests, check_parameters
 from refine_export.deploy.preflight.rules_onnx import check_onnx

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from refine_export.artifacts import Artifact, Sizes
+from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
 from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, TIMESTEP, Backend
 from refine_export.engine.plan import key_of, meant_as_plan, read_engine_manifest
@@ -22,8 +22,8 @@ from refine_export.support.text import size_text
 from refine_export.validate.runtimes import artifact_of
 
 Profile = tuple[Sizes, Sizes, Sizes]
-_TYPES = {"float": "TYPE_FP32", "float16": "TYPE_FP16", 1: "TYPE_FP32", 10: "TYPE_FP16"}
-"""Triton's names of the types, by the names and by the numbers of ONNX."""
+_TYPES = {"float": "TYPE_FP32", "float16": "TYPE_FP16"}
+"""ONNX's name of a type -> Triton's."""
 _SEPARATE = "make a repository for each"
 
 
@@ -137,11 +137,11 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
             path=str(path),
         )
     model = model_from_file(path)
-    elements = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    types = io_description(model)["types"]
     return ModelSource(
         path=path,
         artifact=artifact,
-        types={name: _TYPES[elements[name]] for name in names},
+        types={name: _TYPES[types[name]] for name in names},
         external_data=tuple(external_files(model, path.parent)),
     )
 
