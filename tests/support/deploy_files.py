@@ -31,25 +31,26 @@ def write_average(
     dtype: str = "float",
     gain: float = 1.0,
 ) -> Path:
-    """img0 and img1, weighted by the timestep, times `gain`; or their mean. The timestep stays FP32, as `lower` has it.
+    """Write the average of img0 and img1, weighted by the timestep (FP32, as `lower` leaves it), times `gain`.
 
     Args:
-        size: height and width of a static file.
-        batch: fixed.
+        path: the ONNX file.
+        graph: interpolator_m, or interpolator, whose weight is a half.
+        size: fixed height and width.
+        batch: fixed batch.
+        dtype: float or float16, of the images.
+        gain: a factor.
     """
-    plane = f"{dtype}[{batch or chr(34) + 'N' + chr(34)}, 3, " + (
-        '"H", "W"]' if size is None else f"{size[0]}, {size[1]}]"
-    )
+    first = batch or '"N"'
+    plane = f"{dtype}[{first}, 3, {size[0]}, {size[1]}]" if size else f'{dtype}[{first}, 3, "H", "W"]'
     timed = graph == "interpolator_m"
-    number = f", float[{batch or chr(34) + 'N' + chr(34)}, 1, 1, 1] timestep" if timed else ""
     code = {"float": 1, "float16": 10}[dtype]
-    weight = "weight = Mul (timestep, one)" if timed else "weight = Mul (half, one)"
     model = parse_model(f"""
         <ir_version: 9, opset_import: ["" : 18]>
-        average ({plane} img0, {plane} img1{number}) => ({plane} frame)
+        average ({plane} img0, {plane} img1{f", float[{first}, 1, 1, 1] timestep" if timed else ""}) => ({plane} frame)
         <float one = {{1.0}}, float half = {{0.5}}, float gain = {{{gain}}}>
         {{
-            {weight}
+            weight = Mul ({"timestep" if timed else "half"}, one)
             w1 = Cast <to = {code}> (weight)
             rest = Sub (one, weight)
             w0 = Cast <to = {code}> (rest)
@@ -69,7 +70,7 @@ def write_average(
 def write_declared(
     path: Path, graph: str, *, size: tuple[int, int] | None = None, batch: int | None = None, dtype: str = "float"
 ) -> Path:
-    """The inputs and outputs of a graph, and nothing that computes them; flows and timesteps stay FP32."""
+    """Write a file with the inputs and outputs of a graph, and no computation; flows and timesteps stay FP32."""
     fixed = {"N": batch, "H": size and size[0], "W": size and size[1]}
 
     def value(spec):
@@ -78,27 +79,22 @@ def write_declared(
             number if isinstance(dim, int) or fixed[dim.partition("/")[0]] else dim
             for dim, number in zip(spec.shape, numbers, strict=True)
         ]
-        kind = (
-            onnx.TensorProto.FLOAT
-            if spec.quantity in ("flow", "timestep") or dtype == "float"
-            else onnx.TensorProto.FLOAT16
-        )
-        return helper.make_tensor_value_info(spec.name, kind, shape)
+        full = spec.quantity in ("flow", "timestep") or dtype == "float"
+        return helper.make_tensor_value_info(spec.name, 1 if full else 10, shape)
 
     signature = SIGNATURES[graph]
     nodes = [helper.make_node("Identity", [signature.inputs[0].name], [spec.name]) for spec in signature.outputs]
-    declared = helper.make_graph(
-        nodes, graph, *(list(map(value, specs)) for specs in (signature.inputs, signature.outputs))
-    )
+    values = (list(map(value, specs)) for specs in (signature.inputs, signature.outputs))
+    declared = helper.make_graph(nodes, graph, *values)
     model = helper.make_model(declared, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     path.write_bytes(model.SerializeToString())
     return path
 
 
 def with_external_data(path: Path, name: str = "weights.bin") -> Path:
-    """The same file, its constants beside it."""
+    """Move the constants of a file into one beside it."""
     model = onnx.load(path)
-    for tensor in model.graph.initializer:  # bytes alone are stored elsewhere
+    for tensor in model.graph.initializer:  # only raw bytes can be moved
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
     onnx.save(model, path, save_as_external_data=True, location=name, size_threshold=0)
     return path
@@ -114,11 +110,16 @@ def write_plan(
     types: bool = True,
     **options: object,
 ) -> Path:
-    """A plan's header and nothing behind it, with the manifest that a build of `source` would have left.
+    """Write the header of a plan, and the manifest that a build of `source` would write.
 
     Args:
+        path: the plan.
+        source: an ONNX file.
         profile: smallest, best and largest batch, height and width; None for a static file.
-        types: the manifest has the tensors' types.
+        tensorrt: version that built it.
+        capability: compute capability of the GPU.
+        types: whether the manifest has the tensors' types.
+        options: fields of `BuildOptions`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = [int(part) for part in tensorrt.split(".")]

@@ -1,4 +1,4 @@
-"""Faults that tests plant into the ONNX files of a model repository."""
+"""Faults for the ONNX files of a model repository."""
 
 import numpy as np
 import onnx
@@ -28,7 +28,7 @@ def gain_of(value):
 
 
 def off_by(levels):
-    """Every grey level this much higher, where there is room."""
+    """Raise every grey level, up to 255."""
 
     def edit(graph):
         [output] = graph.output

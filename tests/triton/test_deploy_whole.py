@@ -1,4 +1,4 @@
-"""The whole way, with nothing in anyone's place: the demo weights through ONNX and a real server to frames."""
+"""From the demo weights through ONNX and a real server to frames, without any stand-in."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHANNELS = ["grpc", "grpc, shared memory", "http", "http, shared memory"]
 
 
 def code_of(*arguments):
-    """A command, as a user gives it."""
+    """Run a command as a user does, and return its exit code."""
     with pytest.raises(SystemExit) as ended:
         main([*map(str, arguments)])
     return ended.value.code
@@ -62,7 +62,7 @@ def test_the_repository_has_no_findings(repository, capsys):
 
 
 def test_the_server_answers_as_torch_does(server):
-    """Both models over all four channels: the size that ships, two pairs at once, and a size that has to be padded."""
+    """Both models over four channels: the size of the warm-up, two pairs at once, and a size that needs padding."""
     urls = (server.grpc_url, server.http_url)
     result = verify_server(recipe=SMALL, urls=urls, warm_up_sizes=True, shared_memory=True, requests=0)
     assert result.status == "passed", result.to_dict()
@@ -78,7 +78,7 @@ def test_the_server_answers_as_torch_does(server):
 
 
 def test_a_frame_of_an_odd_size_is_that_of_torch(server, tmp_path):
-    """Within one grey level, and no mere average of the two."""
+    """Within one grey level, and not just the average of the two."""
     scene = Scene(SceneOptions(height=77, width=123, motion_px=6.0))
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, time in zip(paths, (0.0, 1.0), strict=True):
@@ -93,7 +93,7 @@ def test_a_frame_of_an_odd_size_is_that_of_torch(server, tmp_path):
 
 
 def test_a_model_that_the_server_does_not_load_is_not_green(repository, triton_server, tmp_path, capsys):
-    """A field that no config has: the server refuses the model and all that is made over it, and runs on."""
+    """The server refuses a model with an unknown field and the ensemble over it, and runs on."""
     damaged = tmp_path / "models"
     shutil.copytree(repository, damaged)
     with (damaged / "interpolator_m" / "config.pbtxt").open("a") as config:

@@ -68,11 +68,12 @@ def nearest_sampler(path):
     onnx.save(model, path)
 
 
+def replace_text(old, new):
+    return lambda path: path.write_text(path.read_text().replace(old, new))
+
+
 def parameter(name, value):
-    return edit(
-        "interpolator_m",
-        lambda config: setattr(config.parameters[f"refine_export.{name}"], "string_value", value),
-    )
+    return replace("interpolator_m", "string_value", value, "parameters", f"refine_export.{name}")
 
 
 WARM_UP = (
@@ -82,19 +83,16 @@ CHANGES = {
     "unreadable": [
         ("echo", at(PYTHON, fifo)),
         ("echo", at(PYTHON, write(b"\xff"))),
-        ("echo", at("echo/config.pbtxt", write(b"\xff\xfe\x00"))),
         ("echo", at("echo/config.pbtxt", lambda path: os.truncate(path, 2**40))),
     ],
-    "symlink": [("echo", link("/etc")), ("echo", link("nowhere")), ("echo", link("more"))],
+    "symlink": [("echo", link("/etc")), ("echo", link("nowhere"))],
     "config-missing": [("echo", at("echo/config.pbtxt", Path.unlink))],
     "config-parse": [
         ("echo", at("echo/config.pbtxt", write("no_such_field: 1"))),
-        ("echo", at("echo/config.pbtxt", write("max_batch_size: 99999999999"))),
         ("echo", at("echo/config.pbtxt", write("input {" * 9999))),
     ],
     "version-name": [
         ("echo", at("echo/02", Path.mkdir)),
-        ("echo", at("echo/v2", Path.mkdir)),
         ("echo", at("echo/0", Path.mkdir)),
     ],
     "version-missing": [
@@ -140,13 +138,7 @@ CHANGES = {
         ("echo", merge("echo", "model_transaction_policy { decoupled: true }")),
     ],
     "accelerator-fp16": [
-        (
-            "interpolator_m",
-            at(
-                "interpolator_m/config.pbtxt",
-                lambda path: path.write_text(path.read_text().replace('"FP32"', '"FP16"')),
-            ),
-        )
+        ("interpolator_m", at("interpolator_m/config.pbtxt", replace_text('"FP32"', '"FP16"'))),
     ],
     "warmup-batch": [
         ("interpolator_m", replace("interpolator_m", "batch_size", None, "model_warmup", 0)),
@@ -156,12 +148,10 @@ CHANGES = {
     "warmup-tensor": [
         ("echo", merge("echo", WARM_UP.format(1, "FP32", [-1]))),
         ("echo", merge("echo", WARM_UP.format(1, "FP32", [5]))),
-        ("echo", merge("echo", WARM_UP.format(1, "FP32", [4, 1]))),
         ("echo", merge("echo", WARM_UP.format(1, "INT32", [4]))),
     ],
     "onnx-file": [
         ("interpolator_m", at(NETWORK, write(b""))),
-        ("interpolator_m", at(NETWORK, write(b"\x08\x09no model"))),
         ("interpolator_m", lose_weights),
     ],
     "tensor-names": [
@@ -215,7 +205,6 @@ CHANGES = {
         ),
         ("interpolator_m", parameter("checkpoint_sha256", "d" * 64)),
         ("interpolator_m", parameter("precision", "fp16")),
-        ("interpolator_m", parameter("graph", "unet")),
         (
             "contextnet",
             at(PLAN, lambda path: write_plan(path, path.parents[3] / "c.onnx", PLAN_PROFILE, capability=(8, 9))),
@@ -274,15 +263,9 @@ def test_what_deploy_triton_writes_has_no_findings(tmp_path, options, with_plan)
     [
         at("README.md", write("other")),
         at("README.md", Path.unlink),
-        at("README.md", fifo),
         at("deployment.json", write("{")),
-        at("deployment.json", write("[" * 99999)),
         at("deployment.json", write('{"files": {"../outside": {}}}')),
         at("deployment.json", write('{"files": {"README.md": 1}}')),
-        at(
-            PLAN,
-            lambda path: path.write_bytes(path.read_bytes().replace(bytes([11, 0, 0, 114]), bytes([10, 9, 0, 34]))),
-        ),
     ],
 )
 def test_deployment_json_is_of_this_repository(repository, change):

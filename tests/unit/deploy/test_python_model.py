@@ -1,4 +1,4 @@
-"""model.py as Triton's python backend calls it, with a stand-in for the module that the backend gives it.
+"""model.py, called as Triton's python backend calls it, with a stand-in for the backend's module.
 
 On the real server: tests/triton/test_deployed_models.py.
 """
@@ -119,7 +119,7 @@ def test_a_model_without_batches_takes_each_as_it_is(module, place):
 
 
 def test_numpy_2_is_refused(module, place, monkeypatch):
-    """With it a stub reads zeros, and answers with nothing, status 200."""
+    """With it a stub reads zeros and returns empty outputs, status 200."""
     monkeypatch.setattr(np, "__version__", "2.3.0")
     with pytest.raises(RefusedError, match=r"numpy 2.3.0 is installed .* expected numpy 1"):
         loaded(module, place)
