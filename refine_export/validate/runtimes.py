@@ -11,9 +11,11 @@ from typing import Final
 from refine_export.artifacts import Artifact, artifact_from_file, model_source
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.plan import artifact_from_plan, meant_as_plan
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import GraphError, RequestError, UnavailableError
+from refine_export.graph.model_file import model_from_bytes
 from refine_export.runners.base import Runner
 from refine_export.runners.onnxruntime import OrtRunner, Provider
+from refine_export.runners.sampler_probe import probe_model, sampler_problems
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.validate.comparison import Candidate
 from refine_export.validate.validate_options import Runtime, ValidateOptions
@@ -47,6 +49,20 @@ def open_runner(model: Path | bytes, runtime: Runtime) -> Runner:
         UnavailableError: the runtime is missing.
     """
     return HalfRunner(model) if runtime == "half" else OrtRunner(model, provider=_PROVIDERS[runtime])
+
+
+@functools.cache
+def sampling_problems(runtime: Runtime) -> tuple[str, ...]:
+    """Return what is wrong with how a runtime samples on this machine, such as `nearest`; see `sampler_probe`.
+
+    Raises:
+        UnavailableError: the runtime is missing.
+    """
+    try:
+        with open_runner(probe_model(), runtime) as runner:
+            return sampler_problems(runner.run)
+    except RequestError:  # a provider that takes no part of the probe leaves sampling to another one
+        return ()
 
 
 @contextmanager
@@ -83,4 +99,24 @@ def _openers(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterat
         return
     model = model_source(path, artifact)
     for runtime in options.runtimes or (default_runtime(artifact),):
-        yield runtime, functools.partial(open_runner, model, runtime)
+        yield runtime, functools.partial(_open_checked, model, runtime)
+
+
+def _open_checked(model: Path | bytes, runtime: Runtime) -> Runner:
+    """Open a model in a runtime that samples right; files without GridSample do not depend on that.
+
+    Raises:
+        GraphError: `wrong-sampling`; or the runtime refuses the model.
+        UnavailableError: the runtime is missing.
+    """
+    content, name = (model.read_bytes(), model) if isinstance(model, Path) else (model, Path("the model"))
+    samples = any(node.op_type == "GridSample" for node in model_from_bytes(content, name).graph.node)
+    if samples and (problems := sampling_problems(runtime)):
+        raise GraphError(
+            f"{runtime} samples wrongly on this machine, as a probe of two GridSample nodes shows: "
+            f"{', '.join(problems)}; run the file elsewhere, or lower it with --gridsample gather",
+            code="wrong-sampling",
+            runtime=runtime,
+            problems=problems,
+        )
+    return open_runner(model, runtime)
