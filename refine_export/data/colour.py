@@ -42,7 +42,7 @@ EVEN_ONLY = ("libx264", "libx265")
 
 @dataclass(frozen=True, kw_only=True)
 class ColourCoding:
-    """How the values of a frame are to be read; the same for all frames of a video."""
+    """Meaning of the values of a frame; the same for all frames of a video."""
 
     matrix: int
     """The one that the frame names, else the one that players take."""
@@ -60,7 +60,7 @@ class ColourCoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How the frames of an output are coded, after a source's."""
+    """Coding of the frames of an output, after a source's."""
 
     coding: ColourCoding
     """The source's, for conversions."""
@@ -72,7 +72,7 @@ class Encoding:
     primaries: int
     transfer: int
     notes: tuple[str, ...] = ()
-    """What changes on the way."""
+    """Changes on the way from the source's frames."""
 
 
 def is_convertible(frame: Any) -> bool:

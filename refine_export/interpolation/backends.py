@@ -26,16 +26,16 @@ from refine_export.validate.runtimes import artifact_of, default_runtime, open_r
 
 GRAPHS: tuple[GraphName, ...] = ("interpolator_m", "interpolator")
 SILENCE_S = 3.0
-"""Seconds without a first answer after which the user is told that a server is waited for."""
+"""Seconds without a first answer after which a report says that a server is waited for."""
 LONG_PAUSE_S = 1.0
 """The same for a pause of the client: they grow, and this one comes some 3 s after a server was lost."""
 
 
 class Backend:
-    """What computes frames; opened once in each thread that computes.
+    """Opens interpolators, one in each thread that computes.
 
     Args:
-        options: which of the three.
+        options: a checkpoint, a file or a server.
         on_wait: called once, in any thread, with a sentence when a server is waited for.
 
     Raises:
@@ -45,19 +45,19 @@ class Backend:
     def __init__(self, options: ComputeOptions, on_wait: Callable[[str], None] | None = None) -> None:
         self._options = options
         self._on_wait = on_wait
-        self._told = Lock()
+        self._reported = Lock()
         for path in (options.checkpoint, options.file):
             if path is not None:
                 check_input_file(path, RequestError, "give weights, an ONNX file or an engine")
 
     @property
     def threads(self) -> int:
-        """How many frames are computed at a time; a runner on this machine takes all of it for one."""
+        """Number of frames to compute at a time; a runner on this machine takes all of it for one."""
         return 1 if self._options.server is None else self._options.concurrency
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know before trusting the frames."""
+        """Notes that a user should read before trusting the frames."""
         if self._options.checkpoint or self._options.file or self._options.server:
             return ()
         return ("the demo weights were used: they know small motion on drawn pictures; for footage give --checkpoint",)
@@ -80,9 +80,9 @@ class Backend:
 
     @contextmanager
     def _served(self, options: ServerOptions, stop: Event) -> Iterator[Interpolator]:
-        def tell() -> None:
-            # the lock is never released: all threads together tell it once
-            if self._on_wait is not None and self._told.acquire(blocking=False):
+        def report() -> None:
+            # the lock is never released: all threads together report it once
+            if self._on_wait is not None and self._reported.acquire(blocking=False):
                 self._on_wait(
                     f"no answer from the {options.protocol} server at {options.url}: it is asked again for "
                     f"{options.patience_s:g} s (--patience)"
@@ -90,12 +90,12 @@ class Backend:
 
         def pause(seconds: float) -> None:
             if seconds >= LONG_PAUSE_S:
-                tell()
+                report()
             if stop.wait(seconds):
                 raise Stopped
 
         with TritonClient(options, pause=pause) as client:
-            silence = Timer(SILENCE_S, tell)
+            silence = Timer(SILENCE_S, report)
             silence.daemon = True
             silence.start()
             try:

@@ -43,7 +43,7 @@ REPORT_S = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Interpolated:
-    """What became of two pictures or a video."""
+    """Result of an interpolation."""
 
     path: Path
     """The output."""

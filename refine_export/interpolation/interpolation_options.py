@@ -17,7 +17,7 @@ MOST_CONCURRENT = 64
 
 @dataclass(frozen=True, kw_only=True)
 class VideoOptions:
-    """What is made of a video."""
+    """Options of the output video."""
 
     times: int = 2
     """Frames for one of the video, 2 to 64."""
@@ -37,7 +37,7 @@ class VideoOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
-    """How the output is encoded."""
+    """Options of the encoder."""
 
     codec: Codec | None = None
     """libx264, libx265, libvpx-vp9 or ffv1 (lossless); without it, libvpx-vp9 for .webm and libx264 for others."""
@@ -51,7 +51,7 @@ class EncoderOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """What computes the frames between: a checkpoint, a file or a server."""
+    """The component that computes the frames: a checkpoint in torch, a file or a server."""
 
     checkpoint: Path | None = None
     """Weights for torch: .pkl, .pth or .safetensors. Without a checkpoint, a file and a server, the demo weights."""

@@ -26,7 +26,7 @@ class SourceFrame:
     """A frame of the video."""
 
     frame: Any
-    """As decoded."""
+    """The decoded `av.VideoFrame`."""
     picture: Picture
     """The same as RGB."""
     pts: int
@@ -74,7 +74,7 @@ class VideoSource:
 
     @property
     def expected_frames(self) -> int:
-        """How many frames the video says that it has, or should have by its length; 0 where it does not say."""
+        """Number of frames by the video's header, or by its length; 0 where it has neither."""
         seconds = float(self.container.duration or 0) / 1e6
         return int(self.stream.frames or round(seconds * float(self.rate)))
 

@@ -22,7 +22,7 @@ Opens = Callable[[Event], AbstractContextManager[Callable[[J], R]]]
 """Opens what one thread computes with; the event is set when it is to give up."""
 
 GRACE_S = 5.0
-"""How long computations that are under way are waited for when all ends early."""
+"""Seconds to wait for computations that are under way when all ends early."""
 
 
 class Stopped(Exception):  # noqa: N818 (it is not an error: the work is over)

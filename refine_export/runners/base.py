@@ -31,9 +31,9 @@ class Runner(ABC):
     version: str
     """Version of the backend."""
     device: str
-    """Where it runs: `cpu`, or the index and name of a GPU."""
+    """Device that it runs on: `cpu`, or the index and name of a GPU."""
     provider: str
-    """What computes: torch's type of arithmetic, or ONNX Runtime's first execution provider."""
+    """Component that computes: torch's type of arithmetic, or ONNX Runtime's first execution provider."""
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
 

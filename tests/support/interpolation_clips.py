@@ -45,7 +45,7 @@ def shares_of(picture: np.ndarray) -> list[float]:
 
 
 def expected_shares(number: float) -> list[float]:
-    """Of the frame at a time in frames, where the average is taken between two frames."""
+    """Compute the blocks of the frame at a time in frames, where the average is taken between two frames."""
     low = int(number)
     share = number - low
     bits = [[float(one >> (BITS - 1 - bit) & 1) for bit in range(BITS)] for one in (low, low + 1)]
@@ -134,18 +134,18 @@ def _write_sound(container: Any, stream: Any, sound: Sound) -> None:
 
 @dataclass
 class Clip:
-    """What a file holds."""
+    """Content of a file."""
 
     pictures: list[np.ndarray]
     """RGB, not turned."""
     planes: list[list[np.ndarray]]
-    """Of each frame."""
+    """Planes of each frame."""
     times: list[Fraction]
     """Seconds."""
     first: Any
     video: dict[str, Any]
     sounds: list[list[tuple[Fraction, Fraction, bytes]]]
-    """Of each stream its packets: time, length, content."""
+    """Packets of each stream: time, length, content."""
     length_s: Fraction
     metadata: dict[str, str]
 

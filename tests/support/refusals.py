@@ -1,4 +1,4 @@
-"""What tests look at in an error: its code and fields, and no sentence."""
+"""Checks of errors by code and fields, not by sentences."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from refine_export.runners.triton.transport import Connection, ConnectionFailure
 
 ALIGNMENT_BYTES = 64
 MOUNT = Path("/dev/shm")
-"""Where shared memory lies on Linux."""
+"""Mount point of shared memory on Linux."""
 
 
 class SharedTensors:

@@ -26,11 +26,11 @@ _BUSY = ("429", "502", "503", "504")  # HTTP: the server, or a proxy before it, 
 _LOST = ("RST_STREAM", "GOAWAY", "Socket closed", "Connection reset")  # gRPC: the server ended during the request
 _NOT_GRPC = ("http2 header with status", "content-type", "deserializing response")  # a web server, or other bytes
 _NOT_JSON = ("client received an empty response", "an exception occurred in the client while decoding the response")
-"""What tritonclient makes of an HTTP error whose body does not have Triton's JSON."""
+"""Messages of tritonclient for an HTTP error whose body does not have Triton's JSON."""
 
 
 class ConnectionFailure(Exception):  # noqa: N818 (it never leaves `TritonClient`, which decides what is an error)
-    """What went wrong with one request."""
+    """Failure of one request."""
 
     def __init__(self, failure: Failure, message: str) -> None:
         super().__init__(message)
@@ -66,7 +66,7 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """Where a tensor lies in a region of shared memory."""
+    """Place of a tensor in a region of shared memory."""
 
     region: str
     offset: int

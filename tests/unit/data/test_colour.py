@@ -83,9 +83,9 @@ def test_grey_keeps_its_values_whatever_its_range(codec, span):
         assert all((chroma == 128).all() for chroma in planes(made)[1:])
 
 
-def decoded(layout, *, matrix=2, span=0, size=(HEIGHT, WIDTH)):
+def decoded(layout, *, matrix=2, span=0, size=(HEIGHT, WIDTH), curve=2):
     frame = av.VideoFrame.from_ndarray(np.zeros((*size, 3), np.uint8), format="rgb24").reformat(format=layout)
-    frame.colorspace, frame.color_range = matrix, span
+    frame.colorspace, frame.color_range, frame.color_trc = matrix, span, curve
     return frame
 
 
@@ -124,6 +124,7 @@ def test_what_is_encoded_holds_what_was_decoded(layout, codec, expected):
     [
         (decoded("yuv420p10le", matrix=1), "10 bits"),
         (decoded("yuva420p", matrix=1), "alpha"),
+        (decoded("yuv420p", matrix=9, curve=16), "PQ"),
         (decoded("yuv420p"), "BT.601"),
         (decoded("yuv420p", size=(720, 1280)), "BT.709"),
         (decoded("yuv420p", matrix=1, span=1), None),

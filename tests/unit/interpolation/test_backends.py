@@ -1,4 +1,4 @@
-"""What computes: weights and files that make frames, and servers that are waited for."""
+"""Backends: weights and files that make frames, and servers that are waited for."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def test_a_server_is_given_up_when_all_ends():
 
 
 @pytest.mark.parametrize("limit", ["SILENCE_S", "LONG_PAUSE_S"])
-def test_waiting_for_a_server_is_told_once(monkeypatch, limit):
+def test_waiting_for_a_server_is_reported_once(monkeypatch, limit):
     """Before the first answer by a timer, and later by the pauses, which grow; by all threads together."""
     monkeypatch.setattr(backends, limit, 0.1)
-    told = []
-    backend = Backend(nobody(patience_s=0.4), told.append)
+    messages = []
+    backend = Backend(nobody(patience_s=0.4), messages.append)
     for _ in range(2):
         with pytest.raises(UnavailableError), backend.open():
             pass
-    assert len(told) == 1
-    assert "127.0.0.1:9" in told[0]
+    assert len(messages) == 1
+    assert "127.0.0.1:9" in messages[0]

@@ -164,7 +164,7 @@ def test_sound_goes_with_the_pictures_where_the_container_starts_at_zero(tmp_pat
     moved = [b - a for a, b in zip(before.times, after.times[::2], strict=True)]
     moved += [b[0] - a[0] for a, b in zip(before.sounds[0], after.sounds[0], strict=True)]
     assert max(moved) - min(moved) <= Fraction(1, 1000)
-    assert after.video["rate"] == 50  # Matroska writes what it is told
+    assert after.video["rate"] == 50  # Matroska writes the given rate
 
 
 def test_subtitles_and_second_videos_are_left_out_and_noted(tmp_path):
@@ -309,7 +309,7 @@ def test_a_failure_keeps_what_was_there(tmp_path):
 
 
 def test_ending_early_does_not_wait_out_the_patience(tmp_path):
-    """The thread with the first pair fails while another waits for its server: it is told to give up."""
+    """The thread with the first pair fails while another waits for its server: it is made to give up."""
 
     class Stuck(Averager):
         def _interpolate(self, frame0, frame1, timestep):

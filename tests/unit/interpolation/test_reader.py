@@ -14,7 +14,7 @@ from tests.support.refusals import refused
 
 
 def test_packets_that_give_no_frame_are_noted(tmp_path):
-    """What a decoder drops without an error: here frames that refer to some that are not there."""
+    """A decoder drops them without an error: here frames that refer to some that are not there."""
     whole = clip(tmp_path / "whole.mp4", 40, options={"bf": "0", "g": "100"})
     lost = remuxed(whole, tmp_path / "in.mkv", lambda packets: packets[:10] + packets[20:])
     with av.open(str(lost)) as container:

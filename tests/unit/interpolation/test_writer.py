@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, limit):
 
 
 def test_an_interrupt_leaves_nothing(tmp_path):
-    """As Ctrl-C, which reaches the main thread while others compute."""
+    """Like Ctrl-C, which reaches the main thread while others compute."""
     source = clip(tmp_path / "in.mp4", 30)
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "out.mp4", Averaging(2, wait=_thread.interrupt_main))

@@ -45,7 +45,7 @@ def test_answers_of_a_server_are_read():
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("body", [b"<html>log in</html>", b"[3]", b'"x"', b""])
 def test_what_is_not_triton_is_named_and_not_asked_again(method, body):
-    """What stands at the address stays there."""
+    """Another service at the address stays there."""
     with client_at(page(body)) as (client, server), pytest.raises(UnavailableError) as caught:
         METHODS[method](client)
     assert (caught.value.code, caught.value.fields["url"], len(server.asked)) == ("not-triton", server.url, 1)
