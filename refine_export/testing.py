@@ -1,4 +1,4 @@
-"""The gate for people who use pytest: one assertion that says what is wrong, and where.
+"""The comparison with the reference as one assertion, for projects that use pytest.
 
 from refine_export.testing import assert_matches
 
@@ -9,7 +9,7 @@ def test_the_engine_that_ships():
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,65 +25,71 @@ from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES, GraphName, Signature, graph_from_names
+from refine_export.signature import SIGNATURES, GraphName, graph_from_names
+from refine_export.support.text import listed
 from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
 from refine_export.validate.runtimes import artifact_of, candidates_for
 from refine_export.validate.test_plan import closest_sizes, first_pair_at, sizes_for
 from refine_export.validate.validate_options import Runtime, ValidateOptions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch is optional
     from torch import nn
 
 SHOWN = 12
-"""Outputs that a failure lists, in the order of the feeds."""
+"""Upper bound of the outputs that a failure lists, in the order of the feeds."""
+
+Pictures = tuple[str | Path, str | Path]
 
 
 def assert_matches(
     reference: str | Path | Checkpoint | Runner,
     candidate: str | Path | Runner,
-    feeds: tuple[str | Path, str | Path] | Iterable[Feed] | None = None,
+    feeds: Pictures | Iterable[Feed] | None = None,
     thresholds: Limits | None = None,
     *,
     runtime: Runtime | None = None,
 ) -> tuple[Verdict, ...]:
-    """Assert that a file, an engine or a runner computes what the reference does.
+    """Assert that a file, an engine or a runner computes the same as the reference.
 
     Args:
         reference: a checkpoint, or its file; or any runner.
-        candidate: an ONNX file or an engine of one of the five graphs; or a runner.
-        feeds: two pictures, or feeds (`feeds.Feed`); without, a procedural scene. Feeds are needed between two runners.
-        thresholds: what has to be kept; without, the defaults of the file's graph and precision, for a runner those of
+        candidate: an ONNX file or an engine of one of the graphs; or a runner.
+        feeds: two pictures, or feeds (`data.feeds.Feed`), which two runners need; without, a procedural scene.
+        thresholds: limits of accuracy; without, the defaults of the file's graph and precision, for a runner those of
             FP32.
-        runtime: of an ONNX file; without, ONNX Runtime on the CPU for FP32 and strict FP16 for lowered files.
+        runtime: runs an ONNX file; without, ONNX Runtime on the CPU for FP32 and strict FP16 for lowered files.
 
     Returns:
         A verdict per feed, all of them passed.
 
     Raises:
-        AssertionError: an output misses a threshold; the message has the first ones, with numbers and place.
-        UnavailableError: the runtime is missing: not compared is never passed.
-        RequestError: a file can't be used.
+        AssertionError: an output misses a threshold; the message lists the first ones, with numbers and place.
+        UnavailableError: `not-compared`; the runtime is missing, which never counts as passed.
+        RequestError: a file cannot be used, or there are no feeds.
     """
+    artifact = None
     with ExitStack() as stack:
-        artifact = None if isinstance(candidate, Runner) else artifact_of(Path(candidate))
-        signature = _signature(candidate) if artifact is None else SIGNATURES[artifact.graph]
-        network = None if isinstance(reference, Runner) else _network(reference)
-        limits = thresholds or LimitsOptions().of(signature.graph, artifact.precision if artifact else "fp32")
         if isinstance(candidate, Runner):
-            tested = [Candidate(file=candidate.backend, limits=limits, runtime=candidate.backend, runner=candidate)]
+            name, graph = candidate.backend, _graph_of(candidate)
+            limits = thresholds or LimitsOptions().of(graph, "fp32")
+            tested = [Candidate(file=name, limits=limits, runtime=name, runner=candidate)]
         else:
-            assert artifact is not None
+            artifact = artifact_of(Path(candidate))
+            name, graph = str(candidate), artifact.graph
+            limits = thresholds or LimitsOptions().of(graph, artifact.precision)
             options = ValidateOptions(runtimes=() if runtime is None else (runtime,))
-            opened = stack.enter_context(candidates_for(Path(candidate), artifact, options))
-            tested = [dataclasses.replace(one, limits=limits) for one in opened]
+            found = stack.enter_context(candidates_for(Path(candidate), artifact, options))
+            tested = [dataclasses.replace(one, limits=limits) for one in found]
+        network = None
         if isinstance(reference, Runner):
             runner = reference
         else:
-            assert network is not None
-            runner = stack.enter_context(TorchRunner(network, signature.graph))
-        fed = _feeds(feeds, network, signature.graph, artifact)
-        verdicts = tuple(compared.verdict for compared in compare_candidates(signature, runner, tested, fed))
-    _check(verdicts, str(candidate) if not isinstance(candidate, Runner) else candidate.backend)
+            network = _network(reference)
+            runner = stack.enter_context(TorchRunner(network, graph))
+        fed = _feeds(feeds, network, graph, artifact)
+        compared = compare_candidates(SIGNATURES[graph], runner, tested, fed)
+        verdicts = tuple(one.verdict for one in compared)
+    _check(verdicts, name)
     return verdicts
 
 
@@ -92,27 +98,30 @@ def _network(reference: str | Path | Checkpoint) -> nn.Module:
     return reference_network(known)
 
 
-def _signature(runner: str | Path | Runner) -> Signature:
-    assert isinstance(runner, Runner)
-    names = ({info.name for info in runner.inputs}, {info.name for info in runner.outputs})
-    if (graph := graph_from_names(*names)) is not None:
-        return SIGNATURES[graph]
-    raise RequestError(f"the runner has inputs {sorted(names[0])}, outputs {sorted(names[1])}: none of the five graphs")
+def _graph_of(runner: Runner) -> GraphName:
+    inputs, outputs = ([info.name for info in infos] for infos in (runner.inputs, runner.outputs))
+    if (graph := graph_from_names(inputs, outputs)) is not None:
+        return graph
+    raise RequestError(
+        f"the runner has the inputs {listed(inputs)} and the outputs {listed(outputs)}; expected those of one of the "
+        f"graphs {', '.join(SIGNATURES)}",
+        code="unknown-graph",
+    )
 
 
 def _feeds(
-    feeds: tuple[str | Path, str | Path] | Iterable[Feed] | None,
-    network: nn.Module | None,
-    graph: GraphName,
-    artifact: Artifact | None,
-) -> Iterable[Feed]:
-    pictures = _pictures(feeds)
-    if feeds is not None and pictures is None:
-        yield from feeds  # type: ignore[misc]  # told apart by `_pictures`
+    feeds: Pictures | Iterable[Feed] | None, network: nn.Module | None, graph: GraphName, artifact: Artifact | None
+) -> Iterator[Feed]:
+    """Yield the given feeds, or those of the validation for the pictures or the procedural scene."""
+    pictures: list[str] = []
+    if isinstance(feeds, Sequence) and all(isinstance(one, str | Path) for one in feeds):
+        pictures = [str(one) for one in feeds]
+    if feeds is not None and not pictures:
+        yield from (one for one in feeds if isinstance(one, Feed))
         return
     if network is None:
-        raise RequestError("between two runners, feeds are needed; give feeds.Feed objects")
-    source = source_from_options(FramesOptions(pair=pictures or ()), SceneOptions())
+        raise RequestError("two runners need feeds; give data.feeds.Feed objects", code="no-feeds")
+    source = source_from_options(FramesOptions(pair=tuple(pictures)), SceneOptions())
     options = ValidateOptions()
     own = padded_size(*source.pair.size)
     probe = (1, *PROBE_SIZE) if artifact is None else closest_sizes(artifact, PROBE_SIZE)
@@ -122,29 +131,22 @@ def _feeds(
         yield from feeds_for(network, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
 
 
-def _pictures(feeds: object) -> tuple[str, ...] | None:
-    if isinstance(feeds, Sequence) and len(feeds) == 2 and all(isinstance(one, str | Path) for one in feeds):
-        return tuple(str(one) for one in feeds)
-    return None
-
-
 def _check(verdicts: Sequence[Verdict], name: str) -> None:
-    missing = [verdict for verdict in verdicts if verdict.status == "not compared"]
     failed = [verdict for verdict in verdicts if verdict.status == "failed"]
+    missing = [verdict for verdict in verdicts if verdict.status == "not compared"]
     if failed:
         lines = [line for verdict in failed for line in _lines(verdict)]
-        more = f"\n  and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""
-        listed = "".join(f"\n  {line}" for line in lines[:SHOWN])
-        raise AssertionError(
-            f"{name} is not the reference: {len(failed)} of {len(verdicts)} feeds failed{listed}{more}"
-        )
+        lines[SHOWN:] = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+        shown = "".join(f"\n  {line}" for line in lines)
+        raise AssertionError(f"{name} is not the reference: {len(failed)} of {len(verdicts)} feeds failed{shown}")
     if missing:
-        raise UnavailableError(f"{name} was not compared: {missing[0].reasons[0]}")
+        raise UnavailableError(f"{name} was not compared: {missing[0].reasons[0]}", code="not-compared", name=name)
     if not verdicts:
-        raise RequestError(f"{name} was not compared: there were no feeds; expected one or more")
+        raise RequestError(f"{name} was not compared: there were no feeds; expected one or more", code="no-feeds")
 
 
 def _lines(verdict: Verdict) -> list[str]:
+    """Return each output that failed with its reasons and the place of its largest error."""
     lines = []
     for output in verdict.outputs:
         if output.reasons:

@@ -1,1 +1,1 @@
-"""What this machine can run, found out by trying, and the commands that add what is missing."""
+"""Try what this machine can run, and name the commands that add what is missing."""

@@ -1,8 +1,10 @@
-"""What this machine can do, found out by trying, and the command that adds what is missing."""
+"""Try what this machine can do; where something is missing, name the command that adds it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+from onnx import TensorProto, helper
 
 from refine_export.doctor import engine_diagnosis as doctor_engines
 from refine_export.doctor.engine_diagnosis import Check as Check
@@ -73,8 +75,6 @@ def _provider(name: str, provider: Provider, enables: str) -> Check:
 
 
 def _probe() -> bytes:
-    from onnx import TensorProto, helper
-
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)

@@ -1,4 +1,4 @@
-"""What this machine lacks for engines: GPU, driver, TensorRT and its CUDA, found out by trying.
+"""Try what engines need: GPU, driver, TensorRT and its CUDA.
 
 Install commands by NVIDIA's guide for 10.16 to 11.4: `tensorrt` is the package for CUDA 13, `tensorrt-cu12` the one for
 CUDA 12; both bring a module of the same name, so that one has to go before the other comes.
@@ -36,15 +36,15 @@ class Check:
     name: str
     works: bool
     found: str
-    """What is there, or what happened."""
+    """State of the machine, or what went wrong."""
     enables: str
-    """What it is for."""
+    """Stages that need it."""
     add: str | None = None
-    """The command, or the advice, that adds it where it is missing."""
+    """Command, or advice, that adds it where it is missing."""
 
 
 def gpu() -> Check:
-    """A GPU and its driver, by the driver itself."""
+    """Ask the driver for a GPU."""
     name, enables = "GPU", "CUDA runtimes and engines"
     trouble = _gpu_trouble()
     if trouble is None:
@@ -59,7 +59,7 @@ def gpu() -> Check:
 
 
 def torch_cuda() -> Check:
-    """A torch that runs on the GPU."""
+    """Check for a torch that runs on the GPU."""
     name, enables = "torch, CUDA", "CUDA runtimes, and engines with tensors of torch"
     torch = installed("torch")
     if torch is None:
@@ -71,7 +71,7 @@ def torch_cuda() -> Check:
     if built is None:
         return Check(name=name, works=False, found=found, enables=enables, add=_install_torch(driver))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says there what is said here
+        warnings.simplefilter("ignore")  # torch warns of what is reported here
         works = bool(torch.cuda.is_available())
     if works:
         return Check(name=name, works=True, found=found, enables=enables)
@@ -85,7 +85,7 @@ def torch_cuda() -> Check:
 
 
 def tensorrt() -> Check:
-    """TensorRT of a version and for a CUDA that fit, with a GPU that it makes a builder for."""
+    """Check for a TensorRT whose version and CUDA fit, and for a GPU that it makes a builder for."""
     try:
         found, add = _tensorrt()
     except Exception as error:  # whatever a broken installation raises is the finding
@@ -94,7 +94,7 @@ def tensorrt() -> Check:
 
 
 def polygraphy() -> Check:
-    """NVIDIA's tool, which nothing here needs to build."""
+    """Check for NVIDIA's tool, which nothing here needs to build."""
     package = installed("polygraphy")
     return Check(
         name="Polygraphy",
@@ -108,14 +108,14 @@ def polygraphy() -> Check:
 
 
 def _tensorrt() -> tuple[str, str | None]:
-    """What is found, and the command where it is not enough."""
+    """Return what is found, and the command where it is not enough."""
     wheels, driver = tensorrt_cudas(), driver_cuda()
     try:
         module = require("tensorrt", extra="trt")
     except UnavailableError as error:
         if isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name == "tensorrt" and not wheels:
             return _missing(driver)
-        return f"tensorrt is installed, but can't be imported: {error.__cause__}", _reinstall(wheels, driver)
+        return f"tensorrt is installed, but cannot be imported: {error.__cause__}", _reinstall(wheels, driver)
     version = f"tensorrt {module.__version__}"
     if len(wheels) > 1:
         kinds = " and ".join(f"CUDA {major}" for major in wheels)
@@ -156,7 +156,7 @@ def _missing(driver: tuple[int, int] | None) -> tuple[str, str]:
 
 
 def _install(driver: tuple[int, int] | None) -> str:
-    """The pip command for torch's CUDA, or for the driver's where torch has none or one that is too new."""
+    """Return the pip command for torch's CUDA, or for the driver's where torch has none or one that is too new."""
     wanted = _major(installed("torch"))
     if driver is not None and (wanted is None or wanted > driver[0]):
         wanted = driver[0]
@@ -180,7 +180,7 @@ def _install_torch(driver: tuple[int, int] | None) -> str:
 
 
 def _gpu_trouble() -> tuple[str, str] | None:
-    """Why no GPU can be used, and what to do; None where one can."""
+    """Return why no GPU can be used, and what to do; None where one can."""
     status = driver_status()
     if status == 0:
         return None
@@ -204,5 +204,5 @@ def _driver_reach() -> str:
 
 
 def _major(torch: Any) -> int | None:
-    """Of the CUDA that torch is built for."""
+    """Return the major version of the CUDA that torch is built for."""
     return None if torch is None or not torch.version.cuda else numbers_of(str(torch.version.cuda))[0]

@@ -33,7 +33,7 @@ class GateResult:
     changes: Changes | None = dataclasses.field(repr=False)
     """Changes against the baseline; None without one, or where it is written for the first time."""
     baseline: str
-    """What happened to the baseline, in a sentence; empty without one."""
+    """Sentence on what happened to the baseline; empty without one."""
     annotations: tuple[str, ...] = dataclasses.field(repr=False)
     """Lines for GitHub Actions."""
 

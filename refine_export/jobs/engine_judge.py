@@ -1,4 +1,4 @@
-"""Comparison of an engine with FP32 torch, on the feeds of the validation, over its whole profile."""
+"""Judge engines against FP32 torch, on the feeds of the validation and over the whole profile."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
 
 
 def _level(psnr_db: float | None) -> float:
-    """NaN, which keeps no limit, where values are not finite."""
+    """Return NaN, which keeps no limit, where values are not finite."""
     return math.nan if psnr_db is None else psnr_db
 
 
 def _numbers(compared: Compared) -> list[Numbers]:
-    """What an engine's outputs are off by.
+    """Return how far an engine's outputs are off.
 
     Raises:
-        RequestError: it gave no outputs that can be compared.
+        RequestError: `not-comparable`; it gave no outputs that can be compared.
     """
     verdict = compared.verdict
     if not verdict.outputs or (verdict.status != "passed" and all(one.status == "passed" for one in verdict.outputs)):
-        raise RequestError(f"{verdict.feed}: {'; '.join(verdict.reasons)}")
+        raise RequestError(f"{verdict.feed}: {'; '.join(verdict.reasons)}", code="not-comparable", feed=verdict.feed)
     return [
         Numbers(
             feed=verdict.feed,

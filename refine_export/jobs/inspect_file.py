@@ -22,6 +22,11 @@ class Inspection:
     kind: Literal["checkpoint", "onnx", "engine"]
     description: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What limits the description, as far as the file's own notes go."""
+        return tuple(self.description.get("notes", ()))
+
     def to_dict(self) -> dict[str, Any]:
         """Return the description."""
         return dict(self.description)

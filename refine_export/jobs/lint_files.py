@@ -14,7 +14,7 @@ from refine_export.support.text import json_safe
 
 @dataclass(frozen=True, kw_only=True)
 class LintReport:
-    """What was found in each file."""
+    """Findings in ONNX files."""
 
     errors: int
     warnings: int
@@ -23,8 +23,14 @@ class LintReport:
 
     @property
     def passed(self) -> bool:
-        """Whether there are no errors; warnings may be there."""
+        """Whether nothing found is an error; warnings may be there."""
         return not self.errors
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Findings in a line each."""
+        found = [(file, one) for file, findings in self.findings.items() for one in findings]
+        return tuple(f"{file}: {one.severity}: {one.message} ({one.rule})" for file, one in found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the findings of each file as JSON types."""

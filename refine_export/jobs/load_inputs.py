@@ -1,4 +1,4 @@
-"""What jobs start from: paths or earlier results, and the recipe's weights and frames, loaded when first needed."""
+"""Inputs of jobs: paths or earlier results, and the recipe's weights and frames, loaded when first needed."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from refine_export.validate.validate_options import ValidateOptions
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What the main job makes."""
+    """Files that the main job makes, and runtimes that it needs."""
 
     graphs: tuple[GraphName, ...] = field(default=(), metadata={"flag": "--graph"})
     """Graphs to export; without names `refine`, and `interpolator` or `interpolator_m` where the weights make it."""

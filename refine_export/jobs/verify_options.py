@@ -10,7 +10,7 @@ from refine_export.runners.triton.connection_options import ServerOptions
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """Which server, what of it, and how hard it is asked."""
+    """Server and models to verify, and how much is asked."""
 
     urls: tuple[str, ...] = field(metadata={"flag": "--url", "metavar": "HOST:PORT"})
     """HOST:PORT, one or several of one server."""

@@ -84,19 +84,20 @@ def test_runners_and_feeds(place, pair_at):
     with TorchRunner(network, "contextnet") as torch_runner, OrtRunner(place / "good.onnx") as ort:
         assert len(assert_matches(torch_runner, ort, feeds)) == 1
         assert len(assert_matches(seeded_checkpoint("IFNet"), ort, iter(feeds))) == 1
-        with pytest.raises(RequestError, match="between two runners, feeds are needed"):
-            assert_matches(torch_runner, ort)
-        with pytest.raises(RequestError, match="there were no feeds"):
-            assert_matches(torch_runner, ort, [])
+        for none in (None, []):
+            with pytest.raises(RequestError) as caught:
+                assert_matches(torch_runner, ort, none)
+            assert caught.value.code == "no-feeds"
 
 
 def test_a_missing_runtime_is_never_green(place):
     if torch.cuda.is_available():
         pytest.skip("a CUDA device is there; this is about a machine without")
-    with pytest.raises(UnavailableError, match=r"good\.onnx was not compared"):
+    with pytest.raises(UnavailableError) as caught:
         assert_matches(place / "weights.safetensors", place / "good.onnx", runtime="onnxruntime-cuda")
+    assert caught.value.code == "not-compared"
 
 
 def test_what_is_no_graph_of_ours_is_refused(place):
-    with pytest.raises(RequestError, match="does not exist"):
+    with pytest.raises(RequestError):
         assert_matches(place / "weights.safetensors", Path("nope.onnx"))

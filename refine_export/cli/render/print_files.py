@@ -10,10 +10,10 @@ from refine_export.cli.render.screen import Screen
 from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
+    from refine_export.deploy.preflight.preflight import Preflight
     from refine_export.deploy.triton.repository import Deployed
     from refine_export.doctor.diagnosis import Check
     from refine_export.engine.engine_file import EngineFile
-    from refine_export.graph.lint_rules import Finding
     from refine_export.jobs.export_graphs import ExportedFile
     from refine_export.jobs.inspect_file import Inspection
     from refine_export.jobs.lint_files import LintReport
@@ -199,21 +199,26 @@ def _number(value: Any) -> str:
 
 def print_lint(report: LintReport) -> None:
     """Print the findings of each file."""
-    print_findings(report.findings)
+    for file, findings in report.findings.items():
+        _print_findings(file, [(one, one.node) for one in findings])
 
 
-def print_findings(found: Mapping[str, Sequence[Finding]]) -> None:
-    """Print each finding with its node, why it matters and what to do."""
+def print_preflight(checked: Preflight) -> None:
+    """Print the findings in a repository and in each of its models."""
+    for model in ("", *checked.models):
+        found = [(one, one.where) for one in checked.findings if one.model == model]
+        _print_findings(str(checked.path / model), found)
+
+
+def _print_findings(file: str, findings: Sequence[tuple[Any, str]]) -> None:
+    """Print each finding with its place, why it matters and what to do."""
     screen = Screen()
-    for file, findings in found.items():
-        for finding in findings:
-            where = f"{finding.node}: " if finding.node else ""
-            screen.line(f"{file}: {where}{finding.message}", mark=finding.severity)
-            screen.line(f"  why: {finding.why}")
-            screen.line(f"  do:  {finding.fix}", aside=finding.rule)
-        errors = sum(finding.severity == "error" for finding in findings)
-        state = f"{errors} errors, {len(findings) - errors} warnings" if findings else "nothing found"
-        screen.line(f"{file}: {state}")
+    for finding, place in findings:
+        screen.line(f"{file}: {place}: {finding.message}" if place else f"{file}: {finding.message}", finding.severity)
+        screen.line(f"  why: {finding.why}")
+        screen.line(f"  do:  {finding.fix}", aside=finding.rule)
+    errors = sum(finding.severity == "error" for finding, _ in findings)
+    screen.line(f"{file}: {errors} errors, {len(findings) - errors} warnings" if findings else f"{file}: nothing found")
 
 
 def print_deployed(made: Deployed) -> None:

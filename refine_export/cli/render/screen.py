@@ -33,7 +33,7 @@ class Screen:
         if not self._console.is_terminal:
             self._console.width = max(self._console.width, NARROWEST)
 
-    def line(self, text: object = "", *, mark: str = "", aside: str = "") -> None:
+    def line(self, text: object = "", mark: str = "", *, aside: str = "") -> None:
         """Print a line: a mark with its colour and a colon, the text, and an aside in brackets."""
         before = f"{MARKS.get(mark, escape(mark))}: " if mark else ""
         behind = f" [dim]({escape(clean(aside))})[/]" if aside else ""

@@ -1,0 +1,146 @@
+"""The public API is frozen: names, signatures and results change on purpose, together with this file."""
+
+import dataclasses
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import refine_export as rx
+from refine_export.errors import RefineExportError
+from refine_export.jobs.option_table import SECTIONS, documentation, options_by_keyword, select
+from tests.support.paths import ROOT
+
+FUNCTIONS = {
+    "run": "*, checkpoint, frames, recipe, progress, [run], [frames], [export], [lower], [build], [validate]",
+    "export": "checkpoint, graph, *, output, frames, recipe, force, progress, [export]",
+    "lower": "onnx, *, output, checkpoint, frames, feeds, size, without_warp, recipe, force, progress, [lower]",
+    "build": "onnx, *, output, checkpoint, frames, fp32, recipe, force, progress, [build], limits",
+    "refit": "engine, onnx, *, output, checkpoint, frames, recipe, force, progress, limits",
+    "validate": "files, *, checkpoint, frames, report, locate, recipe, force, progress, [validate], [frames], require",
+    "gate": "report, *, baseline, accept, junit, markdown, summary, recipe, require, limits, share, may_fail",
+    "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
+    "flows, timesteps",
+    "lint": "files",
+    "interpolate": "inputs, *, output, checkpoint, file, server, runtime, device, allow_host_code, concurrency, "
+    "timestep, times, scene_cut, scene_cuts, audio, codec, crf, force, progress, on_wait",
+    "deploy_triton": "artifacts, *, output, force, [TritonOptions]",
+    "inspect": "file",
+    "load_network": "checkpoint",
+}
+OPTIONS = (
+    "BuildOptions",
+    "CheckpointOptions",
+    "ExportOptions",
+    "FramesOptions",
+    "Limits",
+    "LimitsOptions",
+    "LowerOptions",
+    "Recipe",
+    "RunOptions",
+    "SceneOptions",
+    "ServerOptions",
+    "TritonOptions",
+    "ValidateOptions",
+)
+RESULTS = {  # with the fields that every result of its kind has
+    "Bisected": "passed notes",
+    "Deployed": "path notes",
+    "EngineFile": "path notes",
+    "ExportedFile": "path notes",
+    "GateResult": "path passed notes",
+    "Inspection": "path notes",
+    "Interpolated": "path notes",
+    "LintReport": "passed notes",
+    "LoweredFile": "path passed notes",
+    "ValidationReport": "path passed notes",
+}
+ERRORS = (
+    "CheckpointError",
+    "EngineError",
+    "FrameError",
+    "GraphError",
+    "InternalError",
+    "RecipeError",
+    "RefineExportError",
+    "RepositoryError",
+    "RequestError",
+    "UnavailableError",
+)
+
+
+def test_names():
+    assert sorted(rx.__all__) == sorted([*FUNCTIONS, *OPTIONS, *RESULTS, *ERRORS, "__version__"])
+    assert set(rx.__all__) <= set(dir(rx))
+    for name in rx.__all__:
+        assert getattr(rx, name) is not None
+    with pytest.raises(AttributeError):
+        rx.nonsense  # noqa: B018 (the access is the test)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_signatures(name):
+    """`[export]` stands for the options of a stage, which its dataclass documents and freezes."""
+    parameters = list(inspect.signature(getattr(rx, name)).parameters.values())
+    expected = []
+    for word in FUNCTIONS[name].split(", "):
+        known = [one.name for one in parameters]
+        if word.startswith("["):
+            fields = dataclasses.fields(rx.TritonOptions) if word == "[TritonOptions]" else select(word[1:-1])
+            keywords = [getattr(field, "keyword", field.name) for field in fields]
+            expected += [keyword for keyword in keywords if keyword in known and keyword not in expected]
+        elif word != "*":
+            expected.append(word)
+    assert [one.name for one in parameters] == expected
+    positional = [word for word in FUNCTIONS[name].partition("*")[0].split(", ") if word]
+    kinds = [one.kind for one in parameters]
+    assert kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD) == len(positional)
+    assert inspect.Parameter.VAR_KEYWORD not in kinds
+    assert inspect.getdoc(getattr(rx, name))
+
+
+@pytest.mark.parametrize("name", RESULTS)
+def test_results_are_small_and_frozen(name):
+    result = getattr(rx, name)
+    assert dataclasses.is_dataclass(result)
+    assert result.__dataclass_params__.frozen
+    fields = {field.name for field in dataclasses.fields(result)}
+    for needed in [*RESULTS[name].split(), "to_dict"]:
+        assert needed in fields or hasattr(result, needed), f"{name}.{needed}"
+
+
+def test_functions_keep_their_names_beside_the_packages():
+    """`refine_export.export` is a package too; importing it must not replace the function."""
+    code = (
+        "import refine_export as rx; from refine_export.lower.lower_options import LowerOptions; "
+        "import refine_export.export.export_options; assert callable(rx.export) and callable(rx.lower)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_import_loads_the_standard_library_alone():
+    code = "import sys, refine_export; print(*{name.partition('.')[0] for name in sys.modules})"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"typer", "rich", "numpy", "onnx", "torch", "pydantic"} & set(found)
+
+
+def test_every_option_is_documented_and_its_keyword_unique():
+    options = select(*SECTIONS)
+    assert len({option.keyword for option in options}) == len(options)
+    assert set(options_by_keyword()) == {option.keyword for option in options}
+    for option in options:
+        assert option.help, f"{option.section}.{option.name} has no docstring"
+    assert all(documentation(rx.TritonOptions).get(field.name) for field in dataclasses.fields(rx.TritonOptions))
+
+
+def test_an_unknown_keyword_is_named_with_the_known_ones(tmp_path):
+    with pytest.raises(RefineExportError) as caught:
+        rx.export(None, "contextnet", output=tmp_path / "x.onnx", sise="64x64")
+    assert (caught.value.code, caught.value.fields["option"]) == ("unknown-option", "sise")
+    assert "size" in caught.value.fields["known"]
+
+
+def test_types_are_shipped():
+    assert (ROOT / "refine_export" / "py.typed").is_file()
+    assert (ROOT / "models" / "rife" / "py.typed").is_file()
