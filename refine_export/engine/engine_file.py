@@ -62,11 +62,6 @@ class EngineFile:
     """First what was proven of the engine."""
     manifest: Manifest = dataclasses.field(repr=False)
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What there is to know of the engine."""
-        return tuple(self.manifest.details.get("notes") or ())
-
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as JSON."""
         return dict_from_result(self)
