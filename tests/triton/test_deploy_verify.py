@@ -21,7 +21,7 @@ from refine_export.jobs import load_inputs
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.runners.base import Runner
-from refine_export.runners.triton.client import ServerOptions
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import TensorInfo
 from tests.support.deploy_files import CHECKPOINT, write_average

@@ -15,7 +15,8 @@ from refine_export.data.images import FramePair, cropped, padded, uint8_from_fra
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.errors import RequestError
-from refine_export.runners.triton.client import ServerOptions, TritonClient
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
 from tests.support.deploy_files import write_average, write_plan
 
 pytestmark = pytest.mark.triton

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from refine_export.errors import InternalError, RequestError, UnavailableError
 from refine_export.runners.base import Arrays
-from refine_export.runners.triton.connection_options import ServerOptions as ServerOptions
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.shared_memory import SharedTensors
 from refine_export.runners.triton.transport import Connection, ConnectionFailure, Failure, ServedModel
-from refine_export.runners.triton.transport import ServedTensor as ServedTensor
 from refine_export.support.imports import require
 
 FIRST_PAUSE_S = 0.05

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from refine_export.errors import RequestError
 from refine_export.runners.base import Arrays, Runner
-from refine_export.runners.triton.client import ServedTensor, ServerOptions, TritonClient
+from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.runners.triton.transport import ServedTensor
 from refine_export.signature import SIGNATURES, TensorInfo, TensorSpec, graph_from_names
 
 

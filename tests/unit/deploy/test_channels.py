@@ -6,7 +6,7 @@ import pytest
 
 from refine_export.deploy.verify import channels
 from refine_export.errors import UnavailableError
-from refine_export.runners.triton.client import ServerOptions
+from refine_export.runners.triton.connection_options import ServerOptions
 from tests.support.http_server import page, served
 
 TEMPLATE = ServerOptions(url="a:1", timeout_s=7)

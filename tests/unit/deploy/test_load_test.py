@@ -10,7 +10,7 @@ import pytest
 from refine_export.deploy.verify import load_test
 from refine_export.deploy.verify.load_test import LoadRequest, measure_load
 from refine_export.errors import UnavailableError
-from refine_export.runners.triton.client import ServerOptions
+from refine_export.runners.triton.connection_options import ServerOptions
 
 
 class FakeClient:

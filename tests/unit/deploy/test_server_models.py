@@ -10,7 +10,7 @@ from refine_export.deploy.triton.names import CHECKPOINT_PARAMETER, GRAPH_PARAME
 from refine_export.deploy.verify import server_models
 from refine_export.deploy.verify.server_models import find_models, model_from_runner
 from refine_export.errors import RequestError
-from refine_export.runners.triton.client import ServerOptions
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.signature import SIGNATURES, TensorInfo
 
 PARAMETERS = {PRECISION_PARAMETER: "fp16", CHECKPOINT_PARAMETER: "e" * 64, GRAPH_PARAMETER: "refine"}
