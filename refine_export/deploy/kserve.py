@@ -24,7 +24,7 @@ from refine_export.deploy.preflight.preflight import check_repository
 from refine_export.deploy.preflight.repository_reader import Model, read_models
 from refine_export.deploy.preflight.rules_plan import PlanDescription, describe_plan
 from refine_export.deploy.triton.names import ENSEMBLE
-from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, Release
+from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES
 from refine_export.errors import RepositoryError, RequestError
 from refine_export.support.text import dict_from_result
 
@@ -37,9 +37,6 @@ _COPIES: Final = 3
 """Copies of a model's file while it is loaded: the file, the bytes read from it, and the weights in the runtime."""
 _PYTHON_GIB: Final = 2
 """Memory of each python model: its process, and its share of /dev/shm."""
-_STARTUP_S: Final = 600
-_STARTUP_WITH_BUILDS_S: Final = 1800
-"""ONNX Runtime's TensorRT accelerator builds an engine for each size before the server is ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,36 +81,20 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
             f"{', '.join(bare)}: model.py runs in the Python of the image, which may lack packages that it imports, "
             "such as onnxruntime and numpy 1; give the service an image of your own, or the model an EXECUTION_ENV_PATH"
         )
-    builds_engines = any(_builds_engines(model) for model in models)
-    compatible = any(plan.version_compatible for plan in plans)
-    is_grpc = options.protocol == "grpc"
     names = [model.name for model in models]
     text = _template().render(
+        options=options,
         tool=__version__,
         notes=notes,
         name=options.name or _service_name(names),
-        startup_s=_STARTUP_WITH_BUILDS_S if builds_engines else _STARTUP_S,
-        min_replicas=options.min_replicas,
-        max_replicas=options.max_replicas,
-        concurrency=options.concurrency,
+        release=release,
+        grpc=options.protocol == "grpc",
+        builds_engines=any(_builds_engines(model) for model in models),
         capabilities=sorted({plan.capability for plan in plans if plan.capability and not plan.ampere_plus}),
-        image=f"nvcr.io/nvidia/tritonserver:{release}-py3",
-        tag=f"{release}-py3",
-        protocol_version="grpc-v2" if is_grpc else "v2",
-        storage_uri=options.storage_uri.rstrip("/"),
-        arguments=[
-            "--disable-auto-complete-config",
-            "--exit-timeout-secs=30",
-            *(["--backend-config=tensorrt,version-compatible=true"] if compatible else []),
-        ],
-        environment={"NVIDIA_TF32_OVERRIDE": "0"} if builds_engines else {},
-        port_name="h2c" if is_grpc else "http1",
-        port=9000 if is_grpc else 8080,
-        cpu="4",
+        version_compatible=any(plan.version_compatible for plan in plans),
         memory=f"{_memory_gib(models, options, len(python))}Gi",
-        gpus=options.gpus,
-        ready_path=f"/v2/models/{ENSEMBLE}/ready" if ENSEMBLE in names else "/v2/health/ready",
         shared_memory=f"{_PYTHON_GIB * len(python) // 2}Gi" if python else "",
+        ready_path=f"/v2/models/{ENSEMBLE}/ready" if ENSEMBLE in names else "/v2/health/ready",
     )
     return InferenceService(text=text, release=release, notes=tuple(notes))
 
@@ -161,7 +142,7 @@ def _builds_engines(model: Model) -> bool:
 def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, list[str]]:
     """Return the release that is asked for, or the newest that is known to run all plans; with notes."""
     if given is None:
-        fitting = [one.name for one in RELEASES.values() if all(_runs(one, plan) for plan in plans)]
+        fitting = [one.name for one in RELEASES.values() if all(plan.runs_on(one) for plan in plans)]
         if fitting:
             return fitting[-1], []
         built = ", ".join(f"{plan.tensors.where} by TensorRT {plan.tensorrt}" for plan in plans)
@@ -174,7 +155,7 @@ def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, 
         return given, [f"Triton {given} is not known here: check that it runs the plans, {FIND_OUT}"]
     notes = []
     for plan in plans:
-        runs = _runs(release, plan)
+        runs = plan.runs_on(release)
         if runs is False:
             raise RequestError(
                 f"{plan.tensors.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has "
@@ -187,10 +168,6 @@ def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, 
                 f"it is not known whether Triton {given} runs {plan.tensors.where} ({plan.tensorrt}): {FIND_OUT}"
             )
     return given, notes
-
-
-def _runs(release: Release, plan: PlanDescription) -> bool | None:
-    return release.runs(plan.tensorrt, version_compatible=plan.version_compatible)
 
 
 def _service_name(names: Sequence[str]) -> str:
@@ -216,5 +193,4 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.filters["json"] = json.dumps
-    environment.filters["seconds"] = lambda number: f"{number}s"
     return environment.get_template("kserve.yaml.j2")

@@ -38,6 +38,10 @@ class PlanDescription:
     profiles: Sequence[Shapes]
     tensors: ArtifactTensors
 
+    def runs_on(self, release: Release) -> bool | None:
+        """Return whether a release of Triton runs it; None where that is not known."""
+        return release.runs(self.tensorrt, version_compatible=self.version_compatible)
+
 
 def describe_plan(path: Path, where: str) -> PlanDescription:
     """Read a plan's header and manifest; `where` is the path in findings.
@@ -81,7 +85,7 @@ def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
 
 
 def _check_release(model: Model, plan: PlanDescription, release: Release) -> Iterator[Finding]:
-    runs = release.runs(plan.tensorrt, version_compatible=plan.version_compatible)
+    runs = plan.runs_on(release)
     known = f"Triton {release.name} has TensorRT {release.tensorrt or '(not known)'}"
     message = f"built by TensorRT {plan.tensorrt}; {known}"
     if runs is False:
