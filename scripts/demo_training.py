@@ -4,11 +4,11 @@ import re
 from typing import Any
 
 import torch
+from flow_truth import DrawnClip
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, interpolate
 from torch.overrides import TorchFunctionMode
 
-from refine_export.data.moving_layers import DrawnClip
 from rife.ifnet import SCALES, IFNet_m, Motion
 from rife.warplayer import warp
 

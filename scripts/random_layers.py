@@ -19,10 +19,11 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from flow_truth import DrawnClip, clip_from_rendered
 from textures import SIDE, texture
 from torch import Generator, Tensor
 
-from refine_export.data.moving_layers import DrawnClip, clip_from_rendered, pixel_places, render
+from refine_export.data.moving_layers import pixel_places, render
 
 Uniform: TypeAlias = Callable[..., Tensor]  # lowest, highest, the shape after N
 

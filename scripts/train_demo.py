@@ -21,12 +21,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from demo_training import OUTERMOST, Muon, loss_of, prepared_network
+from flow_truth import DrawnClip
 from random_layers import SequenceOptions, canvases_from_families, draw_sequences
 from textures import HELD_OUT, TRAINING, texture
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from refine_export.data.moving_layers import DrawnClip
 from refine_export.support.files import atomic_path
 from rife.ifnet import IFNet_m
 

@@ -2,7 +2,6 @@
 
     scene = Scene(SceneOptions(height=256, width=448, motion_px=12.0))
     frame0, middle, frame1 = scene.frame(0.0), scene.frame(0.5), scene.frame(1.0)
-    clip = scene.clip(0.5)      # the same frames, the flow between them, and the visible layers
 
 Legend: N = 1, C = 3 (RGB), H, W in pixels. A point of the plane is a complex number, x + iy with y downwards.
 World points are measured from the middle of the frame in units of its shorter side, layer points from the
@@ -29,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refine_export.data.frame_options import SceneOptions
-from refine_export.data.moving_layers import DrawnClip, Rendered, clip_from_rendered, pixel_places, render
+from refine_export.data.moving_layers import Rendered, pixel_places, render
 from refine_export.data.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Field, Layer, Points, smoothstep
 
 BAND = 64  # rows that are painted together
@@ -48,13 +47,10 @@ class Scene:
 
     def frame(self, t: float) -> NDArray[np.float32]:
         """Draw the picture at time t: [1, 3, H, W], RGB in [0, 1]."""
-        return self._rendered(t).picture.clamp(0, 1).contiguous().numpy()
+        return self.rendered(t).picture.clamp(0, 1).contiguous().numpy()
 
-    def clip(self, t: float) -> DrawnClip:
-        """Draw the frames at 0, t and 1, with the flow from t to the others and the layers that they show."""
-        return clip_from_rendered([self._rendered(time) for time in (0.0, t, 1.0)], torch.tensor([t]))
-
-    def _rendered(self, t: float) -> Rendered:
+    def rendered(self, t: float) -> Rendered:
+        """Draw the view at time t, with the motion of its pixels; N = 1."""
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"the time is {t!r}: give 0 to 1")
         pixels = pixel_places(1, self.options.height, self.options.width)

@@ -11,6 +11,8 @@ from random_layers import SequenceOptions, canvases_from_families, draw_sequence
 
 from refine_export.checkpoint.checkpoint import checkpoint_from_file, seeded_checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def clip():
@@ -59,11 +61,10 @@ def test_under_autocast_flows_and_warps_stay_fp32(network, clip):
     assert (motion.flow - exact.flow).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
-def test_steps_are_orthogonal(shape):
+def test_steps_are_orthogonal():
     """Every singular value is near 1, whatever it was."""
     torch.manual_seed(0)
-    left, right = (torch.linalg.qr(torch.randn(side, 12)).Q for side in shape)
+    left, right = (torch.linalg.qr(torch.randn(side, 12)).Q for side in (12, 40))
     matrix = left @ torch.diag(torch.logspace(-1, 1, 12)) @ right.T
     values = torch.linalg.svdvals(demo_training.orthogonal(matrix))[:12]
     assert values.min() > 0.5
@@ -88,26 +89,6 @@ def test_a_few_steps_lower_the_loss(network, clip, complete):
     assert (network.unet.conv.weight.grad is not None) == complete
 
 
-def test_the_laplacian_loss():
-    """0 for equal images; a detail counts in the finest band, once, a shift in the last, 16 times."""
-    image = torch.rand(1, 3, 64, 64)
-    detail = 0.1 * (1 - 2 * (torch.arange(64) % 2)).expand(1, 3, 64, 64)
-    assert torch.isclose(demo_training.laplacian(image, image + detail), torch.tensor(0.1), rtol=1e-3)
-    assert demo_training.laplacian(image, image) == 0
-    assert torch.isclose(demo_training.laplacian(image, image + 0.1), torch.tensor(1.6), rtol=1e-3)
-
-
-def test_the_learning_rate_rises_at_each_stage_and_falls():
-    """From nearly 0 to the peak, down, and again; at last nearly 0."""
-    rates = [train_demo.learning_rate(part / 1000) for part in range(1001)]
-    warm, second = round(1000 * train_demo.WARM_UP), math.ceil(1000 * train_demo.STAGE_1)
-    assert max(rates) == rates[warm] == pytest.approx(train_demo.PEAK_RATE)
-    assert rates[warm:second] == sorted(rates[warm:second], reverse=True)
-    assert max(rates[0], rates[second]) < 0.1 * rates[second - 1]
-    assert rates[second + warm :] == sorted(rates[second + warm :], reverse=True)
-    assert rates[-1] == pytest.approx(train_demo.LAST_RATE)
-
-
 def test_the_weights_are_a_checkpoint(network, tmp_path):
     """FP16, under 24 MB, read strictly; only the teacher is zeros."""
     file = tmp_path / "demo.safetensors"
@@ -121,21 +102,19 @@ def test_the_weights_are_a_checkpoint(network, tmp_path):
         assert torch.allclose(value, expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("family_index", range(4))
-def test_a_clip_to_measure_on_is_the_same_at_every_call(family_index):
-    family = (*evaluate_demo.HELD_OUT, evaluate_demo.BEACH)[family_index]
-    first, again = (evaluate_demo.triplet(family, family_index, (64, 96), 4, 0) for _ in range(2))
-    other = evaluate_demo.triplet(family, family_index, (64, 96), 4, 1)
+@pytest.mark.parametrize("family", ["cells", "beach"])
+def test_a_clip_to_measure_on_is_the_same_at_every_call(family):
+    first, again = (evaluate_demo.triplet(family, 0, (64, 96), 4, 0) for _ in range(2))
+    other = evaluate_demo.triplet(family, 0, (64, 96), 4, 1)
     assert first.img0.shape == first.img1.shape == first.middle.shape == (1, 3, 64, 96)
     assert torch.equal(first.img0, again.img0)
     assert not torch.equal(first.img0, other.img0)
     assert not torch.equal(first.img0, first.img1)
 
 
-@pytest.mark.parametrize("architecture", ["IFNet", "IFNet_m"])
-def test_figures_are_means_of_the_clips(architecture):
+def test_figures_are_means_of_the_clips():
     """Two clips: each row is the mean over its clips, the gain a difference of two means."""
-    by_name = evaluate_demo.methods(seeded_checkpoint(architecture))
+    by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
     clips = [evaluate_demo.triplet("weave", 1, (64, 96), 4, index) for index in range(2)]
     scores = [score for one in clips for score in evaluate_demo.scored(one, by_name)]
     average = [score.psnr_db for score in scores if score.method == evaluate_demo.AVERAGE]
@@ -146,14 +125,6 @@ def test_figures_are_means_of_the_clips(architecture):
     table = evaluate_demo.table(scores)
     assert f"| {sum(average) / 2:.2f} dB, " in table
     assert "| 64x96, to 4 px, weave |" in table
-
-
-def test_missing_opencv_is_said(monkeypatch):
-    monkeypatch.setattr(evaluate_demo, "installed", lambda name: None)
-    by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
-    assert evaluate_demo.CLASSICAL not in by_name
-    scores = list(evaluate_demo.scored(evaluate_demo.triplet("marble", 2, (64, 96), 4, 0), by_name))
-    assert "OpenCV is missing" in evaluate_demo.table(scores)
 
 
 def test_classical_flow_follows_the_motion():

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from flow_truth import DrawnClip
 from random_layers import SequenceOptions, canvases_from_families, draw_sequences
 from textures import FAMILIES, HELD_OUT, SIDE, TRAINING, texture
 
-from refine_export.data.moving_layers import DrawnClip
 from tests.support.drawn_clips import WARPED_DB, check_warped, warped_psnr_db
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,20 @@
-"""What is drawn agrees with its own flow and visibility: for tests."""
+"""Checks that drawn frames agree with their own flow and visibility."""
 
 import math
 
+import torch
+from flow_truth import DrawnClip, clip_from_rendered
 from torch import Tensor
 
-from refine_export.data.moving_layers import DrawnClip
+from refine_export.data.sample_scene import Scene
 from rife.warplayer import warp
 
 WARPED_DB = 40.0  # what bilinear sampling leaves
+
+
+def clip_of(scene: Scene, t: float) -> DrawnClip:
+    """Draw the scene at 0, t and 1."""
+    return clip_from_rendered([scene.rendered(time) for time in (0.0, t, 1.0)], torch.tensor([t]))
 
 
 def psnr_db(a: Tensor, b: Tensor, where: Tensor) -> float:

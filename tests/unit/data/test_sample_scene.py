@@ -11,7 +11,7 @@ from refine_export.data.frame_options import SceneOptions
 from refine_export.data.moving_layers import pixel_places, points_at
 from refine_export.data.sample_scene import Scene
 from rife.warplayer import warp
-from tests.support.drawn_clips import WARPED_DB, check_warped, warped_psnr_db
+from tests.support.drawn_clips import WARPED_DB, check_warped, clip_of, warped_psnr_db
 
 
 @pytest.fixture(scope="module")
@@ -22,25 +22,25 @@ def scene() -> Scene:
 @pytest.mark.parametrize("t", [0.0, 0.3, 0.5, 1.0])
 def test_flow_warps_frames_0_and_1_onto_the_frame_between(scene, t):
     """warp(img_k, flow_k) = frame to 40 dB where the point is visible in both, most of the frame."""
-    check_warped(scene.clip(t), least_seen=0.8)
+    check_warped(clip_of(scene, t), least_seen=0.8)
 
 
 @pytest.mark.parametrize(("height", "width", "motion_px", "seed"), [(256, 448, 48.0, 1), (160, 128, 10.0, 2)])
 def test_flow_is_true_for_other_options(height, width, motion_px, seed):
     """Large motion hides more, so 60 % of the frame."""
     options = SceneOptions(height=height, width=width, motion_px=motion_px, seed=seed)
-    check_warped(Scene(options).clip(0.5), least_seen=0.6)
+    check_warped(clip_of(Scene(options), 0.5), least_seen=0.6)
 
 
 @pytest.mark.parametrize("wrong", [-1.0, 0.0, 0.8])
 def test_a_wrong_flow_fails(scene, wrong):
     """The 40 dB gate refuses the flow negated, left out, and a fifth too short."""
-    assert warped_psnr_db(scene.clip(0.0), 1, wrong) < WARPED_DB
+    assert warped_psnr_db(clip_of(scene, 0.0), 1, wrong) < WARPED_DB
 
 
 def test_visibility_is_needed(scene):
     """Where a pixel of frame 0 is hidden in frame 1, the warped frame is not frame 0: below 25 dB."""
-    clip = scene.clip(0.0)
+    clip = clip_of(scene, 0.0)
     hidden = ~clip.visible()[:, 1]
     assert 0.01 < hidden.float().mean() < 0.2
     assert warped_psnr_db(clip, 1, where=hidden) < 25.0
@@ -48,7 +48,7 @@ def test_visibility_is_needed(scene):
 
 def test_flow_there_and_back(scene):
     """flow(0, 1)(p) + flow(1, 0)(p + flow(0, 1)(p)) = 0 to 0.05 pixel where the point is visible in both."""
-    start, end = scene.clip(0.0), scene.clip(1.0)
+    start, end = clip_of(scene, 0.0), clip_of(scene, 1.0)
     there, back = start.flow[:, 2:], end.flow[:, :2]
     loop = (there + warp(back, there)).abs().amax(1)
     assert loop[start.visible()[:, 1]].max() < 0.05
@@ -67,7 +67,7 @@ def test_points_are_found_where_they_are():
 
 def test_without_motion_all_frames_are_one():
     still = Scene(SceneOptions(height=64, width=112, motion_px=0.0))
-    assert not still.clip(0.3).flow.any()
+    assert not clip_of(still, 0.3).flow.any()
     np.testing.assert_array_equal(still.frame(0.0), still.frame(1.0))
 
 
@@ -75,7 +75,7 @@ def test_without_motion_all_frames_are_one():
 @pytest.mark.parametrize(("height", "width", "motion_px"), [(128, 224, 32.0), (128, 128, 32.0), (180, 100, 5.0)])
 def test_largest_displacement(height, width, motion_px, seed):
     """The largest displacement from frame 0 to frame 1 = motion_px to 10 %."""
-    flow = Scene(SceneOptions(height=height, width=width, motion_px=motion_px, seed=seed)).clip(0.0).flow
+    flow = clip_of(Scene(SceneOptions(height=height, width=width, motion_px=motion_px, seed=seed)), 0.0).flow
     assert flow[:, 2:].norm(dim=1).max().item() == pytest.approx(motion_px, rel=0.10)
 
 
@@ -83,7 +83,7 @@ def test_largest_displacement(height, width, motion_px, seed):
 def test_types_and_shapes(height, width):
     """Any size from 16 pixels: FP32 frames in [0, 1] and flows, all finite."""
     scene = Scene(SceneOptions(height=height, width=width, motion_px=64.0))
-    frame, clip = scene.frame(1.0), scene.clip(0.5)
+    frame, clip = scene.frame(1.0), clip_of(scene, 0.5)
     assert (frame.dtype, clip.flow.dtype) == (np.float32, torch.float32)
     assert (frame.shape, clip.flow.shape) == ((1, 3, height, width), (1, 4, height, width))
     assert clip.owners.shape == (1, 3, height, width)
@@ -95,7 +95,7 @@ def test_types_and_shapes(height, width):
 def test_same_options_same_bits(scene):
     again = Scene(SceneOptions())
     np.testing.assert_array_equal(scene.frame(0.5), again.frame(0.5))
-    assert torch.equal(scene.clip(0.2).flow, again.clip(0.2).flow)
+    assert torch.equal(clip_of(scene, 0.2).flow, clip_of(again, 0.2).flow)
     assert np.abs(scene.frame(0.5) - Scene(SceneOptions(seed=1)).frame(0.5)).mean() > 0.01
 
 
