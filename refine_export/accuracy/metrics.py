@@ -155,12 +155,7 @@ def largest_error(expected: NDArray[Any], actual: NDArray[Any], peak: float | No
     """Return the largest difference in units of the peak; infinite for another shape.
 
     Both arrays may hold NaN and infinity, as tensors inside of a graph do: equal ones differ by nothing, and where one
-    side alone has them the difference is infinite.
-
-    Args:
-        expected: what is right.
-        actual: what is compared with it.
-        peak: the unit; without it, the largest magnitude of `expected`.
+    side alone has them the difference is infinite. Without a peak it is the largest magnitude of `expected`.
     """
     if expected.shape != actual.shape:
         return math.inf

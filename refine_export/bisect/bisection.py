@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from refine_export.accuracy.metrics import largest_error, largest_magnitude
 from refine_export.bisect.bisect_result import Bisected, Jump, LayerError
-from refine_export.bisect.intermediate_tensors import float_tensors, made_name, with_given, with_outputs, with_shapes
+from refine_export.bisect.intermediate_tensors import float_tensors, made_name, with_outputs, with_shapes
 from refine_export.bisect.tensor_matching import (
     Match,
     Shapes,
@@ -157,11 +157,7 @@ class _Comparison:
         self._input_errors: dict[tuple[str, str], float] = {}
 
     def chunks(self, limit: int) -> Iterator[list[str]]:
-        """Yield the names of the reference's tensors that fit into one pass, in order.
-
-        Args:
-            limit: bytes of the tensors of a pass and of those that they are computed from.
-        """
+        """Yield the names of the reference's tensors that fit into one pass of `limit` bytes, in order."""
         names: list[str] = []
         total = 0
         for name in self._matches:
@@ -186,7 +182,7 @@ class _Comparison:
         # Each part as a model of its own, so that what a pass does not look at is not kept in memory.
         right = with_outputs(self._reference.model, names)
         tested = with_outputs(self._candidate.model, list(dict.fromkeys(shown.values())))
-        mixed = with_given(self._reference.model, given, names)
+        mixed = with_outputs(self._reference.model, names, given)
         with ExitStack() as stack:
             ours = stack.enter_context(self._reference.open(right))
             theirs = stack.enter_context(self._candidate.open(tested))

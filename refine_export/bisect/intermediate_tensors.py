@@ -46,26 +46,10 @@ def float_tensors(graph: ir.Graph) -> list[ir.Value]:
     return [value for node in graph for value in node.outputs if value.name and value.dtype in FLOATS]
 
 
-def with_outputs(model: ir.Model, names: Collection[str]) -> ir.Model:
-    """Copy a model so that its outputs are these tensors, without what they do not depend on; all inputs stay.
-
-    Args:
-        model: of `inspectable_model`.
-        names: of node outputs.
-    """
-    copy = model.clone()
-    _set_outputs(copy, names)
-    return copy
-
-
 def with_shapes(model: ir.Model, names: Collection[str]) -> ir.Model:
-    """Copy a model so that its outputs are the shapes of these tensors, in this order.
+    """Copy a model so that its outputs are the shapes of these node outputs, in this order.
 
     A run of it gives shapes that inference cannot, and holds no tensor longer than the graph itself does.
-
-    Args:
-        model: of `inspectable_model`.
-        names: of node outputs.
     """
     copy = model.clone()
     values = ir.convenience.create_value_mapping(copy.graph)
@@ -79,29 +63,35 @@ def with_shapes(model: ir.Model, names: Collection[str]) -> ir.Model:
     return copy
 
 
-def with_given(model: ir.Model, given: Mapping[str, tuple[int, ...]], names: Collection[str]) -> ir.Model:
-    """Copy a model so that it computes each of `names` from the given tensors nearest before it.
+def with_outputs(
+    model: ir.Model, names: Collection[str], given: Mapping[str, tuple[int, ...]] | None = None
+) -> ir.Model:
+    """Copy a model so that its outputs are these node outputs, computed from the given tensors nearest before them.
 
     The inputs that are left are those of the given tensors and of the graph that are read, by their own names; a
     tensor that is both given and asked for is the output `made/...` and the input of its name.
 
     Args:
         model: of `inspectable_model`.
-        given: name of a node output -> its shape.
         names: of node outputs.
+        given: name of a node output -> its shape; without any, everything is computed from the graph's inputs.
     """
     copy = model.clone()
     graph = copy.graph
     values = ir.convenience.create_value_mapping(graph)
     outputs = [values[name] for name in names]
-    for name, shape in given.items():
+    for name, shape in (given or {}).items():
         value = values[name]
         value.name = made_name(name)
         inserted = ir.Value(name=name, type=value.type, shape=ir.Shape(shape))
         for reader, index in tuple(value.uses()):
             reader.replace_input_with(index, inserted)
         graph.inputs.append(inserted)
-    _set_outputs(copy, [value.name or "" for value in outputs])
+    graph.outputs.clear()
+    for value in outputs:
+        value.shape = None  # a shape that is declared inside of a graph may be wrong; of an output it must not
+        graph.outputs.append(value)
+    common.RemoveUnusedNodesPass()(copy)
     for value in list(graph.inputs):
         if not value.uses():
             graph.inputs.remove(value)
@@ -109,19 +99,10 @@ def with_given(model: ir.Model, given: Mapping[str, tuple[int, ...]], names: Col
 
 
 def made_name(name: str) -> str:
-    """Return the name that `with_given` gives the computed tensor where its own is that of the given one."""
+    """Return the name that `with_outputs` gives the computed tensor where its own is that of the given one."""
     return f"made/{name}"
 
 
 def constant(value: ir.Value | None) -> np.ndarray | None:
     """Return the content of a constant; None for any other tensor."""
     return None if value is None or value.const_value is None else np.asarray(value.const_value.numpy())
-
-
-def _set_outputs(model: ir.Model, names: Collection[str]) -> None:
-    values = ir.convenience.create_value_mapping(model.graph)
-    model.graph.outputs.clear()
-    for name in names:
-        values[name].shape = None  # a shape that is declared inside of a graph may be wrong; of an output it must not
-        model.graph.outputs.append(values[name])
-    common.RemoveUnusedNodesPass()(model)

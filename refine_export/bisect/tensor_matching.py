@@ -68,20 +68,11 @@ def _types(values: Iterable[ir.Value | None]) -> set[str]:
 def match_tensors(
     reference: ir.Graph, candidate: ir.Graph, shapes: Shapes, candidate_shapes: Shapes
 ) -> dict[str, Match]:
-    """Find the float tensors of the reference that the candidate has too.
+    """Map the names of the reference's float tensors, in topological order, to those of the candidate.
 
     By name, where the candidate has at least half of the names of the smaller graph: lowering and most converters
-    keep them. Else by place: the longest runs of equal operators with equal shapes in topological order, Cast and
-    Identity left out. The graph's outputs always match by name.
-
-    Args:
-        reference: graph of an `inspectable_model`.
-        candidate: likewise.
-        shapes: shapes of the reference's tensors in a run.
-        candidate_shapes: likewise of the candidate's.
-
-    Returns:
-        Name of a tensor of the reference -> its match, in topological order.
+    keep them. Else by place: the longest runs of equal operators with equal shapes (in a run) in topological order,
+    Cast and Identity left out. The graph's outputs always match by name.
     """
     ours, theirs = float_tensors(reference), float_tensors(candidate)
     names = {value.name for value in theirs}
@@ -112,11 +103,9 @@ def _passes(node: ir.Node | None) -> bool:
 
 
 def maker(value: ir.Value) -> ir.Node | None:
-    """Return the node that computes a tensor: the one before Casts and Identities."""
-    node = value.producer()
-    while node is not None and _passes(node) and node.inputs[0] is not None and node.inputs[0].producer() is not None:
-        node = node.inputs[0].producer()
-    return node
+    """Return the node that computes a tensor: the one before Casts and Identities, if there is one."""
+    source = _before_casts(value)
+    return (source and source.producer()) or value.producer()
 
 
 def part_before(value: ir.Value, known: set[ir.Value]) -> Part:

@@ -157,11 +157,7 @@ class _Bench:
     ) -> tuple[Trial, list[Outputs]]:
         """Return the outcome for a serialized model, and its outputs for each feed that it was run on.
 
-        Args:
-            name: name of the fault.
-            description: description of the fault.
-            model: the model.
-            every_feed: run on all feeds, though the outcome is certain before.
+        It is run until the outcome is certain, or on `every_feed`.
         """
         runs: list[Compared] = []
         for run in self._runs(name, model):

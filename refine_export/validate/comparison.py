@@ -91,13 +91,9 @@ def compare_candidates(
     feeds: Iterable[Feed],
     memory: ErrorMemory | None = None,
 ) -> Iterator[Compared]:
-    """Run each feed through the reference once and through every candidate.
+    """Run each feed through the reference once and through every candidate, all of one graph.
 
     Args:
-        signature: of the graph.
-        reference: runs the graph on the original weights.
-        candidates: all of the same graph.
-        feeds: one at a time.
         memory: errors of the frame before, where a sequence comes in several calls.
 
     Raises:

@@ -54,9 +54,7 @@ def plan_steps(
     Args:
         reference: the network, of `reference_network`.
         graph: the graph of all files.
-        files: each with the runtimes it was opened in.
-        sources: frames and arrays.
-        options: kinds of flows, timesteps, sizes.
+        files: each with the candidates that it was opened as.
     """
     first = sources.first.pair
     if sources.single_pairs or sources.clips:
@@ -114,15 +112,10 @@ def notes_on_unused_arrays(artifact: Artifact, sources: Sources, graph: GraphNam
 
 
 def sizes_for(artifact: Artifact, own: tuple[int, int], options: ValidateOptions) -> Iterator[Sizes]:
-    """Yield each batch, height and width that a file is fed the first pair at.
+    """Yield each batch, height and width that a file is fed the first pair at; `own` is that of the padded frames.
 
     A file of one size gets that size, an engine those of its profile. A file that takes any gets the frames' own and
     the options' sizes, and a small one in a batch of two, because a graph can be right for one sample alone.
-
-    Args:
-        artifact: the file.
-        own: height and width of the frames, padded.
-        options: sizes beside it.
     """
     if artifact.profile is not None:
         yield from dict.fromkeys(artifact.profile)
