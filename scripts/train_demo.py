@@ -61,7 +61,7 @@ def validated(net: IFNet_m, clips: list[tuple[DrawnClip, Tensor]]) -> list[float
         off, ours, average = [], [], []
         for i in range(len(timestep)):
             img0, img1, frame = (image[i : i + 1] for image in (clip.img0, clip.img1, clip.frame))
-            motion = net.motion(img0, img1, extra=(torch.full_like(img0[:, :1], 0.5),))
+            motion = net.motion(img0, img1, timestep=0.5)
             result = net.refine(img0, img1, motion).frame
             off.append((motion.flow - clip.flow[i : i + 1]).unflatten(1, (2, 2)).norm(dim=2).mean().item())
             ours.append(psnr_db(result, frame))

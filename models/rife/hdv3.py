@@ -51,6 +51,7 @@ class HDv3Block(nn.Module):
 class HDv3(nn.Module):
     """Interpolates the middle frame; it takes no timestep."""
 
+    takes_timestep = False
     multiple_of = 32
 
     def __init__(self) -> None:

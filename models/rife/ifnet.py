@@ -81,6 +81,10 @@ class Motion(NamedTuple):
 class IFNet(nn.Module):
     """Interpolates the middle frame."""
 
+    takes_timestep = False
+    multiple_of = 32
+    """H and W are multiples of this: block0 halves its input twice at a quarter of the size, Unet at 1/16."""
+
     BLOCK, CONTEXTNET, UNET = IFBlock, Contextnet, Unet
 
     def __init__(self) -> None:
@@ -95,17 +99,18 @@ class IFNet(nn.Module):
         self.contextnet = self.CONTEXTNET()
         self.unet = self.UNET()
 
-    def motion(
-        self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES, extra: tuple[Tensor, ...] = ()
-    ) -> Motion:
-        """Flow, mask and warped images: everything before the refinement.
+    def motion(self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES) -> Motion:
+        """Estimate flow and mask, and warp the images: everything before the refinement.
 
         Args:
             img0, img1: [N, 3, H, W] in [0, 1]; H and W multiples of 4 * max(scale).
             scale: of block0, block1 and block2.
-            extra: planes that follow the images in each block's input, [N, C, H, W].
         """
-        images = (img0, img1, *extra)
+        return self._motion((img0, img1), scale)
+
+    def _motion(self, images: tuple[Tensor, ...], scale: Sequence[float]) -> Motion:
+        """Estimate motion from the two images, and the planes behind them that every block gets too."""
+        img0, img1 = images[:2]
         flow, mask = self.block0(torch.cat(images, 1), None, scale[0])
         warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
         for block, block_scale in zip((self.block1, self.block2), scale[1:], strict=True):
@@ -135,15 +140,23 @@ class IFNet(nn.Module):
 class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
     """Interpolates the frame at any time between two; one more input plane than `IFNet`, the timestep."""
 
+    takes_timestep = True
+
     def __init__(self) -> None:
         nn.Module.__init__(self)
         self._build(extra_planes=1)
 
-    def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
-        """The frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet.forward`."""
-        img0, img1 = x[:, :3], x[:, 3:6]
+    def motion(
+        self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: Sequence[float] = SCALES
+    ) -> Motion:
+        """Estimate motion as in `IFNet.motion`, at a timestep: a number, or a tensor [N, 1, 1, 1]."""
         plane = (img0[:, :1] * 0 + 1) * timestep  # [N, 1, H, W]; no size is read, so none is traced
-        return self.refine(img0, img1, self.motion(img0, img1, scale, extra=(plane,)))
+        return self._motion((img0, img1, plane), scale)
+
+    def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
+        """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet`."""
+        img0, img1 = x[:, :3], x[:, 3:6]
+        return self.refine(img0, img1, self.motion(img0, img1, timestep, scale))
 
 
 def resize(x: Tensor, factor: float) -> Tensor:

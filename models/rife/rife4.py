@@ -186,6 +186,8 @@ class Rife4(nn.Module):
         scale: 0.25, 0.5, 1 or 2: all scales of the blocks are divided by it. Upstream recommends 0.5 for 4K.
     """
 
+    takes_timestep = True
+
     def __init__(self, config: Rife4Config, scale: float = 1.0) -> None:
         super().__init__()
         self.config = config

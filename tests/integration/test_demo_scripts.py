@@ -41,7 +41,7 @@ def test_the_trained_motion_is_that_of_the_network(network, clip):
     """motion_of(coarsest=True) = IFNet.motion, and its last flow is the flow."""
     torch.nn.init.normal_(network.block0.lastconv.weight, std=0.01)
     with torch.no_grad():
-        expected = network.motion(clip.img0, clip.img1, extra=(plane(clip),))
+        expected = network.motion(clip.img0, clip.img1, timestep=plane(clip))
         motion, flows = demo_training.motion_of(network, clip.img0, clip.img1, plane(clip), coarsest=True)
         without, two = demo_training.motion_of(network, clip.img0, clip.img1, plane(clip), coarsest=False)
     assert all(torch.equal(a, b) for a, b in zip(motion, expected, strict=True))
