@@ -61,7 +61,7 @@ class HDv3(nn.Module):
         self.block2 = HDv3Block(7 + 4)
         self.block_tea = HDv3Block(10 + 4)  # the teacher of the training: checkpoints have it, it is not run
 
-    def motion(self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES) -> Motion:
+    def motion(self, img0: Tensor, img1: Tensor, *, scale: Sequence[float] = SCALES) -> Motion:
         """Estimate flow and mask, and warp the images.
 
         Each block is run twice, the second time from frame 1 to frame 0, and the two answers are averaged.
@@ -89,7 +89,7 @@ class HDv3(nn.Module):
 
     def forward(self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
         """Interpolate the middle frame; arguments as in `motion`."""
-        return self.refine(img0, img1, self.motion(img0, img1, scale))
+        return self.refine(img0, img1, self.motion(img0, img1, scale=scale))
 
 
 def _head(c: int, out_planes: int) -> nn.Sequential:

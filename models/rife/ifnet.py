@@ -99,7 +99,7 @@ class IFNet(nn.Module):
         self.contextnet = self.CONTEXTNET()
         self.unet = self.UNET()
 
-    def motion(self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES) -> Motion:
+    def motion(self, img0: Tensor, img1: Tensor, *, scale: Sequence[float] = SCALES) -> Motion:
         """Estimate flow and mask, and warp the images: everything before the refinement.
 
         Args:
@@ -134,7 +134,7 @@ class IFNet(nn.Module):
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
         """The middle frame of two, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
         img0, img1 = x[:, :3], x[:, 3:6]
-        return self.refine(img0, img1, self.motion(img0, img1, scale))
+        return self.refine(img0, img1, self.motion(img0, img1, scale=scale))
 
 
 class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
@@ -147,7 +147,7 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         self._build(extra_planes=1)
 
     def motion(
-        self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, scale: Sequence[float] = SCALES
+        self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, *, scale: Sequence[float] = SCALES
     ) -> Motion:
         """Estimate motion as in `IFNet.motion`, at a timestep: a number, or a tensor [N, 1, 1, 1]."""
         plane = (img0[:, :1] * 0 + 1) * timestep  # [N, 1, H, W]; no size is read, so none is traced
@@ -156,7 +156,7 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
         """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet`."""
         img0, img1 = x[:, :3], x[:, 3:6]
-        return self.refine(img0, img1, self.motion(img0, img1, timestep, scale))
+        return self.refine(img0, img1, self.motion(img0, img1, timestep, scale=scale))
 
 
 def resize(x: Tensor, factor: float) -> Tensor:

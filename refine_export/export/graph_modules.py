@@ -3,7 +3,8 @@
 This module needs torch at import, as the reference modules do; `reference_network` imports it when it is needed.
 """
 
-import torch
+from typing import Any
+
 from torch import Tensor, nn
 
 from refine_export.signature import GraphName
@@ -67,26 +68,26 @@ class RefineGraph(nn.Module):
 
 
 class InterpolatorGraph(nn.Module):
-    """`interpolator`: IFNet with its refinement."""
+    """`interpolator`: a whole network that makes the middle frame."""
 
     def __init__(self, reference: nn.Module) -> None:
         super().__init__()
-        self.ifnet = reference
+        self.network: Any = reference
 
     def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
-        frame: Tensor = self.ifnet(torch.cat((img0, img1), 1)).frame
+        frame: Tensor = self.network.refine(img0, img1, self.network.motion(img0, img1)).frame
         return frame
 
 
 class InterpolatorMGraph(nn.Module):
-    """`interpolator_m`: IFNet_m with its refinement, at any time."""
+    """`interpolator_m`: a whole network that makes the frame at any time."""
 
     def __init__(self, reference: nn.Module) -> None:
         super().__init__()
-        self.ifnet = reference
+        self.network: Any = reference
 
     def forward(self, img0: Tensor, img1: Tensor, timestep: Tensor) -> Tensor:
-        frame: Tensor = self.ifnet(torch.cat((img0, img1), 1), timestep=timestep).frame
+        frame: Tensor = self.network.refine(img0, img1, self.network.motion(img0, img1, timestep)).frame
         return frame
 
 

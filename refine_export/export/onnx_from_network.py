@@ -130,7 +130,7 @@ def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
     for node in model.graph:
         # The module path of each node, which torch leaves as the repr of a list; its last entry is the operator.
         scopes = ast.literal_eval(node.metadata_props.get("pkg.torch.onnx.name_scopes", "['', '']"))
-        scope = scopes[-2].removeprefix("ifnet.")
+        scope = scopes[-2].removeprefix("network.")
         name = f"{scope}/{node.op_type}" if scope else node.op_type
         taken[name] += 1
         node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
@@ -140,7 +140,7 @@ def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
         if node.op_type == "PRelu" and node.inputs[1] is not None:
             keys[node.inputs[1].name or ""] = f"{scope}.weight"  # the slope, folded to [C, 1, 1]
     for name, value in list(model.graph.initializers.items()):
-        value.name = keys.get(name, name).removeprefix("ifnet.")
+        value.name = keys.get(name, name).removeprefix("network.")
     ClearMetadataAndDocStringPass()(model)
     model.producer_name, model.producer_version = "refine-export", __version__
     model.graph.name = graph

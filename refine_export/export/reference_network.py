@@ -14,33 +14,43 @@ from refine_export.support.imports import require
 if TYPE_CHECKING:
     from torch import nn
 
-GRAPHS_OF: dict[Architecture, tuple[GraphName, ...]] = {
-    "refinement": ("refine", "contextnet", "unet"),
-    "IFNet": ("refine", "interpolator", "contextnet", "unet"),
-    "IFNet_m": ("refine", "interpolator_m", "contextnet", "unet"),
+_REFINEMENT: tuple[GraphName, ...] = ("refine", "contextnet", "unet")
+_GRAPHS: dict[Architecture, tuple[GraphName, ...]] = {
+    "refinement": _REFINEMENT,
+    "IFNet": (*_REFINEMENT, "interpolator"),
+    "IFNet_m": (*_REFINEMENT, "interpolator_m"),
+    "IFNet_2R": ("refine", "interpolator"),  # its context maps are larger than those of the two other graphs
+    "HDv3": ("interpolator",),
+    "RIFE 4": ("interpolator_m",),
 }
-"""The graphs that the weights of an architecture make."""
 
 
-def check_graph(architecture: Architecture, graph: str) -> GraphName:
-    """Return the graph's name, if the weights of `architecture` make it.
+def graphs_of(checkpoint: Checkpoint) -> tuple[GraphName, ...]:
+    """Return the graphs that a checkpoint's weights make."""
+    refined = checkpoint.architecture == "RIFE 4" and "unet.conv.weight" in checkpoint.state_dict
+    return (*(_REFINEMENT if refined else ()), *_GRAPHS[checkpoint.architecture])
+
+
+def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
+    """Return the graph's name, if the checkpoint's weights make it.
 
     Raises:
         RequestError: they do not; the message names the graphs that they do make.
     """
-    for known in GRAPHS_OF[architecture]:
+    graphs = graphs_of(checkpoint)
+    for known in graphs:
         if known == graph:
             return known
     problem = (
-        f"{architecture} weights do not make the graph {graph!r}"
+        f"{checkpoint.architecture} weights do not make the graph {graph!r}"
         if graph in SIGNATURES
         else f"there is no graph {graph!r}"
     )
     raise RequestError(
-        f"{problem}; these weights make: {', '.join(GRAPHS_OF[architecture])}",
+        f"{problem}; these weights make: {', '.join(graphs)}",
         code="unknown-graph",
         graph=graph,
-        architecture=architecture,
+        architecture=checkpoint.architecture,
     )
 
 
@@ -50,7 +60,8 @@ def reference_network(checkpoint: Checkpoint) -> nn.Module:
     `IFNet`, `IFNet_m`, or for a refinement alone a module with the children `contextnet` and `unet`.
     """
     require("torch", extra="torch")
-    network = empty_network(checkpoint.architecture)
+    shapes = {key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()}
+    network = empty_network(checkpoint.architecture, shapes)
     network.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 

@@ -12,7 +12,7 @@ from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import RequestError
-from refine_export.export.reference_network import GRAPHS_OF, check_graph, reference_network
+from refine_export.export.reference_network import check_graph, graphs_of, reference_network
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.interpolation.stream import Stopped
@@ -125,8 +125,8 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
 @contextmanager
 def _from_checkpoint(path: Path | None, device: str) -> Iterator[Interpolator]:
     checkpoint = checkpoint_from_options(CheckpointOptions(path=None if path is None else str(path)))
-    graph = next((graph for graph in GRAPHS if graph in GRAPHS_OF[checkpoint.architecture]), GRAPHS[0])
-    check_graph(checkpoint.architecture, graph)
+    graph = next((graph for graph in GRAPHS if graph in graphs_of(checkpoint)), GRAPHS[0])
+    check_graph(checkpoint, graph)
     runner = TorchRunner(reference_network(checkpoint), graph, device=device)
     with LocalInterpolator(runner) as interpolator:
         interpolator.provider += f", {checkpoint.source}"

@@ -12,7 +12,7 @@ from refine_export.artifacts import Artifact
 from refine_export.data.images import padded
 from refine_export.errors import RequestError
 from refine_export.export.export_file import export_file
-from refine_export.export.reference_network import GRAPHS_OF, check_graph
+from refine_export.export.reference_network import check_graph, graphs_of
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
 from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
@@ -76,7 +76,7 @@ def export(
     """
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     path = path_of(output)
-    known = check_graph(inputs.checkpoint.architecture, graph)
+    known = check_graph(inputs.checkpoint, graph)
     if path.exists() and not manifest_path(path).exists() and not force:
         raise RequestError(
             f"{path} is there already and was not made by this tool; choose another name, or overwrite it with force",
@@ -106,8 +106,7 @@ def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFil
 
 
 def _graphs(inputs: JobInputs) -> tuple[GraphName, ...]:
-    architecture = inputs.checkpoint.architecture
     if inputs.recipe.run.graphs:
-        return tuple(check_graph(architecture, graph) for graph in dict.fromkeys(inputs.recipe.run.graphs))
+        return tuple(check_graph(inputs.checkpoint, graph) for graph in dict.fromkeys(inputs.recipe.run.graphs))
     main: tuple[GraphName, ...] = ("refine", "interpolator", "interpolator_m")
-    return tuple(graph for graph in main if graph in GRAPHS_OF[architecture])
+    return tuple(graph for graph in main if graph in graphs_of(inputs.checkpoint))

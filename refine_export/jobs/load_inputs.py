@@ -95,7 +95,7 @@ class JobInputs:
             RequestError: `graph-not-in-weights`.
         """
         try:
-            check_graph(self.checkpoint.architecture, artifact.graph)
+            check_graph(self.checkpoint, artifact.graph)
         except RequestError as error:
             made_from = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
             raise RequestError(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.errors import RequestError
-from refine_export.export.reference_network import GRAPHS_OF, reference_network
+from refine_export.export.reference_network import graphs_of, reference_network
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.signature import SIGNATURES
 from refine_export.support.imports import require
@@ -36,7 +36,7 @@ def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
 
     path = None if checkpoint is None else str(path_of(checkpoint))
     weights = checkpoint_from_options(CheckpointOptions(path=path))
-    for graph in GRAPHS_OF[weights.architecture]:
+    for graph in graphs_of(weights):
         if SIGNATURES[graph].output_names == ("frame",):
             return InterpolationNetwork(reference_network(weights), graph).eval()
     raise RequestError(
