@@ -78,20 +78,21 @@ class Rife4Config:
         widths = tuple(shapes[f"{block}.conv0.1.0.weight"][0] for block in blocks)
         residual = "block0.convblock.0.beta" in shapes
         shuffled = shapes["block0.lastconv.0.weight"][1] // 4 if "block0.lastconv.0.weight" in shapes else 0
+        inner = shapes["block0.convblock.0.conv.weight"] if residual else ()
         # The last layer of an encoder tells its kind, and how many features it makes.
         encoder: Literal["none", "two layers", "sequential", "head"] = "none"
         first = last = ""
-        if "encode.cnn3.weight" in shapes:
+        if "encode.cnn0.weight" in shapes:
             encoder, first, last = "head", "encode.cnn0.weight", "encode.cnn3.weight"
-        elif "encode.6.weight" in shapes:
+        elif "encode.2.weight" in shapes:
             encoder, first, last = "sequential", "encode.0.weight", "encode.6.weight"
-        elif "encode.1.weight" in shapes:
+        elif "encode.0.weight" in shapes:
             encoder, first, last = "two layers", "encode.0.weight", "encode.1.weight"
         return cls(
             widths=widths,
             prelu="block0.conv0.0.1.weight" in shapes,
             residual=residual,
-            groups=widths[0] // shapes["block0.convblock.0.conv.weight"][1] if residual else 1,
+            groups=inner[0] // inner[1] if residual else 1,
             shuffled=shuffled,
             encoder=encoder,
             encoder_width=shapes[first][0] if first else 0,

@@ -10,6 +10,7 @@ from threading import Event, Lock, Timer
 from refine_export.artifacts import model_source
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
+from refine_export.checkpoint.released_weights import RELEASED
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import check_graph, graphs_of, reference_network
@@ -47,7 +48,7 @@ class Backend:
         self._on_wait = on_wait
         self._reported = Lock()
         for path in (options.checkpoint, options.file):
-            if path is not None:
+            if path is not None and str(path) not in RELEASED:
                 check_input_file(path, RequestError, "give weights, an ONNX file or an engine")
 
     @property

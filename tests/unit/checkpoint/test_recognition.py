@@ -1,0 +1,85 @@
+"""A state dict is recognised by its keys and shapes: every RIFE 4.x, HDv3, and IFNet_2R where the user says so."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from refine_export.checkpoint.checkpoint import checkpoint_from_file
+from refine_export.checkpoint.recognition import expected_shapes
+from refine_export.errors import CheckpointError
+from refine_export.export.reference_network import graphs_of, reference_network
+from tests.support.formula_weights import formula_weights
+from tests.support.paths import TESTS
+
+SHAPES = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
+RIFE4 = [name for name in SHAPES if name.startswith("rife4")]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    def save(weights):
+        torch.save(weights, tmp_path / "flownet.pkl")
+        return tmp_path / "flownet.pkl"
+
+    return save
+
+
+@pytest.mark.parametrize("name", [*RIFE4, "hdv3"])
+def test_each_network_loads_from_its_own_file(saved, name):
+    checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES[name])))
+    assert checkpoint.architecture == ("HDv3" if name == "hdv3" else "RIFE 4")
+    assert set(reference_network(checkpoint).state_dict()) == set(SHAPES[name])
+
+
+def test_what_only_training_needs_is_left_out_and_named(saved):
+    weights = formula_weights(SHAPES["rife4_6"])
+    teacher = {f"block_tea.{key.partition('.')[2]}": value for key, value in weights.items() if "block1." in key}
+    checkpoint = checkpoint_from_file(saved(weights | teacher))
+    assert checkpoint.unused == ("block_tea",)
+    assert set(checkpoint.state_dict) == set(weights)
+
+
+def test_the_refinement_of_rife_4_0_is_used_unless_it_is_turned_off(saved):
+    shapes = SHAPES["rife4_0"] | {key: list(shape) for key, shape in expected_shapes("refinement").items()}
+    path = saved(formula_weights(shapes))
+    assert graphs_of(checkpoint_from_file(path)) == ("refine", "contextnet", "unet", "interpolator_m")
+    fast = checkpoint_from_file(path, refine=False)
+    assert (graphs_of(fast), fast.unused) == (("interpolator_m",), ("contextnet", "unet"))
+
+
+def test_ifnet_2r_is_ifnet_unless_the_user_says_so(saved):
+    path = saved(formula_weights(SHAPES["ifnet_2r"]))
+    assert checkpoint_from_file(path).architecture == "IFNet"
+    assert checkpoint_from_file(path, variant="IFNet_2R").architecture == "IFNet_2R"
+
+
+def test_a_variant_that_does_not_fit_the_keys(saved):
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_from_file(saved(formula_weights(SHAPES["rife4_6"])), variant="IFNet_2R")
+    assert caught.value.code == "wrong-variant"
+
+
+def test_rife_3_5_is_refused_by_name(saved):
+    older = {key: value for key, value in formula_weights(SHAPES["hdv3"]).items() if "convblock3" not in key}
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_from_file(saved(older))
+    assert caught.value.code == "unsupported-network"
+
+
+@pytest.mark.parametrize("name", ["rife4_0", "rife4_6", "rife4_22", "rife4_25", "hdv3"])
+@pytest.mark.parametrize(
+    "key", ["block0.conv0.1.0.weight", "block1.conv0.0.0.weight", "block2.conv0.0.0.bias", "encode.cnn3.weight"]
+)
+def test_a_missing_key_and_a_changed_shape_are_named(saved, name, key):
+    if key not in SHAPES[name]:
+        pytest.skip(f"{name} has no {key}")
+    weights = formula_weights(SHAPES[name])
+    with pytest.raises(CheckpointError) as missing:
+        checkpoint_from_file(saved({one: value for one, value in weights.items() if one != key}))
+    with pytest.raises(CheckpointError) as misshapen:
+        checkpoint_from_file(saved(weights | {key: weights[key][:-1]}))
+    assert missing.value.code == misshapen.value.code == "wrong-keys"
+    assert key in str(missing.value)
