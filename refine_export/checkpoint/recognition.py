@@ -75,7 +75,12 @@ def recognise(
     shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
     try:
         expected = expected_shapes(architecture, shapes)
-    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:  # the configuration is read from keys and shapes
+    except (
+        KeyError,
+        IndexError,
+        ValueError,
+        ZeroDivisionError,
+    ) as error:  # the configuration is read from keys and shapes
         raise CheckpointError.about(
             path,
             "wrong-keys",
