@@ -1,4 +1,4 @@
-"""Where a measured output stands against its limits: one list of all limits, for verdicts, self-test and report."""
+"""Measured outputs beside their limits: one list of all limits, for verdicts, self-test and report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LABELS: Final = {
     "snr_db": "signal to noise on the probe",
     "ssim": "SSIM",
 }
-"""What each limit is about, by its name in a recipe."""
+"""Quantity of each limit, by the limit's name in a recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Margin:
     missed: bool
     """The limit is not kept. It is not taken from the ratio, whose rounding could hide the last bit."""
     reason: str
-    """What is missed and by how much, for people."""
+    """Missed limit and by how much, for people."""
 
 
 def margins(metrics: Metrics, limits: Limits) -> list[Margin]:

@@ -47,12 +47,12 @@ class Jump:
     candidate: tuple[str, ...]
     """Names of the candidate's nodes between this tensor and the nearest known ones before it, nearest first."""
     reasons: tuple[str, ...]
-    """What is written differently there; empty where nothing is, and the runtime computes something else."""
+    """Differences in what is written there; empty where there are none, and the runtime computes something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bisected:
-    """Where two graphs part."""
+    """The place where two graphs part."""
 
     reference: str
     candidate: str
@@ -75,7 +75,7 @@ class Bisected:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What limits the result, a sentence each."""
+        """Limits of the result, a sentence each."""
         notes = []
         if by_place := sum(layer.matched_by == "place" for layer in self.layers):
             notes.append(f"{by_place} tensors have other names in the file and were matched by their place")

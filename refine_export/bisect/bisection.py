@@ -1,4 +1,4 @@
-"""Where two graphs part: intermediate tensors side by side, and the first node that makes an error of its own.
+"""Bisection of two graphs: intermediate tensors side by side, and the first node that makes an error of its own.
 
 Of each tensor that both graphs have, three versions are computed on each feed: the reference's, the candidate's, and
 what the reference's nodes make of the *candidate's* tensors nearest before it. Errors are largest differences, in
@@ -69,7 +69,7 @@ class Side:
     """One of the two graphs, and the runtime that runs it."""
 
     model: ir.Model
-    """Of `inspectable_model`; not modified."""
+    """Result of `inspectable_model`; not modified."""
     runtime: Runtime
     name: str
 
@@ -142,11 +142,11 @@ class _Comparison:
         # A tensor of another shape cannot be handed to the reference's nodes; the parts behind it reach over it.
         self._given = {name for name, match in matches.items() if shapes[name] == theirs[match.name]}
         known = {ours[name] for name in self._given}
-        known_twins = {values[matches[name].name] for name in self._given}
+        their_known = {values[matches[name].name] for name in self._given}
         self._parts = {name: part_before(ours[name], known) for name in matches}
-        self._their_parts = {name: part_before(values[match.name], known_twins) for name, match in matches.items()}
-        self._twins = {ours[name]: values[match.name] for name, match in matches.items()}
-        self._twins |= {value: values[value.name or ""] for value in reference.model.graph.inputs}
+        self._their_parts = {name: part_before(values[match.name], their_known) for name, match in matches.items()}
+        self._matched_values = {ours[name]: values[match.name] for name, match in matches.items()}
+        self._matched_values |= {value: values[value.name or ""] for value in reference.model.graph.inputs}
         self._coordinates = {
             value
             for grid in grids(reference.model.graph).values()
@@ -247,7 +247,7 @@ class _Comparison:
         reasons = differences(
             self._parts[layer.tensor],
             theirs,
-            self._twins,
+            self._matched_values,
             coordinates=value in self._coordinates,
             tolerance=ROUNDINGS.get(layer.type, 0.0),
         )

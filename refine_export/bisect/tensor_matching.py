@@ -1,4 +1,4 @@
-"""Which tensor of one graph is which of another, and what is written differently between them."""
+"""Matching of the tensors of two graphs, and what is written differently between them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Match:
 
 @dataclass(frozen=True)
 class Part:
-    """What lies between a tensor and the nearest tensors before it that are known in both graphs."""
+    """Nodes between a tensor and the nearest tensors before it that are known in both graphs."""
 
     inputs: tuple[ir.Value, ...]
     """Those tensors, and inputs of the graph."""
@@ -84,8 +84,8 @@ def match_tensors(
     one, other = computed_tensors(reference), computed_tensors(candidate)
     matcher = difflib.SequenceMatcher(None, _kinds(one, shapes), _kinds(other, candidate_shapes), autojunk=False)
     for start, match, length in matcher.get_matching_blocks():
-        for value, twin in zip(one[start : start + length], other[match : match + length], strict=True):
-            found.setdefault(value.name or "", Match(twin.name or "", "place"))
+        for value, its_match in zip(one[start : start + length], other[match : match + length], strict=True):
+            found.setdefault(value.name or "", Match(its_match.name or "", "place"))
     return {value.name or "": found[value.name or ""] for value in ours if value.name in found}
 
 
@@ -129,19 +129,19 @@ def part_before(value: ir.Value, known: set[ir.Value]) -> Part:
 
 
 def differences(
-    part: Part, other: Part, twins: Mapping[ir.Value, ir.Value], *, coordinates: bool, tolerance: float
+    part: Part, other: Part, matches: Mapping[ir.Value, ir.Value], *, coordinates: bool, tolerance: float
 ) -> tuple[str, ...]:
     """Describe what is written differently in two parts that should compute the same.
 
     Args:
         part: of the reference.
         other: of the candidate.
-        twins: tensor of the reference -> its match, inputs of the graph included.
+        matches: tensor of the reference -> its match, inputs of the graph included.
         coordinates: they compute sampling coordinates, which FP16 cannot hold.
         tolerance: largest difference of constants, of their peak, that their type explains.
     """
     ours, theirs = part.computing, other.computing
-    found = list(_between_nodes(ours[0], theirs[0], twins, tolerance)) if ours and theirs else []
+    found = list(_between_nodes(ours[0], theirs[0], matches, tolerance)) if ours and theirs else []
     if coordinates:
         made = (value for node in other.nodes for value in node.outputs)
         low = [value for value in made if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)]
@@ -154,7 +154,7 @@ def differences(
 
 
 def _between_nodes(
-    ours: ir.Node, theirs: ir.Node, twins: Mapping[ir.Value, ir.Value], tolerance: float
+    ours: ir.Node, theirs: ir.Node, matches: Mapping[ir.Value, ir.Value], tolerance: float
 ) -> Iterator[str]:
     """Describe the differences of the two nodes that compute the tensors."""
     if (ours.domain, ours.op_type) != (theirs.domain, theirs.op_type):
@@ -164,14 +164,14 @@ def _between_nodes(
     for name in sorted(one.keys() | two.keys()):
         if one.get(name) != two.get(name):
             yield f"attribute {name} is {two.get(name)} in place of {one.get(name)}"
-    for index, (value, twin) in enumerate(zip(ours.inputs, theirs.inputs, strict=False)):
-        if value is None or twin is None:
+    for index, (value, given) in enumerate(zip(ours.inputs, theirs.inputs, strict=False)):
+        if value is None or given is None:
             continue
-        content, actual = constant(value), constant(_before_casts(twin))
+        content, actual = constant(value), constant(_before_casts(given))
         if content is not None and actual is not None:
             yield from _between_constants(value.name or "", content, actual, tolerance)
-        elif value in twins and _before_casts(twin) is not _before_casts(twins[value]):
-            yield f"input {index} is {twin.name} in place of {twins[value].name}"
+        elif value in matches and _before_casts(given) is not _before_casts(matches[value]):
+            yield f"input {index} is {given.name} in place of {matches[value].name}"
 
 
 def _before_casts(value: ir.Value | None) -> ir.Value | None:

@@ -40,7 +40,7 @@ from refine_export.signature import GraphName
 SCALE: Final = 1.05
 _RIGHT: Final = {"mode": "bilinear", "padding_mode": "border", "align_corners": 1}
 _DEFAULTS: Final = {"mode": "bilinear", "padding_mode": "zeros", "align_corners": 0}
-"""What a GridSample does whose attributes are left out."""
+"""Attributes of a GridSample that does not state them."""
 FIXED_TIMESTEP: Final = 0.5
 _HALF, _SINGLE = ir.DataType.FLOAT16, ir.DataType.FLOAT
 

@@ -24,7 +24,7 @@ class UnknownSamplerError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Sampler:
-    """Where a graph samples an image by a grid."""
+    """A place where a graph samples an image by a grid."""
 
     node: ir.Node
     """GridSample; of a Gather form the Reshape that its output comes from, [N, C, P] to [N, C, H, W]."""

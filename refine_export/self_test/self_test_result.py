@@ -64,7 +64,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfTest:
-    """What the limits in force do with a good file and with known-bad ones."""
+    """Effect of the limits in force on a good file and on known-bad ones."""
 
     file: str
     graph: GraphName
@@ -90,7 +90,7 @@ class SelfTest:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What is wrong and what to do, a sentence each."""
+        """Faults of the limits and what to do, a sentence each."""
         found = []
         if self.good.outcome == "failed":
             found.append(

@@ -1,4 +1,4 @@
-"""Which runtimes run a file on this machine: a candidate for each, opened or with the reason why it is not."""
+"""Runtimes that run a file on this machine: a candidate for each, opened or with the reason why it is not."""
 
 from __future__ import annotations
 

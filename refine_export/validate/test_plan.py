@@ -1,5 +1,5 @@
-"""Which feeds and sizes each file gets: the first pair at every size and with every flow, the probe, then all pairs
-and arrays at their own size.
+"""Feeds and sizes of each file: the first pair at every size and with every flow, the probe, then all pairs and
+arrays at their own size.
 
 Steps come one at a time. Files that are fed at the same size share a step, and so the reference's outputs.
 """

@@ -14,7 +14,7 @@ Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt",
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateOptions:
-    """What is compared, and what passes."""
+    """Options of the comparison with the reference: runtimes, feeds and limits."""
 
     runtimes: tuple[Runtime, ...] = field(default=(), metadata={"flag": "--runtime"})
     """Where each ONNX file is run: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, half (strict FP16 on a
@@ -39,7 +39,7 @@ class ValidateOptions:
     ssim: bool = False
     """Measure SSIM of pictures too, which needs scikit-image; a limit of SSIM measures it in any case."""
     limits: LimitsOptions = field(default_factory=LimitsOptions)
-    """What passes."""
+    """Limits by graph and precision."""
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "flows", "timesteps"):
