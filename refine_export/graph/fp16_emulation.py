@@ -276,20 +276,15 @@ def _check_emulation(model: ir.Model, emulated: ir.Model) -> None:
     Raises:
         InternalError: it does not hold.
     """
+    faults = []
     for before, after in ((model.graph.inputs, emulated.graph.inputs), (model.graph.outputs, emulated.graph.outputs)):
         if [(v.name, v.type, v.shape) for v in before] != [(v.name, v.type, v.shape) for v in after]:
-            raise InternalError(
-                f"an emulation has the inputs or outputs {list(after)}; expected {list(before)}", code="emulation-io"
-            )
+            faults.append(f"the inputs or outputs {list(after)}; expected {list(before)}")
     if opset_of(model.graph) != opset_of(emulated.graph):
-        raise InternalError(
-            f"an emulation has the opsets {emulated.opset_imports}; expected {model.opset_imports}",
-            code="emulation-opset",
-        )
+        faults.append(f"the opsets {emulated.opset_imports}; expected {model.opset_imports}")
     for value in _values(emulated.graph):
         around = [value.producer(), *value.consumers()]
         if value.dtype in HALF and any(node is not None and node.op_type != "Cast" for node in around):
-            raise InternalError(
-                f"an emulation has the {value.dtype} value {value.name!r} outside of a pair of Casts",
-                code="emulation-type",
-            )
+            faults.append(f"the {value.dtype} value {value.name!r} outside of a pair of Casts")
+    if faults:
+        raise InternalError(f"an emulation has {faults[0]}", code="wrong-emulation", faults=faults)

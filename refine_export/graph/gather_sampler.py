@@ -1,11 +1,6 @@
 """Write the bilinear GridSample as Gather and arithmetic, which every runtime computes in the same way.
 
 TensorRT samples wrongly where GridSample is fused with its neighbours (pytorch/TensorRT#4074).
-`GatherFromGridSample` writes it out:
-
-    model = ir.load("refine.onnx")
-    lower_grid_sample(model)  # True: there was a GridSample, and none is left
-
 With X [N, C, H, W] and grid [N, Hout, Wout, 2], whose last axis is (x, y), a node of ONNX GridSample-16 to -22 with
 mode bilinear, padding_mode border and align_corners 1 becomes, for P = Hout * Wout:
 
@@ -41,28 +36,8 @@ from refine_export.graph.operator_types import HALF, is_op
 _FP32: Final = ir.DataType.FLOAT
 
 
-class GridSampleError(GraphError, ir.passes.PreconditionError):
-    """A GridSample has no Gather form. (onnx_ir passes on its own class of errors without wrapping it.)"""
-
-
-class GridSampleLeftError(InternalError, ir.passes.PostconditionError):
-    """The pass left a GridSample in the graph."""
-
-
 def lower_grid_sample(model: ir.Model) -> bool:
-    """Replace each GridSample of `model` by its Gather form, in place.
-
-    Returns:
-        Whether there was one.
-
-    Raises:
-        GraphError: a GridSample has no Gather form (see `GatherFromGridSample.requires`); the model is as it was.
-    """
-    return GatherFromGridSample()(model).modified
-
-
-class GatherFromGridSample(ir.passes.InPlacePass):
-    """Replace each GridSample by the graph in the module's docstring.
+    """Replace each GridSample of `model` by the graph above, in place.
 
     Precondition: each is in the main graph, 4-D, bilinear, border, with align_corners 1, of a float type.
     Postcondition: none is left.
@@ -73,59 +48,54 @@ class GatherFromGridSample(ir.passes.InPlacePass):
     New nodes and values are called `<node>/gather/<what>`, constants `gather/<type>_<value>`.
 
     The result for NaN coordinates is undefined. The batch of the grid is X's, as in ONNX.
+
+    Returns:
+        Whether there was one.
+
+    Raises:
+        GraphError: a GridSample does not meet the precondition; the model is as it was.
     """
-
-    def requires(self, model: ir.Model) -> None:
-        """Check the precondition."""
-        for node in _grid_samples(model):
-            faults = _faults(node)
-            if node.graph is not model.graph:
-                faults.append("it is in a subgraph or a function, expected in the main graph")
-            if faults:
-                name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
-                raise GridSampleError(
-                    f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample",
-                    code="no-gather-form",
-                    node=node.name,
-                    faults=faults,
-                )
-
-    def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Replace each."""
-        samples = _grid_samples(model)
-        writer = _Writer(model.graph)
-        for node in samples:
-            x, grid = node.inputs
-            assert x is not None and grid is not None, "neither is optional in ONNX"  # noqa: PT018
-            writer.begin(node.name or node.outputs[0].name or "GridSample")
-            output = _sample(writer, x, grid)
-            ir.convenience.replace_nodes_and_values(
-                model.graph, node, [node], writer.nodes, [node.outputs[0]], [output]
+    samples = _grid_samples(model)
+    for node in samples:
+        faults = _faults(node)
+        if node.graph is not model.graph:
+            faults.append("it is in a subgraph or a function, expected in the main graph")
+        if faults:
+            name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
+            raise GraphError(
+                f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample",
+                code="no-gather-form",
+                node=node.name,
+                faults=faults,
             )
-        return ir.passes.PassResult(model, bool(samples))
-
-    def ensures(self, model: ir.Model) -> None:
-        """Check the postcondition."""
-        if left := _grid_samples(model):
-            raise GridSampleLeftError(
-                f"{len(left)} GridSample nodes are left in the graph, first {left[0].name!r}", code="grid-sample-left"
-            )
+    writer = _Writer(model.graph)
+    for node in samples:
+        x, grid = node.inputs
+        assert x is not None and grid is not None, "neither is optional in ONNX"  # noqa: PT018
+        writer.begin(node.name or node.outputs[0].name or "GridSample")
+        output = _sample(writer, x, grid)
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
+    if left := _grid_samples(model):
+        raise InternalError(f"GridSample nodes are left in the graph, first {left[0].name!r}", code="grid-sample-left")
+    return bool(samples)
 
 
 def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
     """Write GridSample of X [N, C, H, W] at grid [N, Hout, Wout, 2]: [N, C, Hout, Wout]."""
     op = writer.op
-    coordinates = op("grid", "Reshape", writer.cast("grid_fp32", grid, _FP32), writer.integers(0, -1, 2))
-    inside = op("inside", "Clip", coordinates, writer.real(-1), writer.real(1))
-    shifted = op("shifted", "Add", inside, writer.real(1))
-    columns, rows = writer.shared(("column", "row"), "Split", shifted, writer.integers(1, 1), axis=2)
+    coordinates = op("grid", "Reshape", writer.cast("grid_fp32", grid, _FP32), writer.constant([0, -1, 2]))
+    inside = op("inside", "Clip", coordinates, writer.constant(-1.0), writer.constant(1.0))
+    shifted = op("shifted", "Add", inside, writer.constant(1.0))
+    columns, rows = writer.shared(("column", "row"), "Split", shifted, writer.constant([1, 1]), axis=2)
     width = _size(writer, x, 3)
     left, right, across = _neighbours(writer, x, "x", columns, width)
     top, bottom, down = _neighbours(writer, x, "y", rows, _size(writer, x, 2))
 
-    stride = writer.int32(width) if isinstance(width, int) else writer.cast("stride", width, ir.DataType.INT32)
+    stride = (
+        writer.constant(np.int32(width)) if isinstance(width, int) else writer.cast("stride", width, ir.DataType.INT32)
+    )
     above, below = op("top_row", "Mul", top, stride), op("bottom_row", "Mul", bottom, stride)
-    pixels = op("pixels", "Transpose", op("planes", "Reshape", x, writer.integers(0, 0, -1)), perm=(0, 2, 1))
+    pixels = op("pixels", "Transpose", op("planes", "Reshape", x, writer.constant([0, 0, -1])), perm=(0, 2, 1))
 
     def corner(what: str, row: ir.Value, column: ir.Value) -> ir.Value:
         index = writer.cast(f"{what}_index64", op(f"{what}_index", "Add", row, column), ir.DataType.INT64)
@@ -147,7 +117,7 @@ def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
     if isinstance(size, int):
         return size
     return writer.op(
-        "height" if axis == 2 else "width", "Gather", writer.op("shape", "Shape", x), writer.integers(axis)
+        "height" if axis == 2 else "width", "Gather", writer.op("shape", "Shape", x), writer.constant([axis])
     )
 
 
@@ -160,10 +130,10 @@ def _neighbours(
     """
     op = writer.op
     if isinstance(size, int):
-        half = writer.real((size - 1) / 2)
+        half = writer.constant((size - 1) / 2)
     else:
-        last = op(f"{axis}_last", "Sub", writer.cast(f"{axis}_size", size, _FP32), writer.real(1))
-        half = op(f"{axis}_half", "Mul", last, writer.real(0.5))
+        last = op(f"{axis}_last", "Sub", writer.cast(f"{axis}_size", size, _FP32), writer.constant(1.0))
+        half = op(f"{axis}_half", "Mul", last, writer.constant(0.5))
     position = op(f"{axis}_position", "Mul", shifted, half)
     floor, ceil = op(f"{axis}_floor", "Floor", position), op(f"{axis}_ceil", "Ceil", position)
     fraction = op(f"{axis}_fraction", "Sub", position, floor)
@@ -179,9 +149,9 @@ def _output_shape(writer: _Writer, grid: ir.Value) -> ir.Value:
     stated = (None, None) if grid.shape is None else grid.shape[1:3]
     sizes = [size if isinstance(size, int) else -1 for size in stated]
     if sizes != [-1, -1]:  # Reshape finds one unknown size by itself
-        return writer.integers(0, 0, *sizes)
-    given = writer.op("grid_size", "Gather", writer.op("grid_shape", "Shape", grid), writer.integers(1, 2))
-    return writer.op("output_shape", "Concat", writer.integers(0, 0), given, axis=0)
+        return writer.constant([0, 0, *sizes])
+    given = writer.op("grid_size", "Gather", writer.op("grid_shape", "Shape", grid), writer.constant([1, 2]))
+    return writer.op("output_shape", "Concat", writer.constant([0, 0]), given, axis=0)
 
 
 def _grid_samples(model: ir.Model) -> list[ir.Node]:
@@ -259,25 +229,15 @@ class _Writer:
             return value
         return self.op(what, "Cast", value, to=dtype)
 
-    def real(self, value: float) -> ir.Value:
-        """Return an FP32 scalar."""
-        return self._constant(np.float32(value))
-
-    def int32(self, value: int) -> ir.Value:
-        """Return an INT32 scalar."""
-        return self._constant(np.int32(value))
-
-    def integers(self, *values: int) -> ir.Value:
-        """Return an INT64 list."""
-        return self._constant(np.array(values, np.int64))
-
-    def _constant(self, content: np.ndarray | np.float32 | np.int32) -> ir.Value:
-        """Return the initializer with this content."""
+    def constant(self, value: float | np.int32 | list[int]) -> ir.Value:
+        """Return the initializer with this content: an FP32 or INT32 scalar, or an INT64 list."""
+        content = np.array(value, np.int64) if isinstance(value, list) else np.asarray(value)
+        content = content.astype(np.float32) if content.dtype == np.float64 else content
         name = f"gather/{content.dtype}_{content.tolist()}".replace(" ", "")
         if name not in self._constants:
             free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)
-            tensor = ir.tensor(np.asarray(content), name=free)
-            value = ir.Value(name=free, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            self._graph.register_initializer(value)
-            self._constants[name] = value
+            tensor = ir.tensor(content, name=free)
+            constant = ir.Value(name=free, type=ir.TensorType(tensor.dtype), const_value=tensor)
+            self._graph.register_initializer(constant)
+            self._constants[name] = constant
         return self._constants[name]

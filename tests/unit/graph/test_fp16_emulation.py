@@ -263,7 +263,7 @@ def test_a_broken_emulation_is_our_bug(monkeypatch, part):
     monkeypatch.setattr(fp16_emulation, part, lambda *_: None)
     with pytest.raises(InternalError) as failed:
         emulation_from_half(model)
-    assert failed.value.code == "emulation-type"
+    assert failed.value.code == "wrong-emulation"
 
 
 @pytest.fixture(scope="module")
