@@ -41,14 +41,14 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
     for known in graphs:
         if known == graph:
             return known
-    problem = (
-        f"{checkpoint.architecture} weights do not make the graph {graph!r}"
-        if graph in SIGNATURES
-        else f"there is no graph {graph!r}"
-    )
+    made = ", ".join(graphs)
+    if graph not in SIGNATURES:
+        raise RequestError(
+            f"there is no graph {graph!r}; these weights make: {made}", code="unknown-graph", graph=graph
+        )
     raise RequestError(
-        f"{problem}; these weights make: {', '.join(graphs)}",
-        code="unknown-graph",
+        f"{checkpoint.architecture} weights do not make the graph {graph!r}; they make: {made}",
+        code="graph-not-in-weights",
         graph=graph,
         architecture=checkpoint.architecture,
     )

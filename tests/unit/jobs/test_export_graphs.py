@@ -1,0 +1,37 @@
+"""`export`: one graph to the file that was named; nobody else's file is overwritten."""
+
+import json
+
+import pytest
+
+from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS
+from refine_export.errors import RequestError
+from refine_export.jobs.export_graphs import export
+from refine_export.support.manifest import sha256_of_file
+
+
+def test_one_graph_to_one_file_of_the_demo_weights(tmp_path):
+    """The file and its manifest name the weights, by the hash of their file."""
+    output = tmp_path / "new" / "mine.onnx"
+    made = export(None, "contextnet", output=output, size="32x64")
+    assert (made.path, made.graph, made.reused, made.artifact.sizes) == (output, "contextnet", False, "1x3x32x64")
+    inputs = json.loads((tmp_path / "new" / "mine.onnx.json").read_text())["inputs"]
+    assert inputs["checkpoint_sha256"] == made.artifact.checkpoint_sha256 == sha256_of_file(DEMO_WEIGHTS)
+    assert len(repr(made)) < 300
+    assert json.dumps(made.to_dict())
+    assert export(None, "contextnet", output=output, size="32x64").reused
+
+
+def test_refusals(tmp_path):
+    output = tmp_path / "mine.onnx"
+    output.write_text("mine")
+    for graph, given, code in (
+        ("contextnet", {"size": "32x64"}, "output-exists"),
+        ("interpolator", {}, "graph-not-in-weights"),
+        ("contextnet", {"size": "32x63"}, "wrong-option"),
+        ("nonsense", {}, "unknown-graph"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            export(None, graph, output=output, **given)
+        assert caught.value.code == code
+    assert output.read_text() == "mine"

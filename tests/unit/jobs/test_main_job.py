@@ -1,0 +1,149 @@
+"""The main job on one small graph: makes everything, reuses what is unchanged, completes what was interrupted."""
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import pytest
+
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.errors import RequestError
+from refine_export.export import export_file
+from refine_export.jobs.main_job import run
+from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.recipe_file import recipe_with
+from refine_export.support.progress import Silent
+from refine_export.validate import runtimes
+
+SMALL = Recipe(
+    checkpoint=CheckpointOptions(weights="seeded"),
+    scene=SceneOptions(height=64, width=96, motion_px=4),
+    frames=FramesOptions(scene_frames=2),
+)
+
+
+class Log(Silent):
+    """Progress that remembers."""
+
+    def __init__(self):
+        self.lines = []
+
+    @contextmanager
+    def step(self, label):
+        outcome = []
+        yield outcome.append
+        self.lines.append(f"{label}: {outcome[-1] if outcome else ''}")
+
+    def reused(self):
+        return [line.partition(":")[0] for line in self.lines if ": reused" in line]
+
+
+def small(folder, **given):
+    chosen = {"graphs": ["contextnet"], "dynamic": False, "size": "64x96", "flows": ["subpixel"], "sizes": []}
+    return recipe_with(SMALL, chosen | {"output": str(folder)} | given)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    return folder, run(recipe=small(folder))
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    return shutil.copytree(finished[0], tmp_path / "run")
+
+
+def test_makes_everything(finished):
+    folder, result = finished
+    files = [name for file in ("contextnet.fp16.onnx", "contextnet.onnx") for name in (file, f"{file}.json")]
+    assert sorted(path.name for path in folder.iterdir()) == [*files, "report.html", "report.json"]
+    report = json.loads((folder / "report.json").read_text())
+    assert report == result.to_dict() == result.report
+    assert (result.status, result.passed, result.reused) == ("passed", True, False)
+    assert result.path == folder / "report.json"
+    assert len(repr(result)) < 200
+    assert result.summary().startswith("passed: ")
+    runs = {(one["file"], one["verdict"]["runtime"]) for one in report["comparisons"]}
+    assert runs == {("contextnet.onnx", "onnxruntime-cpu"), ("contextnet.fp16.onnx", "half")}
+    page = (folder / "report.html").read_text()
+    assert all(one["verdict"]["feed"] in page for one in report["comparisons"])
+    assert report["fingerprint"] in page
+
+
+def test_a_second_run_reuses_everything(copied):
+    log = Log()
+    result = run(recipe=small(copied), progress=log)
+    assert (result.reused, result.status) == (True, "passed")
+    assert log.reused() == ["export contextnet", "validate"]
+
+
+def test_only_what_changed_is_made_again(copied):
+    log = Log()
+    result = run(recipe=small(copied), reference="float64", progress=log)
+    assert log.reused() == ["export contextnet"]
+    assert not result.reused
+    assert "float64" in result.report["reference"]
+
+
+@pytest.mark.parametrize("lost", ["report.html", "contextnet.onnx.json"])
+def test_what_is_missing_is_made_again(copied, lost):
+    (copied / lost).unlink()
+    run(recipe=small(copied))
+    assert (copied / lost).is_file()
+    assert run(recipe=small(copied)).reused
+
+
+def test_an_interrupted_run_is_completed(copied):
+    """Stopped before the comparison: the files are whole and reused, the rest is made by the next run."""
+    for name in ("report.html", "report.json"):
+        (copied / name).unlink()
+
+    class Interrupt(Log):
+        @contextmanager
+        def step(self, label):
+            if label.startswith("compare"):
+                raise KeyboardInterrupt
+            with super().step(label) as say:
+                yield say
+
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe=small(copied), progress=Interrupt())
+    assert not (copied / "report.json").exists()
+    log = Log()
+    assert run(recipe=small(copied), progress=log).passed
+    assert log.reused() == ["export contextnet"]
+
+
+def test_one_load_and_one_trace(tmp_path, monkeypatch):
+    """More feeds and sizes cost their own runs: each file is loaded once, each graph exported once."""
+    counts = {"loaded": 0, "exported": 0}
+
+    def counted(module, name, key):
+        function = getattr(module, name)
+
+        def counting(*args, **options):
+            counts[key] += 1
+            return function(*args, **options)
+
+        monkeypatch.setattr(module, name, counting)
+
+    counted(runtimes, "OrtRunner", "loaded")
+    counted(export_file, "onnx_from_network", "exported")
+    recipe = small(tmp_path, dynamic=True, size=None, precision="fp32", flows=["subpixel", "zero"], sizes=["32x32"])
+    result = run(recipe=recipe)
+    assert {tuple(one["size"]) for one in result.report["comparisons"]} >= {(64, 96), (32, 32), (96, 160)}
+    assert counts == {"loaded": 1, "exported": 1}
+
+
+def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path):
+    for options, code in (
+        ({"graphs": ["interpolator_m"]}, "graph-not-in-weights"),
+        ({"frames": ["a.png", "b.png"]}, None),
+        ({"checkpoint": "absent.pkl"}, None),
+    ):
+        with pytest.raises(RequestError) as caught:
+            run(recipe=small(tmp_path, **options))
+        assert code in (None, caught.value.code)
+    assert not list(tmp_path.iterdir())

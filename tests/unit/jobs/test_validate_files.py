@@ -1,0 +1,133 @@
+"""`validate` on shared exports: verdicts on right, wrong, broken and foreign files, and its notes."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.errors import RequestError, UnavailableError
+from refine_export.jobs.recipe_file import recipe_from_toml
+from refine_export.jobs.validate_files import validate
+from refine_export.validate import runtimes
+
+RECIPE = recipe_from_toml("""
+    [checkpoint]
+    weights = "seeded"
+    [frames]
+    scene_frames = 2
+    [scene]
+    height = 64
+    width = 96
+    motion_px = 4.0
+    [validate]
+    sizes = []
+    flows = ["subpixel"]
+""")
+OTHER = recipe_from_toml('[checkpoint]\nweights = "seeded"\nseed = 1\n[validate]\nsizes = []\nflows = ["subpixel"]\n')
+
+
+@pytest.fixture(scope="module")
+def static(exports):
+    return exports.fp32("contextnet", size="64x96")
+
+
+@pytest.fixture(scope="module")
+def dynamic(exports):
+    return exports.fp32("contextnet")
+
+
+def test_a_file_or_several_paths_or_results(static, tmp_path):
+    result = validate(static, recipe=RECIPE)
+    assert (result.passed, result.path, result.folder) == (True, None, None)
+    copy = shutil.copy(static, tmp_path / static.name)  # of the same name: each has comparisons and pictures of its own
+    both = validate([str(static), copy], recipe=RECIPE, report=tmp_path / "report")
+    keys = [comparison["key"] for comparison in both.report["comparisons"]]
+    assert len(set(keys)) == len(keys) == 2 * len(result.report["comparisons"])
+    assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_other_weights_are_noticed(static):
+    """A good file of other weights is refused; where it is forced, it fails, and the note says why."""
+    with pytest.raises(RequestError) as caught:
+        validate(static, recipe=OTHER)
+    assert caught.value.code == "other-weights"
+    result = validate(static, recipe=OTHER, force=True)
+    assert result.status == "failed"
+    assert not result.passed
+    assert any("other weights" in note for note in result.notes)
+    assert result.summary().count("failed") > 1
+
+
+def test_weights_that_do_not_make_the_graph_are_refused(exports):
+    with pytest.raises(RequestError) as caught:
+        validate(exports.fp32("interpolator", size="32x32"), recipe=recipe_from_toml(""))  # IFNet's, for IFNet_m
+    assert caught.value.code == "graph-not-in-weights"
+
+
+def test_own_weights_and_frames(static, tmp_path):
+    weights = tmp_path / "weights.pkl"
+    torch.save(dict(seeded_checkpoint("IFNet").state_dict), weights)
+    result = validate(static, checkpoint=weights, sizes=(), flows=("subpixel",), scene_frames=2, force=True)
+    assert result.passed
+    assert result.report["checkpoint"]["source"] == "weights.pkl"
+
+
+def test_a_dynamic_file_is_fed_a_batch(dynamic, tmp_path):
+    """Every sample made from the first one: right for a batch of one alone, and so it fails."""
+    model = onnx.load(dynamic)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros(1, np.int64), "zero"))
+    for node in model.graph.node:
+        node.input[:] = ["first" if name == "image" else name for name in node.input]
+    for index, node in enumerate(
+        (
+            onnx.helper.make_node("Gather", ["image", "zero"], ["one"], axis=0),
+            onnx.helper.make_node("Shape", ["image"], ["shape"]),
+            onnx.helper.make_node("Expand", ["one", "shape"], ["first"]),
+        )
+    ):
+        model.graph.node.insert(index, node)
+    onnx.save(model, tmp_path / "one.onnx")
+    result = validate(tmp_path / "one.onnx", recipe=RECIPE)
+    found = {(one["batch"], one["verdict"]["status"]) for one in result.report["comparisons"]}
+    assert found == {(1, "passed"), (2, "failed")}
+
+
+def test_a_missing_runtime_is_not_compared_and_tried_again(static, tmp_path, monkeypatch):
+    """Only what passed is reused: the cause of the rest may have gone."""
+
+    def missing(source, provider):
+        raise UnavailableError("not today", code="missing-package")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runtimes, "OrtRunner", missing)
+        result = validate(static, recipe=RECIPE, report=tmp_path)
+    assert result.status == "not compared"
+    assert not result.passed
+    assert "not today" in (tmp_path / "report.html").read_text()
+    assert validate(static, recipe=RECIPE, report=tmp_path).passed
+    assert validate(static, recipe=RECIPE, report=tmp_path).report["status"] == "passed"
+
+
+def test_a_required_runtime_that_ran_nothing_is_not_green(static):
+    assert validate(static, recipe=RECIPE, require=("trt",)).status == "not compared"
+    assert validate(static, recipe=RECIPE, require=("ort",)).passed
+
+
+def test_a_broken_file_is_reported_to_the_end_and_located(static, tmp_path):
+    """NaN in the output: failed, counted, written as JSON and as a page; the node is found."""
+    model = onnx.load(static)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name.endswith("conv1.conv1.0.bias"))
+    broken = np.full_like(onnx.numpy_helper.to_array(tensor), np.nan)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(broken, tensor.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    result = validate(tmp_path / "nan.onnx", recipe=RECIPE, report=tmp_path / "report", locate=True)
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert report == result.report
+    assert report["status"] == "failed"
+    assert report["comparisons"][0]["verdict"]["outputs"][0]["metrics"]["nan_count"] > 0
+    assert len(report["bisect"]) == 1
+    assert "NaN" in (tmp_path / "report" / "report.html").read_text()
