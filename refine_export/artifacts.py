@@ -38,7 +38,7 @@ class Artifact:
     sha256: str
     """Hash of the file; where it has external data, of the file and of those."""
     size_bytes: int
-    """With external data."""
+    """Size with external data."""
     sizes: str
     """Such as `1x3x256x448`, or `Nx3xHxW: any batch, height, width; ...`."""
     opset: int
@@ -56,7 +56,7 @@ class Artifact:
     fixed: tuple[int | None, int | None, int | None]
     """Batch, height and width; None where the file takes any."""
     engine: str | None = None
-    """What an engine was built for, such as `TensorRT 11.4.0 on H200 (9.0), rung native`."""
+    """Target that an engine was built for, such as `TensorRT 11.4.0 on H200 (9.0), rung native`."""
     profile: tuple[Sizes, Sizes, Sizes] | None = None
     """Smallest, best and largest batch, height and width of an engine that takes several."""
 

@@ -9,7 +9,7 @@ from refine_export.signature import LARGEST_BATCH, parse_size
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What the ONNX file is made for."""
+    """Options of the ONNX export."""
 
     dynamic: bool = field(default=True, metadata={"flag": "--dynamic/--static"})
     """One file for every batch and every height and width that are multiples of 32, instead of one size."""

@@ -220,7 +220,7 @@ def _rewrite(graph: ir.Graph, types: Types, rounded: list[ir.Value]) -> None:
 
 
 def _make_attributes_single(node: ir.Node) -> None:
-    """Where an attribute holds FP16 (BF16) numbers, or states that type, set FP32 instead."""
+    """Replace FP16 (BF16) by FP32 in attributes that hold such numbers or state the type."""
     for name, attribute in list(node.attributes.items()):
         if attribute.type == ir.AttributeType.TENSOR and attribute.as_tensor().dtype in HALF:
             node.attributes.add(ir.AttrTensor(name, _single(attribute.as_tensor())))

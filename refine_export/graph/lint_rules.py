@@ -82,8 +82,8 @@ class Finding:
     node: str
     """Node, output or tensor; "" for the graph. A node without a name is called `Add#2 (output 'x')`."""
     message: str
-    """What was found, and what was expected."""
+    """The fault, and what was expected."""
     why: str
     """Why it matters."""
     fix: str
-    """What to do."""
+    """The remedy."""

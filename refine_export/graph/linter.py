@@ -38,7 +38,7 @@ _GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial
 
 @dataclass(frozen=True)
 class _Graph:
-    """What the rules read: functions are inlined, types and shapes inferred, every node has a name."""
+    """The input of the rules: functions are inlined, types and shapes inferred, every node has a name."""
 
     model: ir.Model
     nodes: list[ir.Node]

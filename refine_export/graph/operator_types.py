@@ -1,4 +1,4 @@
-"""What the ONNX standard states about operators: their domain, the types they take, whether they compute or move."""
+"""Facts of the ONNX standard about operators: their domain, the types they take, whether they compute or move."""
 
 from __future__ import annotations
 

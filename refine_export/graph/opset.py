@@ -21,7 +21,7 @@ def at_opset(model: ir.Model, opset: int) -> ir.Model:
         return model
     try:
         return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
-    except Exception as error:  # the converter's errors share no base class but this one
+    except Exception as error:  # the only base class of the converter's errors
         raise GraphError(
             f"the model cannot be raised to opset {opset}, where Conv takes BF16: {error}",
             code="unsupported-opset",

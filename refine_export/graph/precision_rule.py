@@ -1,4 +1,4 @@
-"""Which type each node of an FP32 graph computes in, and why: the rule that keeps the warp exact.
+"""Decide which type each node of an FP32 graph computes in, and why: the rule that keeps the warp exact.
 
 The first rule that applies decides. Its name is part of each decision:
 

@@ -19,7 +19,7 @@ class TensorRange:
     largest: float
     """Largest magnitude."""
     shape: tuple[int, ...]
-    """On the feed with the most elements."""
+    """Shape on the feed with the most elements."""
 
 
 def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list[str]]:

@@ -46,7 +46,7 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
                 sizes = tuple(int(size) for size in shape)
                 magnitude = float(max(abs(largest), abs(smallest))) if 0 not in sizes else 0.0
                 # NaN shows in the total alone, which may also be NaN by adding infinities of both signs. Infinity
-                # inside of a graph is no fault: a mask may hold it.
+                # inside of a graph is not a fault: a mask may hold it.
                 nan = np.isnan(magnitude) or (np.isnan(total) and not np.isinf(magnitude))
                 if nan or (np.isinf(magnitude) and name in arrays):
                     raise RequestError(

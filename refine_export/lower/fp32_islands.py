@@ -55,9 +55,9 @@ class Accuracy:
     """The worst of all feeds and outputs."""
 
     psnr_db: float
-    """Against FP32; infinite where nothing differs, minus infinity where a value is not finite."""
+    """PSNR against FP32; infinite where nothing differs, minus infinity where a value is not finite."""
     max_error: float
-    """In units of the peak."""
+    """Largest error in units of the peak."""
 
     @property
     def squared(self) -> float:
@@ -73,7 +73,7 @@ class Step:
     alone_db: float
     """PSNR that it gains when it is the only one."""
     psnr_db: float
-    """With all regions down to this one."""
+    """PSNR with all regions down to this one."""
     max_error: float
     macs_share: float
     bytes_share: float
@@ -85,9 +85,9 @@ class Search:
 
     reached: bool
     start: Accuracy
-    """By the rule alone."""
+    """Accuracy by the rule alone."""
     bound: Accuracy
-    """With every region in FP32: no set of regions reaches more. Where the rule alone is enough, it is `start`."""
+    """Upper bound, with every region in FP32; where the rule alone is enough, it is `start`."""
     final: Accuracy
     steps: tuple[Step, ...]
     islands: tuple[str, ...]

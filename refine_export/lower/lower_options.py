@@ -10,7 +10,7 @@ Precision = Literal["fp16", "bf16", "fp32"]
 
 @dataclass(frozen=True, kw_only=True)
 class LowerOptions:
-    """How FP32 ONNX becomes strongly typed FP16 ONNX."""
+    """Options of lowering FP32 ONNX to strongly typed FP16 ONNX."""
 
     precision: Precision = field(default="fp16", metadata={"flag": "--precision"})
     """fp16, or bf16 (opset 22; transposed convolutions stay FP16), or fp32 to change the samplers alone."""
@@ -19,7 +19,7 @@ class LowerOptions:
     gridsample: Literal["native", "gather"] = field(default="native", metadata={"flag": "--gridsample"})
     """gather writes each GridSample out in Gather and arithmetic, for runtimes that sample wrongly."""
     fp32_tail: bool = True
-    """What stands behind the last convolution (sigmoid, residual, blend) stays FP32."""
+    """Keep the nodes after the last convolution (sigmoid, residual, blend) in FP32."""
     target_psnr_db: float | None = field(default=None, metadata={"flag": "--target-psnr", "metavar": "DB"})
     """Keep the cheapest set of regions in FP32 with which every feed reaches this PSNR."""
     max_error: float | None = field(default=None, metadata={"flag": "--max-error", "metavar": "E"})
@@ -42,5 +42,5 @@ class LowerOptions:
 
 
 def lowered_suffix(options: LowerOptions) -> str:
-    """What a lowered file is called between its graph and `.onnx`: `fp16`, `fp16.gather`."""
+    """Return the part of a lowered file's name between its graph and `.onnx`: `fp16`, `fp16.gather`."""
     return options.precision + (".gather" if options.gridsample == "gather" else "")

@@ -66,9 +66,9 @@ class LoweredFile:
     macs_low: float
     """Share of the multiply-adds in FP16 or BF16."""
     psnr_db: float
-    """Against FP32, the worst of the calibration feeds and outputs; infinite where nothing differs."""
+    """PSNR against FP32, the worst of the calibration feeds and outputs; infinite where nothing differs."""
     max_error: float
-    """In units of the peak."""
+    """Largest error in units of the peak."""
     notes: tuple[str, ...]
     search: Search | None = field(repr=False)
     """The result of a search for FP32 regions."""

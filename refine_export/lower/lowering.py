@@ -51,7 +51,7 @@ class Prepared:
     model: ir.Model
     """Prepared; no function here modifies it."""
     graph: GraphName | None
-    """Which of the five it is, if it is one."""
+    """Name of the graph, if it is one of the five."""
     faults: tuple[WeightFault, ...]
     """Faults of its constants in the requested type."""
     ranges: Mapping[str, TensorRange] = field(default_factory=dict)

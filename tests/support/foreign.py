@@ -29,7 +29,7 @@ IMAGE, GRID, OUT = 'float["N",3,"H","W"] x', 'float["N","H","W",2] g', 'float["N
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign:
-    """What a RIFE-4-like graph is made like."""
+    """Variants of a RIFE-4-like graph."""
 
     opset: int = 18
     stacked: bool = False
@@ -173,7 +173,7 @@ class _Rife(Writer):
         return self.op("LeakyRelu", result, alpha=0.2) if activate else result
 
     def _stage(self, name: str, value: str, channels: int, scale: int, image: str) -> tuple[str, str]:
-        """What a stage adds to the flow in pixels, and to the mask's logit."""
+        """Add a stage; return its part of the flow in pixels, and of the mask's logit."""
         small = self._resized(value, 1 / scale, image)
         deep = self._conv(f"{name}.conv0.0", small, channels, WIDTH, stride=2)
         deep = self._conv(f"{name}.conv0.1", deep, WIDTH, WIDTH, stride=2)
@@ -201,7 +201,7 @@ class _Rife(Writer):
         return self.op("Resize", value, "", "", sizes, **mode)
 
     def _sides(self, value: str) -> list[tuple[str, str]]:
-        """Of the width and the height: the number, and the last index in FP32."""
+        """Return the width and the height, each with the last index in FP32."""
         shape = self.op("Shape", value)
         found = []
         for axis in (3, 2):
@@ -211,7 +211,7 @@ class _Rife(Writer):
         return found
 
     def _positions(self, image: str, flow: str) -> list[tuple[str, str]]:
-        """Of x and y: the pixel position [N, 1, H, W] in FP32, and the last index."""
+        """Return the pixel positions x and y [N, 1, H, W] in FP32, each with the last index."""
         found = []
         for k, (size, last) in enumerate(self._sides(image)):
             counted = self.op("Range", self.constant(0, np.int64), size, self.constant(1, np.int64))
@@ -261,7 +261,7 @@ class _Rife(Writer):
         return self.op("Sum", *products)
 
     def _gather_elements(self, image: str, flow: str) -> str:
-        """Of pixels in a row [N, C, H * W]; the index y * W + x is computed in FP32."""
+        """Gather pixels in a row [N, C, H * W]; the index y * W + x is computed in FP32."""
         corners, weights, size = self._corners(image, flow)
         pixels = self.op("Reshape", image, self.ints(0, 0, -1))
         shape, picked = self.op("Shape", pixels), []
@@ -273,7 +273,7 @@ class _Rife(Writer):
         return self._blended(picked, weights)
 
     def _gather_nd(self, image: str, flow: str) -> str:
-        """Of [N, H, W, C] by pairs of y and x."""
+        """Gather from [N, H, W, C] by pairs of y and x."""
         corners, weights, _ = self._corners(image, flow)
         pixels, picked = self.op("Transpose", image, perm=[0, 2, 3, 1]), []
         for x, y in corners:
@@ -317,7 +317,7 @@ def kernel(name: str, *shape: int, scale: float = 0.1) -> str:
 SAMPLE = 'GridSample <padding_mode="border", align_corners=1>'
 """Bilinear by default, at every opset."""
 CONV = "Conv <pads = [1,1,1,1]>"
-"""Of a 3x3 kernel, to the same size."""
+"""A convolution of a 3x3 kernel, to the same size."""
 
 
 def grid_input_model(opset: int = 18) -> onnx.ModelProto:
@@ -373,7 +373,7 @@ def double_model() -> onnx.ModelProto:
 
 
 def half_model(model: onnx.ModelProto) -> onnx.ModelProto:
-    """What the converter that most people use makes of it."""
+    """Convert a model with the converter that most people use."""
     from onnxconverter_common import float16
 
     return float16.convert_float_to_float16(model, keep_io_types=True, op_block_list=["GridSample", "Range", "Resize"])

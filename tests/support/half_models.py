@@ -25,7 +25,7 @@ def model_of(body, inputs="float16[n] x", outputs="float16[n] y", opset=22, rest
 
 
 def computed(model, runner=HalfRunner, how=None, **feeds):
-    """What a runner gives for a model of one output."""
+    """Run a model of one output."""
     with runner(model, **(how or {})) as opened:
         (output,) = opened.run(feeds).values()
     return output
@@ -53,5 +53,5 @@ def patterns(name, seed, count=2**16):
 
 
 def operators(model):
-    """Of its emulation."""
+    """Return the operators of the emulation."""
     return [node.op_type for node in emulation_from_half(ir.from_proto(onnx.load_from_string(model))).graph]

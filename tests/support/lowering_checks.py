@@ -1,4 +1,4 @@
-"""What has to hold of every lowered graph: each is a function, so that it can be seen to fail."""
+"""Properties of every lowered graph: each is a function, so that it can be seen to fail."""
 
 from __future__ import annotations
 

@@ -64,14 +64,14 @@ def session_of(model: onnx.ModelProto) -> ort.InferenceSession:
 
 
 def outputs(model: onnx.ModelProto | ort.InferenceSession, *inputs: Array) -> list[Array]:
-    """What ONNX Runtime gives for the inputs in their order."""
+    """Run ONNX Runtime on the inputs in their order."""
     session = session_of(model) if isinstance(model, onnx.ModelProto) else model
     names = (value.name for value in session.get_inputs())
     return session.run(None, dict(zip(names, inputs, strict=True)))
 
 
 def expected(x: Array, grid: Array) -> Array:
-    """What PyTorch samples, in FP32."""
+    """Sample with PyTorch, in FP32."""
     tensors = (torch.from_numpy(np.asarray(array, np.float32)) for array in (x, grid))
     return grid_sample(*tensors, mode="bilinear", padding_mode="border", align_corners=True).numpy()
 

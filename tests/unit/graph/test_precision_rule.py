@@ -224,7 +224,7 @@ def test_large_values_stay_fp32():
     ],
 )
 def test_sums_that_overflow_stay_fp32(node, largest_side):
-    """Of side * side values to 3 in magnitude, or of their squares: a sum that may pass 8188 is FP32, others FP16."""
+    """Sums of side * side values to 3 in magnitude, or of their squares, that may pass 8188 are FP32."""
     body = (
         "axes = Constant <value_ints = [2, 3]> () ones = Constant <value_floats = [1.0, 1.0, 1.0]> () "
         "three = Constant <value_float = 3.0> () "

@@ -63,7 +63,7 @@ CONSTANTS = (
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(graphs(), st.booleans(), st.sampled_from(["fp32", "fp16"]), st.data())
 def test_any_graph(drawn, fp32_tail, io, data):
-    """Of any graph, with any tail, inputs and islands: valid, coordinates FP32, casts few, near FP32."""
+    """Any graph, with any tail, inputs and islands: valid, coordinates FP32, casts few, near FP32."""
     body, names = drawn
     islands = tuple(data.draw(st.lists(st.sampled_from(names), max_size=3)))
     model, cold = small(f"{CONSTANTS} {body}", f"{IMAGE}, {GRID}", feeds=False)
