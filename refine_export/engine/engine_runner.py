@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of
@@ -14,7 +13,7 @@ from refine_export.engine.machine import this_machine
 from refine_export.engine.plan import check_plan, key_of, plan_bytes, plan_header
 from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
-from refine_export.runners.cuda import CudaDevice
+from refine_export.runners.cuda import CudaDevice, array_like, check_outputs, check_tensors
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -118,15 +117,17 @@ class TrtRunner(Runner):
             RequestError: as `run`; or `bad-tensor`: a tensor is on another device, not contiguous or not aligned, or
                 is not one of the outputs.
         """
-        self._check_tensors(feeds)
-        self._check(cast("Arrays", {name: _as_array(tensor) for name, tensor in feeds.items()}))
+        check_tensors(feeds, self._gpu.device, self._gpu.alignment)
+        self._check({name: array_like(tensor) for name, tensor in feeds.items()})
         profile = self._profile_for({name: tuple(tensor.shape) for name, tensor in feeds.items()})
         with self._gpu.work(wait=False):
             shapes = self._prepare(profile, feeds)
             if outputs is None:
                 results = {info.name: self._gpu.empty(shapes[info.name], info.dtype) for info in self.outputs}
             else:
-                results = self._checked_outputs(outputs, shapes)
+                check_outputs(outputs, self.outputs, shapes)
+                check_tensors(outputs, self._gpu.device, self._gpu.alignment)
+                results = dict(outputs)
             self._enqueue({**feeds, **results})
             return results
 
@@ -201,38 +202,6 @@ class TrtRunner(Runner):
             known = self._buffers[name] = self._gpu.empty(tuple(shape), dtype)
         return known
 
-    def _checked_outputs(self, outputs: Tensors, shapes: Shapes) -> dict[str, torch.Tensor]:
-        if set(outputs) != set(shapes):
-            raise RequestError(
-                f"outputs are named {sorted(outputs)}; this engine has {sorted(shapes)}", code="bad-tensor"
-            )
-        self._check_tensors(outputs)
-        for info in self.outputs:
-            given = _as_array(outputs[info.name])
-            if (given.shape, given.dtype) != (shapes[info.name], info.dtype):
-                raise RequestError(
-                    f"the output {info.name} is {given.dtype} {list(given.shape)}; expected {info.dtype} "
-                    f"{list(shapes[info.name])}",
-                    code="bad-tensor",
-                    tensor=info.name,
-                )
-        return dict(outputs)
-
-    def _check_tensors(self, tensors: Tensors) -> None:
-        for name, tensor in tensors.items():
-            problem = None
-            if tensor.device != self._gpu.device:
-                problem = f"is on {tensor.device}; expected {self._gpu.device}: use .to()"
-            elif not tensor.is_contiguous():
-                problem = f"has strides {tuple(tensor.stride())}; expected .contiguous()"
-            elif tensor.data_ptr() % self._gpu.alignment:
-                problem = (
-                    f"begins at an address that is not a multiple of {self._gpu.alignment}, as a part of a larger "
-                    "tensor may; TensorRT needs one: use .clone()"
-                )
-            if problem:
-                raise RequestError(f"{name} {problem}", code="bad-tensor", tensor=name)
-
     def _failed(self, what: str) -> RequestError:
         self._enqueued = self._replay = None  # the next run is a warm-up
         return RequestError(f"TensorRT {self.version} could not {what}{self._log.last_errors()}", code="run-failed")
@@ -271,8 +240,3 @@ def _checked_rung(plan: Path | bytes, content: bytes, library: Library, *, allow
 def _sizes(dims: trt.Dims) -> tuple[int, ...]:
     """Dims as a tuple: they have no hash, and raise where they are compared with others (10.12 to 11.4)."""
     return tuple(int(dims[place]) for place in range(len(dims)))
-
-
-def _as_array(tensor: torch.Tensor) -> Any:
-    """A tensor as `Runner._check` looks at it, with the type's name as numpy has it."""
-    return SimpleNamespace(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))

@@ -111,43 +111,41 @@ def array_like(tensor: torch.Tensor) -> Any:
     return SimpleNamespace(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
 
 
-def check_placement(tensors: Tensors, device: torch.device) -> None:
-    """Check that all tensors are on the device, without gaps.
+def check_tensors(tensors: Tensors, device: torch.device, alignment: int = 1) -> None:
+    """Check that all tensors are on the device, without gaps, at addresses that are multiples of `alignment` bytes.
 
     Raises:
-        RequestError: they are not.
+        RequestError: `bad-tensor`.
     """
     for name, tensor in tensors.items():
+        problem = None
         if tensor.device != device:
-            raise RequestError(
-                f"{name} is on {tensor.device}; expected {device}: use .to()", code="tensor-device", tensor=name
+            problem = f"is on {tensor.device}; expected {device}: use .to()"
+        elif not tensor.is_contiguous():
+            problem = f"has strides {tuple(tensor.stride())}; expected .contiguous()"
+        elif tensor.data_ptr() % alignment:
+            problem = (
+                f"begins at an address that is not a multiple of {alignment}, as a part of a larger tensor may; "
+                "TensorRT needs one: use .clone()"
             )
-        if not tensor.is_contiguous():
-            raise RequestError(
-                f"{name} has strides {tuple(tensor.stride())}; expected .contiguous()",
-                code="tensor-not-contiguous",
-                tensor=name,
-            )
+        if problem:
+            raise RequestError(f"{name} {problem}", code="bad-tensor", tensor=name)
 
 
 def check_outputs(given: Tensors, outputs: Sequence[TensorInfo], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Check that the tensors that outputs are written to have their names, types and shapes.
 
     Raises:
-        RequestError: they do not.
+        RequestError: `bad-tensor`.
     """
     if set(given) != set(shapes):
-        raise RequestError(
-            f"outputs are named {sorted(given)}; this graph has {sorted(shapes)}",
-            code="output-names",
-            expected=sorted(shapes),
-        )
+        raise RequestError(f"outputs are named {sorted(given)}; this graph has {sorted(shapes)}", code="bad-tensor")
     for info in outputs:
         found = array_like(given[info.name])
         if (found.shape, found.dtype) != (shapes[info.name], info.dtype):
             raise RequestError(
                 f"the output {info.name} is {found.dtype} {list(found.shape)}; expected {info.dtype} "
                 f"{list(shapes[info.name])}",
-                code="output-shape",
-                output=info.name,
+                code="bad-tensor",
+                tensor=info.name,
             )

@@ -34,7 +34,7 @@ from onnx import TensorProto
 
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.runners.base import Arrays, Runner, check_sizes
-from refine_export.runners.cuda import CudaDevice, array_like, check_outputs, check_placement
+from refine_export.runners.cuda import CudaDevice, array_like, check_outputs, check_tensors
 from refine_export.signature import SIGNATURES, TensorInfo, graph_from_names
 from refine_export.support.environment import gpu_name
 from refine_export.support.imports import installed, require
@@ -128,11 +128,11 @@ class OrtRunner(Runner):
                 "run_torch needs a torch that finds a CUDA device: https://pytorch.org/get-started; run needs none",
                 code="no-cuda-device",
             )
-        check_placement(feeds, self._gpu.device)
+        check_tensors(feeds, self._gpu.device)
         self._check({name: array_like(tensor) for name, tensor in feeds.items()})
         shapes = _output_shapes(self.inputs, self.outputs, {name: tuple(one.shape) for name, one in feeds.items()})
         if outputs is not None:
-            check_placement(outputs, self._gpu.device)
+            check_tensors(outputs, self._gpu.device)
             check_outputs(outputs, self.outputs, shapes)
         with self._gpu.work(wait=False):
             if outputs is None:
@@ -153,9 +153,7 @@ class OrtRunner(Runner):
         del self._session
 
     def _failed(self, error: Exception) -> RequestError:
-        return RequestError(
-            f"onnxruntime {self.version} failed while it ran the graph: {error}", code="backend-run-failed"
-        )
+        return RequestError(f"onnxruntime {self.version} failed while it ran the graph: {error}", code="run-failed")
 
 
 def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: bool, gpu: CudaDevice | None) -> Any:

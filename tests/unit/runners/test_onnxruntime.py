@@ -178,9 +178,9 @@ def test_arrays_need_no_torch_with_cuda(gpu, monkeypatch):
 def test_failures_in_a_run_are_translated(gpu):
     body = "size = Constant <value_ints = [7]> () z = Reshape (b, size) w = ReduceSum <keepdims = 0> (z) y = Add (a, w)"
     with OrtRunner(model_of(body), provider="cuda") as runner:
-        with refused("backend-run-failed", RequestError):
+        with refused("run-failed", RequestError):
             runner.run(feeds_of())
-        with refused("backend-run-failed", RequestError):
+        with refused("run-failed", RequestError):
             runner.run_torch(tensors_of(feeds_of()))
 
 
@@ -222,13 +222,13 @@ def test_tensors_are_checked(gpu):
             ({"a": feeds["a"]}, None, "feed-names"),
             (feeds | {"a": feeds["a"].double()}, None, "feed-type"),
             (feeds | {"b": torch.zeros(2, 3, 5)}, None, "feed-shape"),
-            (feeds | {"a": feeds["a"].to("meta")}, None, "tensor-device"),
-            (feeds | {"a": strided}, None, "tensor-not-contiguous"),
-            (feeds, {"z": torch.zeros(2, 3, 4)}, "output-names"),
-            (feeds, {"y": torch.zeros(2, 3, 5)}, "output-shape"),
-            (feeds, {"y": torch.zeros(2, 3, 4).half()}, "output-shape"),
-            (feeds, {"y": torch.zeros(2, 3, 4, device="meta")}, "tensor-device"),
-            (feeds, {"y": strided}, "tensor-not-contiguous"),
+            (feeds | {"a": feeds["a"].to("meta")}, None, "bad-tensor"),
+            (feeds | {"a": strided}, None, "bad-tensor"),
+            (feeds, {"z": torch.zeros(2, 3, 4)}, "bad-tensor"),
+            (feeds, {"y": torch.zeros(2, 3, 5)}, "bad-tensor"),
+            (feeds, {"y": torch.zeros(2, 3, 4).half()}, "bad-tensor"),
+            (feeds, {"y": torch.zeros(2, 3, 4, device="meta")}, "bad-tensor"),
+            (feeds, {"y": strided}, "bad-tensor"),
         ):
             with refused(code, RequestError):
                 runner.run_torch(given, outputs)
