@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from triton_server import free_port
+from triton_server import CannotServeError, free_port
 
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.cli.main import main
@@ -16,13 +16,11 @@ from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.deploy.verify import load_test as load
 from refine_export.deploy.verify import verify_frames, verify_networks
-from refine_export.errors import RequestError
 from refine_export.jobs import load_inputs
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.runners.base import Runner
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import TensorInfo
 from tests.support.deploy_files import CHECKPOINT, write_average
 from tests.support.served_faults import exchange_inputs, exchange_outputs, gain_of, model_with, off_by
@@ -169,6 +167,23 @@ def test_what_is_not_there_is_not_compared(place):
         place.server.load("interpolate")
 
 
+def test_a_model_that_does_not_load_is_not_compared(place):
+    place.server.unload("interpolate")
+    place.server.unload("interpolator_m")
+    path = place.repository / "interpolator_m" / "config.pbtxt"
+    whole = path.read_text()
+    path.write_text(whole + "no_such_field: 1\n")
+    try:
+        with pytest.raises(CannotServeError):
+            place.server.load("interpolate")
+        result = verified(place)
+        assert (result.status, result.answers) == ("not compared", ())
+        assert {one.what for one in result.shortfalls} == {"interpolate", "interpolator_m"}
+    finally:
+        path.write_text(whole)
+        place.server.load("interpolate")
+
+
 def test_the_command_line(place, capsys, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(
@@ -190,17 +205,6 @@ def test_the_command_line(place, capsys, tmp_path):
     assert code(*urls, "--model", "interpolate", "--protocol", "grpc") == 1
     assert code("--url", f"127.0.0.1:{free_port()}") == 3
     assert code("--url", "nonsense") == 2
-
-
-def test_the_runner_of_a_served_model(place):
-    options = ServerOptions(url=place.server.http_url, protocol="http", shared_memory=True, patience_s=0)
-    with TritonRunner(options, "interpolator_m") as runner:
-        assert (runner.backend, runner.version, runner.device) == ("triton", "2.51.0", options.url)
-        assert (runner.graph, runner.model_version) == ("interpolator_m", "1")
-        assert [info.shape for info in runner.inputs] == [("N", 3, "H", "W"), ("N", 3, "H", "W"), ("N", 1, 1, 1)]
-        image = np.zeros((9, 3, 32, 32), np.float32)
-        with pytest.raises(RequestError, match="batch-size must be <= 8"):
-            runner.run({"img0": image, "img1": image, "timestep": image[:, :1, :1, :1]})
 
 
 def test_a_load_ends_when_the_server_does(place):

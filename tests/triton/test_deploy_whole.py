@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
-from triton_server import CannotServeError
 
 from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS
 from refine_export.cli.main import main
@@ -90,25 +88,3 @@ def test_a_frame_of_an_odd_size_is_that_of_torch(server, tmp_path):
     assert np.abs(served - local).max() <= 1
     average = 0.7 * picture_of(paths[0]) + 0.3 * picture_of(paths[1])
     assert np.abs(served - average).max() > 30
-
-
-def test_a_model_that_the_server_does_not_load_is_not_green(repository, triton_server, tmp_path, capsys):
-    """The server refuses a model with an unknown field and the ensemble over it, and runs on."""
-    damaged = tmp_path / "models"
-    shutil.copytree(repository, damaged)
-    with (damaged / "interpolator_m" / "config.pbtxt").open("a") as config:
-        config.write("\nno_such_field: 1\n")
-    server = triton_server(damaged, ["interpolate_pre", "interpolate_post"])
-    for model in ("interpolator_m", "interpolate"):
-        with pytest.raises(CannotServeError):
-            server.load(model)
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f"[scene]\nheight = {SIZE[0]}\nwidth = {SIZE[1]}\nmotion_px = 4.0\n")
-    verify = ["deploy", "verify", "--url", server.grpc_url, "--url", server.http_url, "--recipe", recipe, "--json"]
-    assert code_of(*verify) == 3
-    result = json.loads(capsys.readouterr().out)
-    assert (result["status"], result["answers"], result["loads"]) == ("not compared", [], [])
-    assert {one["what"]: one["reason"] for one in result["shortfalls"]} == dict.fromkeys(
-        ("interpolate", "interpolator_m"), "it is not ready: not loaded; the server's log says why"
-    )
-    server.kill()

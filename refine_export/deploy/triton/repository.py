@@ -146,12 +146,10 @@ def _recorded_files(repository: Path) -> set[Path]:
 
 
 def _network_of_ensemble(networks: Sequence[NetworkModel]) -> tuple[NetworkModel | None, tuple[str, ...]]:
-    """Return the network that the ensemble is made over, and why others do not do."""
+    """Return the network that the ensemble is made over, and notes on those that do not fit."""
     notes: list[str] = []
-    for network in sorted(
-        (network for network in networks if network.graph in names.NETWORKS_OF_ENSEMBLE),
-        key=lambda network: names.NETWORKS_OF_ENSEMBLE.index(network.graph),
-    ):
+    by_graph = {network.graph: network for network in networks}
+    for network in (by_graph[graph] for graph in names.NETWORKS_OF_ENSEMBLE if graph in by_graph):
         if (reason := why_no_ensemble(network)) is None:
             return network, tuple(notes)
         notes.append(f"no ensemble: {reason}")
@@ -242,28 +240,19 @@ def _file_records(folder: Path) -> dict[str, Any]:
 
 
 def _network_record(network: NetworkModel) -> dict[str, Any]:
-    artifacts = [
-        {
-            "version": number,
-            "file": name,
-            "graph": network.graph,
-            "sha256": source.artifact.sha256,
-            "precision": source.artifact.precision,
-            "sizes": source.artifact.sizes,
-            "profile": source.artifact.profile,
-            "checkpoint": source.artifact.checkpoint,
-            "checkpoint_sha256": source.artifact.checkpoint_sha256,
-            "engine": dataclasses.asdict(source.engine) if source.engine else None,
-        }
-        for number, files in enumerate(network.versions, start=1)
-        for name, source in files.items()
-    ]
+    fields = ("graph", "sha256", "precision", "sizes", "profile", "checkpoint", "checkpoint_sha256")
     record = {
         "name": network.graph,
         "backend": network.backend,
         "versions": list(range(1, len(network.versions) + 1)),
         "max_batch_size": network.max_batch_size,
         "warmed_up_at": [size_text(size) for size in network.sizes],
-        "artifacts": artifacts,
+        "artifacts": [
+            {"version": number, "file": name}
+            | {field: getattr(source.artifact, field) for field in fields}
+            | {"engine": dataclasses.asdict(source.engine) if source.engine else None}
+            for number, files in enumerate(network.versions, start=1)
+            for name, source in files.items()
+        ],
     }
     return dict(json_safe(record))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 from pathlib import Path
 
@@ -150,14 +149,11 @@ def test_python_models_get_shared_memory(repository):
     assert written(root)[2].notes == ()
 
 
-def test_memory_grows_with_the_files(onnx):
+def test_a_repository_without_plans(onnx):
+    assert written(onnx)[2].release == NEWEST
     with (onnx / "interpolator_m" / "1" / "more").open("wb") as file:
         file.truncate(3 * 2**30)
     assert written(onnx)[1]["resources"]["limits"]["memory"] == "14Gi"
-
-
-def test_releases(onnx):
-    assert written(onnx)[2].release == NEWEST
 
 
 def test_a_plan_that_is_version_compatible(repository):
@@ -200,23 +196,13 @@ def test_a_repository_that_does_not_pass_the_pre_flight_is_refused(onnx):
     assert refusal(onnx) == "preflight-failed"
 
 
-WRONG_FIELDS = {
-    "unknown": lambda service: service["spec"]["predictor"].update(maxReplica=4),
-    "unknown in the model": lambda service: service["spec"]["predictor"]["model"].update(storageURI=URI),
-    "text for a number": lambda service: service["spec"]["predictor"].update(scaleTarget="4"),
-    "no such metric": lambda service: service["spec"]["predictor"].update(scaleMetric="requests"),
-    "no format": lambda service: service["spec"]["predictor"]["model"]["modelFormat"].pop("name"),
-}
-
-
-def test_the_schema_refuses_wrong_fields(onnx):
+@pytest.mark.parametrize("field", [{"maxReplica": 4}, {"scaleTarget": "4"}, {"scaleMetric": "requests"}])
+def test_the_schema_refuses_wrong_fields(onnx, field):
     """Otherwise the checks above would show nothing."""
-    valid = written(onnx)[0]
-    for change in WRONG_FIELDS.values():
-        service = copy.deepcopy(valid)
-        change(service)
-        with pytest.raises(jsonschema.ValidationError):
-            check(service)
+    service = written(onnx)[0]
+    service["spec"]["predictor"].update(field)
+    with pytest.raises(jsonschema.ValidationError):
+        check(service)
 
 
 def run(arguments, capsys):

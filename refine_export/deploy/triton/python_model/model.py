@@ -93,6 +93,7 @@ class TritonPythonModel:
                 continue
             count = next(iter(feeds.values())).shape[0]
             key: Any = (*names, *(array.shape[1:] for array in feeds.values()))
+            # Requests of one shape fill a batch; a full one goes before the next begins.
             if rows.get(key, 0) + count > self._largest_batch and key in groups:
                 yield groups.pop(key)
                 rows[key] = 0
