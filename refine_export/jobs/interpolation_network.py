@@ -21,7 +21,7 @@ class InterpolationNetwork(nn.Module):
     def __init__(self, reference: nn.Module, graph: GraphName) -> None:
         super().__init__()
         self.graph = graph_network(reference, graph)
-        self.multiple_of = SIGNATURES[graph].multiple_of
+        self.multiple_of = int(getattr(reference, "multiple_of", SIGNATURES[graph].multiple_of))
         self.takes_timestep = "timestep" in SIGNATURES[graph].input_names
 
     def forward(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Tensor:

@@ -87,11 +87,6 @@ TROUBLES = {
         "no GPU can be used: CUDA_VISIBLE_DEVICES='-1' hides all there are",
         "unset CUDA_VISIBLE_DEVICES",
     ),
-    "hidden by nothing": (
-        {"driver_status": 100, "hidden": ""},
-        "no GPU can be used: CUDA_VISIBLE_DEVICES='' hides all there are",
-        "unset CUDA_VISIBLE_DEVICES",
-    ),
     "broken driver": (
         {"driver_status": 803, "hidden": "0"},
         "no GPU can be used: NVIDIA's driver does not start (cuInit gives CUresult 803)",
@@ -117,11 +112,6 @@ def test_a_driver_that_stops_answering_is_no_gpu(machine, monkeypatch):
 
     monkeypatch.setattr(doctor_engines, "current_gpu", stops)
     assert told(doctor_engines.gpu()) == ("no GPU is found: cuDeviceGet failed", f"a newer driver: {DRIVERS}")
-
-
-def test_a_driver_of_an_unknown_cuda_is_told(machine):
-    machine(driver_cuda=None)
-    assert told(doctor_engines.gpu())[0].endswith("with a driver whose CUDA version is not known")
 
 
 # ------------------------------------------------------------------------------------------- torch
@@ -174,8 +164,7 @@ def test_torchs_own_warning_of_an_old_driver_is_not_shown(machine):
 # ------------------------------------------------------------------------------------------- TensorRT
 
 
-@pytest.mark.parametrize("version", ["10.12.0", "10.16.1", "11.4.0", "11.9.0"])
-@pytest.mark.parametrize("wheels", [(13,), ()])
+@pytest.mark.parametrize(("version", "wheels"), [("10.12.0", (13,)), ("11.9.0", (13,)), ("11.4.0", ())])
 def test_tensorrt_that_makes_a_builder_works(machine, version, wheels):
     machine(tensorrt=make_fake(version), tensorrt_cudas=wheels)
     assert told(doctor_engines.tensorrt()) == (f"tensorrt {version}{' for CUDA 13' if wheels else ''}", None)
@@ -218,24 +207,14 @@ def test_tensorrt_that_can_not_be_imported_is_told_with_its_error(machine, monke
         raise error
 
     monkeypatch.setattr("refine_export.support.imports.import_module", broken)
-    found = f"tensorrt is installed, but can't be imported: {error}"
+    found = f"tensorrt is installed, but cannot be imported: {error}"
     assert told(doctor_engines.tensorrt()) == (found, without([13]) + EXTRA)
-
-
-def test_a_module_that_lacks_its_own_parts_is_broken_without_a_wheel_too(machine, monkeypatch):
-    def broken(name):
-        raise ModuleNotFoundError("No module named 'tensorrt_libs'", name="tensorrt_libs")
-
-    machine(tensorrt_cudas=())
-    monkeypatch.setattr("refine_export.support.imports.import_module", broken)
-    found = "tensorrt is installed, but can't be imported: No module named 'tensorrt_libs'"
-    assert told(doctor_engines.tensorrt()) == (found, without([]) + EXTRA)
 
 
 def test_a_wheel_without_its_module_is_broken_not_missing(machine):
     machine(tensorrt=None)
     found, add = told(doctor_engines.tensorrt())
-    assert found.startswith("tensorrt is installed, but can't be imported: import of tensorrt halted")
+    assert found.startswith("tensorrt is installed, but cannot be imported: import of tensorrt halted")
     assert add == without([13]) + EXTRA
 
 
@@ -252,19 +231,13 @@ def test_wheels_for_two_cudas_are_told(machine):
     assert told(doctor_engines.tensorrt()) == (found, without([13, 12]) + EXTRA)
 
 
-@pytest.mark.parametrize("version", ["8.6.1", "10.11.9", "12.0.0"])
+@pytest.mark.parametrize("version", ["10.11.9", "12.0.0"])
 def test_a_version_that_engines_are_not_built_with_is_told(machine, version):
     fake = make_fake("11.4.0")
     fake.__version__ = version
     machine(tensorrt=fake)
     found = f"tensorrt {version} is installed; engines are built with 10.12 to 11.x"
     assert told(doctor_engines.tensorrt()) == (found, without([13]) + EXTRA)
-
-
-def test_tensorrt_for_a_newer_cuda_than_the_drivers_is_told(machine):
-    machine(driver_cuda=(12, 4), torch=fake_torch("12.6"))
-    found = "tensorrt 11.4.0 for CUDA 13 is installed, the driver is for CUDA up to 12.4"
-    assert told(doctor_engines.tensorrt()) == (found, without([13]) + CU12)
 
 
 def test_tensorrt_for_an_older_cuda_than_the_drivers_runs(machine):
@@ -285,16 +258,6 @@ def test_tensorrt_for_another_cuda_than_torchs_is_told(machine, wheel, torch, ad
 def test_a_torch_without_cuda_is_no_other_cuda(machine, torch):
     machine(torch=torch)
     assert doctor_engines.tensorrt().works
-
-
-@pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
-def test_tensorrt_that_makes_no_builder_is_told(machine, version):
-    machine(tensorrt=make_fake(version, gpu=False))
-    found, add = told(doctor_engines.tensorrt())
-    assert found.startswith(
-        f"tensorrt {version} for CUDA 13 is installed, but makes no builder: TensorRT {version} finds"
-    )
-    assert add == f"a newer driver: {DRIVERS}"
 
 
 def test_polygraphy_is_a_line_of_its_own(machine, monkeypatch):
@@ -365,7 +328,7 @@ def test_a_missing_onnxruntime_is_told(monkeypatch):
 
 def test_every_line_of_this_machine_is_one_sentence_with_what_to_add():
     """In a process of its own: nothing is printed beside it, whatever is missing here."""
-    command = [sys.executable, "-c", "from refine_export.cli import main; main(['doctor', '--json'])"]
+    command = [sys.executable, "-c", "from refine_export.cli.main import main; main(['doctor', '--json'])"]
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     checks = json.loads(completed.stdout)
     assert completed.stderr == ""
