@@ -4,7 +4,8 @@
 
     onnx = rx.export("flownet.pkl", "interpolator", output="interpolator.onnx")
     fp16 = rx.lower(onnx, output="interpolator.fp16.onnx")
-    report = rx.validate([onnx, fp16], checkpoint="flownet.pkl", frames=("a.png", "b.png"))
+    engine = rx.build(fp16, output="interpolator.rtx", target="rtx")
+    report = rx.validate([onnx, fp16, engine], checkpoint="flownet.pkl", frames=("a.png", "b.png"))
     assert report.passed, report.summary()
 
 Each function takes paths or earlier results and options as keywords, and returns a small frozen result. Names are

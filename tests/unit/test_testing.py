@@ -72,7 +72,7 @@ def test_a_wrong_file_fails_with_numbers_and_place(place):
 def test_thresholds_of_ones_own(place):
     loose = Limits(max_abs=0.5, psnr_db=10.0)
     assert assert_matches(place / "weights.safetensors", place / "spoilt.onnx", thresholds=loose)
-    with pytest.raises(AssertionError, match="below 200"):
+    with pytest.raises(AssertionError):
         assert_matches(
             place / "weights.safetensors", place / "good.onnx", thresholds=Limits(max_abs=1e-4, psnr_db=200.0)
         )
