@@ -20,7 +20,7 @@ from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.model_file import (
     bytes_from_model,
     external_files,
-    load_external_data,
+    load_model,
     model_from_bytes,
     read_file,
     sha256_of_model,
@@ -93,14 +93,7 @@ def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan
         return fp32
     if rung != "gather":
         return source
-    proto = model_from_bytes(read_file(source), source)
-    if not load_external_data(proto, source.parent):
-        raise GraphError(
-            f"{source} has more than 2 GiB of external data; expected a model that fits into one file",
-            code="too-large",
-            path=source,
-        )
-    model = ir.from_proto(proto)
+    model = ir.from_proto(load_model(source))
     if not lower_grid_sample(model):
         raise GraphError(
             f"{source} has no GridSample, so that gather would be native; take that rung",

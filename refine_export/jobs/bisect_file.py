@@ -20,10 +20,10 @@ from refine_export.data.feeds import feeds_for
 from refine_export.data.images import padded_size
 from refine_export.data.npz_feeds import feeds_from_npz
 from refine_export.engine.plan import seems_plan
-from refine_export.errors import GraphError, RecipeError, RequestError
+from refine_export.errors import RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.graph.model_file import load_external_data, model_from_file
+from refine_export.graph.model_file import load_model
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
 from refine_export.jobs.lower_onnx import checked_size
 from refine_export.jobs.option_table import takes_options
@@ -131,14 +131,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
             code="not-onnx",
             path=path,
         )
-    model = model_from_file(path)
-    if not load_external_data(model, path.parent):
-        raise GraphError(
-            f"{path} has more than 2 GiB of external data; expected a model that fits into one file",
-            code="model-too-large",
-            path=path,
-        )
-    return model
+    return load_model(path)
 
 
 def _side(proto: onnx.ModelProto, runtime: Runtime | None, name: str) -> Side:

@@ -27,7 +27,7 @@ from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_source import Source
 from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
-from refine_export.graph.model_file import load_external_data, model_from_file
+from refine_export.graph.model_file import load_model
 from refine_export.runners.torch import TorchRunner
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
@@ -97,13 +97,7 @@ def self_test(
             path=path,
         )
     model_source(path, artifact)  # refuses a file that has changed
-    model = model_from_file(path)
-    if not load_external_data(model, path.parent):
-        raise RequestError(
-            f"{path} has more than 2 GiB of external data; a self-test takes smaller models",
-            code="model-too-large",
-            path=path,
-        )
+    model = load_model(path)
     progress = progress or Silent()
     with progress.step("run the reference"), TorchRunner(reference, artifact.graph, dtype=options.reference) as runner:
         expected = [(feed, reference_outputs(runner, feed)) for feed in feeds]
