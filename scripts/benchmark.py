@@ -7,7 +7,6 @@ import json
 import logging
 import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,11 +14,12 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import benchmark_help
 import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from measuring import CLI, Watched, cli, head, in_turn, row, watched
+from measuring import Watched, cli, head, in_turn, row, watched
 from PIL import Image
 
 from refine_export.accuracy.limits import LimitsOptions
@@ -44,26 +44,14 @@ from refine_export.validate.comparison import Candidate, compare_candidates
 
 GATE_RECIPE = Path(__file__).parent.parent / ".ci" / "gate.toml"
 SEEDED = '[checkpoint]\nweights = "seeded"\n'
-BARE_TYPER = """
-import typer
-app = typer.Typer()
-@app.command()
-def one(x: str = ""): "Do one thing."
-@app.command()
-def other(x: str = ""): "Do another."
-app()
-"""
 
 
 def measure_help(_: Path) -> None:
-    """`--help` against that of a typer program with two verbs."""
-
-    def call(*command: str) -> Callable[[], object]:
-        return lambda: subprocess.run([*command, "--help"], check=True, capture_output=True)
-
-    bare, ours, verb = in_turn(call(sys.executable, "-c", BARE_TYPER), call(*CLI), call(*CLI, "run"), rounds=15)
+    """`--help` against that of a typer program with two verbs; `benchmark_help.py` prints it for each verb."""
+    (bare, _), (ours, _), *verbs = benchmark_help.measured(rounds=7).values()
+    slowest = max(wall for wall, _ in verbs)
     row("`refine-export --help` / bare typer program", f"{ours / bare:.2f} ({ours * 1e3:.0f} ms)", "≤ 1.2")
-    row("`refine-export run --help` / bare typer program", f"{verb / bare:.2f} ({verb * 1e3:.0f} ms)", "≤ 1.2")
+    row("the slowest verb's `--help` / bare typer program", f"{slowest / bare:.2f} ({slowest * 1e3:.0f} ms)", "≤ 1.2")
 
 
 def measure_export(_: Path) -> None:

@@ -44,9 +44,8 @@ def seconds_of(code: str, *arguments: str) -> tuple[float, float]:
     return time.perf_counter() - started, usage.ru_utime + usage.ru_stime
 
 
-def main() -> None:
-    """Print a line for each command."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 15
+def measured(rounds: int) -> dict[str, tuple[float, float]]:
+    """Return the median wall time and CPU time of each command, the bare program first."""
     programs = {"bare typer, two commands": (BARE, "--help"), "refine-export": (OURS, "--help")}
     programs |= {f"refine-export {verb}": (OURS, *verb.split(), "--help") for verb in VERBS | DEPLOY_VERBS}
     for program in programs.values():  # compiles what was not compiled yet
@@ -55,11 +54,19 @@ def main() -> None:
     for _ in range(rounds):
         for name, program in programs.items():
             times[name].append(seconds_of(*program))
-    medians = {name: [statistics.median(kind) for kind in zip(*found, strict=True)] for name, found in times.items()}
-    bare = medians["bare typer, two commands"]
+    return {
+        name: (statistics.median(wall for wall, _ in found), statistics.median(cpu for _, cpu in found))
+        for name, found in times.items()
+    }
+
+
+def main() -> None:
+    """Print a line for each command."""
+    medians = measured(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    bare_wall, bare_cpu = next(iter(medians.values()))
     print(" wall ms  ratio  CPU ms  ratio")
     for name, (wall, cpu) in medians.items():
-        print(f"{wall * 1000:8.0f} {wall / bare[0]:6.2f} {cpu * 1000:7.0f} {cpu / bare[1]:6.2f}  {name}")
+        print(f"{wall * 1000:8.0f} {wall / bare_wall:6.2f} {cpu * 1000:7.0f} {cpu / bare_cpu:6.2f}  {name}")
 
 
 if __name__ == "__main__":

@@ -230,7 +230,7 @@ def main() -> None:
             try:
                 MEASURES[name](Path(folder))
             except CannotServeError as error:
-                row(name, f"not measured: {error}", "")
+                row(name, f"not measured: {str(error).splitlines()[0]}", "")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ SCALES = (4, 2, 1)
 
 
 class IFBlock(nn.Module):
-    """One step of the coarse-to-fine flow: sees its input at 1/scale, answers at full size.
+    """One step of the coarse-to-fine flow: computes at 1/scale, returns full size.
 
     Args:
         in_planes: channels of the input, the flow's four included where a flow is given.
@@ -31,15 +31,15 @@ class IFBlock(nn.Module):
         self.lastconv = nn.ConvTranspose2d(c, 5, 4, 2, 1)
 
     def forward(self, x: Tensor, flow: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-        """The change of the flow and of the mask.
+        """Estimate the change of the flow and of the mask.
 
         Args:
-            x: [N, in_planes (less 4 with a flow), H, W]; H and W multiples of 4 * scale.
+            x: [N, in_planes (minus 4 with a flow), H, W]; H and W multiples of 4 * scale.
             flow: [N, 4, H, W] in pixels of the full-size frame, or None in the first block.
             scale: how many times smaller than the frame the block works.
 
         Returns:
-            flow [N, 4, H, W] in pixels and mask logit [N, 1, H, W], both to be added to what there was.
+            flow [N, 4, H, W] in pixels and mask logit [N, 1, H, W], both to be added to those of the step before.
         """
         if scale != 1:
             x = resize(x, 1.0 / scale)
@@ -55,7 +55,7 @@ class IFBlock(nn.Module):
 
 
 class Interpolation(NamedTuple):
-    """What a network says of the frame between two."""
+    """Output of a network for the frame between two."""
 
     flow: Tensor
     """[N, 4, H, W] in pixels: (x, y) towards frame 0, then (x, y) towards frame 1."""
@@ -66,7 +66,7 @@ class Interpolation(NamedTuple):
 
 
 class Motion(NamedTuple):
-    """What the flow stage hands to the refinement."""
+    """Output of the flow stage, input of the refinement."""
 
     flow: Tensor
     """[N, 4, H, W] in pixels."""
@@ -79,7 +79,7 @@ class Motion(NamedTuple):
 
 
 class IFNet(nn.Module):
-    """Interpolates the middle frame."""
+    """The network for the middle frame."""
 
     takes_timestep = False
     multiple_of = 32
@@ -122,7 +122,7 @@ class IFNet(nn.Module):
         return Motion(flow, mask, warped_img0, warped_img1)
 
     def refine(self, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
-        """Blend the warped images and add what the refinement says."""
+        """Blend the warped images and add the residual of the refinement."""
         flow, mask, warped_img0, warped_img1 = motion
         weight = torch.sigmoid(mask)
         merged = warped_img0 * weight + warped_img1 * (1 - weight)
@@ -132,13 +132,13 @@ class IFNet(nn.Module):
         return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
 
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
-        """The middle frame of two, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
+        """Interpolate the middle of two frames, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
         img0, img1 = x[:, :3], x[:, 3:6]
         return self.refine(img0, img1, self.motion(img0, img1, scale=scale))
 
 
 class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
-    """Interpolates the frame at any time between two; one more input plane than `IFNet`, the timestep."""
+    """The network for a frame at any time between two; one more input plane than `IFNet`, the timestep."""
 
     takes_timestep = True
 

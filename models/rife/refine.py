@@ -19,7 +19,7 @@ def conv(
     padding: int = 1,
     dilation: int = 1,
 ) -> nn.Sequential:
-    """Convolution with bias, then a PReLU with one slope per channel."""
+    """Build a convolution with bias, then a PReLU with one slope per channel."""
     return nn.Sequential(
         nn.Conv2d(in_planes, out_planes, kernel_size, stride, padding, dilation),
         nn.PReLU(out_planes),
@@ -27,7 +27,7 @@ def conv(
 
 
 def deconv(in_planes: int, out_planes: int, kernel_size: int = 4, stride: int = 2, padding: int = 1) -> nn.Sequential:
-    """Transposed convolution with bias, then a PReLU; the defaults double height and width."""
+    """Build a transposed convolution with bias, then a PReLU; the defaults double height and width."""
     return nn.Sequential(
         nn.ConvTranspose2d(in_planes, out_planes, kernel_size, stride, padding),
         nn.PReLU(out_planes),
@@ -62,7 +62,7 @@ class Contextnet(nn.Module):
         self.conv4 = Conv2(4 * BASE_WIDTH, 8 * BASE_WIDTH)
 
     def forward(self, x: Tensor, flow: Tensor) -> list[Tensor]:
-        """Warped features of an image.
+        """Compute the warped features of an image.
 
         Args:
             x: image [N, 3, H, W]; H and W multiples of 16.
@@ -113,7 +113,7 @@ class Unet(nn.Module):
         c0: Sequence[Tensor],
         c1: Sequence[Tensor],
     ) -> Tensor:
-        """The residual of the blended frame.
+        """Compute the residual of the blended frame.
 
         Args:
             img0, img1, warped_img0, warped_img1: [N, 3, H, W] in [0, 1]; H and W multiples of 16.
