@@ -76,9 +76,9 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return labels
 
 
-def padded_size(height: int, width: int) -> tuple[int, int]:
-    """Return the next multiples of what the networks take."""
-    return -(-height // MULTIPLE_OF) * MULTIPLE_OF, -(-width // MULTIPLE_OF) * MULTIPLE_OF
+def padded_size(height: int, width: int, multiple_of: int = MULTIPLE_OF) -> tuple[int, int]:
+    """Return the next multiples of what the network takes."""
+    return -(-height // multiple_of) * multiple_of, -(-width // multiple_of) * multiple_of
 
 
 def padded(pair: FramePair) -> FramePair:

@@ -8,7 +8,7 @@ from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
 from refine_export.checkpoint.recognition import empty_network
 from refine_export.errors import RequestError
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import MULTIPLE_OF, SIGNATURES, GraphName
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:
@@ -26,9 +26,24 @@ _GRAPHS: dict[Architecture, tuple[GraphName, ...]] = {
 
 
 def graphs_of(checkpoint: Checkpoint) -> tuple[GraphName, ...]:
-    """Return the graphs that a checkpoint's weights make."""
+    """Return the graphs that a checkpoint's weights make.
+
+    RIFE 4.25 and later make none yet: a file, its feeds and its servers pad frames to multiples of 32, and these
+    networks need 64 or 128.
+    """
+    if padding_of(checkpoint) != MULTIPLE_OF:
+        return ()
     refined = checkpoint.architecture == "RIFE 4" and "unet.conv.weight" in checkpoint.state_dict
     return (*(_REFINEMENT if refined else ()), *_GRAPHS[checkpoint.architecture])
+
+
+def padding_of(checkpoint: Checkpoint) -> int:
+    """Return the number of which H and W have to be multiples."""
+    if checkpoint.architecture != "RIFE 4":
+        return MULTIPLE_OF
+    shapes = {key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()}
+    multiple: int = empty_network("RIFE 4", shapes).multiple_of  # type: ignore[assignment]
+    return multiple
 
 
 def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
@@ -41,6 +56,15 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
     for known in graphs:
         if known == graph:
             return known
+    if not graphs:
+        multiple = padding_of(checkpoint)
+        raise RequestError(
+            f"{checkpoint.source} needs frames whose sides are multiples of {multiple}; files are made for multiples "
+            f"of {MULTIPLE_OF} only. Use it in torch (`refine-export interpolate --checkpoint`, `load_network`), or "
+            "export RIFE 4.24 or older",
+            code="unsupported-padding",
+            multiple_of=multiple,
+        )
     made = ", ".join(graphs)
     if graph not in SIGNATURES:
         raise RequestError(

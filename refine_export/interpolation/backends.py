@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Event, Lock, Timer
+from typing import Any
 
 from refine_export.artifacts import model_source
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
@@ -13,7 +14,7 @@ from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.checkpoint.released_weights import RELEASED
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import RequestError
-from refine_export.export.reference_network import check_graph, graphs_of, reference_network
+from refine_export.export.reference_network import check_graph, reference_network
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.interpolation.stream import Stopped
@@ -126,9 +127,10 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
 @contextmanager
 def _from_checkpoint(path: Path | None, device: str) -> Iterator[Interpolator]:
     checkpoint = checkpoint_from_options(CheckpointOptions(path=None if path is None else str(path)))
-    graph = next((graph for graph in GRAPHS if graph in graphs_of(checkpoint)), GRAPHS[0])
-    check_graph(checkpoint, graph)
-    runner = TorchRunner(reference_network(checkpoint), graph, device=device)
-    with LocalInterpolator(runner) as interpolator:
+    if checkpoint.architecture == "refinement":
+        check_graph(checkpoint, GRAPHS[0])  # raises: a refinement alone makes no frames
+    network: Any = reference_network(checkpoint)
+    runner = TorchRunner(network, GRAPHS[0] if network.takes_timestep else GRAPHS[1], device=device)
+    with LocalInterpolator(runner, multiple_of=network.multiple_of) as interpolator:
         interpolator.provider += f", {checkpoint.source}"
         yield interpolator

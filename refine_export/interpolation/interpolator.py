@@ -21,6 +21,7 @@ from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, T
 from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import TritonClient
+from refine_export.signature import MULTIPLE_OF
 from refine_export.support.text import size_text
 from refine_export.validate.test_plan import accepts
 
@@ -82,12 +83,13 @@ class LocalInterpolator(Interpolator):
     Args:
         runner: with inputs in FP32 or FP16.
         artifact: the file that it runs, for the sizes that it takes.
+        multiple_of: frames are padded to multiples of this.
 
     Raises:
         RequestError: a runner of another graph, or of other types.
     """
 
-    def __init__(self, runner: Runner, artifact: Artifact | None = None) -> None:
+    def __init__(self, runner: Runner, artifact: Artifact | None = None, multiple_of: int = MULTIPLE_OF) -> None:
         names = {info.name for info in runner.inputs}
         if names - {"timestep"} != {"img0", "img1"}:
             raise RequestError(
@@ -103,6 +105,7 @@ class LocalInterpolator(Interpolator):
         self.provider = f"{runner.backend} {runner.version}, {runner.provider}, on {runner.device}"
         self._runner = runner
         self._artifact = artifact
+        self._multiple_of = multiple_of
 
     def close(self) -> None:
         """Close the runner."""
@@ -110,7 +113,7 @@ class LocalInterpolator(Interpolator):
 
     def _interpolate(self, frame0: Picture, frame1: Picture, timestep: float) -> Picture:
         height, width = frame0.shape[:2]
-        fed = padded_size(height, width)
+        fed = padded_size(height, width, self._multiple_of)
         if self._artifact is not None and not accepts(self._artifact, (1, *fed)):
             raise RequestError(
                 f"frames of {height}x{width} (height x width) are fed as one pair of {size_text(fed)}, and "

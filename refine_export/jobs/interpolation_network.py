@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import graph_network
-from refine_export.signature import SIGNATURES, GraphName
 
 
 class InterpolationNetwork(nn.Module):
@@ -18,11 +19,12 @@ class InterpolationNetwork(nn.Module):
         takes_timestep: whether the network can compute the frame at any time; others compute the middle one.
     """
 
-    def __init__(self, reference: nn.Module, graph: GraphName) -> None:
+    def __init__(self, reference: nn.Module) -> None:
         super().__init__()
-        self.graph = graph_network(reference, graph)
-        self.multiple_of = int(getattr(reference, "multiple_of", SIGNATURES[graph].multiple_of))
-        self.takes_timestep = "timestep" in SIGNATURES[graph].input_names
+        network: Any = reference
+        self.takes_timestep: bool = network.takes_timestep
+        self.multiple_of: int = network.multiple_of
+        self.graph = graph_network(reference, "interpolator_m" if self.takes_timestep else "interpolator")
 
     def forward(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Tensor:
         """Compute the frame at `timestep`.

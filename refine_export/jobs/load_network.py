@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.errors import RequestError
-from refine_export.export.reference_network import graphs_of, reference_network
+from refine_export.export.reference_network import reference_network
 from refine_export.jobs.load_inputs import AnyPath, path_of
-from refine_export.signature import SIGNATURES
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and its classes are needed to define the module
@@ -36,9 +35,8 @@ def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
 
     path = None if checkpoint is None else str(path_of(checkpoint))
     weights = checkpoint_from_options(CheckpointOptions(path=path))
-    for graph in graphs_of(weights):
-        if SIGNATURES[graph].output_names == ("frame",):
-            return InterpolationNetwork(reference_network(weights), graph).eval()
+    if weights.architecture != "refinement":
+        return InterpolationNetwork(reference_network(weights)).eval()
     raise RequestError(
         f"{weights.source} holds {weights.architecture} weights, which make no frames; expected a whole network's",
         code="graph-not-in-weights",

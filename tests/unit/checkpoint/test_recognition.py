@@ -9,8 +9,9 @@ import torch
 
 from refine_export.checkpoint.checkpoint import checkpoint_from_file
 from refine_export.checkpoint.recognition import expected_shapes
-from refine_export.errors import CheckpointError
-from refine_export.export.reference_network import graphs_of, reference_network
+from refine_export.errors import CheckpointError, RequestError
+from refine_export.export.reference_network import check_graph, graphs_of, reference_network
+from refine_export.jobs.load_network import load_network
 from tests.support.formula_weights import formula_weights
 from tests.support.paths import TESTS
 
@@ -83,3 +84,21 @@ def test_a_missing_key_and_a_changed_shape_are_named(saved, name, key):
         checkpoint_from_file(saved(weights | {key: weights[key][:-1]}))
     assert missing.value.code == misshapen.value.code == "wrong-keys"
     assert key in str(missing.value)
+
+
+def test_a_file_cannot_be_made_for_frames_that_are_padded_to_64(saved):
+    checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES["rife4_25"])))
+    with pytest.raises(RequestError) as caught:
+        check_graph(checkpoint, "interpolator_m")
+    assert (caught.value.code, caught.value.fields["multiple_of"]) == ("unsupported-padding", 64)
+
+
+@pytest.mark.parametrize(("name", "multiple_of"), [("rife4_6", 32), ("rife4_25", 64)])
+def test_load_network_takes_what_the_network_takes(saved, name, multiple_of):
+    network = load_network(saved(formula_weights(SHAPES[name])))
+    frame = torch.rand(1, 3, 2 * multiple_of, multiple_of)
+    assert (network.multiple_of, network.takes_timestep) == (multiple_of, True)
+    assert network(frame, frame, 0.25).shape == frame.shape
+    with pytest.raises(RequestError) as caught:
+        network(frame[..., :-8], frame[..., :-8])
+    assert caught.value.code == "wrong-size"
