@@ -56,9 +56,6 @@ def make_fake(version: str = "11.4.0", **behaviour: Any) -> ModuleType:
         ),
         "BuilderFlag": values.enum_type("BuilderFlag", values.BUILDER_FLAGS[fake.major]),
     }
-    if fake.major == 10:
-        members |= {"Builder": builder.Builder10, "ICudaEngine": runtime.ICudaEngine10}
-        members["OnnxParser"] = parser.OnnxParser10
     for name in ("Builder", "Runtime"):
         members[name] = type(name, (members[name],), {"_fake": fake, "__slots__": ()})
     vars(module).update(members)

@@ -11,7 +11,7 @@ from .callbacks import ILogger, say
 CALLS = frozenset(
     """
     create_network create_builder_config create_optimization_profile add_optimization_profile
-    create_timing_cache set_timing_cache build_serialized_network deserialize_cuda_engine load_runtime
+    create_timing_cache set_timing_cache build_serialized_network deserialize_cuda_engine
     create_execution_context set_input_shape infer_shapes set_tensor_address execute_async_v3
     set_optimization_profile_async refit_from_bytes refit_cuda_engine
     """.split()  # noqa: SIM905

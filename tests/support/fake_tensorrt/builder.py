@@ -58,12 +58,6 @@ class ITimingCache:
     def serialize(self) -> IHostMemory:
         return IHostMemory(b"ftcache:" + json.dumps({"origin": self._origin, "entries": self._entries}).encode())
 
-    def combine(self, input_cache: ITimingCache, ignore_mismatch: bool) -> bool:
-        same = input_cache._origin == self._origin
-        if same or ignore_mismatch:
-            self._entries = {**input_cache._entries, **self._entries}
-        return same or ignore_mismatch
-
     def reset(self) -> bool:
         self._entries.clear()
         return True
@@ -202,9 +196,6 @@ class Builder(Root):
             return None  # type: ignore[return-value]
         return IOptimizationProfile()
 
-    def is_network_supported(self, network: INetworkDefinition, config: IBuilderConfig) -> bool:
-        return not list(_refusals(network, config))
-
     def reset(self) -> None:
         pass
 
@@ -261,11 +252,3 @@ def _refusals(network: INetworkDefinition, config: IBuilderConfig) -> Iterator[s
             types = [network._tensors[name].dtype for name in node.inputs]
             if network._typed and len(set(types)) > 1:
                 yield f"Error Code 4: API Usage Error ({node.name}: IGridSampleLayer input and grid are {types})"
-
-
-class Builder10(Builder):
-    __slots__ = ()
-
-    @property
-    def platform_has_fast_fp16(self) -> bool:
-        return True

@@ -46,10 +46,6 @@ class EngineInspector:
         self._engine = engine
         self.execution_context: IExecutionContext | None = None
 
-    def get_layer_information(self, layer_index: int, format: Any) -> str:
-        layer = self._layers()[layer_index]
-        return json.dumps(layer, indent=2) if format == LayerInformationFormat.JSON else f"Layer: {layer}"
-
     def get_engine_information(self, format: Any) -> str:
         checked(LayerInformationFormat, format)
         layers = self._layers()

@@ -55,14 +55,6 @@ class ITensor:
     def is_network_output(self) -> bool:
         return self._name in self._network._outputs
 
-    @property
-    def is_shape_tensor(self) -> bool:
-        return False
-
-    @property
-    def is_execution_tensor(self) -> bool:
-        return True
-
 
 class ILayer:
     __slots__ = ("_network", "_node")
@@ -95,9 +87,6 @@ class ILayer:
 
     def get_output(self, index: int) -> ITensor | None:
         return self._tensor(self._node.outputs, index)
-
-    def get_output_type(self, index: int) -> Any:
-        return DataType.__members__[self._network._tensors[self._node.outputs[index]].dtype]
 
     def _tensor(self, names: list[str], index: int) -> ITensor | None:
         known = index < len(names) and names[index] in self._network._tensors
@@ -191,21 +180,7 @@ class INetworkDefinition:
     def get_output(self, index: int) -> ITensor:
         return ITensor(self, self._outputs[index])
 
-    def mark_output(self, tensor: ITensor) -> None:
-        if tensor.name not in self._outputs:
-            self._outputs.append(tensor.name)
-
-    def unmark_output(self, tensor: ITensor) -> None:
-        self._outputs.remove(tensor.name)
-
     def mark_debug(self, tensor: ITensor) -> bool:
         fresh = tensor.name not in self._debug
         self._debug.add(tensor.name)
         return fresh
-
-    def unmark_debug(self, tensor: ITensor) -> bool:
-        self._debug.discard(tensor.name)
-        return True
-
-    def is_debug_tensor(self, tensor: ITensor) -> bool:
-        return tensor.name in self._debug

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +95,6 @@ class Errors:
     def get_error(self, index: int) -> ParserError:
         return self._found[index]
 
-    def clear_errors(self) -> None:
-        self._found.clear()
-
     def _add(self, **known: Any) -> bool:
         self._found.append(ParserError(known))
         say(self._logger, "ERROR", f"{known.get('name', '')}: {self._found[-1].desc()}")
@@ -151,32 +147,6 @@ class OnnxParser(Errors):
         network._outputs = [value.name for value in loaded.graph.output]
         network._nodes = [_node(fake, index, node) for index, node in enumerate(loaded.graph.node)]
         return True
-
-    def parse_from_file(self, model: str) -> bool:
-        if not Path(model).is_file():
-            return self._add(code="MODEL_DESERIALIZE_FAILED", desc=f"Failed to open file: {model}")
-        return self.parse(Path(model).read_bytes(), model)
-
-    def supports_model_v2(self, model: Any, path: str | None = None) -> bool:
-        loaded = self._load(model, path)
-        if loaded is None:
-            return False
-        groups = groupby(enumerate(loaded.graph.node), key=lambda item: self._knows(item[1]))
-        self._groups = [(known, [index for index, _ in items]) for known, items in groups]
-        return all(known for known, _ in self._groups)
-
-    def supports_operator(self, op_name: str) -> bool:
-        return op_name in LAYERS
-
-    @property
-    def num_subgraphs(self) -> int:
-        return len(self._groups)
-
-    def is_subgraph_supported(self, index: int) -> bool:
-        return self._groups[index][0]
-
-    def get_subgraph_nodes(self, index: int) -> list[int]:
-        return self._groups[index][1]
 
     def _knows(self, node: onnx.NodeProto) -> bool:
         return node.op_type in LAYERS and node.domain in ("", "ai.onnx")
@@ -236,10 +206,3 @@ def tensors_of(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> dict[str,
     for tensor in fixed.graph.initializer:
         found[tensor.name] = Tensor(dtype=DTYPES.get(tensor.data_type, "FLOAT"), shape=tuple(tensor.dims))
     return found
-
-
-class OnnxParser10(OnnxParser):
-    __slots__ = ()
-
-    def supports_model(self, model: Any, path: str | None = None) -> tuple[bool, list[Any]]:
-        return self.supports_model_v2(model, path), []

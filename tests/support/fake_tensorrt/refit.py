@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from onnx import TensorProto
@@ -11,7 +10,6 @@ from .callbacks import ILogger, say
 from .parser import Errors
 from .plan import digest
 from .runtime import ICudaEngine
-from .values import checked
 
 
 class Refitter:
@@ -54,10 +52,6 @@ class Refitter:
         self._new = {}
         return True
 
-    def refit_cuda_engine_async(self, stream_handle: int) -> bool:
-        checked(int, stream_handle)
-        return self.refit_cuda_engine()
-
 
 class OnnxParserRefitter(Errors):
     __slots__ = ("_refitter",)
@@ -86,8 +80,3 @@ class OnnxParserRefitter(Errors):
             return False
         self._refitter._new = {name: new[name] for name in self._refitter.get_all_weights()}
         return True
-
-    def refit_from_file(self, model: str) -> bool:
-        if not Path(model).is_file():
-            return self._add(code="MODEL_DESERIALIZE_FAILED", desc=f"Failed to open file: {model}")
-        return self.refit_from_bytes(Path(model).read_bytes(), model)

@@ -6,7 +6,6 @@ import base64
 import ctypes
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,11 +41,6 @@ class Runtime(Root):
         super().__init__(logger)
         self.engine_host_code_allowed: bool = False
         self.temporary_directory: str = "/tmp"
-
-    def load_runtime(self, path: str) -> Runtime | None:
-        if self._fake.fails("load_runtime", self._logger) or not Path(path).is_file():
-            return None
-        return type(self)(self._logger)
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
         if self._fake.fails("deserialize_cuda_engine", self._logger):
@@ -123,10 +117,6 @@ class ICudaEngine:
         return int(self._payload["aux_streams"])
 
     @property
-    def device_memory_size_v2(self) -> int:
-        return 1 << 20
-
-    @property
     def refittable(self) -> bool:
         return self._payload["refit"] is not None
 
@@ -159,15 +149,9 @@ class ICudaEngine:
     def get_tensor_location(self, name: str) -> Any:
         return TensorLocation.DEVICE
 
-    def is_shape_inference_io(self, name: str) -> bool:
-        return False
-
     def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
         static = [self._known(name)["shape"]] * 3
         return [Dims(shape) for shape in self._payload["profiles"][profile_index].get(name, static)]
-
-    def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
-        return 1 << 20
 
     def create_execution_context(
         self, strategy: Any = ExecutionContextAllocationStrategy.STATIC
@@ -345,16 +329,4 @@ class IExecutionContext:
 
     def _refuse(self, text: str) -> bool:
         say(self._engine._logger, "ERROR", f"IExecutionContext::{text}")
-        return False
-
-
-class ICudaEngine10(ICudaEngine):
-    __slots__ = ()
-
-    @property
-    def device_memory_size(self) -> int:
-        return self.device_memory_size_v2
-
-    @property
-    def has_implicit_batch_dimension(self) -> bool:
         return False

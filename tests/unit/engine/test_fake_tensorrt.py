@@ -1,4 +1,4 @@
-"""The fake TensorRT and the stubs agree, and the fake does what its description promises."""
+"""The fake TensorRT has the calls of the stubs, and computes what ONNX Runtime computes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import ast
 import inspect
 import json
 import re
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
-from tests.support.fake_tensorrt import make_fake, write_fake
+from tests.support.fake_tensorrt import make_fake
 from tests.support.paths import TESTS
 
 VERSIONS = ("10.16.1", "11.4.0")
@@ -93,12 +91,12 @@ def one_sided() -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_fake_has_what_the_stubs_declare_and_no_more(stub, version):
-    """Names, methods or not, parameters in order, which of them can be left out: equal on both sides."""
+def test_what_the_fake_has_is_what_the_stubs_declare(stub, version):
+    """Names, methods or not, parameters in order, which of them can be left out; the fake has what is called."""
     fake, classes, some = make_fake(version), stub_classes(stub.body), one_sided()
     functions = {node.name: parameters_of(node.args) for node in stub.body if isinstance(node, ast.FunctionDef)}
     public = {name: value for name, value in vars(fake).items() if not name.startswith("_") and name != "fake"}
-    assert set(public) == {name for name in (*classes, *functions) if not name.startswith("_")}
+    assert set(public) <= {*classes, *functions}
     for name, value in public.items():
         if not inspect.isclass(value):
             given = inspect.signature(value).parameters.values()
@@ -106,10 +104,7 @@ def test_the_fake_has_what_the_stubs_declare_and_no_more(stub, version):
             continue
         declared = stub_members(classes[name], classes)
         members = fake_members(value)
-        enumerators = getattr(value, "__members__", {})
         assert set(members) - set(declared) - {"__init__"} <= some.get(name, set()), name
-        wanted = {member for member in declared if not member.startswith("__") or member in DUNDERS - {"__init__"}}
-        assert wanted <= set(members) | set(enumerators), f"{name} lacks {wanted - set(members) - set(enumerators)}"
         for member, signatures in declared.items():
             if member in members and inspect.isfunction(members[member]) and member != "__getitem__":
                 assert signatures, f"{name}.{member} is no method in the stubs"
@@ -240,32 +235,6 @@ def test_an_engine_gives_the_numbers_of_onnx_runtime(version, model, feeds):
         outputs_of(engine, feeds)
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-def test_the_inspector_speaks_the_form_of_its_version(version, model):
-    """10: Bindings, Format/Datatype. 11: I/O Tensors, Datatype, Format. Both name the FP16 convolution."""
-    trt = make_fake(version)
-    log = Collecting(trt)
-    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan_of(trt, log, model))
-    inspector = engine.create_engine_inspector()
-    unset = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    inspector.execution_context = context = engine.create_execution_context()
-    context.set_input_shape("image", (1, 4, 8, 8))
-    context.set_input_shape("grid", (1, 8, 8, 2))
-    told = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    [conv] = [layer for layer in told["Layers"] if "Conv" in layer["LayerType"]]
-    [before] = [layer for layer in unset["Layers"] if "Conv" in layer["LayerType"]]
-    assert conv["Outputs"][0]["Dimensions"] == [1, 4, 8, 8]
-    assert conv["Metadata"].count("[ONNX Layer: ") == 2  # the activation went into it
-    if version.startswith("10"):
-        assert told["Bindings"] == ["image", "grid", "out"]
-        assert "FP16" in conv["Outputs"][0]["Format/Datatype"]
-        assert before["Outputs"][0]["Format/Datatype"] == "N/A due to dynamic shapes"
-    else:
-        assert [tensor["IOMode"] for tensor in told["I/O Tensors"]] == ["Input", "Input", "Output"]
-        assert conv["Outputs"][0]["Datatype"] == "Half"
-        assert before["Outputs"][0]["Format"] == "N/A due to dynamic shapes"
-
-
 def test_a_grid_sample_that_the_parser_got_wrong_computes_something_else(model, feeds):
     trt = make_fake(grid_sample={"interpolation_mode": "NEAREST"})
     log = Collecting(trt)
@@ -297,93 +266,6 @@ def test_10_without_strong_typing_builds_fp32_from_fp16(model):
         assert [word in layer["Inputs"][0]["Format/Datatype"] for layer in told["Layers"]].count(True) == 1
 
 
-def test_a_plan_of_elsewhere_is_none_and_a_line_in_the_log(model):
-    trt = make_fake("11.4.0", compute_capability=(9, 0))
-    log = Collecting(trt)
-    plan = bytes(plan_of(trt, log, model))
-    assert plan[:4] == b"ftrt"
-    assert tuple(plan[24:28]) == (11, 4, 0, 0)
-    assert trt.Runtime(log.logger).deserialize_cuda_engine(plan) is not None
-    for foreign in (plan[:-1], plan[:10], b"not a plan" * 10):
-        assert trt.Runtime(log.logger).deserialize_cuda_engine(foreign) is None
-        assert "Serialization" in log.errors[-1]
-    for other in (make_fake("10.16.1"), make_fake("11.4.0", compute_capability=(8, 9))):
-        elsewhere = Collecting(other)
-        assert other.Runtime(elsewhere.logger).deserialize_cuda_engine(plan) is None
-        assert len(elsewhere.errors) == 1
-
-
-def test_a_refit_takes_new_weights_of_the_same_shape(model, feeds):
-    trt = make_fake()
-    log = Collecting(trt)
-    new = onnx.ModelProto()
-    new.CopyFrom(model)
-    doubled = onnx.numpy_helper.to_array(model.graph.initializer[0]) * np.float16(2)
-    new.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(doubled, "weight"))
-
-    def refitted(*flags: str) -> Any:
-        engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan_of(trt, log, model, flags=flags))
-        refitter = trt.Refitter(engine, log.logger)
-        assert trt.OnnxParserRefitter(refitter, log.logger).refit_from_bytes(new.SerializeToString())
-        assert refitter.refit_cuda_engine()
-        return engine
-
-    assert np.array_equal(outputs_of(refitted("REFIT"), feeds), reference(new, feeds))
-    assert not np.allclose(outputs_of(refitted("REFIT_IDENTICAL"), feeds), reference(new, feeds))
-    engine = trt.Runtime(log.logger).deserialize_cuda_engine(plan_of(trt, log, model, flags=("STRIP_PLAN",)))
-    assert engine.create_execution_context() is None
-    del new.graph.initializer[0].dims[:]
-    parser = trt.OnnxParserRefitter(trt.Refitter(engine, log.logger), log.logger)
-    assert not parser.refit_from_bytes(new.SerializeToString())
-    assert [str(parser.get_error(i).code()) for i in range(parser.num_errors)] == ["ErrorCode.REFIT_FAILED"]
-    with pytest.raises(TypeError, match="nullptr"):
-        trt.Refitter(trt.Runtime(log.logger).deserialize_cuda_engine(plan_of(trt, log, model)), log.logger)
-
-
-def test_a_monitor_that_returns_nothing_cancels(model):
-    trt = make_fake()
-    log, seen = Collecting(trt), []
-
-    class Monitor(trt.IProgressMonitor):
-        def phase_start(self, phase_name, parent_phase, num_steps):
-            seen.append((phase_name, parent_phase, num_steps))
-
-        def step_complete(self, phase_name, step):
-            return None
-
-        def phase_finish(self, phase_name):
-            seen.append(phase_name)
-
-    assert plan_of(trt, log, model, progress_monitor=Monitor()) is None
-    assert seen[0] == ("Building engine", None, 1)
-    assert seen[-1] == "Building engine"
-    assert "cancelled" in log.errors[-1]
-
-
-def test_parser_errors_come_with_node_and_operator():
-    trt = make_fake(parser_errors=[{"code": "INVALID_NODE", "node": 3, "name": "warp", "operator": "GridSample"}])
-    log = Collecting(trt)
-    odd = parse_model('<ir_version: 9, opset_import: ["" : 18]> g (float[1] a) => (float[1] b) { b = Sinh (a) }')
-    parser = trt.OnnxParser(trt.Builder(log.logger).create_network(), log.logger)
-    assert not parser.parse(odd.SerializeToString())
-    errors = [parser.get_error(index) for index in range(parser.num_errors)]
-    assert [(str(error.code()), error.node(), error.node_operator()) for error in errors] == [
-        ("ErrorCode.INVALID_NODE", 3, "GridSample"),
-        ("ErrorCode.UNSUPPORTED_NODE", 0, "Sinh"),
-    ]
-
-
-def test_a_timing_cache_of_another_gpu_is_refused():
-    trt, other = make_fake(), make_fake(compute_capability=(8, 9))
-    log = Collecting(trt)
-    config = trt.Builder(log.logger).create_builder_config()
-    foreign = other.Builder(Collecting(other).logger).create_builder_config().create_timing_cache(b"")
-    cache = config.create_timing_cache(foreign.serialize())
-    assert not config.set_timing_cache(cache, False)
-    assert config.set_timing_cache(cache, True)
-    assert config.create_timing_cache(b"damaged") is None
-
-
 def test_what_the_bindings_refuse_is_refused():
     trt = make_fake()
     log = Collecting(trt)
@@ -398,11 +280,3 @@ def test_what_the_bindings_refuse_is_refused():
         make_fake(gpu=False).Builder(log.logger)
     with pytest.raises(ValueError, match="set_input_shap"):
         make_fake(failing={"set_input_shap"})
-
-
-def test_a_child_process_has_the_fake_that_was_written(tmp_path):
-    write_fake(tmp_path, "10.16.1", gpu=False)
-    code = "import importlib.util, tensorrt; print(tensorrt.__version__, tensorrt.fake.gpu)"
-    environment = {"PYTHONPATH": str(tmp_path), "PATH": ""}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["10.16.1", "False"]
