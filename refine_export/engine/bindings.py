@@ -167,7 +167,7 @@ def content_of(memory: Any) -> bytes:
 
 
 class Log:
-    """What TensorRT logged, newest last; `logger` is the object that its constructors take.
+    """Lines that TensorRT logged, newest last; `logger` is the object that its constructors take.
 
     One per process: TensorRT keeps the first logger that it was given.
 

@@ -17,7 +17,7 @@ LARGEST_BATCH = 256
 LARGEST = 2**31 - 1
 """Upper bound of every integer option; TensorRT stores them as int32."""
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
-"""What TensorRT for RTX compiles for (1.7)."""
+"""Compute capabilities that TensorRT for RTX 1.7 compiles for."""
 GPU_FAMILIES = {"turing": "sm75", "rtx20": "sm75", "rtx30": "sm86", "rtx40": "sm89", "rtx50": "sm120"}
 _DATA_CENTRE = ("hopper", "h100", "h200", "gh200", "b100", "b200", "gb200", "sm90", "sm100", "sm103")
 
@@ -76,7 +76,7 @@ class BuildOptions:
     verbosity: Literal["detailed", "layer_names_only"] = field(
         default="detailed", metadata={"flag": "--profiling-verbosity", "panel": _ENGINE}
     )
-    """What the inspector can tell of layers; the proof of precision needs `detailed`."""
+    """Detail of the inspector; the proof of precision needs `detailed`."""
     tiling_level: Literal["none", "fast", "moderate", "full"] = field(
         default="none", metadata={"flag": "--tiling-level", "panel": _ENGINE}
     )
@@ -94,7 +94,7 @@ class BuildOptions:
     )
     """Host memory that the build's process may take; without it, no limit."""
     rung: Literal["auto", "native", "unfused", "gather", "fp32"] = field(default="auto", metadata={"flag": "--rung"})
-    """Which fallback: the file's own sampler (native), kept from fusing (unfused), written out (gather), or the FP32
+    """Fallback: the file's own sampler (native), kept from fusing (unfused), written out (gather), or the FP32
     file (fp32); auto takes the first that is exact enough."""
 
     @property

@@ -31,12 +31,12 @@ _PLAN = "plan"
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What a child is to build."""
+    """Request to a child."""
 
     onnx: Path
     """The file, with its external data beside it."""
     options: BuildOptions
-    """With the target `trt` or `rtx`."""
+    """Options with the target `trt` or `rtx`."""
     shapes: tuple[InputShapes, ...]
     """`shapes_from_options`."""
     timings: Path | None

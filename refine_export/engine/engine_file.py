@@ -37,7 +37,7 @@ _PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "torc
 
 @dataclass(frozen=True, kw_only=True)
 class EngineTarget:
-    """What engines are built with and for."""
+    """Library and machine of a build."""
 
     library: Library
     machine: Machine

@@ -163,7 +163,7 @@ class TrtRunner(Runner):
         except RuntimeError as error:
             raise self._failed(f"set the shapes of this run ({error})") from error
         if unknown := [name for name, shape in shapes.items() if min(shape, default=0) < 0]:
-            raise self._failed(f"tell the shape of {unknown} before it runs (it depends on values)")
+            raise self._failed(f"infer the shape of {unknown} before it runs (it depends on values)")
         return shapes
 
     def _enqueue(self, tensors: Tensors) -> None:
@@ -180,7 +180,7 @@ class TrtRunner(Runner):
         for name, tensor in tensors.items():
             if not self._context.set_tensor_address(name, tensor.data_ptr()):
                 raise self._failed(f"take the address of {name}")
-        if self._cuda_graph and same:  # the run before was the warm-up, which does what a capture can't
+        if self._cuda_graph and same:  # the run before was the warm-up, which does what a capture cannot
             try:
                 replay = self._gpu.capture(self._execute)
             except (RuntimeError, RequestError) as error:

@@ -25,16 +25,16 @@ DTYPES: Mapping[str, str] = {
     "INT64": "int64",
     "BOOL": "bool",
 }
-"""Names of `tensorrt.DataType` -> numpy's and torch's (numpy has no bfloat16); their numbers are no API."""
+"""Names of `tensorrt.DataType` -> numpy's and torch's (numpy lacks bfloat16); their numbers moved between versions."""
 
 
 def io_of(
     engine: trt.ICudaEngine, module: Any
 ) -> tuple[Signature | None, tuple[TensorInfo, ...], tuple[TensorInfo, ...]]:
-    """The signature of the five that an engine's names are of (None for another's), its inputs and its outputs.
+    """Return the signature of our graph with an engine's names (None for a foreign one), its inputs and its outputs.
 
     Raises:
-        GraphError: a type that no array has, or a tensor that lies in host memory (a shape tensor).
+        GraphError: `unsupported-tensor`; a type that no array has, or a tensor in host memory (a shape tensor).
     """
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
@@ -46,9 +46,17 @@ def io_of(
     def info(name: str) -> TensorInfo:
         dtype = engine.get_tensor_dtype(name).name
         if dtype not in DTYPES:
-            raise GraphError(f"{name} is {dtype}; expected an engine with inputs and outputs of {', '.join(DTYPES)}")
+            raise GraphError(
+                f"{name} is {dtype}; expected an engine with inputs and outputs of {', '.join(DTYPES)}",
+                code="unsupported-tensor",
+                tensor=name,
+            )
         if engine.get_tensor_location(name) != module.TensorLocation.DEVICE:
-            raise GraphError(f"{name} is a shape tensor in host memory; expected an engine with tensors on the GPU")
+            raise GraphError(
+                f"{name} is a shape tensor in host memory; expected an engine with tensors on the GPU",
+                code="unsupported-tensor",
+                tensor=name,
+            )
         dims = engine.get_tensor_shape(name)
         sizes = tuple(int(dims[place]) for place in range(len(dims)))
         known = symbols.get(name, ())
@@ -61,9 +69,10 @@ def io_of(
 
 
 def ranges_of(engine: trt.ICudaEngine, inputs: Sequence[TensorInfo]) -> tuple[Ranges, ...]:
-    """What each profile takes, by `get_tensor_profile_shape`; fixed shapes are the engine's own.
+    """Return the shapes that each profile takes; fixed shapes are the engine's own.
 
-    (Not by `get_tensor_profile_values`, which is for shape tensors, and whose keywords are swapped in the binding.)
+    By `get_tensor_profile_shape`: `get_tensor_profile_values` is for shape tensors, and its keywords are swapped in the
+    binding.
     """
 
     def limits(info: TensorInfo, profile: int) -> tuple[Shape, Shape]:
@@ -80,10 +89,10 @@ def ranges_of(engine: trt.ICudaEngine, inputs: Sequence[TensorInfo]) -> tuple[Ra
 
 
 def choose_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> int:
-    """The first profile that all shapes fit into.
+    """Return the first profile that all shapes fit into.
 
     Raises:
-        RequestError: there is none; the message has what each takes.
+        RequestError: `outside-profile`; the message has the shapes that each takes.
     """
     for index, ranges in enumerate(profiles):
         if all(_within(shape, *ranges[name]) for name, shape in shapes.items()):
@@ -97,7 +106,9 @@ def choose_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> i
     takes = ", ".join(f"{list(low)} to {list(high)} (profile {index})" for index, (low, high) in enumerate(limits))
     raise RequestError(
         f"the feed {name} is {list(shapes[name])}; this engine takes {takes}: feed one of these, or build an engine "
-        "for that size: min_size, max_size, max_batch"
+        "for that size: min_size, max_size, max_batch",
+        code="outside-profile",
+        tensor=name,
     )
 
 

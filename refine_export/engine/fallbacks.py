@@ -59,7 +59,7 @@ class Tried:
     status: Status
     numbers: tuple[Numbers, ...] = ()
     limits: Limits | None = None
-    """What the numbers had to keep; None where there are none."""
+    """Limits of the numbers; None where there are none."""
     reason: str | None = None
     """Why there are none."""
     seconds: float = 0.0
@@ -99,7 +99,7 @@ def rungs_of(options: BuildOptions, *, compares: bool = True) -> tuple[Rung, ...
 
     Args:
         options: of the build.
-        compares: the engines are compared; else nothing could tell that the first one is wrong.
+        compares: the engines are compared; else nothing could show that the first one is wrong.
     """
     if options.rung != "auto":
         return (options.rung,)

@@ -1,4 +1,4 @@
-"""Check of GridSample layers: each samples as the ONNX file says, whatever the parser made of it.
+"""Check of GridSample layers: each samples as in the ONNX file, whatever the parser made of it.
 
 The parser of 10.1 to 11.1 (and perhaps later ones) silently takes opset 20's `linear` for nearest
 (NVIDIA/TensorRT#4646). Checked on paper for 10.12 to 11.4, and run with TensorRT for RTX 1.7.
@@ -46,10 +46,10 @@ class Repair:
 
 @dataclass(frozen=True, kw_only=True)
 class GridSampleReport:
-    """What the check found."""
+    """Result of the check."""
 
     layers: int
-    """GridSample layers of the network, all of which sample as the file says."""
+    """GridSample layers of the network, all of which sample as in the file."""
     repairs: tuple[Repair, ...]
 
 

@@ -54,7 +54,7 @@ class Layer:
     parameters: str = ""
     """`ParameterType`, such as `Convolution`; often empty."""
     inputs: tuple[str, ...] = ()
-    """Types: `Half`, `Float`, `BFloat16`, `Int32`, ...; `unknown` where the inspector does not say."""
+    """Types: `Half`, `Float`, `BFloat16`, `Int32`, ...; `unknown` where the inspector has none."""
     outputs: tuple[str, ...] = ()
     weights: str = UNKNOWN
     """Type of the weights."""
@@ -77,7 +77,7 @@ class OnnxNode:
     name: str
     op_type: str
     type: str
-    """Of its first input, spelled as in the engine: `Half`, `Float`, ..., `unknown`."""
+    """Type of its first input, spelled as in the engine: `Half`, `Float`, ..., `unknown`."""
 
 
 @dataclass(frozen=True, kw_only=True)

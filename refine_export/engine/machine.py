@@ -24,7 +24,7 @@ _DRIVER_FILE = Path("/proc/driver/nvidia/version")
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What an engine depends on: the machine that builds it, or, for TensorRT for RTX, the GPUs that it is for."""
+    """Machine that an engine is for: the one that builds it, or, for TensorRT for RTX, a set of GPUs."""
 
     library: Target = "trt"
     tensorrt: str
@@ -40,7 +40,7 @@ class Machine:
     system: str
     architecture: str
     driver: str | None = None
-    """For information: engines do not depend on it."""
+    """Information alone: engines do not depend on it."""
 
     @property
     def capability(self) -> str:

@@ -36,11 +36,11 @@ _BUILD = "build it again: refine-export build FILE.onnx -o {}"
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What an engine's first 28 bytes tell."""
+    """Contents of an engine's first 28 bytes."""
 
     library: Target
     version: tuple[int, ...] | None
-    """Of the library that built it: four numbers; None in a header of an unknown form."""
+    """Version of the library that built it: four numbers; None in a header of an unknown form."""
 
     @property
     def text(self) -> str:

@@ -39,7 +39,7 @@ def shapes_from_options(
     """Return what `BuildOptions` mean for a file: one entry per input, in order.
 
     A size that the file fixes is the file's own, min = opt = max; where all are fixed, there is no profile. An option
-    that was given for it must say the same; one that is at its default counts as not given.
+    that was given for it must be the same; one that is at its default counts as not given.
 
     Args:
         inputs: of the ONNX file, without weights; a free dimension is a string.

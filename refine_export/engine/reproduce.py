@@ -37,7 +37,7 @@ _KINDS: Final = ("min", "opt", "max")
 
 @dataclass(frozen=True, kw_only=True)
 class Reproduction:
-    """What a command line is to build."""
+    """Contents of a command line."""
 
     onnx: str
     """The file as TensorRT got it: that of the fallback that was kept."""

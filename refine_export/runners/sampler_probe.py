@@ -1,4 +1,4 @@
-"""Probe of how a runtime samples: a graph of two GridSample nodes whose answer tells right sampling from wrong.
+"""Probe of how a runtime samples: a graph of two GridSample nodes whose answer separates right sampling from wrong.
 
 A runtime that takes `bilinear` for nearest (as TensorRT's parser of 10.1 to 11.1 does with opset 20's `linear`),
 `border` for zeros, or ignores `align_corners`, gives pictures that are plausible and wrong. It takes milliseconds:

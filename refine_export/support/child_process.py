@@ -122,7 +122,7 @@ def serve(work: Callable[[Mapping[str, Any], Path, Report], Mapping[str, Any]]) 
 
 
 def _transport(error: Exception) -> dict[str, Any]:
-    """An error as JSON; one that is not of this package becomes one that says what to do."""
+    """An error as JSON; one that is not of this package becomes one with advice."""
     if isinstance(error, OSError):
         named = f" {error.filename}" if error.filename else ""
         error = RequestError(

@@ -241,8 +241,7 @@ def test_shape_tensors_are_refused(trt, plan, monkeypatch):
 def test_an_output_whose_shape_depends_on_values_is_refused(trt, plan, monkeypatch):
     runner = TrtRunner(plan)
     monkeypatch.setattr(trt.IExecutionContext, "get_tensor_shape", lambda self, name: trt.Dims((1, 3, -1, 64)))
-    with pytest.raises(RequestError, match=r"could not tell the shape of \['frame'\]"):
-        runner.run(feeds_of())
+    assert error_code(RequestError, lambda: runner.run(feeds_of())) == "run-failed"
 
 
 def test_tensors_that_the_engine_cannot_use_in_place(trt, plan):
