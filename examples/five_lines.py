@@ -1,0 +1,23 @@
+"""Export, lower and validate a network from Python.
+
+    python examples/five_lines.py flownet.pkl a.png b.png [folder]
+
+Without arguments, the demo weights and a drawn scene are used.
+"""
+
+import sys
+from pathlib import Path
+
+import refine_export as rx
+
+checkpoint, frames = (sys.argv[1], tuple(sys.argv[2:4])) if len(sys.argv) > 3 else (None, None)
+folder = Path(sys.argv[4] if len(sys.argv) > 4 else "five-lines-output")
+
+network = rx.load_network(checkpoint)
+graph = "interpolator_m" if network.takes_timestep else "interpolator"
+
+onnx = rx.export(checkpoint, graph, output=folder / f"{graph}.onnx")
+fp16 = rx.lower(onnx, output=folder / f"{graph}.fp16.onnx", checkpoint=checkpoint, force=True)
+report = rx.validate([onnx, fp16], checkpoint=checkpoint, frames=frames, sizes=(), report=folder)
+assert report.passed, report.summary()
+print(report.summary())
