@@ -67,7 +67,8 @@ class HDv3(nn.Module):
         Each block is run twice, the second time from frame 1 to frame 0, and the two answers are averaged.
 
         Args:
-            img0, img1: [N, 3, H, W] in [0, 1]; H and W multiples of 32.
+            img0: [N, 3, H, W] in [0, 1]; H and W multiples of 32.
+            img1: the same for the other frame.
             scale: of block0, block1 and block2.
         """
         warped_img0, warped_img1 = img0, img1

@@ -103,7 +103,8 @@ class IFNet(nn.Module):
         """Estimate flow and mask, and warp the images: everything before the refinement.
 
         Args:
-            img0, img1: [N, 3, H, W] in [0, 1]; H and W multiples of 4 * max(scale).
+            img0: [N, 3, H, W] in [0, 1]; H and W multiples of 4 * max(scale).
+            img1: the same for the other frame.
             scale: of block0, block1 and block2.
         """
         return self._motion((img0, img1), scale)

@@ -116,10 +116,14 @@ class Unet(nn.Module):
         """Compute the residual of the blended frame.
 
         Args:
-            img0, img1, warped_img0, warped_img1: [N, 3, H, W] in [0, 1]; H and W multiples of 16.
+            img0: [N, 3, H, W] in [0, 1]; H and W multiples of 16.
+            img1: the same for the other frame.
+            warped_img0: frame 0 warped to the time between.
+            warped_img1: frame 1 warped to it.
             mask: [N, 1, H, W], logit of the weight of `warped_img0`.
             flow: [N, 4, H, W] in pixels, (x, y) towards frame 0, then (x, y) towards frame 1.
-            c0, c1: the four maps of `Contextnet` for each image.
+            c0: the four maps of `Contextnet` for frame 0.
+            c1: the same for frame 1.
 
         Returns:
             [N, 3, H, W] in (0, 1); the frame is `clamp(merged + 2 * residual - 1, 0, 1)`.

@@ -216,7 +216,8 @@ class Rife4(nn.Module):
         """Estimate flow and mask, and warp the images: everything before the refinement.
 
         Args:
-            img0, img1: [N, 3, H, W] in [0, 1].
+            img0: [N, 3, H, W] in [0, 1].
+            img1: the same for the other frame.
             timestep: in (0, 1), a number or [N, 1, 1, 1].
         """
         img0, img1 = img0.clamp(0, 1), img1.clamp(0, 1)
