@@ -25,7 +25,7 @@ class PairOfClip(NamedTuple):
     sequence: str | None
     """Label of the clip; None for two pictures without a sequence."""
     number: int
-    """Which pair of the clip it is, from 0."""
+    """Number of the pair in the clip, from 0."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ class ColourCoding:
     """Black is 0 and white 255, not 16 and 235."""
     is_rgb: bool = False
     grey: bool = False
-    """There is no colour. FFmpeg's scaler takes any grey for full range: its values stay as they are."""
+    """It has no colour. FFmpeg's scaler takes any grey for full range: its values stay as they are."""
 
     def __str__(self) -> str:
         if self.is_rgb or self.grey:

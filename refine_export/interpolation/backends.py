@@ -68,7 +68,7 @@ class Backend:
         """Open an interpolator, in the thread that uses it.
 
         Args:
-            stop: when it is set, a server is no longer waited for.
+            stop: ends the wait for a server when it is set.
 
         Raises:
             RequestError: a checkpoint or file that computes no frames.

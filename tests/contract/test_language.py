@@ -8,7 +8,7 @@ import pytest
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "refine_export"
-CHECKED = ("cli", "doctor", "gate", "jobs", "report", "__init__.py", "testing.py")
+CHECKED = ("cli", "data", "doctor", "gate", "interpolation", "jobs", "report", "runners", "__init__.py", "testing.py")
 """Packages and modules whose texts and errors have been brought to the rules."""
 
 FRAGMENT = re.compile(r"(Of|That|What|As|Whether|Which)\b")
