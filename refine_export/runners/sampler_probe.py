@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from refine_export.runners.base import Arrays
 
 TOLERANCE = 5e-3
-"""Largest difference of values in [0, 1]; FP16 features cost 5e-4, and each wrong answer is off by more than 0.1 somewhere."""
+"""Largest difference of values in [0, 1]; FP16 features cost 5e-4, and a wrong answer more than 0.1 somewhere."""
 _SIDE, _POINTS = 8, 6
 _PROBLEMS = ("nearest", "zeros padding", "unaligned corners")
 
