@@ -95,7 +95,7 @@ def measure_validate(folder: Path) -> None:
 
 
 def measure_feeds(_: Path) -> None:
-    """What one more feed costs: its own run, no second load."""
+    """The cost of one more feed: its own run, without a second load."""
     reference = reference_network(seeded_checkpoint("IFNet"))
     model = onnx_from_network(reference, "refine", ExportOptions(dynamic=True)).SerializeToString()
     pair = source_from_options(FramesOptions(), SceneOptions()).pair

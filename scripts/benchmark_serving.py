@@ -177,7 +177,7 @@ def loopback_bytes(call: Callable[[], object]) -> int:
 
 
 def measure_transport(folder: Path) -> None:
-    """What the way to the server costs, by protocol, size and number of clients."""
+    """The cost of transport, by protocol, size and number of clients."""
     for dtype, (element, _) in ECHO_TYPES.items():
         name = f"echo_{dtype.lower()}"
         ends = [helper.make_tensor_value_info(end, element, ["H", "W", 3]) for end in "xy"]

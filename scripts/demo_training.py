@@ -126,7 +126,7 @@ def motion_of(net: IFNet_m, img0: Tensor, img1: Tensor, plane: Tensor, coarsest:
 
 
 def loss_of(net: IFNet_m, clip: DrawnClip, timestep: Tensor, flow_weight: float, complete: bool) -> Tensor:
-    """Of one batch; `complete`: with the coarsest block and the refinement."""
+    """Compute the loss of one batch; `complete`: with the coarsest block and the refinement."""
     with torch.autocast("cpu", torch.bfloat16), SamplingInFloat():
         plane = timestep.view(-1, 1, 1, 1).expand(-1, 1, *clip.frame.shape[-2:])
         motion, flows = motion_of(net, clip.img0, clip.img1, plane, complete)

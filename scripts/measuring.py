@@ -1,4 +1,4 @@
-"""What the benchmarks share: Markdown tables, medians of calls in turn, and the peak memory of a process."""
+"""Tools of the benchmarks: Markdown tables, medians of calls in turn, and the peak memory of a process."""
 
 import json
 import statistics
@@ -22,7 +22,7 @@ print(json.dumps([seconds, peak / 2**20, output]))
 
 
 class Watched(NamedTuple):
-    """What a process took."""
+    """Time and memory of a process, and its output."""
 
     seconds: float
     peak_gib: float

@@ -134,7 +134,7 @@ def measure_interpolator(source: Source) -> None:
 
 
 def measure_choices(source: Source) -> None:
-    """What the choices that the rule leaves open are worth."""
+    """The choices that the rule leaves open."""
     choices = {
         "default": LowerOptions(),
         "everything behind the last convolution in FP16": LowerOptions(fp32_tail=False),
@@ -177,7 +177,7 @@ def measure_choices(source: Source) -> None:
 
 
 def measure_search(source: Source) -> None:
-    """What FP32 regions buy on `refine`, and at what share of FP16."""
+    """The gain by FP32 regions on `refine`, and the share of FP16 that is left."""
     networks = {"Kaiming": kaiming_network("IFNet"), "demo": reference_network(demo_checkpoint())}
     for weights, reference in networks.items():
         feeds = [("textured", textured_feed(source, SIZES[0]))]

@@ -34,7 +34,7 @@ STEEPEST_WAVE = 0.12  # gradient of a wave, at most
 
 @dataclass(frozen=True, kw_only=True)
 class SequenceOptions:
-    """What `draw_sequences` draws."""
+    """Size and disturbances of the clips of `draw_sequences`."""
 
     height: int = 64
     """H, pixels."""
@@ -97,7 +97,7 @@ def draw_sequences(
 
 
 class _RandomLayers:
-    """Of `draw_sequences`: both rules, chosen for each clip."""
+    """The layers of `draw_sequences`: both rules, chosen for each clip."""
 
     def __init__(
         self, uniform: Uniform, options: SequenceOptions, motion_px: Tensor, canvases: Tensor, generator: Generator

@@ -22,7 +22,7 @@ class IFBlock(nn.Module):
     """
 
     FIRST_STRIDE = 2
-    """Of `conv0`; 1 in `IFNet_2R`, whose blocks work at twice the resolution."""
+    """Stride of the first convolution in `conv0`; 1 in `IFNet_2R`, whose blocks work at twice the resolution."""
 
     def __init__(self, in_planes: int, c: int = 64) -> None:
         super().__init__()

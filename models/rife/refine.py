@@ -52,7 +52,7 @@ class Contextnet(nn.Module):
     """A pyramid of features of one image, each level warped by the flow of its size."""
 
     FIRST_STRIDE = 2
-    """Of `conv1`; 1 in `IFNet_2R`."""
+    """Stride of `conv1`; 1 in `IFNet_2R`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class Unet(nn.Module):
     """Fuses both images, both warped images, the mask, the flows and both contexts into a residual."""
 
     FIRST_STRIDE = 2
-    """Of `down0`; 1 in `IFNet_2R`, where the last convolution has the stride instead."""
+    """Stride of `down0`; 1 in `IFNet_2R`, where the last convolution has the stride instead."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -30,7 +30,7 @@ LITE_LAST_WIDTH = 24
 
 @dataclass(frozen=True, kw_only=True)
 class Rife4Config:
-    """What tells the networks of the family apart."""
+    """The differences between the networks of the family."""
 
     widths: tuple[int, ...]
     """Channels of each block, coarsest first."""

@@ -75,12 +75,12 @@ class Sources:
 
     @property
     def drawn(self) -> bool:
-        """Whether all frames are a procedural scene, whose last bits depend on the processor."""
+        """True where all frames are a procedural scene, whose last bits depend on the processor."""
         return not self.arrays and not any(clip.files for clip in self.clips)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What has been converted, padded, assumed or left out so far."""
+        """Sentences on what has been converted, padded, assumed or left out so far."""
         return tuple(self.found_notes)
 
     @cached_property

@@ -4,8 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from refine_export.errors import RequestError
-from refine_export.support.files import atomic_path, make_folder, replace_folder, user_path, write_bytes, write_text
+from refine_export.errors import FrameError, RequestError
+from refine_export.support.files import (
+    atomic_path,
+    check_input_file,
+    make_folder,
+    replace_folder,
+    user_path,
+    write_bytes,
+    write_text,
+)
 
 
 def error_of(call, *arguments):
@@ -99,3 +107,11 @@ def test_a_folder_keeps_its_name_when_a_rename_ends_early(tmp_path, monkeypatch,
     assert getattr(caught.value, "code", "cannot-write") == "cannot-write"
     assert [file.name for file in tmp_path.iterdir()] == ["folder"]
     assert (path / "file").read_text() == "old"
+
+
+def test_only_regular_files_are_read(tmp_path):
+    (tmp_path / "file").touch()
+    check_input_file(tmp_path / "file", FrameError, "give a file")
+    for path, code in ((tmp_path / "x", "not-found"), (tmp_path, "is-directory"), (Path("/dev/null"), "not-a-file")):
+        error = error_of(check_input_file, path, FrameError, "give a file")
+        assert (type(error), error.code, error.fields) == (FrameError, code, {"path": path})
