@@ -49,7 +49,7 @@ def recipe_from_file(path: Path) -> Recipe:
         ) from None
     except FileNotFoundError:
         raise RecipeError(
-            f"{path} does not exist; `refine-export init {path}` writes one to edit", code="missing-file", path=path
+            f"{path} does not exist; `refine-export init {path}` writes one to edit", code="not-found", path=path
         ) from None
     except UnicodeDecodeError as error:
         raise RecipeError(

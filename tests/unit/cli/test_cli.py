@@ -16,10 +16,27 @@ import torch
 from refine_export.cli.main import main
 from refine_export.cli.output import clean
 from refine_export.errors import InternalError
-from refine_export.export.export_options import ExportOptions
-from refine_export.export.onnx_from_network import onnx_from_network
 
-RECIPE = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n[validate]\nsizes = []\n'
+RECIPE = """
+[run]
+graphs = ["contextnet"]
+[checkpoint]
+weights = "seeded"
+[frames]
+scene_frames = 2
+[scene]
+height = 64
+width = 96
+motion_px = 4.0
+[export]
+dynamic = false
+size = "64x96"
+[lower]
+precision = "fp32"
+[validate]
+sizes = []
+flows = ["subpixel"]
+"""
 
 
 @pytest.fixture
@@ -43,60 +60,49 @@ def run(capfd):
 
 
 @pytest.fixture(scope="module")
-def contextnet(references, tmp_path_factory):
-    path = tmp_path_factory.mktemp("onnx") / "contextnet.onnx"
-    onnx.save(onnx_from_network(references("IFNet"), "contextnet", ExportOptions(dynamic=False, size="64x96")), path)
-    return path
+def contextnet(exports):
+    return exports.fp32("contextnet", size="64x96")
 
 
 def test_run_twice(run, here):
-    code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
+    code, out, err = run("run", "--recipe", "small.toml", "-o", "out")
     assert code == 0
-    assert "passed: 32 of 32 comparisons" in out
+    assert "passed: 2 of 2 comparisons" in out
     assert "report: out/report.html" in out
     assert "export contextnet ...\n" in err
-    code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "-o", "out")
-    assert (code, err.count("reused")) == (0, 2)
-
-
-def test_run_quiet_json(run, here):
-    code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "--json")
-    assert code == 0
-    assert err == ""
-    assert json.loads(out)["status"] == "passed"
-    code, out, err = run("run", "--recipe", "small.toml", "--graph", "contextnet", "--quiet")
+    code, out, err = run("run", "--recipe", "small.toml", "-o", "out", "--json")
     assert (code, err) == (0, "")
+    assert json.loads(out)["status"] == "passed"
+    code, out, err = run("run", "--recipe", "small.toml", "-o", "out", "--quiet")
+    assert (code, err) == (0, "")
+    assert "passed: 2 of 2 comparisons" in out
 
 
-def test_a_failed_verdict_is_exit_code_1(run, here):
+def test_a_failed_verdict_is_exit_code_1(run, here, contextnet):
     (here / "strict.toml").write_text(
         RECIPE + "[validate.limits]\ncontextnet_fp32 = { max_abs = 1e-9, psnr_db = 90.0 }\n"
     )
-    code, out, _ = run("run", "--recipe", "strict.toml", "--graph", "contextnet", "--quiet")
+    code, out, _ = run("validate", str(contextnet), "--recipe", "strict.toml", "--quiet")
     assert code == 1
-    assert "failed: 16 of 32 comparisons" in out
-    assert "largest error" in out
-    assert "above 1e-09" in out
+    assert "failed: 0 of 2 comparisons" in out
 
 
 def test_validate(run, here, contextnet):
     arguments = ("validate", str(contextnet), "--recipe", "small.toml")
-    code, out, _ = run(*arguments, "--report", "checked")
-    assert code == 0
+    assert run(*arguments, "--report", "checked")[0] == 0
     assert (here / "checked" / "report.html").is_file()
     code, out, _ = run(*arguments, "--float64", "--quiet")
     assert code == 0
     assert "float64" in out
+    assert run(*arguments, "--require", "ort,trt", "--quiet")[0] == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU, and this machine has one")
 def test_a_missing_runtime_is_exit_code_3(run, here, contextnet):
     code, out, _ = run("validate", str(contextnet), "--recipe", "small.toml", "--runtime", "onnxruntime-cuda")
     assert code == 3
-    assert "not compared: 0 of 10 comparisons" in out
-    assert "; 10 could not be run" in out
+    assert "not compared: 0 of 2 comparisons" in out
     assert out.count("CUDAExecutionProvider") == 1
-    assert "CUDAExecutionProvider" in out
 
 
 def test_init(run, here):
@@ -113,22 +119,16 @@ def test_inspect(run, here, contextnet, references):
     assert (code, "GridSample 4" in out) == (0, True)
     torch.save(references("IFNet").state_dict(), here / "w.pkl")
     code, out, _ = run("inspect", "w.pkl")
-    assert code == 0
-    assert "architecture: IFNet" in out
-    assert "10,708,215" in out
-    assert "block_tea: parameters" in out
-    code, out, _ = run("inspect", "w.pkl", "--json")
-    assert json.loads(out)["parts"]["unet"]["parameters"] == 2_957_875
+    assert (code, "architecture: IFNet" in out, "10,708,215" in out) == (0, True, True)
+    assert json.loads(run("inspect", "w.pkl", "--json")[1])["parts"]["unet"]["parameters"] == 2_957_875
 
 
 def test_export(run, here):
-    code, out, _ = run("export", "--graph", "contextnet", "--size", "32x64", "--batch", "2", "-o", "files")
-    assert code == 0
-    assert "2x3x32x64" in out
-    assert run("lint", "files/contextnet.onnx")[0] == 0
-    code, out, err = run("export", "--graph", "contextnet", "--size", "32x64", "--batch", "2", "-o", "files", "--json")
-    assert json.loads(out)[0]["reused"]
-    assert err == ""
+    arguments = ("export", "--graph", "contextnet", "--size", "32x64", "--batch", "2", "-o", "files")
+    code, out, _ = run(*arguments)
+    assert (code, "2x3x32x64" in out) == (0, True)
+    code, out, err = run(*arguments, "--json")
+    assert (json.loads(out)[0]["reused"], err) == (True, "")
 
 
 def test_lint(run, here, contextnet):
@@ -139,10 +139,7 @@ def test_lint(run, here, contextnet):
     code, out, _ = run("lint", str(contextnet), "bad.onnx")
     assert code == 1
     assert f"{contextnet}: nothing found" in out
-    assert f"error bad.onnx: {sample.name}: " in out
-    assert "why: " in out
-    assert "do:  " in out
-    assert "bad.onnx: 1 errors, 0 warnings" in out
+    assert f"error: bad.onnx: {sample.name}: " in out
     code, out, _ = run("lint", "bad.onnx", "--json")
     assert (code, json.loads(out)["bad.onnx"][0]["rule"]) == (1, "gridsample-nearest")
 
@@ -183,9 +180,9 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (["run", "--recipe", "absent.toml"], "missing-file"),
+        (["run", "--recipe", "absent.toml"], "not-found"),
         (["run", "--recipe", "/dev/zero"], "not-a-recipe"),
-        (["run", "--checkpoint", "absent.pkl"], None),
+        (["run", "--checkpoint", "absent.pkl"], "not-found"),
         (["run", "--graph", "ifnet"], "wrong-option"),
         (["export", "--size", "100x200"], "wrong-option"),
         (["export", "--dynamic", "--size", "64x96"], "wrong-option"),
@@ -193,9 +190,9 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
         (["export", "--size", "3200000x3200000"], "wrong-option"),
         (["export", "--batch", "1000000"], "wrong-option"),
         (["validate", "x.onnx", "--runtime", "tpu"], "wrong-option"),
-        (["lint", "absent.onnx"], "missing-file"),
+        (["lint", "absent.onnx"], "not-found"),
         (["lint", "/dev/zero"], "not-a-file"),
-        (["inspect", "absent.onnx"], "missing-file"),
+        (["inspect", "absent.onnx"], "not-found"),
         (["bisect", "x.onnx", "--runtime", "tpu"], "wrong-option"),
         (["gate"], "missing-argument"),
         (["gate", "r.json", "--checkpoint", "w.pkl"], "options-do-not-fit"),

@@ -105,7 +105,7 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
     ("name", "code"),
     [
         ("", "is-directory"),
-        ("absent.toml", "missing-file"),
+        ("absent.toml", "not-found"),
         ("binary.toml", "not-a-recipe"),
         ("large.toml", "not-a-recipe"),
     ],
