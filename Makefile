@@ -20,7 +20,7 @@ help:  ## Show this list.
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,ort,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,ort,rtx,dev]'
 	@touch $@
 
 demo: $(READY)  ## Run the main job on sample frames: refine-export-output/report.html.
