@@ -99,11 +99,11 @@ def rungs_of(options: BuildOptions, *, compares: bool = True) -> tuple[Rung, ...
 
     Args:
         options: of the build.
-        compares: the engines are compared; else nothing could show that the first one is wrong.
+        compares: the engines are compared; else `unfused`, which mends wrong numbers alone, is left out.
     """
     if options.rung != "auto":
         return (options.rung,)
-    return RUNGS if compares else RUNGS[:1]
+    return RUNGS if compares else tuple(rung for rung in RUNGS if rung != "unfused")
 
 
 def first_exact(
@@ -122,8 +122,9 @@ def first_exact(
         limits: what the numbers have to keep.
 
     Raises:
-        RequestError: `no-exact-engine`; the message has the numbers, or the reason, of each.
-        UnavailableError: `no-engine`; none could be built or run, because this machine lacks something each time.
+        RequestError: `no-exact-engine`; the message has the numbers, or the reason, of each. Or `no-engine`: none could
+            be built or run.
+        UnavailableError: `no-engine`, because this machine lacks something each time.
     """
     tried: list[Tried] = []
     faults: list[RefineExportError] = []
@@ -154,8 +155,10 @@ def first_exact(
     if len(rungs) == 1 and faults:
         raise faults[0]  # the only reason, with its own code
     results = "".join(f"\n  {one}" for one in tried)
-    if len(faults) == len(tried) and all(isinstance(fault, UnavailableError) for fault in faults):
-        raise UnavailableError(f"no engine could be built and run on this machine:{results}", code="no-engine")
+    if len(faults) == len(tried):
+        lacking = all(isinstance(fault, UnavailableError) for fault in faults)
+        kind: type[RefineExportError] = UnavailableError if lacking else RequestError
+        raise kind(f"no engine could be built and run on this machine:{results}", code="no-engine")
     raise RequestError(
         f"no engine by {', '.join(rungs)} is exact enough; expected errors within the limits against FP32 torch: try "
         f"another TensorRT, --rung fp32, or wider limits{results}",

@@ -124,13 +124,19 @@ def test_where_the_machine_lacks_something_each_time_that_is_the_error():
 
 def test_a_forced_rung_is_the_only_one():
     assert rungs_of(BuildOptions()) == RUNGS == ("native", "unfused", "gather", "fp32")
-    assert rungs_of(BuildOptions(), compares=False) == ("native",)
+    assert rungs_of(BuildOptions(), compares=False) == ("native", "gather", "fp32")
     assert rungs_of(BuildOptions(rung="gather"), compares=False) == ("gather",)
 
 
-def test_without_execution_the_first_that_is_built_is_kept():
-    chosen = first_exact(("native",), lambda rung: "engine", None, lambda rung: LIMITS)
-    assert (chosen.engine, chosen.tried[0].status, chosen.tried[0].numbers) == ("engine", "not executed", ())
+def test_without_execution_the_first_that_can_be_built_is_kept():
+    outcomes = Outcomes(native=UnavailableError("the compiler failed"), gather=None)
+    chosen = first_exact(("native", "gather"), outcomes.build, None, lambda rung: LIMITS)
+    assert (chosen.engine, [one.status for one in chosen.tried]) == ("gather", ["not built", "not executed"])
+    assert chosen.tried[1].numbers == ()
+    broken = Outcomes(native=UnavailableError("the compiler failed"), gather=GraphError("no samplers"))
+    with pytest.raises(RequestError) as caught:
+        first_exact(("native", "gather"), broken.build, None, lambda rung: LIMITS)
+    assert caught.value.code == "no-engine"
 
 
 def test_the_manifest_takes_all_of_it():
