@@ -99,7 +99,7 @@ app = typer.Typer(
     **_SETTINGS,
 )
 app.callback()(_root)
-_deploy = typer.Typer(name="deploy", cls=VerbGroup, help=VERBS["deploy"], **_SETTINGS)
+_deploy = typer.Typer(name="deploy", cls=VerbGroup, help=VERBS["deploy"], add_completion=False, **_SETTINGS)
 for _name, _text in DEPLOY_VERBS.items():
     _deploy.command(_name.split()[-1], help=_text)(_stub)
 for _name, _text in VERBS.items():
@@ -145,8 +145,9 @@ def _print_help_of_verb(words: Sequence[str]) -> None:
     takes longer than all the rest.
     """
     verb, last = " ".join(words[:-1]), words[-1] if words else ""
-    if last in ("-h", "--help") and verb in {**VERBS, **DEPLOY_VERBS}.keys() - {"deploy"}:
-        load_verb(verb)([last], prog_name=f"refine-export {verb}")
+    if last in ("-h", "--help") and verb in VERBS | DEPLOY_VERBS:
+        command = typer.main.get_command(_deploy) if verb == "deploy" else load_verb(verb)
+        command([last], prog_name=f"refine-export {verb}")
 
 
 def program() -> None:
