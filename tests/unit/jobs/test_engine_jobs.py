@@ -118,7 +118,7 @@ def test_sizes_that_do_not_fit_are_refused_without_tensorrt(seat, monkeypatch, s
 
 def test_without_tensorrt_one_sentence_says_what_to_install(seat, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert error_code(UnavailableError, seat.build) == "missing-package"
+    assert error_code(UnavailableError, lambda: seat.build(target="trt")) == "missing-package"
 
 
 def test_the_command_line_builds(seat, capsys):
