@@ -44,9 +44,9 @@ if TYPE_CHECKING:
     from refine_export.interpolation.interpolate_files import Interpolated
     from refine_export.jobs.bisect_file import bisect
     from refine_export.jobs.build_engine import build
-    from refine_export.jobs.check_report import GateResult, gate
     from refine_export.jobs.deploy_repository import deploy_triton
     from refine_export.jobs.export_graphs import ExportedFile, export
+    from refine_export.jobs.gate_report import GateResult, gate
     from refine_export.jobs.inspect_file import Inspection, inspect
     from refine_export.jobs.interpolate_frames import interpolate
     from refine_export.jobs.lint_files import LintReport, lint
@@ -89,9 +89,9 @@ _HOME = {
     "interpolation.interpolate_files": ("Interpolated",),
     "jobs.bisect_file": ("bisect",),
     "jobs.build_engine": ("build",),
-    "jobs.check_report": ("GateResult", "gate"),
     "jobs.deploy_repository": ("deploy_triton",),
     "jobs.export_graphs": ("ExportedFile", "export"),
+    "jobs.gate_report": ("GateResult", "gate"),
     "jobs.inspect_file": ("Inspection", "inspect"),
     "jobs.interpolate_frames": ("interpolate",),
     "jobs.lint_files": ("LintReport", "lint"),

@@ -28,8 +28,8 @@ from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName, graph_from_names
 from refine_export.support.text import listed
 from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
+from refine_export.validate.feed_plan import closest_sizes, first_pair_at, sizes_for
 from refine_export.validate.runtimes import artifact_of, candidates_for
-from refine_export.validate.test_plan import closest_sizes, first_pair_at, sizes_for
 from refine_export.validate.validate_options import Runtime, ValidateOptions
 
 if TYPE_CHECKING:  # torch is optional

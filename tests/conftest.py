@@ -67,7 +67,7 @@ def missing_for_engines() -> str | None:
     """What this machine lacks for the tests marked `tensorrt`, in a sentence; None where it lacks nothing."""
     from refine_export.errors import UnavailableError
     from refine_export.jobs.build_engine import missing_tensorrt
-    from refine_export.runners import cuda as trt_device
+    from refine_export.runners import cuda_device as trt_device
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first import of tensorrt, and CUDA's start

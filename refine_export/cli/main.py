@@ -1,4 +1,4 @@
-"""The command line: its verbs, and the one place where errors become exit codes.
+"""The command line: its verbs, and the one place where errors become exit codes (verdicts do in `cli.exit_codes`).
 
 Exit codes: 0 passed, 1 the verdict is failed, 2 the request was wrong, 3 this machine lacks something that was
 required, 70 a bug of this tool, 130 interrupted.
@@ -16,8 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from refine_export import __version__
-from refine_export.cli.output import clean
 from refine_export.errors import InternalError, RefineExportError, RequestError, UnavailableError
+from refine_export.support.text import clean
 
 INTERRUPTED = 130
 

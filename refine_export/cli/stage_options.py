@@ -1,4 +1,4 @@
-"""The typer options of a verb, generated from the dataclasses of the stages (see `jobs/option_table.py`)."""
+"""The typer options of a verb, generated from the dataclasses of the stages (see `jobs/job_options.py`)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
-from refine_export.jobs.option_table import Option, options_of, select
+from refine_export.jobs.job_options import Option, options_of, select
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
 def stage_options(*names: str) -> Callable[[Verb], Verb]:
-    """Give a verb that has `**options` the named options by name, as `option_table.select` takes them.
+    """Give a verb that has `**options` the named options by name, as `job_options.select` takes them.
 
     The verb receives those that the user gave, by keyword.
     """

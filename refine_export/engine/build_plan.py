@@ -19,10 +19,10 @@ from refine_export.engine.bindings import Library, Log, builder_of, content_of, 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.grid_sample_check import GridSampleReport, check_grid_samples, keep_from_fusing
+from refine_export.engine.network_types import TypeReport, check_types
 from refine_export.engine.parse_network import network_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.engine.timing_cache import save_timing_cache, set_timing_cache
-from refine_export.engine.type_check import TypeReport, check_types
 from refine_export.errors import UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes
 

@@ -13,7 +13,7 @@ from refine_export.engine.machine import this_machine
 from refine_export.engine.plan import check_plan, key_of, plan_bytes, plan_header
 from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
-from refine_export.runners.cuda import CudaDevice, array_like, check_outputs, check_tensors
+from refine_export.runners.cuda_device import CudaDevice, array_like, check_outputs, check_tensors
 
 if TYPE_CHECKING:
     import tensorrt as trt

@@ -14,8 +14,8 @@ from typing import Literal
 
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import PICTURES
-from refine_export.report.data import Comparison, Report
 from refine_export.report.grouping import JudgedGroup, judge_groups
+from refine_export.report.report_data import Comparison, Report
 from refine_export.signature import SIGNATURES
 from refine_export.validate.comparison import Status, Verdict, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from refine_export.gate.decision import Decision
-from refine_export.report.data import Comparison
+from refine_export.report.report_data import Comparison
 from refine_export.validate.comparison import Status
 
 _ELEMENTS: dict[Status, str] = {"passed": "", "failed": "failure", "not compared": "error"}

@@ -23,7 +23,7 @@ from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.signature import MULTIPLE_OF
 from refine_export.support.text import size_text
-from refine_export.validate.test_plan import accepts
+from refine_export.validate.feed_plan import accepts
 
 MIDDLE = 0.5
 ONLY_MIDDLE = "this network computes only the middle of two frames; one with a timestep (such as IFNet_m) takes any"

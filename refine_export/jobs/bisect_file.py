@@ -24,9 +24,9 @@ from refine_export.errors import RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.model_file import load_model
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
 from refine_export.jobs.lower_onnx import checked_size
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
 from refine_export.runners.torch import TorchRunner

@@ -20,11 +20,11 @@ from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import GraphError, RecipeError, RequestError, UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
 from refine_export.jobs.engine_judge import judge_of
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import AnyRecipe
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.support.files import user_path
 from refine_export.support.manifest import manifest_path
 from refine_export.support.progress import Progress

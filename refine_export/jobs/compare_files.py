@@ -11,14 +11,14 @@ from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import flow_kinds_of
 from refine_export.jobs.load_inputs import JobInputs
-from refine_export.report.data import Comparison
 from refine_export.report.picture_selection import PictureSelection
 from refine_export.report.pictures import FramePictures, Pictures
+from refine_export.report.report_data import Comparison
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.validate.comparison import Compared, compare_candidates
+from refine_export.validate.feed_plan import PlanStep, notes_on_unused_arrays, plan_steps
 from refine_export.validate.runtimes import candidates_for
-from refine_export.validate.test_plan import PlanStep, notes_on_unused_arrays, plan_steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 from refine_export.deploy.triton import repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import Deployed
+from refine_export.jobs.job_options import made_from, takes_options_of
 from refine_export.jobs.load_inputs import AnyPath, path_of
-from refine_export.jobs.option_table import made_from, takes_options_of
 
 
 @takes_options_of(TritonOptions)

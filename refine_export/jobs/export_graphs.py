@@ -13,8 +13,8 @@ from refine_export.data.images import padded
 from refine_export.errors import RequestError
 from refine_export.export.export_file import export_file
 from refine_export.export.reference_network import check_graph, graphs_of
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.signature import GraphName
 from refine_export.support.files import make_folder, user_path

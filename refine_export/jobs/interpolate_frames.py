@@ -11,8 +11,8 @@ from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolate_files import Interpolated, interpolate_pictures, interpolate_video
 from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
+from refine_export.jobs.job_options import made_from
 from refine_export.jobs.load_inputs import AnyPath, path_of
-from refine_export.jobs.option_table import made_from
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress, Silent
 

@@ -12,7 +12,7 @@ from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and its classes are needed to define the module
-    from refine_export.jobs.interpolation_network import InterpolationNetwork
+    from refine_export.export.interpolation_network import InterpolationNetwork
 
 
 def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
@@ -31,7 +31,7 @@ def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
         UnavailableError: torch is missing.
     """
     require("torch", extra="torch")
-    from refine_export.jobs.interpolation_network import InterpolationNetwork
+    from refine_export.export.interpolation_network import InterpolationNetwork
 
     path = None if checkpoint is None else str(path_of(checkpoint))
     weights = checkpoint_from_options(CheckpointOptions(path=path))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from refine_export.errors import RecipeError
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file

@@ -19,14 +19,14 @@ from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.errors import UnavailableError
 from refine_export.jobs.build_engine import build_engines
 from refine_export.jobs.export_graphs import export_graphs
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.jobs.validation_report import ValidationReport, report_on
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lower_options import lowered_suffix
 from refine_export.lower.lowered_file import lower_file
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.support.files import make_folder, user_path
 from refine_export.support.progress import Progress
 

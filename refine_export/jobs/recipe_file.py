@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refine_export.errors import RecipeError
-from refine_export.jobs.option_table import documentation, options_by_keyword
+from refine_export.jobs.job_options import documentation, options_by_keyword
 from refine_export.jobs.recipe import Recipe
 from refine_export.support.files import user_path
 

@@ -14,8 +14,8 @@ from refine_export.engine.refit_file import refit_file
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import files_read
 from refine_export.jobs.engine_judge import judge_of
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.support.manifest import manifest_path
 from refine_export.support.progress import Progress

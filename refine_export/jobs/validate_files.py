@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from refine_export.jobs.bisect_file import bisect
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.jobs.validation_report import ValidationReport, report_on
 from refine_export.support.files import make_folder

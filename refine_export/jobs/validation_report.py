@@ -23,8 +23,8 @@ from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
 from refine_export.data.frame_source import Sources
 from refine_export.jobs.compare_files import compare_files
 from refine_export.jobs.load_inputs import JobInputs
-from refine_export.report.data import Comparison, Report, Shortfall
 from refine_export.report.grouping import judge_groups
+from refine_export.report.report_data import Comparison, Report, Shortfall
 from refine_export.report.report_files import earlier_report, write_report
 from refine_export.signature import parse_size
 from refine_export.support.environment import COMPARERS, machine, versions

@@ -17,13 +17,13 @@ from refine_export.deploy.verify.load_test import Load, measure_load
 from refine_export.deploy.verify.server_models import ServerModel, find_models
 from refine_export.deploy.verify.verify_frames import compare_frames
 from refine_export.deploy.verify.verify_networks import compare_network
+from refine_export.deploy.verify.verify_options import VerifyOptions
 from refine_export.deploy.verify.verify_result import ModelComparison, Verified
 from refine_export.errors import RequestError, UnavailableError
+from refine_export.jobs.job_options import made_from, takes_options_of
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
-from refine_export.jobs.option_table import made_from, takes_options_of
 from refine_export.jobs.recipe_file import AnyRecipe
-from refine_export.jobs.verify_options import VerifyOptions
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress

@@ -1,1 +1,1 @@
-"""Reports of a run: `data` is the content, `grouping` the verdicts, `html` the page, `report_files` the files."""
+"""Reports of a run: `report_data` the content, `grouping` the verdicts, `html` the page, `report_files` the files."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from refine_export.report.data import Comparison, Group, GroupKey, Report
 from refine_export.report.formatting import psnr_order
+from refine_export.report.report_data import Comparison, Group, GroupKey, Report
 from refine_export.validate.comparison import OutputVerdict, Status, group_status
 from refine_export.validate.validate_options import ValidateOptions
 

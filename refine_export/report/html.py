@@ -17,10 +17,10 @@ from markupsafe import Markup
 
 from refine_export.accuracy.margins import LABELS
 from refine_export.report.charts import bisection_for_page, charts_by_size, charts_of_flicker, histogram_of
-from refine_export.report.data import Report
 from refine_export.report.formatting import FILTERS, limit_text, margin_text
 from refine_export.report.line_chart import HEIGHT, MOST_POINTS, STYLES, WIDTH
 from refine_export.report.pictures import COLOUR_STOPS, FramePictures, Pictures
+from refine_export.report.report_data import Report
 from refine_export.report.summary import key_figures, limit_texts, outcome_text
 from refine_export.report.tables import MOST_DETAILS, cells_from_rows, matrix_from_cells, rows_from_report
 

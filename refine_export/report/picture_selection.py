@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from refine_export.accuracy.metrics import psnr_from_mse
 from refine_export.data.images import FramePair, cropped
-from refine_export.report.data import Comparison, GroupKey
 from refine_export.report.pictures import FramePictures, Pictures, data_uri_from_frame, pictures_from_compared
+from refine_export.report.report_data import Comparison, GroupKey
 from refine_export.signature import SIGNATURES
 from refine_export.validate.comparison import Compared
 

@@ -15,9 +15,9 @@ import pydantic
 import pydantic_core
 
 from refine_export.errors import RequestError
-from refine_export.report.data import SCHEMA, Report
 from refine_export.report.html import html_from_report
 from refine_export.report.pictures import FramePictures, Pictures
+from refine_export.report.report_data import SCHEMA, Report
 from refine_export.support.files import write_text
 from refine_export.support.text import listed
 from refine_export.validate.validate_options import ValidateOptions

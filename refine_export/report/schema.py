@@ -1,6 +1,6 @@
 """The published form of a report: JSON Schema 2020-12, in `report/schema.json`.
 
-It is generated from the dataclasses of `report.data` and the docstrings of their fields. After a change of these:
+It is generated from the dataclasses of `report_data` and the docstrings of their fields. After a change of these:
 
     python -c "from refine_export.report.schema import write_schema; write_schema()"
 """
@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from refine_export.report.data import SCHEMA, Report
+from refine_export.report.report_data import SCHEMA, Report
 from refine_export.support.files import write_text
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.margins import LABELS, Margin, margins
-from refine_export.report.data import Report
 from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_text
+from refine_export.report.report_data import Report
 from refine_export.validate.comparison import OutputVerdict, Status, overall
 
 

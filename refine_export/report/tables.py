@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from refine_export.accuracy.margins import margins
-from refine_export.report.data import Comparison, Group, GroupKey, Report
 from refine_export.report.grouping import JudgedGroup, groups_of_report
 from refine_export.report.pictures import Pictures
+from refine_export.report.report_data import Comparison, Group, GroupKey, Report
 from refine_export.signature import SIGNATURES, FilePrecision
 from refine_export.validate.comparison import OutputVerdict, Status
 

@@ -34,7 +34,7 @@ from onnx import TensorProto
 
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.runners.base import Arrays, Runner, check_sizes
-from refine_export.runners.cuda import CudaDevice, array_like, check_outputs, check_tensors
+from refine_export.runners.cuda_device import CudaDevice, array_like, check_outputs, check_tensors
 from refine_export.signature import SIGNATURES, TensorInfo, graph_from_names
 from refine_export.support.environment import gpu_name
 from refine_export.support.imports import installed, require
@@ -42,7 +42,7 @@ from refine_export.support.imports import installed, require
 if TYPE_CHECKING:  # torch is optional, and only `run_torch` takes its tensors
     import torch
 
-    from refine_export.runners.cuda import Tensors
+    from refine_export.runners.cuda_device import Tensors
 
 Provider = Literal["cpu", "cuda", "tensorrt"]
 

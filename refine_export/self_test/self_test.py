@@ -42,8 +42,8 @@ from refine_export.validate.comparison import (
     group_status,
     reference_outputs,
 )
+from refine_export.validate.feed_plan import closest_sizes, first_pair_at, sizes_for
 from refine_export.validate.runtimes import default_runtime, open_runner
-from refine_export.validate.test_plan import closest_sizes, first_pair_at, sizes_for
 from refine_export.validate.validate_options import Runtime, ValidateOptions
 
 if TYPE_CHECKING:

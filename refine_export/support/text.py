@@ -44,3 +44,12 @@ def json_safe(content: Any) -> Any:
 def dict_from_result(result: Any) -> dict[str, Any]:
     """Convert the fields of a dataclass with `json_safe`, by name."""
     return {field.name: json_safe(getattr(result, field.name)) for field in dataclasses.fields(result)}
+
+
+def clean(text: str) -> str:
+    """Return a text without control characters, which could steer the terminal.
+
+    Lines after the first are indented, so that none of them looks like one of this tool's own.
+    """
+    cleaned = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
+    return cleaned.replace("\n", "\n    ")

@@ -9,7 +9,7 @@ import pytest
 
 import refine_export as rx
 from refine_export.errors import RefineExportError
-from refine_export.jobs.option_table import SECTIONS, documentation, options_by_keyword, select
+from refine_export.jobs.job_options import SECTIONS, documentation, options_by_keyword, select
 from tests.support.paths import ROOT
 
 FUNCTIONS = {

@@ -10,7 +10,7 @@ import torch
 
 from refine_export.engine import machine
 from refine_export.errors import UnavailableError
-from refine_export.runners import cuda as trt_device
+from refine_export.runners import cuda_device as trt_device
 from tests.conftest import missing_for_engines
 from tests.support.fake_tensorrt import make_fake
 from tests.support.host_trt import HostDevice

@@ -15,9 +15,9 @@ from refine_export.data.frame_options import SceneOptions
 from refine_export.data.images import FramePair
 from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import reference_network
-from refine_export.report.data import Comparison
 from refine_export.report.html import html_from_report
 from refine_export.report.pictures import FramePictures, pictures_from_compared
+from refine_export.report.report_data import Comparison
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES

@@ -5,8 +5,8 @@ import dataclasses
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Metrics, Worst
 from refine_export.artifacts import Artifact
-from refine_export.report.data import Comparison, Report, Shortfall
 from refine_export.report.grouping import judge_groups
+from refine_export.report.report_data import Comparison, Report, Shortfall
 from refine_export.validate.comparison import Verdict, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 

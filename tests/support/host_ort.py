@@ -14,7 +14,7 @@ import torch
 from onnx.parser import parse_model
 
 from refine_export.runners import onnxruntime as runner_module
-from refine_export.runners.cuda import CudaDevice
+from refine_export.runners.cuda_device import CudaDevice
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 

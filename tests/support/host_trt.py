@@ -18,7 +18,7 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.identity import engine_key
 from refine_export.engine.machine import Machine
 from refine_export.engine.plan import KEY, KIND
-from refine_export.runners.cuda import CudaDevice
+from refine_export.runners.cuda_device import CudaDevice
 from refine_export.support.manifest import Manifest, write_manifest
 from tests.support.fake_tensorrt import make_fake
 

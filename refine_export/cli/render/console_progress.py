@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.markup import escape
 
-from refine_export.cli.output import clean
 from refine_export.support.progress import Progress, Silent
+from refine_export.support.text import clean
 
 if TYPE_CHECKING:
     from rich.status import Status

@@ -11,7 +11,7 @@ from refine_export.support.text import listed, size_text
 if TYPE_CHECKING:
     from refine_export.bisect.bisect_result import Bisected, LayerError
     from refine_export.deploy.verify.verify_result import Answer, Verified
-    from refine_export.jobs.check_report import GateResult
+    from refine_export.jobs.gate_report import GateResult
     from refine_export.jobs.validation_report import ValidationReport
     from refine_export.self_test.self_test_result import SelfTest
 

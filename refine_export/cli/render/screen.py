@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from refine_export.cli.output import clean
+from refine_export.support.text import clean
 
 MARKS = {
     "passed": "[green]passed[/]",

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from refine_export.cli.output import show
+from refine_export.cli.exit_codes import show
 from refine_export.cli.render.print_files import print_preflight
 from refine_export.cli.verbs.shared_options import JsonOption
 

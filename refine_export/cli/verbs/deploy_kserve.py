@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from refine_export.cli.output import clean
 from refine_export.cli.stage_options import stage_options_of
 from refine_export.cli.verbs.shared_options import ForceOption
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.errors import RequestError
-from refine_export.jobs.option_table import made_from
+from refine_export.jobs.job_options import made_from
+from refine_export.support.text import clean
 
 
 @stage_options_of(KServeOptions)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import refine_export as rx
-from refine_export.cli.output import show
+from refine_export.cli.exit_codes import show
 from refine_export.cli.render.print_files import print_deployed
 from refine_export.cli.stage_options import stage_options_of
 from refine_export.cli.verbs.shared_options import JsonOption

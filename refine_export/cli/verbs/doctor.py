@@ -1,6 +1,6 @@
 """`doctor`: what this machine can do."""
 
-from refine_export.cli.output import print_json
+from refine_export.cli.exit_codes import print_json
 from refine_export.cli.render.print_files import print_checks
 from refine_export.cli.verbs.shared_options import JsonOption
 from refine_export.support.text import json_safe

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refine_export.cli.output import print_json
+from refine_export.cli.exit_codes import print_json
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_exported
 from refine_export.cli.stage_options import stage_options

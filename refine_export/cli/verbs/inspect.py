@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import refine_export as rx
-from refine_export.cli.output import show
+from refine_export.cli.exit_codes import show
 from refine_export.cli.render.print_files import print_inspection
 from refine_export.cli.verbs.shared_options import JsonOption
 

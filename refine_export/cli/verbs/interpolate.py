@@ -7,11 +7,12 @@ from typing import Annotated, Any, get_args
 import typer
 
 import refine_export as rx
-from refine_export.cli.output import clean, show
+from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_description
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
 from refine_export.errors import RequestError
+from refine_export.support.text import clean
 from refine_export.validate.validate_options import Runtime
 
 

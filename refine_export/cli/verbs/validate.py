@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 import refine_export as rx
-from refine_export.cli.output import show
+from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_verdicts import print_report
 from refine_export.cli.stage_options import stage_options

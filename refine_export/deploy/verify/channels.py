@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from refine_export.errors import UnavailableError
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import Protocol, ServerOptions
 

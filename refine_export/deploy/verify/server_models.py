@@ -16,7 +16,7 @@ from refine_export.deploy.triton.names import (
     PRECISION_PARAMETER,
 )
 from refine_export.errors import RequestError
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner

@@ -24,7 +24,7 @@ from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.progress import Progress
 from refine_export.validate.comparison import Candidate, Compared, Outputs, compare_candidates
-from refine_export.validate.test_plan import plan_steps
+from refine_export.validate.feed_plan import plan_steps
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:

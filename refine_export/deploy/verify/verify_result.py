@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from refine_export.deploy.verify.load_test import Load, LoadRequest
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.support.text import dict_from_result
 from refine_export.validate.comparison import Status
 

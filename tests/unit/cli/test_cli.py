@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from refine_export.cli.main import main
-from refine_export.cli.output import clean
 from refine_export.errors import InternalError
+from refine_export.support.text import clean
 
 RECIPE = """
 [run]

@@ -10,11 +10,11 @@ import pytest
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RecipeError, RequestError
-from refine_export.jobs.check_report import gate
+from refine_export.jobs.gate_report import gate
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.jobs.validate_files import validate
-from refine_export.report.data import SCHEMA, Report
+from refine_export.report.report_data import SCHEMA, Report
 from refine_export.report.report_files import json_from_report, report_from_file
 from refine_export.report.schema import SCHEMA_FILE, report_schema
 from refine_export.validate.validate_options import ValidateOptions

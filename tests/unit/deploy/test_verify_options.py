@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from refine_export.jobs.verify_options import VerifyOptions
+from refine_export.deploy.verify.verify_options import VerifyOptions
 
 
 @pytest.mark.parametrize(

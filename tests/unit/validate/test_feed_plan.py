@@ -7,7 +7,7 @@ import pytest
 
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import sources_from_options
-from refine_export.validate.test_plan import (
+from refine_export.validate.feed_plan import (
     accepts,
     closest_sizes,
     notes_on_unused_arrays,

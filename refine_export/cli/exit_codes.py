@@ -1,4 +1,4 @@
-"""Results to standard output, verdicts to exit codes, and texts of others that cannot steer the terminal."""
+"""Verdicts to exit codes: print a result, and exit with the code of its verdict; for errors see `cli.main`."""
 
 import json
 from collections.abc import Callable
@@ -18,15 +18,6 @@ def show(result: Any, as_json: bool, render: Callable[[Any], None]) -> None:
     verdict = {None: "passed", True: "passed", False: "failed"}[getattr(result, "passed", None)]
     if code := CODES[getattr(result, "status", verdict)]:
         raise typer.Exit(code)
-
-
-def clean(text: str) -> str:
-    """Return a text without control characters, which could steer the terminal.
-
-    Lines after the first are indented, so that none of them looks like one of this tool's own.
-    """
-    cleaned = "".join(char if char.isprintable() or char == "\n" else repr(char)[1:-1] for char in text)
-    return cleaned.replace("\n", "\n    ")
 
 
 def print_json(content: Any) -> None:

@@ -15,8 +15,8 @@ from refine_export.gate.changes import Changes, compare_with_baseline
 from refine_export.gate.decision import Decision, decide
 from refine_export.gate.junit import junit_from_decision
 from refine_export.gate.markdown import markdown_from_decision
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, path_of
-from refine_export.jobs.option_table import takes_options
 from refine_export.jobs.recipe_file import AnyRecipe, chosen_recipe
 from refine_export.report.report_files import report_from_file
 from refine_export.support.files import write_text

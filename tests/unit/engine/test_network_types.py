@@ -4,8 +4,8 @@ import pytest
 from onnx import TensorProto
 
 from refine_export.engine.bindings import Log
+from refine_export.engine.network_types import check_types
 from refine_export.engine.parse_network import network_from_onnx
-from refine_export.engine.type_check import check_types
 from refine_export.errors import GraphError
 from tests.support.engine_models import error_code, fake_library, model
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from refine_export.errors import UnavailableError
-from refine_export.runners.cuda import CudaDevice
+from refine_export.runners.cuda_device import CudaDevice
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")

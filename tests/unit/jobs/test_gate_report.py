@@ -3,8 +3,8 @@
 import pytest
 
 from refine_export.errors import RequestError
-from refine_export.jobs.check_report import gate
-from refine_export.report.data import SCHEMA
+from refine_export.jobs.gate_report import gate
+from refine_export.report.report_data import SCHEMA
 from refine_export.report.report_files import json_from_report
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, mixed, report_of
 
