@@ -88,6 +88,10 @@ class HDv3(nn.Module):
         weight = torch.sigmoid(motion.mask)
         return Interpolation(motion.flow, weight, motion.warped_img0 * weight + motion.warped_img1 * (1 - weight))
 
+    def interpolate(self, img0: Tensor, img1: Tensor) -> Interpolation:
+        """Interpolate the middle frame."""
+        return self.refine(img0, img1, self.motion(img0, img1))
+
     def forward(self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
         """Interpolate the middle frame; arguments as in `motion`."""
         return self.refine(img0, img1, self.motion(img0, img1, scale=scale))

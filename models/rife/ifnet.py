@@ -132,6 +132,10 @@ class IFNet(nn.Module):
         residual = self.unet(img0, img1, warped_img0, warped_img1, mask, flow, c0, c1)
         return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
 
+    def interpolate(self, img0: Tensor, img1: Tensor) -> Interpolation:
+        """Interpolate the middle frame of two images [N, 3, H, W], by upstream's calling convention."""
+        return self(torch.cat((img0, img1), 1))  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
         """Interpolate the middle of two frames, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
         img0, img1 = x[:, :3], x[:, 3:6]
@@ -153,6 +157,10 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         """Estimate motion as in `IFNet.motion`, at a timestep: a number, or a tensor [N, 1, 1, 1]."""
         plane = (img0[:, :1] * 0 + 1) * timestep  # [N, 1, H, W]; no size is read, so none is traced
         return self._motion((img0, img1, plane), scale)
+
+    def interpolate(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Interpolation:
+        """Interpolate the frame at `timestep` of two images [N, 3, H, W], by upstream's calling convention."""
+        return self(torch.cat((img0, img1), 1), timestep=timestep)  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
         """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet`."""

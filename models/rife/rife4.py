@@ -252,9 +252,11 @@ class Rife4(nn.Module):
         residual = self.unet(img0, img1, warped_img0, warped_img1, mask, flow, c0, c1)
         return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
 
-    def forward(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Interpolation:
+    def interpolate(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Interpolation:
         """Interpolate the frame at `timestep`; arguments as in `motion`."""
         return self.refine(img0, img1, self.motion(img0, img1, timestep))
+
+    forward = interpolate
 
 
 def _sequential_encoder(config: Rife4Config) -> nn.Sequential:

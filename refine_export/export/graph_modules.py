@@ -75,7 +75,7 @@ class InterpolatorGraph(nn.Module):
         self.network: Any = reference
 
     def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
-        frame: Tensor = self.network.refine(img0, img1, self.network.motion(img0, img1)).frame
+        frame: Tensor = self.network.interpolate(img0, img1).frame
         return frame
 
 
@@ -87,7 +87,7 @@ class InterpolatorMGraph(nn.Module):
         self.network: Any = reference
 
     def forward(self, img0: Tensor, img1: Tensor, timestep: Tensor) -> Tensor:
-        frame: Tensor = self.network.refine(img0, img1, self.network.motion(img0, img1, timestep)).frame
+        frame: Tensor = self.network.interpolate(img0, img1, timestep).frame
         return frame
 
 
