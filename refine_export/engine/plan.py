@@ -17,8 +17,8 @@ from typing import Any, Final
 from refine_export.artifacts import Artifact
 from refine_export.engine.build_options import Target
 from refine_export.engine.identity import describe_mismatch, described_machine
-from refine_export.engine.machine import Machine
-from refine_export.errors import EngineError, RequestError
+from refine_export.engine.machine import Machine, current_gpu, runs_on
+from refine_export.errors import EngineError, RequestError, UnavailableError
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, manifest_path, read_manifest
 
@@ -142,6 +142,27 @@ def read_plan(path: Path, machine: Machine) -> tuple[bytes, Manifest]:
     """
     content = plan_bytes(path)
     return content, check_plan(path, content, machine)
+
+
+def why_not_executable(path: Path) -> str | None:
+    """Return why this machine cannot run an engine for RTX GPUs, after what its build has proven.
+
+    Without such a GPU that is expected, and not a fault of the engine; None for engines that are to be run here.
+
+    Raises:
+        EngineError: as `manifest_of`.
+    """
+    manifest = manifest_of(path, plan_bytes(path))
+    key = key_of(manifest)
+    if key.get("library") != "rtx":
+        return None
+    try:
+        if runs_on(str(key["compute_capability"]), current_gpu()[1]):
+            return None
+    except UnavailableError:
+        pass
+    proven = str(manifest.details["proven"])
+    return proven if proven.endswith("no RTX GPU") else f"{proven} where it was built; not executed here: no RTX GPU"
 
 
 def check_plan(path: Path, content: bytes, machine: Machine) -> Manifest:

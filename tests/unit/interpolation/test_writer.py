@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import signal
 import sys
 from fractions import Fraction
 
@@ -139,6 +140,11 @@ def test_a_full_disk_leaves_nothing(tmp_path, limit):
 def test_an_interrupt_leaves_nothing(tmp_path):
     """Like Ctrl-C, which reaches the main thread while others compute."""
     source = clip(tmp_path / "in.mp4", 30)
-    with pytest.raises(KeyboardInterrupt):
-        run(source, tmp_path / "out.mp4", Averaging(2, wait=_thread.interrupt_main))
+    # A shell that starts the tests in the background has them ignore SIGINT.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(source, tmp_path / "out.mp4", Averaging(2, wait=_thread.interrupt_main))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert names(tmp_path) == ["in.mp4"]

@@ -1,5 +1,6 @@
 """`validate` on shared exports: verdicts on right, wrong, broken and foreign files, and its notes."""
 
+import importlib.util
 import json
 import shutil
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.engine import plan
 from refine_export.errors import RequestError, UnavailableError
+from refine_export.jobs.build_engine import build
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.jobs.validate_files import validate
 from refine_export.validate import runtimes
@@ -131,3 +134,19 @@ def test_a_broken_file_is_reported_to_the_end_and_located(static, tmp_path):
     assert report["comparisons"][0]["verdict"]["outputs"][0]["metrics"]["nan_count"] > 0
     assert len(report["bisect"]) == 1
     assert "NaN" in (tmp_path / "report" / "report.html").read_text()
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
+)
+def test_an_engine_for_rtx_gpus_is_not_compared_and_does_not_fail_the_other_files(static, tmp_path, monkeypatch):
+    def no_gpu():
+        raise UnavailableError("no GPU", code="no-gpu")
+
+    monkeypatch.setattr(plan, "current_gpu", no_gpu)
+    engine = build(static, output=tmp_path / "contextnet.rtx", target="rtx", recipe=RECIPE)
+    both = validate([static, engine], recipe=RECIPE)
+    assert (both.passed, [one["file"] for one in both.report["groups"]]) == (True, [str(static)])
+    [shortfall] = both.report["shortfalls"]
+    assert (shortfall["what"], shortfall["status"], shortfall["counts"]) == ("contextnet.rtx", "not compared", False)
+    assert validate(engine, recipe=RECIPE).status == "not compared"
