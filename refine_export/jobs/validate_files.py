@@ -13,7 +13,7 @@ from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.jobs.validation_report import ValidationReport, report_on
-from refine_export.report.data import Shortfall
+from refine_export.report.report_data import Shortfall
 from refine_export.support.files import make_folder
 from refine_export.support.progress import Progress
 from refine_export.validate.runtimes import artifact_of
