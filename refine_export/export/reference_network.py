@@ -1,4 +1,4 @@
-"""Make the reference network of a checkpoint, and each of the five graphs as a module."""
+"""Build the reference network of a checkpoint (IFNet, IFNet_m, IFNet_2R, HDv3, Rife4), and each graph as a module."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
 def reference_network(checkpoint: Checkpoint) -> nn.Module:
     """Return the reference module with the checkpoint's weights, FP32 on the CPU, in eval mode, without gradients.
 
-    `IFNet`, `IFNet_m`, or for a refinement alone a module with the children `contextnet` and `unet`.
+    It is an `IFNet`, `IFNet_m`, `IFNet_2R`, `HDv3` or `Rife4`; for a checkpoint of only the refinement, a module with
+    the children `contextnet` and `unet`.
     """
     require("torch", extra="torch")
     shapes = {key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()}

@@ -1,1 +1,1 @@
-"""One job is one verb of the command line and one function of the public API."""
+"""The jobs: one function each, called by a verb of the command line and, for most, part of the public API."""
