@@ -46,7 +46,7 @@ class Artifact:
     """bf16 where it holds any BF16 tensor, else fp16 where it holds any FP16 one."""
     nodes: int
     reused: bool
-    """Whether it was there already, made from the same inputs."""
+    """True where an existing file, made from the same inputs, was reused."""
     seconds: float | None
     """Duration of the export, where it was made now."""
     checkpoint_sha256: str | None

@@ -54,10 +54,10 @@ def assert_matches(
     Args:
         reference: a checkpoint, or its file; or any runner.
         candidate: an ONNX file or an engine of one of the graphs; or a runner.
-        feeds: two pictures, or feeds (`data.feeds.Feed`), which two runners need; without, a procedural scene.
-        thresholds: limits of accuracy; without, the defaults of the file's graph and precision, for a runner those of
+        feeds: two pictures, or feeds (`data.feeds.Feed`), which two runners need. Defaults to a procedural scene.
+        thresholds: limits of accuracy. Defaults to those of the file's graph and precision, for a runner those of
             FP32.
-        runtime: runs an ONNX file; without, ONNX Runtime on the CPU for FP32 and strict FP16 for lowered files.
+        runtime: runs an ONNX file. Defaults to ONNX Runtime on the CPU for FP32, strict FP16 for lowered files.
 
     Returns:
         A verdict per feed, all of them passed.

@@ -1,10 +1,10 @@
-"""How good is the middle frame? Any checkpoint against the average, the nearer frame and classical optical flow.
+"""Measure the middle frame of a checkpoint against the average, the nearer frame and classical optical flow.
 
 python scripts/evaluate_demo.py [weights.safetensors] --output out [--pair frame0.png frame1.png]...
 
-The clips are of texture families and seeds that no training of ours has seen (`textures.HELD_OUT`), and of the beach
-of `refine-export run`. OUTPUT gets `figures.md`, `figures.json` and `pictures.png`, a contact sheet. Classical flow
-is OpenCV's DIS: pip install '.[evaluate]'; without it that column says so.
+The clips are of texture families and seeds that were not used in training (`textures.HELD_OUT`), and of the beach of
+`refine-export run`. OUTPUT receives `figures.md`, `figures.json` and `pictures.png`, a contact sheet. Classical flow is
+OpenCV's DIS (pip install '.[evaluate]'); where OpenCV is missing, its column reports that.
 """
 
 import argparse
@@ -55,7 +55,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one triplet."""
+    """Score of one method on one triplet."""
 
     family: str
     size: tuple[int, int]
@@ -66,7 +66,7 @@ class Score:
 
 
 def triplets(plan: tuple[Any, ...]) -> Iterator[Triplet]:
-    """The same at every call."""
+    """Draw the clips of the evaluation: the same at every call."""
     for size, motions, count in plan:
         for motion_px in motions:
             for family_index, family in enumerate((*HELD_OUT, BEACH)):
@@ -75,7 +75,7 @@ def triplets(plan: tuple[Any, ...]) -> Iterator[Triplet]:
 
 
 def triplet(family: str, family_index: int, size: tuple[int, int], motion_px: int, index: int) -> Triplet:
-    """One clip, drawn from its own seed."""
+    """Draw one clip from its own seed."""
     seed = SEED + 1000 * family_index + 100 * motion_px + index
     generator = torch.Generator().manual_seed(seed)
     if family == BEACH:
@@ -105,7 +105,7 @@ def methods(checkpoint: Checkpoint) -> dict[str, Callable[[Tensor, Tensor], Tens
 
 
 def classical(img0: Tensor, img1: Tensor) -> Tensor:
-    """OpenCV's DIS flow in both directions, halved, with the warp of the networks."""
+    """Make the middle frame by OpenCV's DIS flow in both directions, halved, with the warp of the networks."""
     import cv2
 
     dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
@@ -117,7 +117,7 @@ def classical(img0: Tensor, img1: Tensor) -> Tensor:
 
 
 def scored(one: Triplet, by_name: dict[str, Callable[[Tensor, Tensor], Tensor]]) -> Iterator[Score]:
-    """PSNR (peak 1) and SSIM of each method."""
+    """Yield the PSNR (peak 1) and SSIM of each method."""
     for name, method in by_name.items():
         metrics = compare(one.middle.numpy(), method(one.img0, one.img1).numpy(), "image", with_ssim=True)
         psnr_db = 99.0 if metrics.psnr_db is None else metrics.psnr_db
@@ -125,7 +125,7 @@ def scored(one: Triplet, by_name: dict[str, Callable[[Tensor, Tensor], Tensor]])
 
 
 def table(scores: list[Score]) -> str:
-    """Means of PSNR and SSIM, as Markdown."""
+    """Return the means of PSNR and SSIM as a Markdown table."""
     names = (NETWORK, AVERAGE, NEARER, CLASSICAL)
     lines = [f"| Clips | {' | '.join(names)} | gain on the average |", "|---" * (len(names) + 2) + "|"]
     for label, chosen in groups(scores):
@@ -143,7 +143,7 @@ def table(scores: list[Score]) -> str:
 
 
 def groups(scores: list[Score]) -> Iterator[tuple[str, list[Score]]]:
-    """By size and motion; to 4 px by family too."""
+    """Yield the scores by size and motion; those to 4 px by family too."""
     for size in dict.fromkeys(score.size for score in scores):
         name = f"{size[0]}x{size[1]}"
         own = [score for score in scores if score.size == size]
@@ -155,7 +155,7 @@ def groups(scores: list[Score]) -> Iterator[tuple[str, list[Score]]]:
 
 
 def gain_db(scores: list[Score]) -> float:
-    """Mean PSNR of the network less that of the average of the frames."""
+    """Return the mean PSNR of the network minus that of the average of the frames."""
     ours, average = (
         statistics.mean(score.psnr_db for score in scores if score.method == name) for name in (NETWORK, AVERAGE)
     )
@@ -168,7 +168,7 @@ def contact_sheet(
     pairs: list[tuple[Path, Path]],
     by_name: dict[str, Callable[[Tensor, Tensor], Tensor]],
 ) -> None:
-    """A row for each clip and pair: frame 0, then each method but the nearer frame, the truth if known, frame 1."""
+    """Write a row for each clip and pair: frame 0, each method but the nearer frame, the truth if known, frame 1."""
     from PIL import Image, ImageDraw
 
     names = [name for name in by_name if name != NEARER]

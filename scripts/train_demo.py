@@ -1,12 +1,13 @@
 """Train the demo weights: IFNet_m on drawn sequences, on a CPU, for a given time.
 
 python scripts/train_demo.py --output runs/demo --minutes 75
-python scripts/train_demo.py --output runs/demo --minutes 75      (again: goes on where it was stopped)
+python scripts/train_demo.py --output runs/demo --minutes 75      (again: continues where it stopped)
 
-Two stages: first the two finer blocks of the flow network, taught by the exact flows and by the blended frame; then
-all of it, with the coarsest block and the refinement, taught by the frame first of all. The learning rate follows the
-part of the time that has passed.
-OUTPUT gets `state.pt` (to go on from), `demo.safetensors` (the averaged weights in FP16), `curve.csv` and `curve.png`.
+Two stages: first the two finer blocks of the flow network, trained on the exact flows and the blended frame; then the
+whole network, with the coarsest block and the refinement, trained mainly on the frame. The learning rate follows the
+share of the time that has passed.
+OUTPUT receives `state.pt` (to continue from), `demo.safetensors` (averaged weights in FP16), `curve.csv` and
+`curve.png`.
 """
 
 import argparse
@@ -42,7 +43,7 @@ COLUMNS = ("minutes", "step", "samples", "loss", "px_64", "db_64", "average_64",
 
 
 def validation_clips(seed: int) -> list[tuple[DrawnClip, Tensor]]:
-    """The same at every call: other families of textures and other seeds than in training."""
+    """Draw the validation clips: the same at every call, from textures and seeds that training does not use."""
     canvases = canvases_from_families(HELD_OUT, count=6, seed=seed + 1_000_003)
     clips = []
     for height, width, count in VALIDATION:
@@ -55,7 +56,7 @@ def validation_clips(seed: int) -> list[tuple[DrawnClip, Tensor]]:
 
 @torch.no_grad()
 def validated(net: IFNet_m, clips: list[tuple[DrawnClip, Tensor]]) -> list[float]:
-    """Per size: mean error of the flow in pixels, mean PSNR of the frame, and of the average of the frames."""
+    """Return for each size the mean error of the flow in pixels, and the mean PSNR of the frame and of the average."""
     row = []
     for clip, timestep in clips:
         off, ours, average = [], [], []
@@ -71,12 +72,12 @@ def validated(net: IFNet_m, clips: list[tuple[DrawnClip, Tensor]]) -> list[float
 
 
 def psnr_db(a: Tensor, b: Tensor) -> float:
-    """Peak 1."""
+    """Return the PSNR of two images of peak 1."""
     return -10 * math.log10(max((a - b).square().mean().item(), 1e-12))
 
 
 class Batches(IterableDataset[tuple[DrawnClip, Tensor]]):
-    """Endless, of one time in the middle for a share of the clips; one canvas in ten batches is drawn anew."""
+    """Endless batches; a share of the clips has t = 0.5, and one canvas is redrawn every ten batches."""
 
     def __init__(self, seed: int, step: int, share_of_half: torch.Tensor) -> None:
         self.seed, self.step, self.share_of_half = seed, step, share_of_half
@@ -99,14 +100,14 @@ class Batches(IterableDataset[tuple[DrawnClip, Tensor]]):
 
 
 def learning_rate(part: float) -> float:
-    """A half cosine with a warm-up at the start of each stage; `part` of the time has passed."""
+    """Return the learning rate: half a cosine with a warm-up in each stage; `part` is the share of time that passed."""
     along = min(1.0, max(0.0, (part - WARM_UP) / (1 - WARM_UP)))
     rate = LAST_RATE + (PEAK_RATE - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * along))
     return rate * min(1.0, 0.02 + (part if part < STAGE_1 else part - STAGE_1) / WARM_UP)
 
 
 def save_weights(path: Path, averaged: dict[str, Tensor], about: dict[str, str]) -> None:
-    """FP16 safetensors with upstream's keys; the teacher, which is not trained, is zeros."""
+    """Write FP16 safetensors with upstream's keys; the teacher, which is not trained, is zeros."""
     from safetensors.torch import save_file
 
     weights = {key: (value * (not key.startswith("block_tea"))).half().contiguous() for key, value in averaged.items()}
@@ -115,7 +116,7 @@ def save_weights(path: Path, averaged: dict[str, Tensor], about: dict[str, str])
 
 
 def plot(path: Path, rows: list[dict[str, float]]) -> None:
-    """PSNR above the average of the frames against the minutes: 64 px in blue, 256 px in red."""
+    """Draw the PSNR above that of the average of the frames over the minutes: 64 px in blue, 256 px in red."""
     from PIL import Image, ImageDraw
 
     width, height, margin = 800, 420, 50

@@ -236,11 +236,11 @@ def serve(
 
     Args:
         repository: the folder of models.
-        models: those that are loaded at the start; without, all that there are; empty for none.
+        models: models to load at the start. Defaults to all; empty for none.
         http_port: 0 for a free one.
         grpc_port: likewise.
         home: where the server is set up.
-        log: its output; without, a temporary file.
+        log: file for its output. Defaults to a temporary file.
 
     Raises:
         CannotServeError: it cannot be set up here, or does not start.

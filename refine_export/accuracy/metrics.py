@@ -62,7 +62,7 @@ class Metrics:
     """Infinite values in the candidate."""
     worst: Worst | None
     histogram: tuple[int, ...] = ()
-    """How many values have which error, in units of the peak: none; up to each of `DECADES`; more."""
+    """Numbers of values by error, in units of the peak: none; up to each of `DECADES`; more."""
     flicker: float | None = None
     """Change of the error since the frame before, of a frame that follows another of its sequence."""
     snr_db: float | None = None

@@ -1,4 +1,4 @@
-"""Results of a bisection: the error of each tensor that two graphs share, and the nodes that make errors."""
+"""Results of a bisection: the error of each tensor that two graphs share, and the nodes that introduce errors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from refine_export.support.text import dict_from_result
 
 @dataclass(frozen=True, kw_only=True)
 class LayerError:
-    """A tensor that both graphs have; errors are the worst of all feeds, in units of the reference's peak."""
+    """Errors of a tensor that both graphs have: the largest over all feeds, in units of the reference's peak."""
 
     tensor: str
     """Name of the tensor in the reference."""
@@ -27,32 +27,32 @@ class LayerError:
     after: float
     """Error of the tensor."""
     own: float
-    """Error that is made here."""
+    """Error introduced by this node."""
     allowed: float
-    """Own error that the type explains."""
+    """Error that rounding to its type explains."""
     feed: str
-    """Feed on which `own` is worst."""
+    """Feed with the largest `own`."""
 
     @property
     def excess(self) -> float:
-        """Own error in units of what is allowed: above 1 is a jump."""
+        """Ratio of `own` to `allowed`: a jump where above 1."""
         return self.own / self.allowed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Jump:
-    """A node whose own error its type does not explain."""
+    """A node that introduces a larger error than rounding to its type explains."""
 
     layer: LayerError
     candidate: tuple[str, ...]
-    """Names of the candidate's nodes between this tensor and the nearest known ones before it, nearest first."""
+    """Names of the candidate's nodes between this tensor and the nearest matched ones before it, nearest first."""
     reasons: tuple[str, ...]
-    """Differences in what is written there; empty where there are none, and the runtime computes something else."""
+    """Differences between the two files there; empty where the files agree and only the runtimes differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bisected:
-    """The place where two graphs part."""
+    """The first node at which two graphs differ."""
 
     reference: str
     candidate: str
@@ -66,16 +66,16 @@ class Bisected:
     """Float tensors of the reference that the candidate lacks."""
     feeds: tuple[str, ...]
     reference_error: float | None = None
-    """Largest error against torch, in units of the peak, of a reference that was exported for this."""
+    """Largest error of the reference against torch, in units of the peak, where it was exported for this bisection."""
 
     @property
     def passed(self) -> bool:
-        """No node makes an error that its type does not explain."""
+        """Whether no node introduces an error that its type does not explain."""
         return self.first is None
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Limits of the result, a sentence each."""
+        """Limits of the result, one sentence each."""
         notes = []
         if by_place := sum(layer.matched_by == "place" for layer in self.layers):
             notes.append(f"{by_place} tensors have other names in the file and were matched by their place")

@@ -1,17 +1,17 @@
 """Bisection of two graphs: intermediate tensors side by side, and the first node that makes an error of its own.
 
-Of each tensor that both graphs have, three versions are computed on each feed: the reference's, the candidate's, and
-what the reference's nodes make of the *candidate's* tensors nearest before it. Errors are largest differences, in
+For each tensor that both graphs have, three versions are computed on each feed: the reference's, the candidate's, and
+the result of the reference's nodes on the *candidate's* nearest preceding tensors. Errors are largest differences, in
 units of the largest magnitude of the reference's tensor:
 
-- `after`: candidate against reference. `before`: the same of what it is computed from, the worst of it.
-- `own`: candidate against what the reference makes of the candidate's tensors. What came in wrong does not count, and
-  no guess is needed of how much a node magnifies it.
+- `after`: candidate against reference. `before`: the largest such error of the tensors that it is computed from.
+- `own`: candidate against the reference's nodes on the candidate's tensors. Errors of the inputs do not count, and no
+  estimate is needed of how much a node amplifies them.
 
 A *jump* is a node whose own error is more than its type explains (`allowed`): a few roundings of FP32, FP16 or BF16 in
-units of the peak. Rounding coordinates to FP16 is no explanation, because they have to be FP32; what samples may be off
-by the rounding of an FP32 position; and runtimes other than the strict one may read an FP16 tensor before it is
-rounded. The first jump in topological order is where it went wrong: an attribute that differs is found at its node, a
+units of the peak. Rounding coordinates to FP16 does not explain an error, because they have to be FP32; a sampler may
+be off by the rounding of an FP32 position; and runtimes other than the strict one may read an FP16 tensor before it is
+rounded. The first jump in topological order is the first wrong node: an attribute that differs is found at its node, a
 weight at the node that uses it.
 
     good, bad = inspectable_model(onnx.load("good.onnx")), inspectable_model(onnx.load("bad.onnx"))

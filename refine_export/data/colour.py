@@ -2,10 +2,10 @@
 
 Numbers of matrices, ranges and the like are FFmpeg's (libavutil/pixfmt.h).
 
-FFmpeg's scaler is asked for its exact ways: with its fast ones 4:2:0 comes out 1.2 of 255 levels too dark on average,
-and frames made from RGB would flicker beside those that pass untouched. Full-range chroma it rounds down, by half a
-level on average: that is taken at 12 bits and rounded here. Bits beyond 8 are rounded off, because FFmpeg's way to RGB
-of 16 bits ends at 65280 in place of 65535.
+FFmpeg's scaler is used with its exact flags: with its fast ones 4:2:0 becomes 1.2 of 255 levels too dark on average,
+and frames made from RGB would flicker beside unchanged ones. It rounds full-range chroma down, by half a level on
+average, so chroma is converted to 12 bits and rounded here. Bits beyond 8 are rounded off, because FFmpeg's conversion
+to 16-bit RGB ends at 65280 instead of 65535.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ Picture = NDArray[np.uint8]
 
 RGB_MATRIX, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6  # AVColorSpace; the last two are BT.601
 MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
-"""Matrices that are converted, by the number that the scaler knows them by (BT.601 has one there)."""
+"""Number in the scaler -> name of each matrix that can be converted (BT.601 has a single number there)."""
 LIMITED, FULL = 1, 2  # AVColorRange
 HDR_CURVES = {16: "PQ", 18: "HLG"}  # AVColorTransferCharacteristic
 LARGE = (576, 1279)
-"""Height or width above which players take BT.709 where no matrix is named, as mpv's video/csputils.c does."""
+"""Height and width above which players assume BT.709 where no matrix is named, as in mpv's video/csputils.c."""
 
 EXACT = 0x2 | 0x2000 | 0x4000 | 0x40000
 """Flags of libswscale/swscale.h: bilinear, full chroma in (0x4000) and out (0x2000), accurate rounding."""
 
 SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 2): "yuv440p", (1, 1): "yuv444p"}
-"""Pixels that share a chroma value across and down -> FFmpeg's name of the pixel format."""
+"""Pixels per chroma sample, horizontally and vertically -> FFmpeg's name of the pixel format."""
 EVEN_ONLY = ("libx264", "libx265")
-"""Encoders that refuse an odd side where chroma is subsampled along it."""
+"""Encoders that reject an odd side along which chroma is subsampled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,12 +45,12 @@ class ColourCoding:
     """Meaning of the values of a frame; the same for all frames of a video."""
 
     matrix: int
-    """The one that the frame names, else the one that players take."""
+    """Matrix that the frame names, otherwise the one that players assume."""
     full: bool
     """Black is 0 and white 255, not 16 and 235."""
     is_rgb: bool = False
     grey: bool = False
-    """It has no colour. FFmpeg's scaler takes any grey for full range: its values stay as they are."""
+    """True for frames without colour. FFmpeg's scaler treats any grey as full range: values are not changed."""
 
     def __str__(self) -> str:
         if self.is_rgb or self.grey:
@@ -60,19 +60,19 @@ class ColourCoding:
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """Coding of the frames of an output, after a source's."""
+    """Coding of the frames of an output, which follows the source's."""
 
     coding: ColourCoding
-    """The source's, for conversions."""
+    """Coding of the source, for conversions."""
     layout: str
     """Pixel format of the output, such as `yuv420p`."""
     tagged_matrix: int
-    """Matrix and the next three as the source names them; what is not named there is not named in the output."""
+    """Matrix as the source names it; this and the next three stay unspecified where the source leaves them so."""
     tagged_range: int
     primaries: int
     transfer: int
     notes: tuple[str, ...] = ()
-    """Changes on the way from the source's frames."""
+    """Changes to the source's frames, such as a lost alpha channel."""
 
 
 def is_convertible(frame: Any) -> bool:
@@ -93,7 +93,7 @@ def coding_from_frame(frame: Any) -> ColourCoding:
 
 
 def colour_notes(frame: Any) -> Iterator[str]:
-    """Say what the way to RGB changes or takes for granted; the same for all frames of a video."""
+    """Describe what the conversion to RGB changes or assumes; the same for all frames of a video."""
     coding = coding_from_frame(frame)
     if coding.matrix != int(frame.colorspace) and not coding.is_rgb and not coding.grey:
         name = MATRIX_NAMES[coding.matrix]
@@ -108,7 +108,7 @@ def colour_notes(frame: Any) -> Iterator[str]:
 
 
 def rgb_from_frame(frame: Any, coding: ColourCoding) -> Picture:
-    """Convert a decoded frame to RGB, not turned."""
+    """Convert a decoded frame to RGB, without rotation."""
     ranges: dict[str, int] = {}
     if not coding.is_rgb:
         source_range = FULL if coding.full else LIMITED
@@ -156,7 +156,7 @@ def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
     frame = _scaled(given, encoding.layout, encoding.coding)
     if encoding.coding.full:
         finer = _scaled(given, f"{encoding.layout}12le", encoding.coding)
-        codes = np.arange(4096) + 0.5  # the scaler rounds these down too, so each stands for the half above it
+        codes = np.arange(4096) + 0.5  # the scaler rounds these down too, so 0.5 is the mean of each code
         levels = np.clip(np.rint((codes - 2048) * (255 / 4095) + 128), 0, 255).astype(np.uint8)
         for plane, deep in zip(frame.planes[1:], finer.planes[1:], strict=True):
             _values(plane)[...] = levels[_values(deep, np.uint16)]
@@ -164,7 +164,7 @@ def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
 
 
 def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
-    """Convert a decoded frame to the output's pixel format, without the way over RGB where that is possible.
+    """Convert a decoded frame to the output's pixel format, without passing through RGB where possible.
 
     Args:
         frame: as decoded; not modified.
@@ -195,7 +195,7 @@ def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
 
 
 def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str]]:
-    """Choose the pixel format to encode, and say what it loses."""
+    """Choose the pixel format to encode, and describe what it loses."""
     source = frame.format
     if _is_grey(source):
         grey = "gray" in known
@@ -239,17 +239,17 @@ def _scaled(frame: Any, layout: str, coding: ColourCoding) -> Any:
 
 
 def _scaler_matrix(matrix: int) -> int:
-    """Convert AVColorSpace to the scaler's number, by which PyAV sets the frame's."""
+    """Convert AVColorSpace to the scaler's number, from which PyAV sets that of the frame."""
     return BT470BG if matrix == SMPTE170M else matrix
 
 
 def _values(plane: Any, dtype: type[np.unsignedinteger[Any]] = np.uint8) -> NDArray[Any]:
-    """View a plane [height, width], without the bytes that fill its lines up."""
+    """View a plane as [height, width], without the padding bytes of its lines."""
     return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
 
 
 def _grey_as(grey: Any, layout: str) -> Any:
-    """Put grey into another pixel format: its values, and no colour."""
+    """Convert grey to another pixel format, with neutral chroma."""
     if layout == "gray":
         return grey
     frame = require("av", extra="video").VideoFrame(grey.width, grey.height, layout)

@@ -22,10 +22,10 @@ class FramesOptions:
     pair: tuple[str, ...] = field(default=(), metadata={"flag": "--frames", "metavar": "A B", "keyword": "frames"})
     """Two picture files; without them and without inputs, a procedural scene whose true middle frame is known."""
     inputs: tuple[str, ...] = field(default=(), metadata={"flag": "--input", "metavar": "PATH"})
-    """More to compare on: folders of frames, videos, pictures by twos, and .npz files with an array for each input of
+    """More to compare on: folders of frames, videos, pictures in pairs, and .npz files with an array for each input of
     a graph. Consecutive frames of a folder or a video are compared as a sequence."""
     max_pairs: int | None = field(default=None, metadata={"flag": "--max-pairs"})
-    """Upper bound of the pairs from each folder or video, from its start; without it, all."""
+    """Upper bound of the pairs from each folder or video, from its start; default: all."""
     every: int = 1
     """Take every n-th pair of a folder or video; above 1, none follow one another, and flicker is not measured."""
     scene_frames: int = 4

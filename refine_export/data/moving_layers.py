@@ -9,7 +9,7 @@
    time s it is at p + (s - r) * v(p). So the displacement from time t to time s is (s - t) * v(p), without a search.
 2. The gradient of v is below 0.3, so the point that a pixel of another time shows is found by iterating
    p = x - (s - r) * v(p).
-3. Colour and cover are functions of p, evaluated anew for each frame: no frame is a resampled one.
+3. Colour and cover are functions of p, evaluated again for each frame: no frame is a resampled one.
 """
 
 from __future__ import annotations

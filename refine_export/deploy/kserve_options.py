@@ -14,10 +14,10 @@ _SCHEMES: Final = ("s3", "gs", "pvc", "hdfs", "webhdfs", "http", "https", "oci",
 
 @dataclass(frozen=True, kw_only=True)
 class KServeOptions:
-    """How a cluster serves a repository."""
+    """Options of the InferenceService of a repository."""
 
     storage_uri: str = field(metadata={"flag": "--storage-uri"})
-    """Where the repository was copied to, such as s3://bucket/models."""
+    """Address that the repository was copied to, such as s3://bucket/models."""
     name: str | None = field(default=None, metadata={"flag": "--name"})
     """Name of the service; default: interpolate, or the first model's."""
     release: str | None = field(default=None, metadata={"flag": "--triton-release", "metavar": "YY.MM"})

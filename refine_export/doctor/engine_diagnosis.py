@@ -195,7 +195,7 @@ def _gpu_trouble() -> tuple[str, str] | None:
         found = f"no GPU can be used: NVIDIA's driver, {_driver_reach()}, finds none"
         return found, f"an NVIDIA GPU that nvidia-smi lists; {container}"
     found = f"no GPU can be used: NVIDIA's driver does not start (cuInit gives CUresult {status})"
-    return found, "a restart of the machine, which loads the driver's kernel module anew; then look at nvidia-smi"
+    return found, "a restart of the machine, which reloads the driver's kernel module; then look at nvidia-smi"
 
 
 def _driver_reach() -> str:

@@ -1,7 +1,8 @@
 """The TensorRT libraries: which one is used, what it can do, its log, and its null pointers as errors.
 
-Checked on paper for TensorRT 10.12 to 11.4, and run with TensorRT for RTX 1.7 on machines without a GPU. The published
-type stubs promise more than the bindings keep: calls do return None. What passes through here is therefore `Any`.
+Checked against the API documentation of TensorRT 10.12 to 11.4; not run. Run with TensorRT for RTX 1.7 on machines
+without a GPU. The published type stubs promise more than the bindings keep: calls do return None. What passes through
+here is therefore `Any`.
 """
 
 from __future__ import annotations

@@ -27,20 +27,20 @@ _SIZES, _ENGINE, _JOB = "Sizes of a dynamic file", "Engine", "The build itself" 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How ONNX files become TensorRT engines."""
+    """Options of a TensorRT engine build."""
 
     target: Literal["auto", "trt", "rtx"] = field(default="auto", metadata={"flag": "--target"})
     """TensorRT for the GPU of this machine (trt), or TensorRT for RTX (rtx), for GeForce and RTX PRO GPUs, which needs
     no GPU to build; auto takes trt where it is installed."""
     gpu: tuple[str, ...] = field(default=(), metadata={"flag": "--gpu", "panel": _ENGINE})
-    """GPUs of an rtx engine: sm75, sm80, sm86, sm89, sm120, sm121, turing, rtx20, rtx30, rtx40, rtx50; without names,
+    """GPUs of an rtx engine: sm75, sm80, sm86, sm89, sm120, sm121, turing, rtx20, rtx30, rtx40, rtx50; default:
     Ampere and newer."""
     min_size: str | None = field(default=None, metadata={"flag": "--min-size", "metavar": "HxW", "panel": _SIZES})
-    """Smallest HEIGHTxWIDTH of a dynamic file's engine, multiples of 32; without it, `opt_size`."""
+    """Smallest HEIGHTxWIDTH of a dynamic file's engine, multiples of 32; default: `opt_size`."""
     opt_size: str = field(default="1088x1920", metadata={"flag": "--opt-size", "metavar": "HxW", "panel": _SIZES})
     """The size that a dynamic file's engine is tuned for."""
     max_size: str | None = field(default=None, metadata={"flag": "--max-size", "metavar": "HxW", "panel": _SIZES})
-    """Largest HEIGHTxWIDTH; without it, `opt_size`."""
+    """Largest HEIGHTxWIDTH; default: `opt_size`."""
     min_batch: int = field(default=1, metadata={"flag": "--min-batch", "panel": _SIZES})
     """Smallest batch of a dynamic file's engine."""
     opt_batch: int = field(default=1, metadata={"flag": "--opt-batch", "panel": _SIZES})
@@ -50,7 +50,7 @@ class BuildOptions:
     workspace_mib: int | None = field(
         default=None, metadata={"flag": "--workspace", "metavar": "MIB", "panel": _ENGINE}
     )
-    """Scratch memory that a layer may use; without it, all of the GPU's."""
+    """Scratch memory that a layer may use; default: all of the GPU's."""
     optimization_level: int = field(
         default=3, metadata={"flag": "--optimization-level", "metavar": "0-5", "panel": _ENGINE}
     )
@@ -80,19 +80,19 @@ class BuildOptions:
     tiling_level: Literal["none", "fast", "moderate", "full"] = field(
         default="none", metadata={"flag": "--tiling-level", "panel": _ENGINE}
     )
-    """How hard TensorRT looks for tilings that keep data on the chip."""
+    """Effort of TensorRT's search for tilings that keep data on the chip."""
     aux_streams: int | None = field(default=None, metadata={"flag": "--aux-streams", "panel": _ENGINE})
-    """Streams beside the main one; without it, TensorRT's own choice."""
+    """Streams beside the main one; default: TensorRT's own choice."""
     timing_cache: str | None = field(
         default=None, metadata={"flag": "--timing-cache", "metavar": "FOLDER", "panel": _JOB}
     )
-    """Folder of timing caches; without it, beside the engine."""
+    """Folder of timing caches; default: that of the engine."""
     time_limit_s: int = field(default=3600, metadata={"flag": "--time-limit", "metavar": "S", "panel": _JOB})
     """Limit of one build."""
     memory_limit_mib: int | None = field(
         default=None, metadata={"flag": "--memory-limit", "metavar": "MIB", "panel": _JOB}
     )
-    """Host memory that the build's process may take; without it, no limit."""
+    """Host memory that the build's process may take; default: no limit."""
     rung: Literal["auto", "native", "unfused", "gather", "fp32"] = field(default="auto", metadata={"flag": "--rung"})
     """Fallback: the file's own sampler (native), kept from fusing (unfused), written out (gather), or the FP32
     file (fp32); auto takes the first that is exact enough."""

@@ -1,6 +1,6 @@
 """Building of a serialized engine from ONNX bytes in this process; `build_process` runs it in a child.
 
-Checked on paper for TensorRT 10.12 to 11.4, and run with TensorRT for RTX 1.7.
+Checked against the API documentation of TensorRT 10.12 to 11.4; not run. Run with TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Build of an engine in a child process, which may crash, hang or take all memory without harm to the caller.
 
-The child probes the sampler where it can run an engine, builds, and proves the precision. Checked on paper for TensorRT
-10.12 to 11.4; building was run with TensorRT for RTX 1.7.
+The child probes the sampler where it can run an engine, builds, and proves the precision. Checked against the API
+documentation of TensorRT 10.12 to 11.4; not run. Building was run with TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Builder configuration: every option set by name, and read back where TensorRT can ignore it silently.
 
 Polygraphy's `CreateConfig` (0.53.6) sets most of it, but drops the int of `add_optimization_profile`, does not know
-REFIT_IDENTICAL, and reads nothing back. The calls were checked on paper for TensorRT 10.12 to 11.4, and run with
-TensorRT for RTX 1.7.
+REFIT_IDENTICAL, and reads nothing back. The calls were checked against the API documentation of
+TensorRT 10.12 to 11.4; not run. Run with TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations

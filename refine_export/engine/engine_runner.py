@@ -1,4 +1,7 @@
-"""Runner of TensorRT engines. Every call of a library here was checked on paper for TensorRT 10.12 to 11.4."""
+"""Runner of TensorRT engines.
+
+Checked against the API documentation of TensorRT 10.12 to 11.4; not run.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,7 @@ class TrtRunner(Runner):
             lean runtime: for engines that you trust as you trust a program.
         cuda_graph: from the second run of the same profile, shapes and addresses on, replay a CUDA graph. `run` keeps
             its addresses; with `run_torch`, give the same tensors each time, outputs included.
-        log: the process's one log of TensorRT; without it, `process_log`.
+        log: the process's one log of TensorRT. Defaults to `process_log`.
 
     Raises:
         EngineError: as `read_plan`; or `stripped`: it was built without its weights.
@@ -108,7 +111,7 @@ class TrtRunner(Runner):
         Args:
             feeds: one contiguous tensor per input, of its type and shape, on the runner's device, at an address that
                 is a multiple of 256 bytes, as torch's own memory is.
-            outputs: where the outputs go, likewise; without, into new tensors.
+            outputs: tensors to write the outputs to, likewise. Defaults to new tensors.
 
         Returns:
             One tensor per output; those of `outputs` where given.

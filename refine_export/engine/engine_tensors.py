@@ -1,4 +1,7 @@
-"""Inputs and outputs of a built engine: names, types, ranges of shapes. Checked on paper for TensorRT 10.12 to 11.4."""
+"""Inputs and outputs of a built engine: names, types, ranges of shapes.
+
+Checked against the API documentation of TensorRT 10.12 to 11.4; not run.
+"""
 
 from __future__ import annotations
 

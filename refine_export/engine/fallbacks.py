@@ -48,7 +48,7 @@ class Judge:
     """Runs an engine, whose host code is our own build's."""
     limits: Callable[[Rung], Limits]
     described: Mapping[str, Any]
-    """JSON: limits, frames, weights; where it changes, the engine is built and compared anew."""
+    """JSON: limits, frames, weights; where it changes, the engine is rebuilt and compared again."""
 
 
 @dataclass(frozen=True, kw_only=True)

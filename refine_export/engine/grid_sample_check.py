@@ -1,7 +1,8 @@
 """Check of GridSample layers: each samples as in the ONNX file, whatever the parser made of it.
 
 The parser of 10.1 to 11.1 (and perhaps later ones) silently takes opset 20's `linear` for nearest
-(NVIDIA/TensorRT#4646). Checked on paper for 10.12 to 11.4, and run with TensorRT for RTX 1.7.
+(NVIDIA/TensorRT#4646). Checked against the API documentation of 10.12 to 11.4; not run. Run with
+TensorRT for RTX 1.7.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _METADATA: Final = re.compile(r"\[ONNX Layer: (.*?)(?: \| .*?)?\]")
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a GridSample samples, in TensorRT's names; the fields are the layer's attributes."""
+    """Sampling of a GridSample, in TensorRT's names; the fields are the layer's attributes."""
 
     interpolation_mode: str
     sample_mode: str

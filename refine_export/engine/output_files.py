@@ -1,4 +1,4 @@
-"""Where an engine goes: the files beside it, what may be overwritten, and all of it written whole."""
+"""Output files of a build: the engine and the files beside it, what may be overwritten, and writing all or nothing."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from refine_export.support.manifest import Manifest, manifest_path, read_manifes
 KIND: Final = "engine"
 """`Manifest.kind` of an engine."""
 KEY: Final = "key"
-"""Where `Manifest.details` has `EngineKey.described`."""
+"""Key of `Manifest.details` under which `EngineKey.described` is."""
 ARTIFACT: Final = "artifact"
-"""Where it has the `Artifact` of the file that the engine was built from."""
+"""Key under which the `Artifact` of the file that the engine was built from is."""
 HEADER_BYTES: Final = 28
 SUFFIXES: Final = (".plan", ".rtx")
 _MAGIC: Final[Mapping[bytes, Target]] = {b"ftrt": "trt", b"vtrt": "rtx"}

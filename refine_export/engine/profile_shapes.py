@@ -18,7 +18,7 @@ Range = tuple[int, int, int]
 _AXES: Mapping[str, int] = {"N": 0, "H": 2, "W": 3}
 _WORDS: Mapping[str, str] = {"N": "batch", "H": "height", "W": "width"}
 _DERIVED = re.compile(r"[*/+]")
-"""In a symbol whose size is computed from another one, such as `H/2` or `2*H`."""
+"""Operators in a symbol whose size is computed from another one, such as `H/2` or `2*H`."""
 
 
 @dataclass(frozen=True, kw_only=True)

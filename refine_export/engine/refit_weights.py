@@ -1,8 +1,8 @@
 """New weights for an engine that is built: a checkpoint of the same architecture, without a rebuild.
 
-The result is an engine like any other, to be compared like one. Checked on paper for TensorRT 10.12 to 11.4
-(`SerializationFlag.INCLUDE_REFIT` is there from 10.14 on). NVIDIA warns that engines with the flag REFIT may give wrong
-numbers on 11.3.
+The result is an engine like any other, to be compared like one. Checked against the API documentation of TensorRT
+10.12 to 11.4 (`SerializationFlag.INCLUDE_REFIT` exists from 10.14 on); not run. NVIDIA warns that engines with the flag
+REFIT may give wrong numbers on 11.3.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def refit_plan(module: Any, plan: bytes, onnx: bytes, log: Log, *, path: Path | 
     engine = required(runtime.deserialize_cuda_engine(plan), "load the plan", log)
     if not engine.refittable:
         raise RequestError(
-            "the engine does not take new weights; expected one that was built with refittable = true: build it anew "
+            "the engine does not take new weights; expected one that was built with refittable = true: rebuild it "
             "from the new ONNX file",
             code="not-refittable",
         )

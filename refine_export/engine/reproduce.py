@@ -42,7 +42,7 @@ class Reproduction:
     onnx: str
     """The file as TensorRT got it: that of the fallback that was kept."""
     plan: str
-    """Where the engine of the cross-check goes; not the path of the one to be checked."""
+    """Path of the engine of the cross-check; not the path of the one to be checked."""
     options: BuildOptions
     shapes: Mapping[str, tuple[Shape, Shape, Shape]]
     """Input -> min, opt, max shape of a dynamic file; empty for a static one."""

@@ -1,7 +1,7 @@
 """Timing caches on disk: TensorRT's own bytes, one file per version and GPU, replaced where TensorRT rejects them.
 
-trtexec and Polygraphy read the same files. Checked on paper for TensorRT 10.12 to 11.4; optimization level 0 does not
-look at timing caches, and TensorRT for RTX has nothing to time at build.
+trtexec and Polygraphy read the same files. Checked against the API documentation of TensorRT 10.12 to 11.4; not run.
+Optimization level 0 does not look at timing caches, and TensorRT for RTX has nothing to time at build.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ class ExportOptions:
     batch: int = field(default=1, metadata={"flag": "--batch"})
     """Frame pairs per call of a static file."""
     size: str | None = field(default=None, metadata={"flag": "--size", "metavar": "HxW"})
-    """HEIGHTxWIDTH of a static file in pixels, multiples of 32; without it, that of the frames, padded."""
+    """HEIGHTxWIDTH of a static file in pixels, multiples of 32; default: the padded size of the frames."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= LARGEST_BATCH:

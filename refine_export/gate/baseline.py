@@ -1,7 +1,7 @@
 """The accuracy that a set of artifacts had, kept in a file: an entry for each output of each comparison.
 
 **Ratchet.** Accepting writes what is better and what is new. A value within its noise keeps its entry, so that small
-drops cannot add up; what is worse or missing cannot be accepted: delete the file, and accept anew.
+drops cannot add up; what is worse or missing cannot be accepted: delete the file, and accept again.
 """
 
 from __future__ import annotations

@@ -3,15 +3,15 @@
 An entry is compared with the same feed's, in decibels, for each of four figures: PSNR, largest error, 99.9th percentile
 of the error, and flicker. Values of different feeds are never mixed: they lie tens of decibels apart by design.
 
-**Noise.** Running the same files on the same machine again gives the same numbers to the bit. Another processor, or
-another version of torch or ONNX Runtime, adds up in another order. That moves an FP32 file's error, which is nothing
-but such noise, by up to 1.4 dB of PSNR, 3.6 dB of the largest error and 1.4 dB of the percentile (measured: torch with
+**Noise.** Running the same files on the same machine again gives bit-identical numbers. Another processor, or another
+version of torch or ONNX Runtime, sums in another order. That moves an FP32 file's error, which consists of nothing but
+such noise, by up to 1.4 dB of PSNR, 3.6 dB of the largest error and 1.4 dB of the percentile (measured: torch with
 and without oneDNN, ONNX Runtime with and without its optimisations, 256x448). The error of an FP16 file is the rounding
 that its types ask for, and moves by 0.08, 1.7 and 0.14 dB (measured: inputs changed in their last bit). `FLOORS_DB` is
 about 1.4 times this. Where a group has four feeds or more, the spread of the changes between them (three times the
 scaled median deviation from the median) is taken where it is larger, up to three times the floor: a change that differs
-from feed to feed is noise, one that all feeds share is not, and no noise hides a larger drop. Errors of less than two
-units in the last place of FP32 never count as a drop.
+from feed to feed is noise, one that all feeds share is not, and a larger drop always counts. Errors below two units in
+the last place of FP32 never count as a drop.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from refine_export.gate.decision import Decision, Problem
 from refine_export.support.text import listed
 
 RESOLUTION = 2.0**-22
-"""An error in units of the peak that FP32 can hardly express."""
+"""Error in units of the peak below which FP32 figures carry no information."""
 ENOUGH_FEEDS = 4
-"""Number of changes from which on their median deviation means something."""
+"""Smallest number of changes whose median deviation is used as their noise."""
 LARGEST_SPREAD = 3.0
-"""In units of the floor."""
+"""Upper bound of the estimated noise, in units of the floor."""
 
 FigureName = Literal["psnr_db", "max_abs", "p999_abs", "flicker"]
 FLOORS_DB: Mapping[bool, Mapping[FigureName, float]] = {
@@ -73,9 +73,9 @@ class Changes:
     drops: tuple[Change, ...]
     gains: tuple[Change, ...]
     new: tuple[Entry, ...]
-    """In the report alone."""
+    """Entries that only the report has."""
     missing: tuple[Entry, ...]
-    """In the baseline alone, or not compared this time."""
+    """Entries that only the baseline has, or that were not compared this time."""
     same: int
     """Number of entries within their noise."""
     notes: tuple[str, ...]

@@ -35,7 +35,7 @@ class WeightFault:
     changed: float
     """Norm of the change divided by the norm of the values."""
     stays_fp32: bool
-    """Whether the nodes that read it have to stay FP32."""
+    """True where the nodes that read it have to stay FP32."""
     low: Low = "float16"
     """The type in question."""
 

@@ -63,7 +63,7 @@ class Rule:
 
     low: Low = "float16"
     fp32_tail: bool = True
-    """Whether what follows the last convolution stays FP32."""
+    """Keep the nodes after the last convolution FP32."""
     islands: Collection[str] = ()
     """Names of nodes that stay FP32 because a search or a user chose them."""
     low_io: Collection[str] = ()

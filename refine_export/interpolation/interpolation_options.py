@@ -40,9 +40,9 @@ class EncoderOptions:
     """Options of the encoder."""
 
     codec: Codec | None = None
-    """libx264, libx265, libvpx-vp9 or ffv1 (lossless); without it, libvpx-vp9 for .webm and libx264 for others."""
+    """libx264, libx265, libvpx-vp9 or ffv1 (lossless); default: libvpx-vp9 for .webm and libx264 for others."""
     crf: int | None = None
-    """Quality, from 0: lower is better and larger. Without it 18 for libx264, 20 for libx265, 24 for libvpx-vp9."""
+    """Quality, from 0: lower is better and larger. Default: 18 for libx264, 20 for libx265, 24 for libvpx-vp9."""
 
     def __post_init__(self) -> None:
         if self.codec is not None and self.codec not in get_args(Codec):
@@ -56,11 +56,11 @@ class ComputeOptions:
     checkpoint: Path | None = None
     """Weights for torch: .pkl, .pth or .safetensors. Without a checkpoint, a file and a server, the demo weights."""
     device: str | None = None
-    """Device that torch computes on, such as cuda:0; without it, cpu."""
+    """Device that torch computes on, such as cuda:0; default: cpu."""
     file: Path | None = None
     """An ONNX file or an engine of interpolator or interpolator_m."""
     runtime: Runtime | None = None
-    """Runtime of an ONNX file; without it, by the file's types."""
+    """Runtime of an ONNX file; default: by the file's types."""
     allow_host_code: bool = False
     """Run an engine that brings code for this host; trust it first."""
     server: ServerOptions | None = None

@@ -135,7 +135,7 @@ class LocalInterpolator(Interpolator):
         if frame.shape != given["img0"].shape:
             raise RequestError(
                 f"{named} returns {list(frame.shape)} for frames of {list(given['img0'].shape)}; expected the same: "
-                "export the network anew, and check it with `refine-export validate`",
+                "export the network again, and check it with `refine-export validate`",
                 code="not-a-frame",
             )
         frame = frame[:, :, :height, :width]

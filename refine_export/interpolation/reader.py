@@ -30,7 +30,7 @@ class SourceFrame:
     picture: Picture
     """The same as RGB."""
     pts: int
-    """In units of the stream's time base, as the next."""
+    """Time of presentation; this and the duration are in units of the stream's time base."""
     duration: int
 
 

@@ -75,7 +75,7 @@ def in_order(
         opens: called once in each computing thread.
         threads: how many compute.
         ahead: most weight of the jobs that are read and not yet taken; one may be more by itself.
-        weigh: how much a job and its result hold; without, each is 1.
+        weigh: memory that a job and its result hold. Defaults to 1 for each.
 
     Returns:
         A generator of each job with its result.

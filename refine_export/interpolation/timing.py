@@ -48,7 +48,7 @@ class Clock:
             if not self.notes and self._starts is None:
                 self.notes.append("not all of its frames have a time: its average rate is taken for them")
         if self._last is not None and pts <= self._last:
-            problem = f"has the time {pts} for frame {self._count}, after {self._last}; write its times anew"
+            problem = f"has the time {pts} for frame {self._count}, after {self._last}; write its times again"
             advice = "ffmpeg -fflags +genpts -i IN -c copy OUT"
             raise FrameError.about(self._path, "frame-times-not-growing", f"{problem}: {advice}", frame=self._count)
         self._last = pts

@@ -1,4 +1,4 @@
-"""`bisect`: a file against the weights that it was made from, or against another file: the first node that differs."""
+"""`bisect`: the first node at which a file differs from its original weights, or from another file."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def bisect(
     Args:
         onnx: an ONNX file of any types, or the result of `export` or `lower`.
         checkpoint: the weights that it was made from.
-        frames: two pictures to compare on; without, a procedural scene.
-        against: the reference, any ONNX file of the same inputs and outputs. Without, the graph is exported again
-            from the weights in FP32, with free sizes where the file has them.
-        runtime: runs the file; without, ONNX Runtime on the CPU, or the strict runner where there is FP16 or BF16.
+        frames: two pictures to compare on. Defaults to a procedural scene.
+        against: the reference, any ONNX file of the same inputs and outputs. Defaults to a new FP32 export of the
+            graph from the weights, with free sizes where the file has them.
+        runtime: runs the file. Defaults to ONNX Runtime on the CPU, or the strict runner for FP16 and BF16.
         against_runtime: runs the reference, likewise.
-        size: HEIGHTxWIDTH for a file that takes any; without, that of the frames, padded.
+        size: HEIGHTxWIDTH for a file that takes any. Defaults to the padded size of the frames.
         feeds: .npz files with an array for each input, in place of the frames.
-        recipe: a recipe, or its file; other options win over it.
+        recipe: Recipe object or path; explicit options override it.
         force: compare a file with weights that it was not made from.
         progress: receives each step.
         options: `flows` and `timesteps`.

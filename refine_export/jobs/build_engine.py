@@ -49,9 +49,9 @@ def build(
         onnx: the file, of any precision, or the result of `export` or `lower`.
         output: the engine to write.
         checkpoint: the weights that the file was made from; the engine is compared with them.
-        frames: two pictures to compare on; without, a procedural scene.
-        fp32: the file that `onnx` was lowered from, for the last fallback; without, the one that its manifest names.
-        recipe: a recipe, or its file; other options win over it.
+        frames: two pictures to compare on. Defaults to a procedural scene.
+        fp32: the file that `onnx` was lowered from, for the last fallback. Defaults to the one named in its manifest.
+        recipe: Recipe object or path; explicit options override it.
         force: overwrite files at `output` that do not belong to an engine.
         progress: receives each step.
         options: fields of `BuildOptions`, and `limits`.

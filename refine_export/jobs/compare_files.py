@@ -27,7 +27,7 @@ class ComparedFiles:
 
     comparisons: tuple[Comparison, ...]
     pictures: dict[str, Pictures]
-    """By key of the comparison."""
+    """Key of the comparison -> its pictures."""
     frames: FramePictures
     reference: str
     notes: tuple[str, ...]

@@ -17,7 +17,7 @@ from refine_export.jobs.load_inputs import AnyPath, path_of
 def deploy_triton(
     artifacts: AnyPath | Sequence[AnyPath], *, output: str | os.PathLike[str], force: bool = False, **options: Any
 ) -> Deployed:
-    """Write a model repository; one that is there stays as it is until the new one is whole.
+    """Write a model repository; an existing repository is replaced only when the new one is complete.
 
     Args:
         artifacts: ONNX files and engines of the graphs, or results that have such; several of one graph are its

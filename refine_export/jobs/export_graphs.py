@@ -62,7 +62,7 @@ def export(
         graph: `interpolator`, `refine`, ...; the checkpoint decides which there are.
         output: the ONNX file to write; its manifest lies beside it.
         frames: two pictures, whose size a static file without `size` gets.
-        recipe: a recipe, or its file; other options win over it.
+        recipe: Recipe object or path; explicit options override it.
         force: overwrite a file at `output` that this tool did not write.
         progress: receives each step.
         options: fields of `ExportOptions`; `size` or `batch` asks for a static file.

@@ -49,7 +49,7 @@ class GateResult:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the reader should know about the report and the baseline."""
+        """Notes on the report and the baseline."""
         return (*self.decision.report.notes, *(self.changes.notes if self.changes else ()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _settle(path: Path, decision: Decision, changes: Changes | None, *, accept: 
     if not passed:
         advice = ""
         if changes is not None and (changes.drops or changes.missing):
-            advice = "; what is worse or missing cannot be accepted: if it is meant, delete the file and accept anew"
+            advice = "; what is worse or missing cannot be accepted: if intended, delete the file and accept again"
         return f"{path}: not written, because the gate is {decision.status}{advice}"
     if changes is None:
         fresh = baseline_from_decision(decision)

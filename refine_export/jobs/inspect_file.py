@@ -24,7 +24,7 @@ class Inspection:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What limits the description, as far as the file's own notes go."""
+        """Notes of the file on the limits of its description."""
         return tuple(self.description.get("notes", ()))
 
     def to_dict(self) -> dict[str, Any]:

@@ -49,8 +49,8 @@ def interpolate(
         checkpoint: weights for torch.
         file: an ONNX file or an engine that makes frames, or the result of `export`, `lower` or `build`.
         server: HOST:PORT of a Triton server with the ensemble `interpolate`, or its options.
-        runtime: runs an ONNX file; without, by the file's types.
-        device: that torch computes on, such as `cuda:0`.
+        runtime: runs an ONNX file. Defaults to the one for the file's types.
+        device: device that torch computes on, such as `cuda:0`. Defaults to the CPU.
         allow_host_code: run an engine that brings code for this host.
         concurrency: upper bound of the requests to a server at a time.
         timestep: time of the frame between two pictures, in (0, 1); 0.5 by default.

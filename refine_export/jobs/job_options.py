@@ -44,9 +44,9 @@ class Option:
 
     section: str
     name: str
-    """In the recipe."""
+    """Name in the recipe."""
     keyword: str
-    """In the Python API, and of the parameter on the command line."""
+    """Name in the Python API, and of the parameter on the command line."""
     type: Any
     default: Any
     required: bool

@@ -1,4 +1,4 @@
-"""`lint`: what makes ONNX files, of any tool, wrong on TensorRT."""
+"""`lint`: faults of ONNX files, of any tool, that show on TensorRT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LintReport:
     errors: int
     warnings: int
     findings: Mapping[str, tuple[Finding, ...]] = field(repr=False)
-    """By the path that was given."""
+    """Path as given -> findings."""
 
     @property
     def passed(self) -> bool:

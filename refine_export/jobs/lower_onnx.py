@@ -37,11 +37,11 @@ def lower(
         onnx: the file, or the result of `export`.
         output: the ONNX file to write; its manifest, with every node's type and reason, lies beside it.
         checkpoint: weights that estimate flows and features for calibration, where the file is one of the graphs.
-        frames: two pictures to calibrate with; without, a procedural scene.
+        frames: two pictures to calibrate with. Defaults to a procedural scene.
         feeds: .npz files to calibrate with instead, each with an array for each input.
         size: HEIGHTxWIDTH at which a dynamic file is calibrated.
-        without_warp: the graph is known to sample nothing.
-        recipe: a recipe, or its file; other options win over it.
+        without_warp: confirm that the graph has no sampler.
+        recipe: Recipe object or path; explicit options override it.
         force: overwrite `output`.
         progress: receives each step.
         options: fields of `LowerOptions`.

@@ -5,7 +5,7 @@
     print(rx.run(output="out").status)
 
 A second run reuses every file whose fingerprint (inputs, options, versions) is unchanged. An interrupted run leaves
-whole files only, and the next one makes the rest.
+only complete files; the next run produces the rest.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def run(
     """Export, lower, build, validate and report.
 
     Args:
-        checkpoint: the weights; without, the demo weights.
-        frames: two pictures to compare on; without, a procedural scene.
-        recipe: a recipe, or its file; other options win over it.
+        checkpoint: the weights. Defaults to the demo weights.
+        frames: two pictures to compare on. Defaults to a procedural scene.
+        recipe: Recipe object or path; explicit options override it.
         progress: receives each step.
         options: fields of all stages' options, such as `output`, the folder.
 

@@ -19,9 +19,9 @@ class RunOptions:
     """Files that the main job makes, and runtimes that it needs."""
 
     graphs: tuple[GraphName, ...] = field(default=(), metadata={"flag": "--graph"})
-    """Graphs to export; without names `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
+    """Graphs to export; default: `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
     output: str = field(default="refine-export-output", metadata={"flag": "--output", "short": "-o"})
-    """Folder for all that is made."""
+    """Output folder."""
     require: tuple[Literal["torch", "ort", "trt"], ...] = field(
         default=(), metadata={"flag": "--require", "metavar": "RUNTIMES"}
     )

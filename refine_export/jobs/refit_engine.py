@@ -37,12 +37,12 @@ def refit(
     """Give an engine the weights of another ONNX file of the same architecture.
 
     Args:
-        engine: built with `refittable`, or with `strip_weights`: then it takes back its own weights alone.
+        engine: built with `refittable`, or with `strip_weights`; in that case it accepts only its original weights.
         onnx: the file with the weights, lowered as the engine's own was.
         output: the engine to write; it may be `engine` itself.
         checkpoint: the weights that `onnx` was made from.
-        frames: two pictures to compare on; without, a procedural scene.
-        recipe: a recipe, or its file; other options win over it.
+        frames: two pictures to compare on. Defaults to a procedural scene.
+        recipe: Recipe object or path; explicit options override it.
         force: overwrite files at `output` that do not belong to an engine.
         progress: receives each step.
         options: `limits`.

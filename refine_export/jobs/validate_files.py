@@ -37,10 +37,10 @@ def validate(
     Args:
         files: paths, or results of `export`, `lower` and `build`.
         checkpoint: the weights of the reference.
-        frames: two pictures to compare on; without, a procedural scene.
-        report: folder for report.html and report.json; without, none is written.
-        locate: search each ONNX file that fails for the node where it goes wrong, for the report.
-        recipe: a recipe, or its file; other options win over it.
+        frames: two pictures to compare on. Defaults to a procedural scene.
+        report: folder for report.html and report.json. Defaults to no report.
+        locate: for each failing ONNX file, find the first wrong node and add it to the report.
+        recipe: Recipe object or path; explicit options override it.
         force: compare files that were made from other weights too.
         progress: receives each step.
         options: fields of `ValidateOptions` and `FramesOptions`, and `require`.

@@ -60,7 +60,7 @@ class ValidationReport:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader should know of the weights, the frames and the files."""
+        """Notes on the weights, the frames and the files."""
         return tuple(self.report["notes"])
 
     def to_dict(self) -> dict[str, Any]:

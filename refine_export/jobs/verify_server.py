@@ -46,11 +46,11 @@ def verify_server(
 
     Args:
         checkpoint: the weights of the reference.
-        frames: two pictures to ask with; without, a procedural scene.
+        frames: two pictures to send. Defaults to a procedural scene.
         sizes: HEIGHTxWIDTH to compare at beside the size of the frames.
         warm_up_sizes: compare at the sizes that each model is warmed up at instead; the default where neither sizes nor
             a recipe are given.
-        recipe: a recipe, or its file, with flows, timesteps and limits; other options win over it.
+        recipe: Recipe object or path, with flows, timesteps and limits; explicit options override it.
         progress: receives each step.
         options: fields of `VerifyOptions`.
 

@@ -130,7 +130,7 @@ def lower_file(
         options: of the lowering.
         calibration: the data that ranges are measured on.
         progress: receives each step.
-        without_warp: the graph is known to sample nothing.
+        without_warp: confirm that the graph has no sampler.
 
     Raises:
         GraphError: the file cannot be lowered.

@@ -102,7 +102,7 @@ def prepare_model(
         model: of any tool, opset 16 or newer, external data loaded.
         options: of the lowering.
         graph: which of the five it is, if it is one.
-        without_warp: the graph is known to sample nothing.
+        without_warp: confirm that the graph has no sampler.
 
     Raises:
         GraphError: it cannot be lowered.

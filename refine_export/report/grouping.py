@@ -30,7 +30,7 @@ class JudgedGroup:
 
     @property
     def largest_error(self) -> float | None:
-        """In units of the peak; None where no output was compared."""
+        """Largest error in units of the peak; None where no output was compared."""
         return max((output.metrics.max_of_peak for output in self.outputs), default=None)
 
     @property

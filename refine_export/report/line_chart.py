@@ -32,7 +32,7 @@ class Line:
 
     label: str
     points: tuple[Point, ...]
-    """By increasing x."""
+    """Points of increasing x."""
 
     @property
     def path(self) -> str:

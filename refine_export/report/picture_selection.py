@@ -26,7 +26,7 @@ class PictureSelection:
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.pictures: dict[str, Pictures] = {}
-        """By key of the comparison."""
+        """Key of the comparison -> its pictures."""
         self._size = size
         self._worst: dict[GroupKey, tuple[float, str]] = {}
         self._failed: dict[str, float] = {}

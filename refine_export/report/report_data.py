@@ -124,7 +124,7 @@ class Report:
     fingerprint: str
     """Hash of everything that the verdicts depend on."""
     bisect: tuple[dict[str, Any], ...] = ()
-    """Where files went wrong: the bisection of each file that was searched."""
+    """Bisection of each file that was searched for its first wrong node."""
     schema: int = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

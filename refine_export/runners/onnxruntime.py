@@ -66,7 +66,7 @@ class OrtRunner(Runner):
     Args:
         model: path of the file (external data lies beside it), or the serialized model.
         provider: `cpu`; `cuda`; or `tensorrt`, with CUDA for what TensorRT cannot compute. The CPU takes what is left.
-        optimize: let ONNX Runtime rewrite the graph; without, it computes node by node what the file says.
+        optimize: let ONNX Runtime rewrite the graph; otherwise it runs the file node by node.
 
     Raises:
         UnavailableError: ONNX Runtime or the provider is missing; the fields `reason` and `install` say why, and what
@@ -110,7 +110,7 @@ class OrtRunner(Runner):
 
         Args:
             feeds: one contiguous tensor per input, of its type and shape, on the runner's device.
-            outputs: where the outputs go, likewise; without, into new tensors.
+            outputs: tensors to write the outputs to, likewise. Defaults to new tensors.
 
         Returns:
             One tensor per output; those of `outputs` where given.
@@ -160,7 +160,7 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
     """Make an `onnxruntime.InferenceSession` whose first provider is the one asked for.
 
     Args:
-        gpu: where to run and on which stream; without, the first GPU and a stream of ONNX Runtime's own.
+        gpu: device and stream to run on. Defaults to the first GPU and a stream of ONNX Runtime's own.
     """
     wanted = PROVIDERS[provider]
     if wanted not in ort.get_available_providers():

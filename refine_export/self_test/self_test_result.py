@@ -31,14 +31,14 @@ class Trial:
     """Why it was not made, or could not be run."""
     first_bad_node: str = ""
     feeds: int = 0
-    """How many feeds it was run on."""
+    """Number of feeds that it was run on."""
     feed: str = ""
     """The feed on which it was nearest to its limits, or furthest outside; what follows was measured there."""
     output: str = ""
     psnr_db: float | None = None
     """None where the outputs are identical or not finite."""
     max_abs: float | None = None
-    """In units of the peak, as is the next."""
+    """Largest error; this and the next are in units of the peak."""
     p999_abs: float | None = None
     ssim: float | None = None
     limit: str = ""
@@ -51,7 +51,7 @@ class Trial:
 
     @property
     def measured(self) -> str:
-        """How far the file is off, in words."""
+        """Difference from the good file in words."""
         if self.note:
             return self.note
         if self.psnr_db is None:

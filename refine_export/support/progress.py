@@ -1,4 +1,4 @@
-"""How a long job reports its progress: the library calls, the CLI shows."""
+"""Progress of a long job: the library calls, the CLI shows."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class PlanStep:
     """Feeds of one size, and the candidates that get them."""
 
     label: str
-    """For the progress."""
+    """Label shown as progress."""
     sizes: Sizes
     """Batch, height and width."""
     feeds: Iterable[Feed]

@@ -17,22 +17,22 @@ class ValidateOptions:
     """Options of the comparison with the reference: runtimes, feeds and limits."""
 
     runtimes: tuple[Runtime, ...] = field(default=(), metadata={"flag": "--runtime"})
-    """Where each ONNX file is run: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, half (strict FP16 on a
-    CPU). Without names FP32 files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in
+    """Runtimes of each ONNX file: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, half (strict FP16 on a
+    CPU). By default FP32 files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in
     FP32 on a CPU. Engines are run by TensorRT."""
     reference: Literal["float32", "float64"] = "float32"
     """Type of the torch reference's arithmetic, on the original weights."""
     flows: tuple[FlowKind, ...] = FLOW_KINDS
     """Kinds of flows for the graphs that take one."""
     timesteps: tuple[float, ...] = (0.5, 0.2)
-    """For interpolator_m, each in (0, 1); the default shows a timestep that is fixed or counted backwards."""
+    """Timesteps for interpolator_m, each in (0, 1); the default shows a timestep that is fixed or counted backwards."""
     sizes: tuple[str, ...] = field(default=("1088x1920",), metadata={"flag": "--size", "metavar": "HxW"})
     """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
     batch of two (2x96x160), which always are."""
     share: float = 1.0
-    """Share of the feeds that have to pass, of those of one file in one runtime at one size."""
+    """Share of the feeds of one file in one runtime at one size that have to pass."""
     may_fail: int | None = None
-    """How many of them may fail at most; without it, only the share counts."""
+    """Upper bound of the feeds that may fail; default: only the share counts."""
     allow_host_code: bool = field(default=False, metadata={"flag": "--allow-host-code"})
     """Run version-compatible engines, which bring code that runs on this host: for engines that you trust as you
     trust a program."""

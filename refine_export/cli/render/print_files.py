@@ -85,7 +85,7 @@ def print_engine(made: EngineFile) -> None:
     """Print why it was built, how it was proven, and what there is to know of it."""
     screen = Screen()
     for change in made.changes:
-        screen.line(_one_line(change), mark="built anew")
+        screen.line(_one_line(change), mark="rebuilt")
     for line in _proofs(made.manifest.details):
         screen.line(line)
     state = "reused: nothing that it depends on has changed" if made.reused else f"{made.manifest.seconds:.0f} s"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 RecipeOption = Annotated[
-    Path | None, typer.Option("--recipe", help="Recipe with all options (see init); other options win over it.")
+    Path | None, typer.Option("--recipe", help="Recipe with all options (see init); explicit options override it.")
 ]
 ForceOption = Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")]

@@ -34,7 +34,7 @@ class Preflight:
     models: tuple[str, ...]
     """Names of the models' folders."""
     findings: tuple[Finding, ...]
-    """By model, those of the repository first."""
+    """Findings in the order of the models, those of the whole repository first."""
 
     @property
     def passed(self) -> bool:

@@ -1,4 +1,4 @@
-"""Rules on TensorRT plans: header, manifest, profiles, and where they are to run; without TensorRT and a GPU."""
+"""Rules on TensorRT plans, checked without TensorRT or a GPU: header, manifest, profiles, and intended GPUs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def describe_plan(path: Path, where: str) -> PlanDescription:
 
 
 def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
-    """Check each plan; without a release, not whether Triton's TensorRT fits."""
+    """Check each plan; whether Triton's TensorRT fits is checked only for a known release."""
     for path in model.readable_files() if model.backend == "tensorrt" else ():
         where = model.where(path)
         try:
@@ -108,7 +108,7 @@ def _check_gpu(model: Model, name: str, plan: PlanDescription) -> Iterator[Findi
 
 
 def _tensors(where: str, described: Mapping[str, Any]) -> ArtifactTensors:
-    """Return the tensors in a plan's manifest; older ones lack the types, which leaves two open for an FP16 file."""
+    """Return the tensors in a plan's manifest. Older ones lack types: an FP16 file may have FP32 or FP16."""
     signature = described["signature"]
     types = signature.get("types", {})
     is_fp32 = described["details"].get("artifact", {}).get("precision") == "fp32"

@@ -16,7 +16,7 @@ MAX_BATCH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class TritonOptions:
-    """How Triton serves the artifacts."""
+    """Options of a Triton model repository."""
 
     backend: Literal["auto", "python"] = field(default="auto", metadata={"flag": "--backend"})
     """auto: plans by `tensorrt`, ONNX files by `onnxruntime`; python: ONNX files by ONNX Runtime in Python."""

@@ -1,4 +1,4 @@
-"""Find the ways to reach a server: its protocols, each over the network and, where asked for, shared memory."""
+"""Find the channels of a server: its protocols, each over the network and, if requested, shared memory."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import Protocol, ServerOptions
 
 PROBE_S = 5.0
-"""Timeout of the request that finds out which protocol an address speaks."""
+"""Timeout of the request that detects the protocol of an address."""
 _OTHER: dict[Protocol, tuple[Protocol, int]] = {"http": ("grpc", 1), "grpc": ("http", -1)}
-"""Protocol -> the other one, and how far its port is away: Triton's ports are 8000 for HTTP and 8001 for gRPC."""
+"""Protocol -> the other one, and the offset of its port: Triton's ports are 8000 for HTTP and 8001 for gRPC."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """A way to send requests."""
+    """A protocol and a transport for requests to one address."""
 
     options: ServerOptions
 
     @property
     def name(self) -> str:
-        """Such as `grpc`, or `http, shared memory`."""
+        """Name such as `grpc`, or `http, shared memory`."""
         return self.options.protocol + (", shared memory" if self.options.shared_memory else "")
 
 
 def channels_of(
     urls: Sequence[str], protocols: Sequence[Protocol], options: ServerOptions, *, shared_memory: bool
 ) -> tuple[list[Channel], list[Shortfall]]:
-    """Return the channels of a server, and the protocols that it cannot be reached by.
+    """Return the channels of a server, and the protocols over which it cannot be reached.
 
     Each address is probed for its protocol. The other protocol is looked for at the neighbouring port, unless its
     address is given too.
 
     Args:
         urls: HOST:PORT, one or several of one server.
-        protocols: those that are wanted.
+        protocols: the protocols to test.
         options: timeout and patience of every channel.
         shared_memory: add a channel through shared memory for each protocol.
 
@@ -83,7 +83,7 @@ def _protocol_at(url: str) -> Protocol:
 
 
 def _probe(url: str, protocol: Protocol) -> str | None:
-    """Return why a port does not speak a protocol; None where it does."""
+    """Return the reason why a port does not answer in a protocol; None where it does."""
     options = ServerOptions(url=url, protocol=protocol, timeout_s=PROBE_S, patience_s=0)
     with TritonClient(options) as client:
         try:

@@ -10,25 +10,26 @@ from refine_export.runners.triton.connection_options import ServerOptions
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions:
-    """Server and models to verify, and how much is asked."""
+    """Server and models to verify, and the load to measure."""
 
     urls: tuple[str, ...] = field(metadata={"flag": "--url", "metavar": "HOST:PORT"})
     """HOST:PORT, one or several of one server."""
     protocols: tuple[Literal["grpc", "http"], ...] = field(default=("grpc", "http"), metadata={"flag": "--protocol"})
-    """Protocols to ask by."""
+    """Protocols to test."""
     shared_memory: bool = field(default=False, metadata={"flag": "--shared-memory"})
-    """Also through shared memory, for a server on this machine."""
+    """Test shared memory too (server on this machine)."""
     models: tuple[str, ...] = field(default=(), metadata={"flag": "--model", "metavar": "NAME"})
-    """Models to ask; without names, all of ours that the server has."""
+    """Models to verify; default: every refine-export model."""
     version: str = field(default="", metadata={"flag": "--version", "metavar": "N"})
-    """Version of the networks; without, the newest."""
+    """Version of the networks; default: the newest."""
     concurrencies: tuple[int, ...] = field(default=(1, 4), metadata={"flag": "--concurrency"})
-    """How many clients ask at once."""
+    """Numbers of concurrent clients."""
     requests: int = field(default=32, metadata={"flag": "--requests"})
     """Requests of each measurement of speed; 0 for none."""
     timeout_s: float = field(default=60.0, metadata={"flag": "--timeout", "metavar": "S"})
     """Seconds for one answer."""
     patience_s: float = 5.0
+    """Seconds to keep trying a server that does not answer."""
 
     def __post_init__(self) -> None:
         if not self.urls:

@@ -22,8 +22,8 @@ class Answer:
     reasons: tuple[str, ...]
     """Why it did not pass."""
     numbers: dict[str, float | None]
-    """For a network `psnr_db` of its worst output (None where all are equal) and `max_of_peak`; for the ensemble
-    `levels` and `mean_levels`; empty where nothing could be measured."""
+    """Figures of a network: `psnr_db` of its worst output (None where all are equal) and `max_of_peak`; of the
+    ensemble: `levels` and `mean_levels`; empty where nothing could be measured."""
 
 
 @dataclass(frozen=True, kw_only=True)

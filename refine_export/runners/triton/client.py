@@ -139,7 +139,7 @@ class TritonClient:
         Args:
             model: its name.
             inputs: one array per input, of its type and shape.
-            outputs: names; without, all.
+            outputs: names. Defaults to all outputs.
             version: its number; empty for the server's choice.
 
         Returns:

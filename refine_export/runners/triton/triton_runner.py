@@ -61,7 +61,7 @@ class TritonRunner(Runner):
         """The config as the server has it."""
         names = [[tensor.name for tensor in tensors] for tensors in (served.inputs, served.outputs)]
         self.graph = graph_from_names(*names)
-        """By the names of inputs and outputs; None where they are not those of one of the five."""
+        """Graph with these names of inputs and outputs; None where it is not one of the five."""
         specs = () if self.graph is None else (*SIGNATURES[self.graph].inputs, *SIGNATURES[self.graph].outputs)
         known = {spec.name: spec for spec in specs}
         self.inputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.inputs)

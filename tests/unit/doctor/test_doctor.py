@@ -90,7 +90,7 @@ TROUBLES = {
     "broken driver": (
         {"driver_status": 803, "hidden": "0"},
         "no GPU can be used: NVIDIA's driver does not start (cuInit gives CUresult 803)",
-        "a restart of the machine, which loads the driver's kernel module anew; then look at nvidia-smi",
+        "a restart of the machine, which reloads the driver's kernel module; then look at nvidia-smi",
     ),
 }
 

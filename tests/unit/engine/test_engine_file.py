@@ -1,4 +1,4 @@
-"""An engine is built once, reused while nothing changes, and built anew with the difference named.
+"""An engine is built once, reused while nothing changes, and rebuilt with the difference named.
 
 Against the fake, in real child processes.
 """
@@ -101,7 +101,7 @@ def test_an_engine_with_its_manifest_and_scripts_is_reused(tmp_path, monkeypatch
         (lambda place: Path(f"{place.plan}.json").write_text("{"), "unknown engine"),
     ],
 )
-def test_what_changed_is_named_and_built_anew(place, monkeypatch, change, named):
+def test_what_changed_is_named_and_rebuilt(place, monkeypatch, change, named):
     place.build()
     options = change(place)
     built = []
