@@ -148,12 +148,12 @@ def _shape(info: TensorInfo, size: tuple[int, int] | None) -> tuple[int, ...]:
     known = dict(enumerate((1, None, *(size or (None, None))))) if len(info.shape) == 4 else {}
     sizes = [dim if isinstance(dim, int) else known.get(axis) for axis, dim in enumerate(info.shape)]
     if None in sizes:
-        by_size = size is None and len(info.shape) == 4 and isinstance(info.shape[1], int)
-        raise RequestError(
-            f"input {info.name} is {list(info.shape)}, with sizes that are not known; give "
-            + ("them with --size HxW, or " if by_size else "")
-            + "feeds with --calibrate FILE.npz",
-            code="needs-size" if by_size else "needs-feeds",
-            tensor=info.name,
-        )
+        unknown = f"input {info.name} is {list(info.shape)}, with sizes that are not known; give"
+        if size is None and len(info.shape) == 4 and isinstance(info.shape[1], int):
+            raise RequestError(
+                f"{unknown} them with --size HxW, or feeds with --calibrate FILE.npz",
+                code="needs-size",
+                tensor=info.name,
+            )
+        raise RequestError(f"{unknown} feeds with --calibrate FILE.npz", code="needs-feeds", tensor=info.name)
     return tuple(size for size in sizes if size is not None)

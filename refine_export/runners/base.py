@@ -82,13 +82,15 @@ class Runner(ABC):
                 size == (dim if isinstance(dim, int) else sizes.setdefault(dim, size))
                 for size, dim in zip(array.shape, info.shape, strict=True)
             )
-            if str(array.dtype) != info.dtype or not fits:
-                raise RequestError(
-                    f"the feed {info.name} is {array.dtype} {list(array.shape)}; expected {info.dtype} "
-                    f"{list(info.shape)}" + (f" with {sizes}" if sizes else ""),
-                    code="feed-shape" if str(array.dtype) == info.dtype else "feed-type",
-                    input=info.name,
-                )
+            if fits and str(array.dtype) == info.dtype:
+                continue
+            message = (
+                f"the feed {info.name} is {array.dtype} {list(array.shape)}; expected {info.dtype} {list(info.shape)}"
+                + (f" with {sizes}" if sizes else "")
+            )
+            if str(array.dtype) != info.dtype:
+                raise RequestError(message, code="feed-type", input=info.name)
+            raise RequestError(message, code="feed-shape", input=info.name)
 
 
 def check_sizes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:

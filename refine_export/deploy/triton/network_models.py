@@ -188,18 +188,24 @@ def network_models(sources: Sequence[ModelSource], options: TritonOptions) -> li
 
 
 def _check_engines(sources: Sequence[ModelSource], options: TritonOptions) -> None:
-    """A server has one TensorRT, and runs plans only on GPUs."""
+    """Refuse engines on a CPU or the python backend, and engines of several TensorRT versions for one server."""
     by_tensorrt: dict[str, Path] = {}
     for source in sources:
         if source.engine is None:
             continue
-        for name, value in (("backend", "python"), ("device", "cpu")):
-            if getattr(options, name) == value:
-                raise RequestError(
-                    f"{source.path} is an engine, and {name} is {value}; give the ONNX file, or leave {name} out",
-                    code="engine-needs-gpu" if name == "device" else "engine-needs-tensorrt-backend",
-                    path=str(source.path),
-                )
+        advice = "give the ONNX file, or leave the option out"
+        if options.backend == "python":
+            raise RequestError(
+                f"{source.path} is an engine, and backend is python; {advice}",
+                code="engine-needs-tensorrt-backend",
+                path=str(source.path),
+            )
+        if options.device == "cpu":
+            raise RequestError(
+                f"{source.path} is an engine, and device is cpu; {advice}",
+                code="engine-needs-gpu",
+                path=str(source.path),
+            )
         by_tensorrt.setdefault(source.engine.tensorrt, source.path)
     if len(by_tensorrt) > 1:
         versions = ", ".join(f"{path} for {version}" for version, path in by_tensorrt.items())
