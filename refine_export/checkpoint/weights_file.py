@@ -118,7 +118,7 @@ def _checked_entries(path: Path, loaded: object) -> dict[str, Tensor]:
     """Return the entries if all are plain weights; nothing is computed with a tensor before it is checked."""
     torch = require("torch", extra="torch")
     if not isinstance(loaded, Mapping) or not loaded:
-        found = f"a {type(loaded).__name__}" if loaded else "no tensors"
+        found = "no tensors" if isinstance(loaded, Mapping) else f"a {type(loaded).__name__}"
         raise CheckpointError.about(path, "not-weights", f"holds {found}; {_STATE_DICT}")
     floats = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
     for key, value in loaded.items():

@@ -185,10 +185,14 @@ def _print_description(screen: Screen, description: Mapping[str, Any], indent: s
             _print_description(screen, value, indent + "  ")
         elif isinstance(value, list):
             screen.line(f"{indent}{name}:")
-            for part in value:
-                screen.line(f"{indent}  {part['name']}: {part['dtype']} [{', '.join(map(str, part['shape']))}]")
+            for part in value:  # a tensor, or the name of a part of the network that no graph uses
+                screen.line(f"{indent}  {part if isinstance(part, str) else _tensor(part)}")
         else:
             screen.line(f"{indent}{name}: {_number(value)}")
+
+
+def _tensor(part: Mapping[str, Any]) -> str:
+    return f"{part['name']}: {part['dtype']} [{', '.join(map(str, part['shape']))}]"
 
 
 def _number(value: Any) -> str:

@@ -73,6 +73,7 @@ BAD = {
     },
     "not-weights": {
         "list": saved([torch.zeros(1)]),
+        "tensor": saved(torch.zeros(3)),
         "nested": saved({"epoch": 3, "state_dict": STATE}),
         "integers": saved({"a": torch.zeros(1, dtype=torch.int64)}),
         "eight bits": saved({"a": torch.zeros(2).to(torch.float8_e4m3fn)}),

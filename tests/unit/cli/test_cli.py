@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from refine_export.cli.main import main
+from refine_export.cli.render.print_files import print_description
 from refine_export.errors import InternalError
 from refine_export.support.text import clean
 
@@ -147,6 +148,11 @@ def test_lint(run, here, contextnet):
 def codes_of(err):
     """Return the code at the end of the error line."""
     return re.findall(r"^(?:error|missing|bug in refine-export): (?:.|\n)* \[([a-z0-9-]+)\]$", err, re.MULTILINE)
+
+
+def test_description_of_weights_with_unused_parts(capsys):
+    print_description({"parameters": 8_412_855, "unused": ["block_tea"]})
+    assert capsys.readouterr().out.splitlines() == ["parameters: 8,412,855", "unused:", "  block_tea"]
 
 
 @pytest.mark.parametrize("verb", [["inspect"], ["run", "--checkpoint"], ["validate", "x.onnx", "--checkpoint"]])
