@@ -38,7 +38,7 @@ class InterpolationNetwork(nn.Module):
             The frame between, [N, 3, H, W] in [0, 1].
 
         Raises:
-            RequestError: `wrong-shape`, `wrong-size` or `wrong-timestep`.
+            RequestError: `wrong-shape`, `wrong-size`, `wrong-type` or `wrong-timestep`.
         """
         self._check_frames(img0, img1)
         times = self._checked_timestep(timestep, img0)
@@ -52,6 +52,11 @@ class InterpolationNetwork(nn.Module):
                 f"the frames are {list(shapes[0])} and {list(shapes[1])}; expected two of one shape [N, 3, H, W]",
                 code="wrong-shape",
                 shapes=shapes,
+            )
+        if not img0.is_floating_point() or not img1.is_floating_point():
+            raise RequestError(
+                f"the frames are {img0.dtype} and {img1.dtype}; expected a floating type, with values in [0, 1]",
+                code="wrong-type",
             )
         height, width = shapes[0][2:]
         if height % self.multiple_of or width % self.multiple_of or not height * width:
@@ -79,6 +84,6 @@ class InterpolationNetwork(nn.Module):
                 "of a network that takes a timestep, such as IFNet_m",
                 code="wrong-timestep",
             )
-        if bool(((times <= 0) | (times >= 1)).any()):
+        if not bool(((times > 0) & (times < 1)).all()):  # so that NaN is refused too
             raise RequestError("timestep is not in (0, 1); expected a time between the frames", code="wrong-timestep")
         return times.expand(batch, 1, 1, 1)

@@ -71,12 +71,15 @@ def export(
         The file; a file that is unchanged since an earlier call is reused.
 
     Raises:
-        RequestError: the weights or options cannot be used, or `output` is another's file.
+        RequestError: the weights or options cannot be used, or `output` is another's file or one that is read.
         UnavailableError: torch or onnxscript is missing.
     """
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     path = path_of(output)
     known = check_graph(inputs.checkpoint, graph)
+    given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
+    if path.exists() and any(file and user_path(file).resolve() == path.resolve() for file in given):
+        raise RequestError.about(path, "output-is-input", "is one of the files to be read; choose another name")
     if path.exists() and not manifest_path(path).exists() and not force:
         raise RequestError(
             f"{path} is there already and was not made by this tool; choose another name, or overwrite it with force",

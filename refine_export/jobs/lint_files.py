@@ -8,7 +8,7 @@ from typing import Any
 
 from refine_export.graph.lint_rules import Finding
 from refine_export.graph.linter import lint_file
-from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.jobs.load_inputs import AnyPath, paths_of
 from refine_export.support.text import json_safe
 
 
@@ -46,9 +46,8 @@ def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
 
     Raises:
         GraphError: a file is not ONNX.
+        RequestError: no file is given.
     """
-    several = files if isinstance(files, Sequence) and not isinstance(files, str) else [files]
-    paths = [path_of(file) for file in several]
-    found = {str(path): tuple(lint_file(path)) for path in paths}
+    found = {str(path): tuple(lint_file(path)) for path in paths_of(files)}
     severities = [finding.severity for findings in found.values() for finding in findings]
     return LintReport(errors=severities.count("error"), warnings=severities.count("warning"), findings=found)

@@ -50,6 +50,18 @@ def path_of(given: AnyPath) -> Path:
     return user_path(os.fspath(found))
 
 
+def paths_of(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    """Return the paths of one or several arguments.
+
+    Raises:
+        RequestError: `no-artifact`; an empty sequence, of which everything would be true. `no-path`, see `path_of`.
+    """
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if not several:
+        raise RequestError("no file is given; expected at least one", code="no-artifact")
+    return [path_of(one) for one in several]
+
+
 def texts_of(paths: Sequence[AnyPath] | None) -> list[str] | None:
     """Return paths as recipes hold them."""
     return None if paths is None else [str(path_of(path)) for path in paths]

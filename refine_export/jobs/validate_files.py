@@ -10,7 +10,7 @@ from typing import Any
 from refine_export.engine.plan import why_not_executable
 from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.job_options import takes_options
-from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
+from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of, paths_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.jobs.validation_report import ValidationReport, report_on
 from refine_export.report.report_data import Shortfall
@@ -46,8 +46,8 @@ def validate(
         options: fields of `ValidateOptions` and `FramesOptions`, and `require`.
 
     Raises:
-        RequestError: a file is not one of the graphs that the weights make, or was made from other weights; weights,
-            frames or options cannot be used.
+        RequestError: no file is given; a file is not one of the graphs that the weights make, or was made from other
+            weights; weights, frames or options cannot be used.
         UnavailableError: torch, ONNX Runtime or another package is missing.
     """
     started = time.perf_counter()
@@ -55,10 +55,7 @@ def validate(
     folder = None if report is None else path_of(report)
     if folder is not None:
         make_folder(folder)
-    paths = [
-        path_of(file) for file in (files if isinstance(files, Sequence) and not isinstance(files, str) else [files])
-    ]
-    known = [(path, artifact_of(path)) for path in dict.fromkeys(paths)]
+    known = [(path, artifact_of(path)) for path in dict.fromkeys(paths_of(files))]
     _ = inputs.sources, inputs.checkpoint  # loaded, or refused, before the first long step
     for path, artifact in known:
         if force:

@@ -68,10 +68,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises:
         RequestError: `cannot-write`; the folder cannot be created or written, or the disk is full.
-        RequestError: `is-directory`; `path` is one.
+        RequestError: `is-directory` or `not-a-file`; `path` is there and is not a regular file. A device such as
+            /dev/null would be replaced by a file, for all programs of the machine.
     """
-    if path.is_dir():
-        raise RequestError.about(path, "is-directory", "is a directory; give the path of a file to write")
+    if path.exists():
+        check_input_file(path, RequestError, "give the path of a file to write")
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -75,7 +75,7 @@ def _source_sha256() -> str:
 
 def manifest_path(artifact: Path) -> Path:
     """Return the path of an artifact's manifest."""
-    return artifact.with_name(f"{artifact.name}.json")
+    return Path(f"{artifact}.json")
 
 
 def write_manifest(artifact: Path, manifest: Manifest) -> None:

@@ -44,6 +44,8 @@ def test_the_middle_frame(folder):
     [
         ("IFNet", lambda network: network(*FRAMES, 0.2), "wrong-timestep"),
         ("IFNet_m", lambda network: network(*FRAMES, 1.5), "wrong-timestep"),
+        ("IFNet_m", lambda network: network(*FRAMES, float("nan")), "wrong-timestep"),
+        ("IFNet_m", lambda network: network(*(FRAMES * 255).byte()), "wrong-type"),
         ("IFNet_m", lambda network: network(*FRAMES, torch.rand(3, 1, 1, 1)), "wrong-shape"),
         ("IFNet", lambda network: network(FRAMES[0, 0], FRAMES[1, 0]), "wrong-shape"),
         ("IFNet", lambda network: network(FRAMES[0], FRAMES[1, :1]), "wrong-shape"),

@@ -13,6 +13,7 @@ from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.engine import plan
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.jobs.build_engine import build
+from refine_export.jobs.lint_files import lint
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.jobs.validate_files import validate
 from refine_export.validate import runtimes
@@ -41,6 +42,13 @@ def static(exports):
 @pytest.fixture(scope="module")
 def dynamic(exports):
     return exports.fp32("contextnet")
+
+
+@pytest.mark.parametrize("job", [validate, lint])
+def test_no_file_is_not_a_pass(job):
+    with pytest.raises(RequestError) as caught:
+        job([])
+    assert caught.value.code == "no-artifact"
 
 
 def test_a_file_or_several_paths_or_results(static, tmp_path):

@@ -63,6 +63,9 @@ def test_left_overs_of_dead_writers_are_removed(tmp_path):
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     assert error_of(write_text, tmp_path, "x").code == "is-directory"
+    os.mkfifo(tmp_path / "device")
+    assert error_of(write_text, tmp_path / "device", "x").code == "not-a-file"
+    assert (tmp_path / "device").is_fifo()
     assert error_of(write_text, tmp_path / "file" / "x", "x").code == "cannot-write"
     assert error_of(make_folder, tmp_path / "file").code == "cannot-write"
 
