@@ -13,6 +13,7 @@ from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file
 from refine_export.signature import parse_size
+from refine_export.support.files import user_path
 from refine_export.support.progress import Progress
 
 
@@ -52,11 +53,13 @@ def lower(
     """
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     source, target = path_of(onnx), path_of(output)
-    check_output(source, target, force=force)
+    files = tuple(path_of(path) for path in feeds)
+    given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
+    check_output(source, target, force=force, others=[*files, *(user_path(path) for path in given if path)])
     calibration = Calibration(
         source=inputs.sources.first,
         checkpoint=lambda: inputs.checkpoint,
-        files=tuple(path_of(path) for path in feeds),
+        files=files,
         size=checked_size(size),
     )
     return lower_file(source, target, inputs.recipe.lower, calibration, inputs.progress, without_warp=without_warp)

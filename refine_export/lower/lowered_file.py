@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,21 +91,29 @@ class LoweredFile:
         return dict_from_result(self) | {"types": self.types}
 
 
-def check_output(source: Path, output: Path, *, force: bool) -> None:
+def check_output(source: Path, output: Path, *, force: bool, others: Sequence[Path] = ()) -> None:
     """Refuse to overwrite, before any work is done.
 
+    Args:
+        source: the file to be lowered.
+        output: the file to write.
+        force: overwrite `output`, if it is none of those that are read.
+        others: pictures, feeds and weights to calibrate with.
+
     Raises:
-        RequestError: the two are one file, `output` exists and `force` is not given, or its folder cannot be made.
+        RequestError: `output` is one of the files that are read, it exists and `force` is not given, or its folder
+            cannot be made.
     """
     if not output.name or output.is_dir():
         raise RequestError.about(output, "not-a-file", "is a folder; expected the name of the file to write")
     if len(os.fsencode(output.name)) > _LONGEST_NAME:
         raise RequestError.about(output, "name-too-long", f"is too long; expected at most {_LONGEST_NAME} bytes")
+    all_read = (source, manifest_path(source), *others)
     for path in (output, manifest_path(output), search_memory(output)):
         if path.exists() and not path.is_file():
             raise RequestError.about(path, "not-a-file", "is not a regular file; choose another name with --output")
-        if path.exists() and source.exists() and source.samefile(path):
-            problem = "is the file to be lowered itself; give another name with --output"
+        if path.exists() and any(read.exists() and read.samefile(path) for read in all_read):
+            problem = "is read, and would be overwritten; give another name with --output"
             raise RequestError.about(path, "output-is-input", problem)
     for path in (output, manifest_path(output)):
         if os.path.lexists(path) and not force:

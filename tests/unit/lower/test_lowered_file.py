@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from refine_export.errors import RequestError
 from refine_export.graph.linter import lint_file
 from refine_export.lower import lowered_file
 from refine_export.runners.onnxruntime import OrtRunner
@@ -240,6 +241,13 @@ def test_the_source_is_never_overwritten(refused, here):
     for output in ("in.onnx", "./in.onnx", here / "in.onnx", "link.onnx"):
         refused(path, output, force=True, code="output-is-input")
     refused(saved(tiny(), "out.onnx.json"), "out.onnx", force=True, code="output-is-input")
+
+
+def test_what_it_calibrates_with_is_never_overwritten(here):
+    Path("feed.npz").write_text("mine")
+    with pytest.raises(RequestError) as caught:
+        lowered_file.check_output(Path("in.onnx"), Path("feed.npz"), force=True, others=[here / "feed.npz"])
+    assert caught.value.code == "output-is-input"
 
 
 @pytest.mark.parametrize(
