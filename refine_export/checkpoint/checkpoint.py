@@ -106,7 +106,7 @@ def demo_checkpoint() -> Checkpoint:
 
 
 def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
-    """Make random weights that depend on the seed alone; see `seeded_values`."""
+    """Make random weights that depend only on the seed; see `seeded_values`."""
     torch = require("torch", extra="torch")
     arrays = {key: seeded_values(key, shape, seed) for key, shape in expected_shapes(architecture).items()}
     digest = hashlib.sha256()

@@ -92,7 +92,7 @@ def fetch_weights(name: str, progress: Progress | None = None) -> Path:
 
     Args:
         name: one of `RELEASED`.
-        progress: told of the download.
+        progress: receives the download as a step.
 
     Returns:
         The weights as safetensors, in the cache folder.

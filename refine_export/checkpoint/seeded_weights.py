@@ -16,7 +16,7 @@ _LAST_GAINS = {"lastconv": 0.25, "unet.conv.weight": 0.15}
 
 
 def seeded_values(key: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Draw the values of one parameter, which depend on its key and the seed alone.
+    """Draw the values of one parameter, which depend only on its key and the seed.
 
     Weights are He-initialised for a PReLU (He et al., 2015), so that activations keep their scale from layer to layer.
 

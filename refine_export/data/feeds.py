@@ -69,7 +69,7 @@ def name_of_feed(graph: GraphName, batch: int, size: tuple[int, int], *more: str
 
 
 def flow_kinds_of(reference: nn.Module, kinds: Sequence[FlowKind]) -> tuple[FlowKind, ...]:
-    """Return those of `kinds` that can be made: a refinement alone has no flow stage to estimate a flow with."""
+    """Return those of `kinds` that can be made: weights of only a refinement have no flow stage to estimate a flow."""
     return tuple(kind for kind in kinds if kind != "network" or hasattr(reference, "motion"))
 
 

@@ -29,8 +29,8 @@ class FramesOptions:
     every: int = 1
     """Take every n-th pair of a folder or video; above 1, none follow one another, and flicker is not measured."""
     scene_frames: int = 4
-    """Frames of the procedural scene, from its start to its end, that are compared as a sequence; 2 for its two ends
-    alone."""
+    """Frames of the procedural scene, from its start to its end, that are compared as a sequence; 2 for only its two
+    ends."""
 
     def __post_init__(self) -> None:
         if len(self.pair) not in (0, 2):

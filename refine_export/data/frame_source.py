@@ -134,7 +134,7 @@ def sources_from_options(frames: FramesOptions, scene: SceneOptions) -> Sources:
 
 
 def source_from_options(frames: FramesOptions, scene: SceneOptions) -> Source:
-    """Read or draw the first pair of frames alone; errors as in `sources_from_options`."""
+    """Read or draw only the first pair of frames; errors as in `sources_from_options`."""
     return sources_from_options(frames, scene).first
 
 

@@ -189,7 +189,7 @@ def _conversions(picture: Any) -> Iterator[str]:
 
 
 def _has_deep_channels(picture: Any) -> bool:
-    """Return whether the file has more than 8 bits a channel; Pillow keeps them for grey alone."""
+    """Return whether the file has more than 8 bits a channel; Pillow keeps them only for grey."""
     if not picture.tile:
         return False
     codec, _, _, arguments = picture.tile[0]

@@ -1,1 +1,1 @@
-"""Try what this machine can run, and name the commands that add what is missing."""
+"""Tests of what this machine can run, and the commands that add what is missing."""

@@ -1,4 +1,4 @@
-"""Try what this machine can do; where something is missing, name the command that adds it."""
+"""Test what this machine can run, and name the commands that add what is missing."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def torch_cuda() -> Check:
         add = pip_install("torch")
         return Check(name=name, works=False, found="torch is not installed", enables=enables, add=add)
     built = torch.version.cuda
-    found = f"torch {torch.__version__} is built for {f'CUDA {built}' if built else 'the CPU alone'}"
+    found = f"torch {torch.__version__} is built for {f'CUDA {built}' if built else 'CPU only'}"
     driver = driver_cuda()
     if built is None:
         return Check(name=name, works=False, found=found, enables=enables, add=_install_torch(driver))

@@ -74,7 +74,7 @@ def config_from_options(
 
 
 def _flags(options: BuildOptions) -> dict[str, bool]:
-    """Builder flags by name; TF32 alone is on where nobody turns it off."""
+    """Builder flags by name; only TF32 is on by default."""
     wanted = {
         "VERSION_COMPATIBLE": options.version_compatible,
         "EXCLUDE_LEAN_RUNTIME": options.exclude_lean_runtime,
@@ -108,7 +108,7 @@ def _check_kept(library: Library, name: str, found: Any, wanted: Any, log: Log) 
 
 
 def _set_gpus(library: Library, config: Any, capabilities: tuple[str, ...], log: Log) -> None:
-    """TensorRT for RTX alone: which GPUs the engine is compiled for; unset means Ampere and newer."""
+    """GPUs that an engine of TensorRT for RTX is compiled for; unset means Ampere and newer."""
     config.num_compute_capabilities = len(capabilities)
     for place, capability in enumerate(capabilities):
         member = _member(library, "ComputeCapability", capability.upper())

@@ -99,7 +99,7 @@ def rungs_of(options: BuildOptions, *, compares: bool = True) -> tuple[Rung, ...
 
     Args:
         options: of the build.
-        compares: the engines are compared; else `unfused`, which mends wrong numbers alone, is left out.
+        compares: the engines are compared; else `unfused`, which only corrects wrong numbers, is left out.
     """
     if options.rung != "auto":
         return (options.rung,)

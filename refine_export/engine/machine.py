@@ -40,7 +40,7 @@ class Machine:
     system: str
     architecture: str
     driver: str | None = None
-    """Information alone: engines do not depend on it."""
+    """For information only: engines do not depend on it."""
 
     @property
     def capability(self) -> str:

@@ -52,7 +52,7 @@ def plan_header(content: bytes, path: Path) -> Header:
     """Read what an engine begins with: a tag, the form of the header, and for form 0 the version in bytes 24 to 27.
 
     As `trtexec --getPlanVersionOnly` reads it in samples/common/sampleEngines.cpp of TensorRT 10.14; engines of
-    TensorRT for RTX 1.7 differ in the tag alone.
+    TensorRT for RTX 1.7 differ only in the tag.
 
     Args:
         content: the file, or its first 28 bytes.

@@ -31,7 +31,7 @@ _FLAGS: Final = (
     ("strip_weights", "--stripWeights", "--strip-plan"),
     ("refittable", "--refit", "--refittable"),
 )
-"""Options that are a flag alone: of trtexec, of Polygraphy."""
+"""Options that are a flag without a value: of trtexec, of Polygraphy."""
 _KINDS: Final = ("min", "opt", "max")
 
 

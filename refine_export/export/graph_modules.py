@@ -22,7 +22,7 @@ class ContextnetGraph(nn.Module):
 
 
 class UnetGraph(nn.Module):
-    """`unet`: the fusion network alone."""
+    """`unet`: only the fusion network."""
 
     def __init__(self, reference: nn.Module) -> None:
         super().__init__()

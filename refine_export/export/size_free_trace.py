@@ -26,7 +26,7 @@ def size_free() -> TorchFunctionMode:
     from rife.warplayer import warp
 
     def axis(size: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Return linspace(-1, 1, size), and (size - 1) / 2; `length` is the traced size, for the shape alone."""
+        """Return linspace(-1, 1, size), and (size - 1) / 2; `length` is the traced size, used only for the shape."""
         zero, one = torch.zeros(()), torch.ones(())
         # FP32 counts pixels exactly, to 2**24; (2i - last) is exact too, so each value is rounded once.
         pixels: Tensor = symbolic("Range", (zero, size, one), dtype=torch.float32, shape=(length,), version=OPSET)

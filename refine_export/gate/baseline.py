@@ -90,7 +90,7 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
 
 
 def baseline_from_decision(decision: Decision) -> Baseline:
-    """The baseline that a report alone would give."""
+    """The baseline that the report gives by itself."""
     report = decision.report
     return Baseline(
         schema=SCHEMA,

@@ -93,7 +93,7 @@ def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.
 
 
 def _typed(model: ir.Model) -> ir.Model:
-    """Return a copy with functions inlined and types inferred from the nodes alone.
+    """Return a copy with functions inlined and types inferred only from the nodes.
 
     Types that the file declares may be stale: converters leave those of the FP32 model behind. Only of custom
     operators, of which nothing can be inferred, are the declared ones kept.

@@ -8,7 +8,7 @@ sampler      The node that samples is FP32: TensorRT wants one type for image, g
 coordinates  Coordinates stay FP32: from every grid back to the graph's inputs or to the output of a convolution or
              matrix product of more than four terms (fewer move points). An FP16 coordinate is off by up to
              (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920. So does all that is rounded to integers, and scales of Resize.
-size         What is computed from sizes alone stays FP32: FP16 counts exactly only to 2048.
+size         What is computed only from sizes stays FP32: FP16 counts exactly only to 2048.
 no-low-form  An operator that has no FP16 form in ONNX stays FP32, and so does one without float outputs: a comparison
              reads what it compares before it is rounded.
 island       Nodes that a search or a user chose stay FP32.

@@ -81,7 +81,7 @@ def float_values(graph: ir.Graph) -> list[ir.Value]:
 
 
 def _unify_domain(model: ir.Model) -> None:
-    """Rename the standard domain's second name, `ai.onnx`: the passes of onnx_ir know the first alone."""
+    """Rename the standard domain's second name, `ai.onnx`: the passes of onnx_ir know only the first."""
     for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:
             imports[""] = max(imports.pop("ai.onnx"), imports.get("", 0))

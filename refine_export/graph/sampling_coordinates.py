@@ -83,12 +83,12 @@ def _has_positions(values: Iterable[ir.Value]) -> bool:
 
 
 def weights_of(positions: Iterable[ir.Value], sizes: Collection[ir.Value]) -> list[ir.Node]:
-    """Return the nodes that compute interpolation weights: from `positions`, sizes and constants alone.
+    """Return the nodes that compute interpolation weights: only from `positions`, sizes and constants.
 
     Args:
         positions: the float values that a written-out sampler rounds to indices, with all that is computed on
             the way to the indices.
-        sizes: values computed from sizes alone (`size_values`).
+        sizes: values computed only from sizes (`size_values`).
     """
     known = set(positions)
     found: dict[ir.Node, None] = {}
@@ -107,7 +107,7 @@ def weights_of(positions: Iterable[ir.Value], sizes: Collection[ir.Value]) -> li
 
 
 def size_values(graph: ir.Graph) -> set[ir.Value]:
-    """Return every value that is computed from sizes and constants alone."""
+    """Return every value that is computed only from sizes and constants."""
     found: set[ir.Value] = set()
     for node in graph:
         inputs = [value for value in node.inputs if value is not None and value.const_value is None]

@@ -30,7 +30,7 @@ class Stopped(Exception):  # noqa: N818 (it is not an error: the work is over)
 
 
 class Budget:
-    """Bound of the weight that is in use; what weighs more by itself is let in alone."""
+    """Upper bound of the weight in use; a heavier job runs by itself."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

@@ -1,4 +1,4 @@
-"""Frames and copied sound to a video file that is either whole or not there."""
+"""Frames and copied sound to a video file that is either complete or absent."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def bisect(
         against: the reference, any ONNX file of the same inputs and outputs. Defaults to a new FP32 export of the
             graph from the weights, with free sizes where the file has them.
         runtime: runs the file. Defaults to ONNX Runtime on the CPU, or the strict runner for FP16 and BF16.
-        against_runtime: runs the reference, likewise.
+        against_runtime: runs the reference. Defaults in the same way.
         size: HEIGHTxWIDTH for a file that takes any. Defaults to the padded size of the frames.
         feeds: .npz files with an array for each input, in place of the frames.
         recipe: Recipe object or path; explicit options override it.

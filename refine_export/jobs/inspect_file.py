@@ -1,4 +1,4 @@
-"""`inspect`: what a checkpoint, an ONNX file or an engine is."""
+"""`inspect`: describe a checkpoint, an ONNX file or an engine."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ the field's metadata says what only one of the three needs:
     short     a second flag, such as `-o`
     metavar   what `--help` calls the value
     panel     the group of `--help` that the option is in
-    keyword   in the Python API, where the field's name alone says too little
+    keyword   in the Python API, where the field's name is not specific enough
     formerly  the key that recipes of earlier versions have
 """
 

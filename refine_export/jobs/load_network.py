@@ -27,7 +27,7 @@ def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
 
     Raises:
         CheckpointError: the file is not a checkpoint of a known network.
-        RequestError: `graph-not-in-weights`; the weights are a refinement alone, which makes no frames.
+        RequestError: `graph-not-in-weights`; the weights are only a refinement, which does not make frames.
         UnavailableError: torch is missing.
     """
     require("torch", extra="torch")

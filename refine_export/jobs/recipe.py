@@ -1,4 +1,4 @@
-"""The options of all stages in one object; each option is a field of its stage's dataclass and spelled there alone."""
+"""The options of all stages in one object; each option is a field of its stage's dataclass, and defined only there."""
 
 from __future__ import annotations
 

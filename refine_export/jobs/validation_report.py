@@ -205,7 +205,7 @@ def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: Valid
         _, height, width = artifact.fixed
         others = [size for size in options.sizes if height and width and parse_size(size) != (height, width)]
         if others:
-            notes.append(f"{artifact.file} is for {height}x{width} alone: not compared at {', '.join(others)}.")
+            notes.append(f"{artifact.file} is only for {height}x{width}: not compared at {', '.join(others)}.")
         made_from = artifact.checkpoint_sha256
         if made_from is None:
             notes.append(f"{artifact.file} does not record which weights it was made from.")

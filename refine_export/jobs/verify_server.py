@@ -1,4 +1,4 @@
-"""`deploy verify`: what a running Triton server answers, against the reference; and how fast.
+"""`deploy verify`: compare a running Triton server with the reference, and measure its speed.
 
 The networks get the feeds of validation and keep the limits of their graph and precision, over every channel; the
 ensemble is judged in grey levels (see `verify_frames`). What cannot be compared is "not compared", never passed.

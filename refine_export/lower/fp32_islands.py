@@ -85,9 +85,9 @@ class Search:
 
     reached: bool
     start: Accuracy
-    """Accuracy by the rule alone."""
+    """Accuracy with the rule and without islands."""
     bound: Accuracy
-    """Upper bound, with every region in FP32; where the rule alone is enough, it is `start`."""
+    """Upper bound, with every region in FP32; where the rule is enough, it is `start`."""
     final: Accuracy
     steps: tuple[Step, ...]
     islands: tuple[str, ...]

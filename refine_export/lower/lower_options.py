@@ -13,7 +13,7 @@ class LowerOptions:
     """Options of lowering FP32 ONNX to strongly typed FP16 ONNX."""
 
     precision: Precision = field(default="fp16", metadata={"flag": "--precision"})
-    """fp16, or bf16 (opset 22; transposed convolutions stay FP16), or fp32 to change the samplers alone."""
+    """fp16, or bf16 (opset 22; transposed convolutions stay FP16), or fp32 to change only the samplers."""
     io: Literal["fp32", "fp16"] = field(default="fp32", metadata={"flag": "--io"})
     """Type of images and of other planes at the file's inputs and outputs; flows and the timestep are always FP32."""
     gridsample: Literal["native", "gather"] = field(default="native", metadata={"flag": "--gridsample"})

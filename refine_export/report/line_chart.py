@@ -10,7 +10,7 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 16, 38  # margins: numbers and the names of the axes
 INSET = 30  # of the first and the last point: room for half a label
 STYLES = 6
-"""Number of lines that can be told apart."""
+"""Number of lines that can be distinguished."""
 MOST_POINTS = 40  # of a line whose points have marks
 CHARACTER = 7.5  # pixels of a label
 

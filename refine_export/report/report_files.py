@@ -112,7 +112,7 @@ def _problem(details: Any) -> str:
 
 
 def _inconsistency(report: Report) -> str | None:
-    """Find what types alone cannot express: a key that is used twice or leads nowhere, a share beyond 1."""
+    """Find faults that types cannot express: a key that is used twice or leads nowhere, a share beyond 1."""
     counts = Counter(one.key for one in report.comparisons)
     if twice := [key for key, count in counts.items() if count > 1]:
         return f"the comparison {twice[0]!r} is there twice"

@@ -1,7 +1,8 @@
-"""FP16 and BF16 graphs with every rounding, computed on the CPU: the oracle for what a GPU gives.
+"""FP16 and BF16 graphs with every rounding, computed on the CPU: the reference for the results of a GPU.
 
-ONNX Runtime alone is not one: on a CPU it computes FP16 nodes in FP32 and leaves out the roundings between them. This
-runs the emulation of `graph.fp16_emulation`, with ONNX Runtime's own optimizations off, so that no rounding is lost.
+ONNX Runtime by itself cannot serve as one: on a CPU it computes FP16 nodes in FP32 and leaves out the roundings between
+them. This runner uses the emulation of `graph.fp16_emulation`, with ONNX Runtime's own optimizations off, so that no
+rounding is lost.
 
     with HalfRunner(Path("refine_fp16.onnx")) as runner:
         residual = runner.run(feeds)["residual"]

@@ -54,7 +54,7 @@ class Mutant:
     model: onnx.ModelProto
     """Valid; inputs, outputs and the names of what it shares with the good model are those of the good one."""
     first_bad_node: str
-    """The first node, in the order of the graph, whose result is wrong; it may be in this model alone."""
+    """The first node, in the order of the graph, whose result is wrong; it may exist only in this model."""
 
 
 @dataclass(frozen=True, kw_only=True)

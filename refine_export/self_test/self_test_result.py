@@ -25,7 +25,7 @@ class Trial:
     """`good`, or the fault's."""
     description: str
     outcome: Outcome
-    """Verdict of the limits: `passed` is right for the good file alone. `not made`: this file cannot be given the
+    """Verdict of the limits: `passed` is right only for the good file. `not made`: this file cannot be given the
     fault; `no such fault`: the graph cannot have it."""
     note: str = ""
     """Why it was not made, or could not be run."""

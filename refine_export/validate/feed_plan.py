@@ -115,7 +115,7 @@ def sizes_for(artifact: Artifact, own: tuple[int, int], options: ValidateOptions
     """Yield each batch, height and width that a file is fed the first pair at; `own` is that of the padded frames.
 
     A file of one size gets that size, an engine those of its profile. A file that takes any gets the frames' own and
-    the options' sizes, and a small one in a batch of two, because a graph can be right for one sample alone.
+    the options' sizes, and a small one in a batch of two, because a graph can be right only for one sample.
     """
     if artifact.profile is not None:
         yield from dict.fromkeys(artifact.profile)

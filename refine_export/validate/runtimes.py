@@ -1,4 +1,4 @@
-"""Runtimes that run a file on this machine: a candidate for each, opened or with the reason why it is not."""
+"""Runtimes of a file on this machine: a candidate for each, opened or with the reason why it cannot be."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def artifact_of(path: Path) -> Artifact:
 
 
 def default_runtime(artifact: Artifact) -> Runtime:
-    """Return the runtime of an ONNX file for which nothing is asked: one that computes in the types of the file."""
+    """Return the default runtime of an ONNX file: one that computes in the types of the file."""
     return "onnxruntime-cpu" if artifact.precision == "fp32" else "half"
 
 

@@ -82,7 +82,7 @@ def _print_search(screen: Screen, search: Search) -> None:
 
 
 def print_engine(made: EngineFile) -> None:
-    """Print why it was built, how it was proven, and what there is to know of it."""
+    """Print why an engine was built, its proofs and its description."""
     screen = Screen()
     for change in made.changes:
         screen.line(_one_line(change), mark="rebuilt")

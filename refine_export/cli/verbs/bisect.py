@@ -1,4 +1,4 @@
-"""`bisect`: where a file goes wrong."""
+"""`bisect`: find the first wrong node of a file."""
 
 from pathlib import Path
 from typing import Annotated, Any, get_args

@@ -1,4 +1,4 @@
-"""`build`: ONNX to a TensorRT engine, proven."""
+"""`build`: compile ONNX to a TensorRT engine, compared with torch."""
 
 from pathlib import Path
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""`deploy check`: what is wrong with a model repository, before a server sees it."""
+"""`deploy check`: find faults of a model repository before a server loads it."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""`deploy verify`: what a running server answers, against the reference."""
+"""`deploy verify`: compare the answers of a running server with the reference."""
 
 from typing import Any
 

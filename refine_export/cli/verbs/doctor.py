@@ -1,4 +1,4 @@
-"""`doctor`: what this machine can do."""
+"""`doctor`: show what this machine can run."""
 
 from refine_export.cli.exit_codes import print_json
 from refine_export.cli.render.print_files import print_checks

@@ -1,4 +1,4 @@
-"""`inspect`: what a file is."""
+"""`inspect`: describe a file."""
 
 from pathlib import Path
 from typing import Annotated

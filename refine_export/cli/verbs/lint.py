@@ -1,4 +1,4 @@
-"""`lint`: what makes an ONNX file wrong."""
+"""`lint`: find faults of ONNX files."""
 
 from pathlib import Path
 from typing import Annotated

@@ -124,9 +124,9 @@ CUDA_13 = "torch built for CUDA 13: https://pytorch.org/get-started has the pip 
     [
         (fake_torch("13.0"), (13, 0), "torch 2.13.0 is built for CUDA 13.0", None),
         (None, (13, 0), "torch is not installed", "pip install torch onnxscript safetensors"),
-        (fake_torch(None), (13, 0), "torch 2.13.0 is built for the CPU alone", CUDA_13),
-        (fake_torch(None), None, "torch 2.13.0 is built for the CPU alone", CUDA_13),
-        (fake_torch(None), (12, 4), "torch 2.13.0 is built for the CPU alone", CUDA_13.replace("13", "12")),
+        (fake_torch(None), (13, 0), "torch 2.13.0 is built for CPU only", CUDA_13),
+        (fake_torch(None), None, "torch 2.13.0 is built for CPU only", CUDA_13),
+        (fake_torch(None), (12, 4), "torch 2.13.0 is built for CPU only", CUDA_13.replace("13", "12")),
         (
             fake_torch("13.0", works=False),
             (12, 4),
