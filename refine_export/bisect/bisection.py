@@ -242,7 +242,7 @@ class _Comparison:
         return allowed + (POSITION_ROUNDINGS * max(self._shapes[name]) if samples else 0.0)
 
     def jump(self, layer: LayerError) -> Jump:
-        """Add the candidate's nodes to a layer, and what is written differently in them."""
+        """Add the candidate's nodes to a layer, with their differences from the reference."""
         value, theirs = self._ours[layer.tensor], self._their_parts[layer.tensor]
         reasons = differences(
             self._parts[layer.tensor],

@@ -135,7 +135,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
 
 
 def _side(proto: onnx.ModelProto, runtime: Runtime | None, name: str) -> Side:
-    """Prepare a model; without a runtime it gets one that computes what its types say."""
+    """Prepare a model; its runtime defaults to one that computes in the declared types."""
     model = inspectable_model(proto)
     graph = model.graph
     values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))

@@ -60,8 +60,8 @@ def export(
     Args:
         checkpoint: the weights: .pkl, .pth or .safetensors; None for those of the recipe, or the demo weights.
         graph: `interpolator`, `refine`, ...; the checkpoint decides which there are.
-        output: the ONNX file to write; its manifest lies beside it.
-        frames: two pictures, whose size a static file without `size` gets.
+        output: the ONNX file to write; its manifest is written beside it.
+        frames: two pictures, whose padded size is the default of a static file.
         recipe: Recipe object or path; explicit options override it.
         force: overwrite a file at `output` that this tool did not write.
         progress: receives each step.

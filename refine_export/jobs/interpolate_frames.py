@@ -104,7 +104,7 @@ def interpolate(
 
 
 def _check_inputs(paths: Sequence[Path]) -> None:
-    """Refuse what is neither two pictures nor one video, as far as the names show."""
+    """Refuse inputs whose names are neither two pictures nor one video."""
     names = ", ".join(path.name for path in paths)
     one_picture = len(paths) == 1 and paths[0].suffix.lower() in images.SUFFIXES
     two_videos = len(paths) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in paths)

@@ -23,12 +23,12 @@ class LintReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing found is an error; warnings may be there."""
+        """Whether there are no errors; warnings are allowed."""
         return not self.errors
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Findings in a line each."""
+        """The findings, one line each."""
         found = [(file, one) for file, findings in self.findings.items() for one in findings]
         return tuple(f"{file}: {one.severity}: {one.message} ({one.rule})" for file, one in found)
 

@@ -36,7 +36,7 @@ def lower(
 
     Args:
         onnx: the file, or the result of `export`.
-        output: the ONNX file to write; its manifest, with every node's type and reason, lies beside it.
+        output: the ONNX file to write; its manifest, with every node's type and reason, is written beside it.
         checkpoint: weights that estimate flows and features for calibration, where the file is one of the graphs.
         frames: two pictures to calibrate with. Defaults to a procedural scene.
         feeds: .npz files to calibrate with instead, each with an array for each input.

@@ -104,7 +104,7 @@ def report_on(
         inputs: weights, frames, arrays and options.
         folder: for the report; none is written without one.
         started: when the job began, by `time.perf_counter`.
-        shortfalls: what is missing or failed already.
+        shortfalls: what is already missing or failed.
         locate: finds where an ONNX file that failed goes wrong, for the report.
 
     Raises:

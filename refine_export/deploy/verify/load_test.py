@@ -30,7 +30,7 @@ class LoadRequest:
 
     inputs: Arrays
     why_wrong: Callable[[Arrays], str | None]
-    """Returns what is wrong with an answer; None where it is right."""
+    """Function that returns the fault of an answer; None where it is right."""
 
 
 @dataclass(frozen=True, kw_only=True)

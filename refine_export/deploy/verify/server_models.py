@@ -53,7 +53,7 @@ def find_models(options: ServerOptions, names: Sequence[str], version: str) -> S
 
     Args:
         options: any one channel.
-        names: names of models; empty for all of ours.
+        names: names of models; empty for every refine-export model.
         version: version of the networks; empty for the newest.
 
     Raises:
