@@ -60,6 +60,20 @@ class Artifact:
     profile: tuple[Sizes, Sizes, Sizes] | None = None
     """Smallest, best and largest batch, height and width of an engine that takes several."""
 
+    def accepts(self, sizes: Sizes) -> bool:
+        """Return whether the file can be fed with a batch, height and width."""
+        if self.profile is not None:
+            low, _, high = self.profile
+            return all(a <= b <= c for a, b, c in zip(low, sizes, high, strict=True))
+        return all(fixed in (None, one) for fixed, one in zip(self.fixed, sizes, strict=True))
+
+    def closest_sizes(self, size: tuple[int, int]) -> Sizes:
+        """Return a batch of one at a height and width, or what the file takes in their place."""
+        if self.profile is not None and not self.accepts((1, *size)):
+            return self.profile[1]
+        batch, height, width = self.fixed
+        return batch or 1, height or size[0], width or size[1]
+
 
 def artifact_from_file(path: Path) -> Artifact:
     """Recognise an ONNX file by the names of its inputs and outputs.

@@ -21,16 +21,18 @@ from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
 from refine_export.data.images import padded_size
+from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
+from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, GraphName, graph_from_names
 from refine_export.support.text import listed
 from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
-from refine_export.validate.feed_plan import closest_sizes, first_pair_at, sizes_for
-from refine_export.validate.runtimes import artifact_of, candidates_for
-from refine_export.validate.validate_options import Runtime, ValidateOptions
+from refine_export.validate.feed_plan import first_pair_at, sizes_for
+from refine_export.validate.runtimes import candidates_for
+from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:  # torch is optional
     from torch import nn
@@ -74,7 +76,7 @@ def assert_matches(
             limits = thresholds or LimitsOptions().of(graph, "fp32")
             tested = [Candidate(file=name, limits=limits, runtime=name, runner=candidate)]
         else:
-            artifact = artifact_of(Path(candidate))
+            artifact = artifact_from_path(Path(candidate))
             name, graph = str(candidate), artifact.graph
             limits = thresholds or LimitsOptions().of(graph, artifact.precision)
             options = ValidateOptions(runtimes=() if runtime is None else (runtime,))
@@ -124,7 +126,7 @@ def _feeds(
     source = source_from_options(FramesOptions(pair=tuple(pictures)), SceneOptions())
     options = ValidateOptions()
     own = padded_size(*source.pair.size)
-    probe = (1, *PROBE_SIZE) if artifact is None else closest_sizes(artifact, PROBE_SIZE)
+    probe = (1, *PROBE_SIZE) if artifact is None else artifact.closest_sizes(PROBE_SIZE)
     yield from probe_for(network, graph, probe[1:], batch=probe[0])
     for sizes in [(1, *own)] if artifact is None else sizes_for(artifact, own, options):
         pair, batch = first_pair_at(source, sizes), sizes[0]

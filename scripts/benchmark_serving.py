@@ -94,7 +94,7 @@ def opened(interpolator: Interpolator) -> Any:
 class Repeat(Interpolator):
     """An interpolator that computes nothing."""
 
-    any_time, provider = True, "nothing"
+    takes_timestep, provider = True, "nothing"
 
     def _interpolate(self, frame0: Any, frame1: Any, timestep: float) -> Any:
         return frame0

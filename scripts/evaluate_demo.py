@@ -29,7 +29,7 @@ from refine_export.data.images import cropped, padded, uint8_from_frame
 from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import graph_network, reference_network
 from refine_export.support.files import atomic_path, write_text
-from refine_export.support.imports import installed
+from refine_export.support.imports import import_if_installed
 from rife.warplayer import warp
 
 NETWORK, AVERAGE, NEARER, CLASSICAL = "network", "average", "nearer frame", "classical flow"
@@ -99,7 +99,7 @@ def methods(checkpoint: Checkpoint) -> dict[str, Callable[[Tensor, Tensor], Tens
         AVERAGE: lambda img0, img1: (img0 + img1) / 2,
         NEARER: lambda img0, _: img0,  # both are equally near; the first is taken
     }
-    if installed("cv2") is not None:
+    if import_if_installed("cv2") is not None:
         by_name[CLASSICAL] = classical
     return by_name
 

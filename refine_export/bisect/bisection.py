@@ -48,9 +48,9 @@ from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import bytes_from_model
 from refine_export.graph.sampling_coordinates import grids, starts_path, upstream
 from refine_export.runners.base import Runner
+from refine_export.runners.open_runner import open_runner
+from refine_export.runners.runtime_names import Runtime
 from refine_export.support.progress import Progress, Silent
-from refine_export.validate.runtimes import open_runner
-from refine_export.validate.validate_options import Runtime
 
 CHUNK_BYTES = 2**28
 """Size of the tensors that are compared in one pass; each is in memory three times."""

@@ -11,7 +11,7 @@ from refine_export.doctor.engine_diagnosis import Check as Check
 from refine_export.errors import UnavailableError
 from refine_export.runners.onnxruntime import OrtRunner, Provider
 from refine_export.support.environment import machine, versions
-from refine_export.support.imports import installed, pip_install
+from refine_export.support.imports import import_if_installed, pip_install
 
 
 def diagnose() -> list[Check]:
@@ -26,8 +26,8 @@ def _system() -> Check:
 
 
 def _torch() -> Check:
-    torch = installed("torch")
-    exporter = installed("onnxscript")
+    torch = import_if_installed("torch")
+    exporter = import_if_installed("onnxscript")
     missing = [name for name, module in (("torch", torch), ("onnxscript", exporter)) if module is None]
     return Check(
         name="torch",
@@ -54,7 +54,7 @@ def _ort_tensorrt() -> Check:
 
 def _provider(name: str, provider: Provider, enables: str) -> Check:
     """Load a one-node model: a provider that is listed may still not load."""
-    ort = installed("onnxruntime")
+    ort = import_if_installed("onnxruntime")
     if ort is None:
         add = pip_install("ort")
         return Check(name=name, works=False, found="onnxruntime is not installed", enables=enables, add=add)
@@ -83,7 +83,7 @@ def _probe() -> bytes:
 
 
 def _triton() -> Check:
-    client = installed("tritonclient")
+    client = import_if_installed("tritonclient")
     return Check(
         name="Triton client",
         works=client is not None,

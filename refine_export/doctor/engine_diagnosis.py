@@ -23,7 +23,7 @@ from refine_export.engine.machine import (
 )
 from refine_export.errors import UnavailableError
 from refine_export.support.environment import versions
-from refine_export.support.imports import installed, pip_install, require
+from refine_export.support.imports import import_if_installed, pip_install, require
 
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _DRIVERS = "https://www.nvidia.com/drivers"
@@ -61,7 +61,7 @@ def gpu() -> Check:
 def torch_cuda() -> Check:
     """Check for a torch that runs on the GPU."""
     name, enables = "torch, CUDA", "CUDA runtimes, and engines with tensors of torch"
-    torch = installed("torch")
+    torch = import_if_installed("torch")
     if torch is None:
         add = pip_install("torch")
         return Check(name=name, works=False, found="torch is not installed", enables=enables, add=add)
@@ -95,7 +95,7 @@ def tensorrt() -> Check:
 
 def polygraphy() -> Check:
     """Check for NVIDIA's tool, which nothing here needs to build."""
-    package = installed("polygraphy")
+    package = import_if_installed("polygraphy")
     return Check(
         name="Polygraphy",
         works=package is not None,
@@ -127,7 +127,7 @@ def _tensorrt() -> tuple[str, str | None]:
         return found, _reinstall(wheels, driver)
     if wheels:
         version += f" for CUDA {wheels[0]}"
-        torch = installed("torch")
+        torch = import_if_installed("torch")
         torch_major = _major(torch)
         if driver is not None and wheels[0] > driver[0]:
             return f"{version} is installed, the driver is {_driver_reach()}", _reinstall(wheels, driver)
@@ -157,7 +157,7 @@ def _missing(driver: tuple[int, int] | None) -> tuple[str, str]:
 
 def _install(driver: tuple[int, int] | None) -> str:
     """Return the pip command for torch's CUDA, or for the driver's where torch has none or one that is too new."""
-    wanted = _major(installed("torch"))
+    wanted = _major(import_if_installed("torch"))
     if driver is not None and (wanted is None or wanted > driver[0]):
         wanted = driver[0]
     if wanted == 12:

@@ -20,7 +20,7 @@ from refine_export.engine.build_plan import build_plan
 from refine_export.engine.inspector import check_precision, inspect_engine, nodes_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import EngineError, UnavailableError
-from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
+from refine_export.graph.model_file import external_files, has_grid_sample, model_from_bytes, read_file, sha256_of_model
 from refine_export.runners.sampler_probe import probe_model, sampler_problems
 from refine_export.support.child_process import Report, run_child, serve
 from refine_export.support.progress import Progress
@@ -106,7 +106,7 @@ def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, 
     bytes_ = read_file(request.onnx)
     model = model_from_bytes(bytes_, request.onnx)
     files = external_files(model, request.onnx.parent)
-    probed = request.executes and any(node.op_type == "GridSample" for node in model.graph.node)
+    probed = request.executes and has_grid_sample(model)
     if probed:
         report("stage", "probe the sampler")
         _probe(library, request, log)

@@ -18,7 +18,7 @@ from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Chosen, Judge, Numbers, first_exact, rungs_of
 from refine_export.engine.identity import EngineKey, differences, engine_key
 from refine_export.engine.machine import Machine, has_gpu_of, rtx_gpus, this_machine
-from refine_export.engine.onnx_source import EngineSource, artifact_of, file_of_rung, read_source
+from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifest_entry_of, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, manifest_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
@@ -276,7 +276,7 @@ def _details(chosen: Chosen[_Built], target: EngineTarget, scripts: Mapping[str,
     if unchecked := child.inferred["unchecked"]:
         notes.append(f"the types of {len(unchecked)} convolutions and samplers are not checked: {listed(unchecked, 8)}")
     return {
-        ARTIFACT: artifact_of(built.file),
+        ARTIFACT: manifest_entry_of(built.file),
         "onnx": {"file": built.file.name, "sha256": child.onnx_sha256, "types": dict(child.types)},
         "samplers": dict(child.samplers),
         "unfused": child.unfused,

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import onnx
-import onnx.inliner
 
 from refine_export.errors import GraphError, UnavailableError
+from refine_export.graph.model_file import all_nodes
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -60,9 +60,7 @@ def samplings(model: onnx.ModelProto) -> list[tuple[str, Sampling]]:
     Raises:
         GraphError: `bad-attribute`; a mode or padding that ONNX does not have.
     """
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    return [(node.name, _sampling(node)) for node in _nodes(model.graph) if node.op_type == "GridSample"]
+    return [(node.name, _sampling(node)) for node in all_nodes(model) if node.op_type == "GridSample"]
 
 
 def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx.ModelProto) -> GridSampleReport:
@@ -154,15 +152,6 @@ def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str,
                 tensor=name,
             )
     return tuple(tensors)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Nodes of a graph and of the bodies in it."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _nodes(body)
 
 
 def _sampling(node: onnx.NodeProto) -> Sampling:

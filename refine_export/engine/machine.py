@@ -13,7 +13,7 @@ from typing import Any
 
 from refine_export.engine.build_options import Target
 from refine_export.errors import UnavailableError
-from refine_export.support.imports import installed
+from refine_export.support.imports import import_if_installed
 
 CUDA_MAJORS = (13, 12, 11)
 """Newest first; TensorRT 10.12 to 11.4 come for these."""
@@ -120,7 +120,7 @@ def current_gpu() -> tuple[str, tuple[int, int]]:
     Raises:
         UnavailableError: `no-gpu`.
     """
-    torch = installed("torch")
+    torch = import_if_installed("torch")
     if torch is not None and torch.cuda.is_available():
         index = torch.cuda.current_device()
         major, minor = torch.cuda.get_device_capability(index)
@@ -182,7 +182,7 @@ def _cuda_major() -> int:
     """Return the CUDA major of TensorRT's own wheel, else of torch, else of the CUDA runtime library."""
     if wheels := tensorrt_cudas():
         return wheels[0]
-    torch = installed("torch")
+    torch = import_if_installed("torch")
     if torch is not None and torch.version.cuda:
         return int(str(torch.version.cuda).partition(".")[0])
     for name in ("libcudart.so", *(f"libcudart.so.{major}" for major in CUDA_MAJORS)):

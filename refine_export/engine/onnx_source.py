@@ -105,7 +105,7 @@ def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan
     return path
 
 
-def artifact_of(file: Path) -> dict[str, Any] | None:
+def manifest_entry_of(file: Path) -> dict[str, Any] | None:
     """Describe the file as JSON for a manifest, if it is one of our graphs; else None."""
     with suppress(GraphError):
         return dataclasses.asdict(dataclasses.replace(artifact_from_file(file), file=file.name))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from refine_export.artifacts import Artifact
+from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.engine.build_options import Target
 from refine_export.engine.identity import describe_mismatch, described_machine
 from refine_export.engine.machine import Machine, current_gpu, runs_on
@@ -229,6 +229,16 @@ def describe(path: Path) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "details": {name: value for name, value in manifest.details.items() if name != KEY},
     }
+
+
+def artifact_from_path(path: Path) -> Artifact:
+    """Recognise an ONNX file or an engine.
+
+    Raises:
+        EngineError: an engine, and not one of the graphs; see `artifact_from_plan`.
+        GraphError: it is neither, or none of the five graphs.
+    """
+    return artifact_from_plan(path) if meant_as_plan(path) else artifact_from_file(path)
 
 
 def artifact_from_plan(path: Path) -> Artifact:

@@ -13,7 +13,7 @@ from refine_export.engine.engine_file import EngineFile, EngineTarget, new_manif
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
-from refine_export.engine.onnx_source import EngineSource, artifact_of, file_of_rung, read_source
+from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifest_entry_of, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, key_of, read_plan
 from refine_export.engine.refit_weights import refit_plan
@@ -106,7 +106,7 @@ def refit_file(
             seconds=time.perf_counter() - started,
             details={
                 **{name: value for name, value in before.items() if name != "key"},
-                ARTIFACT: artifact_of(file),
+                ARTIFACT: manifest_entry_of(file),
                 "onnx": {**before["onnx"], "file": file.name, "sha256": new.sha256},
                 "fallbacks": [tried.to_dict() for tried in chosen.tried],
                 "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},

@@ -3,7 +3,7 @@
     for finding in lint_file(Path("refine.onnx")):
         print(finding.severity, finding.rule, finding.node, finding.message, finding.why, finding.fix)
 
-`lint_rules.RULES` states why each rule matters and what to do. Subgraphs and model-local functions are read too.
+`lint_texts.RULES` states why each rule matters and what to do. Subgraphs and model-local functions are read too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.lint_rules import RULES, WARNINGS, Finding
+from refine_export.graph.lint_texts import RULES, WARNINGS, Finding
 from refine_export.graph.model_file import ONNX_DOMAINS, load_external_data, model_from_file
 from refine_export.graph.operator_types import HALF, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import onnx
 import onnx.checker
 import onnx.external_data_helper as external
+import onnx.inliner
 
 from refine_export.errors import GraphError
 from refine_export.support.files import check_input_file
@@ -142,6 +143,27 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         for attribute in nodes.pop().attribute:
             yield from (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors)
             graphs += [*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs]
+
+
+def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a model, those in bodies and in the functions that it calls included."""
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    yield from _nodes(model.graph)
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield the nodes of a graph and of the bodies in it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
+                yield from _nodes(body)
+
+
+def has_grid_sample(model: onnx.ModelProto) -> bool:
+    """Return whether a model samples by GridSample, anywhere: the runtime's sampler decides what it computes."""
+    return any(node.op_type == "GridSample" for node in all_nodes(model))
 
 
 def load_external_data(model: onnx.ModelProto, folder: Path | None) -> bool:

@@ -58,7 +58,7 @@ class Decision:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rule:
+class PrecisionChoices:
     """The choices that the rules leave open."""
 
     low: Low = "float16"
@@ -72,7 +72,7 @@ class Rule:
 
 def decide(
     model: ir.Model,
-    rule: Rule,
+    choices: PrecisionChoices,
     ranges: Mapping[str, TensorRange] | None = None,
     faults: Collection[WeightFault] = (),
 ) -> dict[ir.Node, Decision]:
@@ -80,7 +80,7 @@ def decide(
 
     Args:
         model: prepared (`prepare`); not modified.
-        rule: the choices that the rules leave open.
+        choices: the choices that the rules leave open.
         ranges: largest magnitude and shape of every FP32 tensor by name, as calibration found them.
         faults: of the constants, from `weight_faults`.
     """
@@ -97,18 +97,18 @@ def decide(
             known.setdefault(node, Decision("float32", name, reason))
 
     keep(_coordinates(graph))
-    keep(_exact_by_kind(graph, rule.low))
-    keep((node, "island", "island: chosen to be FP32") for node in graph if node.name in rule.islands)
-    keep(_out_of_range(graph, rule.low, ranges or {}, faults))
-    if rule.fp32_tail:
+    keep(_exact_by_kind(graph, choices.low))
+    keep((node, "island", "island: chosen to be FP32") for node in graph if node.name in choices.islands)
+    keep(_out_of_range(graph, choices.low, ranges or {}, faults))
+    if choices.fp32_tail:
         keep(_tail(graph))
-    _keep_movers(graph, known, rule.low_io)
+    _keep_movers(graph, known, choices.low_io)
     for node in graph:
-        if rule.low == "bfloat16" and is_op(node, "ConvTranspose"):
+        if choices.low == "bfloat16" and is_op(node, "ConvTranspose"):
             low = Decision("float16", "default", "TensorRT has no BF16 transposed convolution: FP16")
         else:
-            name = "FP16" if rule.low == "float16" else "BF16"
-            low = Decision(rule.low, "default", f"{name}: no rule requires FP32")
+            name = "FP16" if choices.low == "float16" else "BF16"
+            low = Decision(choices.low, "default", f"{name}: no rule requires FP32")
         known.setdefault(node, low)
     return known
 

@@ -13,18 +13,19 @@ from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.checkpoint.released_weights import RELEASED
 from refine_export.engine.engine_runner import TrtRunner
+from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import check_graph, reference_network
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.interpolation.stream import Stopped
 from refine_export.runners.base import Runner
+from refine_export.runners.open_runner import default_runtime, open_runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.signature import GraphName
 from refine_export.support.files import check_input_file
-from refine_export.validate.runtimes import artifact_of, default_runtime, open_runner
 
 GRAPHS: tuple[GraphName, ...] = ("interpolator_m", "interpolator")
 SILENCE_S = 3.0
@@ -109,7 +110,7 @@ class Backend:
 
 @contextmanager
 def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
-    artifact = artifact_of(path)
+    artifact = artifact_from_path(path)
     if artifact.graph not in GRAPHS:
         problem = f"is {artifact.graph}, which makes no frames; expected {' or '.join(GRAPHS)}"
         raise RequestError.about(path, "makes-no-frames", problem)

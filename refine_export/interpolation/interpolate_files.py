@@ -68,7 +68,7 @@ def interpolate_pictures(
 ) -> Interpolated:
     """Write the frame between two pictures as a PNG; see `jobs.interpolate_frames.interpolate`."""
     started = time.perf_counter()
-    check_timestep(timestep, any_time=True)
+    check_timestep(timestep, takes_timestep=True)
     if output.suffix.lower() != ".png":
         raise RequestError.about(output, "output-suffix", "is the output; expected a .png for two pictures")
     _check_output(output, (first, second), force=force)
@@ -109,7 +109,7 @@ def interpolate_video(
     @contextmanager
     def opens(stop: Event) -> Iterator[Callable[[Any], list[Picture] | None]]:
         with backend.open(stop) as interpolator:
-            check_times(options.times, any_time=interpolator.any_time)
+            check_times(options.times, takes_timestep=interpolator.takes_timestep)
             providers.add(interpolator.provider)
             yield lambda job: _frames_for(job, interpolator, options)
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.validate.validate_options import Runtime
 
 Codec = Literal["libx264", "libx265", "libvpx-vp9", "ffv1"]
 

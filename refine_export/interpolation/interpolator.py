@@ -23,7 +23,6 @@ from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.signature import MULTIPLE_OF
 from refine_export.support.text import size_text
-from refine_export.validate.feed_plan import accepts
 
 MIDDLE = 0.5
 ONLY_MIDDLE = "this network computes only the middle of two frames; one with a timestep (such as IFNet_m) takes any"
@@ -34,7 +33,7 @@ ONE_SIZE = re.compile(r"[Ee]xpected \[(?:-?\d+, ?)?3, ?(\d+), ?(\d+)\]")
 class Interpolator(ABC):
     """Computes frames between frames; a context manager, for the one thread in which it is opened and closed."""
 
-    any_time: bool
+    takes_timestep: bool
     """It computes timesteps other than 0.5."""
     provider: str
     """Description of what computes."""
@@ -66,7 +65,7 @@ class Interpolator(ABC):
                     f"a frame is {frame.dtype} {list(frame.shape)}; expected uint8 [H, W, 3], RGB", code="not-a-picture"
                 )
         check_same_size(frame0.shape[:2], frame1.shape[:2])
-        check_timestep(timestep, any_time=self.any_time)
+        check_timestep(timestep, takes_timestep=self.takes_timestep)
         return self._interpolate(frame0, frame1, timestep)
 
     @abstractmethod
@@ -101,7 +100,7 @@ class LocalInterpolator(Interpolator):
             raise RequestError(
                 f"the inputs are {', '.join(sorted(other))}; expected float32 or float16", code="input-type"
             )
-        self.any_time = "timestep" in names
+        self.takes_timestep = "timestep" in names
         self.provider = f"{runner.backend} {runner.version}, {runner.provider}, on {runner.device}"
         self._runner = runner
         self._artifact = artifact
@@ -114,7 +113,7 @@ class LocalInterpolator(Interpolator):
     def _interpolate(self, frame0: Picture, frame1: Picture, timestep: float) -> Picture:
         height, width = frame0.shape[:2]
         fed = padded_size(height, width, self._multiple_of)
-        if self._artifact is not None and not accepts(self._artifact, (1, *fed)):
+        if self._artifact is not None and not self._artifact.accepts((1, *fed)):
             raise RequestError(
                 f"frames of {height}x{width} (height x width) are fed as one pair of {size_text(fed)}, and "
                 f"{self._artifact.file} takes {self._artifact.sizes}; make a file for this size, or a dynamic one",
@@ -127,7 +126,7 @@ class LocalInterpolator(Interpolator):
         for name, picture in (("img0", frame0), ("img1", frame1)):
             image = np.moveaxis(picture, -1, 0)[None].astype(np.float32) / np.float32(255)
             given[name] = np.pad(image, padding, mode="edge")
-        if self.any_time:
+        if self.takes_timestep:
             given["timestep"] = np.full((1, 1, 1, 1), timestep, np.float32)
         feeds = {info.name: np.ascontiguousarray(given[info.name], info.dtype) for info in self._runner.inputs}
         frame = self._runner.run(feeds)["frame"]
@@ -159,7 +158,7 @@ class ServedInterpolator(Interpolator):
     def __init__(self, client: TritonClient) -> None:
         self._client = client
         model = client.metadata(ENSEMBLE)
-        self.any_time = TIMESTEP in {tensor.name for tensor in model.inputs}
+        self.takes_timestep = TIMESTEP in {tensor.name for tensor in model.inputs}
         self.provider = f"{client.server()} at {client.options.url}"
 
     def close(self) -> None:
@@ -168,7 +167,7 @@ class ServedInterpolator(Interpolator):
 
     def _interpolate(self, frame0: Picture, frame1: Picture, timestep: float) -> Picture:
         given: dict[str, NDArray[Any]] = {FRAME0: frame0, FRAME1: frame1}  # the server pads, scales, crops and rounds
-        if self.any_time:
+        if self.takes_timestep:
             given[TIMESTEP] = np.array([timestep], np.float32)
         try:
             answer = self._client.infer(ENSEMBLE, given, [FRAME])[FRAME]
@@ -201,8 +200,8 @@ def frames_between(interpolator: Interpolator, frame0: Picture, frame1: Picture,
     Raises:
         RequestError: other parts where only the middle can be computed; and as `Interpolator.interpolate`.
     """
-    check_times(times, any_time=interpolator.any_time)
-    if interpolator.any_time:
+    check_times(times, takes_timestep=interpolator.takes_timestep)
+    if interpolator.takes_timestep:
         return [interpolator.interpolate(frame0, frame1, part / times) for part in range(1, times)]
     if times == 1:
         return []
@@ -211,18 +210,18 @@ def frames_between(interpolator: Interpolator, frame0: Picture, frame1: Picture,
     return [*before, middle, *frames_between(interpolator, middle, frame1, times // 2)]
 
 
-def check_times(times: int, *, any_time: bool) -> None:
+def check_times(times: int, *, takes_timestep: bool) -> None:
     """Refuse a number of parts that is not a power of two where only the middle of two frames can be computed."""
-    if not any_time and times & (times - 1):
+    if not takes_timestep and times & (times - 1):
         raise RequestError(f"times is {times}; expected 2, 4, 8, ...: {ONLY_MIDDLE}", code="only-the-middle")
 
 
-def check_timestep(timestep: float, *, any_time: bool) -> None:
+def check_timestep(timestep: float, *, takes_timestep: bool) -> None:
     """Refuse a timestep that is not in (0, 1), or not 0.5 where only the middle can be computed."""
     if not 0 < timestep < 1:
         message = f"timestep is {timestep:g}; expected a number between 0 and 1, such as 0.25"
         raise RequestError(message, code="wrong-option", option="timestep")
-    if not any_time and timestep != MIDDLE:
+    if not takes_timestep and timestep != MIDDLE:
         raise RequestError(f"timestep is {timestep:g}; expected 0.5: {ONLY_MIDDLE}", code="only-the-middle")
 
 

@@ -29,9 +29,9 @@ from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_
 from refine_export.jobs.lower_onnx import checked_size
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
+from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
 from refine_export.support.progress import Progress
-from refine_export.validate.validate_options import Runtime
 
 
 @takes_options("validate.flows", "validate.timesteps")

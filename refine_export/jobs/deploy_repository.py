@@ -9,7 +9,7 @@ from typing import Any
 from refine_export.deploy.triton import repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import Deployed
-from refine_export.jobs.job_options import made_from, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, takes_options_of
 from refine_export.jobs.load_inputs import AnyPath, path_of
 
 
@@ -31,4 +31,4 @@ def deploy_triton(
     """
     several = artifacts if isinstance(artifacts, Sequence) and not isinstance(artifacts, str) else [artifacts]
     paths = [path_of(artifact) for artifact in several]
-    return repository.deploy_triton(paths, path_of(output), made_from(TritonOptions, options), force=force)
+    return repository.deploy_triton(paths, path_of(output), options_from_keywords(TritonOptions, options), force=force)

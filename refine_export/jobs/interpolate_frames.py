@@ -11,7 +11,7 @@ from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolate_files import Interpolated, interpolate_pictures, interpolate_video
 from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
-from refine_export.jobs.job_options import made_from
+from refine_export.jobs.job_options import options_from_keywords
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress, Silent
@@ -77,7 +77,7 @@ def interpolate(
     given = {
         "checkpoint": None if checkpoint is None else path_of(checkpoint),
         "file": None if file is None else path_of(file),
-        "server": made_from(ServerOptions, {"url": server}) if isinstance(server, str) else server,
+        "server": options_from_keywords(ServerOptions, {"url": server}) if isinstance(server, str) else server,
         "runtime": runtime,
         "device": device,
         "allow_host_code": allow_host_code,
@@ -93,13 +93,16 @@ def interpolate(
         raise RequestError(
             f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=tuple(unfit)
         )
-    backend = Backend(made_from(ComputeOptions, given), on_wait)
+    backend = Backend(options_from_keywords(ComputeOptions, given), on_wait)
     target, progress = path_of(output), progress or Silent()
     if len(paths) == 2:
         first, second = paths
         at = 0.5 if timestep is None else timestep
         return interpolate_pictures(first, second, target, at, backend, force=force, progress=progress)
-    options, encoder = made_from(VideoOptions, of_videos), made_from(EncoderOptions, of_encoders)
+    options, encoder = (
+        options_from_keywords(VideoOptions, of_videos),
+        options_from_keywords(EncoderOptions, of_encoders),
+    )
     return interpolate_video(paths[0], target, options, encoder, backend, force=force, progress=progress)
 
 

@@ -149,7 +149,7 @@ def _with_keywords(function: Callable[P, R], options: Iterable[Option]) -> Calla
     return with_options
 
 
-def made_from(owner: type[T], given: Mapping[str, Any]) -> T:
+def options_from_keywords(owner: type[T], given: Mapping[str, Any]) -> T:
     """Make the options of a stage that is not part of the recipe from keywords; None stands for "not given".
 
     Raises:

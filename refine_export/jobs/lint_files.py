@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from refine_export.graph.lint_rules import Finding
+from refine_export.graph.lint_texts import Finding
 from refine_export.graph.linter import lint_file
 from refine_export.jobs.load_inputs import AnyPath, paths_of
 from refine_export.support.text import json_safe

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from refine_export.engine.plan import why_not_executable
+from refine_export.engine.plan import artifact_from_path, why_not_executable
 from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of, paths_of
@@ -16,7 +16,6 @@ from refine_export.jobs.validation_report import ValidationReport, report_on
 from refine_export.report.report_data import Shortfall
 from refine_export.support.files import make_folder
 from refine_export.support.progress import Progress
-from refine_export.validate.runtimes import artifact_of
 
 
 @takes_options("validate", "frames", "run.require")
@@ -55,7 +54,7 @@ def validate(
     folder = None if report is None else path_of(report)
     if folder is not None:
         make_folder(folder)
-    known = [(path, artifact_of(path)) for path in dict.fromkeys(paths_of(files))]
+    known = [(path, artifact_from_path(path)) for path in dict.fromkeys(paths_of(files))]
     _ = inputs.sources, inputs.checkpoint  # loaded, or refused, before the first long step
     for path, artifact in known:
         if force:

@@ -20,7 +20,7 @@ from refine_export.deploy.verify.verify_networks import compare_network
 from refine_export.deploy.verify.verify_options import VerifyOptions
 from refine_export.deploy.verify.verify_result import ModelComparison, Verified
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.jobs.job_options import made_from, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, takes_options_of
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.report_data import Shortfall
@@ -58,7 +58,7 @@ def verify_server(
         RequestError: weights, frames or options cannot be used, or the server has none of our models.
         UnavailableError: no server answers, or a package is missing.
     """
-    chosen = made_from(VerifyOptions, options)
+    chosen = options_from_keywords(VerifyOptions, options)
     if warm_up_sizes is None:
         warm_up_sizes = recipe is None and sizes is None
     inputs = job_inputs(recipe, progress, checkpoint, frames, sizes=sizes)

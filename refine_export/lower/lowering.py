@@ -26,7 +26,14 @@ from refine_export.graph.fp16_constants import Low, WeightFault, weight_faults
 from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.linter import lint_model
 from refine_export.graph.opset import at_opset, spell_bilinear
-from refine_export.graph.precision_rule import FP16_MAX, HEADROOM, Rule, check_has_grid, coordinate_inputs, decide
+from refine_export.graph.precision_rule import (
+    FP16_MAX,
+    HEADROOM,
+    PrecisionChoices,
+    check_has_grid,
+    coordinate_inputs,
+    decide,
+)
 from refine_export.graph.prepare import prepare
 from refine_export.graph.retype import Retype
 from refine_export.graph.tensor_ranges import TensorRange
@@ -143,8 +150,10 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
         ]
         return Lowered(model=_finished(model, options), nodes=tuple(nodes), macs_low=0.0, notes=())
     io = _io_types(prepared, options)
-    rule = Rule(low=_low(options), fp32_tail=options.fp32_tail, islands=frozenset(islands), low_io=frozenset(io))
-    decisions = decide(model, rule, prepared.ranges, prepared.faults)
+    choices = PrecisionChoices(
+        low=_low(options), fp32_tail=options.fp32_tail, islands=frozenset(islands), low_io=frozenset(io)
+    )
+    decisions = decide(model, choices, prepared.ranges, prepared.faults)
     nodes = [NodeType(node=n.name or "", operator=n.op_type, **dataclasses.asdict(decisions[n])) for n in model.graph]
     macs = multiply_adds(model.graph, prepared.ranges)
     low = sum(macs.get(node.node, 0) for node in nodes if node.type != "float32")

@@ -37,7 +37,7 @@ from refine_export.runners.base import Arrays, Runner, check_sizes
 from refine_export.runners.cuda_device import CudaDevice, array_like, check_outputs, check_tensors
 from refine_export.signature import SIGNATURES, TensorInfo, graph_from_names
 from refine_export.support.environment import gpu_name
-from refine_export.support.imports import installed, require
+from refine_export.support.imports import import_if_installed, require
 
 if TYPE_CHECKING:  # torch is optional, and only `run_torch` takes its tensors
     import torch
@@ -186,7 +186,7 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
                 # Libraries in Python packages are not where the system looks for them. The import of tensorrt loads
                 # libnvinfer and libnvonnxparser, `preload_dlls` CUDA and cuDNN.
                 if provider == "tensorrt":
-                    installed("tensorrt")
+                    import_if_installed("tensorrt")
                 ort.preload_dlls()
             session = ort.InferenceSession(source, options, providers=_providers(provider, gpu), enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no base class but this one

@@ -28,6 +28,8 @@ from refine_export.data.frame_source import Source
 from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import load_model
+from refine_export.runners.open_runner import default_runtime, open_runner
+from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
@@ -42,9 +44,8 @@ from refine_export.validate.comparison import (
     group_status,
     reference_outputs,
 )
-from refine_export.validate.feed_plan import closest_sizes, first_pair_at, sizes_for
-from refine_export.validate.runtimes import default_runtime, open_runner
-from refine_export.validate.validate_options import Runtime, ValidateOptions
+from refine_export.validate.feed_plan import first_pair_at, sizes_for
+from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
     from torch import nn  # optional: annotations alone must not need it
@@ -58,7 +59,7 @@ def self_test_feeds(
     pair = first_pair_at(source, sizes)
     kinds, timesteps = options.flows, options.timesteps
     yield from feeds_for(reference, artifact.graph, pair, kinds=kinds, timesteps=timesteps, batch=sizes[0])
-    batch, *size = closest_sizes(artifact, PROBE_SIZE)
+    batch, *size = artifact.closest_sizes(PROBE_SIZE)
     yield from probe_for(reference, artifact.graph, (size[0], size[1]), batch=batch)
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from refine_export import __version__
-from refine_export.support.imports import installed
+from refine_export.support.imports import import_if_installed
 
 EXPORTERS = ("torch", "onnx", "onnx-ir", "onnxscript", "numpy")
 LOWERERS = ("torch", "onnx", "onnx-ir", "onnxruntime-gpu", "onnxruntime", "numpy")
@@ -34,7 +34,7 @@ def machine() -> dict[str, str]:
 
 def gpu_name() -> str | None:
     """Return the name of the first CUDA device, where torch finds one."""
-    torch = installed("torch")
+    torch = import_if_installed("torch")
     return str(torch.cuda.get_device_name(0)) if torch is not None and torch.cuda.is_available() else None
 
 

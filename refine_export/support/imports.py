@@ -46,7 +46,7 @@ def require(module: str, *, extra: Extra) -> Any:
         ) from error
 
 
-def installed(module: str) -> Any:
+def import_if_installed(module: str) -> Any:
     """Import a module if that is possible, else return None."""
     try:
         return import_module(module)

@@ -97,7 +97,7 @@ def plan_steps(
                 own_size=sizes[1:] == whole.size,
             )
     for feed, sizes in _feeds_of_arrays(sources, graph):
-        accepting = [one for artifact, candidates in files if accepts(artifact, sizes) for one in candidates]
+        accepting = [one for artifact, candidates in files if artifact.accepts(sizes) for one in candidates]
         if accepting:
             yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
 
@@ -107,7 +107,7 @@ def notes_on_unused_arrays(artifact: Artifact, sources: Sources, graph: GraphNam
     return [
         f"{artifact.file} is for {artifact.sizes} and was not fed with {feed.name}."
         for feed, sizes in _feeds_of_arrays(sources, graph)
-        if not accepts(artifact, sizes)
+        if not artifact.accepts(sizes)
     ]
 
 
@@ -134,22 +134,6 @@ def first_pair_at(source: Source, sizes: Sizes) -> FramePair:
     return whole if sizes[1:] == whole.size else source.at(sizes[1:])
 
 
-def closest_sizes(artifact: Artifact, size: tuple[int, int]) -> Sizes:
-    """Return a batch of one at a height and width, or what a file takes in their place."""
-    if artifact.profile is not None and not accepts(artifact, (1, *size)):
-        return artifact.profile[1]
-    batch, height, width = artifact.fixed
-    return batch or 1, height or size[0], width or size[1]
-
-
-def accepts(artifact: Artifact, sizes: Sizes) -> bool:
-    """Return whether a file can be fed with a batch, height and width."""
-    if artifact.profile is not None:
-        low, _, high = artifact.profile
-        return all(a <= b <= c for a, b, c in zip(low, sizes, high, strict=True))
-    return all(fixed in (None, one) for fixed, one in zip(artifact.fixed, sizes, strict=True))
-
-
 def _by_sizes(
     files: Sequence[File], sizes_of: Callable[[Artifact], Iterable[Sizes]]
 ) -> Iterator[tuple[Sizes, tuple[Candidate, ...]]]:
@@ -162,7 +146,7 @@ def _by_sizes(
 
 
 def _by_closest_sizes(files: Sequence[File], size: tuple[int, int]) -> Iterator[tuple[Sizes, tuple[Candidate, ...]]]:
-    return _by_sizes(files, lambda artifact: [closest_sizes(artifact, size)])
+    return _by_sizes(files, lambda artifact: [artifact.closest_sizes(size)])
 
 
 def _feeds_of_arrays(sources: Sources, graph: GraphName) -> Iterator[tuple[Feed, Sizes]]:

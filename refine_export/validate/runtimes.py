@@ -6,63 +6,14 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
 
-from refine_export.artifacts import Artifact, artifact_from_file, model_source
+from refine_export.artifacts import Artifact, model_source
 from refine_export.engine.engine_runner import TrtRunner
-from refine_export.engine.plan import artifact_from_plan, meant_as_plan
-from refine_export.errors import GraphError, RequestError, UnavailableError
-from refine_export.graph.model_file import model_from_bytes
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.base import Runner
-from refine_export.runners.onnxruntime import OrtRunner, Provider
-from refine_export.runners.sampler_probe import probe_model, sampler_problems
-from refine_export.runners.strict_fp16 import HalfRunner
+from refine_export.runners.open_runner import default_runtime, open_checked_runner
 from refine_export.validate.comparison import Candidate
-from refine_export.validate.validate_options import Runtime, ValidateOptions
-
-_PROVIDERS: Final[dict[Runtime, Provider]] = {
-    "onnxruntime-cpu": "cpu",
-    "onnxruntime-cuda": "cuda",
-    "onnxruntime-tensorrt": "tensorrt",
-}
-
-
-def artifact_of(path: Path) -> Artifact:
-    """Recognise an ONNX file or an engine.
-
-    Raises:
-        GraphError: it is neither, or none of the five graphs.
-    """
-    return artifact_from_plan(path) if meant_as_plan(path) else artifact_from_file(path)
-
-
-def default_runtime(artifact: Artifact) -> Runtime:
-    """Return the default runtime of an ONNX file: one that computes in the types of the file."""
-    return "onnxruntime-cpu" if artifact.precision == "fp32" else "half"
-
-
-def open_runner(model: Path | bytes, runtime: Runtime) -> Runner:
-    """Open an ONNX model in a runtime.
-
-    Raises:
-        GraphError: the runtime refuses the model.
-        UnavailableError: the runtime is missing.
-    """
-    return HalfRunner(model) if runtime == "half" else OrtRunner(model, provider=_PROVIDERS[runtime])
-
-
-@functools.cache
-def sampling_problems(runtime: Runtime) -> tuple[str, ...]:
-    """Return what is wrong with how a runtime samples on this machine, such as `nearest`; see `sampler_probe`.
-
-    Raises:
-        UnavailableError: the runtime is missing.
-    """
-    try:
-        with open_runner(probe_model(), runtime) as runner:
-            return sampler_problems(runner.run)
-    except RequestError:  # a provider that takes no part of the probe leaves sampling to another one
-        return ()
+from refine_export.validate.validate_options import ValidateOptions
 
 
 @contextmanager
@@ -99,24 +50,4 @@ def _openers(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterat
         return
     model = model_source(path, artifact)
     for runtime in options.runtimes or (default_runtime(artifact),):
-        yield runtime, functools.partial(_open_checked, model, runtime)
-
-
-def _open_checked(model: Path | bytes, runtime: Runtime) -> Runner:
-    """Open a model in a runtime that samples right; files without GridSample do not depend on that.
-
-    Raises:
-        GraphError: `wrong-sampling`; or the runtime refuses the model.
-        UnavailableError: the runtime is missing.
-    """
-    content, name = (model.read_bytes(), model) if isinstance(model, Path) else (model, Path("the model"))
-    samples = any(node.op_type == "GridSample" for node in model_from_bytes(content, name).graph.node)
-    if samples and (problems := sampling_problems(runtime)):
-        raise GraphError(
-            f"{runtime} samples wrongly on this machine, as a probe of two GridSample nodes shows: "
-            f"{', '.join(problems)}; run the file elsewhere, or lower it with --gridsample gather",
-            code="wrong-sampling",
-            runtime=runtime,
-            problems=problems,
-        )
-    return open_runner(model, runtime)
+        yield runtime, functools.partial(open_checked_runner, model, runtime)

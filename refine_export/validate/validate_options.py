@@ -7,9 +7,8 @@ from typing import Literal
 
 from refine_export.accuracy.limits import LimitsOptions
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind
+from refine_export.runners.runtime_names import Runtime
 from refine_export.signature import parse_size
-
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "half"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -196,8 +196,8 @@ def average(frame0: np.ndarray, frame1: np.ndarray, timestep: float) -> np.ndarr
 class Averager(Interpolator):
     """An interpolator without a network."""
 
-    def __init__(self, *, any_time: bool = True, wait: Any = None) -> None:
-        self.any_time = any_time
+    def __init__(self, *, takes_timestep: bool = True, wait: Any = None) -> None:
+        self.takes_timestep = takes_timestep
         self.provider = "the average"
         self._wait = wait
 
@@ -224,15 +224,15 @@ class Averaging:
         yield Averager(**self._averager)
 
 
-def averaging_model(*, any_time: bool = True, sizes: Sequence[int | str] = ("N", "H", "W")) -> onnx.ModelProto:
+def averaging_model(*, takes_timestep: bool = True, sizes: Sequence[int | str] = ("N", "H", "W")) -> onnx.ModelProto:
     """The weighted average, with the names of interpolator_m, or of interpolator."""
     image = "float[{}, 3, {}, {}]".format(*(size if isinstance(size, int) else f'"{size}"' for size in sizes))
     time = f", float[{sizes[0] if isinstance(sizes[0], int) else chr(34) + sizes[0] + chr(34)}, 1, 1, 1] timestep"
-    share = "share = Identity (timestep)" if any_time else "share = Constant <value_float = 0.5> ()"
+    share = "share = Identity (timestep)" if takes_timestep else "share = Constant <value_float = 0.5> ()"
     return parse_model(
         f"""
         <ir_version: 9, opset_import: ["" : 18]>
-        average ({image} img0, {image} img1{time if any_time else ""}) => ({image} frame) {{
+        average ({image} img0, {image} img1{time if takes_timestep else ""}) => ({image} frame) {{
             {share}
             one = Constant <value_float = 1.0> ()
             rest = Sub (one, share)

@@ -11,7 +11,7 @@ from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_verdicts import print_bisected
 from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
-from refine_export.validate.validate_options import Runtime
+from refine_export.runners.runtime_names import Runtime
 
 _RUNTIMES = ", ".join(get_args(Runtime))
 

@@ -9,7 +9,7 @@ from refine_export.cli.stage_options import stage_options_of
 from refine_export.cli.verbs.shared_options import ForceOption
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.errors import RequestError
-from refine_export.jobs.job_options import made_from
+from refine_export.jobs.job_options import options_from_keywords
 from refine_export.support.text import clean
 
 
@@ -32,7 +32,7 @@ def kserve(
             code="output-exists",
             path=output,
         )
-    made = inference_service(repository, made_from(KServeOptions, options))
+    made = inference_service(repository, options_from_keywords(KServeOptions, options))
     write_text(output, made.text)
     for note in made.notes:
         typer.echo(f"note: {clean(note)}")

@@ -12,8 +12,8 @@ from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_description
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
 from refine_export.errors import RequestError
+from refine_export.runners.runtime_names import Runtime
 from refine_export.support.text import clean
-from refine_export.validate.validate_options import Runtime
 
 
 def _video(flag: str, explanation: str, metavar: str | None = None) -> Any:

@@ -194,7 +194,7 @@ class Finding:
     """One thing that is wrong with a model repository."""
 
     rule: str
-    """Stable id, a key of `RULES` or of `lint_rules.RULES`."""
+    """Stable id, a key of `RULES` or of `lint_texts.RULES`."""
     severity: Severity
     model: str
     """Name of the model's folder; "" for the repository."""

@@ -16,10 +16,10 @@ from refine_export.deploy.triton.names import (
     GRAPH_PARAMETER,
     PRECISION_PARAMETER,
 )
+from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import external_files, model_from_file, sha256_of_model
 from refine_export.support.manifest import manifest_path, sha256_of_file
-from refine_export.validate.runtimes import artifact_of
 
 _PARAMETERS = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
 
@@ -54,7 +54,7 @@ def check_parameters(model: Model) -> Iterator[Finding]:
     known: dict[str, set[str | None]] = {name: set() for name in _PARAMETERS}
     for path in (path for path in files if path.is_relative_to(newest)):
         try:
-            artifact = artifact_of(path)
+            artifact = artifact_from_path(path)
         except RequestError as error:  # it is complete, so it is not one of the graphs
             if model.backend != "tensorrt":  # the rules on plans report it
                 yield model.in_config("parameters", "parameters", str(error))

@@ -82,7 +82,7 @@ def network_config(network: NetworkModel, options: TritonOptions) -> Config:
 def pre_config(network: NetworkModel, options: TritonOptions) -> Config:
     """Return the config of `interpolate_pre`, which runs on the CPU before the ensemble's network."""
     outputs = [_of_type(name, network.types[name], 1, 3, -1, -1) for name in (names.IMG0, names.IMG1)]
-    if network.timed:
+    if network.takes_timestep:
         outputs.append(_of_type(names.TIME, network.types[names.TIMESTEP], 1, 1, 1, 1))
     return _frame_config(names.PRE, options, _ensemble_inputs(network), outputs)
 
@@ -99,12 +99,12 @@ def ensemble_config(network: NetworkModel) -> Config:
         {names.FRAME0: names.FRAME0, names.FRAME1: names.FRAME1},
         {names.IMG0: names.IMG0, names.IMG1: names.IMG1},
     )
-    timestep = {names.TIMESTEP: names.TIMESTEP} if network.timed else {}
+    timestep = {names.TIMESTEP: names.TIMESTEP} if network.takes_timestep else {}
     steps = [
-        (names.PRE, pictures | timestep, images | ({names.TIME: names.TIME} if network.timed else {})),
+        (names.PRE, pictures | timestep, images | ({names.TIME: names.TIME} if network.takes_timestep else {})),
         (
             network.graph,
-            images | ({names.TIMESTEP: names.TIME} if network.timed else {}),
+            images | ({names.TIMESTEP: names.TIME} if network.takes_timestep else {}),
             {names.FRAME: "network_frame"},
         ),
         (names.POST, {names.FRAME: "network_frame", names.FRAME0: names.FRAME0}, {names.PICTURE: names.FRAME}),
@@ -155,7 +155,7 @@ def _picture(name: str) -> Config:
 
 
 def _ensemble_inputs(network: NetworkModel) -> list[Config]:
-    timestep = [_of_type(names.TIMESTEP, "TYPE_FP32", 1)] if network.timed else []
+    timestep = [_of_type(names.TIMESTEP, "TYPE_FP32", 1)] if network.takes_timestep else []
     return [_picture(names.FRAME0), _picture(names.FRAME1), *timestep]
 
 

@@ -14,12 +14,11 @@ from typing import Any, Literal, cast
 from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
 from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, TIMESTEP, Backend
-from refine_export.engine.plan import key_of, meant_as_plan, read_engine_manifest
+from refine_export.engine.plan import artifact_from_path, key_of, meant_as_plan, read_engine_manifest
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
 from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, parse_size
 from refine_export.support.text import size_text
-from refine_export.validate.runtimes import artifact_of
 
 Profile = tuple[Sizes, Sizes, Sizes]
 _TYPES = {"float": "TYPE_FP32", "float16": "TYPE_FP16"}
@@ -28,7 +27,7 @@ _SEPARATE = "make a repository for each"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineTarget:
+class PlanTarget:
     """TensorRT, GPU and profiles that a plan was built for."""
 
     tensorrt: str
@@ -49,7 +48,7 @@ class ModelSource:
     types: Mapping[str, str]
     """Tensor -> Triton's name of its type."""
     external_data: tuple[Path, ...] = ()
-    engine: EngineTarget | None = None
+    engine: PlanTarget | None = None
     """None for an ONNX file."""
 
 
@@ -79,7 +78,7 @@ class NetworkModel:
         return next(iter(self.versions[-1].values()))
 
     @property
-    def engine_targets(self) -> list[EngineTarget]:
+    def engine_targets(self) -> list[PlanTarget]:
         """Targets of all plans."""
         return [one.engine for version in self.versions for one in version.values() if one.engine is not None]
 
@@ -89,7 +88,7 @@ class NetworkModel:
         return self.profile[0][0]
 
     @property
-    def timed(self) -> bool:
+    def takes_timestep(self) -> bool:
         """True where the network takes a timestep."""
         return TIMESTEP in self.types
 
@@ -105,7 +104,7 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
         GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported`.
         RequestError: `io-needed`.
     """
-    artifact = artifact_of(path)
+    artifact = artifact_from_path(path)
     signature = SIGNATURES[artifact.graph]
     names = signature.input_names + signature.output_names
     if meant_as_plan(path):
@@ -118,7 +117,7 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
                 code="not-deployable",
                 path=str(path),
             )
-        target = EngineTarget(
+        target = PlanTarget(
             tensorrt=key["tensorrt"],
             gpu=key["gpu"],
             compute_capability=key["compute_capability"],

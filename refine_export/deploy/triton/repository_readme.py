@@ -46,7 +46,7 @@ def readme_text(
         tool=__version__,
         models=models,
         ensemble=interpolator is not None,
-        timed=interpolator is not None and interpolator.timed,
+        takes_timestep=interpolator is not None and interpolator.takes_timestep,
         picture_sizes=_picture_sizes(interpolator) if interpolator else "",
         image=image,
         image_reason=image_reason,

@@ -180,7 +180,9 @@ def test_the_ensemble_fits_together(tmp_path, graph, backend):
     assert (ensemble.platform, ensemble.max_batch_size) == ("ensemble", 0)
     frame = ("TYPE_UINT8", [-1, -1, 3])
     known = tensors(ensemble.input)
-    assert known == {"frame0": frame, "frame1": frame} | ({"timestep": ("TYPE_FP32", [1])} if network.timed else {})
+    assert known == {"frame0": frame, "frame1": frame} | (
+        {"timestep": ("TYPE_FP32", [1])} if network.takes_timestep else {}
+    )
     assert tensors(ensemble.output) == {"frame": frame}
     steps = ensemble.ensemble_scheduling.step
     assert [step.model_name for step in steps] == ["interpolate_pre", graph, "interpolate_post"]

@@ -39,7 +39,7 @@ def machine(monkeypatch):
     def set_to(**changes):
         for name, value in changes.items():
             if name == "torch":
-                monkeypatch.setattr(doctor_engines, "installed", {"torch": value}.get)
+                monkeypatch.setattr(doctor_engines, "import_if_installed", {"torch": value}.get)
             elif name == "tensorrt":
                 monkeypatch.setitem(sys.modules, "tensorrt", value)
             else:
@@ -264,7 +264,7 @@ def test_polygraphy_is_a_line_of_its_own(machine, monkeypatch):
     assert told(doctor_engines.polygraphy()) == ("polygraphy is not installed", "pip install polygraphy")
     assert doctor_engines.polygraphy().enables.endswith("building and running engines need none")
     assert doctor_engines.tensorrt().works
-    monkeypatch.setattr(doctor_engines, "installed", {"polygraphy": object()}.get)
+    monkeypatch.setattr(doctor_engines, "import_if_installed", {"polygraphy": object()}.get)
     monkeypatch.setattr(doctor_engines, "versions", lambda packages: dict.fromkeys(packages, "0.53.6"))
     assert told(doctor_engines.polygraphy()) == ("polygraphy 0.53.6", None)
 
@@ -313,12 +313,12 @@ def test_a_broken_onnxruntime_is_told(monkeypatch):
     found, add = told(doctor._ort_cpu())
     assert found.endswith("fails: module has no attribute 'RunOptions'")
     assert add == "pip install onnxruntime-gpu --force-reinstall"
-    monkeypatch.setattr(doctor, "installed", lambda name: SimpleNamespace())
+    monkeypatch.setattr(doctor, "import_if_installed", lambda name: SimpleNamespace())
     assert "without a version fails: " in told(doctor._ort_tensorrt())[0]
 
 
 def test_a_missing_onnxruntime_is_told(monkeypatch):
-    monkeypatch.setattr(doctor, "installed", lambda name: None)
+    monkeypatch.setattr(doctor, "import_if_installed", lambda name: None)
     for check in (doctor._ort_cpu(), doctor._ort_cuda(), doctor._ort_tensorrt()):
         assert told(check) == ("onnxruntime is not installed", "pip install onnxruntime-gpu")
 

@@ -57,7 +57,7 @@ def bare(monkeypatch, tmp_path):
     def missing(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(machine, "installed", lambda name: None)
+    monkeypatch.setattr(machine, "import_if_installed", lambda name: None)
     monkeypatch.setattr(machine.metadata, "version", missing)
     monkeypatch.setattr(machine, "_library", libraries.get)
     monkeypatch.setattr(machine, "_DRIVER_FILE", tmp_path / "version")
@@ -77,7 +77,7 @@ def fake_torch(cuda: str | None) -> Any:
 
 
 def test_torch_names_the_gpu_and_cuda(bare, monkeypatch, tmp_path):
-    monkeypatch.setattr(machine, "installed", lambda name: fake_torch("13.0"))
+    monkeypatch.setattr(machine, "import_if_installed", lambda name: fake_torch("13.0"))
     (tmp_path / "version").write_text(
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.82.07  Release Build\nGCC version 13.2.0\n"
     )
@@ -94,7 +94,7 @@ def test_torch_names_the_gpu_and_cuda(bare, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("torch", [None, fake_torch(None)], ids=["without torch", "torch for the CPU"])
 def test_without_torch_the_driver_names_it(bare, monkeypatch, torch):
-    monkeypatch.setattr(machine, "installed", lambda name: torch)
+    monkeypatch.setattr(machine, "import_if_installed", lambda name: torch)
     bare["nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"] = bare["libcudart.so.12"] = Driver()
     found = this_machine("11.4.0")
     assert (found.gpu, found.capability, found.cuda, found.driver) == ("NVIDIA L4", "8.9", 12, None)
@@ -102,7 +102,7 @@ def test_without_torch_the_driver_names_it(bare, monkeypatch, torch):
 
 def test_tensorrts_own_wheel_names_its_cuda(bare, monkeypatch):
     """Torch may be of another CUDA than TensorRT."""
-    monkeypatch.setattr(machine, "installed", lambda name: fake_torch("12.8"))
+    monkeypatch.setattr(machine, "import_if_installed", lambda name: fake_torch("12.8"))
 
     def version(name):
         if name != "tensorrt-cu13":
@@ -128,7 +128,7 @@ def test_an_rtx_engine_needs_a_gpu_that_it_is_for(monkeypatch):
     assert has_gpu_of(rtx_gpus("1.7.1.116", ()))
     assert not has_gpu_of(rtx_gpus("1.7.1.116", ("sm120",)))
     monkeypatch.undo()
-    monkeypatch.setattr(machine, "installed", lambda name: None)
+    monkeypatch.setattr(machine, "import_if_installed", lambda name: None)
     monkeypatch.setattr(machine, "_library", lambda name: None)
     assert not has_gpu_of(rtx_gpus("1.7.1.116", ()))
 

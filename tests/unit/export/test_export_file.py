@@ -14,7 +14,7 @@ from refine_export.errors import InternalError
 from refine_export.export import export_file as module
 from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
-from refine_export.graph.lint_rules import Finding
+from refine_export.graph.lint_texts import Finding
 from refine_export.support.manifest import Manifest, manifest_path, sha256_of_file
 
 STATIC = ExportOptions(dynamic=False, size="32x64")

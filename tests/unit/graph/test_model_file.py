@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from refine_export.errors import GraphError
 from refine_export.graph import model_file
 from refine_export.graph.linter import lint_file, lint_model
-from refine_export.graph.model_file import external_files, load_model, seems_onnx
+from refine_export.graph.model_file import external_files, has_grid_sample, load_model, seems_onnx
 from tests.support.lint_models import IMAGE, model_of, only, warp_model
 
 
@@ -112,3 +113,20 @@ def test_a_file_truncated_at_every_byte(tmp_path):
     path.write_bytes(whole)
     assert lint_file(path) == []
     assert seems_onnx(path)
+
+
+@pytest.mark.parametrize("sampler", ["GridSample", "Add"])
+@pytest.mark.parametrize("place", ["function", "body"])
+def test_samplers_in_functions_and_bodies_are_found(sampler, place):
+    """A runtime that samples wrongly must not pass for right because the main graph only calls the sampler."""
+    branch = f"t () => (float[n] b) {{ b = {sampler} (x, y) }}"
+    calls = {
+        "function": "z = f.warp (x, y)",
+        "body": f"z = If (c) <then_branch = {branch}, else_branch = {branch}>",
+    }
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 9, opset_import: ["" : 18, "f" : 1]>
+        g (bool c, float[1,4,8,8] x, float[1,8,8,2] y) => (float[1,4,8,8] z) {{ {calls[place]} }}
+        <domain: "f", opset_import: ["" : 18]> warp (x, y) => (z) {{ z = {sampler} (x, y) }}"""
+    )
+    assert has_grid_sample(model) == (sampler == "GridSample")

@@ -50,7 +50,7 @@ def test_demo_weights_are_noted_and_compute_any_time():
     backend = Backend(ComputeOptions())
     assert (len(backend.notes), backend.threads) == (1, 1)
     with backend.open() as interpolator:
-        assert interpolator.any_time
+        assert interpolator.takes_timestep
         assert "demo weights" in interpolator.provider
 
 

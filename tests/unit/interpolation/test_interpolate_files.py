@@ -42,10 +42,12 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.mark.parametrize(("times", "threads", "any_time"), [(2, 1, False), (3, 4, True), (4, 2, False), (5, 1, True)])
-def test_every_frame_is_there_once_in_order_with_the_averages_between(tmp_path, times, threads, any_time):
+@pytest.mark.parametrize(
+    ("times", "threads", "takes_timestep"), [(2, 1, False), (3, 4, True), (4, 2, False), (5, 1, True)]
+)
+def test_every_frame_is_there_once_in_order_with_the_averages_between(tmp_path, times, threads, takes_timestep):
     """N frames become (N - 1) * times + 1; the source has B frames, so they are stored in another order."""
-    run_with = {"backend": Averaging(threads, any_time=any_time), "times": times}
+    run_with = {"backend": Averaging(threads, takes_timestep=takes_timestep), "times": times}
     result, _, found = converted(tmp_path, count=21, options={"bf": "3", "crf": "10"}, run_with=run_with)
     assert_frames(found.pictures, 21, times)
     assert found.times == [Fraction(index, 25 * times) for index in range(20 * times + 1)]
@@ -335,7 +337,7 @@ def test_ending_early_does_not_wait_out_the_patience(tmp_path):
 def test_a_number_of_times_that_is_not_computed_is_refused_where_nothing_is_to_compute(tmp_path):
     source = write_clip(tmp_path / "in.mp4", [numbered(1)] * 4, options={"qp": "0"})
     with refused("only-the-middle", RequestError):
-        run(source, tmp_path / "out.mp4", Averaging(any_time=False), times=3)
+        run(source, tmp_path / "out.mp4", Averaging(takes_timestep=False), times=3)
     assert names(tmp_path) == ["in.mp4"]
 
 

@@ -123,11 +123,11 @@ def test_padding_may_be_anything():
 def test_where_only_the_middle_is_computed_parts_are_halved():
     """1/4 = the middle of 0 and 1/2."""
     a, b = np.full((8, 8, 3), 0, np.uint8), np.full((8, 8, 3), 160, np.uint8)
-    middles = frames_between(Averager(any_time=False), a, b, 8)
+    middles = frames_between(Averager(takes_timestep=False), a, b, 8)
     assert [int(frame[0, 0, 0]) for frame in middles] == [20, 40, 60, 80, 100, 120, 140]
     assert [int(frame[0, 0, 0]) for frame in frames_between(Averager(), a, b, 5)] == [32, 64, 96, 128]
     with refused("only-the-middle", RequestError):
-        frames_between(Averager(any_time=False), a, b, 6)
+        frames_between(Averager(takes_timestep=False), a, b, 6)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ class FakeClient:
 
     options = ServerOptions(url="host:8001")
 
-    def __init__(self, any_time=True, answer=None):
+    def __init__(self, takes_timestep=True, answer=None):
         self._answer = answer
-        self._inputs = ("frame0", "frame1", "timestep") if any_time else ("frame0", "frame1")
+        self._inputs = ("frame0", "frame1", "timestep") if takes_timestep else ("frame0", "frame1")
         self.closed = False
 
     def metadata(self, model):
@@ -182,10 +182,10 @@ def test_a_server_gets_the_frames_as_they_are_and_the_time():
     a, b = np.full((33, 47, 3), 40, np.uint8), np.full((33, 47, 3), 80, np.uint8)
     client = FakeClient()
     with ServedInterpolator(client) as interpolator:
-        assert interpolator.any_time
+        assert interpolator.takes_timestep
         assert np.array_equal(interpolator.interpolate(a, b, 0.25), np.full_like(a, 50))
     assert client.closed
-    with ServedInterpolator(FakeClient(any_time=False)) as interpolator:
+    with ServedInterpolator(FakeClient(takes_timestep=False)) as interpolator:
         assert np.array_equal(interpolator.interpolate(a, b, 0.5), np.full_like(a, 60))
         with pytest.raises(RequestError):
             interpolator.interpolate(a, b, 0.25)

@@ -49,7 +49,7 @@ def test_tensorrt_is_asked_for_strongly_typed_and_without_caches_before_cuda(gpu
 )
 def test_libraries_in_python_packages_are_loaded_first(gpu, monkeypatch, provider, packages):
     loaded = []
-    monkeypatch.setattr(module, "installed", loaded.append)
+    monkeypatch.setattr(module, "import_if_installed", loaded.append)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append("CUDA"))
     monkeypatch.setattr(Session, "raises", ValueError("too late"))
     with pytest.raises((UnavailableError, GraphError)):

@@ -9,8 +9,8 @@ from refine_export.data.feeds import feeds_for
 from refine_export.graph.linter import lint_model
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.open_runner import open_runner
 from refine_export.self_test.mutants import Mutant, NotMade, attempts_of, mutants_of
-from refine_export.validate.runtimes import open_runner
 from tests.support.foreign import Foreign, foreign_feeds, foreign_model
 
 FAULTS = ["nearest", "zeros-padding", "align-corners", "fp16-coordinates", "swapped-flows", "weight", "bgr"]

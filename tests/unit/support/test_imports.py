@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from refine_export.errors import UnavailableError
-from refine_export.support.imports import installed, pip_install, require
+from refine_export.support.imports import import_if_installed, pip_install, require
 
 
 @pytest.mark.parametrize(("extra", "package"), [("torch", "onnxscript"), ("trt", "tensorrt"), ("video", "av")])
@@ -20,6 +20,6 @@ def test_a_missing_package_names_its_install_command(monkeypatch, extra, package
 def test_a_broken_package_is_a_missing_one(tmp_path, monkeypatch):
     (tmp_path / "broken_package.py").write_text("raise OSError('a library is missing')")
     monkeypatch.syspath_prepend(tmp_path)
-    assert installed("broken_package") is None
+    assert import_if_installed("broken_package") is None
     with pytest.raises(UnavailableError):
         require("broken_package", extra="ort")

@@ -8,8 +8,6 @@ import pytest
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import sources_from_options
 from refine_export.validate.feed_plan import (
-    accepts,
-    closest_sizes,
     notes_on_unused_arrays,
     plan_steps,
     sizes_for,
@@ -35,15 +33,15 @@ OPTIONS = ValidateOptions(sizes=("32x64",))
 )
 def test_a_file_is_fed_at_its_own_sizes_or_at_those_of_the_frames(file, sizes):
     assert list(sizes_for(file, (64, 96), OPTIONS)) == sizes
-    assert all(accepts(file, one) for one in sizes)
+    assert all(file.accepts(one) for one in sizes)
 
 
 def test_what_a_file_does_not_accept_is_replaced_by_the_closest():
-    assert closest_sizes(ANY, (64, 96)) == closest_sizes(ENGINE, (64, 96)) == (1, 64, 96)
-    assert closest_sizes(STATIC, (64, 96)) == (1, 64, 64)
-    assert closest_sizes(ENGINE, (64, 1920)) == (2, 64, 96)
-    assert not accepts(STATIC, (1, 64, 96))
-    assert not accepts(ENGINE, (1, 64, 1920))
+    assert ANY.closest_sizes((64, 96)) == ENGINE.closest_sizes((64, 96)) == (1, 64, 96)
+    assert STATIC.closest_sizes((64, 96)) == (1, 64, 64)
+    assert ENGINE.closest_sizes((64, 1920)) == (2, 64, 96)
+    assert not STATIC.accepts((1, 64, 96))
+    assert not ENGINE.accepts((1, 64, 1920))
 
 
 def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_pair(references, tmp_path):

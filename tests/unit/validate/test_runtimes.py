@@ -6,6 +6,7 @@ import pytest
 from refine_export.artifacts import artifact_from_file
 from refine_export.errors import UnavailableError
 from refine_export.lower.lower_options import LowerOptions
+from refine_export.runners import open_runner
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.validate import runtimes
 from refine_export.validate.validate_options import ValidateOptions
@@ -39,9 +40,9 @@ def gather(exports):
 
 @pytest.fixture(autouse=True)
 def fresh():
-    runtimes.sampling_problems.cache_clear()
+    open_runner.sampling_problems.cache_clear()
     yield
-    runtimes.sampling_problems.cache_clear()
+    open_runner.sampling_problems.cache_clear()
 
 
 def candidate(path, **options):
@@ -58,9 +59,9 @@ def candidate(path, **options):
     ],
 )
 def test_a_runtime_that_samples_wrongly_fails_files_with_grid_sample(native, gather, monkeypatch, wrong, problem):
-    monkeypatch.setattr(runtimes, "OrtRunner", WrongSampler)
+    monkeypatch.setattr(open_runner, "OrtRunner", WrongSampler)
     monkeypatch.setattr(WrongSampler, "wrong", wrong)
-    assert runtimes.sampling_problems("onnxruntime-cpu") == (problem,)
+    assert open_runner.sampling_problems("onnxruntime-cpu") == (problem,)
     found = candidate(native)
     assert (found.runner, found.missing) == (None, None)
     assert problem in found.refused
@@ -70,13 +71,13 @@ def test_a_runtime_that_samples_wrongly_fails_files_with_grid_sample(native, gat
 def test_a_file_is_opened_in_a_runtime_that_computes_its_types(native):
     found = candidate(native, ssim=True)
     assert (found.runtime, found.refused, found.with_ssim) == ("onnxruntime-cpu", None, True)
-    assert runtimes.sampling_problems("onnxruntime-cpu") == runtimes.sampling_problems("half") == ()
+    assert open_runner.sampling_problems("onnxruntime-cpu") == open_runner.sampling_problems("half") == ()
 
 
 def test_a_missing_runtime_is_not_a_refusal(native, monkeypatch):
     def missing(model, **given):
         raise UnavailableError("no GPU", code="no-gpu")
 
-    monkeypatch.setattr(runtimes, "OrtRunner", missing)
+    monkeypatch.setattr(open_runner, "OrtRunner", missing)
     found = candidate(native, runtimes=("onnxruntime-cuda",))
     assert (found.runner, found.missing, found.refused) == (None, "no GPU", None)

@@ -1,4 +1,4 @@
-"""The rules of the lint: why each matters and what to do, and the finding that it gives."""
+"""Texts of the lint: why each rule matters and what to do, and the finding; `linter` has the checks themselves."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
