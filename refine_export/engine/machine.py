@@ -40,7 +40,7 @@ class Machine:
     system: str
     architecture: str
     driver: str | None = None
-    """For information only: engines do not depend on it."""
+    """Version for information: engines do not depend on it."""
 
     @property
     def capability(self) -> str:
