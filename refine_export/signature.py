@@ -42,6 +42,19 @@ def parse_size(text: str) -> tuple[int, int]:
     return size
 
 
+def check_sizes_option(name: str, sizes: Iterable[str]) -> None:
+    """Check the sizes in an option.
+
+    Raises:
+        ValueError: `parse_size` refuses one; the message begins with the option's name.
+    """
+    for size in sizes:
+        try:
+            parse_size(size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+
+
 UNITS: Mapping[Quantity, str] = {
     "image": "RGB in [0, 1]",
     "flow": "pixels of the full-size frame, x before y",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from refine_export.signature import parse_size
+from refine_export.signature import check_sizes_option, parse_size
 
 Rung = Literal["native", "unfused", "gather", "fp32"]
 RUNGS: tuple[Rung, ...] = ("native", "unfused", "gather", "fp32")
@@ -115,11 +115,8 @@ class BuildOptions:
                 raise ValueError(f"gpu is {name}; expected some of {known}")
         sizes = [(name, getattr(self, name)) for name in ("min_size", "opt_size", "max_size")]
         for name, size in sizes:
-            try:
-                if size is not None:
-                    parse_size(size)
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+            if size is not None:
+                check_sizes_option(name, [size])
         low, opt, high = (parse_size(size or self.opt_size) for _, size in sizes)
         if not all(one <= other <= another for one, other, another in zip(low, opt, high, strict=True)):
             raise ValueError(

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import onnx
-import onnx.shape_inference
 
 from refine_export.errors import GraphError
+from refine_export.graph.model_file import types_by_name
 from refine_export.support.text import listed
 
 if TYPE_CHECKING:
@@ -127,10 +127,7 @@ def layers_from_json(text: str) -> EngineLayers:
 
 def nodes_from_onnx(model: onnx.ModelProto) -> tuple[OnnxNode, ...]:
     """Return every node of the main graph with the type of its first input; the model (below 2 GiB) is not modified."""
-    graph = onnx.shape_inference.infer_shapes(model).graph  # lowered files carry no types between their nodes
-    values = (*graph.input, *graph.output, *graph.value_info)
-    numbers = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    numbers |= {value.name: value.type.tensor_type.elem_type for value in values}
+    numbers = types_by_name(model)
     types = {name: _type_from_text(onnx.TensorProto.DataType.Name(number)) for name, number in numbers.items()}
     return tuple(
         OnnxNode(
@@ -138,7 +135,7 @@ def nodes_from_onnx(model: onnx.ModelProto) -> tuple[OnnxNode, ...]:
             op_type=node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}",
             type=types.get(node.input[0], UNKNOWN) if node.input else UNKNOWN,
         )
-        for node in graph.node
+        for node in model.graph.node
     )
 
 

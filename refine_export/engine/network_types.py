@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import onnx
-import onnx.shape_inference
 
 from refine_export.engine.grid_sample_check import node_names
 from refine_export.errors import GraphError
+from refine_export.graph.model_file import types_by_name
 from refine_export.support.text import listed
 
 if TYPE_CHECKING:
@@ -97,10 +97,5 @@ def _name_at(node: onnx.NodeProto | None, place: int) -> str:
 
 def _declared_types(model: onnx.ModelProto) -> tuple[dict[str, onnx.NodeProto], dict[str, str]]:
     """Convolutions and samplers by name, and the float type of each tensor of the main graph."""
-    graph = onnx.shape_inference.infer_shapes(model).graph  # lowered files carry no types between their nodes
-    numbers = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    numbers |= {
-        value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.output, *graph.value_info)
-    }
-    nodes = {node.name: node for node in graph.node if node.op_type in _NODES.values()}
-    return nodes, {name: _TYPES[number] for name, number in numbers.items() if number in _TYPES}
+    nodes = {node.name: node for node in model.graph.node if node.op_type in _NODES.values()}
+    return nodes, {name: _TYPES[number] for name, number in types_by_name(model).items() if number in _TYPES}

@@ -11,6 +11,7 @@ import onnx
 import onnx.checker
 import onnx.external_data_helper as external
 import onnx.inliner
+import onnx.shape_inference
 
 from refine_export.errors import GraphError
 from refine_export.support.files import check_input_file
@@ -159,6 +160,14 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
                 yield from _nodes(body)
+
+
+def types_by_name(model: onnx.ModelProto) -> dict[str, int]:
+    """Return ONNX's number of the type of each tensor of the main graph; the model (below 2 GiB) is not modified."""
+    graph = onnx.shape_inference.infer_shapes(model).graph  # lowered files carry no types between their nodes
+    values = (*graph.input, *graph.output, *graph.value_info)
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return types | {value.name: value.type.tensor_type.elem_type for value in values}
 
 
 def has_grid_sample(model: onnx.ModelProto) -> bool:

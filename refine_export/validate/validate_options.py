@@ -8,7 +8,7 @@ from typing import Literal
 from refine_export.accuracy.limits import LimitsOptions
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind
 from refine_export.runners.runtime_names import Runtime
-from refine_export.signature import parse_size
+from refine_export.signature import check_sizes_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,7 @@ class ValidateOptions:
         for timestep in self.timesteps:
             if not 0 < timestep < 1:
                 raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
-        for size in self.sizes:
-            try:
-                parse_size(size)
-            except ValueError as error:
-                raise ValueError(f"sizes: {error}") from None
+        check_sizes_option("sizes", self.sizes)
         if not 0 < self.share <= 1:
             raise ValueError(f"share is {self.share}; expected a number above 0, to 1")
         if self.may_fail is not None and self.may_fail < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from refine_export.signature import parse_size
+from refine_export.signature import check_sizes_option
 
 DEFAULT_SIZES = ("256x448", "1088x1920")
 """Sizes at which a dynamic file is warmed up: the size of Vimeo-90K, and Full HD."""
@@ -60,11 +60,7 @@ class TritonOptions:
             raise ValueError(f"version_policy is {policy!r}; expected latest, all, or the number of a version")
         if self.device == "cpu" and self.accelerator not in (None, "none"):
             raise ValueError(f"accelerator is {self.accelerator!r}, and device is cpu; expected no accelerator")
-        for size in self.sizes:
-            try:
-                parse_size(size)
-            except ValueError as error:
-                raise ValueError(f"sizes: {error}") from None
+        check_sizes_option("sizes", self.sizes)
 
 
 def check_range(name: str, value: int | None, low: int, high: int) -> None:
