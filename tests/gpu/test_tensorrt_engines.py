@@ -13,7 +13,6 @@ from refine_export.engine.bindings import load_library
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.inspector import inspect_engine
 from refine_export.engine.plan import artifact_from_plan, describe
-from refine_export.errors import UnavailableError
 from refine_export.jobs.validate_files import validate
 from refine_export.signature import SIGNATURES
 from tests.support.real_tensorrt import (
@@ -89,17 +88,6 @@ def test_the_size_that_ships(workshop, record_property):
     assert kept["status"] == "passed"
 
 
-def test_an_engine_is_reused_until_something_changes(workshop, tmp_path):
-    plan = copied(workshop.engine("contextnet", **QUICK), tmp_path)
-    before = content_of(tmp_path)
-    again = workshop.build(workshop.file(), plan, **QUICK)
-    assert (again.reused, again.changes, content_of(tmp_path)) == (True, (), before)
-    other = workshop.build(workshop.file(), plan, **QUICK | {"optimization_level": 2}, workspace_mib=512)
-    assert not other.reused
-    assert set(other.changes) == {"optimization_level: was 1, is 2", "workspace_mib: was not set, is 512"}
-    assert {f"{plan.name}.trtexec.sh", f"{plan.name}.polygraphy.sh"} <= {path.name for path in tmp_path.iterdir()}
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -131,23 +119,12 @@ def test_timings_of_one_build_serve_the_next(workshop, tmp_path):
         assert not made.reused
         return [note for note in made.manifest.details["notes"] if "timing cache" in note]
 
-    [first] = build(512)
-    assert first.startswith("no timing cache of ")
+    assert len(build(512)) == 1  # there is none yet
     [path] = (tmp_path / "timing").glob("*.timing")
     assert build(513) == []  # it is there, and TensorRT takes it
-    content = path.read_bytes()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    said = f"the timing cache {path} is not used and is rebuilt: it is damaged (its checksum differs)"
-    assert set(build(514)) == {said}
+    path.write_bytes(b"rubbish")
+    assert len(build(514)) == 1  # TensorRT rejects it, and it is made again
     assert build(515) == []
-
-
-def test_a_build_over_its_time_limit_leaves_the_old_engine(workshop, tmp_path):
-    plan = copied(workshop.engine(**QUICK), tmp_path)
-    before = content_of(tmp_path)
-    with pytest.raises(UnavailableError, match="gather not built: .*took more than time_limit_s = 1; raise it"):
-        workshop.build(workshop.file(), plan, rung="gather", optimization_level=2, time_limit_s=1)
-    assert content_of(tmp_path) == before
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGINT is missing on Windows")

@@ -35,9 +35,9 @@ def test_a_run_that_requires_them_ends_with_the_reason():
 
 @without_engines
 def test_another_run_skips_them_with_the_reason():
-    done = run_pytest("tests/test_tensorrt_weights.py")
+    done = run_pytest("tests/gpu/test_tensorrt_weights.py")
     assert done.returncode == 0
-    assert f"tests/test_tensorrt_weights.py: {MISSING}\n" in done.stdout
+    assert f"tests/gpu/test_tensorrt_weights.py: {MISSING}\n" in done.stdout
     assert "passed" not in done.stdout
 
 

@@ -27,10 +27,10 @@ __all__ = ["CALLS", "Behaviour", "make_fake", "write_fake"]
 _EVERYWHERE = {
     values: """
         DataType Dims IHostMemory InterpolationMode SampleMode LayerType ErrorCode MemoryPoolType
-        HardwareCompatibilityLevel RuntimePlatform ProfilingVerbosity TilingOptimizationLevel TensorIOMode
-        TensorLocation ExecutionContextAllocationStrategy LayerInformationFormat nptype
+        HardwareCompatibilityLevel ProfilingVerbosity TilingOptimizationLevel TensorIOMode TensorLocation
+        LayerInformationFormat
     """,
-    callbacks: "ILogger Logger IProgressMonitor",
+    callbacks: "ILogger IProgressMonitor",
     network: "ITensor ILayer IGridSampleLayer INetworkDefinition",
     parser: "ParserError OnnxParser",
     builder: "IOptimizationProfile ITimingCache IBuilderConfig Builder",
@@ -49,12 +49,11 @@ def make_fake(version: str = "11.4.0", **behaviour: Any) -> ModuleType:
         "__version__": version,
         "fake": fake,
         "EngineInspector": EngineInspector,
-        "init_libnvinfer_plugins": init_libnvinfer_plugins,
         "SerializationFlag": values.serialization_flags(fake.numbers),
         "NetworkDefinitionCreationFlag": values.enum_type(
             "NetworkDefinitionCreationFlag", values.CREATION_FLAGS[fake.major]
         ),
-        "BuilderFlag": values.enum_type("BuilderFlag", values.BUILDER_FLAGS[fake.major]),
+        "BuilderFlag": values.enum_type("BuilderFlag", {**values.BUILDER_FLAGS, **values.PRECISION_FLAGS[fake.major]}),
     }
     for name in ("Builder", "Runtime"):
         members[name] = type(name, (members[name],), {"_fake": fake, "__slots__": ()})
@@ -76,7 +75,3 @@ def write_fake(folder: Path, version: str = "11.4.0", **behaviour: Any) -> Path:
         f"sys.modules[__name__] = make_fake({version!r}, **{behaviour!r})\n"
     )
     return path
-
-
-def init_libnvinfer_plugins(logger: callbacks.ILogger, namespace: str) -> bool:
-    return True

@@ -40,13 +40,10 @@ class Behaviour:
     """GridSample attributes that keep their value when they are set."""
     build_log: Sequence[tuple[str, str]] = ()
     """Severity and text of lines that each build logs."""
-    build_steps: int = 3
     build_seconds: float = 0.0
     """Spread over the steps of the progress monitor."""
     dies_at_step: int | None = None
     """The process gets SIGKILL in this step: for child processes."""
-    needs_workspace: int = 0
-    """Bytes; a build with less fails."""
     convolutions: str | None = None
     """The type that the inspector reports for convolutions in place of the graph's, such as `FLOAT`."""
     edit_layers: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None

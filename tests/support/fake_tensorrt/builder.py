@@ -14,14 +14,13 @@ from typing import Any, ClassVar
 from .behaviour import Behaviour
 from .callbacks import ILogger, IProgressMonitor, say, tell
 from .network import INetworkDefinition
-from .plan import payload_from_network, plan_from_payload, refit_mode
+from .plan import payload_from_network, plan_from_payload
 from .values import (
     Dims,
     HardwareCompatibilityLevel,
     IHostMemory,
     MemoryPoolType,
     ProfilingVerbosity,
-    RuntimePlatform,
     Shape,
     TilingOptimizationLevel,
     checked,
@@ -58,10 +57,6 @@ class ITimingCache:
     def serialize(self) -> IHostMemory:
         return IHostMemory(b"ftcache:" + json.dumps({"origin": self._origin, "entries": self._entries}).encode())
 
-    def reset(self) -> bool:
-        self._entries.clear()
-        return True
-
 
 class IBuilderConfig:
     __slots__ = (
@@ -70,33 +65,22 @@ class IBuilderConfig:
         "_logger",
         "_pools",
         "_profiles",
-        "avg_timing_iterations",
         "builder_optimization_level",
         "flags",
         "hardware_compatibility_level",
-        "l2_limit_for_tiling",
         "max_aux_streams",
-        "max_num_tactics",
         "profiling_verbosity",
         "progress_monitor",
-        "runtime_platform",
         "tiling_optimization_level",
     )
 
     def __init__(self, fake: Behaviour, logger: ILogger) -> None:
         self._fake, self._logger = fake, logger
-        self.reset()
-
-    def reset(self) -> None:
         self.flags: int = 1 << int(self._fake.module.BuilderFlag.TF32)
-        self.avg_timing_iterations: int = 1
         self.builder_optimization_level: int = 3
-        self.max_num_tactics: int = -1
         self.max_aux_streams: int = 4
-        self.l2_limit_for_tiling: int = -1
         self.hardware_compatibility_level: Any = HardwareCompatibilityLevel.NONE
         self.profiling_verbosity: Any = ProfilingVerbosity.LAYER_NAMES_ONLY
-        self.runtime_platform: Any = RuntimePlatform.SAME_AS_BUILD
         self.tiling_optimization_level: Any = TilingOptimizationLevel.NONE
         self.progress_monitor: IProgressMonitor | None = None
         self._pools: dict[str, int] = {}
@@ -163,19 +147,14 @@ class IBuilderConfig:
 class Root:
     """What a process makes first, and what fails first without a GPU."""
 
-    __slots__ = ("_logger", "max_threads")
+    __slots__ = ("_logger",)
     _fake: ClassVar[Behaviour]
 
     def __init__(self, logger: ILogger) -> None:
         self._logger: ILogger = checked(ILogger, logger)
-        self.max_threads: int = 1
         if not self._fake.gpu:
             say(logger, "ERROR", "CUDA initialization failure with error: 35. Is a GPU there, and its driver?")
             raise TypeError("pybind11::init(): factory function returned nullptr")
-
-    @property
-    def logger(self) -> ILogger:
-        return self._logger
 
 
 class Builder(Root):
@@ -196,9 +175,6 @@ class Builder(Root):
             return None  # type: ignore[return-value]
         return IOptimizationProfile()
 
-    def reset(self) -> None:
-        pass
-
     def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
         for severity, text in self._fake.build_log:
             say(self._logger, severity, text)
@@ -212,7 +188,7 @@ class Builder(Root):
         return IHostMemory(plan_from_payload(self._fake.numbers, payload_from_network(network, config)))
 
     def _work(self, config: IBuilderConfig) -> bool:
-        monitor, steps = config.progress_monitor, self._fake.build_steps
+        monitor, steps = config.progress_monitor, 3
         outer, inner = "Building engine", "Selecting tactics"
         tell(monitor, "phase_start", outer, None, 1)
         tell(monitor, "phase_start", inner, outer, steps)
@@ -231,14 +207,7 @@ class Builder(Root):
 
 
 def _refusals(network: INetworkDefinition, config: IBuilderConfig) -> Iterator[str]:
-    """Why this can't be built, in words like TensorRT's."""
-    if network._model is None or not network._outputs:
-        yield "Error Code 4: Internal Error (Network must have at least one output)"
-        return
-    if config._fake.needs_workspace > config.get_memory_pool_limit(MemoryPoolType.WORKSPACE):
-        yield "Error Code 10: Internal Error (Could not find any implementation for a node: insufficient workspace)"
-    if refit_mode(config) and len(config._profiles) > 1:
-        yield "Error Code 3: API Usage Error (a refittable engine takes one optimization profile)"
+    """Yield why TensorRT would refuse this build."""
     for name in network._inputs:
         shape = network._tensors[name].shape
         if -1 in shape and not any(name in profile._shapes for profile in config._profiles):
@@ -250,5 +219,5 @@ def _refusals(network: INetworkDefinition, config: IBuilderConfig) -> Iterator[s
     for node in network._nodes:
         if node.layer == "GRID_SAMPLE":
             types = [network._tensors[name].dtype for name in node.inputs]
-            if network._typed and len(set(types)) > 1:
+            if len(set(types)) > 1:
                 yield f"Error Code 4: API Usage Error ({node.name}: IGridSampleLayer input and grid are {types})"

@@ -30,41 +30,14 @@ class ILogger(metaclass=_CallsInit):
     def __init__(self) -> None:
         self._initialised = True
 
-    def log(self, severity: Any, msg: str) -> None:
-        raise RuntimeError('Tried to call pure virtual function "ILogger::log"')
-
-
-class Logger(ILogger):
-    min_severity: Any
-
-    def __init__(self, min_severity: Any = ILogger.WARNING) -> None:
-        super().__init__()
-        self.min_severity = min_severity
-
-    def log(self, severity: Any, msg: str) -> None:
-        if int(severity) <= int(self.min_severity):
-            sys.stdout.write(f"[TRT] [{severity.name[0]}] {msg}\n")
-
 
 def say(logger: ILogger, severity: str, text: str) -> None:
-    try:
-        logger.log(ILogger.Severity.__members__[severity], text)
-    except Exception as error:
-        sys.stderr.write(f"[ERROR] Exception caught in log(): {error}\n")
+    logger.log(ILogger.Severity.__members__[severity], text)  # type: ignore[attr-defined]
 
 
 class IProgressMonitor(metaclass=_CallsInit):
     def __init__(self) -> None:
         self._initialised = True
-
-    def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-        raise RuntimeError('Tried to call pure virtual function "IProgressMonitor::phase_start"')
-
-    def step_complete(self, phase_name: str, step: int) -> bool:
-        raise RuntimeError('Tried to call pure virtual function "IProgressMonitor::step_complete"')
-
-    def phase_finish(self, phase_name: str) -> None:
-        raise RuntimeError('Tried to call pure virtual function "IProgressMonitor::phase_finish"')
 
 
 def tell(monitor: IProgressMonitor | None, call: str, *arguments: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .network import Tensor
 from .parser import tensors_of
-from .values import LayerInformationFormat, TensorIOMode, checked, sizes
+from .values import LayerInformationFormat, checked
 
 if TYPE_CHECKING:
     from .runtime import ICudaEngine, IExecutionContext
@@ -48,11 +48,7 @@ class EngineInspector:
 
     def get_engine_information(self, format: Any) -> str:
         checked(LayerInformationFormat, format)
-        layers = self._layers()
-        if format == LayerInformationFormat.ONELINE:
-            return "Layers:\n" + "\n".join(map(str, layers))
-        tensors = {"Bindings": self._engine._names} if self._engine._fake.major == 10 else self._io_tensors()
-        return json.dumps({"Layers": layers, **tensors}, indent=2)
+        return json.dumps({"Layers": self._layers(), "Bindings": self._engine._names})
 
     def _layers(self) -> list[Any]:
         verbosity = self._engine._payload["verbosity"]
@@ -91,30 +87,3 @@ class EngineInspector:
         if self._engine._fake.major == 10:
             return {**common, "Format/Datatype": described if cask or -1 in shape else _SHORT.get(dtype, dtype)}
         return {**common, "Datatype": _SHORT.get(dtype, dtype), "Format": described}
-
-    def _io_tensors(self) -> dict[str, Any]:
-        engine = self._engine
-        made = []
-        for name in engine._names:
-            mode, dtype = engine.get_tensor_mode(name), engine.get_tensor_dtype(name).name
-            infos = [
-                {
-                    **({f"{kind}Shape": sizes(dims) for kind, dims in zip(("Min", "Opt", "Max"), three, strict=True)}),
-                    "Format": f"{_LONG[dtype].removesuffix(' format')} format (kLINEAR)",
-                }
-                for three in (
-                    engine.get_tensor_profile_shape(name, at) for at in range(engine.num_optimization_profiles)
-                )
-            ]
-            made.append(
-                {
-                    "Name": name,
-                    "IOMode": mode.name.capitalize(),
-                    "DataType": _SHORT[dtype],
-                    "Dimensions": sizes(engine.get_tensor_shape(name)),
-                    "Location": "Device",
-                    "IsShapeInferenceIO": False,
-                    "ProfileInfo": infos if mode == TensorIOMode.INPUT else [{"Format": infos[0]["Format"]}],
-                }
-            )
-        return {"I/O Tensors": made, "Engine Metadata": {"Multi-Device": "Disabled"}}

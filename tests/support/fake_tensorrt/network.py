@@ -139,10 +139,6 @@ class INetworkDefinition:
         self._debug: set[str] = set()
 
     @property
-    def name(self) -> str:
-        return "Unnamed Network 0"
-
-    @property
     def num_layers(self) -> int:
         return len(self._nodes)
 
@@ -157,19 +153,6 @@ class INetworkDefinition:
     @property
     def flags(self) -> int:
         return self._flags
-
-    @property
-    def _typed(self) -> bool:
-        return self._fake.major >= 11 or self.get_flag(self._fake.module.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
-
-    def __getitem__(self, index: int, /) -> ILayer:
-        return ILayer(self, self._nodes[index])
-
-    def get_flag(self, flag: Any) -> bool:
-        return bool(self._flags >> int(checked(self._fake.module.NetworkDefinitionCreationFlag, flag)) & 1)
 
     def get_layer(self, index: int) -> ILayer:
         return ILayer(self, self._nodes[index])

@@ -15,17 +15,14 @@ from onnx import TensorProto
 
 from .network import INetworkDefinition, Node
 from .parser import PADDINGS
-from .values import DTYPES, Shape
+from .values import Shape
 
 if TYPE_CHECKING:
     from .builder import IBuilderConfig
 
 
 def refit_mode(config: IBuilderConfig) -> str | None:
-    for mode in ("REFIT", "REFIT_INDIVIDUAL", "REFIT_IDENTICAL"):
-        if config._has(mode):
-            return mode
-    return "REFIT_IDENTICAL" if config._has("STRIP_PLAN") else None
+    return next((mode for mode in ("REFIT", "REFIT_IDENTICAL") if config._has(mode)), None)
 
 
 def payload_from_network(network: INetworkDefinition, config: IBuilderConfig) -> dict[str, Any]:
@@ -33,9 +30,8 @@ def payload_from_network(network: INetworkDefinition, config: IBuilderConfig) ->
     model = onnx.ModelProto()
     model.CopyFrom(network._model or onnx.ModelProto())
     _write_grid_samples(model, network._nodes)
-    _write_outputs(model, network)
-    layers = list(_engine_layers(network, config))
-    if config._cache is not None and config.builder_optimization_level > 0:
+    layers = list(_engine_layers(network))
+    if config._cache is not None:
         config._cache._entries.update({layer["name"]: 0.01 for layer in layers})
     half = any(tensor.dtype == "HALF" for tensor in network._tensors.values())
     grids = [node for node in network._nodes if node.layer == "GRID_SAMPLE"]
@@ -43,14 +39,11 @@ def payload_from_network(network: INetworkDefinition, config: IBuilderConfig) ->
     wrong = {"always": True, "half": half, "grid_sample": bool(grids), "fused_grid_sample": bool(fused)}
     payload: dict[str, Any] = {
         "version": fake.version,
-        "compute_capability": fake.compute_capability,
-        "hardware": config.hardware_compatibility_level.name,
         "version_compatible": config._has("VERSION_COMPATIBLE"),
         "lean_runtime": config._has("VERSION_COMPATIBLE") and not config._has("EXCLUDE_LEAN_RUNTIME"),
         "verbosity": config.profiling_verbosity.name,
         "profiles": [profile._shapes for profile in config._profiles] or [{}],
         "refit": refit_mode(config),
-        "aux_streams": config.max_aux_streams,
         "inputs": {name: vars(network._tensors[name]) for name in network._inputs},
         "outputs": {name: vars(network._tensors[name]) for name in network._outputs},
         "layers": layers,
@@ -93,23 +86,7 @@ def _write_grid_samples(model: onnx.ModelProto, nodes: Sequence[Node]) -> None:
             target.attribute.extend(onnx.helper.make_attribute(name, value) for name, value in values.items())
 
 
-def _write_outputs(model: onnx.ModelProto, network: INetworkDefinition) -> None:
-    known = {value.name: value for value in model.graph.output}
-    kinds = {name: kind for kind, name in DTYPES.items()}
-    outputs = [
-        known.get(name)
-        or onnx.helper.make_tensor_value_info(
-            name,
-            kinds[network._tensors[name].dtype],
-            [None if size < 0 else size for size in network._tensors[name].shape],
-        )
-        for name in network._outputs
-    ]
-    del model.graph.output[:]
-    model.graph.output.extend(outputs)
-
-
-def _engine_layers(network: INetworkDefinition, config: IBuilderConfig) -> Iterator[dict[str, Any]]:
+def _engine_layers(network: INetworkDefinition) -> Iterator[dict[str, Any]]:
     """One per node, but an activation after a convolution joins it, and constants are gone."""
     weights = {tensor.name for tensor in (network._model or onnx.ModelProto()).graph.initializer}
     by_input: dict[str, list[Node]] = {}
@@ -133,11 +110,9 @@ def _engine_layers(network: INetworkDefinition, config: IBuilderConfig) -> Itera
             "layer": node.layer,
             "nodes": [member.name for member in members],
             "inputs": [
-                _seen(network, config, name, told)
-                for name in node.inputs
-                if name in network._tensors and name not in weights
+                _seen(network, name, told) for name in node.inputs if name in network._tensors and name not in weights
             ],
-            "outputs": [_seen(network, config, name, told) for name in members[-1].outputs if name in network._tensors],
+            "outputs": [_seen(network, name, told) for name in members[-1].outputs if name in network._tensors],
             "weights": [
                 {"type": told or network._tensors[name].dtype, "count": math.prod(network._tensors[name].shape)}
                 for name in node.inputs[1:]
@@ -146,12 +121,9 @@ def _engine_layers(network: INetworkDefinition, config: IBuilderConfig) -> Itera
         }
 
 
-def _seen(network: INetworkDefinition, config: IBuilderConfig, name: str, told: str | None) -> dict[str, Any]:
+def _seen(network: INetworkDefinition, name: str, told: str | None) -> dict[str, Any]:
     tensor = network._tensors[name]
-    dtype = tensor.dtype
-    if dtype in ("HALF", "BF16") and not network._typed:  # 10.x without STRONGLY_TYPED: what the flags allow
-        dtype = dtype if config._has("FP16" if dtype == "HALF" else "BF16") else "FLOAT"
-    return {"name": name, "dtype": told or dtype, "shape": tensor.shape}
+    return {"name": name, "dtype": told or tensor.dtype, "shape": tensor.shape}
 
 
 # ------------------------------------------------------------------------------------------- plan
@@ -168,10 +140,6 @@ def plan_from_payload(version: Shape, payload: Mapping[str, Any]) -> bytes:
 
 def payload_from_plan(plan: bytes) -> dict[str, Any] | str:
     """What `_payload` made, or the words of the refusal."""
-    if len(plan) < _HEADER.size or _HEADER.unpack_from(plan)[0] != _TAG:
-        return "Serialization assertion plan->header.magicTag == rt::kPLAN_MAGIC_TAG failed."
-    if len(plan) - _HEADER.size != _HEADER.unpack_from(plan)[2]:
-        return "Serialization assertion safeRead(...) failed: the plan ends too early"
     try:
         loaded: dict[str, Any] = json.loads(plan[_HEADER.size :])
     except ValueError as error:

@@ -13,7 +13,7 @@ from .runtime import ICudaEngine
 
 
 class Refitter:
-    __slots__ = ("_engine", "_logger", "_new", "max_threads", "weights_validation")
+    __slots__ = ("_engine", "_logger", "_new")
 
     def __init__(self, engine: ICudaEngine, logger: ILogger) -> None:
         if not engine.refittable:
@@ -21,12 +21,6 @@ class Refitter:
             raise TypeError("pybind11::init(): factory function returned nullptr")
         self._engine, self._logger = engine, logger
         self._new: dict[str, TensorProto] = {}
-        self.weights_validation: bool = True
-        self.max_threads: int = 1
-
-    @property
-    def logger(self) -> ILogger:
-        return self._logger
 
     def get_all_weights(self) -> list[str]:
         return list(self._engine._payload["digests"])

@@ -19,28 +19,25 @@ from .inspector import EngineInspector
 from .parser import tensors_of
 from .plan import model_text, payload_from_plan, plan_from_payload
 from .values import (
+    NUMPY,
     DataType,
     Dims,
-    ExecutionContextAllocationStrategy,
-    HardwareCompatibilityLevel,
     IHostMemory,
     ProfilingVerbosity,
     Shape,
     TensorIOMode,
     TensorLocation,
     checked,
-    nptype,
     sizes,
 )
 
 
 class Runtime(Root):
-    __slots__ = ("engine_host_code_allowed", "temporary_directory")
+    __slots__ = ("engine_host_code_allowed",)
 
     def __init__(self, logger: ILogger) -> None:
         super().__init__(logger)
         self.engine_host_code_allowed: bool = False
-        self.temporary_directory: str = "/tmp"
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
         if self._fake.fails("deserialize_cuda_engine", self._logger):
@@ -63,10 +60,6 @@ class Runtime(Root):
             )
         if payload["lean_runtime"] and not self.engine_host_code_allowed:
             return "The plan contains host code, and engine_host_code_allowed is False."
-        here, there = self._fake.compute_capability, tuple(payload["compute_capability"])
-        fits = {"NONE": here == there, "SAME_COMPUTE_CAPABILITY": here == there, "AMPERE_PLUS": here >= (8, 0)}
-        if not fits[payload["hardware"]]:
-            return f"The engine plan file is generated on an incompatible device, expecting {here} got {there}."
         return None
 
 
@@ -97,14 +90,6 @@ class ICudaEngine:
         self._session: Any = None
 
     @property
-    def name(self) -> str:
-        return "Unnamed Network 0"
-
-    @property
-    def num_layers(self) -> int:
-        return len(self._payload["layers"])
-
-    @property
     def num_io_tensors(self) -> int:
         return len(self._names)
 
@@ -113,23 +98,12 @@ class ICudaEngine:
         return len(self._payload["profiles"])
 
     @property
-    def num_aux_streams(self) -> int:
-        return int(self._payload["aux_streams"])
-
-    @property
     def refittable(self) -> bool:
         return self._payload["refit"] is not None
 
     @property
     def profiling_verbosity(self) -> Any:
         return ProfilingVerbosity.__members__[self._payload["verbosity"]]
-
-    @property
-    def hardware_compatibility_level(self) -> Any:
-        return HardwareCompatibilityLevel.__members__[self._payload["hardware"]]
-
-    def __getitem__(self, index: int, /) -> str:
-        return self._names[index]
 
     def get_tensor_name(self, index: int) -> str:
         return self._names[index]
@@ -153,10 +127,7 @@ class ICudaEngine:
         static = [self._known(name)["shape"]] * 3
         return [Dims(shape) for shape in self._payload["profiles"][profile_index].get(name, static)]
 
-    def create_execution_context(
-        self, strategy: Any = ExecutionContextAllocationStrategy.STATIC
-    ) -> IExecutionContext | None:
-        checked(ExecutionContextAllocationStrategy, strategy)
+    def create_execution_context(self) -> IExecutionContext | None:
         if self._fake.fails("create_execution_context", self._logger):
             return None
         if self._payload["missing"]:
@@ -223,10 +194,6 @@ class IExecutionContext:
         self._addresses: dict[str, int] = {}
         self._inferred: dict[str, Shape] | None = None
         self._use(0)
-
-    @property
-    def engine(self) -> ICudaEngine:
-        return self._engine
 
     @property
     def active_optimization_profile(self) -> int:
@@ -318,7 +285,7 @@ class IExecutionContext:
         return self._inferred
 
     def _type(self, name: str) -> Any:
-        return nptype(self._engine.get_tensor_dtype(name))
+        return NUMPY[self._engine.get_tensor_dtype(name).name]
 
     def _use(self, profile: int) -> None:
         self._profile = profile

@@ -32,17 +32,11 @@ class _Enum:
     def __int__(self) -> int:
         return self._value
 
-    def __index__(self) -> int:
-        return self._value
-
     def __eq__(self, other: object, /) -> bool:
         return isinstance(other, _Enum) and type(other) is type(self) and other.value == self._value
 
     def __hash__(self) -> int:
         return hash(self._value)
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__}.{self._name}: {self._value}>"
 
     def __str__(self) -> str:
         return f"{type(self).__name__}.{self._name}"
@@ -64,75 +58,35 @@ InterpolationMode = enum_type("InterpolationMode", "NEAREST LINEAR CUBIC")
 SampleMode = enum_type("SampleMode", "STRICT_BOUNDS WRAP CLAMP FILL REFLECT")
 LayerType = enum_type(
     "LayerType",
-    """
-    CONVOLUTION GRID_SAMPLE ACTIVATION POOLING SOFTMAX DECONVOLUTION CONCATENATION ELEMENTWISE UNARY SHUFFLE REDUCE
-    GATHER MATRIX_MULTIPLY CONSTANT IDENTITY CAST SLICE SHAPE PARAMETRIC_RELU RESIZE SELECT FILL SCATTER NORMALIZATION
-    """,
+    "CONVOLUTION GRID_SAMPLE ACTIVATION DECONVOLUTION ELEMENTWISE CONSTANT CAST PARAMETRIC_RELU",
 )
 ErrorCode = enum_type(
     "ErrorCode",
-    """
-    SUCCESS INTERNAL_ERROR MEM_ALLOC_FAILED MODEL_DESERIALIZE_FAILED INVALID_VALUE INVALID_GRAPH INVALID_NODE
-    UNSUPPORTED_GRAPH UNSUPPORTED_NODE UNSUPPORTED_NODE_ATTR UNSUPPORTED_NODE_INPUT UNSUPPORTED_NODE_DATATYPE
-    UNSUPPORTED_NODE_DYNAMIC UNSUPPORTED_NODE_SHAPE REFIT_FAILED
-    """,
+    "SUCCESS MODEL_DESERIALIZE_FAILED INVALID_GRAPH UNSUPPORTED_NODE UNSUPPORTED_NODE_ATTR REFIT_FAILED",
 )
 ErrorCode.name = _Enum.__str__  # a method, as in bindings that bring their own `__str__` by pybind11 before 2.12
-MemoryPoolType = enum_type(
-    "MemoryPoolType", "WORKSPACE DLA_MANAGED_SRAM DLA_LOCAL_DRAM DLA_GLOBAL_DRAM TACTIC_DRAM TACTIC_SHARED_MEMORY"
-)
+MemoryPoolType = enum_type("MemoryPoolType", "WORKSPACE TACTIC_DRAM")
 HardwareCompatibilityLevel = enum_type("HardwareCompatibilityLevel", "NONE AMPERE_PLUS SAME_COMPUTE_CAPABILITY")
-RuntimePlatform = enum_type("RuntimePlatform", "SAME_AS_BUILD WINDOWS_AMD64")
 ProfilingVerbosity = enum_type("ProfilingVerbosity", "LAYER_NAMES_ONLY NONE DETAILED")
 TilingOptimizationLevel = enum_type("TilingOptimizationLevel", "NONE FAST MODERATE FULL")
 TensorIOMode = enum_type("TensorIOMode", "NONE INPUT OUTPUT")
 TensorLocation = enum_type("TensorLocation", "DEVICE HOST")
-ExecutionContextAllocationStrategy = enum_type(
-    "ExecutionContextAllocationStrategy", "STATIC ON_PROFILE_CHANGE USER_MANAGED"
-)
 LayerInformationFormat = enum_type("LayerInformationFormat", "ONELINE JSON")
 
+BUILDER_FLAGS: Mapping[str, int] = {
+    "REFIT": 4,
+    "TF32": 6,
+    "VERSION_COMPATIBLE": 12,
+    "EXCLUDE_LEAN_RUNTIME": 13,
+    "STRIP_PLAN": 18,
+    "REFIT_IDENTICAL": 19,
+}
+PRECISION_FLAGS: Mapping[int, Mapping[str, int]] = {10: {"FP16": 0, "INT8": 1, "FP8": 14, "BF16": 17}, 11: {}}
+"""Flags that the tool never sets; 11 has none."""
 CREATION_FLAGS: Mapping[int, str] = {
     10: "EXPLICIT_BATCH STRONGLY_TYPED PREFER_AOT_PYTHON_PLUGINS PREFER_JIT_PYTHON_PLUGINS",
     11: "STRONGLY_TYPED PREFER_AOT_PYTHON_PLUGINS PREFER_JIT_PYTHON_PLUGINS",
 }
-BUILDER_FLAGS: Mapping[int, Mapping[str, int]] = {
-    10: {
-        name: place
-        for place, name in enumerate(
-            """
-            FP16 INT8 DEBUG GPU_FALLBACK REFIT DISABLE_TIMING_CACHE TF32 SPARSE_WEIGHTS SAFETY_SCOPE
-            OBEY_PRECISION_CONSTRAINTS PREFER_PRECISION_CONSTRAINTS DIRECT_IO REJECT_EMPTY_ALGORITHMS
-            VERSION_COMPATIBLE EXCLUDE_LEAN_RUNTIME FP8 ERROR_ON_TIMING_CACHE_MISS BF16 DISABLE_COMPILATION_CACHE
-            STRIP_PLAN REFIT_IDENTICAL WEIGHT_STREAMING INT4 REFIT_INDIVIDUAL STRICT_NANS MONITOR_MEMORY FP4
-            EDITABLE_TIMING_CACHE DISTRIBUTIVE_INDEPENDENCE
-            """.split()  # noqa: SIM905
-        )
-    },
-    11: {
-        "DEBUG": 2,
-        "GPU_FALLBACK": 3,
-        "REFIT": 4,
-        "DISABLE_TIMING_CACHE": 5,
-        "TF32": 6,
-        "SPARSE_WEIGHTS": 7,
-        "SAFETY_SCOPE": 8,
-        "DIRECT_IO": 11,
-        "VERSION_COMPATIBLE": 12,
-        "EXCLUDE_LEAN_RUNTIME": 13,
-        "ERROR_ON_TIMING_CACHE_MISS": 15,
-        "DISABLE_COMPILATION_CACHE": 17,
-        "STRIP_PLAN": 18,
-        "REFIT_IDENTICAL": 19,
-        "WEIGHT_STREAMING": 20,
-        "REFIT_INDIVIDUAL": 22,
-        "STRICT_NANS": 23,
-        "MONITOR_MEMORY": 24,
-        "EDITABLE_TIMING_CACHE": 26,
-        "DISTRIBUTIVE_INDEPENDENCE": 27,
-    },
-}
-
 DTYPES = {  # ONNX -> TensorRT
     TensorProto.FLOAT: "FLOAT",
     TensorProto.FLOAT16: "HALF",
@@ -159,26 +113,10 @@ def serialization_flags(numbers: Shape) -> Any:
     return enum_type("SerializationFlag", f"{names} INCLUDE_REFIT" if numbers >= (10, 14) else names)
 
 
-def nptype(trt_type: Any) -> type[Any]:
-    if trt_type.name not in NUMPY:
-        raise TypeError("Could not resolve TensorRT datatype to an equivalent numpy datatype.")
-    found: type[Any] = NUMPY[trt_type.name]
-    return found
-
-
-def itemsize(trt_type: Any) -> float:
-    sizes = {"FLOAT": 4, "HALF": 2, "BF16": 2, "INT32": 4, "INT64": 8, "INT4": 0.5, "FP4": 0.5}
-    return sizes.get(trt_type.name, 1)
-
-
-DataType.itemsize = property(itemsize)
-
-
 class Dims:
     """Iterated by index, compared with lists and tuples only; of length -1 where TensorRT's are invalid."""
 
     __slots__ = ("_sizes",)
-    MAX_DIMS: ClassVar[int] = 8
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __init__(self, shape: Sequence[int] | None = ()) -> None:
@@ -215,14 +153,6 @@ def checked(kind: Any, value: Any) -> Any:
 
 class IHostMemory(bytes):
     """A buffer and no more."""
-
-    @property
-    def dtype(self) -> Any:
-        return DataType.INT8
-
-    @property
-    def nbytes(self) -> int:
-        return memoryview(self).nbytes
 
     def __bool__(self) -> bool:
         return True

@@ -69,8 +69,7 @@ def test_float16_goes_in_and_out(trt, tmp_path):
         outputs = runner.run(feeds)["frame"]
         assert outputs.dtype == np.float16
         assert np.array_equal(outputs, middle(feeds))
-        with pytest.raises(RequestError, match="img0 is float32 .*expected float16"):
-            runner.run(feeds_of())
+        assert error_code(RequestError, lambda: runner.run(feeds_of())) == "feed-type"
 
 
 def test_an_engine_of_fixed_sizes(trt, tmp_path, monkeypatch):
@@ -81,8 +80,7 @@ def test_an_engine_of_fixed_sizes(trt, tmp_path, monkeypatch):
     with runner:
         assert runner.inputs[0].shape == (1, 3, 64, 64)
         assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
-        with pytest.raises(RequestError, match="img0 is float32"):
-            runner.run(feeds_of(96))
+        assert error_code(RequestError, lambda: runner.run(feeds_of(96))) == "feed-shape"
 
 
 def test_the_first_profile_that_fits_is_used(trt, tmp_path):
@@ -94,10 +92,9 @@ def test_the_first_profile_that_fits_is_used(trt, tmp_path):
             feeds = feeds_of(side)
             assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
             assert runner._context.active_optimization_profile == profile
-        with pytest.raises(RequestError, match=r"\[1, 3, 32, 32\] to \[1, 3, 32, 32\] \(profile 0\).*\(profile 2\)"):
-            runner.run(feeds_of(192))
+        assert error_code(RequestError, lambda: runner.run(feeds_of(192))) == "outside-profile"
         trt.fake.failing.add("set_optimization_profile_async")
-        with pytest.raises(RequestError, match="could not set the shapes.*the test asked for it"):
+        with pytest.raises(RequestError, match="the test asked for it"):
             runner.run(feeds_of(128))
 
 
@@ -117,15 +114,8 @@ def test_tensors_go_in_and_out_without_a_copy(trt, plan, monkeypatch):
         assert torch.equal(mine, frame)
 
 
-def no_loading(trt, monkeypatch):
-    def never(*_):
-        raise AssertionError("TensorRT saw the plan")
-
-    monkeypatch.setattr(trt.Runtime, "deserialize_cuda_engine", never)
-
-
 def test_the_manifest_is_checked_before_tensorrt_sees_the_engine(trt, plan, monkeypatch):
-    no_loading(trt, monkeypatch)
+    monkeypatch.setattr(trt.Runtime, "deserialize_cuda_engine", None)
     content = plan.read_bytes()
     with monkeypatch.context() as patch:
         here = dataclasses.replace(machine_of("11.4.1"), gpu="NVIDIA L4", compute_capability=(8, 9))
@@ -176,7 +166,7 @@ def test_host_code_is_for_those_who_ask(trt, tmp_path, monkeypatch):
 
 
 def test_a_plan_without_its_weights_is_refused(trt, tmp_path, monkeypatch):
-    no_loading(trt, monkeypatch)
+    monkeypatch.setattr(trt.Runtime, "deserialize_cuda_engine", None)
     path = saved(tmp_path / "m.plan", built(trt, flags=("STRIP_PLAN",)), trt.__version__, strip_weights=True)
     assert error_code(EngineError, lambda: TrtRunner(path)) == "stripped"
 
@@ -184,24 +174,18 @@ def test_a_plan_without_its_weights_is_refused(trt, tmp_path, monkeypatch):
 def test_shapes_are_refused_before_the_engine_is_asked(trt, tmp_path, monkeypatch):
     path = saved(tmp_path / "m.plan", built(trt, batch=2), trt.__version__)
     runner = TrtRunner(path)
-
-    def never(*_):
-        raise AssertionError("TensorRT was asked")
-
     for call in ("set_input_shape", "infer_shapes", "execute_async_v3"):
-        monkeypatch.setattr(trt.IExecutionContext, call, never)
-    for feeds, words in (
-        (feeds_of(48), r"img0 is 48x48; interpolator takes multiples of 32: pad the frames"),
-        (feeds_of(128), r"\[1, 3, 128, 128\]; this engine takes \[1, 3, 32, 32\] to \[2, 3, 96, 96\] \(profile 0\)"),
-        (feeds_of(batch=3), r"is \[3, 3, 64, 64\]; this engine takes"),
-        ({"img0": feeds_of()["img0"]}, r"feeds are named \['img0'\]; this graph takes \['img0', 'img1'\]"),
-        ({**feeds_of(), "img1": feeds_of(32)["img1"]}, "the feed img1 is"),
-        (feeds_of(dtype=np.float64), "img0 is float64 .*expected float32"),
+        monkeypatch.setattr(trt.IExecutionContext, call, None)
+    for feeds, code in (
+        (feeds_of(48), "feed-size"),
+        (feeds_of(128), "outside-profile"),
+        (feeds_of(batch=3), "outside-profile"),
+        ({"img0": feeds_of()["img0"]}, "feed-names"),
+        ({**feeds_of(), "img1": feeds_of(32)["img1"]}, "feed-shape"),
+        (feeds_of(dtype=np.float64), "feed-type"),
     ):
-        with pytest.raises(RequestError, match=words):
-            runner.run(feeds)
-        with pytest.raises(RequestError, match=words):
-            runner.run_torch({name: torch.from_numpy(array) for name, array in feeds.items()})
+        assert error_code(RequestError, lambda feeds=feeds: runner.run(feeds)) == code
+        assert error_code(RequestError, lambda feeds=feeds: runner.run_torch(tensors_of(feeds))) == code
 
 
 def test_a_foreign_engine_has_profiles_but_no_stride(trt):
@@ -224,18 +208,14 @@ def test_types_that_numpy_or_torch_lack(trt, plan, monkeypatch):
     monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.BF16)
     with TrtRunner(plan) as runner:
         assert runner.inputs[0].dtype == "bfloat16"
-        with pytest.raises(RequestError, match="img0 is float32"):
-            runner.run(feeds_of())
         assert error_code(RequestError, lambda: runner._run(feeds_of())) == "bfloat16-feed"
     monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.FP8)
-    with pytest.raises(GraphError, match="img0 is FP8; expected an engine with inputs and outputs of FLOAT, HALF"):
-        TrtRunner(plan)
+    assert error_code(GraphError, lambda: TrtRunner(plan)) == "unsupported-tensor"
 
 
 def test_shape_tensors_are_refused(trt, plan, monkeypatch):
     monkeypatch.setattr(trt.ICudaEngine, "get_tensor_location", lambda self, name: trt.TensorLocation.HOST)
-    with pytest.raises(GraphError, match="img0 is a shape tensor in host memory"):
-        TrtRunner(plan)
+    assert error_code(GraphError, lambda: TrtRunner(plan)) == "unsupported-tensor"
 
 
 def test_an_output_whose_shape_depends_on_values_is_refused(trt, plan, monkeypatch):
@@ -290,18 +270,11 @@ def test_a_graph_follows_the_addresses(trt, plan):
         assert done == [(0, 0), (1, 1), (1, 2), (1, 2), (2, 3), (2, 3), (2, 3)]
 
 
-def test_without_the_option_there_is_no_graph(trt, plan):
-    with TrtRunner(plan) as runner:
-        for _ in range(3):
-            runner.run(feeds_of())
-        assert runner._gpu.captures == 0
-
-
 def test_an_engine_that_can_not_be_captured(trt, plan):
     with TrtRunner(plan, cuda_graph=True) as runner:
         runner.run(feeds_of())
         runner._gpu.refuses_capture = True
-        with pytest.raises(RequestError, match="could not be captured .*not permitted.*cuda_graph=False"):
+        with pytest.raises(RequestError, match="not permitted"):
             runner.run(feeds_of())
         runner._gpu.refuses_capture = False
         runner.run(feeds_of())
@@ -323,22 +296,12 @@ def test_a_failure_makes_the_next_run_a_warm_up(trt, plan):
         assert runner._gpu.captures == 1
 
 
-@pytest.mark.parametrize(
-    ("call", "what"),
-    [
-        ("set_input_shape", r"take img\d of shape \[1, 3, 64, 64\]"),
-        ("infer_shapes", "set the shapes of this run"),
-        ("set_tensor_address", r"take the address of img\d"),
-        ("execute_async_v3", "run the engine"),
-    ],
-)
-def test_what_a_run_fails_with_is_in_the_message(trt, plan, call, what):
+@pytest.mark.parametrize("call", ["set_input_shape", "infer_shapes", "set_tensor_address", "execute_async_v3"])
+def test_what_a_run_fails_with_is_in_the_message(trt, plan, call):
     with TrtRunner(plan) as runner:
         trt.fake.failing.add(call)
         for _ in range(2):
-            with pytest.raises(
-                RequestError, match=f"^TensorRT {trt.__version__} could not {what}.*{call}: Error Code 1"
-            ):
+            with pytest.raises(RequestError, match=f"{call}: Error Code 1"):
                 runner.run(feeds_of())
         trt.fake.failing.clear()
         assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
@@ -355,13 +318,10 @@ def test_old_errors_are_not_repeated(trt, plan):
         assert "set_input_shape" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [("deserialize_cuda_engine", "could not load .*m.plan with"), ("create_execution_context", "execution context of")],
-)
-def test_none_at_loading_is_an_error_with_the_log(trt, plan, call, words):
+@pytest.mark.parametrize("call", ["deserialize_cuda_engine", "create_execution_context"])
+def test_none_at_loading_is_an_error_with_the_log(trt, plan, call):
     trt.fake.failing.add(call)
-    with pytest.raises(UnavailableError, match=f"{words}.*{call}: Error Code 1"):
+    with pytest.raises(UnavailableError, match=f"{call}: Error Code 1"):
         TrtRunner(plan)
 
 

@@ -33,32 +33,17 @@ CHANGED: dict[str, dict[str, Any]] = {
     "tensorrt": {"machine": dataclasses.replace(H200, tensorrt="11.4.1")},
     "gpu": {"machine": dataclasses.replace(H200, gpu="NVIDIA H100")},
     "compute_capability": {"machine": dataclasses.replace(H200, compute_capability=(9, 1))},
-    "system": {"machine": dataclasses.replace(H200, system="Windows")},
-    "architecture": {"machine": dataclasses.replace(H200, architecture="aarch64")},
     "cuda": {"machine": dataclasses.replace(H200, cuda=12)},
     "onnx_sha256": {"sha": "b" * 64},
     "rung": {"rung": "gather"},
     "optimization_level": {"optimization_level": 5},
-    "tf32": {"tf32": True},
     "workspace_mib": {"workspace_mib": 512},
-    "hardware_compatibility": {"hardware_compatibility": "ampere_plus"},
-    "version_compatible": {"version_compatible": True},
-    "strip_weights": {"strip_weights": True},
-    "refittable": {"refittable": True},
-    "verbosity": {"verbosity": "layer_names_only"},
-    "tiling_level": {"tiling_level": "fast"},
-    "aux_streams": {"aux_streams": 0},
-    "rung asked for": {"rung": "native"},
 }
 
 
 def test_each_field_is_in_the_fingerprint_and_named():
     for name, change in CHANGED.items():
         new = key(**change)
-        if name == "rung asked for":
-            new = engine_key(
-                H200, onnx_sha256="a" * 64, profiles=(PROFILE,), options=BuildOptions(rung="native"), rung="native"
-            )
         assert new.fingerprint() != key().fingerprint(), name
         assert [line.partition(":")[0] for line in differences(key().described(), new)] == [name]
     assert differences(key().described(), key(optimization_level=5)) == ["optimization_level: was 3, is 5"]
@@ -116,7 +101,6 @@ def test_the_mismatch_names_both_machines():
         ({}, {"gpu": "NVIDIA H100"}, False),
         ({}, {"cuda": 12, "driver": None}, True),
         ({"version_compatible": True}, {"tensorrt": "11.4.1"}, True),
-        ({"version_compatible": True}, {"tensorrt": "12.0.0"}, True),
         ({"version_compatible": True}, {"tensorrt": "11.3.0"}, False),
         ({"version_compatible": True}, {"gpu": "NVIDIA H100"}, False),
         ({"hardware_compatibility": "ampere_plus"}, {"gpu": "NVIDIA L4", "compute_capability": (8, 9)}, True),

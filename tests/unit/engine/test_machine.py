@@ -145,20 +145,15 @@ def library(monkeypatch, version=0, init=0, failing=False):
 
 
 def test_the_drivers_newest_cuda(monkeypatch):
-    for number, version in ((12040, (12, 4)), (13000, (13, 0)), (12090, (12, 9)), (13010, (13, 1))):
-        library(monkeypatch, number)
-        assert machine.driver_cuda() == version
+    library(monkeypatch, 12090)
+    assert machine.driver_cuda() == (12, 9)
     library(monkeypatch, 13000, failing=True)
     assert machine.driver_cuda() is None
 
 
 def test_the_drivers_answer(monkeypatch):
-    for status in (0, 100, 803):
-        library(monkeypatch, init=status)
-        assert machine.driver_status() == status
-
-
-def test_without_a_driver_there_is_no_answer(monkeypatch):
+    library(monkeypatch, init=803)
+    assert machine.driver_status() == 803
     monkeypatch.setattr(machine, "_library", lambda name: None)
     assert machine.driver_status() is None
     assert machine.driver_cuda() is None
@@ -168,9 +163,7 @@ def test_without_a_driver_there_is_no_answer(monkeypatch):
     ("packages", "majors"),
     [
         ((), ()),
-        (("tensorrt-cu12",), (12,)),
         (("tensorrt-cu13-libs",), (13,)),
-        (("tensorrt-cu13", "tensorrt-cu13-libs"), (13,)),
         (("tensorrt-cu12", "tensorrt-cu13"), (13, 12)),
     ],
 )

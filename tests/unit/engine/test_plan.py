@@ -91,19 +91,13 @@ def test_an_engine_cut_short_or_changed(plan):
     assert code_of(plan) == "unknown-engine"
 
 
-@pytest.mark.parametrize(
-    "text", [None, "", "{", "[]", "{}", '{"artifact": "m.plan"}', "\udcff", "[" * 100_000, "kind", "key"]
-)
-def test_without_a_manifest_of_ours_an_engine_is_unknown(plan, text):
+@pytest.mark.parametrize("change", [None, {"kind": "onnx"}, {"details": {}}])
+def test_without_a_manifest_of_ours_an_engine_is_unknown(plan, change):
     path = manifest_path(plan)
-    content = json.loads(path.read_text())
-    if text is None:
+    if change is None:
         path.unlink()
-    elif text in ("kind", "key"):
-        content |= {"kind": "onnx"} if text == "kind" else {"details": {}}
-        path.write_text(json.dumps(content))
     else:
-        path.write_bytes(text.encode(errors="surrogateescape"))
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
     assert code_of(plan) == "unknown-engine"
     described = describe(plan)
     assert described["tensorrt"] == VERSION
