@@ -1,7 +1,5 @@
 """Real engines of the five graphs: built, proven, reused; and what is left where a build is stopped."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """The tests marked `tensorrt` name what they lack, and are never green for want of it where they are required."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Real engines in the runner: arrays, tensors, CUDA graphs, sizes; and plans that are not taken."""
 
-from __future__ import annotations
-
 import re
 
 import numpy as np

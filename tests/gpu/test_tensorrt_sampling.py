@@ -1,7 +1,5 @@
 """The samplers of the real TensorRT: misreadings of its parser are repaired, and fallbacks end with right numbers."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import onnx

@@ -1,7 +1,5 @@
 """Real engines and their weights: replaced, left out, and carried to newer versions."""
 
-from __future__ import annotations
-
 import pytest
 
 from refine_export.engine.bindings import load_library

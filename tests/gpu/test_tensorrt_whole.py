@@ -1,7 +1,5 @@
 """The main job on a machine with TensorRT, and what stands beside it: other builders, ONNX Runtime's providers."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

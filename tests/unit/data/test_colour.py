@@ -1,7 +1,5 @@
 """Colours survive the way through RGB; errors are in levels of 255."""
 
-from __future__ import annotations
-
 import av
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The ensemble's first and last model compute what `frames` does, for every size and every value."""
 
-from __future__ import annotations
-
 import functools
 
 import numpy as np

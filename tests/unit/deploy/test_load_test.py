@@ -1,7 +1,5 @@
 """A load test counts right answers, wrong ones and failures, over several clients at once."""
 
-from __future__ import annotations
-
 import threading
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Artifacts that can be served together, with which options, and those that are refused."""
 
-from __future__ import annotations
-
 import onnx
 import pytest
 
@@ -11,6 +9,7 @@ from refine_export.deploy.triton.network_models import network_models, read_mode
 from refine_export.deploy.triton.releases import NEWEST, RELEASES, releases_with
 from refine_export.errors import GraphError, RequestError
 from tests.support.deploy_files import write_average, write_plan
+from tests.support.refusals import refused
 
 
 def test_types_of_a_plan_whose_manifest_has_none(tmp_path):
@@ -20,22 +19,18 @@ def test_types_of_a_plan_whose_manifest_has_none(tmp_path):
     for path, io in ((full, None), (full, "fp16"), (plan, "fp32")):
         assert set(read_model_source(path, io).types.values()) == {"TYPE_FP32"}
     assert read_model_source(plan, "fp16").types == read_model_source(half).types
-    with pytest.raises(RequestError) as caught:
+    with refused("io-needed", RequestError):
         read_model_source(plan)
-    assert caught.value.code == "io-needed"
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"backend": "onnx"},
-        {"device": "tpu"},
-        {"accelerator": "openvino"},
         {"instances": 0},
         {"max_batch": 129},
         {"delay_us": -1},
         {"graph_level": 3},
-        {"version_policy": "newest"},
         {"version_policy": "0"},
         {"sizes": ("1080x1920",)},
         {"accelerator": "cuda", "device": "cpu"},
@@ -51,7 +46,6 @@ def test_wrong_options_of_triton(options):
     "options",
     [
         {"storage_uri": "models"},
-        {"storage_uri": "ftp://host/models"},
         {"storage_uri": 's3://b"\n# x'},
         {"name": "Models_1"},
         {"name": "a" * 51},
@@ -109,9 +103,8 @@ def files(tmp_path_factory):
     ],
 )
 def test_artifacts_and_options_that_do_not_go_together(files, names, options, code):
-    with pytest.raises(RequestError) as caught:
+    with refused(code, RequestError):
         network_models([read_model_source(files[name]) for name in names], TritonOptions(**options))
-    assert caught.value.code == code
 
 
 def test_gpus_with_a_plan_each_are_one_version(files, tmp_path):
@@ -131,9 +124,8 @@ def test_bf16_is_not_for_onnxruntime(tmp_path):
     model = onnx.load(write_average(tmp_path / "m.onnx"))
     next(node for node in model.graph.node if node.op_type == "Cast").attribute[0].i = onnx.TensorProto.BFLOAT16
     onnx.save(model, tmp_path / "m.onnx")
-    with pytest.raises(GraphError) as caught:
+    with refused("bf16-not-supported", GraphError):
         read_model_source(tmp_path / "m.onnx")
-    assert caught.value.code == "bf16-not-supported"
 
 
 def test_releases_that_have_a_tensorrt():

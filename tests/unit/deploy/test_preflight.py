@@ -1,7 +1,5 @@
 """Each rule of the pre-flight fails on changes to a good repository, which has no findings."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -38,6 +36,7 @@ from tests.support.model_repositories import (
     set_json,
     write,
 )
+from tests.support.refusals import refused
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +47,6 @@ def good(tmp_path_factory):
 @pytest.fixture
 def repository(good, tmp_path):
     return Path(shutil.copytree(good, tmp_path / "models"))
-
-
-def link(target):
-    return lambda root: (root / "echo" / "more").symlink_to(target)
 
 
 def lose_weights(root):
@@ -82,18 +77,15 @@ WARM_UP = (
 CHANGES = {
     "unreadable": [
         ("echo", at(PYTHON, fifo)),
-        ("echo", at(PYTHON, write(b"\xff"))),
         ("echo", at("echo/config.pbtxt", lambda path: os.truncate(path, 2**40))),
     ],
-    "symlink": [("echo", link("/etc")), ("echo", link("nowhere"))],
+    "symlink": [("echo", lambda root: (root / "echo" / "more").symlink_to("/etc"))],
     "config-missing": [("echo", at("echo/config.pbtxt", Path.unlink))],
     "config-parse": [
         ("echo", at("echo/config.pbtxt", write("no_such_field: 1"))),
-        ("echo", at("echo/config.pbtxt", write("input {" * 9999))),
     ],
     "version-name": [
         ("echo", at("echo/02", Path.mkdir)),
-        ("echo", at("echo/0", Path.mkdir)),
     ],
     "version-missing": [
         ("echo", at("echo/1", shutil.rmtree)),
@@ -108,13 +100,11 @@ CHANGES = {
     ],
     "backend-unknown": [
         ("echo", replace("echo", "backend", "dali")),
-        ("echo", edit("echo", lambda config: [config.ClearField("backend"), setattr(config, "platform", "caffe2")])),
     ],
     "model-file": [
         ("contextnet", at(PLAN, Path.unlink)),
         ("interpolator_m", at(NETWORK, lambda path: os.truncate(path, 2**40))),
         ("interpolate_pre", replace("interpolate_pre", "default_model_filename", "../../../secret.onnx")),
-        ("interpolate_pre", replace("interpolate_pre", "default_model_filename", "a\0b")),
         ("contextnet", edit("contextnet", lambda config: config.cc_model_filenames.update({"8.9": "other.plan"}))),
     ],
     "python-without-model": [("echo", at(PYTHON, Path.unlink))],
@@ -157,7 +147,6 @@ CHANGES = {
     "tensor-names": [
         ("interpolate_post", replace("interpolate_post", "name", "image", "output", 0)),
         ("interpolate_post", replace("interpolate_post", "name", "frame1", "input", 1)),
-        ("contextnet", replace("contextnet", "name", "f5", "output", 3)),
         ("echo", lambda root: shutil.copy(root / NETWORK, root / "echo" / "1" / "model.onnx")),
         ("interpolator_m", at(NETWORK, lambda path: path.write_bytes(path.read_bytes().replace(b"img0", b"img\xff")))),
     ],
@@ -173,11 +162,9 @@ CHANGES = {
     ],
     "gridsample-nearest": [("interpolator_m", at(NETWORK, nearest_sampler))],
     "plan-file": [
-        ("contextnet", at(PLAN, write(b""))),
         ("contextnet", at(PLAN, write(b"not a plan at all, but long enough for a header"))),
     ],
     "plan-manifest": [
-        ("contextnet", at(f"{PLAN}.json", write("{"))),
         ("contextnet", at(PLAN, lambda path: path.write_bytes(path.read_bytes() + b"more"))),
     ],
     "plan-unknown": [("contextnet", at(f"{PLAN}.json", Path.unlink))],
@@ -195,8 +182,6 @@ CHANGES = {
     ],
     "manifest": [
         ("interpolator_m", at(f"{NETWORK}.json", set_json("sha256", "0" * 64))),
-        ("interpolator_m", at(f"{NETWORK}.json", write("[" * 99999))),
-        ("interpolator_m", at(f"{NETWORK}.json", fifo)),
     ],
     "parameters": [
         (
@@ -264,8 +249,6 @@ def test_what_deploy_triton_writes_has_no_findings(tmp_path, options, with_plan)
         at("README.md", write("other")),
         at("README.md", Path.unlink),
         at("deployment.json", write("{")),
-        at("deployment.json", write('{"files": {"../outside": {}}}')),
-        at("deployment.json", write('{"files": {"README.md": 1}}')),
     ],
 )
 def test_deployment_json_is_of_this_repository(repository, change):
@@ -306,17 +289,15 @@ def test_weights_in_a_file_of_their_own(repository):
 
 def test_not_a_repository(tmp_path, good):
     for root, release, code in ((tmp_path / "nothing", None, "not-a-repository"), (good, "19.01", "unknown-release")):
-        with pytest.raises(RequestError) as caught:
+        with refused(code, RequestError):
             check_repository(root, release=release)
-        assert caught.value.code == code
     assert found(tmp_path) == {("no-models", "")}
 
 
 def test_without_tritonclient_its_package_is_named(good, monkeypatch):
     monkeypatch.setitem(sys.modules, "tritonclient.grpc.model_config_pb2", None)
-    with pytest.raises(UnavailableError) as caught:
+    with refused("missing-package", UnavailableError, extra="triton"):
         check_repository(good)
-    assert (caught.value.code, caught.value.fields["extra"]) == ("missing-package", "triton")
 
 
 def test_folders_that_triton_takes_for_models_and_that_are_not_read(repository, tmp_path):

@@ -1,7 +1,5 @@
 """A repository is complete or absent, holds what its record lists, and replaces only one of this tool."""
 
-from __future__ import annotations
-
 import json
 import os
 

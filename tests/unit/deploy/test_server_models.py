@@ -1,7 +1,5 @@
 """Networks on a server are recognised by their tensors, and described by the parameters of their configs."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +10,7 @@ from refine_export.deploy.verify.server_models import find_models, model_from_ru
 from refine_export.errors import RequestError
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.signature import SIGNATURES, TensorInfo
+from tests.support.refusals import refused
 
 PARAMETERS = {PRECISION_PARAMETER: "fp16", CHECKPOINT_PARAMETER: "e" * 64, GRAPH_PARAMETER: "refine"}
 WARM_UPS = [("1088", "1920"), ("64", "96"), ("256", "448")]
@@ -69,9 +68,8 @@ def test_sizes_that_cannot_be_fed_are_left_out():
     ],
 )
 def test_tensors_that_cannot_be_fed(changed, code):
-    with pytest.raises(RequestError) as caught:
+    with refused(code, RequestError):
         model_from_runner(runner_of(**changed))
-    assert caught.value.code == code
 
 
 class FakeClient:
@@ -123,6 +121,5 @@ def test_models_that_are_ready_missing_or_not_ours(server):
     assert [one.what for one in find_models(OPTIONS, ("interpolate",), "").missing] == ["interpolate"]
     server.setattr(FakeClient, "ready", ("other",))
     server.setattr(FakeClient, "not_ready", {})
-    with pytest.raises(RequestError) as caught:
+    with refused("no-models", RequestError):
         find_models(OPTIONS, (), "")
-    assert caught.value.code == "no-models"

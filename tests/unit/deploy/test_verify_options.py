@@ -1,7 +1,5 @@
 """Options of `deploy verify`."""
 
-from __future__ import annotations
-
 import pytest
 
 from refine_export.deploy.verify.verify_options import VerifyOptions

@@ -3,8 +3,6 @@
 Against the fake: host memory stands in for the GPU's, and ONNX Runtime for the engine.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import sys
 from typing import Any

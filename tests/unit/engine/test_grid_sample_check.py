@@ -1,7 +1,5 @@
 """Every GridSample layer samples as the ONNX file says: repaired where it does not, else refused."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import onnx

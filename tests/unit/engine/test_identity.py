@@ -1,7 +1,5 @@
 """An engine's key changes with all that changes the engine; differences and mismatches are named."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from typing import Any

@@ -1,7 +1,5 @@
 """An engine's types are read in both forms of the inspector, and a convolution of the wrong type never passes."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import sys

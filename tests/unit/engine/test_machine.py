@@ -1,7 +1,5 @@
 """The machine is described by torch, the driver and TensorRT's own package."""
 
-from __future__ import annotations
-
 import ctypes
 import platform
 import sys

@@ -1,7 +1,5 @@
 """Each input gets the shapes that the options mean for it; what contradicts itself is refused before a build."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The scripts beside an engine have every option of it, as flags of trtexec and of Polygraphy."""
 
-from __future__ import annotations
-
 import argparse
 import dataclasses
 import shlex

@@ -1,7 +1,5 @@
 """Backends: weights and files that make frames, and servers that are waited for."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -1,7 +1,5 @@
 """Videos through the whole of it: every frame, its time, its colours, the sound."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 import time

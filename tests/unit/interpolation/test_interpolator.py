@@ -1,7 +1,5 @@
 """The frame between two frames: here, by a file, by a server."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 import pytest

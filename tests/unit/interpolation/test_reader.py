@@ -1,7 +1,5 @@
 """Videos that are not what they say: packets that are lost, colours that change, times and sound of another kind."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import av

@@ -1,7 +1,5 @@
 """Scene cuts are found as upstream finds them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """Threads and queues: order, bounds, errors, the end."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import threading

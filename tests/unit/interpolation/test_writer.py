@@ -1,7 +1,5 @@
 """The output: times and sound that its container holds, and a file that is whole or not there."""
 
-from __future__ import annotations
-
 import _thread
 import ctypes
 import signal
