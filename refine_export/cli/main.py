@@ -28,7 +28,8 @@ VERBS = {
     "machine.",
     "export": "Write ONNX files (opset 18) with a manifest beside each, without validation.",
     "lower": "Turn FP32 ONNX into strongly typed FP16 whose warp coordinates stay FP32.",
-    "build": "Compile ONNX into a TensorRT engine: compared with torch on a GPU, or type-checked for RTX GPUs without one.",
+    "build": "Compile ONNX into a TensorRT engine: compared with torch on a GPU, or type-checked for RTX GPUs "
+    "without one.",
     "refit": "Put new weights into an engine without a rebuild, compared with torch; needs TensorRT and a GPU.",
     "lint": "Find what makes an ONNX file wrong on TensorRT: nearest sampling, FP16 coordinates, baked-in sizes.",
     "validate": "Compare ONNX files and engines with the torch reference on the checkpoint's weights.",
