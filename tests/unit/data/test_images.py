@@ -55,7 +55,6 @@ def test_pixels_come_back_exactly(picture):
         ("ga.png", "LA", True),
         ("c.jpg", "CMYK", True),
         ("w.webp", "RGB", False),
-        ("t.tiff", "RGB", False),
     ],
 )
 def test_any_picture_becomes_rgb(picture, name, mode, noted):

@@ -103,15 +103,6 @@ def test_each_fallback_has_limits_of_its_own():
         outcomes.choose(limits=lambda rung: strict if rung == "fp32" else LIMITS)
 
 
-def test_where_none_passes_the_message_has_the_numbers_of_each():
-    nan = numbers(math.nan, math.nan)
-    outcomes = Outcomes(native=[GOOD, BAD], unfused=GraphError("refused"), gather=[], fp32=[BAD, nan])
-    with pytest.raises(RequestError) as caught:
-        outcomes.choose()
-    for part in ("0.25 (at most 0.01), 12.0 dB", "unfused not built: refused", "gather failed", "max_abs nan"):
-        assert part in str(caught.value)
-
-
 def test_where_the_machine_lacks_something_each_time_that_is_the_error():
     missing = UnavailableError("no GPU", code="no-gpu")
     with refused("no-engine", UnavailableError):

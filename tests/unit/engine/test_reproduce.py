@@ -78,22 +78,10 @@ def test_options_become_flags(version: str) -> None:
 def test_defaults_are_flags_where_the_tools_have_others(version: str) -> None:
     """TF32 is off here, on in trtexec, off in Polygraphy; 10 needs the flag of typing; trtexec times 8 times."""
     what = wanted(BuildOptions(), version=version, shapes={})
-    typed = ["--stronglyTyped"] if version.startswith("10") else []
-    assert trtexec_command(what) == [
-        "trtexec",
-        "--onnx=m.onnx",
-        "--saveEngine=m.check.plan",
-        *typed,
-        "--noTF32",
-        "--builderOptimizationLevel=3",
-        "--avgTiming=1",
-        "--profilingVerbosity=detailed",
-        "--skipInference",
-    ]
-    assert shlex.join(polygraphy_command(what)) == (
-        "polygraphy convert m.onnx --convert-to trt -o m.check.plan --strongly-typed "
-        "--builder-optimization-level 3 --profiling-verbosity detailed"
-    )
+    flags = trtexec_command(what)
+    assert {"--onnx=m.onnx", "--saveEngine=m.check.plan", "--noTF32", "--avgTiming=1", "--skipInference"} <= set(flags)
+    assert ("--stronglyTyped" in flags) == version.startswith("10")
+    assert "--tf32" not in polygraphy_command(what)
     assert "--noTF32" not in trtexec_command(wanted(EVERYTHING, version=version))
 
 
