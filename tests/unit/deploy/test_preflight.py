@@ -77,6 +77,7 @@ WARM_UP = (
 CHANGES = {
     "unreadable": [
         ("echo", at(PYTHON, fifo)),
+        ("echo", at(PYTHON, write(b"\xff"))),
         ("echo", at("echo/config.pbtxt", lambda path: os.truncate(path, 2**40))),
     ],
     "symlink": [("echo", lambda root: (root / "echo" / "more").symlink_to("/etc"))],
@@ -105,6 +106,7 @@ CHANGES = {
         ("contextnet", at(PLAN, Path.unlink)),
         ("interpolator_m", at(NETWORK, lambda path: os.truncate(path, 2**40))),
         ("interpolate_pre", replace("interpolate_pre", "default_model_filename", "../../../secret.onnx")),
+        ("interpolate_pre", replace("interpolate_pre", "default_model_filename", "a\0b")),
         ("contextnet", edit("contextnet", lambda config: config.cc_model_filenames.update({"8.9": "other.plan"}))),
     ],
     "python-without-model": [("echo", at(PYTHON, Path.unlink))],
@@ -182,6 +184,7 @@ CHANGES = {
     ],
     "manifest": [
         ("interpolator_m", at(f"{NETWORK}.json", set_json("sha256", "0" * 64))),
+        ("interpolator_m", at(f"{NETWORK}.json", write("{"))),
     ],
     "parameters": [
         (
