@@ -44,7 +44,7 @@ def tensors_from_file(path: Path) -> dict[str, Tensor]:
             cannot be read.
         UnavailableError: torch or safetensors is missing.
     """
-    check_input_file(path, CheckpointError, EXPECTED)
+    check_input_file(path, CheckpointError, f"{EXPECTED}, or the name of released weights: rife-4.0, hdv3")
     try:
         with path.open("rb") as file:
             head = file.read(64)

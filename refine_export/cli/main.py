@@ -96,7 +96,7 @@ def _root(
 app = typer.Typer(
     name="refine-export",
     cls=VerbGroup,
-    help="RIFE frame interpolation from a PyTorch checkpoint to ONNX, and TensorRT, proven equal to the reference.",
+    help="RIFE frame interpolation from a PyTorch checkpoint to ONNX, TensorRT and Triton, compared with torch.",
     **_SETTINGS,
 )
 app.callback()(_root)

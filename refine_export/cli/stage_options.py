@@ -82,7 +82,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     text = option.help.replace("\n", " ").replace("[", "\\[")  # brackets are markup for rich
     names = f" One of: {', '.join(known)}." if known and not all(name in text for name in known) else ""
     default = option.default
-    shown = default is not None and default != () and not isinstance(default, bool)
+    shown = default not in (None, (), "") and not isinstance(default, bool)
     flags = [metadata["flag"], *([metadata["short"]] if "short" in metadata else [])]
     info = typer.Option(
         *flags,

@@ -93,6 +93,17 @@ def _triton() -> Check:
     )
 
 
+def _video() -> Check:
+    works = import_if_installed("av") is not None
+    return Check(
+        name="video",
+        works=works,
+        found=_versions("av") if works else "missing: av",
+        enables="reading and writing videos",
+        add=None if works else pip_install("video"),
+    )
+
+
 def _versions(*packages: str) -> str:
     known = versions(packages)
     return ", ".join(f"{package} {known.get(package, '')}".strip() for package in packages)
@@ -106,7 +117,9 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     doctor_engines.torch_cuda,
     _ort_cuda,
     doctor_engines.tensorrt,
+    doctor_engines.tensorrt_rtx,
     doctor_engines.polygraphy,
     _ort_tensorrt,
     _triton,
+    _video,
 )

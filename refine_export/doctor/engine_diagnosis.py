@@ -93,6 +93,17 @@ def tensorrt() -> Check:
     return Check(name="TensorRT", works=add is None, found=found, enables="building and running engines", add=add)
 
 
+def tensorrt_rtx() -> Check:
+    """Check for a TensorRT for RTX, which builds without a GPU."""
+    try:
+        found, add = f"tensorrt-rtx {seam.load_library('rtx').version}", None
+    except UnavailableError as error:
+        missing = isinstance(error.__cause__, ModuleNotFoundError)
+        found, add = "tensorrt-rtx is not installed" if missing else str(error), f"{pip_install('rtx')} --upgrade"
+    enables = "building engines for GeForce and RTX PRO GPUs, without a GPU"
+    return Check(name="TensorRT for RTX", works=add is None, found=found, enables=enables, add=add)
+
+
 def polygraphy() -> Check:
     """Check for NVIDIA's tool, which nothing here needs to build."""
     package = import_if_installed("polygraphy")

@@ -51,7 +51,8 @@ class Backend:
         self._reported = Lock()
         for path in (options.checkpoint, options.file):
             if path is not None and str(path) not in RELEASED:
-                check_input_file(path, RequestError, "give weights, an ONNX file or an engine")
+                expected = f"give weights (a file, or {' or '.join(RELEASED)}), an ONNX file or an engine"
+                check_input_file(path, RequestError, expected)
 
     @property
     def threads(self) -> int:

@@ -208,7 +208,7 @@ def _check_output(output: Path, sources: tuple[Path, ...], *, force: bool) -> No
     if output.exists() and any(source.exists() and source.samefile(output) for source in sources):
         raise RequestError.about(output, "output-is-input", "is what is read; give another output")
     if os.path.lexists(output) and not (force and (output.is_file() or output.is_symlink())):
-        raise RequestError.about(output, "output-exists", "exists; give another output, or force to overwrite a file")
+        raise RequestError.about(output, "output-exists", "exists; give another output, or overwrite it with --force")
     make_folder(output.parent)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from refine_export import artifacts
 from refine_export.checkpoint import checkpoint
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.engine import plan
 from refine_export.graph.model_file import seems_onnx
 from refine_export.jobs.load_inputs import AnyPath, path_of
@@ -36,7 +37,7 @@ def inspect(file: AnyPath) -> Inspection:
     """Describe a file: architecture, parameters, types, hash, ranges, or the machine that an engine is for.
 
     Args:
-        file: a checkpoint, an ONNX file of any tool or an engine, or an earlier result.
+        file: a checkpoint, the name of released weights, an ONNX file of any tool or an engine, or an earlier result.
 
     Raises:
         RequestError: the file is none of these.
@@ -47,5 +48,5 @@ def inspect(file: AnyPath) -> Inspection:
         return Inspection(path=path, kind="engine", description=plan.describe(path))
     if seems_onnx(path):
         return Inspection(path=path, kind="onnx", description=artifacts.describe(path))
-    found = checkpoint.describe(checkpoint.checkpoint_from_file(path))
+    found = checkpoint.describe(checkpoint.checkpoint_from_options(CheckpointOptions(path=str(path))))
     return Inspection(path=path, kind="checkpoint", description=found)

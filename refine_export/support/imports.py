@@ -18,7 +18,7 @@ _PACKAGES: dict[Extra, str] = {
     "ort": "onnxruntime-gpu" if _HAS_GPU_WHEELS else "onnxruntime",
     "trt": "tensorrt",
     "rtx": "tensorrt-rtx",
-    "triton": "tritonclient[grpc,http]",
+    "triton": "'tritonclient[grpc,http]'",
     "video": "av",
     "ssim": "scikit-image",
 }

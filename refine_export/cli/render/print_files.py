@@ -183,6 +183,8 @@ def _print_description(screen: Screen, description: Mapping[str, Any], indent: s
         elif isinstance(value, Mapping):
             screen.line(f"{indent}{name}:")
             _print_description(screen, value, indent + "  ")
+        elif isinstance(value, list) and not any(isinstance(part, Mapping) for part in value):
+            screen.line(f"{indent}{name}: {', '.join(map(str, value)) or 'none'}")
         elif isinstance(value, list):
             screen.line(f"{indent}{name}:")
             for part in value:  # a tensor, or the name of a part of the network that no graph uses

@@ -12,7 +12,11 @@ from refine_export.cli.verbs.shared_options import JsonOption
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint, an ONNX file or an engine.")], as_json: JsonOption = False
+    file: Annotated[
+        Path,
+        typer.Argument(help="A checkpoint, the name of released weights (rife-4.0, hdv3), an ONNX file or an engine."),
+    ],
+    as_json: JsonOption = False,
 ) -> None:
     """Inspect a file and print its description."""
     show(rx.inspect(file), as_json, print_inspection)

@@ -34,7 +34,7 @@ def interpolate(
         Path, typer.Option("--output", "-o", help="A .png for pictures; .mp4, .mov, .mkv or .webm for a video.")
     ],
     timestep: Annotated[
-        float | None, typer.Option("--timestep", help="Of the frame between two pictures, 0 to 1. Default: 0.5.")
+        float | None, typer.Option("--timestep", help="Time of the frame between two pictures, 0 to 1. Default: 0.5.")
     ] = None,
     times: Annotated[int | None, _video("--times", "Frames for one of the video, 2 to 64. Default: 2.")] = None,
     scene_cut: Annotated[
@@ -52,9 +52,11 @@ def interpolate(
     crf: Annotated[int | None, _video("--crf", "Quality, lower is better. Default: 18 for libx264.")] = None,
     checkpoint: Annotated[
         Path | None,
-        _compute("--checkpoint", "Weights for torch. Default: the demo weights."),
+        _compute("--checkpoint", "A weights file for torch, or rife-4.0 or hdv3. Default: the demo weights."),
     ] = None,
-    device: Annotated[str | None, _compute("--device", "That torch computes on, such as cuda:0. Default: cpu.")] = None,
+    device: Annotated[
+        str | None, _compute("--device", "Device that torch computes on, such as cuda:0. Default: cpu.")
+    ] = None,
     file: Annotated[Path | None, _compute("--file", "An ONNX file or an engine that makes frames.")] = None,
     runtime: Annotated[
         str | None,

@@ -121,7 +121,13 @@ def test_inspect(run, here, contextnet, references):
     torch.save(references("IFNet").state_dict(), here / "w.pkl")
     code, out, _ = run("inspect", "w.pkl")
     assert (code, "architecture: IFNet" in out, "10,708,215" in out) == (0, True, True)
+    assert codes_of(run("inspect", "rife-4")[2]) == ["not-found"]
     assert json.loads(run("inspect", "w.pkl", "--json")[1])["parts"]["unet"]["parameters"] == 2_957_875
+
+
+def test_a_list_of_names_is_described_on_one_line(capsys):
+    print_description({"unused": ["block_tea"], "inputs": [{"name": "x", "dtype": "float", "shape": ["N", 3]}]})
+    assert capsys.readouterr().out.split("\n") == ["unused: block_tea", "inputs:", "  x: float [N, 3]", ""]
 
 
 def test_export(run, here):

@@ -260,6 +260,14 @@ def test_a_torch_without_cuda_is_no_other_cuda(machine, torch):
     assert doctor_engines.tensorrt().works
 
 
+@pytest.mark.parametrize(("version", "works"), [("1.7.1", True), ("1.5.0", False), (None, False)])
+def test_tensorrt_for_rtx_is_a_line_of_its_own(monkeypatch, version, works):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", version and SimpleNamespace(__name__="x", __version__=version))
+    found, add = told(doctor_engines.tensorrt_rtx())
+    assert (add is None) == works
+    assert (found == "tensorrt-rtx is not installed") == (version is None)
+
+
 def test_polygraphy_is_a_line_of_its_own(machine, monkeypatch):
     assert told(doctor_engines.polygraphy()) == ("polygraphy is not installed", "pip install polygraphy")
     assert doctor_engines.polygraphy().enables.endswith("building and running engines need none")
@@ -340,9 +348,11 @@ def test_every_line_of_this_machine_is_one_sentence_with_what_to_add():
         "torch, CUDA",
         "ONNX Runtime, CUDA",
         "TensorRT",
+        "TensorRT for RTX",
         "Polygraphy",
         "ONNX Runtime, TensorRT",
         "Triton client",
+        "video",
     ]
     for check in checks:
         assert check["works"] == (check["add"] is None)
