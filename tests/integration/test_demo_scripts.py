@@ -102,16 +102,6 @@ def test_the_weights_are_a_checkpoint(network, tmp_path):
         assert torch.allclose(value, expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["cells", "beach"])
-def test_a_clip_to_measure_on_is_the_same_at_every_call(family):
-    first, again = (evaluate_demo.triplet(family, 0, (64, 96), 4, 0) for _ in range(2))
-    other = evaluate_demo.triplet(family, 0, (64, 96), 4, 1)
-    assert first.img0.shape == first.img1.shape == first.middle.shape == (1, 3, 64, 96)
-    assert torch.equal(first.img0, again.img0)
-    assert not torch.equal(first.img0, other.img0)
-    assert not torch.equal(first.img0, first.img1)
-
-
 def test_figures_are_means_of_the_clips():
     """Two clips: each row is the mean over its clips, the gain a difference of two means."""
     by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
@@ -133,17 +123,3 @@ def test_classical_flow_follows_the_motion():
     one = evaluate_demo.triplet("cells", 0, (128, 192), 8, 0)
     made = evaluate_demo.classical(one.img0, one.img1)
     assert train_demo.psnr_db(made, one.middle) > train_demo.psnr_db((one.img0 + one.img1) / 2, one.middle) + 3
-
-
-def test_the_contact_sheet_shows_clips_and_pairs(tmp_path):
-    """A line of labels, then a row for each clip and each pair; frames of any size."""
-    from PIL import Image
-
-    for index in range(2):
-        Image.effect_noise((70, 50), 60).convert("RGB").save(tmp_path / f"{index}.png")
-    by_name = evaluate_demo.methods(seeded_checkpoint("IFNet_m"))
-    shown = [evaluate_demo.triplet("weave", 1, (64, 96), 4, 0)]
-    pairs = [(tmp_path / "0.png", tmp_path / "1.png")]
-    evaluate_demo.contact_sheet(tmp_path / "sheet.png", shown, pairs, by_name)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (300 * (len(by_name) + 2), 18 + 2 * 172)

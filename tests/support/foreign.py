@@ -329,23 +329,19 @@ def grid_input_model(opset: int = 18) -> onnx.ModelProto:
     )
 
 
-def control_flow_model(kind: Literal["If", "Loop"]) -> onnx.ModelProto:
-    """A GridSample in a branch, or in a body."""
-    if kind == "If":
-        return model_of(
-            f"[choose] y = If (c) <then_branch = t () => ({OUT[:-1]}a) {{ a = {SAMPLE} (x, g) }}, "
-            f"else_branch = e () => ({OUT[:-1]}b) {{ b = Identity (x) }}>",
-            f"{IMAGE}, {GRID}, bool c",
-        )
-    state = IMAGE[:-1]
-    body = f"b (int64 i, bool c, {state}s) => (bool d, {state}z) {{ d = Identity (c) z = {SAMPLE} (s, g) }}"
-    return model_of(f"[again] y = Loop (n, k, x) <body = {body}>", f"{IMAGE}, {GRID}, int64 n, bool k")
+def control_flow_model() -> onnx.ModelProto:
+    """A GridSample in a branch."""
+    return model_of(
+        f"[choose] y = If (c) <then_branch = t () => ({OUT[:-1]}a) {{ a = {SAMPLE} (x, g) }}, "
+        f"else_branch = e () => ({OUT[:-1]}b) {{ b = Identity (x) }}>",
+        f"{IMAGE}, {GRID}, bool c",
+    )
 
 
-def function_model(opset: int = 18) -> onnx.ModelProto:
+def function_model(opset: int = 18, inner: int | None = None) -> onnx.ModelProto:
     """The warp and what follows it are a model-local function, which is called twice."""
     nodes = f"a = {SAMPLE} (x, g) {kernel('w', 3, 3, 3, 3)} z = {CONV} (a, w)"
-    function = f'<domain: "my", opset_import: ["": {opset}]> WarpConv (x, g) => (z) {{ {nodes} }}'
+    function = f'<domain: "my", opset_import: ["": {inner or opset}]> WarpConv (x, g) => (z) {{ {nodes} }}'
     return model_of("a = my.WarpConv (x, g) y = my.WarpConv (a, g)", rest=function, opset=opset)
 
 

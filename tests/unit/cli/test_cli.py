@@ -98,14 +98,6 @@ def test_validate(run, here, contextnet):
     assert run(*arguments, "--require", "ort,trt", "--quiet")[0] == 3
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU, and this machine has one")
-def test_a_missing_runtime_is_exit_code_3(run, here, contextnet):
-    code, out, _ = run("validate", str(contextnet), "--recipe", "small.toml", "--runtime", "onnxruntime-cuda")
-    assert code == 3
-    assert "not compared: 0 of 2 comparisons" in out
-    assert out.count("CUDAExecutionProvider") == 1
-
-
 def test_init(run, here):
     assert run("init")[0] == 0
     assert "[export]" in (here / "refine-export.toml").read_text()
@@ -194,37 +186,21 @@ def test_a_full_disk_is_exit_code_2(run, here, monkeypatch):
     [
         (["run", "--recipe", "absent.toml"], "not-found"),
         (["run", "--recipe", "/dev/zero"], "not-a-recipe"),
-        (["run", "--checkpoint", "absent.pkl"], "not-found"),
         (["run", "--graph", "ifnet"], "wrong-option"),
-        (["export", "--size", "100x200"], "wrong-option"),
         (["export", "--dynamic", "--size", "64x96"], "wrong-option"),
         (["export", "--size", "٣٢x٣٢"], "wrong-option"),
         (["export", "--size", "3200000x3200000"], "wrong-option"),
-        (["export", "--batch", "1000000"], "wrong-option"),
         (["validate", "x.onnx", "--runtime", "tpu"], "wrong-option"),
-        (["lint", "absent.onnx"], "not-found"),
         (["lint", "/dev/zero"], "not-a-file"),
         (["inspect", "absent.onnx"], "not-found"),
         (["bisect", "x.onnx", "--runtime", "tpu"], "wrong-option"),
         (["gate"], "missing-argument"),
-        (["gate", "r.json", "--checkpoint", "w.pkl"], "options-do-not-fit"),
-        (["gate", "r.json", "--self-test", "x.onnx"], "options-do-not-fit"),
-        (["interpolate", "a.png", "b.png", "-o", "c.png", "--times", "2"], "options-do-not-fit"),
         (["interpolate", "a.mp4", "-o", "c.mp4", "--timestep", "0.2"], "options-do-not-fit"),
-        (["interpolate", "a.mp4", "-o", "c.mp4", "--timeout", "2"], "options-do-not-fit"),
-        (["interpolate", "a.png", "-o", "c.png"], "not-pictures-or-video"),
-        (["interpolate", "a.mp4", "b.mp4", "-o", "c.mp4"], "not-pictures-or-video"),
-        (["interpolate", "a.png", "b.png", "c.png", "-o", "d.png"], "not-pictures-or-video"),
         (["deploy", "triton", "x.onnx", "-o", "models", "--instances", "0"], None),
         (["deploy", "verify", "--url", "a:1", "--requests", "-1"], "wrong-option"),
-        (["run", "--frames", "a.png", "b.png"], None),
         (["run", "--frames", "a.png"], None),
-        (["run", "--graph", "interpolator"], None),
         (["run", "-o", "small.toml"], None),
         (["run", "-o", "~no-such-user/x"], None),
-        (["run", "-o", "x" * 300], None),
-        (["lint"], None),
-        (["nonsense"], None),
         (["deploy", "nonsense"], None),
         (["run", "--nonsense"], None),
         (["gate", "r.json", "--sarif", "x"], None),
@@ -280,16 +256,6 @@ def test_interrupted_is_exit_code_130(run, monkeypatch):
     code, _, err = run("doctor")
     assert code == 130
     assert "interrupted: what was not finished is not written" in err
-
-
-def test_doctor(run):
-    code, out, err = run("doctor", "--json")
-    checks = {check["name"]: check for check in json.loads(out)}
-    assert (code, err) == (0, "")
-    assert checks["torch"]["works"]
-    assert checks["ONNX Runtime, CPU"]["works"]
-    for check in checks.values():
-        assert check["works"] or check["add"], check["name"]
 
 
 def test_completion_works():

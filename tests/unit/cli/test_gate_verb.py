@@ -59,12 +59,10 @@ def test_exit_codes(run, first, more, arguments, code):
     [
         ((), "--self-test"),
         (("none.json",), "none.json"),
-        (("report.json", "--baseline", "none.json"), "none.json"),
         (("report.json", "--accept"), "--baseline"),
         (("report.json", "--require", "cuda"), "cuda"),
         (("report.json", "--checkpoint", "a.pkl"), "--checkpoint"),
         (("report.json", "--self-test", "a.onnx"), "--self-test"),
-        (("report.json", "--recipe", "none.toml"), "none.toml"),
         (("report.json", "--junit", "."), "directory"),
     ],
 )

@@ -68,8 +68,6 @@ def test_a_video_gives_one_with_more_frames(tmp_path, network, source, capsys):
         (["in.mp4", "-o", "out.mp4", "--runtime", "cuda", "--file", "net.onnx"], "wrong-option"),
         (["in.mp4", "-o", "out.mp4", "--server", "localhost:99999"], "wrong-option"),
         (["in.mp4", "-o", "out.mp4", "--server", "h:1", "--checkpoint", "net.onnx"], "wrong-option"),
-        (["in.mp4", "-o", "out.mp4", "--timeout", "3"], "options-do-not-fit"),
-        (["missing.png", "b.png", "-o", "out.png"], "not-found"),
         (["a.png", "b.png", "-o", "in.mp4", "--force"], "output-suffix"),
     ],
 )

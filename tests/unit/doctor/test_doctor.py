@@ -63,9 +63,6 @@ def told(check):
     return check.found, check.add
 
 
-# ------------------------------------------------------------------------------------------- the GPU
-
-
 def test_a_gpu_is_told_with_its_driver(machine):
     found = "NVIDIA H200, of compute capability 9.0, with a driver for CUDA up to 13.0"
     assert told(doctor_engines.gpu()) == (found, None)
@@ -124,7 +121,6 @@ CUDA_13 = "torch built for CUDA 13: https://pytorch.org/get-started has the pip 
     [
         (fake_torch("13.0"), (13, 0), "torch 2.13.0 is built for CUDA 13.0", None),
         (None, (13, 0), "torch is not installed", "pip install torch onnxscript safetensors"),
-        (fake_torch(None), (13, 0), "torch 2.13.0 is built for CPU only", CUDA_13),
         (fake_torch(None), None, "torch 2.13.0 is built for CPU only", CUDA_13),
         (fake_torch(None), (12, 4), "torch 2.13.0 is built for CPU only", CUDA_13.replace("13", "12")),
         (
@@ -161,9 +157,6 @@ def test_torchs_own_warning_of_an_old_driver_is_not_shown(machine):
     assert not doctor_engines.torch_cuda().works  # warnings are errors in these tests
 
 
-# ------------------------------------------------------------------------------------------- TensorRT
-
-
 @pytest.mark.parametrize(("version", "wheels"), [("10.12.0", (13,)), ("11.9.0", (13,)), ("11.4.0", ())])
 def test_tensorrt_that_makes_a_builder_works(machine, version, wheels):
     machine(tensorrt=make_fake(version), tensorrt_cudas=wheels)
@@ -197,7 +190,6 @@ def test_a_system_that_has_no_tensorrt_gets_no_command(machine, monkeypatch):
 @pytest.mark.parametrize(
     "error",
     [
-        ImportError("libnvinfer.so.11: cannot open shared object file"),
         ModuleNotFoundError("No module named 'tensorrt_bindings'", name="tensorrt_bindings"),
         RuntimeError("TensorRT currently builds wheels for Python 3.8 to 3.13"),
     ],
@@ -277,9 +269,6 @@ def test_polygraphy_is_a_line_of_its_own(machine, monkeypatch):
     assert told(doctor_engines.polygraphy()) == ("polygraphy 0.53.6", None)
 
 
-# ------------------------------------------------------------------------------------------- ONNX Runtime
-
-
 def test_a_provider_works_where_a_session_on_it_does(monkeypatch):
     class Loads:
         def __init__(self, model, provider):
@@ -329,9 +318,6 @@ def test_a_missing_onnxruntime_is_told(monkeypatch):
     monkeypatch.setattr(doctor, "import_if_installed", lambda name: None)
     for check in (doctor._ort_cpu(), doctor._ort_cuda(), doctor._ort_tensorrt()):
         assert told(check) == ("onnxruntime is not installed", "pip install onnxruntime-gpu")
-
-
-# ------------------------------------------------------------------------------------------- all of it
 
 
 def test_every_line_of_this_machine_is_one_sentence_with_what_to_add():

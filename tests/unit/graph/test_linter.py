@@ -1,9 +1,11 @@
 """Each rule finds its bad graph, names the node, and finds nothing in the good graph."""
 
+import copy
+
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 from refine_export.graph import tensorrt_ops
 from refine_export.graph.linter import lint_model
@@ -25,7 +27,6 @@ def test_op_list_is_of_onnx():
         (18, 'padding_mode="border", align_corners=1', ""),  # bilinear by default
         (20, 'padding_mode="border", align_corners=1', ""),
         (20, GOOD.replace("bilinear", "linear"), "gridsample-nearest"),
-        (20, GOOD.replace("bilinear", "cubic"), "gridsample-nearest"),
         (18, GOOD.replace("bilinear", "nearest"), "gridsample-nearest"),
         (18, GOOD.replace("bilinear", "bicubic"), "gridsample-mode"),
         (18, GOOD.replace("border", "reflection"), "gridsample-padding"),
@@ -61,12 +62,6 @@ def test_dtype_mix_that_onnx_accepts():
 def test_operators():
     only(lint_model(model_of("[d] y = Det (x)", 'float["N",3,3] x', 'float["N"] y')), "unsupported-op", "d", "Det")
     only(lint_model(model_of("[p] y = my.Warp (x, flow)")), "custom-op", "p", "my.Warp")
-    only(
-        lint_model(model_of("[q] y = com.microsoft.GridSample (x, flow)", opset=15)),
-        "custom-op",
-        "q",
-        "com.microsoft.GridSample",
-    )
 
 
 @pytest.mark.parametrize(
@@ -74,8 +69,6 @@ def test_operators():
     [
         ('y = Resize <mode="linear"> (x, , half)', ""),
         ('y = Resize <mode="linear", antialias=1> (x, , half)', "resize-attribute"),
-        ('y = Resize <mode="cubic"> (x, , half)', "resize-attribute"),
-        ('y = Resize <coordinate_transformation_mode="half_pixel_symmetric"> (x, , half)', "resize-attribute"),
         ('y = Resize <mode="linear"> (x, , given)', "resize-dynamic"),
         ('s = Shape (x) y = Resize <mode="linear"> (x, , , s)', "resize-dynamic"),
     ],
@@ -140,14 +133,7 @@ def test_baked_grid(shape: tuple[int, ...], inputs: str, found: bool):
     [
         (IMAGE, 'float[1,3,64,"W"] y', "y = Relu (x)", [2]),  # declared in the file alone
         (IMAGE, OUT, "s = Constant <value_ints=[1,3,64,96]> () y = Reshape (x, s)", [2, 3]),
-        (
-            'float["N",3,64,96] x',
-            "float[1,3,64,96] y",
-            "s = Constant <value_ints=[1,3,64,96]> () y = Reshape (x, s)",
-            [0],
-        ),
         (IMAGE, "float[1,3,1,1] y", "y = GlobalAveragePool (x)", []),
-        (IMAGE, 'float[1,3,"h","w"] y', "y = AveragePool <kernel_shape=[2,2], strides=[2,2]> (x)", []),
         ("float[1,3,64,96] x", "float[1,3,64,96] y", "y = Relu (x)", []),
         (IMAGE, "int64[4] y", "y = Shape (x)", []),
     ],
@@ -254,25 +240,14 @@ def test_grid_made_outside_and_inside_of_a_loop():
 FLOW_PATH = "t = Transpose <perm=[0,2,3,1]> (flow) d = Div (t, c) g = Neg (d)"
 
 
-@pytest.mark.parametrize("blocked", [None, ["GridSample"]])
-def test_fp16_converter_of_onnxruntime_is_found_out(blocked: list[str] | None):
+def test_fp16_converter_of_onnxruntime_is_found_out():
     """Its graphs are invalid (nodes twice, unsorted, old types); that does not hide the FP16 coordinates."""
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     plain = model_of(f"{FLOW_PATH} [warp] y = GridSample <{GOOD}> (x, g)", BOTH)
     plain.graph.initializer.append(numpy_helper.from_array(np.float32(100), "c"))
     assert lint_model(plain) == []
-    halved = convert_float_to_float16(plain, keep_io_types=True, **({"op_block_list": blocked} if blocked else {}))
-    findings = [finding for finding in lint_model(halved) if finding.rule != "invalid-model"]
-    only(findings, "fp16-coordinates", "warp", "Div 'd'")
-
-
-def test_converter_faults_hide_nothing():
-    """Nodes twice, unsorted, a stale type."""
-    model = model_of(f"{HALF_FLOW} [warp] y = GridSample <{GOOD}> (x, g)")
-    model.graph.node.insert(0, model.graph.node.pop())
-    model.graph.node.append(model.graph.node[1])
-    model.graph.value_info.append(helper.make_tensor_value_info("d", TensorProto.FLOAT, None))
-    findings = lint_model(model)
-    assert [f.rule for f in findings] == ["invalid-model", "fp16-coordinates"]
-    assert "Div 'd', Cast 'h'" in findings[1].message
+    for blocked in ({}, {"op_block_list": ["GridSample"]}):
+        halved = convert_float_to_float16(copy.deepcopy(plain), keep_io_types=True, **blocked)
+        findings = [finding for finding in lint_model(halved) if finding.rule != "invalid-model"]
+        only(findings, "fp16-coordinates", "warp", "Div 'd'")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 from onnx import helper, numpy_helper
 
 from refine_export.errors import InternalError
@@ -16,6 +15,7 @@ from refine_export.lower.lowering import lower
 from tests.support.foreign import CONV, IMAGE, OUT
 from tests.support.lowering_cases import TOLERANCE, error, ready, small, small_feeds
 from tests.support.lowering_checks import assert_lowered, decided
+from tests.support.refusals import refused
 
 MASKS = f"m = Cast <to = 1> (b) n = Cast <to = 1> (b) a = {CONV} (m, w) c = {CONV} (n, v) y = Add (a, c)"
 
@@ -82,13 +82,11 @@ def test_a_cast_like_states_its_type():
 def test_conditions():
     """A node without a decision, and a Cast that changes nothing, are our bugs."""
     model = small(f"y = {CONV} (x, w)", feeds=False)[1].model
-    with pytest.raises(InternalError) as failed:
+    with refused("undecided-node", InternalError):
         Retype({}, {})(model)
-    assert failed.value.code == "undecided-node"
     decisions = {node: Decision("float16", "default", "") for node in model.graph}
     idle = ir.node("Cast", [model.graph.inputs[0]], {"to": 1}, name="idle")
     idle.outputs[0].dtype = ir.DataType.FLOAT
     model.graph.append(idle)
-    with pytest.raises(InternalError) as failed:
+    with refused("idle-cast", InternalError):
         Retype(decisions, {}).ensures(model)
-    assert failed.value.code == "idle-cast"

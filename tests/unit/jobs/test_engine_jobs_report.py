@@ -17,6 +17,7 @@ from refine_export.jobs.recipe_file import recipe_with
 from refine_export.jobs.validate_files import validate
 from refine_export.support.manifest import manifest_path
 from tests.support.engine_seat import RECIPE, files_fixture, seat_fixture  # noqa: F401 (fixtures)
+from tests.support.refusals import refused
 
 
 def test_the_main_job_builds_compares_and_reports_the_engine(seat, tmp_path):
@@ -51,9 +52,8 @@ def test_a_main_job_whose_build_dies_is_not_green(seat, tmp_path):
 
 
 def test_the_main_job_builds_no_engine_that_it_could_not_run(seat, tmp_path):
-    with pytest.raises(RecipeError) as caught:
+    with refused("engine-cannot-run", RecipeError):
         run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run"), "strip_weights": True}))
-    assert caught.value.code == "engine-cannot-run"
 
 
 @pytest.mark.parametrize(("required", "status", "code"), [([], "passed", 0), (["trt"], "not compared", 3)])
@@ -67,9 +67,8 @@ def test_without_tensorrt_the_report_says_so(files, tmp_path, monkeypatch, capsy
     )
     recipe.write_text(f'{text}size = "64x64"\n[validate]\nsizes = []\nflows = ["subpixel"]\n')
     arguments = [argument for name in required for argument in ("--require", name)]
-    with pytest.raises(SystemExit) as exit_:
+    with refused(code, SystemExit):
         main(["run", "--recipe", str(recipe), "-o", str(tmp_path / "one"), "-q", *arguments])
-    assert exit_.value.code == code
     assert "TensorRT: not compared, tensorrt is not installed" in capsys.readouterr().out
     report = json.loads((tmp_path / "one" / "report.json").read_text())
     assert report["status"] == status
@@ -115,6 +114,5 @@ def test_an_engine_of_another_graph_is_refused(seat):
     content = json.loads(manifest_path(seat.plan).read_text())
     content["details"]["artifact"] = None
     manifest_path(seat.plan).write_text(json.dumps(content))
-    with pytest.raises(EngineError) as caught:
+    with refused("unknown-graph", EngineError):
         artifact_from_plan(seat.plan)
-    assert caught.value.code == "unknown-graph"

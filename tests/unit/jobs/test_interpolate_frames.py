@@ -26,13 +26,10 @@ def test_two_pictures_or_a_video(tmp_path):
     ("inputs", "options", "code"),
     [
         (["a.png", "b.png", "c.png"], {}, "not-pictures-or-video"),
-        ([], {}, "not-pictures-or-video"),
         (["a.png"], {}, "not-pictures-or-video"),
         (["a.png", "b.mp4"], {}, "not-pictures-or-video"),
         (["a.mp4"], {"timestep": 0.5}, "options-do-not-fit"),
         (["a.png", "b.png"], {"times": 2}, "options-do-not-fit"),
-        (["a.png", "b.png"], {"crf": 2}, "options-do-not-fit"),
-        (["a.png", "b.png"], {"concurrency": 2}, "options-do-not-fit"),
         (["a.mp4"], {"times": 1}, "wrong-option"),
         (["a.mp4"], {"server": "nowhere"}, "wrong-option"),
         (["a.png", "b.png"], {"file": "c.onnx"}, "not-found"),

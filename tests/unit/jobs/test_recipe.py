@@ -16,6 +16,7 @@ from refine_export.jobs.recipe_file import (
     recipe_with,
     toml_from_recipe,
 )
+from tests.support.refusals import refused
 
 
 def test_what_init_writes_is_the_embedded_recipe():
@@ -52,30 +53,19 @@ def test_another_recipe_survives_the_round_trip():
     [
         ("[export]\nheigth = 4", "unknown-option", "r.toml, line 2: there is no key export.heigth"),
         ("\n[foo]\na = 1", "unknown-option", "r.toml, line 2: there is no section foo"),
-        ("x = 1", "unknown-option", "r.toml, line 1: there is no section x"),
         ("run = 3", "wrong-option", "r.toml, line 1: run is 3"),
         ("[export]\n\nsize = '100x64'", "wrong-option", "r.toml, line 3: export: size"),
         ("[export]\ndynamic = 'yes'", "wrong-option", 'r.toml, line 2: export.dynamic is "yes"'),
-        ("[export]\nbatch = 1.5", "wrong-option", "r.toml, line 2: export.batch is 1.5"),
         ("[validate]\nflows = ['sub']", "wrong-option", 'r.toml, line 2: validate.flows is "sub"'),
-        ("[validate.limits]\nrefine_fp32 = { max_abs = 1, psnr_db = 9 }", "wrong-option", "r.toml, line 2: validate"),
-        (
-            "[validate.limits]\n\nrefine = { max_abs = 0.1 }",
-            "unknown-option",
-            "r.toml, line 3: there is no key validate.limits.refine;",
-        ),
         (
             "[validate]\nlimits.refine_fp32.psnr = 3",
             "wrong-option",  # two keys are missing as well
             "r.toml, line 2: there is no key validate.limits.refine_fp32.psnr",
         ),
         ("[checkpoint]\npath = 1979-05-27", "wrong-option", "r.toml, line 2: checkpoint.path is"),
-        ("export.batch = 0", "wrong-option", "r.toml, line 1: export: batch is 0"),
         ("[run]\noutput = ''", "wrong-option", "r.toml, line 2: run: output"),
-        ("x = " + "[" * 300 + "]" * 300, "not-a-recipe", "r.toml"),
         ("x = " + "[" * 3000, "not-a-recipe", "r.toml"),
         ("[export]\nbatch = " + "9" * 5000, "not-a-recipe", "r.toml"),
-        ("a = [", "not-a-recipe", "r.toml"),
         ("[run]\n[run]", "not-a-recipe", "r.toml"),
     ],
 )
@@ -113,9 +103,8 @@ def test_a_byte_order_mark_is_read_over(tmp_path):
 def test_files_that_are_not_recipes(tmp_path, name, code):
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "large.toml").write_bytes(b"#" * 100_000)
-    with pytest.raises(RecipeError) as caught:
+    with refused(code, RecipeError):
         recipe_from_file(tmp_path / name)
-    assert caught.value.code == code
 
 
 def test_single_options_win():
@@ -124,12 +113,10 @@ def test_single_options_win():
     assert (changed.export.dynamic, changed.export.size) == (False, "64x96")
     assert (changed.run.graphs, changed.run.output) == (("unet",), "here")
     assert chosen_recipe(changed, dynamic=True).export == recipe.export
-    with pytest.raises(RecipeError) as caught:
+    with refused("wrong-option", RecipeError):
         chosen_recipe(recipe, graphs=["x"])
-    assert caught.value.code == "wrong-option"
-    with pytest.raises(RecipeError) as caught:
+    with refused("unknown-option", RecipeError):
         chosen_recipe(recipe, graph="unet")
-    assert caught.value.code == "unknown-option"
 
 
 def test_a_renamed_key_says_its_new_name(monkeypatch):

@@ -105,14 +105,10 @@ def test_a_real_report_conforms_and_passes_the_gate(exports, tmp_path):
 @pytest.mark.parametrize(
     ("content", "code"),
     [
-        (b"", "not-json"),
         (b"\xff\xfe", "not-json"),
-        (b"{'a': 1}", "not-json"),
         (b"[" * 100_000, "not-json"),
         (b'{"schema": 5, "seconds": NaN}', "not-json"),
         (b"[]", "wrong-schema"),
-        (b"{}", "wrong-schema"),
-        (b'{"schema": true}', "wrong-schema"),
         (b'{"schema": [5]}', "wrong-schema"),
         (b'{"schema": 4}', "wrong-schema"),
         (b'{"schema": 5}', "schema-violation"),

@@ -1,11 +1,8 @@
 """The key figures are the measurements nearest to their limits, and the sentences follow from the verdicts."""
 
-import pytest
-
 from refine_export.report.formatting import margin_text
-from refine_export.report.summary import key_figures, outcome_text
-from refine_export.validate.validate_options import ValidateOptions
-from tests.support.gate_reports import artifact, comparison, hostile, metrics, no_tensorrt, not_finite, report_of
+from refine_export.report.summary import key_figures
+from tests.support.gate_reports import artifact, comparison, metrics, not_finite, report_of
 
 FP16, FP32 = artifact("a.fp16.onnx"), artifact("a.onnx", "fp32")
 
@@ -35,22 +32,6 @@ def test_key_figures_without_numbers():
     assert (error.value, error.file, psnr.file) == ("not finite", "a.onnx", "a.fp16.onnx")
     error, psnr = figures(comparison(FP32, "network", None, missing="no GPU"))
     assert (error.value, psnr.value) == ("not measured", "not measured")
-
-
-@pytest.mark.parametrize(
-    ("report", "sentences"),
-    [
-        (report_of([]), 1),
-        (report_of(), 2),  # the counts and the worst error
-        (report_of([comparison(artifact(), "network", metrics(50.0, 0.3))]), 3),  # the limits of PSNR and error
-        (hostile(), 2),  # a candidate without an output
-        (report_of(shortfalls=[no_tensorrt(counts=True)]), 3),  # the run is not compared because of it
-        (report_of(shortfalls=[no_tensorrt(counts=False)]), 2),
-        (report_of([comparison(artifact(), "x", metrics(p)) for p in (50, 70)], options=ValidateOptions(share=0.5)), 3),
-    ],
-)
-def test_each_fact_has_a_sentence(report, sentences):
-    assert len(outcome_text(report).split(". ")) == sentences
 
 
 def test_margins_are_rounded_towards_the_limit():

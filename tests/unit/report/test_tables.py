@@ -9,7 +9,6 @@ from refine_export.report.tables import (
     MOST_DETAILS,
     MOST_OPEN,
     ORDER,
-    PICTURE_BYTES,
     cells_from_rows,
     matrix_from_cells,
     rows_from_report,
@@ -43,15 +42,6 @@ def test_where_nothing_failed_the_nearest_to_its_limit_has_details():
         ("2 flow", False, False),
         ("1 flow", False, False),
     ]
-
-
-def test_pictures_that_would_make_the_page_too_large_are_left_out(report):
-    pictures = pictures_of(report, "x" * 200_000)
-    rows, lost = rows_from_report(report, pictures)
-    kept = [row.pictures for row in rows if row.pictures]
-    assert len(kept) + lost == len(pictures)
-    assert sum(one.size_bytes for one in kept) <= PICTURE_BYTES
-    assert len(kept) > 20
 
 
 def test_bars_share_one_scale_and_each_mark_is_at_its_own_limit():

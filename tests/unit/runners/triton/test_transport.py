@@ -43,7 +43,7 @@ def test_answers_of_a_server_are_read():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("body", [b"<html>log in</html>", b"[3]", b'"x"', b""])
+@pytest.mark.parametrize("body", [b"<html>log in</html>", b"[3]"])
 def test_what_is_not_triton_is_named_and_not_asked_again(method, body):
     """Another service at the address stays there."""
     with client_at(page(body)) as (client, server), pytest.raises(UnavailableError) as caught:
@@ -51,7 +51,7 @@ def test_what_is_not_triton_is_named_and_not_asked_again(method, body):
     assert (caught.value.code, caught.value.fields["url"], len(server.asked)) == ("not-triton", server.url, 1)
 
 
-@pytest.mark.parametrize("status", ["401 Unauthorized", "302 Found", "404 Not Found", "500 Oops"])
+@pytest.mark.parametrize("status", ["302 Found", "404 Not Found"])
 def test_a_page_with_an_error_is_shown_by_its_status_and_not_in_full(status):
     with client_at(page(b"<p>\n" * 5000, status)) as (client, server), pytest.raises(UnavailableError) as caught:
         client.metadata("m")
@@ -81,7 +81,6 @@ def test_a_server_that_starts_again_behind_a_proxy_is_asked_again():
         ("UNAVAILABLE", "connection refused", "away"),
         ("INTERNAL", "Received RST_STREAM with error code 2", "away"),
         ("UNKNOWN", "Received http2 header with status: 302", "foreign"),
-        ("INTERNAL", "Exception deserializing response!", "foreign"),
         ("NOT_FOUND", "", "unknown"),
         ("UNAVAILABLE", "Request for unknown model", "away"),
         ("INTERNAL", "Stub process 'm' is not healthy.", "unhealthy"),
