@@ -21,7 +21,7 @@ from onnx.parser import parse_model
 Warp = Literal["gridsample", "gather_elements", "gather_nd"]
 Feeds = dict[str, NDArray[Any]]
 
-OPSETS = (16, 18, 20, 22)
+OPSETS = (16, 18, 22)
 WIDTH = 8  # channels of a stage
 STAGES = (4, 2)  # how much smaller each stage works
 IMAGE, GRID, OUT = 'float["N",3,"H","W"] x', 'float["N","H","W",2] g', 'float["N",3,"H","W"] y'

@@ -1,4 +1,4 @@
-"""Properties of every lowered graph: each is a function, so that it can be seen to fail."""
+"""Properties of every lowered graph."""
 
 from __future__ import annotations
 

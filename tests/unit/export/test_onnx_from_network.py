@@ -4,7 +4,6 @@ import functools
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from torch import nn
@@ -18,7 +17,6 @@ from refine_export.graph.linter import lint_model
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
-from rife.warplayer import warp
 from tests.support.refusals import refused
 
 MARKED = [
@@ -144,14 +142,6 @@ def test_the_same_weights_give_the_same_bytes(references):
     assert first.SerializeToString(deterministic=True) == again.SerializeToString(deterministic=True)
 
 
-def test_metadata(references):
-    options = ExportOptions(dynamic=False, size="32x32")
-    model = onnx_from_network(references("IFNet"), "contextnet", options, {"weights": "mine"})
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert metadata == {"refine_export.graph": "contextnet", "weights": "mine"}
-    assert model.producer_name == "refine-export"
-
-
 class Baked(nn.Module):
     """Contextnet, with something that depends on the traced size."""
 
@@ -166,8 +156,6 @@ class Baked(nn.Module):
 
 BAKED = {
     "constant": lambda image, flow: (image * torch.linspace(0, 1, image.shape[-1]), flow),
-    "number": lambda image, flow: (image, flow / image.shape[-1]),
-    "shape": lambda image, flow: (image.reshape(image.shape[0], 3, -1).reshape(image.shape), flow),
     "difference": lambda image, flow: (image * float(image.shape[-1] - image.shape[-2]), flow),
     "branch": lambda image, flow: (image * 2 if image.shape[-1] <= 192 else image, flow),
     "batch": lambda image, flow: (image / image.shape[0], flow),
@@ -199,37 +187,6 @@ def test_another_interpolation_is_refused(references, monkeypatch):
     monkeypatch.setitem(graph_modules.MODULES, "contextnet", lambda reference: Baked(reference, resized))
     with pytest.raises(Exception, match="has no form without sizes"):
         onnx_from_network(references("IFNet"), "contextnet", STATIC)
-
-
-class Upstream(nn.Module):
-    def forward(self, image, flow):
-        return warp(image, flow)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_plain_dynamic_export_is_wrong():
-    """Why this module exists: torch's own dynamic export of the warp gives a file that fails at other sizes."""
-    height, width = torch.export.Dim("h", min=1, max=64), torch.export.Dim("w", min=1, max=64)
-    dims = {2: 32 * height, 3: 32 * width}
-    program = torch.onnx.export(
-        Upstream(),
-        (torch.rand(1, 3, 64, 96), torch.rand(1, 2, 64, 96)),
-        dynamo=True,
-        opset_version=18,
-        dynamic_shapes=(dims, dims),
-        input_names=("image", "flow"),
-        verbose=False,
-    )
-    model = program.model_proto
-    assert {"baked-size", "baked-grid"} <= {finding.rule for finding in lint_model(model)}
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    feeds = {"image": np.zeros((1, 3, 96, 64), np.float32), "flow": np.zeros((1, 2, 96, 64), np.float32)}
-    ort.set_default_logger_severity(4)
-    try:
-        with pytest.raises(Exception, match="broadcast|dimension"):
-            session.run(None, feeds)
-    finally:
-        ort.set_default_logger_severity(2)
 
 
 @pytest.mark.parametrize(

@@ -190,7 +190,7 @@ def test_bf16(case, name):
     assert check_lowered(lowered, here.model) == ()
 
 
-@pytest.mark.parametrize("name", ["refine", "foreign, opset 20"])
+@pytest.mark.parametrize("name", ["refine", "foreign, opset 22"])
 def test_gather(case, name):
     """No GridSample is left; indices and weights are FP32, features FP16; strict FP16 is near FP32."""
     here = case(name)

@@ -84,7 +84,7 @@ def test_a_real_report_conforms_and_passes_the_gate(exports, tmp_path):
     recipe = Recipe(
         checkpoint=CheckpointOptions(weights="seeded"),
         scene=SceneOptions(height=64, width=64, motion_px=4),
-        validate=ValidateOptions(sizes=()),
+        validate=ValidateOptions(sizes=(), flows=("subpixel",)),
     )
     validate([exports.fp32("contextnet", size="64x64")], recipe=recipe, report=tmp_path)
     path = tmp_path / "report.json"
