@@ -9,6 +9,7 @@ from refine_export.errors import GraphError, RequestError
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from tests.support.half_models import TYPES, model_of
+from tests.support.refusals import refused
 
 
 def test_properties():
@@ -47,9 +48,9 @@ def test_files_that_are_refused(tmp_path, monkeypatch):
         model_of("y = Unheard (x)"): None,
     }
     for model, code in cases.items():
-        with pytest.raises(GraphError) as refused:
+        with pytest.raises(GraphError) as caught:
             HalfRunner(model)
-        assert code in (refused.value.code, None)
+        assert code in (caught.value.code, None)
     monkeypatch.setattr("refine_export.runners.strict_fp16.load_external_data", lambda *_: False)
     with refused("onnx-too-large", GraphError):
         HalfRunner(model_of("y = Neg (x)"))
