@@ -45,11 +45,13 @@ def print_report(result: ValidationReport) -> None:
     screen.notes(report["notes"])
     statuses = [comparison["verdict"]["status"] for comparison in comparisons]
     missing = statuses.count("not compared")
-    screen.verdict(
-        report["status"],
-        f"{statuses.count('passed')} of {len(statuses)} comparisons with {report['reference']} are within their limits "
-        f"({_limits(report['thresholds'])})" + (f"; {missing} could not be run" if missing else ""),
-    )
+    counted = "nothing could be compared"  # such as engines alone, for GPUs that this machine does not have
+    if statuses:
+        counted = (
+            f"{statuses.count('passed')} of {len(statuses)} comparisons with {report['reference']} are within their "
+            f"limits ({_limits(report['thresholds'])})" + (f"; {missing} could not be run" if missing else "")
+        )
+    screen.verdict(report["status"], counted)
     if result.folder is not None:
         screen.line(result.folder / "report.html", mark="report")
 

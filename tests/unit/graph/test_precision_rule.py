@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
 
+from refine_export.graph import precision_rule
 from refine_export.graph.operator_types import is_op
 from refine_export.graph.sampling_coordinates import upstream
 from refine_export.lower.lower_options import LowerOptions
@@ -23,6 +24,7 @@ from tests.support.lowering_cases import (
     ready,
     small,
     small_feeds,
+    spoiled,
 )
 from tests.support.lowering_checks import HALF, SINGLE, assert_lowered, decided, typed
 
@@ -240,7 +242,9 @@ def test_sums_that_overflow_stay_fp32(node, largest_side):
     "node",
     [
         "s = LpNormalization <axis = 3> (c)",
+        "s = MeanVarianceNormalization (c)",
         "s = LpPool <kernel_shape = [8, 8]> (c)",
+        "s = GlobalLpPool (c)",
     ],
 )
 def test_sums_of_squares_stay_fp32(node):
@@ -310,3 +314,30 @@ def test_a_mask_may_be_infinite():
     )
     found = decided(small(body)[1])
     assert {found[node] for node in ("masked", "soft")} == {("float32", "range")}
+
+
+def test_fp16_coordinates_move_the_picture(monkeypatch):
+    """What the rule is for: with FP16 coordinates the error of a warp at W = 2048 is more than ten times as large."""
+    body = f"[turn] g = Transpose <perm = [0,2,3,1]> (flow) [warp] s = {SAMPLE} (x, g) y = {CONV} (s, w)"
+    model, prepared = small(body, f'{IMAGE}, float["N",2,"H","W"] flow', feeds=False)
+    y, x = np.meshgrid(np.linspace(-0.9, 0.9, 8), np.linspace(-0.9, 0.9, 2048), indexing="ij")
+    picture = np.stack([0.5 + 0.5 * np.sin(np.arange(2048) * k) for k in (0.7, 0.8, 0.9)])
+    picture = np.repeat(picture[None, :, None], 8, axis=2)
+    feeds = {"x": picture.astype(np.float32), "flow": np.stack([x, y])[None].astype(np.float32)}
+    good = error(model, lower(prepared, LowerOptions()), feeds)
+    monkeypatch.setattr(precision_rule, "_coordinates", lambda *_: iter(()))
+    bad = error(model, lower(prepared, LowerOptions()), feeds)
+    assert 10 * good < bad
+
+
+def test_other_rules_are_needed(monkeypatch):
+    """Without the rule `size` sizes are FP16; without the rule `range` the result is infinite."""
+    monkeypatch.setattr(precision_rule, "_coordinates", lambda *_: iter(()))
+    graph = typed(spoiled(monkeypatch, "_exact_by_kind", foreign_case("foreign, computed sizes")).model)
+    sizes = [value for node in graph if is_op(node, "Resize") for value in upstream(node.inputs[3])]
+    assert HALF in {value.dtype for value in sizes}
+    body = f"k = Constant <value_float = 30000.0> () a = Add (x, k) b = Mul (a, a) c = Div (b, b) y = {CONV} (c, w)"
+    model, prepared = small(body)
+    assert error(model, lower(prepared, LowerOptions()), small_feeds(model)) < TOLERANCE
+    monkeypatch.setattr(precision_rule, "_out_of_range", lambda *_: iter(()))
+    assert not np.isfinite(error(model, lower(prepared, LowerOptions()), small_feeds(model)))

@@ -44,6 +44,19 @@ def test_tensorrt_is_asked_for_strongly_typed_and_without_caches_before_cuda(gpu
         assert runner.provider == TENSORRT
 
 
+@pytest.mark.parametrize(
+    ("provider", "packages"), [("cpu", []), ("cuda", ["CUDA"]), ("tensorrt", ["tensorrt", "CUDA"])]
+)
+def test_libraries_in_python_packages_are_loaded_first(gpu, monkeypatch, provider, packages):
+    loaded = []
+    monkeypatch.setattr(module, "import_if_installed", loaded.append)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append("CUDA"))
+    monkeypatch.setattr(Session, "raises", ValueError("too late"))
+    with pytest.raises((UnavailableError, GraphError)):
+        OrtRunner(model_of(), provider=provider)
+    assert loaded == packages
+
+
 def test_the_cpu_is_asked_for_nothing_of_this(gpu):
     with OrtRunner(model_of()) as runner:
         (session,) = Session.made
@@ -68,10 +81,8 @@ def test_without_a_gpu_the_missing_library_is_named_and_nothing_is_printed(provi
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    ("provider", "how"),
-    [("cuda", "falls back"), ("tensorrt", "falls back"), ("cuda", RuntimeError), ("tensorrt", ValueError)],
-)
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+@pytest.mark.parametrize("how", ["falls back", "RuntimeError", "ValueError"])
 def test_another_provider_is_not_taken_for_the_one_asked_for(gpu, monkeypatch, capsys, provider, how):
     monkeypatch.setattr(module.ctypes, "CDLL", lambda path: None)  # its libraries can be loaded
     reason = "CUDA failure 100: no CUDA-capable device is detected"
@@ -79,7 +90,7 @@ def test_another_provider_is_not_taken_for_the_one_asked_for(gpu, monkeypatch, c
         monkeypatch.setattr(Session, "loaded", [CUDA, CPU] if provider == "tensorrt" else [CPU])
         reason = "its libraries are there, but no GPU that it can use"
     else:
-        monkeypatch.setattr(Session, "raises", how(reason))
+        monkeypatch.setattr(Session, "raises", {"RuntimeError": RuntimeError, "ValueError": ValueError}[how](reason))
     with refused("provider-not-loaded", UnavailableError, reason=reason):
         OrtRunner(model_of(), provider=provider)
     assert capsys.readouterr() == ("", "")
@@ -107,6 +118,7 @@ def test_a_build_without_the_provider_is_named(gpu, monkeypatch):
     ("name", "content", "major"),
     [
         ("libonnxruntime_providers_tensorrt.so", b"\0libnvinfer.so.11\0", "11"),
+        ("onnxruntime_providers_tensorrt.dll", b"\0nvinfer_10.dll\0", "10"),
         ("other.so", b"\0libnvinfer.so.11\0", ""),
     ],
 )
@@ -189,13 +201,16 @@ def test_tensors_are_used_where_they_are(gpu):
         assert runner._gpu.events == ["after the caller's stream", "run", "the caller's stream waits"] * 3
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [("double", torch.float64), ("int64", torch.int64), ("bool", torch.bool), ("bfloat16", torch.bfloat16)],
-)
-def test_every_type_is_bound_as_what_it_is(gpu, name, dtype):
-    with OrtRunner(model_of("y = Identity (a) unused = Identity (b)", name), provider="cuda") as runner:
-        feeds = {key: (tensor * 100).to(dtype) for key, tensor in tensors_of(feeds_of()).items()}
+def test_every_type_is_bound_as_what_it_is(gpu):
+    for name, dtype in (("float", torch.float32), ("double", torch.float64), ("int64", torch.int64)):
+        with OrtRunner(model_of(dtype=name), provider="cuda") as runner:
+            feeds = {key: (tensor * 100).to(dtype) for key, tensor in tensors_of(feeds_of()).items()}
+            assert torch.equal(runner.run_torch(feeds)["y"], feeds["a"] + feeds["b"])
+    with OrtRunner(model_of("y = And (a, b)", "bool"), provider="cuda") as runner:
+        feeds = {key: tensor > 0 for key, tensor in tensors_of(feeds_of()).items()}
+        assert torch.equal(runner.run_torch(feeds)["y"], feeds["a"] & feeds["b"])
+    with OrtRunner(model_of("y = Identity (a) unused = Identity (b)", "bfloat16"), provider="cuda") as runner:
+        feeds = {key: tensor.bfloat16() for key, tensor in tensors_of(feeds_of()).items()}
         assert torch.equal(runner.run_torch(feeds)["y"], feeds["a"])
 
 
@@ -211,6 +226,9 @@ def test_tensors_are_checked(gpu):
             (feeds | {"a": strided}, None, "bad-tensor"),
             (feeds, {"z": torch.zeros(2, 3, 4)}, "bad-tensor"),
             (feeds, {"y": torch.zeros(2, 3, 5)}, "bad-tensor"),
+            (feeds, {"y": torch.zeros(2, 3, 4).half()}, "bad-tensor"),
+            (feeds, {"y": torch.zeros(2, 3, 4, device="meta")}, "bad-tensor"),
+            (feeds, {"y": strided}, "bad-tensor"),
         ):
             with refused(code, RequestError):
                 runner.run_torch(given, outputs)
