@@ -75,6 +75,8 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
     Raises:
         RequestError: `file-not-readable`, `not-json`, `wrong-schema`, or `schema-violation` with the field `problems`.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device could block or never end
+        raise RequestError(f"{path} is not a regular file; give {what}", code="file-not-readable", path=path)
     try:
         text = path.read_bytes()
         content = pydantic_core.from_json(text, allow_inf_nan=False)

@@ -61,5 +61,5 @@ def test_without_onnxruntime_nothing_is_green(tmp_path):
 def test_doctor_names_all_that_is_missing():
     result = bare("doctor", heavy=("torch", "onnxscript", "onnxruntime", "tensorrt", "polygraphy", "tritonclient"))
     assert result.returncode == 0, result.stderr
-    for package in ("torch onnxscript safetensors", "onnxruntime", "tensorrt", "tritonclient[grpc,http]"):
+    for package in ("torch onnxscript safetensors", "onnxruntime", "tensorrt", "'tritonclient[grpc,http]'"):
         assert f"pip install {package}" in result.stdout

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -118,8 +120,9 @@ def test_other_files_are_refused(read, content, code):
     assert refused(read, content).code == code
 
 
-def test_no_file_and_a_folder(tmp_path):
-    for path in (tmp_path / "none.json", tmp_path):
+def test_what_is_not_a_regular_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "none.json", tmp_path, tmp_path / "pipe", Path("/dev/zero")):
         with pytest.raises(RequestError) as caught:
             report_from_file(path)
         assert caught.value.code == "file-not-readable"
