@@ -46,6 +46,7 @@ def test_without_torch_the_command_is_named(arguments, tmp_path):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_without_onnxruntime_nothing_is_green(tmp_path):
     code = f"run --graph contextnet -o {tmp_path} --quiet".split()
     recipe = tmp_path / "r.toml"

@@ -74,6 +74,7 @@ def test_other_weights_are_noticed(static):
     assert result.summary().count("failed") > 1
 
 
+@pytest.mark.slow
 def test_weights_that_do_not_make_the_graph_are_refused(exports):
     with refused("graph-not-in-weights", RequestError):
         validate(exports.fp32("interpolator", size="32x32"), recipe=recipe_from_toml(""))  # IFNet's, for IFNet_m

@@ -107,7 +107,7 @@ def test_graph(case, name):
     [
         ("refine", {"img0", "img1", "warped_img0", "warped_img1", "mask", "residual"}),
         ("contextnet", {"image", "f1", "f2", "f3", "f4"}),
-        ("interpolator_m", {"img0", "img1", "frame"}),
+        pytest.param("interpolator_m", {"img0", "img1", "frame"}, marks=pytest.mark.slow),
         (FIRST, {"img0", "img1", "output"}),
         ("foreign, one input", {"output"}),  # frames and a timestep in one: no picture
     ],
