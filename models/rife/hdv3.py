@@ -84,7 +84,7 @@ class HDv3(nn.Module):
         return Motion(flow, mask, warped_img0, warped_img1)
 
     def refine(self, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
-        """Blend the warped images; there is no refinement."""
+        """Blend the warped images; HDv3 has no refinement."""
         weight = torch.sigmoid(motion.mask)
         return Interpolation(motion.flow, weight, motion.warped_img0 * weight + motion.warped_img1 * (1 - weight))
 
@@ -104,5 +104,5 @@ def _head(c: int, out_planes: int) -> nn.Sequential:
 
 
 def _swapped(flow: Tensor) -> Tensor:
-    """The flow [N, 4, H, W] of the two frames in the other order."""
+    """Exchange the halves of a flow [N, 4, H, W]: the same motion with the frames in the other order."""
     return torch.cat((flow[:, 2:4], flow[:, :2]), 1)
