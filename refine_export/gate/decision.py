@@ -14,13 +14,13 @@ from typing import Literal
 
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import PICTURES
-from refine_export.report.grouping import JudgedGroup, judge_groups
+from refine_export.report.grouping import JudgedGroup, judge_groups, missing_runtimes
 from refine_export.report.report_data import Comparison, Report
+from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import SIGNATURES
 from refine_export.validate.comparison import Status, Verdict, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 
-Required = Literal["torch", "ort", "trt"]
 Rule = Literal["accuracy", "not-compared", "shortfall", "required-runtime", "baseline-drop", "baseline-missing"]
 
 
@@ -59,7 +59,9 @@ class Decision:
         return f"{passed} of {len(self.groups)} groups of an artifact, a runtime and a size passed{problems}"
 
 
-def decide(report: Report, *, options: ValidateOptions | None = None, require: Sequence[Required] = ()) -> Decision:
+def decide(
+    report: Report, *, options: ValidateOptions | None = None, require: Sequence[RequiredRuntime] = ()
+) -> Decision:
     """Judge a report.
 
     Args:
@@ -93,7 +95,7 @@ def decide(report: Report, *, options: ValidateOptions | None = None, require: S
         for one in report.shortfalls
         if one.counts and one.status != "passed"
     ]
-    problems += _missing_runtimes(report, groups, require)
+    problems += _runtime_problems(report, groups, require)
     if not groups:
         empty = Problem(rule="not-compared", status="not compared", what="the report", reason="it has no comparison")
         problems.append(empty)
@@ -153,17 +155,10 @@ def _contradictions(comparison: Comparison) -> Iterator[str]:
             yield f"{one.output}: its PSNR is {metrics.psnr_db}; expected a number"
 
 
-def _missing_runtimes(report: Report, groups: Sequence[JudgedGroup], require: Sequence[Required]) -> Iterator[Problem]:
-    """Required runtimes in which nothing was compared. ONNX Runtime also runs the strict FP16 graphs."""
-    compared = {group.group.runtime for group in groups if group.group.passed or group.group.failed}
-    runtimes = {
-        "torch": ("torch", bool(compared) and report.reference.startswith("torch")),
-        "ort": ("ONNX Runtime", bool(compared - {"tensorrt"})),
-        "trt": ("TensorRT", "tensorrt" in compared),
-    }
-    for option in dict.fromkeys(require):
-        name, used = runtimes[option]
-        if not used:
-            cause = next((one.reason for one in report.shortfalls if one.what == name), "it ran nothing")
-            reason = f"it is required (--require {option}): {cause}"
-            yield Problem(rule="required-runtime", status="not compared", what=name, reason=reason)
+def _runtime_problems(
+    report: Report, groups: Sequence[JudgedGroup], require: Sequence[RequiredRuntime]
+) -> Iterator[Problem]:
+    for option, name in missing_runtimes(require, (one.group for one in groups), report.reference):
+        cause = next((one.reason for one in report.shortfalls if one.what == name), "it ran nothing")
+        reason = f"it is required (--require {option}): {cause}"
+        yield Problem(rule="required-runtime", status="not compared", what=name, reason=reason)

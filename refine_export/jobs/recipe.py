@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.engine.build_options import BuildOptions
 from refine_export.export.export_options import ExportOptions
 from refine_export.lower.lower_options import LowerOptions
+from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import GraphName
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -22,9 +22,7 @@ class RunOptions:
     """Graphs to export; default: `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
     output: str = field(default="refine-export-output", metadata={"flag": "--output", "short": "-o"})
     """Output folder."""
-    require: tuple[Literal["torch", "ort", "trt"], ...] = field(
-        default=(), metadata={"flag": "--require", "metavar": "RUNTIMES"}
-    )
+    require: tuple[RequiredRuntime, ...] = field(default=(), metadata={"flag": "--require", "metavar": "RUNTIMES"})
     """Runtimes without which the verdict is not compared (exit code 3). TensorRT is used where it and a GPU are, and
     named as missing where they are not."""
 

@@ -23,9 +23,10 @@ from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
 from refine_export.data.frame_source import Sources
 from refine_export.jobs.compare_files import compare_files
 from refine_export.jobs.load_inputs import JobInputs
-from refine_export.report.grouping import judge_groups
-from refine_export.report.report_data import Comparison, Report, Shortfall
+from refine_export.report.grouping import judge_groups, missing_runtimes
+from refine_export.report.report_data import Comparison, Group, Report, Shortfall
 from refine_export.report.report_files import earlier_report, write_report
+from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import parse_size
 from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.support.manifest import fingerprint
@@ -129,8 +130,8 @@ def report_on(
         reused = all(artifact.reused for artifact in artifacts)
         return ValidationReport(status=earlier["status"], folder=folder, reused=reused, report=earlier)
     compared = compare_files(files, inputs)
-    shortfalls = (*shortfalls, *_unmet(require, compared.comparisons, shortfalls))
     groups = tuple(one.group for one in judge_groups(compared.comparisons, options))
+    shortfalls = (*shortfalls, *_unmet(require, groups, compared.reference, shortfalls))
     statuses = [*(group.status for group in groups), *(short.status for short in shortfalls if short.counts)]
     report = Report(
         status=overall(statuses),
@@ -181,17 +182,13 @@ def _described(sources: Sources) -> dict[str, Any]:
 
 
 def _unmet(
-    require: Sequence[str], comparisons: Sequence[Comparison], shortfalls: Sequence[Shortfall]
+    require: Sequence[RequiredRuntime], groups: Sequence[Group], reference: str, shortfalls: Sequence[Shortfall]
 ) -> Iterator[Shortfall]:
     """Yield each required runtime in which nothing was compared, unless a shortfall names it already."""
-    compared = {comparison.verdict.runtime for comparison in comparisons if comparison.verdict.status != "not compared"}
     known = {shortfall.what for shortfall in shortfalls}
-    for name, runtime, found in (
-        ("ort", "ONNX Runtime", compared - {"tensorrt"}),
-        ("trt", "TensorRT", compared & {"tensorrt"}),
-    ):
-        if name in require and not found and runtime not in known:
-            yield Shortfall(what=runtime, status="not compared", reason="it is required, and nothing was run by it")
+    for _, name in missing_runtimes(require, groups, reference):
+        if name not in known:
+            yield Shortfall(what=name, status="not compared", reason="it is required, and nothing was run by it")
 
 
 def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions) -> list[str]:

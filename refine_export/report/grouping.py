@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from refine_export.report.formatting import psnr_order
 from refine_export.report.report_data import Comparison, Group, GroupKey, Report
+from refine_export.runners.runtime_names import REQUIRED_NAMES, RequiredRuntime
 from refine_export.validate.comparison import OutputVerdict, Status, group_status
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -51,6 +52,24 @@ def groups_of_report(report: Report) -> tuple[JudgedGroup, ...]:
     """The groups of a report with its own verdicts."""
     members = _members(report.comparisons)
     return tuple(JudgedGroup(group=group, comparisons=members[group.key]) for group in report.groups)
+
+
+def missing_runtimes(
+    require: Sequence[RequiredRuntime], groups: Iterable[Group], reference: str
+) -> Iterator[tuple[RequiredRuntime, str]]:
+    """Yield each required runtime in which nothing was compared, with its name in reports.
+
+    ONNX Runtime also runs the strict FP16 graphs; `reference` is the report's.
+    """
+    ran = {group.runtime for group in groups if group.passed or group.failed}
+    used = {
+        "torch": bool(ran) and reference.startswith("torch"),
+        "ort": bool(ran - {"tensorrt"}),
+        "trt": "tensorrt" in ran,
+    }
+    for option in dict.fromkeys(require):
+        if not used[option]:
+            yield option, REQUIRED_NAMES[option]
 
 
 def _members(comparisons: Iterable[Comparison]) -> dict[GroupKey, tuple[Comparison, ...]]:

@@ -1,6 +1,12 @@
-"""Names of the runtimes of ONNX files, as options and reports have them; `--help` loads this module."""
+"""Names of runtimes, as options and reports have them; `--help` loads this module."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "half"]
 """ONNX Runtime on one of its providers, or `half`: the strict FP16 runner on a CPU."""
+
+RequiredRuntime = Literal["torch", "ort", "trt"]
+"""What a verdict can be made to depend on."""
+REQUIRED_NAMES: Mapping[RequiredRuntime, str] = {"torch": "torch", "ort": "ONNX Runtime", "trt": "TensorRT"}
+"""The same in reports and messages."""
