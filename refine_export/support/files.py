@@ -56,7 +56,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _cannot_write(path, error, "choose another folder") from error
+        raise cannot_write(path, error, "choose another folder") from error
 
 
 @contextmanager
@@ -81,14 +81,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
                 left_over.unlink(missing_ok=True)
         temporary.touch()
     except OSError as error:
-        raise _cannot_write(path, error, "choose a writable folder") from error
+        raise cannot_write(path, error, "choose a writable folder") from error
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # a full disk may show as late as here
         temporary.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error, "free some space, or choose another folder") from error
+        raise cannot_write(path, error, "free some space, or choose another folder") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -133,7 +133,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
                     old.rename(path)
                 raise
     except OSError as error:
-        raise _cannot_write(path, error, "free some space, or choose another folder") from error
+        raise cannot_write(path, error, "free some space, or choose another folder") from error
 
 
 def is_running(pid: str) -> bool:
@@ -149,5 +149,6 @@ def is_running(pid: str) -> bool:
     return True
 
 
-def _cannot_write(path: Path, error: OSError, advice: str) -> RequestError:
+def cannot_write(path: Path, error: OSError, advice: str) -> RequestError:
+    """Build the error `cannot-write` of a folder that is read-only, or a disk that is full."""
     return RequestError.about(path, "cannot-write", f"cannot be written: {error.strerror}; {advice}")

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from refine_export import __version__
-from refine_export.cli.main import DEPLOY_VERBS, VERBS
+from refine_export.cli.main import SUBVERBS, VERBS
 
 HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "numpy", "PIL", "jinja2", "pydantic", "safetensors")
 BARE = """
@@ -24,7 +24,7 @@ def bare(*arguments, heavy=HEAVY):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS, *DEPLOY_VERBS])
+@pytest.mark.parametrize("verb", ["", *VERBS, *SUBVERBS])
 def test_help_answers_without_any_heavy_package(verb):
     result = bare(*verb.split(), "--help")
     assert result.returncode == 0, result.stderr

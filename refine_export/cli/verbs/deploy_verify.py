@@ -12,7 +12,7 @@ from refine_export.deploy.verify.verify_options import VerifyOptions
 
 @stage_options_of(VerifyOptions)
 @stage_options("checkpoint.path", "frames.pair", "validate.sizes")
-def verify(
+def deploy_verify(
     recipe: RecipeOption = None, quiet: QuietOption = False, as_json: JsonOption = False, **options: Any
 ) -> None:
     """Verify a server and print what it answered."""

