@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.checkpoint.checkpoint_options import Architecture, CheckpointOptions
 from refine_export.checkpoint.recognition import TRAINING_ONLY, expected_shapes, recognise
-from refine_export.checkpoint.released_weights import RELEASED, fetch_weights
+from refine_export.checkpoint.released_weights import RELEASED, weights_path
 from refine_export.checkpoint.seeded_weights import seeded_values
 from refine_export.checkpoint.weights_file import tensors_from_file
 from refine_export.errors import CheckpointError
@@ -49,7 +49,7 @@ def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
     if options.path is not None:
         # A file of that name wins: released weights have names that no weights file has.
         released = options.path in RELEASED and not Path(options.path).exists()
-        path = fetch_weights(options.path).path if released else user_path(options.path)
+        path = weights_path(options.path) if released else user_path(options.path)
         return checkpoint_from_file(path, variant=options.variant, refine=options.refine)
     if options.weights == "demo":
         return demo_checkpoint()

