@@ -13,9 +13,9 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from refine_export import __version__
+from refine_export.cli.plain_help import WIDEST, PlainCommand, PlainGroup
 from refine_export.errors import InternalError, RefineExportError, RequestError, UnavailableError
 from refine_export.support.text import clean
 
@@ -53,19 +53,19 @@ SUBVERBS = {
 }
 _SETTINGS: dict[str, Any] = {
     "no_args_is_help": True,
-    "rich_markup_mode": "rich",
+    "rich_markup_mode": None,
     "pretty_exceptions_enable": False,
-    "context_settings": {"help_option_names": ["-h", "--help"]},
+    "context_settings": {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST},
 }
 
 
-class VerbGroup(TyperGroup):
+class VerbGroup(PlainGroup):
     """A group that imports the module of a verb when it is called: `--help` of one does not load all."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """Find the verb that was asked for; the commands of the group itself are only its names and help."""
         name, command, rest = super().resolve_command(ctx, args)
-        if name is None or isinstance(command, TyperGroup):
+        if name is None or isinstance(command, PlainGroup):
             return name, command, rest
         return name, load_verb(f"{self.name} {name}" if self.name in _groups else name), rest
 
@@ -75,7 +75,7 @@ def load_verb(verb: str) -> Any:
     name = verb.replace(" ", "_")
     module = import_module(f"refine_export.cli.verbs.{name}")
     alone = typer.Typer(add_completion=False, **_SETTINGS | {"no_args_is_help": False})
-    alone.command(verb.split()[-1], help=(VERBS | SUBVERBS)[verb])(getattr(module, name))
+    alone.command(verb.split()[-1], cls=PlainCommand, help=(VERBS | SUBVERBS)[verb])(getattr(module, name))
     return typer.main.get_command(alone)
 
 

@@ -79,17 +79,16 @@ def _parameter(option: Option) -> inspect.Parameter:
     """Return the parameter of one option; its default is None, so that a recipe's value shows through."""
     metadata = option.metadata
     known = _literals(option.type)
-    text = option.help.replace("\n", " ").replace("[", "\\[")  # brackets are markup for rich
-    names = f" One of: {', '.join(known)}." if known and not all(name in text for name in known) else ""
-    default = option.default
-    shown = default not in (None, (), "") and not isinstance(default, bool)
+    text = option.help.replace("\n", " ")
+    if option.default not in (None, (), "") and not isinstance(option.default, bool):
+        text += f"  [default: {_text(option.default)}]"  # typer's own would be in parentheses, and be the parser's too
     flags = [metadata["flag"], *([metadata["short"]] if "short" in metadata else [])]
     info = typer.Option(
         *flags,
-        metavar=metadata.get("metavar"),
-        help=text + names,
+        metavar=_metavar(option),
+        help=text,
         rich_help_panel=metadata.get("panel"),
-        show_default=_text(default) if shown else False,
+        show_default=False,
         autocompletion=(lambda: list(known)) if known else None,
     )
     return inspect.Parameter(
@@ -113,6 +112,13 @@ def _cli_type(option: Option) -> Any:
     if get_origin(kind) is Literal:
         return str | None
     return kind | None
+
+
+def _metavar(option: Option) -> str | None:
+    """Return what stands for the value: its name or its choices, with `[,...]` where several are taken."""
+    name = option.metadata.get("metavar") or "|".join(_literals(option.type))
+    several = get_origin(_without_none(option.type)) is tuple and name != "A B"
+    return f"{name or 'VALUE'}[,...]" if several else name or None
 
 
 def _literals(kind: Any) -> tuple[str, ...]:

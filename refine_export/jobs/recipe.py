@@ -22,7 +22,7 @@ class RunOptions:
     """Graphs to export; default: `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
     output: str = field(default="refine-export-output", metadata={"flag": "--output", "short": "-o"})
     """Output folder."""
-    require: tuple[RequiredRuntime, ...] = field(default=(), metadata={"flag": "--require", "metavar": "RUNTIMES"})
+    require: tuple[RequiredRuntime, ...] = field(default=(), metadata={"flag": "--require"})
     """Runtimes without which the verdict is not compared (exit code 3). TensorRT is used where it and a GPU are, and
     named as missing where they are not."""
 

@@ -7,6 +7,6 @@ Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt",
 """ONNX Runtime on one of its providers, or `half`: the strict FP16 runner on a CPU."""
 
 RequiredRuntime = Literal["torch", "ort", "trt"]
-"""What a verdict can be made to depend on."""
+"""A runtime that a verdict can be made to depend on."""
 REQUIRED_NAMES: Mapping[RequiredRuntime, str] = {"torch": "torch", "ort": "ONNX Runtime", "trt": "TensorRT"}
 """The same in reports and messages."""

@@ -7,9 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-
 from refine_export.support.progress import Progress, Silent
 from refine_export.support.text import clean
 
@@ -21,6 +18,8 @@ class ConsoleProgress:
     """A spinner with the time on a terminal; elsewhere a plain line when a step starts and when it is done."""
 
     def __init__(self) -> None:
+        from rich.console import Console  # not needed by --help
+
         self._console = Console(stderr=True, highlight=False)
         self._status: Status | None = None
         self._label = ""
@@ -54,4 +53,6 @@ def make_progress(quiet: bool) -> Progress:
 
 
 def _plain(text: str) -> str:
+    from rich.markup import escape
+
     return escape(clean(text))

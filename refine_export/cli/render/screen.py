@@ -1,12 +1,11 @@
-"""Standard output: lines and tables in which nothing that a file, a server or a user says can pass for ours."""
+"""Standard output: lines and tables in which nothing that a file, a server or a user says can pass for ours.
+
+Loaded by `--help`, which prints nothing with rich: it is imported when something is printed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from refine_export.support.text import clean
 
@@ -29,12 +28,16 @@ class Screen:
     """Prints results; every text is cleaned of control characters and is never read as markup."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self._console = Console(highlight=False)
         if not self._console.is_terminal:
             self._console.width = max(self._console.width, NARROWEST)
 
     def line(self, text: object = "", mark: str = "", *, aside: str = "") -> None:
         """Print a line: a mark with its colour and a colon, the text, and an aside in brackets."""
+        from rich.markup import escape
+
         before = f"{MARKS.get(mark, escape(mark))}: " if mark else ""
         behind = f" [dim]({escape(clean(aside))})[/]" if aside else ""
         self._console.print(f"{before}{escape(clean(str(text)))}{behind}", soft_wrap=True)
@@ -57,6 +60,9 @@ class Screen:
 
     def table(self, headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; a heading that begins with `>` aligns its column to the right."""
+        from rich.markup import escape
+        from rich.table import Table
+
         table = Table(box=None, pad_edge=False)
         for heading in headings:
             table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left")
