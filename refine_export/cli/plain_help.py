@@ -18,11 +18,14 @@ class PlainCommand(TyperCommand):
         """Write a list for each panel; options without one come first."""
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for parameter in self.get_params(ctx):
-            kind = "Arguments" if parameter.param_type_name == "argument" else "Options"
-            name, text = parameter.get_help_record(ctx)
-            if kind == "Arguments":
-                name = name.partition(" <")[0]  # without its type, such as `<list[Path]>`
-            groups.setdefault(getattr(parameter, "rich_help_panel", None) or kind, []).append((name, text))
+            if (record := parameter.get_help_record(ctx)) is None:
+                continue
+            name, text = record
+            if parameter.param_type_name == "argument":
+                kind, name = "Arguments", name.partition(" <")[0]  # without its type, such as `<list[Path]>`
+            else:
+                kind = getattr(parameter, "rich_help_panel", None) or "Options"
+            groups.setdefault(kind, []).append((name, text))
         for heading, records in groups.items():
             if records:
                 with formatter.section(heading):
