@@ -28,11 +28,11 @@ def stage_options(*names: str) -> Callable[[Verb], Verb]:
     return decorate
 
 
-def stage_options_of(owner: type[Any]) -> Callable[[Verb], Verb]:
-    """Do the same with the fields of a dataclass that is not part of the recipe."""
+def stage_options_of(*owners: type[Any]) -> Callable[[Verb], Verb]:
+    """Do the same with the fields of dataclasses that are not part of the recipe."""
 
     def decorate(function: Verb) -> Verb:
-        return _with_options(function, options_of(owner))
+        return _with_options(function, [option for owner in owners for option in options_of(owner)])
 
     return decorate
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from refine_export.deploy.triton.deploy_options import check_choice, check_range
+from refine_export.deploy.triton.deploy_options import check_range
 
 _SCHEMES: Final = ("s3", "gs", "pvc", "hdfs", "webhdfs", "http", "https", "oci", "hf")
 """Schemes that KServe's storage initializer reads (SupportedStorageURIPrefixList)."""
@@ -50,4 +50,3 @@ class KServeOptions:
         check_range("max_replicas", self.max_replicas, 1, 1000)
         check_range("min_replicas", self.min_replicas, 0, self.max_replicas)
         check_range("concurrency", self.concurrency, 1, 1000)
-        check_choice("protocol", self.protocol, ("grpc", "http"))

@@ -17,6 +17,7 @@ import ast
 import dataclasses
 import functools
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -110,11 +111,11 @@ def takes_options(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     return decorate
 
 
-def takes_options_of(owner: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Do the same as `takes_options` with the fields of a dataclass that is not part of the recipe."""
+def takes_options_of(*owners: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Do the same as `takes_options` with the fields of dataclasses that are not part of the recipe."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        return _with_keywords(function, options_of(owner))
+        return _with_keywords(function, [option for owner in owners for option in options_of(owner)])
 
     return decorate
 
@@ -149,17 +150,44 @@ def _with_keywords(function: Callable[P, R], options: Iterable[Option]) -> Calla
     return with_options
 
 
+def part_of(options: Mapping[str, Any], owner: type[Any]) -> dict[str, Any]:
+    """Return those of some keywords that are options of a stage and were given; None stands for "not given"."""
+    names = {field.name for field in dataclasses.fields(owner)}
+    return {name: value for name, value in options.items() if name in names and value is not None}
+
+
 def options_from_keywords(owner: type[T], given: Mapping[str, Any]) -> T:
     """Make the options of a stage that is not part of the recipe from keywords; None stands for "not given".
 
     Raises:
-        RecipeError: `wrong-option`.
+        RecipeError: `wrong-option`; one is missing, or has a wrong type or value.
     """
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    from pydantic import TypeAdapter, ValidationError  # not needed by --help
+
+    content = json.dumps({name: value for name, value in given.items() if value is not None}, default=plain_value)
     try:
-        return owner(**{name: value for name, value in values.items() if value is not None})
-    except (TypeError, ValueError) as error:  # a required one is missing, or a value is wrong
-        raise RecipeError(str(error), code="wrong-option") from error
+        # JSON mode: a list may become a tuple and a text a path, but no text becomes a number.
+        return TypeAdapter(owner).validate_json(content, strict=True)
+    except ValidationError as error:
+        problems = [wrong_value(".".join(map(str, one["loc"])), one) for one in error.errors(include_url=False)]
+        raise RecipeError("\n".join(dict.fromkeys(problems)), code="wrong-option") from error
+
+
+def plain_value(value: object) -> Any:
+    """Convert a value that options may have in Python; TOML's dates and times stay wrong values, not texts."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {name: part for name, part in vars(value).items() if part is not None}
+    return str(value) if isinstance(value, Path) else {type(value).__name__: str(value)}
+
+
+def wrong_value(label: str, details: Mapping[str, Any]) -> str:
+    """Return the message of one of pydantic's errors on the option `label`."""
+    message: str = details["msg"].removeprefix("Value error, ")
+    if details["type"] == "value_error":  # of a check of the options' own, which names the option
+        return message
+    if details["type"] == "missing":
+        return f"{label} is missing; it is required"
+    return f"{label} is {json.dumps(details['input'])[:80]}: {message[0].lower()}{message[1:]}"
 
 
 def documentation(owner: type[Any]) -> Mapping[str, str]:

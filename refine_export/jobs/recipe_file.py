@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refine_export.errors import RecipeError
-from refine_export.jobs.job_options import documentation, options_by_keyword
+from refine_export.jobs.job_options import documentation, options_by_keyword, plain_value, wrong_value
 from refine_export.jobs.recipe import Recipe
 from refine_export.support.files import user_path
 
@@ -116,7 +116,7 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
 def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
-        (recipe,) = _adapter().validate_json(json.dumps([content], default=_plain), strict=True)
+        (recipe,) = _adapter().validate_json(json.dumps([content], default=plain_value), strict=True)
         return recipe
     except RecursionError as error:
         raise RecipeError(
@@ -130,13 +130,6 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
             code=codes.pop() if len(codes) == 1 else "wrong-option",
             lines=tuple(message for _, message in problems),
         ) from error
-
-
-def _plain(value: object) -> Any:
-    """Convert what options may be in Python; TOML's dates and times stay wrong values, not texts."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {name: part for name, part in vars(value).items() if part is not None}
-    return str(value) if isinstance(value, Path) else {type(value).__name__: str(value)}
 
 
 @functools.cache
@@ -164,8 +157,7 @@ def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
         return _unknown(where, named, is_section=key is None)
     if details["type"] == "value_error":
         return "wrong-option", f"{where}: {section}: {message}"
-    found = json.dumps(details["input"])[:80]
-    return "wrong-option", f"{where}: {label} is {found}: {message[0].lower()}{message[1:]}"
+    return "wrong-option", f"{where}: {wrong_value(label, details)}"
 
 
 def _unknown(where: str, named: Sequence[str], *, is_section: bool) -> tuple[str, str]:

@@ -23,8 +23,8 @@ FUNCTIONS = {
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps",
     "lint": "files",
-    "interpolate": "inputs, *, output, checkpoint, file, server, runtime, device, allow_host_code, concurrency, "
-    "timestep, times, scene_cut, scene_cuts, audio, codec, crf, force, progress, on_wait",
+    "interpolate": "inputs, *, output, checkpoint, file, server, force, progress, on_wait, timestep, times, scene_cut, "
+    "scene_cuts, audio, codec, crf, device, runtime, allow_host_code, concurrency",
     "deploy_triton": "artifacts, *, output, force, [TritonOptions]",
     "inspect": "file",
     "load_network": "checkpoint",

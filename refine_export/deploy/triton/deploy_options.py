@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from refine_export.signature import check_sizes_option
 
@@ -47,15 +47,11 @@ class TritonOptions:
 
     def __post_init__(self) -> None:
         policy = self.version_policy
-        check_choice("backend", self.backend, ("auto", "python"))
-        check_choice("accelerator", self.accelerator, (None, "none", "cuda", "tensorrt"))
-        check_choice("device", self.device, ("auto", "gpu", "cpu"))
-        check_choice("io", self.io, (None, "fp32", "fp16"))
         check_range("instances", self.instances, 1, 64)
         check_range("max_batch", self.max_batch, 1, MAX_BATCH)
         check_range("delay_us", self.delay_us, 0, 10_000_000)
         check_range("threads", self.threads, 0, 1024)
-        check_choice("graph_level", self.graph_level, (0, 1, -1, 2))
+        check_range("graph_level", self.graph_level, -1, 2)
         if policy not in ("latest", "all") and not (policy.isascii() and policy.isdecimal() and policy[0] != "0"):
             raise ValueError(f"version_policy is {policy!r}; expected latest, all, or the number of a version")
         if self.device == "cpu" and self.accelerator not in (None, "none"):
@@ -67,10 +63,3 @@ def check_range(name: str, value: int | None, low: int, high: int) -> None:
     """Raise ValueError unless a number is None or from `low` to `high`."""
     if value is not None and not low <= value <= high:
         raise ValueError(f"{name} is {value}; expected {low} to {high}")
-
-
-def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raise ValueError unless a value is one of the choices."""
-    if value not in choices:
-        expected = ", ".join(str(choice) for choice in choices if choice is not None)
-        raise ValueError(f"{name} is {value!r}; expected {expected}")

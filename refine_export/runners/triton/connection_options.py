@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 Protocol = Literal["grpc", "http"]
@@ -18,13 +18,13 @@ class ServerOptions:
 
     url: str
     """HOST:PORT of the protocol; Triton's defaults are 8001 for gRPC and 8000 for HTTP."""
-    protocol: Protocol = "grpc"
+    protocol: Protocol = field(default="grpc", metadata={"flag": "--protocol", "panel": "Server"})
     """grpc or http."""
     shared_memory: bool = False
     """Pass tensors through shared memory, for a server on this machine that sees the same /dev/shm."""
-    timeout_s: float = 30.0
+    timeout_s: float = field(default=30.0, metadata={"flag": "--timeout", "metavar": "S", "panel": "Server"})
     """Seconds for one request; over HTTP, for each wait for the server."""
-    patience_s: float = 60.0
+    patience_s: float = field(default=60.0, metadata={"flag": "--patience", "metavar": "S", "panel": "Server"})
     """Seconds after its first failure in which a request is sent again, while the server is away, slow or loads the
     model."""
 

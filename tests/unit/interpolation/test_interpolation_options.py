@@ -2,7 +2,7 @@
 
 import pytest
 
-from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
+from refine_export.interpolation.interpolation_options import ComputeOptions, VideoOptions
 from refine_export.runners.triton.connection_options import ServerOptions
 
 SERVER = ServerOptions(url="host:1")
@@ -13,10 +13,8 @@ SERVER = ServerOptions(url="host:1")
     [
         (VideoOptions, {"times": 1}, "times"),
         (VideoOptions, {"scene_cut": 1.5}, "scene_cut"),
-        (EncoderOptions, {"codec": "h263"}, "codec"),
         (ComputeOptions, {"file": "a.onnx", "server": SERVER}, "file"),
         (ComputeOptions, {"runtime": "half"}, "runtime"),
-        (ComputeOptions, {"runtime": "cuda", "file": "a.onnx"}, "runtime"),
         (ComputeOptions, {"device": "cuda:0", "server": SERVER}, "device"),
         (ComputeOptions, {"concurrency": 0}, "concurrency"),
     ],

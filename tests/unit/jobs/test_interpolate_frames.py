@@ -32,6 +32,12 @@ def test_two_pictures_or_a_video(tmp_path):
         (["a.png", "b.png"], {"times": 2}, "options-do-not-fit"),
         (["a.mp4"], {"times": 1}, "wrong-option"),
         (["a.mp4"], {"server": "nowhere"}, "wrong-option"),
+        (["a.mp4"], {"server": 1}, "wrong-option"),
+        (["a.mp4"], {"codec": "h263"}, "wrong-option"),
+        (["a.mp4"], {"times": "3"}, "wrong-option"),
+        (["a.mp4"], {"tmies": 3}, "unknown-option"),
+        (["a.png", "b.png"], {"timestep": "a"}, "wrong-option"),
+        (["a.png", "b.png"], {"runtime": "cuda", "file": "c.onnx"}, "wrong-option"),
         (["a.png", "b.png"], {"file": "c.onnx"}, "not-found"),
     ],
 )
