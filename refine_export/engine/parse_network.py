@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,30 @@ class Parsed:
     parser: trt.OnnxParser
 
 
+@dataclass(frozen=True, kw_only=True)
+class ParserFault:
+    """An error of the parser."""
+
+    code: str
+    """Name of an `ErrorCode`, such as `UNSUPPORTED_NODE`."""
+    index: int
+    """Place of the node in its graph; -1 where the error is not about a node."""
+    node: str
+    """Its name; "" where it has none."""
+    operator: str
+    reason: str
+
+    def __str__(self) -> str:
+        place = [f"node {self.index}"] if self.index >= 0 else []
+        place += [repr(self.node)] if self.node else []
+        place += [f"({self.operator})"] if self.operator else []
+        return f"{' '.join([self.code, *place])}: {self.reason}"
+
+
 def network_from_onnx(
     module: Any, builder: trt.Builder, log: Log, content: bytes, path_for_external_data: Path | None = None
 ) -> Parsed:
     """Parse an ONNX file into a strongly typed network: its types are the file's.
-
-    `STRONGLY_TYPED` is set by name where it exists: 10.12 to 10.16 need it, 11.0 to 11.4 ignore it, and its place in
-    the mask moved between them.
 
     Args:
         module: of the library.
@@ -40,34 +58,54 @@ def network_from_onnx(
         GraphError: `parser-refused`; the message has all of the parser's errors.
         UnavailableError: `tensorrt-failed`; no network could be made.
     """
-    typed = module.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
-    flags = 0 if typed is None else 1 << int(typed)
-    network = required(builder.create_network(flags), "make a network", log)
-    parser = module.OnnxParser(network, log.logger)
-    path = None if path_for_external_data is None else str(path_for_external_data)
-    if not parser.parse(content, path):
-        errors = [_described(parser.get_error(index)) for index in range(parser.num_errors)]
-        reasons = "".join(f"\n  {error}" for error in errors) or log.last_errors()
-        count = f"{len(errors)} error{'s' if len(errors) != 1 else ''}"
+    parsed, faults = parse_onnx(module, builder, log, content, path_for_external_data)
+    if faults:
+        errors = [str(fault) for fault in faults]
         raise GraphError(
-            f"TensorRT {module.__version__} cannot take {path or 'the ONNX file'}, {count}; expected operators and "
-            f"types that it supports (`refine-export lint` knows many): change the model, or take a newer one{reasons}",
+            f"TensorRT {module.__version__} cannot take {path_for_external_data or 'the ONNX file'}, {len(errors)} "
+            f"error{'s' if len(errors) != 1 else ''}; expected operators and types that it supports (`refine-export "
+            "lint` knows many): change the model, or take a newer one" + "".join(f"\n  {error}" for error in errors),
             code="parser-refused",
             errors=errors,
         )
-    return Parsed(network=network, parser=parser)
+    return parsed
 
 
-def _described(error: trt.ParserError) -> str:
-    """Write code, node with its operator, and the reason in one line.
+def parse_onnx(
+    module: Any, builder: trt.Builder, log: Log, content: bytes, path_for_external_data: Path | None = None
+) -> tuple[Parsed, list[ParserFault]]:
+    """Parse as `network_from_onnx` does, and return the parser's errors; without any, the network is whole.
+
+    `STRONGLY_TYPED` is set by name where it exists: 10.12 to 10.16 need it, 11.0 to 11.4 ignore it, and its place in
+    the mask moved between them.
+    """
+    typed = module.NetworkDefinitionCreationFlag.__members__.get("STRONGLY_TYPED")
+    network = required(builder.create_network(0 if typed is None else 1 << int(typed)), "make a network", log)
+    parser = module.OnnxParser(network, log.logger)
+    faults: list[ParserFault] = []
+    # Empty bytes are a valid message of protobuf, which the parser takes for a graph of nothing.
+    if not content or not parser.parse(
+        content, None if path_for_external_data is None else str(path_for_external_data)
+    ):
+        found = [_fault(parser.get_error(place)) for place in range(parser.num_errors)]
+        unknown = ParserFault(
+            code="INVALID_GRAPH", index=-1, node="", operator="", reason=f"it gave no error{log.last_errors()}"
+        )
+        faults = list(dict.fromkeys(found)) or [unknown]  # some errors come twice
+    return Parsed(network=network, parser=parser), faults
+
+
+def _fault(error: trt.ParserError) -> ParserFault:
+    """Read an error while its parser exists.
 
     The code is read from its text, `ErrorCode.INVALID_NODE`: its `name` is a method in some bindings (10.12, 10.13).
     """
-    where = []
-    if error.node() >= 0:
-        where.append(f"node {error.node()}")
-    if name := error.node_name():
-        where.append(repr(name))
-    if operator := error.node_operator():
-        where.append(f"({' '.join(operator.split())})")
-    return " ".join([str(error.code()).rpartition(".")[2], *where]) + f": {' '.join(error.desc().split())}"
+    # Without a driver, TensorRT for RTX appends an error of CUDA to each reason, which has nothing to do with it.
+    reason = re.sub(r"\[checkMacros\.cpp::catchCudaError.*", "", " ".join(error.desc().split())).strip()
+    return ParserFault(
+        code=str(error.code()).rpartition(".")[2],
+        index=error.node(),
+        node=error.node_name(),
+        operator=" ".join(error.node_operator().split()),
+        reason="it is not supported" if reason == "false" else reason,  # the condition of the parser's own check
+    )

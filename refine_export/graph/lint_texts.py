@@ -49,6 +49,14 @@ RULES: Final[dict[str, tuple[str, str]]] = {
         "TensorRT imports an operator outside ONNX's own domain only with a plugin of that name.",
         "Export with standard operators (GridSample: opset 16 on), or add a model-local function for it.",
     ),
+    "unsupported-attribute": (
+        f"TensorRT's parser imports the operator, but not in this form ({SOURCE}).",
+        "Express it by operators that TensorRT has.",
+    ),
+    "gridsample-rank": (
+        f"TensorRT's list has 4-D images only ({SOURCE}). TensorRT for RTX 1.7.1 builds 5-D ones, untested here.",
+        "Sample slice by slice in 4-D, or compare the engine with the ONNX file.",
+    ),
     "resize-attribute": (
         f"TensorRT's Resize lacks it ({SOURCE}).",
         "Use nearest or linear without antialias (half_pixel linear by 0.5 is AveragePool 2x2, exactly).",
@@ -61,6 +69,10 @@ RULES: Final[dict[str, tuple[str, str]]] = {
         "TensorRT has no FP64: its parser narrows values to FP32, or refuses. ONNX Runtime computes in FP64.",
         "Export the network in FP32; look for NumPy arrays and Python floats that became FP64 tensors.",
     ),
+    "parser-refused": (
+        "No engine can be built from the file with this version. What the parser says is measured, not looked up.",
+        "Change the node that is named, or take a version of TensorRT that has it.",
+    ),
     "opset": (
         f"TensorRT's parser states opsets up to {MAX_OPSET} ({SOURCE}); newer operators may be misread.",
         "Export at opset 18.",
@@ -68,7 +80,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
 }
 """Rule -> why it matters, what to do."""
 
-WARNINGS: Final = ("resize-dynamic", "opset")
+WARNINGS: Final = ("gridsample-rank", "resize-dynamic", "opset")
 """The rules whose findings are warnings; those of all others are errors."""
 
 
@@ -87,3 +99,10 @@ class Finding:
     """Why it matters."""
     fix: str
     """The remedy."""
+
+
+def finding_of(rule: str, node: str, message: str) -> Finding:
+    """Return a finding with its rule's severity and texts."""
+    why, fix = RULES[rule]
+    severity: Literal["error", "warning"] = "warning" if rule in WARNINGS else "error"
+    return Finding(rule=rule, severity=severity, node=node, message=message, why=why, fix=fix)

@@ -21,11 +21,11 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.lint_texts import RULES, WARNINGS, Finding
+from refine_export.graph.lint_texts import Finding, finding_of
 from refine_export.graph.model_file import ONNX_DOMAINS, load_external_data, model_from_file
 from refine_export.graph.operator_types import HALF, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
-from refine_export.graph.tensorrt_ops import MAX_OPSET, RESIZE_ATTRIBUTES, SUPPORTED_OPS
+from refine_export.graph.tensorrt_ops import ATTRIBUTES, MAX_OPSET, RTX_ADDS, SUPPORTED_OPS, UNDILATED
 from refine_export.support.text import listed
 
 _ROUNDS_NOTHING: Final = (
@@ -149,16 +149,7 @@ def _graph_from_model(model: onnx.ModelProto) -> _Graph:
 
 
 def _finding(rule: str, node: ir.Node | str | None, message: str) -> Finding:
-    why, fix = RULES[rule]
-    name = node.name if isinstance(node, ir.Node) else node
-    return Finding(
-        rule=rule,
-        severity="warning" if rule in WARNINGS else "error",
-        node=name or "",
-        message=message,
-        why=why,
-        fix=fix,
-    )
+    return finding_of(rule, (node.name if isinstance(node, ir.Node) else node) or "", message)
 
 
 def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
@@ -231,19 +222,41 @@ def _operators(graph: _Graph) -> Iterator[Finding]:
         if node.domain not in ONNX_DOMAINS:
             yield _finding("custom-op", node, f"operator {node.domain}.{node.op_type} is in a domain of its own")
         elif node.op_type not in SUPPORTED_OPS:
-            yield _finding("unsupported-op", node, f"operator {node.op_type} is not on TensorRT's list")
+            newer = " (TensorRT for RTX 1.7.1 takes it)" if node.op_type in RTX_ADDS else ""
+            yield _finding("unsupported-op", node, f"operator {node.op_type} is not on TensorRT's list{newer}")
+
+
+def _restrictions(graph: _Graph) -> Iterator[Finding]:
+    """Check what TensorRT lacks of the operators that it has."""
+    for node in graph.nodes:
+        if node.domain not in ONNX_DOMAINS:
+            continue
+        rule = "resize-attribute" if node.op_type == "Resize" else "unsupported-attribute"
+        for name, allowed in ATTRIBUTES.get(node.op_type, {}).items():
+            given = node.attributes[name].value if name in node.attributes else allowed[0]
+            if given not in allowed:
+                expected = " or ".join(map(repr, allowed))
+                yield _finding(rule, node, f"{name} is {given!r}; expected {expected}")
+        dilations = node.attributes.get_ints("dilations", ())
+        if node.op_type in UNDILATED and {*dilations} - {1}:
+            yield _finding(rule, node, f"dilations are {list(dilations)}; expected ones")
+        if node.op_type == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].name:
+            yield _finding(rule, node, "it gives indices as well; expected one output")
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 2:
+            zero = None if node.inputs[2] is None else ir.convenience.get_const_tensor(node.inputs[2])
+            if zero is not None and zero.numpy().any():
+                yield _finding(rule, node, f"the zero point {node.inputs[2].name!r} is not 0; expected 0")
+        if node.op_type == "GridSample" and (shape := node.inputs[0].shape) is not None and len(shape) != 4:
+            yield _finding("gridsample-rank", node, f"the image has {len(shape)} dimensions; expected 4")
 
 
 def _resize(graph: _Graph) -> Iterator[Finding]:
     for node in graph.of("Resize"):
-        for name, allowed in RESIZE_ATTRIBUTES.items():
-            given = node.attributes[name].value if name in node.attributes else allowed[0]
-            if given not in allowed:
-                expected = " or ".join(map(repr, allowed))
-                yield _finding("resize-attribute", node, f"{name} is {given!r}; expected {expected}")
         for source, role in zip(node.inputs[2:4], ("scales", "sizes"), strict=False):
             if source is not None and ir.convenience.get_const_tensor(source) is None:
                 yield _finding("resize-dynamic", node, f"its {role} {source.name!r} are computed")
+                if role == "scales" and "axes" in node.attributes:
+                    yield _finding("resize-attribute", node, "axes are given with computed scales; expected no axes")
 
 
 def _float64(graph: _Graph) -> Iterator[Finding]:
@@ -262,5 +275,5 @@ def _opset(graph: _Graph) -> Iterator[Finding]:
 
 _CHECKS: Final[tuple[Callable[[_Graph], Iterator[Finding]], ...]] = (
     *(_gridsample_attributes, _gridsample_dtype, _fp16_coordinates, _baked_size, _baked_grid),
-    *(_operators, _resize, _float64, _opset),
+    *(_operators, _restrictions, _resize, _float64, _opset),
 )

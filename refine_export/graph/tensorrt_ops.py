@@ -1,7 +1,8 @@
 """The operators and attributes that TensorRT's ONNX parser imports.
 
 Source: onnx/onnx-tensorrt, `docs/operators.md`, the text for TensorRT 10.15 ("opset 9 to opset 24"). NVIDIA's
-"ONNX Opset Guide" has opset 25 for TensorRT 11.x; its list was not available, so what it adds is missing.
+"ONNX Opset Guide" has opset 25 for TensorRT 11.x; its list was not available, so what it adds is missing. A test
+compares all of this with the parser of TensorRT for RTX 1.7.1, which is a newer one: `supports_operator` and parsing.
 """
 
 from typing import Final
@@ -43,16 +44,33 @@ SUPPORTED_OPS: Final = frozenset(
 )
 """Operator types of the default domain (`""` or `ai.onnx`): the rows whose column "Supported" is Y."""
 
-RESIZE_ATTRIBUTES: Final[dict[str, tuple[str | int, ...]]] = {
-    "antialias": (0,),
-    "mode": ("nearest", "linear"),
-    "coordinate_transformation_mode": (
-        "half_pixel",
-        "pytorch_half_pixel",
-        "tf_half_pixel_for_nn",
-        "asymmetric",
-        "align_corners",
-    ),
-    "keep_aspect_ratio_policy": ("stretch",),
+RTX_ADDS: Final = frozenset({"CausalConvWithState", "LinearAttention", "Swish"})
+"""Operators that TensorRT for RTX 1.7.1 imports and the list lacks: Swish came with opset 24, the others with opset 27,
+after the list's parser. Enterprise TensorRT of the same age (11.x) may import them too; no list says so."""
+
+RTX_REFUSES: Final = frozenset({"DeformConv"})
+"""Listed operators that TensorRT for RTX 1.7.1 refuses: the parser (`onnxOpImporters.cpp`) makes DeformConv a plugin,
+which comes with enterprise TensorRT alone ("Plugin not found")."""
+
+ATTRIBUTES: Final[dict[str, dict[str, tuple[str | int, ...]]]] = {
+    "Resize": {
+        "antialias": (0,),
+        "mode": ("nearest", "linear"),
+        "coordinate_transformation_mode": (
+            "half_pixel",
+            "pytorch_half_pixel",
+            "tf_half_pixel_for_nn",
+            "asymmetric",
+            "align_corners",
+        ),
+        "keep_aspect_ratio_policy": ("stretch",),
+    },
+    "ScatterND": {"reduction": ("none",)},
+    # Not in the list, which names ScatterND alone: TensorRT for RTX 1.7.1 says "Unsupported reduction type".
+    "ScatterElements": {"reduction": ("none",)},
 }
-"""Attribute of Resize -> values that are imported; the first is ONNX's default."""
+"""Operator -> attribute -> values that are imported; the first is ONNX's default. Beyond the list, TensorRT for RTX
+1.7.1 takes the mode `cubic` of Resize."""
+
+UNDILATED: Final = ("AveragePool", "LpPool", "MaxPool")
+"""Operators whose `dilations` must be ones."""

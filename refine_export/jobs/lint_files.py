@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from refine_export.graph.lint_texts import Finding
+from refine_export.engine.parser_check import ParserAnswer, ask_parser
+from refine_export.graph.lint_texts import Finding, finding_of
 from refine_export.graph.linter import lint_file
 from refine_export.jobs.load_inputs import AnyPath, paths_of
 from refine_export.support.text import json_safe
@@ -20,6 +21,8 @@ class LintReport:
     warnings: int
     findings: Mapping[str, tuple[Finding, ...]] = field(repr=False)
     """Path as given -> findings."""
+    parser: Mapping[str, ParserAnswer] = field(repr=False)
+    """Path as given -> answer of the parser of the TensorRT library that is installed."""
 
     @property
     def passed(self) -> bool:
@@ -28,18 +31,23 @@ class LintReport:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The findings, one line each."""
+        """The findings, one line each, and the parser's conclusion on each file."""
         found = [(file, one) for file, findings in self.findings.items() for one in findings]
-        return tuple(f"{file}: {one.severity}: {one.message} ({one.rule})" for file, one in found)
+        lines = [f"{file}: {one.severity}: {one.message} ({one.rule})" for file, one in found]
+        return (*lines, *(f"{file}: {answer.conclusion}" for file, answer in self.parser.items()))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the findings of each file as JSON types."""
-        content: dict[str, Any] = json_safe(self.findings)
-        return content
+        """Return the findings of each file, and the parser's answer, as JSON types."""
+        return {
+            file: {"findings": json_safe(findings), "parser": json_safe(self.parser[file])}
+            for file, findings in self.findings.items()
+        }
 
 
 def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
     """Find nearest sampling, FP16 coordinates, baked-in sizes and other faults that a runtime may not report.
+
+    Where TensorRT or TensorRT for RTX is installed, its own parser is asked too, and what it refuses is a finding.
 
     Args:
         files: ONNX files of any tool, or results of `export` and `lower`.
@@ -48,6 +56,27 @@ def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
         GraphError: a file is not ONNX.
         RequestError: no file is given.
     """
-    found = {str(path): tuple(lint_file(path)) for path in paths_of(files)}
+    paths = paths_of(files)
+    rules = [lint_file(path) for path in paths]  # checks the files' external data before the parser reads them
+    answers = ask_parser(paths)
+    found = {
+        str(path): (*findings, *_refusals(answer)) for path, findings, answer in zip(paths, rules, answers, strict=True)
+    }
     severities = [finding.severity for findings in found.values() for finding in findings]
-    return LintReport(errors=severities.count("error"), warnings=severities.count("warning"), findings=found)
+    return LintReport(
+        errors=severities.count("error"),
+        warnings=severities.count("warning"),
+        findings=found,
+        parser=dict(zip(found, answers, strict=True)),
+    )
+
+
+def _refusals(answer: ParserAnswer) -> list[Finding]:
+    return [
+        finding_of(
+            "parser-refused",
+            fault.node or (f"{fault.operator or 'node'} {fault.index}" if fault.index >= 0 else ""),
+            f"{answer.library} refuses {fault.operator or 'the file'}: {fault.reason} ({fault.code})",
+        )
+        for fault in answer.faults
+    ]

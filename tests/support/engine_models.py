@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from onnx.parser import parse_model
 from refine_export.engine.bindings import Library, load_library
 from refine_export.errors import RefineExportError
 from tests.support.fake_tensorrt import make_fake
+
+needs_rtx = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
+)
+"""For tests on the real TensorRT for RTX, which parses and builds without a GPU."""
 
 WARPED = """
     <ir_version: 10, opset_import: ["" : 20]>

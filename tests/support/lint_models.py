@@ -3,7 +3,7 @@
 import onnx
 from onnx.parser import parse_model
 
-from refine_export.graph.linter import RULES, Finding
+from refine_export.graph.lint_texts import RULES, Finding
 
 GOOD = 'mode="bilinear", padding_mode="border", align_corners=1'
 IMAGE, FLOW = 'float[1,3,"H","W"] x', 'float[1,2,"H","W"] flow'

@@ -219,6 +219,7 @@ def print_lint(report: LintReport) -> None:
     """Print the findings of each file."""
     for file, findings in report.findings.items():
         _print_findings(file, [(one, one.node) for one in findings])
+        Screen().line(f"{file}: {report.parser[file].conclusion}")
 
 
 def print_preflight(checked: Preflight) -> None:

@@ -1,14 +1,18 @@
 """Each rule finds its bad graph, names the node, and finds nothing in the good graph."""
 
 import copy
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
 
+from refine_export.engine.bindings import Log, load_library
+from refine_export.engine.parse_network import parse_onnx
 from refine_export.graph import tensorrt_ops
 from refine_export.graph.linter import lint_model
+from tests.support.engine_models import needs_rtx
 from tests.support.lint_models import BOTH, FLOW, GOOD, IMAGE, OUT, model_of, only, warp_model
 
 
@@ -18,6 +22,80 @@ def test_op_list_is_of_onnx():
     assert tensorrt_ops.SUPPORTED_OPS - known == {"ImageScaler", "ParametricSoftplus", "ScaledTanh"}
     assert "GridSample" in tensorrt_ops.SUPPORTED_OPS
     assert "AffineGrid" not in tensorrt_ops.SUPPORTED_OPS
+    assert tensorrt_ops.RTX_REFUSES < tensorrt_ops.SUPPORTED_OPS
+    assert not tensorrt_ops.RTX_ADDS & tensorrt_ops.SUPPORTED_OPS
+
+
+RESIZED = "half = Constant <value_floats=[1.0,1.0,2.0,2.0]> () [n] y = Resize <{}> (x, , half)"
+RESTRICTED = [  # the node n, the inputs, what is beyond TensorRT's list and, where that differs, TensorRT for RTX
+    ('[n] y = ScatterND <reduction="add"> (x, i, x)', "float[4,4] x, int64[4,1] i", "unsupported-attribute", False),
+    ("[n] y = ScatterND (x, i, x)", "float[4,4] x, int64[4,1] i", "", True),
+    (
+        '[n] y = ScatterElements <reduction="max"> (x, i, x)',
+        "float[4,4] x, int64[4,4] i",
+        "unsupported-attribute",
+        False,
+    ),
+    *(
+        (f"[n] y = {kind} <kernel_shape=[3,3], dilations=[{sides}]> (x)", "float[1,3,9,9] x", rule, not rule)
+        for kind in tensorrt_ops.UNDILATED
+        for sides, rule in (("2,2", "unsupported-attribute"), ("1,1", ""))
+    ),
+    ("[n] y, i = MaxPool <kernel_shape=[3,3]> (x)", "float[1,3,9,9] x", "unsupported-attribute", False),
+    *(
+        (
+            f"s = Constant <value=float {{0.5}}> () z = Constant <value=int8 {{{zero}}}> () "
+            "[n] q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s)",
+            "float[1,3,9,9] x",
+            rule,
+            not rule,
+        )
+        for zero, rule in ((3, "unsupported-attribute"), (0, ""))
+    ),
+    (RESIZED.format("antialias=1"), "float[1,3,9,9] x", "resize-attribute", False),
+    (RESIZED.format('mode="cubic"'), "float[1,3,9,9] x", "resize-attribute", True),
+    (
+        RESIZED.format('coordinate_transformation_mode="half_pixel_symmetric"'),
+        "float[1,3,9,9] x",
+        "resize-attribute",
+        False,
+    ),
+    (f"[n] y = GridSample <{GOOD}> (x, g)", "float[1,3,9,9,9] x, float[1,9,9,9,3] g", "gridsample-rank", True),
+    ("[n] y = Swish (x)", "float[4] x", "unsupported-op", True),
+]
+
+
+def refusals(model: onnx.ModelProto) -> list[str]:
+    module = load_library("rtx").module
+    log = Log(module)
+    return [fault.node for fault in parse_onnx(module, module.Builder(log.logger), log, model.SerializeToString())[1]]
+
+
+@pytest.mark.parametrize(("body", "inputs", "rule", "taken"), RESTRICTED, ids=[case[0] for case in RESTRICTED])
+def test_forms_that_tensorrt_lacks(body: str, inputs: str, rule: str, taken: bool):
+    """The rules follow NVIDIA's list; the real parser of TensorRT for RTX takes what `taken` says."""
+    model = model_of(body, inputs, "float y", opset=24)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    assert [(one.rule, one.node) for one in lint_model(model) if one.rule not in ("opset", "invalid-model")] == [
+        (rule, "n")
+    ] * bool(rule)
+    if find_spec("tensorrt_rtx") is not None:
+        assert (refusals(model) == []) == taken
+
+
+@needs_rtx
+def test_the_list_beside_the_parser_of_tensorrt_for_rtx():
+    """A difference that is not in `tensorrt_ops` fails here: explain it there."""
+    module = load_library("rtx").module
+    log = Log(module)
+    network = module.Builder(log.logger).create_network(0)
+    parser = module.OnnxParser(network, log.logger)
+    known = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""}
+    taken = {name for name in known | tensorrt_ops.SUPPORTED_OPS if parser.supports_operator(name)}
+    assert (taken - tensorrt_ops.SUPPORTED_OPS, tensorrt_ops.SUPPORTED_OPS - taken) == (
+        tensorrt_ops.RTX_ADDS,
+        tensorrt_ops.RTX_REFUSES,
+    )
 
 
 @pytest.mark.parametrize(

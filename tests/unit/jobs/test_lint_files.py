@@ -1,0 +1,53 @@
+"""Lint adds what TensorRT's own parser says, asked in a child process, where one is installed."""
+
+import json
+
+import onnx
+import pytest
+
+from refine_export.cli.main import main
+from refine_export.engine import parser_check
+from refine_export.jobs.lint_files import lint
+from tests.support.engine_models import needs_rtx
+from tests.support.foreign import foreign_model
+from tests.support.lint_models import model_of
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A file that TensorRT for RTX takes, and one with two nodes that it refuses, of which one has no name."""
+    bad = model_of("[dilated] p = AveragePool <kernel_shape=[3,3], dilations=[2,2]> (x) y = my.Warp (p, flow)")
+    for name, model in (("good", foreign_model()), ("bad", bad)):
+        onnx.save_model(model, tmp_path / f"{name}.onnx")
+    return [tmp_path / "good.onnx", tmp_path / "bad.onnx"]
+
+
+@needs_rtx
+def test_the_parser_is_asked_node_by_node(files, capsys):
+    report = lint(files)
+    good, bad = report.parser.values()
+    assert (good.library or "").startswith("TensorRT for RTX ")
+    assert (good.faults, good.library) == ((), bad.library)
+    assert [(fault.node, fault.operator, fault.code) for fault in bad.faults] == [
+        ("dilated", "AveragePool", "UNSUPPORTED_NODE"),
+        ("", "Warp", "INVALID_NODE"),
+    ]
+    assert [one.node for one in report.findings[str(files[1])] if one.rule == "parser-refused"] == ["dilated", "Warp 1"]
+    assert not report.passed
+    with pytest.raises(SystemExit) as exit_:
+        main(["lint", *map(str, files), "--json"])
+    assert exit_.value.code == 1
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report.to_dict()))
+
+
+def test_without_a_library_or_an_answer_a_line_says_so(files, monkeypatch, capsys):
+    """Neither is a fault of the file."""
+    monkeypatch.setattr(parser_check, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as exit_:
+        main(["lint", str(files[0])])
+    assert exit_.value.code == 0
+    assert "tensorrt-rtx" in capsys.readouterr().out
+    monkeypatch.setattr(parser_check, "find_spec", lambda name: name == "tensorrt" or None)
+    monkeypatch.setattr(parser_check, "_TIME_LIMIT_S", 0)
+    report = lint(files[0])
+    assert (report.passed, report.parser[str(files[0])].library) == (True, None)
