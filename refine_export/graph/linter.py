@@ -242,12 +242,14 @@ def _restrictions(graph: _Graph) -> Iterator[Finding]:
             yield _finding(rule, node, f"dilations are {list(dilations)}; expected ones")
         if node.op_type == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].name:
             yield _finding(rule, node, "it gives indices as well; expected one output")
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and len(node.inputs) > 2:
-            zero = None if node.inputs[2] is None else ir.convenience.get_const_tensor(node.inputs[2])
-            if zero is not None and zero.numpy().any():
-                yield _finding(rule, node, f"the zero point {node.inputs[2].name!r} is not 0; expected 0")
-        if node.op_type == "GridSample" and (shape := node.inputs[0].shape) is not None and len(shape) != 4:
-            yield _finding("gridsample-rank", node, f"the image has {len(shape)} dimensions; expected 4")
+        values = dict(enumerate(node.inputs))
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and (zero := values.get(2)) is not None:
+            constant = ir.convenience.get_const_tensor(zero)
+            if constant is not None and constant.numpy().any():
+                yield _finding(rule, node, f"the zero point {zero.name!r} is not 0; expected 0")
+        if node.op_type == "GridSample" and (image := values.get(0)) is not None and image.shape is not None:
+            if len(image.shape) != 4:
+                yield _finding("gridsample-rank", node, f"the image has {len(image.shape)} dimensions; expected 4")
 
 
 def _resize(graph: _Graph) -> Iterator[Finding]:
