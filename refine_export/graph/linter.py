@@ -247,9 +247,9 @@ def _restrictions(graph: _Graph) -> Iterator[Finding]:
             constant = ir.convenience.get_const_tensor(zero)
             if constant is not None and constant.numpy().any():
                 yield _finding(rule, node, f"the zero point {zero.name!r} is not 0; expected 0")
-        if node.op_type == "GridSample" and (image := values.get(0)) is not None and image.shape is not None:
-            if len(image.shape) != 4:
-                yield _finding("gridsample-rank", node, f"the image has {len(image.shape)} dimensions; expected 4")
+        shape = None if (image := values.get(0)) is None else image.shape
+        if node.op_type == "GridSample" and shape is not None and len(shape) != 4:
+            yield _finding("gridsample-rank", node, f"the image has {len(shape)} dimensions; expected 4")
 
 
 def _resize(graph: _Graph) -> Iterator[Finding]:
