@@ -123,7 +123,7 @@ def _feeds(
         return
     if network is None:
         raise RequestError("two runners need feeds; give data.feeds.Feed objects", code="no-feeds")
-    source = source_from_options(FramesOptions(pair=tuple(pictures)), SceneOptions())
+    source = source_from_options(FramesOptions(pair=tuple(pictures), sample="scene"), SceneOptions())
     options = ValidateOptions()
     own = padded_size(*source.pair.size)
     probe = (1, *PROBE_SIZE) if artifact is None else artifact.closest_sizes(PROBE_SIZE)

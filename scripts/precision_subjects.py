@@ -24,14 +24,12 @@ from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.runners.base import Runner
 from refine_export.signature import GraphName
-from rife.warplayer import warp
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Size = tuple[int, int]
 
 LARGEST_FLOW = 27  # the width divided by this, in pixels
 SLOPE = 0.25  # of the PReLUs
-HALFWAY = {"timestep": np.full((1, 1, 1, 1), 0.5, np.float32)}
 
 
 def kaiming_network(architecture: Architecture) -> nn.Module:
@@ -65,28 +63,6 @@ def frames(source: Source, size: Size) -> dict[str, np.ndarray[Any, Any]]:
     """Return the two frames at a size."""
     pair = source.at(size)
     return {"img0": pair.img0, "img1": pair.img1}
-
-
-def textured_feed(source: Source, size: Size) -> dict[str, np.ndarray[Any, Any]]:
-    """Make inputs of `refine` from the frames: texture shows where a sample is taken."""
-    return _refine_feed(*map(torch.from_numpy, frames(source, size).values()))
-
-
-def smooth_feed(_: Source, size: Size) -> dict[str, np.ndarray[Any, Any]]:
-    """Make inputs of `refine` from smooth frames: waves, and the same warped."""
-    waves = synthetic_flow("large", *size)
-    img0 = torch.from_numpy(0.5 + 0.5 * waves[:, :3] / np.abs(waves).max())
-    return _refine_feed(img0, warp(img0, torch.from_numpy(smooth_flow(size)[:, :2])))
-
-
-def _refine_feed(img0: torch.Tensor, img1: torch.Tensor) -> dict[str, np.ndarray[Any, Any]]:
-    size = (img0.shape[2], img0.shape[3])
-    waves = synthetic_flow("large", *size)
-    flow = torch.from_numpy(smooth_flow(size))
-    mask = torch.from_numpy(waves[:, 3:] / np.abs(waves).max() * 4)
-    tensors = (img0, img1, warp(img0, flow[:, :2]), warp(img1, flow[:, 2:]), mask, flow)
-    names = ("img0", "img1", "warped_img0", "warped_img1", "mask", "flow")
-    return {name: tensor.contiguous().numpy() for name, tensor in zip(names, tensors, strict=True)}
 
 
 def converted(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -159,6 +135,15 @@ def exported_warp(size: Size) -> onnx.ModelProto:
 def static(reference: nn.Module, graph: GraphName, size: Size) -> onnx.ModelProto:
     """Export for one size; the converter makes an invalid model of a dynamic one."""
     return onnx_from_network(reference, graph, ExportOptions(dynamic=False, size=f"{size[0]}x{size[1]}"))
+
+
+def warped_frames(model: onnx.ModelProto) -> list[str]:
+    """Return the outputs of the samplers of pictures: those with three channels."""
+    known = {
+        value.name: value.type.tensor_type.shape for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    sampled = [node.output[0] for node in model.graph.node if node.op_type == "GridSample"]
+    return [name for name in sampled if known[name].dim[1].dim_value == 3]
 
 
 def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> bytes:

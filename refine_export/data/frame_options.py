@@ -20,12 +20,15 @@ class FramesOptions:
     """Frames that the graphs are compared on."""
 
     pair: tuple[str, ...] = field(default=(), metadata={"flag": "--frames", "metavar": "A B", "keyword": "frames"})
-    """Two picture files; without them and without inputs, a procedural scene whose true middle frame is known."""
+    """Two picture files; without them and without inputs, the sample."""
     inputs: tuple[str, ...] = field(default=(), metadata={"flag": "--input", "metavar": "PATH"})
     """More to compare on: folders of frames, videos, pictures in pairs, and .npz files with an array for each input of
     a graph. Consecutive frames of a folder or a video are compared as a sequence."""
     max_pairs: int | None = field(default=None, metadata={"flag": "--max-pairs"})
     """Upper bound of the pairs from each folder or video, from its start; default: all."""
+    sample: Literal["street", "scene"] = field(default="street", metadata={"flag": "--sample"})
+    """Default frames: street, two real frames (448x256, fetched once), and the procedural scene at larger sizes; or
+    scene, whose motion and true middle frame are known. Another height, width, motion_px or seed asks for the scene."""
     every: int = 1
     """Take every n-th pair of a folder or video; above 1, none follow one another, and flicker is not measured."""
     scene_frames: int = 4
@@ -34,7 +37,7 @@ class FramesOptions:
 
     def __post_init__(self) -> None:
         if len(self.pair) not in (0, 2):
-            raise ValueError(f"pair has {len(self.pair)} files; expected two, or none for the procedural scene")
+            raise ValueError(f"pair has {len(self.pair)} files; expected two, or none for the sample")
         if self.max_pairs is not None and self.max_pairs < 1:
             raise ValueError(f"max_pairs is {self.max_pairs}; expected 1 or more, or nothing for all pairs")
         if self.every < 1:

@@ -22,10 +22,12 @@ from refine_export.data.clips import Clip, PairOfClip, clips_of, pairs_of
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import FramePair, at_size, padded_size
 from refine_export.data.npz_feeds import graph_of_npz
+from refine_export.data.street_frames import street_frames
 from refine_export.errors import FrameError
 from refine_export.support.files import user_path
 from refine_export.support.imports import require
 from refine_export.support.manifest import sha256_of_file
+from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
 
 
@@ -36,7 +38,8 @@ class Source:
     pair: FramePair
     """The pair at its own size."""
     at: Callable[[tuple[int, int]], FramePair]
-    """Takes height and width: a scene is drawn again, pictures are cropped or mirrored."""
+    """Takes height and width: a scene is drawn again, pictures are cropped or mirrored; beyond the default pictures,
+    the scene is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,7 @@ class Sources:
     """All frames and arrays that are compared on."""
 
     first: Source
-    """The first of `pairs`; the procedural scene where only arrays are given."""
+    """The first of `pairs`; the sample where only arrays are given."""
     single_pairs: tuple[FramePair, ...]
     """Pairs without a sequence that are in memory: the two ends of the scene."""
     clips: tuple[Clip, ...]
@@ -104,25 +107,34 @@ class Sources:
             self.found_notes[f"The {sizes} for the networks; positions count from the top left."] = None
 
 
-def sources_from_options(frames: FramesOptions, scene: SceneOptions) -> Sources:
-    """Look at the files and read the first pair, or draw the scene.
+def sources_from_options(frames: FramesOptions, scene: SceneOptions, progress: Progress | None = None) -> Sources:
+    """Look at the files and read the first pair, or the sample.
+
+    Args:
+        frames: files, or the choice of the sample.
+        scene: the procedural scene; other values than the defaults ask for it.
+        progress: receives the download of the default pictures.
 
     Raises:
         FrameError: the pictures cannot be used.
-        RequestError: an .npz does not have the names of a graph.
-        UnavailableError: PyAV is missing, for a video, or torch, for the scene.
+        RequestError: an .npz does not have the names of a graph; or as in `street_frames`.
+        UnavailableError: PyAV is missing, for a video, or torch, for the scene; or as in `street_frames`.
     """
     inputs = [user_path(name) for name in frames.inputs]
     arrays = tuple(dict.fromkeys(path for path in inputs if path.suffix.lower() == ".npz" and not path.is_dir()))
     for path in arrays:
         graph_of_npz(path)
     notes: dict[str, None] = {}
-    paths = [*map(user_path, frames.pair), *(path for path in inputs if path not in arrays)]
-    clips = tuple(clips_of(paths, notes.setdefault, pictures=len(frames.pair)))
+    pair_files = [*map(user_path, frames.pair)]
+    paths = [*pair_files, *(path for path in inputs if path not in arrays)]
+    if default := not paths and frames.sample == "street" and scene == SceneOptions():
+        paths = pair_files = [*street_frames(progress)]
+    clips = tuple(clips_of(paths, notes.setdefault, pictures=len(pair_files)))
     single_pairs: tuple[FramePair, ...] = ()
     if clips:
         pair = next(pairs_of(clips[0])).pair
-        first = Source(pair=pair, at=functools.partial(at_size, pair))
+        first = _sample_source(pair, scene) if default else Source(pair=pair, at=functools.partial(at_size, pair))
+        clips = () if default and arrays else clips
     else:
         first, scene_clip = _scene_source(scene, frames.scene_frames)
         if not arrays:
@@ -138,19 +150,37 @@ def source_from_options(frames: FramesOptions, scene: SceneOptions) -> Source:
     return sources_from_options(frames, scene).first
 
 
+def _sample_source(pair: FramePair, scene: SceneOptions) -> Source:
+    """Make a source that crops the pair, and draws the scene beyond it: mirrored pictures do not move as one does."""
+    drawn = _scene_at(scene)
+
+    def at(size: tuple[int, int]) -> FramePair:
+        return at_size(pair, size) if size[0] <= pair.size[0] and size[1] <= pair.size[1] else drawn(size)
+
+    return Source(pair=pair, at=at)
+
+
 def _scene_source(options: SceneOptions, count: int) -> tuple[Source, Clip]:
     """Draw the two ends of the scene with their middle, and prepare a clip of `count` frames."""
-    require("torch", extra="torch")
+    at = _scene_at(options)
+    source = Source(pair=at((options.height, options.width)), at=at)
     from refine_export.data.sample_scene import Scene  # it imports torch
-
-    def ends(scene: Scene) -> FramePair:
-        name = f"procedural scene (seed {options.seed}, motion to {options.motion_px:g} px)"
-        return FramePair(name, scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
-
-    @functools.cache
-    def at(size: tuple[int, int]) -> FramePair:
-        return ends(Scene(dataclasses.replace(options, height=size[0], width=size[1])))
 
     scene = Scene(options)
     frames = [functools.partial(scene.frame, k / (count - 1)) for k in range(count)]
-    return Source(pair=ends(scene), at=at), Clip(label="scene", frames=lambda: iter(frames))
+    return source, Clip(label="scene", frames=lambda: iter(frames))
+
+
+def _scene_at(options: SceneOptions) -> Callable[[tuple[int, int]], FramePair]:
+    """Return a function that draws the two ends of the scene at a size, with their middle; each size once."""
+    name = f"procedural scene (seed {options.seed}, motion to {options.motion_px:g} px)"
+
+    @functools.cache
+    def at(size: tuple[int, int]) -> FramePair:
+        require("torch", extra="torch")
+        from refine_export.data.sample_scene import Scene  # it imports torch
+
+        scene = Scene(dataclasses.replace(options, height=size[0], width=size[1]))
+        return FramePair(name, scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
+
+    return at

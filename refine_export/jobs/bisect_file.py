@@ -55,7 +55,7 @@ def bisect(
     Args:
         onnx: an ONNX file of any types, or the result of `export` or `lower`.
         checkpoint: the weights that it was made from.
-        frames: two pictures to compare on. Defaults to a procedural scene.
+        frames: two pictures to compare on. Defaults to the sample.
         against: the reference, any ONNX file of the same inputs and outputs. Defaults to a new FP32 export of the
             graph from the weights, with free sizes where the file has them.
         runtime: runs the file. Defaults to ONNX Runtime on the CPU, or the strict runner for FP16 and BF16.

@@ -49,7 +49,7 @@ def build(
         onnx: the file, of any precision, or the result of `export` or `lower`.
         output: the engine to write.
         checkpoint: the weights that the file was made from; the engine is compared with them.
-        frames: two pictures to compare on. Defaults to a procedural scene.
+        frames: two pictures to compare on. Defaults to the sample.
         fp32: the file that `onnx` was lowered from, for the last fallback. Defaults to the one named in its manifest.
         recipe: Recipe object or path; explicit options override it.
         force: overwrite files at `output` that do not belong to an engine.

@@ -89,10 +89,9 @@ class JobInputs:
 
     @functools.cached_property
     def sources(self) -> Sources:
-        """The recipe's pictures, folders, videos and arrays, or the procedural scene with its true middle frame."""
-        given = self.recipe.frames.pair or self.recipe.frames.inputs
-        with self.progress.step("load the frames" if given else "draw the frames") as say:
-            sources = sources_from_options(self.recipe.frames, self.recipe.scene)
+        """The recipe's pictures, folders, videos and arrays, or the sample."""
+        sources = sources_from_options(self.recipe.frames, self.recipe.scene, self.progress)
+        with self.progress.step("look at the frames") as say:
             pair = sources.first.pair
             height, width = pair.size
             fed = padded_size(height, width)

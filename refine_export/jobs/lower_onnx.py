@@ -38,7 +38,7 @@ def lower(
         onnx: the file, or the result of `export`.
         output: the ONNX file to write; its manifest, with every node's type and reason, is written beside it.
         checkpoint: weights that estimate flows and features for calibration, where the file is one of the graphs.
-        frames: two pictures to calibrate with. Defaults to a procedural scene.
+        frames: two pictures to calibrate with. Defaults to the sample.
         feeds: .npz files to calibrate with instead, each with an array for each input.
         size: HEIGHTxWIDTH at which a dynamic file is calibrated.
         without_warp: confirm that the graph has no sampler.

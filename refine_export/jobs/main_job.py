@@ -44,7 +44,7 @@ def run(
 
     Args:
         checkpoint: the weights. Defaults to the demo weights.
-        frames: two pictures to compare on. Defaults to a procedural scene.
+        frames: two pictures to compare on. Defaults to the sample.
         recipe: Recipe object or path; explicit options override it.
         progress: receives each step.
         options: fields of all stages' options, such as `output`, the folder.
@@ -57,7 +57,7 @@ def run(
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     folder = user_path(inputs.recipe.run.output)
     make_folder(folder)
-    _ = inputs.sources, inputs.checkpoint  # loaded, or refused, before the first long step
+    _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
     exported = [(one.path, one.artifact) for one in export_graphs(inputs)]
     files, shortfalls = _with_lowered(exported, inputs)
     engines, unbuilt = build_engines(files, inputs)

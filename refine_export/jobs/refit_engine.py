@@ -41,7 +41,7 @@ def refit(
         onnx: the file with the weights, lowered as the engine's own was.
         output: the engine to write; it may be `engine` itself.
         checkpoint: the weights that `onnx` was made from.
-        frames: two pictures to compare on. Defaults to a procedural scene.
+        frames: two pictures to compare on. Defaults to the sample.
         recipe: Recipe object or path; explicit options override it.
         force: overwrite files at `output` that do not belong to an engine.
         progress: receives each step.

@@ -36,7 +36,7 @@ def validate(
     Args:
         files: paths, or results of `export`, `lower` and `build`.
         checkpoint: the weights of the reference.
-        frames: two pictures to compare on. Defaults to a procedural scene.
+        frames: two pictures to compare on. Defaults to the sample.
         report: folder for report.html and report.json. Defaults to no report.
         locate: for each failing ONNX file, find the first wrong node and add it to the report.
         recipe: Recipe object or path; explicit options override it.
@@ -55,7 +55,7 @@ def validate(
     if folder is not None:
         make_folder(folder)
     known = [(path, artifact_from_path(path)) for path in dict.fromkeys(paths_of(files))]
-    _ = inputs.sources, inputs.checkpoint  # loaded, or refused, before the first long step
+    _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
     for path, artifact in known:
         if force:
             inputs.check_graph(path, artifact)

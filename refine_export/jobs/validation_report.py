@@ -111,7 +111,7 @@ def report_on(
     Raises:
         RequestError: the reference gives NaN, or the report cannot be written.
     """
-    options, sources, checkpoint = inputs.recipe.validate, inputs.sources, inputs.checkpoint
+    options, checkpoint, sources = inputs.recipe.validate, inputs.checkpoint, inputs.sources
     require = inputs.recipe.run.require
     artifacts = tuple(artifact for _, artifact in files)
     environment = versions(COMPARERS) | machine()

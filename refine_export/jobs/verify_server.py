@@ -46,7 +46,7 @@ def verify_server(
 
     Args:
         checkpoint: the weights of the reference.
-        frames: two pictures to send. Defaults to a procedural scene.
+        frames: two pictures to send. Defaults to the sample.
         sizes: HEIGHTxWIDTH to compare at beside the size of the frames.
         warm_up_sizes: compare at the sizes that each model is warmed up at instead; the default where neither sizes nor
             a recipe are given.

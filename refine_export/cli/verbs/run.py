@@ -10,7 +10,9 @@ from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 
 
-@stage_options("frames.pair", "checkpoint.path", "run.graphs", "export.dynamic", "run.output", "run.require")
+@stage_options(
+    "frames.pair", "frames.sample", "checkpoint.path", "run.graphs", "export.dynamic", "run.output", "run.require"
+)
 def run(recipe: RecipeOption = None, quiet: QuietOption = False, as_json: JsonOption = False, **options: Any) -> None:
     """Run the main job and print its report."""
     show(rx.run(recipe=recipe, progress=make_progress(quiet or as_json), **options), as_json, print_report)

@@ -11,9 +11,11 @@ from tests.support.lower_files import here_fixture, saved, tiny  # noqa: F401 (a
 
 @pytest.fixture
 def lower(here, capfd):
+    (here / "scene.toml").write_text('[frames]\nsample = "scene"\n')
+
     def call(model, *arguments):
         with pytest.raises(SystemExit) as ended:
-            main(["lower", saved(model), "-o", "out.onnx", "--force", *arguments])
+            main(["lower", saved(model), "-o", "out.onnx", "--force", "--recipe", "scene.toml", *arguments])
         return ended.value.code or 0, *capfd.readouterr()
 
     return call

@@ -1,5 +1,6 @@
 """`validate` on shared exports: verdicts on right, wrong, broken and foreign files, and its notes."""
 
+import dataclasses
 import importlib.util
 import json
 import shutil
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.cli.render.print_verdicts import print_report
 from refine_export.engine import plan
 from refine_export.errors import RequestError, UnavailableError
@@ -33,7 +35,8 @@ RECIPE = recipe_from_toml("""
     sizes = []
     flows = ["subpixel"]
 """)
-OTHER = recipe_from_toml('[checkpoint]\nweights = "seeded"\nseed = 1\n[validate]\nsizes = []\nflows = ["subpixel"]\n')
+IFNET_M = dataclasses.replace(RECIPE, checkpoint=CheckpointOptions(weights="seeded", architecture="IFNet_m"))
+OTHER = dataclasses.replace(RECIPE, checkpoint=CheckpointOptions(weights="seeded", seed=1))
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +80,13 @@ def test_other_weights_are_noticed(static):
 @pytest.mark.slow
 def test_weights_that_do_not_make_the_graph_are_refused(exports):
     with refused("graph-not-in-weights", RequestError):
-        validate(exports.fp32("interpolator", size="32x32"), recipe=recipe_from_toml(""))  # IFNet's, for IFNet_m
+        validate(exports.fp32("interpolator", size="32x32"), recipe=IFNET_M)  # the file is IFNet's
 
 
 def test_own_weights_and_frames(static, tmp_path):
     weights = tmp_path / "weights.pkl"
     torch.save(dict(seeded_checkpoint("IFNet").state_dict), weights)
-    result = validate(static, checkpoint=weights, sizes=(), flows=("subpixel",), scene_frames=2, force=True)
+    result = validate(static, checkpoint=weights, sizes=(), flows=("subpixel",), recipe=RECIPE, force=True)
     assert result.passed
     assert result.report["checkpoint"]["source"] == "weights.pkl"
 
