@@ -13,8 +13,8 @@ is what tensor cores do: products and sums in FP32, bias included.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Set
-from typing import Final, Literal
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import onnx
@@ -22,11 +22,10 @@ import onnx.inliner
 import onnx.shape_inference
 import onnx_ir as ir
 
-from refine_export.errors import GraphError, InternalError
+from refine_export.errors import GraphError
 from refine_export.graph.model_file import ONNX_DOMAINS
-from refine_export.graph.operator_types import HALF, opset_of, subgraphs
+from refine_export.graph.operator_types import HALF, subgraphs
 
-Rounding = Literal["every", "final"]
 Types = dict[ir.Value, ir.DataType]
 """The FP16 (BF16) values of a graph and the type that each has in the model."""
 
@@ -42,11 +41,6 @@ EXACT: Final = frozenset(
 MaxPool and Clip are not among them: where the FP16 minimum would stand, their FP32 kernels put that of FP32.
 """
 
-_FUSED_FIRST: Final = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_FUSED_BEHIND: Final = (  # each has one type, that of its inputs and its output
-    *("Add", "Clip", "Div", "Elu", "HardSigmoid", "LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Softplus"),
-    *("Sub", "Tanh"),
-)
 _RESULT_TYPES: Final = ("dtype", "output_datatype", "to")  # attributes that state the type of the result
 _INNER_TYPES: Final = ("stash_type", "softmax_precision")  # and the type that a node computes with
 _REFUSED: Final = {
@@ -59,7 +53,7 @@ _REFUSED: Final = {
 _QUANTISED: Final = ("QLinear", "Quantize", "Dequantize", "DynamicQuantize")
 
 
-def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.Model:
+def emulation_from_half(model: ir.Model) -> ir.Model:
     """Return the FP32 graph that computes what an FP16 or BF16 graph means.
 
     Precondition: the model is valid, and so strongly typed, ONNX; its external data are loaded.
@@ -69,9 +63,6 @@ def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.
 
     Args:
         model: not modified.
-        rounding: `every` rounds every FP16 (BF16) value, as the graph states. `final` is the view of fused kernels,
-            such as TensorRT's: where a convolution or matrix product has one reader, a pointwise operator of the
-            same type with constants for its other inputs, and so on behind it, only the last of them rounds.
 
     Returns:
         A new model, with functions inlined.
@@ -85,10 +76,7 @@ def emulation_from_half(model: ir.Model, *, rounding: Rounding = "every") -> ir.
     for node in graph:
         _check_node(node)
     types: Types = {value: value.dtype for value in _values(graph) if value.dtype in HALF}
-    kept = _inside_kernels(graph) if rounding == "final" else set()
-    rounded = [value for value in types if value not in kept and _needs_rounding(value.producer(), types, kept)]
-    _rewrite(graph, types, rounded)
-    _check_emulation(model, emulated)
+    _rewrite(graph, types, [value for value in types if _needs_rounding(value.producer(), types)])
     return emulated
 
 
@@ -164,7 +152,7 @@ def _check_node(node: ir.Node) -> None:
         )
 
 
-def _needs_rounding(node: ir.Node | None, types: Types, kept: Set[ir.Value]) -> bool:
+def _needs_rounding(node: ir.Node | None, types: Types) -> bool:
     """Return whether the results of `node`, computed in FP32, may be values that their type does not have."""
     if node is None:  # an input or a constant is of its type already
         return False
@@ -172,24 +160,7 @@ def _needs_rounding(node: ir.Node | None, types: Types, kept: Set[ir.Value]) -> 
         return node.inputs[0] not in types or types[node.inputs[0]] != types[node.outputs[0]]
     # An FP32 attribute is not of the type: the value of Pad-2, for example.
     bounded = any(attribute.type == ir.AttributeType.FLOAT for attribute in node.attributes.values())
-    # What a kernel keeps to itself is not rounded, so that an exact operator behind it has to round.
-    return node.op_type not in EXACT or bounded or any(value in kept for value in node.inputs)
-
-
-def _inside_kernels(graph: ir.Graph) -> set[ir.Value]:
-    """Return the values, of any type, that a fused kernel keeps to itself; see `rounding="final"`."""
-    inside: set[ir.Value] = set()
-    for node in graph:
-        value, uses = node.outputs[0], list(node.outputs[0].uses())
-        fuses = node.op_type in _FUSED_FIRST or any(given in inside for given in node.inputs)
-        if not fuses or len(uses) != 1 or value.is_graph_output():
-            continue
-        reader = uses[0].node
-        others = [given for given in reader.inputs if given is not None and given is not value]
-        constant = all(ir.convenience.get_const_tensor(given) is not None for given in others)
-        if reader.op_type in _FUSED_BEHIND and constant:
-            inside.add(value)
-    return inside
+    return node.op_type not in EXACT or bounded
 
 
 def _rewrite(graph: ir.Graph, types: Types, rounded: list[ir.Value]) -> None:
@@ -268,23 +239,3 @@ def _leave_out(node: ir.Node) -> None:
     else:
         result.replace_all_uses_with(given)
         graph.remove(node, safe=True)
-
-
-def _check_emulation(model: ir.Model, emulated: ir.Model) -> None:
-    """Check the postcondition of `emulation_from_half`.
-
-    Raises:
-        InternalError: it does not hold.
-    """
-    faults = []
-    for before, after in ((model.graph.inputs, emulated.graph.inputs), (model.graph.outputs, emulated.graph.outputs)):
-        if [(v.name, v.type, v.shape) for v in before] != [(v.name, v.type, v.shape) for v in after]:
-            faults.append(f"the inputs or outputs {list(after)}; expected {list(before)}")
-    if opset_of(model.graph) != opset_of(emulated.graph):
-        faults.append(f"the opsets {emulated.opset_imports}; expected {model.opset_imports}")
-    for value in _values(emulated.graph):
-        around = [value.producer(), *value.consumers()]
-        if value.dtype in HALF and any(node is not None and node.op_type != "Cast" for node in around):
-            faults.append(f"the {value.dtype} value {value.name!r} outside of a pair of Casts")
-    if faults:
-        raise InternalError(f"an emulation has {faults[0]}", code="wrong-emulation", faults=faults)

@@ -30,7 +30,7 @@ from typing import Any, Final
 import numpy as np
 import onnx_ir as ir
 
-from refine_export.errors import GraphError, InternalError
+from refine_export.errors import GraphError
 from refine_export.graph.operator_types import HALF, is_op
 
 _FP32: Final = ir.DataType.FLOAT
@@ -75,8 +75,6 @@ def lower_grid_sample(model: ir.Model) -> bool:
         writer.begin(node.name or node.outputs[0].name or "GridSample")
         output = _sample(writer, x, grid)
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
-    if left := _grid_samples(model):
-        raise InternalError(f"GridSample nodes are left in the graph, first {left[0].name!r}", code="grid-sample-left")
     return bool(samples)
 
 

@@ -9,21 +9,12 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from refine_export.errors import InternalError
 from refine_export.graph.fp16_constants import DTYPES
 from refine_export.graph.model_file import ONNX_DOMAINS
 from refine_export.graph.operator_types import is_op, low_inputs, opset_of
 from refine_export.graph.precision_rule import Decision
 
 _FLOATS = tuple(DTYPES.values())
-
-
-class UndecidedError(InternalError, ir.passes.PreconditionError):
-    """A node has no decision. (onnx_ir passes on its own class of errors without wrapping it.)"""
-
-
-class IdleCastError(InternalError, ir.passes.PostconditionError):
-    """The pass left a Cast that changes nothing."""
 
 
 class Retype(ir.passes.InPlacePass):
@@ -44,13 +35,6 @@ class Retype(ir.passes.InPlacePass):
         self._casts: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._outputs: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
         self._taken: set[str] = set()
-
-    def requires(self, model: ir.Model) -> None:
-        missing = [node.name for node in model.graph if node not in self._decisions]
-        if missing:
-            raise UndecidedError(
-                f"no type was decided for {missing[:3]}: the decisions are another graph's", code="undecided-node"
-            )
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         graph = model.graph
@@ -85,21 +69,6 @@ class Retype(ir.passes.InPlacePass):
             if converted.is_initializer() and value.name not in graph.initializers:
                 converted.name = value.name
         return ir.passes.PassResult(model, modified=bool(low or self._io))
-
-    def ensures(self, model: ir.Model) -> None:
-        seen = set()
-        for node in model.graph:
-            # Casts of the file itself have a decision; whether its author needs them is not checked.
-            if node in self._decisions or not is_op(node, "Cast"):
-                continue
-            source, result = node.inputs[0], node.outputs[0]
-            assert source is not None
-            maker = source.producer()
-            undoes = is_op(maker, "Cast") and maker not in self._decisions
-            key = (source, result.dtype)
-            if key in seen or source.dtype == result.dtype or undoes or source.const_value is not None:
-                raise IdleCastError(f"the Cast {node.name} of {source.name} is not needed", code="idle-cast")
-            seen.add(key)
 
     def _needed(self, node: ir.Node, opset: int) -> dict[int, ir.DataType]:
         """Return the type of each FP32 input that a node reads with its decision; empty where it takes any."""

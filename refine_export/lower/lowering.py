@@ -138,9 +138,6 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
         prepared: usually calibrated; without ranges nothing is known of overflow.
         options: the ones that `prepare_model` had.
         islands: names of nodes that are to stay FP32.
-
-    Raises:
-        InternalError: the result breaks a postcondition of the pass.
     """
     model = prepared.model.clone()
     if options.precision == "fp32":

@@ -20,16 +20,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from refine_export.errors import GraphError
-from refine_export.graph.fp16_emulation import Rounding, emulation_from_half
+from refine_export.graph.fp16_emulation import emulation_from_half
 from refine_export.graph.model_file import bytes_from_model, load_external_data, model_from_bytes, model_from_file
 from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.imports import require
-
-_PROVIDERS: dict[Rounding, str] = {
-    "every": "strict FP16 emulation",
-    "final": "strict FP16 emulation, rounded once per fused kernel",
-}
 
 
 class HalfRunner(OrtRunner):
@@ -39,8 +34,6 @@ class HalfRunner(OrtRunner):
 
     Args:
         model: path of the file (external data lies beside it), or the serialized model.
-        rounding: `every` value that the graph says is FP16, or the `final` one of each fused kernel only; see
-            `graph.fp16_emulation.emulation_from_half`.
 
     Raises:
         UnavailableError: ONNX Runtime is missing.
@@ -49,9 +42,9 @@ class HalfRunner(OrtRunner):
 
     backend = "half"
 
-    def __init__(self, model: Path | bytes, *, rounding: Rounding = "every") -> None:
-        super().__init__(_emulation(model, rounding), optimize=False)
-        self.provider = _PROVIDERS[rounding]
+    def __init__(self, model: Path | bytes) -> None:
+        super().__init__(_emulation(model), optimize=False)
+        self.provider = "strict FP16 emulation"
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         if all(info.dtype != "bfloat16" for info in (*self.inputs, *self.outputs)):
@@ -81,7 +74,7 @@ def _array(value: Any) -> NDArray[Any]:
     return np.frombuffer(content, ir.DataType.BFLOAT16.numpy()).reshape(value.shape()).copy()
 
 
-def _emulation(model: Path | bytes, rounding: Rounding) -> bytes:
+def _emulation(model: Path | bytes) -> bytes:
     """Make the serialized emulation of an ONNX file.
 
     Raises:
@@ -101,4 +94,4 @@ def _emulation(model: Path | bytes, rounding: Rounding) -> bytes:
         raise GraphError(
             f"{name} is not valid ONNX, convert it again: {error}", code="invalid-onnx", path=name
         ) from error
-    return bytes_from_model(emulation_from_half(loaded, rounding=rounding))
+    return bytes_from_model(emulation_from_half(loaded))

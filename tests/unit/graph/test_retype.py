@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
 from onnx import helper, numpy_helper
 
-from refine_export.errors import InternalError
-from refine_export.graph.precision_rule import Decision
-from refine_export.graph.retype import Retype
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import lower
 from tests.support.foreign import CONV, IMAGE, OUT
 from tests.support.lowering_cases import TOLERANCE, error, ready, small, small_feeds
 from tests.support.lowering_checks import assert_lowered, decided
-from tests.support.refusals import refused
 
 MASKS = f"m = Cast <to = 1> (b) n = Cast <to = 1> (b) a = {CONV} (m, w) c = {CONV} (n, v) y = Add (a, c)"
 
@@ -77,16 +72,3 @@ def test_a_cast_like_states_its_type():
     body = f"n = Constant <value_ints = [2049]> () k = CastLike (n, x) c = Mul (x, k) y = {CONV} (c, w)"
     result = lower(small(body, feeds=False)[1], LowerOptions()).model
     assert "CastLike" not in {node.op_type for node in result.graph.node}
-
-
-def test_conditions():
-    """A node without a decision, and a Cast that changes nothing, are our bugs."""
-    model = small(f"y = {CONV} (x, w)", feeds=False)[1].model
-    with refused("undecided-node", InternalError):
-        Retype({}, {})(model)
-    decisions = {node: Decision("float16", "default", "") for node in model.graph}
-    idle = ir.node("Cast", [model.graph.inputs[0]], {"to": 1}, name="idle")
-    idle.outputs[0].dtype = ir.DataType.FLOAT
-    model.graph.append(idle)
-    with refused("idle-cast", InternalError):
-        Retype(decisions, {}).ensures(model)
