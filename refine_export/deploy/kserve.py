@@ -145,7 +145,7 @@ def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, 
         fitting = [one.name for one in RELEASES.values() if all(plan.runs_on(one) for plan in plans)]
         if fitting:
             return fitting[-1], []
-        built = ", ".join(f"{plan.tensors.where} by TensorRT {plan.tensorrt}" for plan in plans)
+        built = ", ".join(f"{plan.where} by TensorRT {plan.tensorrt}" for plan in plans)
         raise RequestError(
             f"no release of Triton from {next(iter(RELEASES))} to {NEWEST} is known to run these plans ({built}); give "
             f"the one that does with --triton-release: {FIND_OUT}",
@@ -158,15 +158,13 @@ def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, 
         runs = plan.runs_on(release)
         if runs is False:
             raise RequestError(
-                f"{plan.tensors.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has "
+                f"{plan.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has "
                 f"{release.tensorrt}; expected the same: leave --triton-release out, or build the plan again",
                 code="plan-release",
-                plan=plan.tensors.where,
+                plan=plan.where,
             )
         if runs is None:
-            notes.append(
-                f"it is not known whether Triton {given} runs {plan.tensors.where} ({plan.tensorrt}): {FIND_OUT}"
-            )
+            notes.append(f"it is not known whether Triton {given} runs {plan.where} ({plan.tensorrt}): {FIND_OUT}")
     return given, notes
 
 

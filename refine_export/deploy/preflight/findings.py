@@ -1,8 +1,9 @@
 """The rules of the pre-flight: what each finding means to a Triton server, and what to do about it.
 
-There is no rule for what Triton refuses with a clear message: wrong fields, data types, reshapes, reserved instance
-kinds, and broken flows between the steps of an ensemble. The rules are about what it accepts and then does wrong, what
-makes it hang or crash, what it reports unclearly, and what it cannot know: hashes, plans and releases.
+There is no rule for what Triton or its backends refuse with a clear message: wrong fields, reshapes, reserved instance
+kinds, broken flows between the steps of an ensemble, and names, types and dims that are not the artifact's. The rules
+are about what they accept and then do wrong, what makes them hang or crash, what they report unclearly, and what they
+cannot know: hashes, plans and releases.
 """
 
 from __future__ import annotations
@@ -91,10 +92,6 @@ RULES: Final[dict[str, tuple[str, str]]] = {
         "Triton accepts two tensors of one name, and clients cannot tell them apart.",
         "Give each input and each output a name of its own.",
     ),
-    "batch-size": (
-        "Batches that the artifact does not take fail at run time.",
-        "Set max_batch_size to what the artifact takes: 0 where its first dimension is fixed.",
-    ),
     "dynamic-batching": (
         "With max_batch_size 0 nothing is ever batched, silently.",
         "Set max_batch_size, or leave dynamic_batching out.",
@@ -127,19 +124,6 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "onnx-file": (
         "ONNX Runtime does not load it.",
         "Export it again, or copy it again with the files of its weights beside it.",
-    ),
-    "tensor-names": (
-        "ONNX Runtime and TensorRT refuse it; the python backend does not, and its clients wait for outputs that never "
-        "come.",
-        "Name the artifact's own inputs and outputs.",
-    ),
-    "tensor-types": (
-        "The server refuses it, or sends bytes that clients read as another type.",
-        "Write the artifact's own type.",
-    ),
-    "tensor-dims": (
-        "The server refuses it, or accepts requests that the artifact cannot compute.",
-        "Write the artifact's own dims, without the batch where max_batch_size is above 0.",
     ),
     "plan-file": (
         "TensorRT does not load it, and gives no reason.",

@@ -12,7 +12,6 @@ from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding
 from refine_export.deploy.preflight.repository_reader import MODEL_FILES, PLATFORMS, Model
-from refine_export.deploy.preflight.rules_tensors import full_dims, type_name
 
 _End = tuple[str, str, tuple[int, ...]]
 """One side of a tensor: model, data type, and dims with the batch in front where there is one."""
@@ -60,7 +59,7 @@ def _warm_up(model: Model, sample: Any, field: str) -> Iterator[Finding]:
         given = sample.inputs[tensor.name]
         where = f"{field}: {tensor.name!r}"
         if given.data_type != tensor.data_type:
-            message = f"{type_name(given)}; expected {type_name(tensor)}"
+            message = f"{_type_name(given)}; expected {_type_name(tensor)}"
             yield model.in_config("warmup-tensor", where, message)
         dims, expected = list(given.dims), list(tensor.dims)
         fits = len(dims) == len(expected) and all(
@@ -74,7 +73,7 @@ def check_ensemble(model: Model, models: Mapping[str, Model]) -> Iterator[Findin
     """Check the tensors of an ensemble against the models of its steps."""
     ends: dict[str, list[_End]] = {}
     for tensor in (*model.config.input, *model.config.output):
-        ends.setdefault(tensor.name, []).append((model.name, type_name(tensor), full_dims(tensor, model)))
+        ends.setdefault(tensor.name, []).append((model.name, _type_name(tensor), full_dims(tensor, model)))
     for step in model.config.ensemble_scheduling.step:
         if (part := models.get(step.model_name)) is None:
             continue
@@ -88,7 +87,7 @@ def check_ensemble(model: Model, models: Mapping[str, Model]) -> Iterator[Findin
 
 def _end_of_step(part: Model, tensor: Any) -> _End:
     # Without the reshape, which is the model's own affair.
-    return part.name, type_name(tensor), (*([-1] if part.batched else []), *tensor.dims)
+    return part.name, _type_name(tensor), (*([-1] if part.batched else []), *tensor.dims)
 
 
 def _compare_ends(model: Model, name: str, sides: Sequence[_End]) -> Iterator[Finding]:
@@ -103,3 +102,16 @@ def _compare_ends(model: Model, name: str, sides: Sequence[_End]) -> Iterator[Fi
             yield model.in_config("ensemble-type", f"tensor {name!r}", message)
         else:
             dims = tuple(max(a, b) for a, b in pairs)  # a number that one side fixes holds for the others
+
+
+def full_dims(tensor: Any, model: Model) -> tuple[int, ...]:
+    """Return what the artifact receives: the dims or their reshape, with -1 for the batch in front."""
+    dims = tensor.reshape.shape if tensor.HasField("reshape") else tensor.dims
+    return (*([-1] if model.batched else []), *dims)
+
+
+def _type_name(tensor: Any) -> str:
+    """Return the `data_type` of a message as a name, such as `TYPE_FP32`; through its descriptor, without an import."""
+    known = tensor.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number
+    number = tensor.data_type
+    return str(known[number].name) if number in known else f"type {number}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from refine_export.deploy.preflight.findings import Finding
 from refine_export.deploy.preflight.repository_reader import Model
-from refine_export.deploy.preflight.rules_tensors import ArtifactTensors, Tensor, compare_tensors, full_dims
+from refine_export.deploy.preflight.rules_config import full_dims
 from refine_export.deploy.triton.releases import Release, releases_with
 from refine_export.engine.machine import numbers_of
 from refine_export.engine.plan import describe
@@ -20,13 +20,13 @@ from refine_export.support.manifest import manifest_path
 Shapes = Mapping[str, Sequence[Sequence[int]]]
 """A profile: input -> its smallest, best and largest shape."""
 
-_TYPES = {"float": "TYPE_FP32", "float16": "TYPE_FP16"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class PlanDescription:
     """A plan as its header and its manifest describe it."""
 
+    where: str
+    """Its path in findings, such as `1/model.plan`."""
     tensorrt: str
     manifest_problem: str | None
     """Why the manifest cannot be used; the fields below are then empty."""
@@ -36,7 +36,6 @@ class PlanDescription:
     """It runs on every capability from 8.0 on."""
     version_compatible: bool
     profiles: Sequence[Shapes]
-    tensors: ArtifactTensors
 
     def runs_on(self, release: Release) -> bool | None:
         """Return whether a release of Triton runs it; None where that is not known."""
@@ -44,7 +43,7 @@ class PlanDescription:
 
 
 def describe_plan(path: Path, where: str) -> PlanDescription:
-    """Read a plan's header and manifest; `where` is the path in findings.
+    """Read a plan's header and manifest.
 
     Raises:
         EngineError: it is not a plan.
@@ -53,13 +52,13 @@ def describe_plan(path: Path, where: str) -> PlanDescription:
     key: Mapping[str, Any] = described.get("key", {})
     options = key.get("options", {})
     return PlanDescription(
+        where=where,
         tensorrt=str(key.get("tensorrt") or described["tensorrt"]),
         manifest_problem=None if key else str(described["manifest"]),
         capability=str(key.get("compute_capability", "")),
         ampere_plus=options.get("hardware_compatibility") == "ampere_plus",
         version_compatible=options.get("version_compatible") is True,
         profiles=key.get("profiles", ()),
-        tensors=_tensors(where, described) if key else ArtifactTensors(where=where, inputs={}, outputs={}),
     )
 
 
@@ -76,7 +75,6 @@ def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
             yield from _check_release(model, plan, release)
         if plan.manifest_problem is None:
             yield from _check_gpu(model, path.name, plan)
-            yield from compare_tensors(model, plan.tensors)
             yield from _check_profiles(model, where, plan.profiles)
         elif manifest_path(path).exists():
             yield model.found("plan-manifest", f"{where}.json", plan.manifest_problem)
@@ -90,9 +88,9 @@ def _check_release(model: Model, plan: PlanDescription, release: Release) -> Ite
     message = f"built by TensorRT {plan.tensorrt}; {known}"
     if runs is False:
         fitting = ", ".join(one.name for one in releases_with(plan.tensorrt)) or "none that is known"
-        yield model.found("plan-release", plan.tensors.where, f"{message}; releases that fit: {fitting}")
+        yield model.found("plan-release", plan.where, f"{message}; releases that fit: {fitting}")
     elif runs is None:
-        yield model.found("plan-release-unknown", plan.tensors.where, message)
+        yield model.found("plan-release-unknown", plan.where, message)
 
 
 def _check_gpu(model: Model, name: str, plan: PlanDescription) -> Iterator[Finding]:
@@ -103,27 +101,8 @@ def _check_gpu(model: Model, name: str, plan: PlanDescription) -> Iterator[Findi
         if not re.fullmatch(r"[0-9]{1,2}\.[0-9]", capability):
             yield model.in_config("plan-gpu", field, 'it is not a compute capability; expected one such as "8.9"')
         elif capability != plan.capability and not (plan.ampere_plus and float(capability) >= 8):
-            message = f"{plan.tensors.where} was built for compute capability {plan.capability}"
+            message = f"{plan.where} was built for compute capability {plan.capability}"
             yield model.in_config("plan-gpu", field, message)
-
-
-def _tensors(where: str, described: Mapping[str, Any]) -> ArtifactTensors:
-    """Return the tensors in a plan's manifest. Older ones lack types: an FP16 file may have FP32 or FP16."""
-    signature = described["signature"]
-    types = signature.get("types", {})
-    is_fp32 = described["details"].get("artifact", {}).get("precision") == "fp32"
-    default = ("TYPE_FP32",) if is_fp32 else tuple(_TYPES.values())
-
-    def tensors(side: str) -> dict[str, Tensor]:
-        return {
-            name: Tensor(
-                types=(_TYPES[types[name]],) if types.get(name) in _TYPES else default,
-                shape=tuple(size if isinstance(size, int) else None for size in shape),
-            )
-            for name, shape in signature[side].items()
-        }
-
-    return ArtifactTensors(where=where, inputs=tensors("inputs"), outputs=tensors("outputs"))
 
 
 def _check_profiles(model: Model, where: str, profiles: Sequence[Shapes]) -> Iterator[Finding]:
@@ -169,7 +148,7 @@ def _check_warm_ups(model: Model, where: str, used: Sequence[Shapes]) -> Iterato
 
 
 def _is_outside(dims: Sequence[int], low: Sequence[int], high: Sequence[int]) -> bool:
-    """Return whether dims of the profile's rank leave its range; `compare_tensors` reports another rank."""
+    """Return whether dims of the profile's rank leave its range; Triton refuses another rank."""
     return len(dims) == len(low) and any(
         dim != -1 and not a <= dim <= b for dim, a, b in zip(dims, low, high, strict=True)
     )

@@ -121,7 +121,6 @@ CHANGES = {
     ],
     "python-numpy": [("echo", at(PYTHON, write(MODEL_PY.replace("np.__version__", '"1"'))))],
     "tensors": [("contextnet", replace("contextnet", "name", "image", "input", 1))],
-    "batch-size": [("interpolator_m", lambda root: write_average(root / NETWORK, batch=8))],
     "dynamic-batching": [("echo", merge("echo", "dynamic_batching { }"))],
     "instance-group": [("echo", merge("echo", "instance_group { count: -3 }"))],
     "response-cache": [("interpolator_m", replace("interpolator_m", "enable", True, "response_cache"))],
@@ -145,22 +144,6 @@ CHANGES = {
     "onnx-file": [
         ("interpolator_m", at(NETWORK, write(b""))),
         ("interpolator_m", lose_weights),
-    ],
-    "tensor-names": [
-        ("interpolate_post", replace("interpolate_post", "name", "image", "output", 0)),
-        ("interpolate_post", replace("interpolate_post", "name", "frame1", "input", 1)),
-        ("echo", lambda root: shutil.copy(root / NETWORK, root / "echo" / "1" / "model.onnx")),
-        ("interpolator_m", at(NETWORK, lambda path: path.write_bytes(path.read_bytes().replace(b"img0", b"img\xff")))),
-    ],
-    "tensor-types": [
-        ("interpolator_m", replace("interpolator_m", "data_type", 10, "input", 0)),
-        ("contextnet", replace("contextnet", "data_type", 10, "input", 0)),
-    ],
-    "tensor-dims": [
-        ("interpolator_m", replace("interpolator_m", "dims", [-1, -1, -1], "input", 0)),
-        ("interpolator_m", replace("interpolator_m", "dims", [1, 3, -1, -1], "input", 0)),
-        ("interpolate_pre", replace("interpolate_pre", "dims", [3, -1, -1], "output", 0)),
-        ("contextnet", replace("contextnet", "dims", [4, -1, -1], "input", 1)),
     ],
     "gridsample-nearest": [("interpolator_m", at(NETWORK, nearest_sampler))],
     "plan-file": [
