@@ -96,7 +96,7 @@ def tensorrt() -> Check:
 def tensorrt_rtx() -> Check:
     """Check for a TensorRT for RTX, which builds without a GPU."""
     try:
-        found, add = f"tensorrt-rtx {seam.load_library('rtx').version}", None
+        found, add = f"tensorrt-rtx {seam.load_library('rtx').module.__version__}", None
     except UnavailableError as error:
         missing = isinstance(error.__cause__, ModuleNotFoundError)
         found, add = "tensorrt-rtx is not installed" if missing else str(error), f"{pip_install('rtx')} --upgrade"

@@ -7,9 +7,12 @@ here is therefore `Any`.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import metadata
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -27,6 +30,7 @@ OLDEST_RTX = (1, 6)
 """1.5 is reported to hang at random with RIFE (NVIDIA/TensorRT-RTX#37)."""
 KEPT_LINES = 200
 
+MODULES: Mapping[Target, str] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
 Ability = Literal["refit", "strip", "version_compatible", "hardware_compatibility", "timing_cache", "tiling"]
 
 _Value = TypeVar("_Value")
@@ -37,11 +41,14 @@ class Library:
     """A TensorRT library; both have the same calls, and precision is in the ONNX file for both."""
 
     name: Target
-    module: Any
-    """`tensorrt` or `tensorrt_rtx`."""
     version: str
     """Full version."""
     can: frozenset[Ability]
+
+    @property
+    def module(self) -> Any:
+        """`tensorrt` or `tensorrt_rtx`, imported when it is first asked for: in the process that builds."""
+        return _imported(self.name)
 
     @property
     def title(self) -> str:
@@ -93,7 +100,9 @@ _ABILITIES: dict[Target, frozenset[Ability]] = {
 
 
 def load_library(target: Literal["auto", "trt", "rtx"] = "auto") -> Library:
-    """Import a TensorRT library.
+    """Find a TensorRT library and check its version.
+
+    TensorRT for RTX is not imported for that; a process that does not build has no use for it.
 
     Args:
         target: `trt`, `rtx`, or `auto`: TensorRT where it is installed, else TensorRT for RTX where that is.
@@ -104,8 +113,7 @@ def load_library(target: Literal["auto", "trt", "rtx"] = "auto") -> Library:
     if target == "auto":
         rtx_alone = find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is not None
         return load_library("rtx" if rtx_alone else "trt")
-    module = require("tensorrt" if target == "trt" else "tensorrt_rtx", extra=target)
-    library = Library(name=target, module=module, version=str(module.__version__), can=_ABILITIES[target])
+    library = Library(name=target, version=_version(target), can=_ABILITIES[target])
     numbers = numbers_of(library.version)
     if target == "trt":
         expected = "tensorrt>=10.12,<12"
@@ -114,12 +122,23 @@ def load_library(target: Literal["auto", "trt", "rtx"] = "auto") -> Library:
         expected, fits = "tensorrt-rtx>=1.6", numbers[:2] >= OLDEST_RTX
     if not fits:
         raise UnavailableError(
-            f"{module.__name__} {library.version} is installed; expected {expected}: pip install '{expected}'",
+            f"{MODULES[target]} {library.version} is installed; expected {expected}: pip install '{expected}'",
             code="wrong-version",
-            module=module.__name__,
+            module=MODULES[target],
             version=library.version,
         )
     return library
+
+
+def _version(target: Target) -> str:
+    if target == "rtx" and MODULES[target] not in sys.modules and find_spec(MODULES[target]) is not None:
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version("tensorrt-rtx")
+    return str(_imported(target).__version__)
+
+
+def _imported(target: Target) -> Any:
+    return require(MODULES[target], extra=target)
 
 
 def required(value: _Value | None, what: str, log: Log) -> _Value:

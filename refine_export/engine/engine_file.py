@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.accuracy.limits import Limits
-from refine_export.engine.bindings import Library, load_library
+from refine_export.engine.bindings import MODULES, Library, load_library
 from refine_export.engine.build_options import BuildOptions, Rung
 from refine_export.engine.build_process import BuildRequest, ChildBuilt, build_in_child
 from refine_export.engine.engine_runner import process_log
@@ -182,7 +182,7 @@ def engine_file(
     compares = judge is not None and target.executes
     with folder_beside(output) as folder:
         chosen = first_exact(
-            rungs_of(options, compares=compares),
+            rungs_of(options, compares=compares, from_fp32=fp32_sha256 == read.sha256),
             build,
             compare if compares else None,
             judge.limits if judge else lambda rung: Limits(max_abs=0, psnr_db=0),
@@ -198,7 +198,7 @@ def engine_file(
             read,
             inputs=inputs,
             options=options,
-            versions=versions(_PACKAGES) | {library.module.__name__: library.version},
+            versions=versions(_PACKAGES) | {MODULES[library.name]: library.version},
             seconds=time.perf_counter() - started,
             details=_details(chosen, target, scripts),
         )

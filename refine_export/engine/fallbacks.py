@@ -23,6 +23,8 @@ from refine_export.errors import RefineExportError, RequestError, UnavailableErr
 from refine_export.support.text import dict_from_result
 
 Engine = TypeVar("Engine")
+WRONG_FILE = ("engine-types", "wrong-sampling")
+"""Codes of errors that end the search: another fallback would only hide what is wrong with the file."""
 Status = Literal["passed", "failed", "not built", "not run", "not executed"]
 
 
@@ -94,16 +96,18 @@ class Chosen(Generic[Engine]):
     """Every fallback that was tried, in order; the last is the one that was kept."""
 
 
-def rungs_of(options: BuildOptions, *, compares: bool = True) -> tuple[Rung, ...]:
+def rungs_of(options: BuildOptions, *, compares: bool = True, from_fp32: bool = False) -> tuple[Rung, ...]:
     """Return the fallbacks to try: all, or the one that is asked for.
 
     Args:
         options: of the build.
         compares: the engines are compared; else `unfused`, which only corrects wrong numbers, is left out.
+        from_fp32: the file itself is the FP32 file; without TF32, `fp32` would be `native` once more.
     """
     if options.rung != "auto":
         return (options.rung,)
-    return RUNGS if compares else tuple(rung for rung in RUNGS if rung != "unfused")
+    useless = {"unfused": not compares, "fp32": from_fp32 and not options.tf32}
+    return tuple(rung for rung in RUNGS if not useless.get(rung))
 
 
 def first_exact(
@@ -123,7 +127,7 @@ def first_exact(
 
     Raises:
         RequestError: `no-exact-engine`; the message has the numbers, or the reason, of each. Or `no-engine`: none could
-            be built or run.
+            be built or run. Or one of `WRONG_FILE`.
         UnavailableError: `no-engine`, because this machine lacks something each time.
     """
     tried: list[Tried] = []
@@ -145,6 +149,8 @@ def first_exact(
                 passed = bool(numbers) and all(not one.reasons and _within(one, limits(rung)) for one in numbers)
                 status, reason = "passed" if passed else "failed", None if numbers else "nothing was compared"
         except (RequestError, UnavailableError) as error:
+            if error.code in WRONG_FILE:
+                raise
             reason = str(error)
             faults.append(error)
         seconds = time.perf_counter() - started

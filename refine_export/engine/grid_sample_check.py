@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import onnx
 
+from refine_export.artifacts import graph_of_model
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.graph.model_file import all_nodes
 
@@ -54,6 +55,10 @@ class GridSampleReport:
     repairs: tuple[Repair, ...]
 
 
+OF_NETWORKS: Final = Sampling(interpolation_mode="LINEAR", sample_mode="CLAMP", align_corners=True)
+"""Sampling of every warp of the networks: bilinear, border padding, aligned corners."""
+
+
 def samplings(model: onnx.ModelProto) -> list[tuple[str, Sampling]]:
     """List name and sampling of each GridSample node of a file, those in bodies and functions included.
 
@@ -66,8 +71,8 @@ def samplings(model: onnx.ModelProto) -> list[tuple[str, Sampling]]:
 def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx.ModelProto) -> GridSampleReport:
     """Compare each GridSample layer with its ONNX node, and set right what differs.
 
-    Which node a layer comes from is read from its metadata, or its name; where all nodes sample alike, which they do
-    in our graphs, it does not matter.
+    The nodes of our graphs must sample as the networks do, whatever the file has. Which node a layer comes from is read
+    from its metadata, or its name; where all nodes sample alike, it does not matter.
 
     Args:
         module: of the library.
@@ -76,9 +81,17 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
 
     Raises:
         GraphError: `sampler-mismatch`; another number of layers than of nodes, a layer whose node is not known, or an
-            attribute that stays wrong.
+            attribute that stays wrong. `wrong-sampling`; a node of our graphs does not sample as the networks do.
     """
     nodes = samplings(model)
+    if graph_of_model(model) and any(sampling != OF_NETWORKS for _, sampling in nodes):
+        name, found = next(node for node in nodes if node[1] != OF_NETWORKS)
+        raise GraphError(
+            f"GridSample {name!r} does not sample as the networks do: {found}; expected {OF_NETWORKS}: export the file "
+            "again",
+            code="wrong-sampling",
+            node=name,
+        )
     layers = grid_sample_layers(module, network)
     if len(layers) != len(nodes):
         raise GraphError(

@@ -1,13 +1,14 @@
 """Proof of precision from the parsed network: the types that TensorRT itself inferred, beside those of the ONNX file.
 
 A strongly typed engine computes in these types, so that this needs neither a GPU nor an inspector. Convolutions and
-samplers are compared, tensor by tensor: they take the time, and hold the coordinates.
+samplers are compared, tensor by tensor: they take the time. From each sampler's grid the network is walked back to
+convolutions and inputs: what is computed on the way are coordinates, which 16 bits would ruin.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +23,13 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 _NODES: Final = {"CONVOLUTION": "Conv", "DECONVOLUTION": "ConvTranspose", "GRID_SAMPLE": "GridSample"}
+_STARTS: Final = ("CONVOLUTION", "DECONVOLUTION", "SHAPE")
+"""Coordinates begin at the outputs of these: what convolutions compute is an estimate, not yet a position."""
+_MOVES: Final = ("CONCATENATION", "GATHER", "IDENTITY", "SELECT", "SHUFFLE", "SLICE", "SQUEEZE", "UNSQUEEZE")
+"""Layers that keep the values, so that a 16-bit estimate may pass through them."""
 _TYPES: Final = {1: "FLOAT", 10: "HALF", 16: "BF16"}
 """ONNX's number -> TensorRT's name."""
+_SHORT: Final = ("HALF", "BF16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +52,14 @@ def check_types(network: trt.INetworkDefinition, model: onnx.ModelProto) -> Type
         model: what was parsed (below 2 GiB); not modified.
 
     Raises:
-        GraphError: `engine-types`; a convolution or sampler has another type than in the file, or a sampler has
-            coordinates of 16 bits. The message names each layer.
+        GraphError: `engine-types`; a convolution or sampler has another type than in the file, or coordinates are
+            computed in 16 bits. The message names each layer.
     """
     nodes, declared = _declared_types(model)
     kinds, types = Counter[str](), Counter[str]()
     wrong, unchecked = [], []
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    for layer in layers:
         kind = layer.type.name
         kinds[kind] += 1
         if kind not in _NODES:
@@ -74,10 +80,9 @@ def check_types(network: trt.INetworkDefinition, model: onnx.ModelProto) -> Type
             for name, type_, promised in pairs
             if promised not in (None, type_)
         ]
-        if kind == "GRID_SAMPLE" and any(type_ in ("HALF", "BF16") for _, type_, _ in pairs[:2]):
-            wrong.append(f"{layer.name}: coordinates of 16 bits are off by up to half a pixel")
         if any(promised is None for *_, promised in pairs):
             unchecked.append(layer.name)
+    wrong += [f"{name}: coordinates of 16 bits are off by up to half a pixel" for name in _rounded_coordinates(layers)]
     if wrong:
         raise GraphError(
             f"TensorRT gives {len(wrong)} tensors of convolutions and samplers other types than expected: "
@@ -86,6 +91,24 @@ def check_types(network: trt.INetworkDefinition, model: onnx.ModelProto) -> Type
             tensors=wrong,
         )
     return TypeReport(layers=dict(kinds.most_common()), types=dict(types), unchecked=tuple(unchecked))
+
+
+def _rounded_coordinates(layers: Sequence[Any]) -> list[str]:
+    """Name the layers that compute or take coordinates in 16 bits, walking back from each sampler's grid."""
+    makers = {layer.get_output(place).name: layer for layer in layers for place in range(layer.num_outputs)}
+    samplers = [layer for layer in layers if layer.type.name == "GRID_SAMPLE"]
+    found = [layer.name for layer in samplers if layer.get_input(1).dtype.name in _SHORT]
+    waiting, seen = [layer.get_input(1) for layer in samplers], set[str]()
+    while waiting:
+        tensor = waiting.pop()
+        maker = None if tensor is None else makers.get(tensor.name)
+        if maker is None or tensor.name in seen or maker.type.name in _STARTS:
+            continue
+        seen.add(tensor.name)
+        if tensor.dtype.name in _SHORT and maker.type.name not in _MOVES:
+            found.append(maker.name)
+        waiting += [maker.get_input(place) for place in range(maker.num_inputs)]
+    return list(dict.fromkeys(found))
 
 
 def _name_at(node: onnx.NodeProto | None, place: int) -> str:

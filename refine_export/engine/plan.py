@@ -144,15 +144,11 @@ def read_plan(path: Path, machine: Machine) -> tuple[bytes, Manifest]:
     return content, check_plan(path, content, machine)
 
 
-def why_not_executable(path: Path) -> str | None:
+def why_not_executable(manifest: Manifest) -> str | None:
     """Return why this machine cannot run an engine for RTX GPUs, after what its build has proven.
 
     Without such a GPU that is expected, and not a fault of the engine; None for engines that are to be run here.
-
-    Raises:
-        EngineError: as `manifest_of`.
     """
-    manifest = manifest_of(path, plan_bytes(path))
     key = key_of(manifest)
     if key.get("library") != "rtx":
         return None

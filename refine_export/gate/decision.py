@@ -93,7 +93,7 @@ def decide(
     problems += [
         Problem(rule="shortfall", status=one.status, what=one.what, reason=one.reason)
         for one in report.shortfalls
-        if one.counts and one.status != "passed"
+        if (one.counts or (one.runtime in require and one.status == "failed")) and one.status != "passed"
     ]
     problems += _runtime_problems(report, groups, require)
     if not groups:
@@ -158,7 +158,7 @@ def _contradictions(comparison: Comparison) -> Iterator[str]:
 def _runtime_problems(
     report: Report, groups: Sequence[JudgedGroup], require: Sequence[RequiredRuntime]
 ) -> Iterator[Problem]:
-    for option, name in missing_runtimes(require, (one.group for one in groups), report.reference):
+    for option, name in missing_runtimes(require, (one.group for one in groups), report.reference, report.engines):
         cause = next((one.reason for one in report.shortfalls if one.what == name), "it ran nothing")
         reason = f"it is required (--require {option}): {cause}"
         yield Problem(rule="required-runtime", status="not compared", what=name, reason=reason)

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import Artifact, artifact_from_file
-from refine_export.engine.build_options import BuildOptions
+from refine_export.data.images import padded_size
+from refine_export.engine.bindings import MODULES
+from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.engine_file import EngineFile, engine_file, engine_target
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.output_files import check_engine_output
@@ -25,9 +27,13 @@ from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.report_data import Shortfall
+from refine_export.runners.runtime_names import REQUIRED_NAMES
+from refine_export.signature import parse_size
 from refine_export.support.files import user_path
+from refine_export.support.imports import pip_install
 from refine_export.support.manifest import manifest_path
 from refine_export.support.progress import Progress
+from refine_export.support.text import size_text
 
 
 @takes_options("build", "validate.limits")
@@ -81,7 +87,7 @@ def build(
 def build_engines(
     files: Sequence[tuple[Path, Artifact]], inputs: JobInputs
 ) -> tuple[list[tuple[Path, Artifact]], list[Shortfall]]:
-    """Build the engine of each graph's last file, for the main job.
+    """Build the engine of each graph's last file for each target, for the main job.
 
     An engine is built from the lowered file where there is one, with the FP32 file for the last fallback.
 
@@ -89,13 +95,9 @@ def build_engines(
         The engines, and what could not be built.
 
     Raises:
-        RequestError: a file that is not an engine's is in the way, or the sizes in the options do not fit.
+        RequestError: a file that is not an engine's is in the way, or the options do not fit.
     """
-    if (missing := missing_tensorrt()) is not None:
-        counts = "trt" in inputs.recipe.run.require
-        return [], [Shortfall(what="TensorRT", status="not compared", reason=missing, counts=counts)]
-    options = inputs.recipe.build
-    if options.strip_weights:
+    if inputs.recipe.build.strip_weights:
         raise RecipeError(
             "build.strip_weights is true, and such an engine cannot be run; use the verb build instead",
             code="engine-cannot-run",
@@ -104,33 +106,65 @@ def build_engines(
     fp32 = {artifact.graph: path for path, artifact in files if artifact.precision == "fp32"}
     engines: list[tuple[Path, Artifact]] = []
     shortfalls = []
-    for graph, (path, artifact) in last.items():
-        output = path.with_suffix(".plan")
-        check_engine_output(output, sources=[path], force=False)
-        judge = judge_of(artifact, read_source(path, options).shapes, inputs)
+    for name in _targets(inputs.recipe):
+        required = name in inputs.recipe.run.require
         try:
-            made = engine_file(path, output, options, judge, inputs.progress, fp32=fp32.get(graph))
-        except UnavailableError as error:  # the ONNX files are whole, and are compared
-            shortfalls.append(Shortfall(what=output.name, status="not compared", reason=str(error)))
+            target = engine_target(dataclasses.replace(inputs.recipe.build, target=name))
+        except UnavailableError as error:
+            absent = find_spec(MODULES[name]) is None
+            reason = f"{MODULES[name]} is not installed: {pip_install(name)}" if absent else str(error)
+            shortfalls.append(
+                Shortfall(
+                    what=REQUIRED_NAMES[name], status="not compared", reason=reason, counts=required, runtime=name
+                )
+            )
             continue
-        except RequestError as error:
-            shortfalls.append(Shortfall(what=output.name, status="failed", reason=str(error)))
-            continue
-        seconds = None if made.reused else made.manifest.seconds
-        found = dataclasses.replace(artifact_from_plan(output), file=output.name, reused=made.reused, seconds=seconds)
-        engines.append((output, found))
+        for graph, (path, artifact) in last.items():
+            output = path.with_suffix(".plan" if name == "trt" else ".rtx")
+            check_engine_output(output, sources=[path], force=False)
+            options = _for_compared_sizes(artifact, inputs)
+            shapes = read_source(path, options).shapes
+            judge = judge_of(artifact, shapes, inputs) if target.executes else None
+            try:
+                made = engine_file(path, output, options, judge, inputs.progress, fp32=fp32.get(graph), target=target)
+            except (UnavailableError, RequestError) as error:  # the ONNX files are whole, and are compared
+                lacking = isinstance(error, UnavailableError)
+                shortfall = Shortfall(
+                    what=output.name,
+                    status="not compared" if lacking and name == "trt" else "failed",
+                    reason=str(error),
+                    # That TensorRT for RTX compiles a file is asked for by name; that a file is right is always.
+                    counts=required or name == "trt" or not (lacking or error.code == "no-engine"),
+                    runtime=name,
+                )
+                shortfalls.append(shortfall)
+                continue
+            seconds = None if made.reused else made.manifest.seconds
+            built = artifact_from_plan(output)
+            engines.append((output, dataclasses.replace(built, file=output.name, reused=made.reused, seconds=seconds)))
     return engines, shortfalls
 
 
-def missing_tensorrt() -> str | None:
-    """Return why this machine builds and runs no engine; None where it does."""
-    if find_spec("tensorrt") is None:
-        return "tensorrt is not installed"
-    try:
-        engine_target(BuildOptions(target="trt"))
-    except UnavailableError as error:
-        return str(error)
-    return None
+def _targets(recipe: Recipe) -> list[Target]:
+    """Return the libraries that the main job builds with, or names as missing: the recipe's, and those required."""
+    chosen = recipe.build.target
+    found: list[Target] = [chosen] if chosen != "auto" else ["trt"] if find_spec("tensorrt") else ["trt", "rtx"]
+    required: Sequence[Target] = ("trt", "rtx")
+    return list(dict.fromkeys([*found, *(name for name in required if name in recipe.run.require)]))
+
+
+def _for_compared_sizes(artifact: Artifact, inputs: JobInputs) -> BuildOptions:
+    """Return the options of a build, with a profile of all sizes that are compared where the recipe states none."""
+    options = inputs.recipe.build
+    stated = options.min_size or options.max_size or options.opt_size != BuildOptions.opt_size
+    if stated or any(artifact.fixed[1:]):
+        return options
+    sizes = [padded_size(*inputs.sources.first.pair.size), *map(parse_size, inputs.recipe.validate.sizes)]
+    heights, widths = zip(*sizes, strict=True)
+    largest = size_text((max(heights), max(widths)))
+    return dataclasses.replace(
+        options, min_size=size_text((min(heights), min(widths))), opt_size=largest, max_size=largest
+    )
 
 
 def files_read(recipe: Recipe, *files: Path) -> list[Path]:

@@ -23,8 +23,8 @@ class RunOptions:
     output: str = field(default="refine-export-output", metadata={"flag": "--output", "short": "-o"})
     """Output folder."""
     require: tuple[RequiredRuntime, ...] = field(default=(), metadata={"flag": "--require"})
-    """Runtimes without which the verdict is not compared (exit code 3). TensorRT is used where it and a GPU are, and
-    named as missing where they are not."""
+    """Runtimes without which the verdict is not compared (exit code 3); trt has to run an engine, rtx to build and
+    type-check one, without a GPU (a build that fails is exit code 1)."""
 
     def __post_init__(self) -> None:
         if not self.output:

@@ -7,13 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from refine_export.engine.plan import artifact_from_path, why_not_executable
+from refine_export.engine.plan import artifact_from_path
 from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of, paths_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.jobs.validation_report import ValidationReport, report_on
-from refine_export.report.report_data import Shortfall
 from refine_export.support.files import make_folder
 from refine_export.support.progress import Progress
 
@@ -61,19 +60,11 @@ def validate(
             inputs.check_graph(path, artifact)
         else:
             inputs.check_weights(path, artifact, advice=", or compare it all the same with --force")
-    # An engine for RTX GPUs is built anywhere; where it cannot run, the verdict is on the other files.
-    reasons = {path: why_not_executable(path) for path, artifact in known if artifact.engine is not None}
-    executable = [(path, artifact) for path, artifact in known if not reasons.get(path)]
     return report_on(
-        executable,
+        known,
         inputs,
         folder,
         started=started,
-        shortfalls=[
-            Shortfall(what=path.name, status="not compared", reason=reason, counts=not executable)
-            for path, reason in reasons.items()
-            if reason
-        ],
         locate=(lambda path: bisect(path, recipe=inputs.recipe, force=force, progress=progress).to_dict())
         if locate
         else None,

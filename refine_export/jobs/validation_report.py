@@ -23,6 +23,7 @@ from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
 from refine_export.data.frame_source import Sources
 from refine_export.jobs.compare_files import compare_files
 from refine_export.jobs.load_inputs import JobInputs
+from refine_export.report.engine_proof import EngineProof, engine_proof
 from refine_export.report.grouping import judge_groups, missing_runtimes
 from refine_export.report.report_data import Comparison, Group, Report, Shortfall
 from refine_export.report.report_files import earlier_report, write_report
@@ -101,7 +102,8 @@ def report_on(
     """Compare files with the reference network and report, or reuse a report that passed.
 
     Args:
-        files: paths with what they are.
+        files: paths with what they are. An engine for RTX GPUs that cannot run here is not compared, and the verdict is
+            that on the other files.
         inputs: weights, frames, arrays and options.
         folder: for the report; none is written without one.
         started: when the job began, by `time.perf_counter`.
@@ -114,6 +116,16 @@ def report_on(
     options, checkpoint, sources = inputs.recipe.validate, inputs.checkpoint, inputs.sources
     require = inputs.recipe.run.require
     artifacts = tuple(artifact for _, artifact in files)
+    engines = tuple(engine_proof(path, artifact) for path, artifact in files if artifact.engine is not None)
+    unrun = {engine.file: engine.proven for engine in engines if not engine.executed}
+    executed = [(path, artifact) for path, artifact in files if artifact.file not in unrun]
+    shortfalls = (
+        *shortfalls,
+        *(
+            Shortfall(what=Path(file).name, status="not compared", reason=reason, counts=not executed)
+            for file, reason in unrun.items()
+        ),
+    )
     environment = versions(COMPARERS) | machine()
     key = fingerprint(
         [(artifact.file, artifact.sha256) for artifact in artifacts],
@@ -129,9 +141,9 @@ def report_on(
             say("reused: nothing that it depends on has changed")
         reused = all(artifact.reused for artifact in artifacts)
         return ValidationReport(status=earlier["status"], folder=folder, reused=reused, report=earlier)
-    compared = compare_files(files, inputs)
+    compared = compare_files(executed, inputs)
     groups = tuple(one.group for one in judge_groups(compared.comparisons, options))
-    shortfalls = (*shortfalls, *_unmet(require, groups, compared.reference, shortfalls))
+    shortfalls = (*shortfalls, *_unmet(require, groups, compared.reference, shortfalls, engines))
     statuses = [*(group.status for group in groups), *(short.status for short in shortfalls if short.counts)]
     report = Report(
         status=overall(statuses),
@@ -151,7 +163,8 @@ def report_on(
         comparisons=compared.comparisons,
         groups=groups,
         shortfalls=shortfalls,
-        notes=(*_notes(checkpoint, artifacts, options), *compared.notes),
+        engines=engines,
+        notes=(*_notes(checkpoint, [artifact for _, artifact in executed], options), *compared.notes),
         environment=environment,
         fingerprint=key,
         bisect=_located(files, compared.comparisons, locate),
@@ -182,13 +195,18 @@ def _described(sources: Sources) -> dict[str, Any]:
 
 
 def _unmet(
-    require: Sequence[RequiredRuntime], groups: Sequence[Group], reference: str, shortfalls: Sequence[Shortfall]
+    require: Sequence[RequiredRuntime],
+    groups: Sequence[Group],
+    reference: str,
+    shortfalls: Sequence[Shortfall],
+    engines: Sequence[EngineProof],
 ) -> Iterator[Shortfall]:
     """Yield each required runtime in which nothing was compared, unless a shortfall names it already."""
-    known = {shortfall.what for shortfall in shortfalls}
-    for _, name in missing_runtimes(require, groups, reference):
-        if name not in known:
-            yield Shortfall(what=name, status="not compared", reason="it is required, and nothing was run by it")
+    known = {shortfall.runtime for shortfall in shortfalls}
+    for option, name in missing_runtimes(require, groups, reference, engines):
+        if option not in known:
+            reason = f"it is required, and {'no engine was built' if option == 'rtx' else 'nothing was run'} by it"
+            yield Shortfall(what=name, status="not compared", reason=reason, runtime=option)
 
 
 def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from refine_export.report.engine_proof import EngineProof
 from refine_export.report.formatting import psnr_order
 from refine_export.report.report_data import Comparison, Group, GroupKey, Report
 from refine_export.runners.runtime_names import REQUIRED_NAMES, RequiredRuntime
@@ -55,17 +56,20 @@ def groups_of_report(report: Report) -> tuple[JudgedGroup, ...]:
 
 
 def missing_runtimes(
-    require: Sequence[RequiredRuntime], groups: Iterable[Group], reference: str
+    require: Sequence[RequiredRuntime], groups: Iterable[Group], reference: str, engines: Iterable[EngineProof]
 ) -> Iterator[tuple[RequiredRuntime, str]]:
     """Yield each required runtime in which nothing was compared, with its name in reports.
 
-    ONNX Runtime also runs the strict FP16 graphs; `reference` is the report's.
+    ONNX Runtime also runs the strict FP16 graphs; of TensorRT for RTX an engine has to be there, which is built and
+    type-checked without a GPU. `reference` and `engines` are the report's.
     """
-    ran = {group.runtime for group in groups if group.passed or group.failed}
+    for_rtx = {engine.file for engine in engines if engine.library == "rtx"}
+    ran = {(group.runtime, group.file in for_rtx) for group in groups if group.passed or group.failed}
     used = {
         "torch": bool(ran) and reference.startswith("torch"),
-        "ort": bool(ran - {"tensorrt"}),
-        "trt": "tensorrt" in ran,
+        "ort": any(runtime != "tensorrt" for runtime, _ in ran),
+        "trt": ("tensorrt", False) in ran,
+        "rtx": bool(for_rtx),
     }
     for option in dict.fromkeys(require):
         if not used[option]:

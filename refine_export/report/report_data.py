@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from refine_export.artifacts import Artifact
+from refine_export.report.engine_proof import EngineProof
+from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import GraphName
 from refine_export.support.text import dict_from_result, size_text
 from refine_export.validate.comparison import Status, Verdict
@@ -90,6 +92,8 @@ class Shortfall:
     reason: str
     counts: bool = True
     """The verdict of the run depends on it; a runtime that this machine lacks and nobody requires does not count."""
+    runtime: RequiredRuntime | None = None
+    """The runtime that it is about: the gate counts it where that is required."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +122,8 @@ class Report:
     comparisons: tuple[Comparison, ...]
     groups: tuple[Group, ...]
     shortfalls: tuple[Shortfall, ...]
+    engines: tuple[EngineProof, ...] = ()
+    """Every engine among the artifacts, executed or not."""
     notes: tuple[str, ...]
     """Remarks on the weights, the frames and the files."""
     environment: dict[str, str]

@@ -34,6 +34,8 @@ dynamic = false
 size = "64x96"
 [lower]
 precision = "fp32"
+[build]
+target = "trt"
 [validate]
 sizes = []
 flows = ["subpixel"]

@@ -1,15 +1,20 @@
 """The main job on one small graph: makes everything, reuses what is unchanged, completes what was interrupted."""
 
+import importlib.util
 import json
 import shutil
+import sys
 from contextlib import contextmanager
 
 import pytest
 
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import FramesOptions, SceneOptions
-from refine_export.errors import RequestError
+from refine_export.engine import engine_file, plan
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import export_file
+from refine_export.jobs import build_engine
+from refine_export.jobs.gate_report import gate
 from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_with
@@ -41,7 +46,7 @@ class Log(Silent):
 
 def small(folder, **given):
     chosen = {"graphs": ["contextnet"], "dynamic": False, "size": "64x96", "flows": ["subpixel"], "sizes": []}
-    return recipe_with(SMALL, chosen | {"output": str(folder)} | given)
+    return recipe_with(SMALL, chosen | {"output": str(folder), "target": "trt"} | given)
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +153,68 @@ def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path):
             run(recipe=small(tmp_path, **options))
         assert code in (None, caught.value.code)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def without_gpu(monkeypatch):
+    def current_gpu():
+        raise UnavailableError("no GPU", code="no-gpu")
+
+    monkeypatch.setattr(plan, "current_gpu", current_gpu)
+    monkeypatch.setattr(engine_file, "has_gpu_of", lambda machine: False)
+
+
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
+)
+
+
+@needs_rtx
+def test_an_engine_is_built_and_stands_beside_the_verdict_of_what_was_compared(copied, without_gpu, monkeypatch):
+    monkeypatch.delitem(sys.modules, "tensorrt_rtx", raising=False)
+    log = Log()
+    result = run(recipe=small(copied, target="rtx", require=["rtx", "ort"]), progress=log)
+    assert (result.status, "tensorrt_rtx" in sys.modules) == ("passed", False)  # imported in the child alone
+    assert any(line.startswith("build contextnet.fp16.onnx") for line in log.lines)
+    [engine] = result.report["engines"]
+    assert (engine["file"], engine["library"], engine["executed"]) == ("contextnet.fp16.rtx", "rtx", False)
+    assert engine["types"]["CONVOLUTION HALF -> HALF"] == 8
+    assert engine["samplers"] == engine["types"]["GRID_SAMPLE FLOAT FLOAT -> FLOAT"] == 4
+    [shortfall] = result.report["shortfalls"]
+    assert (shortfall["what"], shortfall["status"], shortfall["counts"]) == ("contextnet.fp16.rtx", "not compared", False)
+    assert {one["file"] for one in result.report["comparisons"]} == {"contextnet.onnx", "contextnet.fp16.onnx"}
+    assert engine["proven"] in (copied / "report.html").read_text()
+    assert gate(result, require=["rtx"]).passed
+    assert gate(result, require=["trt"]).status == "not compared"
+    assert run(recipe=small(copied, target="rtx", require=["rtx", "ort"])).reused
+
+
+@pytest.mark.parametrize(("required", "status"), [([], "passed"), (["rtx"], "not compared")])
+def test_a_library_that_is_missing_is_named(copied, monkeypatch, required, status):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    report = run(recipe=small(copied, target="rtx", require=required)).report
+    [shortfall] = report["shortfalls"]
+    assert (report["status"], shortfall["runtime"], shortfall["counts"]) == (status, "rtx", bool(required))
+    assert "pip install tensorrt-rtx" in shortfall["reason"]
+
+
+@needs_rtx
+@pytest.mark.parametrize(("required", "status"), [([], "passed"), (["rtx"], "failed")])
+def test_a_build_that_fails_counts_where_it_is_required(copied, monkeypatch, without_gpu, required, status):
+    def failing(*given, **more):
+        raise UnavailableError("Myelin", code="tensorrt-failed")
+
+    monkeypatch.setattr(build_engine, "engine_file", failing)
+    result = run(recipe=small(copied, target="rtx", require=required))
+    [shortfall] = result.report["shortfalls"]
+    assert (result.status, shortfall["status"], shortfall["counts"]) == (status, "failed", bool(required))
+    assert gate(result, require=["rtx"]).status == "failed"
+
+
+@needs_rtx
+def test_a_file_that_samples_wrongly_fails_whether_engines_are_required_or_not(copied, monkeypatch, without_gpu):
+    def failing(*given, **more):
+        raise RequestError("coordinates of 16 bits", code="engine-types")
+
+    monkeypatch.setattr(build_engine, "engine_file", failing)
+    assert run(recipe=small(copied, target="rtx")).status == "failed"

@@ -1,0 +1,74 @@
+"""What the build of an engine proves without running it, as a report has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from refine_export.artifacts import Artifact
+from refine_export.engine.build_options import Target
+from refine_export.engine.identity import described_machine
+from refine_export.engine.plan import key_of, manifest_of, plan_bytes, why_not_executable
+from refine_export.signature import GraphName
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineProof:
+    """An engine, and what TensorRT itself said of it when it was built."""
+
+    graph: GraphName
+    file: str
+    library: Target
+    """trt (TensorRT) or rtx (TensorRT for RTX)."""
+    target: str
+    """Library and GPUs, such as `TensorRT for RTX 1.7.1.116 on RTX GPUs (Ampere and newer)`."""
+    proven: str
+    """How far it was proven, such as `built and type-checked by TensorRT for RTX 1.7.1; not executed: no RTX GPU`."""
+    executed: bool
+    """It was run and compared; what was not run counts as not compared."""
+    rung: str
+    """The fallback that it has."""
+    types: dict[str, int]
+    """Convolutions and samplers by the types that TensorRT inferred, such as `CONVOLUTION HALF -> HALF`; each is the
+    file's."""
+    unchecked: tuple[str, ...]
+    """Convolutions and samplers whose types the file does not declare."""
+    samplers: int
+    """GridSample layers; each is linear, clamped and aligned, as in the networks."""
+    repairs: tuple[str, ...]
+    """Attributes of samplers that TensorRT's parser had read wrongly."""
+    memory: dict[str, int]
+    """scratch_bytes, activation_bytes and weight_bytes, as far as TensorRT logs them."""
+    layers: dict[str, int]
+    """Layers of the parsed network by kind."""
+
+
+def engine_proof(path: Path, artifact: Artifact) -> EngineProof:
+    """Read the proof of an engine from its manifest.
+
+    Args:
+        path: of the engine.
+        artifact: what it is; its `file` is the name in the report.
+
+    Raises:
+        EngineError: as `manifest_of`.
+    """
+    manifest = manifest_of(path, plan_bytes(path))
+    key, details = key_of(manifest), manifest.details
+    inferred, samplers = details["inferred"], details["samplers"]
+    reason = why_not_executable(manifest)
+    return EngineProof(
+        graph=artifact.graph,
+        file=artifact.file,
+        library=key["library"],
+        target=described_machine(key),
+        proven=reason or str(details["proven"]),
+        executed=reason is None,
+        rung=str(key["rung"]),
+        types=dict(inferred["types"]),
+        unchecked=tuple(inferred["unchecked"]),
+        samplers=samplers["layers"],
+        repairs=tuple(f"{one['layer']}: {one['attribute']} was {one['found']}" for one in samplers["repairs"]),
+        memory=dict(details["memory"]),
+        layers=dict(inferred["layers"]),
+    )
