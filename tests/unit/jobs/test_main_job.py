@@ -181,7 +181,11 @@ def test_an_engine_is_built_and_stands_beside_the_verdict_of_what_was_compared(c
     assert engine["types"]["CONVOLUTION HALF -> HALF"] == 8
     assert engine["samplers"] == engine["types"]["GRID_SAMPLE FLOAT FLOAT -> FLOAT"] == 4
     [shortfall] = result.report["shortfalls"]
-    assert (shortfall["what"], shortfall["status"], shortfall["counts"]) == ("contextnet.fp16.rtx", "not compared", False)
+    assert (shortfall["what"], shortfall["status"], shortfall["counts"]) == (
+        "contextnet.fp16.rtx",
+        "not compared",
+        False,
+    )
     assert {one["file"] for one in result.report["comparisons"]} == {"contextnet.onnx", "contextnet.fp16.onnx"}
     assert engine["proven"] in (copied / "report.html").read_text()
     assert gate(result, require=["rtx"]).passed
