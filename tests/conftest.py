@@ -65,15 +65,15 @@ def pytest_terminal_summary(terminalreporter):
 @functools.cache
 def missing_for_engines() -> str | None:
     """What this machine lacks for the tests marked `tensorrt`, in a sentence; None where it lacks nothing."""
+    from refine_export.engine.build_options import BuildOptions
+    from refine_export.engine.engine_file import engine_target
     from refine_export.errors import UnavailableError
-    from refine_export.jobs.build_engine import missing_tensorrt
     from refine_export.runners import cuda_device as trt_device
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first import of tensorrt, and CUDA's start
-        if missing := missing_tensorrt():
-            return missing
         try:
+            engine_target(BuildOptions(target="trt"))
             trt_device.CudaDevice()
         except UnavailableError as error:
             return str(error)
