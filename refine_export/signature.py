@@ -30,7 +30,7 @@ def parse_size(text: str) -> tuple[int, int]:
     Raises:
         ValueError: the text has another form, or a side is not a multiple of 32 or is too large.
     """
-    if not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):
+    if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):
         raise ValueError(f"size is {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
     height, _, width = text.partition("x")
     size = int(height), int(width)

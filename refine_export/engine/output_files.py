@@ -30,8 +30,8 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
         force: overwrite other files.
 
     Raises:
-        RequestError: `unwritable` or `would-overwrite`; `output`, or a file beside it, is a source, a folder or a file
-            that is not an engine's.
+        RequestError: `unwritable`, `output-is-input` or `output-exists`; `output`, or a file beside it, is a folder, a
+            source or a file that is not an engine's.
     """
     if not output.name or output.is_dir():
         raise RequestError(
@@ -46,14 +46,13 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             raise RequestError(
                 f"{path} is not a regular file; choose another name with --output", code="unwritable", path=path
             )
-        problem = None
         if any(same_file(path, source) for source in sources):
             problem = "is read, and would be overwritten; give another name with --output"
-        elif os.path.lexists(path) and not engine and not force:
+            raise RequestError.about(path, "output-is-input", problem)
+        if os.path.lexists(path) and not engine and not force:
             what = "is not a TensorRT engine" if path == output else f"is there without {output.name}"
             problem = f"{what}; choose another name with --output, or overwrite it with --force"
-        if problem:
-            raise RequestError(f"{path} {problem}", code="would-overwrite", path=path)
+            raise RequestError.about(path, "output-exists", problem)
 
 
 def same_file(path: Path, other: Path) -> bool:

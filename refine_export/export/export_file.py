@@ -17,8 +17,7 @@ from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.linter import lint_model
 from refine_export.signature import SIGNATURES, GraphName, Signature
 from refine_export.support.environment import EXPORTERS, versions
-from refine_export.support.files import write_bytes
-from refine_export.support.manifest import Manifest, fingerprint, reusable, write_manifest
+from refine_export.support.manifest import Manifest, fingerprint, reusable, write_with_manifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +52,6 @@ def export_file(
     content = model.SerializeToString(deterministic=True)
     seconds = time.perf_counter() - started
     artifact = dataclasses.replace(artifact_from_model(model, content, path), file=path.name, seconds=seconds)
-    write_bytes(path, content)
     manifest = Manifest(
         artifact=path.name,
         kind="onnx",
@@ -66,7 +64,7 @@ def export_file(
         fingerprint=key,
         seconds=seconds,
     )
-    write_manifest(path, manifest)
+    write_with_manifest(path, content, manifest)
     return artifact
 
 

@@ -25,7 +25,7 @@ from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.model_file import load_model
 from refine_export.jobs.job_options import takes_options
-from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
+from refine_export.jobs.load_inputs import AnyPath, JobInputs, any_paths_of, job_inputs, path_of
 from refine_export.jobs.lower_onnx import checked_size
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
@@ -82,7 +82,7 @@ def bisect(
             )
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
-    arrays = _arrays(candidate, [path_of(feed) for feed in feeds])
+    arrays = _arrays(candidate, any_paths_of(feeds))
     graph = graph_of_model(model)
     if graph is None:
         if against is None:

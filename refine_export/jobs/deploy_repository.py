@@ -10,7 +10,7 @@ from refine_export.deploy.triton import repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import Deployed
 from refine_export.jobs.job_options import options_from_keywords, takes_options_of
-from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.jobs.load_inputs import AnyPath, any_paths_of, path_of
 
 
 @takes_options_of(TritonOptions)
@@ -29,6 +29,5 @@ def deploy_triton(
     Raises:
         RequestError: files or options cannot be used, or do not go together.
     """
-    several = artifacts if isinstance(artifacts, Sequence) and not isinstance(artifacts, str) else [artifacts]
-    paths = [path_of(artifact) for artifact in several]
-    return repository.deploy_triton(paths, path_of(output), options_from_keywords(TritonOptions, options), force=force)
+    chosen = options_from_keywords(TritonOptions, options)
+    return repository.deploy_triton(any_paths_of(artifacts), path_of(output), chosen, force=force)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.signature import GraphName
 from refine_export.support.files import make_folder, user_path
-from refine_export.support.manifest import manifest_path
+from refine_export.support.manifest import check_foreign
 from refine_export.support.progress import Progress
 from refine_export.support.text import json_safe, size_text
 
@@ -80,20 +81,25 @@ def export(
     given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
     if path.exists() and any(file and user_path(file).resolve() == path.resolve() for file in given):
         raise RequestError.about(path, "output-is-input", "is one of the files to be read; choose another name")
-    if path.exists() and not manifest_path(path).exists() and not force:
-        raise RequestError(
-            f"{path} is there already and was not made by this tool; choose another name, or overwrite it with force",
-            code="output-exists",
-            path=path,
-        )
+    check_foreign(path, force=force)
     return export_graph(inputs, known, path)
 
 
-def export_graphs(inputs: JobInputs) -> list[ExportedFile]:
-    """Export the recipe's graphs, or those that the weights make by default, to the recipe's folder."""
+def export_graphs(inputs: JobInputs, *, force: bool = False, suffixes: Sequence[str] = ("",)) -> list[ExportedFile]:
+    """Export the recipe's graphs, or those that the weights make by default, to the recipe's folder.
+
+    Args:
+        inputs: weights, frames and options.
+        force: overwrite files that this tool did not write.
+        suffixes: of names, `refine.fp16.onnx` has `.fp16`; all files that are to be written are checked before work.
+    """
     folder = user_path(inputs.recipe.run.output)
     make_folder(folder)
-    return [export_graph(inputs, graph, folder / f"{graph}.onnx") for graph in _graphs(inputs)]
+    graphs = _graphs(inputs)
+    for graph in graphs:
+        for suffix in suffixes:
+            check_foreign(folder / f"{graph}{suffix}.onnx", force=force)
+    return [export_graph(inputs, graph, folder / f"{graph}.onnx") for graph in graphs]
 
 
 def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFile:

@@ -18,7 +18,7 @@ from refine_export.interpolation.interpolation_options import (
     VideoOptions,
 )
 from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options_of
-from refine_export.jobs.load_inputs import AnyPath, path_of
+from refine_export.jobs.load_inputs import AnyPath, any_paths_of, path_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress, Silent
 
@@ -57,8 +57,7 @@ def interpolate(
         RequestError: options that do not go together, or an output that cannot be written.
         UnavailableError: a package, a device or the server is missing.
     """
-    several = inputs if isinstance(inputs, Sequence) and not isinstance(inputs, str) else [inputs]
-    paths = [path_of(one) for one in several]
+    paths = any_paths_of(inputs)
     _check_inputs(paths)
     compute = part_of(options, ComputeOptions)
     if server is None and "concurrency" in compute:

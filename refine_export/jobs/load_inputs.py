@@ -56,15 +56,24 @@ def paths_of(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
     Raises:
         RequestError: `no-artifact`; an empty sequence, of which everything would be true. `no-path`, see `path_of`.
     """
-    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    if not several:
+    if not (paths := any_paths_of(given)):
         raise RequestError("no file is given; expected at least one", code="no-artifact")
+    return paths
+
+
+def any_paths_of(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    """Do the same as `paths_of`, where there may be none.
+
+    Raises:
+        RequestError: `no-path`, see `path_of`.
+    """
+    several = given if isinstance(given, Sequence) and not isinstance(given, str) else [given]
     return [path_of(one) for one in several]
 
 
-def texts_of(paths: Sequence[AnyPath] | None) -> list[str] | None:
+def texts_of(paths: AnyPath | Sequence[AnyPath] | None) -> list[str] | None:
     """Return paths as recipes hold them."""
-    return None if paths is None else [str(path_of(path)) for path in paths]
+    return None if paths is None else list(map(str, any_paths_of(paths)))
 
 
 class JobInputs:

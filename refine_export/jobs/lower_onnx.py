@@ -8,7 +8,7 @@ from typing import Any
 
 from refine_export.errors import RecipeError
 from refine_export.jobs.job_options import takes_options
-from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
+from refine_export.jobs.load_inputs import AnyPath, any_paths_of, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file
@@ -53,7 +53,7 @@ def lower(
     """
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     source, target = path_of(onnx), path_of(output)
-    files = tuple(path_of(path) for path in feeds)
+    files = tuple(any_paths_of(feeds))
     given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
     check_output(source, target, force=force, others=[*files, *(user_path(path) for path in given if path)])
     calibration = Calibration(

@@ -24,7 +24,7 @@ from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.jobs.validation_report import ValidationReport, report_on
 from refine_export.lower.calibration_feeds import Calibration
-from refine_export.lower.lower_options import lowered_suffix
+from refine_export.lower.lower_options import LowerOptions, lowered_suffix
 from refine_export.lower.lowered_file import lower_file
 from refine_export.report.report_data import Shortfall
 from refine_export.support.files import make_folder, user_path
@@ -37,6 +37,7 @@ def run(
     checkpoint: AnyPath | None = None,
     frames: tuple[AnyPath, AnyPath] | None = None,
     recipe: AnyRecipe = None,
+    force: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> ValidationReport:
@@ -46,6 +47,7 @@ def run(
         checkpoint: the weights. Defaults to the demo weights.
         frames: two pictures to compare on. Defaults to the sample.
         recipe: Recipe object or path; explicit options override it.
+        force: overwrite ONNX files in the output folder that this tool did not write.
         progress: receives each step.
         options: fields of all stages' options, such as `output`, the folder.
 
@@ -58,10 +60,19 @@ def run(
     folder = user_path(inputs.recipe.run.output)
     make_folder(folder)
     _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
-    exported = [(one.path, one.artifact) for one in export_graphs(inputs)]
+    exported = [
+        (one.path, one.artifact)
+        for one in export_graphs(inputs, force=force, suffixes=("", _suffix(inputs.recipe.lower)))
+    ]
     files, shortfalls = _with_lowered(exported, inputs)
     engines, unbuilt = build_engines(files, inputs)
     return report_on([*files, *engines], inputs, folder, started=started, shortfalls=[*shortfalls, *unbuilt])
+
+
+def _suffix(options: LowerOptions) -> str:
+    """Return the part of the lowered files' names before `.onnx`; empty where nothing is lowered."""
+    unchanged = options.precision == "fp32" and options.gridsample == "native"
+    return "" if unchanged else f".{lowered_suffix(options)}"
 
 
 def _with_lowered(
@@ -69,13 +80,13 @@ def _with_lowered(
 ) -> tuple[list[tuple[Path, Artifact]], list[Shortfall]]:
     """Return each FP32 file with the one that it is lowered to behind it, and what could not be done."""
     options = inputs.recipe.lower
-    if options.precision == "fp32" and options.gridsample == "native":
+    if not (suffix := _suffix(options)):
         return files, []
     calibration = Calibration(source=inputs.sources.first, checkpoint=lambda: inputs.checkpoint)
     found, shortfalls = [], []
     for path, artifact in files:
         found.append((path, artifact))
-        output = path.with_suffix(f".{lowered_suffix(options)}.onnx")
+        output = path.with_suffix(f"{suffix}.onnx")
         try:
             lowered = lower_file(path, output, options, calibration, inputs.progress)
         except UnavailableError as error:  # the FP32 file is whole, and a verdict on it can be given

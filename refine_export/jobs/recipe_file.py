@@ -82,15 +82,16 @@ def chosen_recipe(recipe: AnyRecipe, **given: Any) -> Recipe:
     Raises:
         RecipeError: the recipe or a value cannot be used.
     """
-    base = recipe if isinstance(recipe, Recipe) else Recipe() if recipe is None else _from_path(recipe)
+    if isinstance(recipe, str | os.PathLike):
+        base = recipe_from_file(user_path(os.fspath(recipe)))
+    elif recipe is None or isinstance(recipe, Recipe):
+        base = recipe or Recipe()
+    else:
+        raise RecipeError(f"recipe is {recipe!r}; expected a Recipe, or a file with one", code="not-a-recipe")
     given = {name: value for name, value in given.items() if value is not None}
     if "dynamic" not in given and ("size" in given or "batch" in given):
         given["dynamic"] = False
     return recipe_with(base, given) if given else base
-
-
-def _from_path(path: str | os.PathLike[str]) -> Recipe:
-    return recipe_from_file(user_path(os.fspath(path)))
 
 
 def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

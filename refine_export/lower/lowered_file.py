@@ -39,14 +39,15 @@ from refine_export.lower.lowering import (
 )
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.environment import LOWERERS, versions
-from refine_export.support.files import check_input_file, make_folder, write_bytes
+from refine_export.support.files import check_input_file, make_folder
 from refine_export.support.manifest import (
     Manifest,
+    check_foreign,
     fingerprint,
     manifest_path,
     reusable,
     sha256_of_file,
-    write_manifest,
+    write_with_manifest,
 )
 from refine_export.support.progress import Progress
 from refine_export.support.text import dict_from_result
@@ -92,17 +93,17 @@ class LoweredFile:
 
 
 def check_output(source: Path, output: Path, *, force: bool, others: Sequence[Path] = ()) -> None:
-    """Refuse to overwrite, before any work is done.
+    """Refuse to overwrite another's file, before any work is done.
 
     Args:
         source: the file to be lowered.
-        output: the file to write.
+        output: the file to write; an earlier output of this tool is replaced.
         force: overwrite `output`, if it is none of those that are read.
         others: pictures, feeds and weights to calibrate with.
 
     Raises:
-        RequestError: `output` is one of the files that are read, it exists and `force` is not given, or its folder
-            cannot be made.
+        RequestError: `output` is one of the files that are read, it is another's and `force` is not given, or its
+            folder cannot be made.
     """
     if not output.name or output.is_dir():
         raise RequestError.about(output, "not-a-file", "is a folder; expected the name of the file to write")
@@ -115,10 +116,10 @@ def check_output(source: Path, output: Path, *, force: bool, others: Sequence[Pa
         if path.exists() and any(read.exists() and read.samefile(path) for read in all_read):
             problem = "is read, and would be overwritten; give another name with --output"
             raise RequestError.about(path, "output-is-input", problem)
-    for path in (output, manifest_path(output)):
-        if os.path.lexists(path) and not force:
-            problem = "exists already; choose another name, or overwrite it with --force"
-            raise RequestError.about(path, "output-exists", problem)
+    check_foreign(output, force=force)
+    if not output.exists() and manifest_path(output).exists() and not force:
+        problem = f"is there without {output.name}; choose another name, or overwrite it with --force"
+        raise RequestError.about(manifest_path(output), "output-exists", problem)
     make_folder(output.parent)
 
 
@@ -191,7 +192,6 @@ def lower_file(
         counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
         share = f"{lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
         say(f"{counts}; {share}; {accuracy.psnr_db:.1f} dB against FP32")
-    write_bytes(output, lowered_bytes)
     result = LoweredFile(
         path=output,
         size_bytes=len(lowered_bytes),
@@ -219,7 +219,7 @@ def lower_file(
         seconds=result.seconds,
         details={name: details[name] for name in _DETAILS},
     )
-    write_manifest(output, manifest)
+    write_with_manifest(output, lowered_bytes, manifest)
     return result
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 import rife
 from refine_export import __version__
 from refine_export.errors import RequestError
-from refine_export.support.files import write_text
+from refine_export.support.files import atomic_path
 
 SCHEMA = 1
 
@@ -78,9 +79,30 @@ def manifest_path(artifact: Path) -> Path:
     return Path(f"{artifact}.json")
 
 
-def write_manifest(artifact: Path, manifest: Manifest) -> None:
-    """Write the manifest of an artifact; call it when the artifact is in place."""
-    write_text(manifest_path(artifact), text_of_manifest(manifest))
+def check_foreign(path: Path, *, force: bool) -> None:
+    """Refuse to overwrite a file that this tool did not write: one that has no manifest.
+
+    Raises:
+        RequestError: `output-exists`.
+    """
+    if force or not os.path.lexists(path):
+        return
+    try:
+        read_manifest(path)
+    except RequestError as error:
+        problem = "is there and was not made by this tool; choose another name, or overwrite it with --force"
+        raise RequestError.about(path, "output-exists", problem) from error
+
+
+def write_with_manifest(artifact: Path, content: bytes, manifest: Manifest) -> None:
+    """Write an artifact and its manifest; errors as in `atomic_path`.
+
+    The manifest takes its place first: a process that is killed between the two leaves no artifact without one, which
+    would look like another tool's. The next run makes the artifact that the manifest does not fit.
+    """
+    with atomic_path(artifact) as new, atomic_path(manifest_path(artifact)) as new_manifest:
+        new.write_bytes(content)
+        new_manifest.write_text(text_of_manifest(manifest), encoding="utf-8")
 
 
 def text_of_manifest(manifest: Manifest) -> str:

@@ -13,7 +13,7 @@ from refine_export.jobs.job_options import SECTIONS, documentation, options_by_k
 from tests.support.paths import ROOT
 
 FUNCTIONS = {
-    "run": "*, checkpoint, frames, recipe, progress, [run], [frames], [export], [lower], [build], [validate]",
+    "run": "*, checkpoint, frames, recipe, force, progress, [run], [frames], [export], [lower], [build], [validate]",
     "export": "checkpoint, graph, *, output, frames, recipe, force, progress, [export]",
     "lower": "onnx, *, output, checkpoint, frames, feeds, size, without_warp, recipe, force, progress, [lower]",
     "build": "onnx, *, output, checkpoint, frames, fp32, recipe, force, progress, [build], limits",
@@ -142,6 +142,31 @@ def test_an_unknown_keyword_is_named_with_the_known_ones(tmp_path):
         rx.export(None, "contextnet", output=tmp_path / "x.onnx", sise="64x64")
     assert (caught.value.code, caught.value.fields["option"]) == ("unknown-option", "sise")
     assert "size" in caught.value.fields["known"]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "code"),
+    [
+        ("run", {"recipe": 3}, "not-a-recipe"),
+        ("export", {"checkpoint": None, "graph": "contextnet", "size": 64}, "wrong-option"),
+        ("export", {"checkpoint": None, "graph": "contextnet", "frames": 5}, "no-path"),
+        ("export", {"checkpoint": None, "graph": "contextnet", "recipe": {}}, "not-a-recipe"),
+        ("lower", {"onnx": "a.onnx", "size": 64}, "wrong-option"),
+        ("lower", {"onnx": "a.onnx", "feeds": 3}, "no-path"),
+        ("validate", {"files": "a.onnx", "sizes": "64x64"}, "wrong-option"),
+        ("bisect", {"onnx": "a.onnx", "size": 64}, "wrong-option"),
+        ("interpolate", {"inputs": ["a.png", "b.png"], "timestep": "a"}, "wrong-option"),
+        ("interpolate", {"inputs": ["a.png", "b.png"], "server": 1}, "wrong-option"),
+        ("deploy_triton", {"artifacts": "a.onnx", "sizes": 3}, "wrong-option"),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_refused_by_code(tmp_path, monkeypatch, name, arguments, code):
+    monkeypatch.chdir(tmp_path)
+    output = {"output": "out"} if "output" in inspect.signature(getattr(rx, name)).parameters else {}
+    with pytest.raises(RefineExportError) as caught:
+        getattr(rx, name)(**arguments, **output)
+    assert (caught.value.code, caught.value.exit_code) == (code, 2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_types_are_shipped():

@@ -17,7 +17,7 @@ from refine_export.engine.identity import engine_key
 from refine_export.engine.machine import Machine
 from refine_export.engine.plan import ARTIFACT, KEY, KIND
 from refine_export.signature import SIGNATURES
-from refine_export.support.manifest import Manifest, write_manifest
+from refine_export.support.manifest import Manifest, write_with_manifest
 
 CHECKPOINT = "c" * 64
 
@@ -124,7 +124,6 @@ def write_plan(
     path.parent.mkdir(parents=True, exist_ok=True)
     numbers = [int(part) for part in tensorrt.split(".")]
     content = struct.pack("<II16x4B", 0x74727466, 0, *numbers) + f"{path.name}{capability}".encode()
-    path.write_bytes(content)
     artifact = artifact_from_file(source)
     model = onnx.load(source, load_external_data=False)
     names = {1: "float", 10: "float16"}
@@ -158,5 +157,5 @@ def write_plan(
         seconds=1.0,
         details={KEY: key.described(), ARTIFACT: dataclasses.asdict(dataclasses.replace(artifact, file=source.name))},
     )
-    write_manifest(path, manifest)
+    write_with_manifest(path, content, manifest)
     return path

@@ -19,7 +19,7 @@ from refine_export.engine.identity import engine_key
 from refine_export.engine.machine import Machine
 from refine_export.engine.plan import KEY, KIND
 from refine_export.runners.cuda_device import CudaDevice
-from refine_export.support.manifest import Manifest, write_manifest
+from refine_export.support.manifest import Manifest, write_with_manifest
 from tests.support.fake_tensorrt import make_fake
 
 
@@ -116,7 +116,6 @@ def built(trt, text=None, *, sides=((32, 64, 96),), batch=1, flags=()):
 def saved(path, content, version, rung="native", **options):
     options = BuildOptions(**options)
     key = engine_key(machine_of(version), onnx_sha256="a" * 64, profiles=(), options=options, rung=rung)
-    path.write_bytes(content)
     manifest = Manifest(
         artifact=path.name,
         kind=KIND,
@@ -130,7 +129,7 @@ def saved(path, content, version, rung="native", **options):
         seconds=1.0,
         details={KEY: key.described()},
     )
-    write_manifest(path, manifest)
+    write_with_manifest(path, content, manifest)
     return path
 
 

@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2
 from refine_export.deploy.preflight.preflight import check_repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
-from refine_export.support.manifest import Manifest, write_manifest
+from refine_export.support.manifest import Manifest, write_with_manifest
 from tests.support.deploy_files import write_average, write_declared, write_plan
 
 NETWORK, PLAN, PYTHON = "interpolator_m/1/model.onnx", "contextnet/1/model.plan", "echo/1/model.py"
@@ -57,7 +57,7 @@ def save_manifest(path: Path) -> None:
     manifest = Manifest(
         artifact=path.name, kind="onnx", sha256=sha256, size_bytes=1, fingerprint="", seconds=0, **known
     )
-    write_manifest(path, manifest)
+    write_with_manifest(path, path.read_bytes(), manifest)
 
 
 def edit(model, change):

@@ -7,12 +7,18 @@ from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_verdicts import print_report
 from refine_export.cli.stage_options import stage_options
-from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
+from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
 
 
 @stage_options(
     "frames.pair", "frames.sample", "checkpoint.path", "run.graphs", "export.dynamic", "run.output", "run.require"
 )
-def run(recipe: RecipeOption = None, quiet: QuietOption = False, as_json: JsonOption = False, **options: Any) -> None:
+def run(
+    recipe: RecipeOption = None,
+    force: ForceOption = False,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
+    **options: Any,
+) -> None:
     """Run the main job and print its report."""
-    show(rx.run(recipe=recipe, progress=make_progress(quiet or as_json), **options), as_json, print_report)
+    show(rx.run(recipe=recipe, force=force, progress=make_progress(quiet or as_json), **options), as_json, print_report)

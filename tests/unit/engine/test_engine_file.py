@@ -190,14 +190,14 @@ def test_what_a_killed_build_left_is_removed_by_the_next(place):
 def test_other_files_are_not_overwritten_unless_forced(tmp_path, name):
     output, path = tmp_path / "m.plan", tmp_path / name
     path.write_text("mine")
-    assert error_code(RequestError, lambda: check_engine_output(output, sources=[], force=False)) == "would-overwrite"
+    assert error_code(RequestError, lambda: check_engine_output(output, sources=[], force=False)) == "output-exists"
     check_engine_output(output, sources=[], force=True)
     refused = error_code(RequestError, lambda: check_engine_output(output, sources=[path], force=True))
-    assert refused == "would-overwrite"
+    assert refused == "output-is-input"
     shutil.move(path, tmp_path / "source")
     path.symlink_to(tmp_path / "source")
     assert error_code(RequestError, lambda: check_engine_output(output, sources=[tmp_path / "source"], force=True)) == (
-        "would-overwrite"
+        "output-is-input"
     )
 
 

@@ -99,7 +99,7 @@ def test_other_weights_than_the_files_are_refused_before_a_build(seat):
 @pytest.mark.parametrize("name", ["contextnet.fp16.onnx", "contextnet.fp16.onnx.json"])
 def test_the_source_is_not_overwritten(seat, name):
     output = seat.fp16.with_name(name.removesuffix(".json"))
-    assert error_code(RequestError, lambda: seat.build(output=output, force=True)) == "would-overwrite"
+    assert error_code(RequestError, lambda: seat.build(output=output, force=True)) == "output-is-input"
 
 
 @pytest.mark.parametrize(

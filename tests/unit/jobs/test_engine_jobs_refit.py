@@ -84,4 +84,4 @@ def test_a_refit_with_a_file_of_another_size_or_over_its_own_manifest_is_refused
     manifest = manifest_path(seat.plan)
     before = manifest.read_bytes()
     refused = error_code(RequestError, lambda: refit(seat.plan, seat.fp16, output=manifest, recipe=RECIPE, force=True))
-    assert (refused, manifest.read_bytes()) == ("would-overwrite", before)
+    assert (refused, manifest.read_bytes()) == ("output-is-input", before)

@@ -4,7 +4,8 @@ import json
 
 from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS
 from refine_export.errors import RequestError
-from refine_export.jobs.export_graphs import export
+from refine_export.jobs.export_graphs import export, export_graphs
+from refine_export.jobs.load_inputs import job_inputs
 from refine_export.support.manifest import sha256_of_file
 from tests.support.refusals import refused
 
@@ -33,6 +34,22 @@ def test_refusals(tmp_path):
         with refused(code, RequestError):
             export(None, graph, output=output, **given)
     assert output.read_text() == "mine"
+
+
+def test_a_folder_with_another_tools_file_is_refused_before_any_work(tmp_path):
+    """Another's file beside it is refused too, as is one whose own JSON is not a manifest; force overwrites both."""
+    foreign = tmp_path / "unet.onnx"
+    foreign.write_text("mine")
+    (tmp_path / "unet.onnx.json").write_text("{}")
+    inputs = job_inputs(None, None, graphs=["contextnet", "unet"], size="32x64", output=str(tmp_path))
+    for suffixes in (("",), ("", ".fp16")):
+        with refused("output-exists", RequestError, path=foreign):
+            export_graphs(inputs, suffixes=suffixes)
+        assert not (tmp_path / "contextnet.onnx").exists()
+        foreign = foreign.rename(tmp_path / "unet.fp16.onnx")
+    foreign.rename(tmp_path / "unet.onnx")
+    assert [one.graph for one in export_graphs(inputs, force=True)] == ["contextnet", "unet"]
+    assert [one.reused for one in export_graphs(inputs)] == [True, True]
 
 
 def test_the_weights_are_never_the_output(tmp_path):

@@ -60,7 +60,7 @@ def test_result_and_manifest(run):
     assert len(repr(result)) < 400
 
     before = Path("out.onnx").read_bytes(), Path("out.onnx.json").read_bytes()
-    again = run("in.onnx", force=True)
+    again = run("in.onnx")
     assert again.reused
     assert again.to_dict() | {"seconds": 0, "reused": 0} == plain | {"seconds": 0, "reused": 0}
     assert (Path("out.onnx").read_bytes(), Path("out.onnx.json").read_bytes()) == before
@@ -71,7 +71,7 @@ def test_only_the_same_is_reused(run):
     path = saved(tiny())
 
     def reused(**options):
-        return run(path, force=True, **options).reused
+        return run(path, **options).reused
 
     assert [reused(), reused(), reused(io="fp16"), reused()] == [False, True, False, False]
     Path("out.onnx.json").write_text(json.dumps(manifest() | {"details": {}}))

@@ -10,7 +10,7 @@ from refine_export.support.manifest import (
     read_manifest,
     reusable,
     sha256_of_file,
-    write_manifest,
+    write_with_manifest,
 )
 
 
@@ -18,8 +18,9 @@ from refine_export.support.manifest import (
 def artifact(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(b"model")
-    write_manifest(
+    write_with_manifest(
         path,
+        b"model",
         Manifest(
             artifact=path.name,
             kind="onnx",
