@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 DEMO_WEIGHTS = Path(__file__).parent / "demo.safetensors"
 """IFNet_m in FP16, trained by `scripts/train_demo.py` and described in docs/demo_weights.md."""
 
+IFNET_OR_2R = (
+    "IFNet_2R has the same keys and shapes as IFNet; if these are weights of IFNet_2R, give a recipe with "
+    'variant = "IFNet_2R" under [checkpoint]'
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -139,4 +144,5 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
         "sha256": checkpoint.sha256,
         "parts": parts,
         "unused": list(checkpoint.unused),
+        "notes": [IFNET_OR_2R] if checkpoint.architecture == "IFNet" and not checkpoint.seeded else [],
     }

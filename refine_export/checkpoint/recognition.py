@@ -75,17 +75,14 @@ def recognise(
     shapes = {key: tuple(tensor.shape) for key, tensor in state_dict.items()}
     try:
         expected = expected_shapes(architecture, shapes)
-    except (
-        KeyError,
-        IndexError,
-        ValueError,
-        ZeroDivisionError,
-    ) as error:  # the configuration is read from keys and shapes
+    except (KeyError, IndexError, ValueError, ZeroDivisionError) as error:  # it is built after the keys and shapes
+        missing = [error.args[0]] if isinstance(error, KeyError) else []
+        problem = f"its key {missing[0]} is missing" if missing else f"its shapes do not fit each other ({error})"
         raise CheckpointError.about(
             path,
             "wrong-keys",
-            f"looks like {architecture} weights, but {error} is missing or has another shape",
-            missing=[str(error).strip("'")],
+            f"looks like {architecture} weights, but {problem}; fetch the file again",
+            missing=missing,
             unexpected=[],
             misshapen=[],
         ) from error
@@ -110,16 +107,19 @@ def recognise(
 def _architecture_by_parts(path: Path, state_dict: Mapping[str, Tensor]) -> Architecture:
     parts = {key.partition(".")[0] for key in state_dict}
     refinement = parts & {"contextnet", "unet"}
+    layers = {".".join(key.split(".", 2)[:2]) for key in state_dict}
+    seems_hdv3 = "block0.convblock0" in layers
+    # Blocks of 3.5 have fewer pairs of convolutions than HDv3's; before it, they ended in one layer for the flow alone.
+    if (seems_hdv3 and "block0.convblock3" not in layers) or "block0.conv1.weight" in state_dict:
+        raise CheckpointError.about(
+            path,
+            "unsupported-network",
+            "looks like RIFE 3.5 or older; expected IFNet, IFNet_m, IFNet_2R, HDv3 (RIFE 3.8 and 3.9) or RIFE 4.x",
+        )
+    if seems_hdv3:
+        return "HDv3"
     if "block3" in parts:
         return "RIFE 4"
-    if any(key.startswith("block0.convblock0.") for key in state_dict):
-        if not any(key.startswith("block0.convblock3.") for key in state_dict):
-            raise CheckpointError.about(
-                path,
-                "unsupported-network",
-                "looks like RIFE 3.5 or older; expected IFNet, IFNet_m, IFNet_2R, HDv3 (RIFE 3.8 and 3.9) or RIFE 4.x",
-            )
-        return "HDv3"
     if "block0" in parts:
         # The first convolution tells the two apart: the timestep is a seventh plane beside two RGB images.
         first = state_dict.get("block0.conv0.0.0.weight")

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from PIL import Image
 
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.data.frame_options import SceneOptions
 from refine_export.data.images import uint8_from_frame
 from refine_export.data.sample_scene import Scene
@@ -23,24 +25,13 @@ def frames(tmp_path):
     return paths
 
 
-@pytest.fixture
-def checkpoint(tmp_path, checkpoint):
-    import torch
-
-    path = tmp_path / "flownet.pkl"
-    torch.save(dict(checkpoint.state_dict), path)
-    return path
-
-
-@pytest.mark.parametrize("script", ["five_lines.py", "torch_to_onnx.py"])
-def test_example(script, checkpoint, frames, tmp_path):
-    command = [
-        sys.executable,
-        str(ROOT / "examples" / script),
-        str(checkpoint),
-        *map(str, frames),
-        str(tmp_path / "out"),
-    ]
+@pytest.mark.parametrize(("script", "architecture"), [("five_lines.py", "IFNet"), ("cogvideo.py", "HDv3")])
+def test_example(script, architecture, frames, tmp_path):
+    weights = {f"module.{key}": value for key, value in seeded_checkpoint(architecture).state_dict.items()}
+    torch.save(weights, tmp_path / "flownet.pkl")
+    command = [sys.executable, str(ROOT / "examples" / script), "flownet.pkl", *map(str, frames)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+    if script == "cogvideo.py":
+        assert float(done.stdout.rpartition(" ")[2]) < 1e-4

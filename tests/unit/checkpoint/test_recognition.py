@@ -11,6 +11,7 @@ from refine_export.checkpoint.checkpoint import checkpoint_from_file
 from refine_export.checkpoint.recognition import expected_shapes
 from refine_export.errors import CheckpointError, RequestError
 from refine_export.export.reference_network import check_graph, graphs_of, reference_network
+from refine_export.jobs.inspect_file import inspect
 from refine_export.jobs.load_network import load_network
 from tests.support.formula_weights import formula_weights
 from tests.support.paths import TESTS
@@ -63,11 +64,35 @@ def test_a_variant_that_does_not_fit_the_keys(saved):
     assert caught.value.code == "wrong-variant"
 
 
-def test_rife_3_5_is_refused_by_name(saved):
-    older = {key: value for key, value in formula_weights(SHAPES["hdv3"]).items() if "convblock3" not in key}
+def blocks(*names):
+    return {f"block{number}.{name}": torch.zeros(1) for number in range(4) for name in names}
+
+
+@pytest.mark.parametrize(
+    "older",
+    [
+        {key: value for key, value in formula_weights(SHAPES["hdv3"]).items() if "convblock3" not in key},  # 3.5
+        blocks("conv0.0.0.weight", "convblock.0.0.weight", "conv1.weight"),  # HDv2, to 3.1
+        blocks("conv0.0.weight", "res0.conv1.0.weight", "conv1.weight"),  # HD
+    ],
+)
+def test_rife_3_5_and_older_are_refused_by_name(saved, older):
     with pytest.raises(CheckpointError) as caught:
         checkpoint_from_file(saved(older))
     assert caught.value.code == "unsupported-network"
+
+
+def test_inspect_says_that_ifnet_may_be_ifnet_2r(saved):
+    assert any("IFNet_2R" in note for note in inspect(saved(formula_weights(SHAPES["ifnet_2r"]))).notes)
+    assert inspect(saved(formula_weights(SHAPES["hdv3"]))).notes == ()
+
+
+def test_shapes_that_do_not_fit_each_other(saved):
+    weights = formula_weights(SHAPES["rife4_6"])
+    weights["block0.convblock.0.conv.weight"] = torch.zeros(192, 193, 3, 3)  # no number of groups makes these
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint_from_file(saved(weights))
+    assert (caught.value.code, caught.value.fields["missing"]) == ("wrong-keys", [])
 
 
 KEYS = ("block0.conv0.1.0.weight", "block1.conv0.0.0.weight", "block2.conv0.0.0.bias", "encode.cnn3.weight")

@@ -1,5 +1,8 @@
 """`load_network`: a module that makes frames, and clear errors for what it cannot take."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,6 +10,8 @@ from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import reference_network
 from refine_export.jobs.load_network import load_network
+from tests.support.formula_weights import formula_weights, smooth_image
+from tests.support.paths import TESTS
 from tests.support.refusals import refused
 
 FRAMES = torch.rand(2, 2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
@@ -38,6 +43,19 @@ def test_the_middle_frame(folder):
     expected = reference_network(seeded_checkpoint("IFNet"))(torch.cat(tuple(FRAMES), 1)).frame
     torch.testing.assert_close(network(*FRAMES), expected)
     assert not network.takes_timestep
+
+
+def test_hdv3_gives_what_the_inference_of_upstreams_model_gives(tmp_path):
+    """`Model.inference(img0, img1)` of CogVideo's demo; its files have the keys of DistributedDataParallel."""
+    shapes = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())["hdv3"]
+    weights = {f"module.{key}": value for key, value in formula_weights(shapes).items()}
+    torch.save(weights, tmp_path / "flownet.pkl")
+    network = load_network(tmp_path / "flownet.pkl")
+    frame = network(smooth_image("aimg0", 64), smooth_image("aimg1", 64))
+    with np.load(TESTS / "golden" / "networks" / "hdv3.npz") as golden:
+        assert np.abs(frame.numpy() - golden["frame"]).max() <= 1e-4 * np.abs(golden["frame"]).max()
+    other = torch.zeros(1, 3, 64, 64, device="meta")  # nothing of the network stays on the CPU
+    assert network.to("meta").graph(other, other).device.type == "meta"
 
 
 @pytest.mark.parametrize(
