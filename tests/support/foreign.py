@@ -1,29 +1,33 @@
-"""ONNX graphs as other tools write them: the shape of RIFE 4, with names, constants and detours that are not ours.
-
-What differs from our own files: constants are Constant nodes, weights too; nodes are called `/block0/conv0/Conv` or
-nothing at all; Identity and Cast from FP32 to FP32 stand in between; sizes come from Shape, grids from Range; a warp
-may be written out.
+"""ONNX graphs as other tools write them: RIFE 4 in small, by torch's own exporter, which puts Constants, Identities and
+sizes from Shape everywhere, calls nodes `/block0/conv0/conv0.0/Conv`, and writes a warp out where the network does.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+import functools
+import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.version_converter
+import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from onnx.parser import parse_model
+from torch import Tensor, nn
+from torch.nn.functional import grid_sample, interpolate, leaky_relu
 
-Warp = Literal["gridsample", "gather_elements", "gather_nd"]
+Warp = Literal["gridsample", "gather", "index"]
 Feeds = dict[str, NDArray[Any]]
 
 OPSETS = (16, 18, 22)
+NEWEST_EXPORT = 20
+"""Newest opset of torch's exporter."""
 WIDTH = 8  # channels of a stage
-STAGES = (4, 2)  # how much smaller each stage works
 IMAGE, GRID, OUT = 'float["N",3,"H","W"] x', 'float["N","H","W",2] g', 'float["N",3,"H","W"] y'
 
 
@@ -37,15 +41,44 @@ class Foreign:
     size: tuple[int, int] | None = None
     """Height and width of a static file."""
     warp: Warp = "gridsample"
+    """GridSample, or written out with GatherElements, or with Gather by a flat index."""
     computed_sizes: bool = False
-    """Resize to sizes that Shape, Cast, Mul, Floor and Cast give, and cut the result to the frame's own."""
+    """Resize to sizes that Shape, Cast, Mul, Floor and Cast give."""
     nameless: bool = False
     """No node has a name."""
 
 
 def foreign_model(options: Foreign = Foreign()) -> onnx.ModelProto:
     """Two stages, six warps and a mask blend."""
-    return _Rife(options).model()
+    return onnx.load_from_string(_exported(options))
+
+
+@functools.cache
+def _exported(options: Foreign) -> bytes:
+    torch.manual_seed(0)
+    feeds = foreign_feeds(options, *(options.size or (64, 96)))
+    sides = {0: "batch", 2: "height", 3: "width"}
+    axes = {name: sides if name != "timestep" else {0: "batch"} for name in (*feeds, "output")}
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and traces
+        torch.onnx.export(
+            _Rife(options).eval(),
+            tuple(map(torch.from_numpy, feeds.values())),
+            buffer,
+            input_names=list(feeds),
+            output_names=["output"],
+            opset_version=min(options.opset, NEWEST_EXPORT),
+            dynamic_axes=None if options.size else axes,
+            dynamo=False,
+        )
+    model = onnx.load_from_string(buffer.getvalue())
+    if options.opset > NEWEST_EXPORT:
+        model = onnx.version_converter.convert_version(model, options.opset)
+    model.graph.output[0].type.tensor_type.shape.dim[1].dim_value = 3  # the exporter loses it behind an index
+    for node in model.graph.node:
+        node.name = "" if options.nameless else node.name
+    return model.SerializeToString()
 
 
 def foreign_feeds(options: Foreign, height: int, width: int, batch: int = 1) -> Feeds:
@@ -63,240 +96,92 @@ def foreign_feeds(options: Foreign, height: int, width: int, batch: int = 1) -> 
     return {"input": np.concatenate([img0, img1, planes], axis=1)}
 
 
-class Writer:
-    """Nodes in order; every constant is a Constant node."""
+class _Stage(nn.Module):
+    def __init__(self, channels: int, scale: int, options: Foreign) -> None:
+        super().__init__()
+        first, second = nn.Conv2d(channels, WIDTH, 3, 2, 1), nn.Conv2d(WIDTH, WIDTH, 3, 2, 1)
+        self.conv0 = nn.Sequential(first, nn.LeakyReLU(0.2), second, nn.LeakyReLU(0.2))
+        self.convblock = nn.Conv2d(WIDTH, WIDTH, 3, 1, 1)
+        self.beta = nn.Parameter(torch.full((1, WIDTH, 1, 1), 0.5))
+        self.lastconv = nn.Sequential(nn.ConvTranspose2d(WIDTH, 24, 4, 2, 1), nn.PixelShuffle(2))
+        self.scale, self.computed = scale, options.computed_sizes
 
-    def __init__(self, *, nameless: bool = False) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self._nameless = nameless
-        self._known: dict[tuple[Any, ...], str] = {}
+    def forward(self, given: Tensor) -> tuple[Tensor, Tensor]:
+        """Return its part of the flow in pixels, and of the mask's logit."""
+        deep = self.conv0(self.resized(given, 1 / self.scale))
+        deep = leaky_relu(self.convblock(deep) * self.beta + deep, 0.2)
+        large = self.resized(self.lastconv(deep), self.scale)
+        return large[:, :4] * 4 * self.scale, large[:, 4:5]
 
-    def op(self, op_type: str, *inputs: str, result: str = "", name: str = "", **attributes: Any) -> str:
-        """The output of a new node."""
-        result = result or f"{len(self.nodes)}_{op_type.lower()}"
-        count = sum(node.name.split("#")[0] == name for node in self.nodes) if name else 0
-        label = "" if self._nameless else f"{name}#{count}" if count else name
-        self.nodes.append(helper.make_node(op_type, list(inputs), [result], name=label, **attributes))
-        return result
-
-    def cast(self, value: str, dtype: int = TensorProto.FLOAT) -> str:
-        """A Cast, to the type that it has or to another."""
-        return self.op("Cast", value, to=dtype)
-
-    def constant(self, value: Any, dtype: Any = np.float32, name: str = "") -> str:
-        """A Constant; unnamed ones with one content are one node."""
-        array = np.asarray(value, dtype)
-        key = (name, array.dtype.str, array.shape, array.tobytes())
-        if key not in self._known:
-            result = name or f"const_{len(self.nodes)}"
-            self._known[key] = self.op("Constant", result=result, value=numpy_helper.from_array(array, "value"))
-        return self._known[key]
-
-    def ints(self, *values: int) -> str:
-        """A list of INT64."""
-        return self.constant(values, np.int64)
+    def resized(self, x: Tensor, factor: float) -> Tensor:
+        return interpolate(x, scale_factor=factor, mode="bilinear", recompute_scale_factor=self.computed or None)
 
 
-class _Rife(Writer):
+class _Rife(nn.Module):
     def __init__(self, options: Foreign) -> None:
-        super().__init__(nameless=options.nameless)
-        self._options = options
-        self._grids: dict[str, str] = {}
+        super().__init__()
+        self.encode = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.LeakyReLU(0.2))
+        self.block0, self.block1 = _Stage(7, 4, options), _Stage(18, 2, options)
+        self.last = nn.Conv2d(9, 1, 3, 1, 1)
+        for weight in (weight for weight in self.parameters() if weight.dim() == 4 and len(weight) > 1):
+            nn.init.kaiming_normal_(weight, a=0.2)  # flows of some pixels
+        self.warp = {"gridsample": _grid_sample, "gather": _gather, "index": _index}[options.warp]
 
-    def model(self) -> onnx.ModelProto:
-        """The whole graph."""
-        inputs, img0, img1, timestep = self._inputs()
-        frames = self.op("Concat", img0, img1, timestep, axis=1, name="/Concat")
-        encoded = [self._conv("encode", image, 3, 4) for image in (img0, img1)]
-        flow = mask = ""
-        channels = 7
-        for index, scale in enumerate(STAGES):
-            stage = f"block{index}"
-            given = frames
-            if flow:
-                warped = [self._warp(image, self._part(flow, k, k + 2)) for image, k in ((img0, 0), (img1, 2))]
-                given = self.op("Concat", frames, *warped, mask, flow, axis=1, name=f"/{stage}/Concat")
-                channels = 7 + 6 + 5
-            step, logit = self._stage(stage, given, channels, scale, img0)
-            flow = self.op("Add", flow, step, name=f"/{stage}/Add") if flow else step
-            mask = self.op("Add", mask, logit) if mask else logit
-        halves = [self._part(flow, 0, 2), self._part(flow, 2, 4)]
-        warped = [self._warp(image, half) for image, half in zip((img0, img1), halves, strict=True)]
-        features = [self._warp(feature, half) for feature, half in zip(encoded, halves, strict=True)]
-        both = self.op("Concat", *features, mask, axis=1)
-        mask = self._conv("last", both, 9, 1, activate=False)
-        weight = self.op("Sigmoid", self.op("Identity", mask), name="/Sigmoid")
-        rest = self.op("Sub", self.constant(1.0), weight)
-        blended = [self.op("Mul", one, part) for one, part in zip(warped, (weight, rest), strict=True)]
-        result = self.op("Add", *blended, name="/Add_out")
-        if self._options.computed_sizes:
-            sizes = self.op("Slice", self.op("Shape", img0), self.ints(2), self.ints(4))
-            result = self.op("Slice", result, self.ints(0, 0), sizes, self.ints(2, 3), name="/Slice_out")
-        self.op("Identity", result, result="output")
-        height, width = self._options.size or ("height", "width")
-        output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [self._batch, 3, height, width])
-        return model_of_nodes(self.nodes, inputs, [output], self._options.opset)
-
-    @property
-    def _batch(self) -> int | str:
-        return 1 if self._options.size else "batch"
-
-    def _inputs(self) -> tuple[list[onnx.ValueInfoProto], str, str, str]:
-        """The graph's inputs, and the names of both frames and of the timestep's plane."""
-        height, width = self._options.size or ("height", "width")
-
-        def declared(name: str, channels: int, *sides: int | str) -> onnx.ValueInfoProto:
-            return helper.make_tensor_value_info(name, TensorProto.FLOAT, [self._batch, channels, *sides])
-
-        if self._options.stacked:
-            img0, img1, plane = (self._part("input", *sides) for sides in ((0, 3), (3, 6), (6, 7)))
-            return [declared("input", 8, height, width)], self.cast(img0), img1, plane
-        shape = self.op("Shape", "img0")
-        sizes = self.op("Concat", self.ints(1, 1), self.op("Slice", shape, self.ints(2), self.ints(4)), axis=0)
-        plane = self.op("Expand", "timestep", sizes, name="/Expand_timestep")
-        values = [declared(name, 3, height, width) for name in ("img0", "img1")]
-        return [*values, declared("timestep", 1, 1, 1)], self.cast("img0"), "img1", plane
-
-    def _part(self, value: str, start: int, stop: int) -> str:
-        """Some of its channels."""
-        return self.op("Slice", value, self.ints(start), self.ints(stop), self.ints(1))
-
-    def _weights(self, name: str, shape: tuple[int, ...], gain: float = 1.0) -> str:
-        random = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
-        return self.constant(random.standard_normal(shape) * gain * np.sqrt(2 / np.prod(shape[1:])), name=name)
-
-    def _conv(self, name: str, value: str, channels: int, out: int, *, stride: int = 1, activate: bool = True) -> str:
-        weight = self._weights(f"{name}.weight", (out, channels, 3, 3))
-        bias = self.constant(np.linspace(-0.1, 0.1, out), name=f"{name}.bias")
-        node = f"/{name.replace('.', '/')}/Conv"
-        result = self.op("Conv", value, weight, bias, name=node, pads=[1] * 4, strides=[stride] * 2)
-        return self.op("LeakyRelu", result, alpha=0.2) if activate else result
-
-    def _stage(self, name: str, value: str, channels: int, scale: int, image: str) -> tuple[str, str]:
-        """Add a stage; return its part of the flow in pixels, and of the mask's logit."""
-        small = self._resized(value, 1 / scale, image)
-        deep = self._conv(f"{name}.conv0.0", small, channels, WIDTH, stride=2)
-        deep = self._conv(f"{name}.conv0.1", deep, WIDTH, WIDTH, stride=2)
-        block = self._conv(f"{name}.convblock", deep, WIDTH, WIDTH, activate=False)
-        beta = self.constant(np.full((1, WIDTH, 1, 1), 0.5), name=f"{name}.beta")
-        deep = self.op("LeakyRelu", self.op("Add", self.op("Mul", block, beta), deep), alpha=0.2)
-        node = f"/{name}/lastconv/ConvTranspose"
-        kernel = self._weights(f"{name}.lastconv.weight", (WIDTH, 24, 4, 4), gain=2.0)
-        deep = self.op("ConvTranspose", deep, kernel, name=node, strides=[2, 2], pads=[1] * 4)
-        shuffled = self.op("DepthToSpace", deep, blocksize=2, mode="CRD", name=f"/{name}/DepthToSpace")
-        large = self._resized(self.op("Identity", shuffled), float(scale), image)
-        flow = self.op("Mul", self._part(large, 0, 4), self.constant(float(scale)))
-        return flow, self._part(large, 4, 5)
-
-    def _resized(self, value: str, factor: float, image: str) -> str:
-        mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        if not self._options.computed_sizes:
-            scales = self.constant([1, 1, factor, factor])
-            return self.op("Resize", value, "", scales, **mode)
-        size = self.cast(self.op("Slice", self.op("Shape", image), self.ints(2), self.ints(4)))
-        if factor < 1:
-            size = self.op("Floor", self.op("Mul", size, self.constant(factor)))
-        channels = self.op("Slice", self.op("Shape", value), self.ints(0), self.ints(2))
-        sizes = self.op("Concat", channels, self.cast(size, TensorProto.INT64), axis=0)
-        return self.op("Resize", value, "", "", sizes, **mode)
-
-    def _sides(self, value: str) -> list[tuple[str, str]]:
-        """Return the width and the height, each with the last index in FP32."""
-        shape = self.op("Shape", value)
-        found = []
-        for axis in (3, 2):
-            size = self.op("Gather", shape, self.constant(axis, np.int64), axis=0)
-            last = self.op("Sub", self.cast(size), self.constant(1.0))
-            found.append((size, last))
-        return found
-
-    def _positions(self, image: str, flow: str) -> list[tuple[str, str]]:
-        """Return the pixel positions x and y [N, 1, H, W] in FP32, each with the last index."""
-        found = []
-        for k, (size, last) in enumerate(self._sides(image)):
-            counted = self.op("Range", self.constant(0, np.int64), size, self.constant(1, np.int64))
-            shape = self.ints(1, 1, 1, -1) if k == 0 else self.ints(1, 1, -1, 1)
-            line = self.op("Reshape", self.cast(counted), shape)
-            whole = self.op("Expand", line, self.op("Shape", self._part(flow, 0, 1)))
-            found.append((self.op("Add", whole, self._part(flow, k, k + 1)), last))
-        return found
-
-    def _warp(self, image: str, flow: str) -> str:
-        written: dict[Warp, Callable[[str, str], str]] = {
-            "gridsample": self._grid_sample,
-            "gather_elements": self._gather_elements,
-            "gather_nd": self._gather_nd,
-        }
-        return written[self._options.warp](image, flow)
-
-    def _grid_sample(self, image: str, flow: str) -> str:
-        if flow not in self._grids:  # the features are warped by the grid of their image
-            normal = []
-            for position, last in self._positions(image, flow):
-                doubled = self.op("Mul", position, self.constant(2.0))
-                normal.append(self.op("Sub", self.op("Div", doubled, last), self.constant(1.0)))
-            grid = self.op("Transpose", self.op("Concat", *normal, axis=1), perm=[0, 2, 3, 1])
-            self._grids[flow] = self.cast(self.op("Identity", grid))
-        mode = "linear" if self._options.opset >= 20 else "bilinear"
-        attributes = {"mode": mode, "padding_mode": "border", "align_corners": 1}
-        return self.op("GridSample", image, self._grids[flow], **attributes)
-
-    def _corners(self, image: str, flow: str) -> tuple[list[tuple[str, str]], list[str], str]:
-        """Four pairs of x and y as whole FP32 numbers, the four weights, the image's width in FP32."""
-        near, far, shares = [], [], []
-        for position, last in self._positions(image, flow):
-            inside = self.op("Min", self.op("Max", position, self.constant(0.0)), last)
-            low = self.op("Floor", inside)
-            near.append(low)
-            far.append(self.op("Min", self.op("Add", low, self.constant(1.0)), last))
-            shares.append(self.op("Sub", inside, low))
-        rests = [self.op("Sub", self.constant(1.0), share) for share in shares]
-        corners = [(near[0], near[1]), (far[0], near[1]), (near[0], far[1]), (far[0], far[1])]
-        parts = [(rests[0], rests[1]), (shares[0], rests[1]), (rests[0], shares[1]), (shares[0], shares[1])]
-        size = self.cast(self.op("Gather", self.op("Shape", image), self.constant(3, np.int64)))
-        return corners, [self.op("Mul", *pair) for pair in parts], size
-
-    def _blended(self, values: Sequence[str], weights: Sequence[str]) -> str:
-        products = [self.op("Mul", value, weight) for value, weight in zip(values, weights, strict=True)]
-        return self.op("Sum", *products)
-
-    def _gather_elements(self, image: str, flow: str) -> str:
-        """Gather pixels in a row [N, C, H * W]; the index y * W + x is computed in FP32."""
-        corners, weights, size = self._corners(image, flow)
-        pixels = self.op("Reshape", image, self.ints(0, 0, -1))
-        shape, picked = self.op("Shape", pixels), []
-        for x, y in corners:
-            index = self.cast(self.op("Add", self.op("Mul", y, size), x), TensorProto.INT64)
-            index = self.op("Expand", self.op("Reshape", index, self.ints(0, 0, -1)), shape)
-            found = self.op("GatherElements", pixels, index, axis=2)
-            picked.append(self.op("Reshape", found, self.op("Shape", image)))
-        return self._blended(picked, weights)
-
-    def _gather_nd(self, image: str, flow: str) -> str:
-        """Gather from [N, H, W, C] by pairs of y and x."""
-        corners, weights, _ = self._corners(image, flow)
-        pixels, picked = self.op("Transpose", image, perm=[0, 2, 3, 1]), []
-        for x, y in corners:
-            pair = self.op("Concat", *(self.cast(value, TensorProto.INT64) for value in (y, x)), axis=1)
-            index = self.op("Transpose", pair, perm=[0, 2, 3, 1])
-            found = self.op("GatherND", pixels, index, batch_dims=1)
-            picked.append(self.op("Transpose", found, perm=[0, 3, 1, 2]))
-        return self._blended(picked, weights)
+    def forward(self, img0: Tensor, img1: Tensor | None = None, timestep: Tensor | None = None) -> Tensor:
+        if img1 is None or timestep is None:
+            img0, img1, plane = img0[:, :3], img0[:, 3:6], img0[:, 6:7]
+        else:
+            plane = timestep.expand(-1, -1, img0.shape[2], img0.shape[3])
+        frames = torch.cat((img0, img1, plane), 1)
+        flow, mask = self.block0(frames)
+        warped = self.warp(img0, flow[:, :2]), self.warp(img1, flow[:, 2:4])
+        step, logit = self.block1(torch.cat((frames, *warped, mask, flow), 1))
+        flow, mask = flow + step, mask + logit
+        warped = self.warp(img0, flow[:, :2]), self.warp(img1, flow[:, 2:4])
+        features = self.warp(self.encode(img0), flow[:, :2]), self.warp(self.encode(img1), flow[:, 2:4])
+        weight = torch.sigmoid(self.last(torch.cat((*features, mask), 1)))
+        return warped[0] * weight + warped[1] * (1 - weight)
 
 
-def model_of_nodes(
-    nodes: Sequence[onnx.NodeProto],
-    inputs: Sequence[onnx.ValueInfoProto],
-    outputs: Sequence[onnx.ValueInfoProto],
-    opset: int,
-) -> onnx.ModelProto:
-    """A valid model of the oldest IR version that has this opset."""
-    opsets = [helper.make_opsetid("", opset)]
-    graph = helper.make_graph(list(nodes), "main_graph", list(inputs), list(outputs))
-    version = helper.find_min_ir_version_for(opsets)
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=version, producer_name="pytorch")
-    onnx.checker.check_model(model, full_check=True)
-    return model
+def _positions(image: Tensor, flow: Tensor) -> tuple[Tensor, Tensor, int, int]:
+    """Pixel positions x and y [N, H, W], and the last index of each."""
+    height, width = image.shape[2:]
+    x = torch.arange(width, dtype=torch.float32).view(1, 1, -1) + flow[:, 0]
+    y = torch.arange(height, dtype=torch.float32).view(1, -1, 1) + flow[:, 1]
+    return x, y, width - 1, height - 1
+
+
+def _grid_sample(image: Tensor, flow: Tensor) -> Tensor:
+    x, y, right, bottom = _positions(image, flow)
+    grid = torch.stack((x * 2 / right - 1, y * 2 / bottom - 1), -1)
+    return grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def _corners(image: Tensor, flow: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Whole x and y, and the weight [N, 1, H, W], of four pixels."""
+    x, y, right, bottom = _positions(image, flow)
+    x, y = x.clamp(0, right), y.clamp(0, bottom)
+    left, top = torch.floor(x), torch.floor(y)
+    for column, across in ((left, 1 - (x - left)), ((left + 1).clamp(max=right), x - left)):
+        for row, down in ((top, 1 - (y - top)), ((top + 1).clamp(max=bottom), y - top)):
+            yield column, row, (across * down)[:, None]
+
+
+def _gather(image: Tensor, flow: Tensor) -> Tensor:
+    """Gather pixels in a row [N, C, H * W]; the index y * W + x is computed in FP32."""
+    pixels, picked = image.flatten(2), []
+    for x, y, weight in _corners(image, flow):
+        index = (y * image.shape[3] + x).long().flatten(1)[:, None].expand(-1, image.shape[1], -1)
+        picked.append(pixels.gather(2, index).view(image.shape) * weight)
+    return sum(picked[1:], picked[0])
+
+
+def _index(image: Tensor, flow: Tensor) -> Tensor:
+    """Index pixels [N, H, W, C] by batch, y and x."""
+    pixels, batch, picked = image.permute(0, 2, 3, 1), torch.arange(image.shape[0]).view(-1, 1, 1), []
+    for x, y, weight in _corners(image, flow):
+        picked.append(pixels[batch, y.long(), x.long()].permute(0, 3, 1, 2) * weight)
+    return sum(picked[1:], picked[0])
 
 
 def model_of(

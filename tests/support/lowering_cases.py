@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import pytest
 
-from refine_export.graph import precision_rule as precision
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import Lowered, Prepared, calibrated, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner
@@ -25,8 +23,8 @@ FOREIGN = {
     **{f"foreign, opset {opset}": Foreign(opset=opset) for opset in OPSETS},
     "foreign, one input": Foreign(stacked=True),
     "foreign, static": Foreign(size=(64, 96)),
-    "foreign, GatherElements": Foreign(warp="gather_elements"),
-    "foreign, GatherND": Foreign(warp="gather_nd"),
+    "foreign, GatherElements": Foreign(warp="gather"),
+    "foreign, Gather": Foreign(warp="index"),
     "foreign, computed sizes": Foreign(computed_sizes=True),
     "foreign, nameless": Foreign(nameless=True),
 }
@@ -98,9 +96,3 @@ def error(model: onnx.ModelProto, lowered: Lowered, *feeds: Arrays) -> float:
             pairs = zip(outputs(expected, feed).values(), outputs(actual, feed).values(), strict=True)
             worst += [float(np.abs(one - other).max() / max(1, np.abs(one).max())) for one, other in pairs]
     return float(np.max(worst))  # NaN if any is
-
-
-def spoiled(monkeypatch: pytest.MonkeyPatch, rule: str, here: Case) -> Lowered:
-    """Lowered without one of the rules."""
-    monkeypatch.setattr(precision, rule, lambda *_: iter(()))
-    return here.lowered()

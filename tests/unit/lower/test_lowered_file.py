@@ -111,10 +111,10 @@ def test_our_own_graph(run, exports, options, operator):
 
 def test_faults_of_the_weights_are_notes(run):
     model = foreign_model(STATIC)
-    node = next(node for node in model.graph.node if node.output[0] == "block0.conv0.0.weight")
-    values = numpy_helper.to_array(node.attribute[0].t).copy()
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "block0.conv0.0.weight")
+    values = numpy_helper.to_array(tensor).copy()
     values[0, 0, 0, 0] = 1e6
-    node.attribute[0].t.CopyFrom(numpy_helper.from_array(values, "v"))
+    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     (note,) = run(model).notes
     assert note.startswith("block0.conv0.0.weight (to 1e+06)")
     assert manifest()["details"]["notes"] == [note]

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper
 from refine_export.errors import GraphError, InternalError
 from refine_export.graph.linter import lint_model
 from refine_export.graph.operator_types import is_op
+from refine_export.graph.sampling_coordinates import grids
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import check_lowered, lower
 from tests.support.foreign import (
@@ -115,17 +116,17 @@ def test_without_a_warp():
     assert_lowered(model, lowered)
 
 
-@pytest.mark.parametrize("name", ["foreign, GatherElements", "foreign, GatherND"])
+@pytest.mark.parametrize("name", ["foreign, GatherElements", "foreign, Gather"])
 def test_written_out_samplers_of_others(name):
     """Warps that a foreign tool wrote out are found: indices, weights and their arithmetic are FP32, pixels FP16."""
     lowered = foreign_case(name).lowered()
     assert Counter(node.rule for node in lowered.nodes)["coordinates"] > 60
     assert sum("interpolation weights" in node.reason for node in lowered.nodes) > 10
     graph = typed(lowered.model)
-    gathers = [node for node in graph if is_op(node, "GatherElements", "GatherND")]
-    assert len(gathers) == 24
-    assert HALF in {node.outputs[0].dtype for node in gathers}
-    floors = [node for node in graph if is_op(node, "Floor", "Min", "Max")]
+    samplers = grids(graph)
+    assert len(samplers) == 24
+    assert HALF in {node.outputs[0].dtype for node in samplers}
+    floors = [node for node in graph if is_op(node, "Floor", "Clip")]
     assert {node.outputs[0].dtype for node in floors} == {SINGLE}
     for node in floors:
         for reader, _ in node.outputs[0].uses():  # the fractions and what they are made of

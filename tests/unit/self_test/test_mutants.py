@@ -267,7 +267,7 @@ def test_a_mutant_can_be_given_another_fault(models):
     assert [mutant.name for mutant in mutants_of(bad, "contextnet")] == NAMES["contextnet"]
 
 
-@pytest.mark.parametrize("warp", ["gather_elements", "gather_nd"])
+@pytest.mark.parametrize("warp", ["gather", "index"])
 def test_a_sampler_of_another_form_is_a_gap(warp):
     """A graph of another tool that samples in a way that is not known here: the reason has the node's name."""
     attempts = {attempt.name: attempt for attempt in attempts_of(foreign_model(Foreign(warp=warp)), None)}
