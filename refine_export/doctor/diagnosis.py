@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from onnx import TensorProto, helper
 
@@ -23,33 +24,6 @@ def _system() -> Check:
     known = machine()
     found = f"{known['system']}, {known['processor']}, Python {versions(())['python']}"
     return Check(name="system", works=True, found=found, enables="everything")
-
-
-def _torch() -> Check:
-    torch = import_if_installed("torch")
-    exporter = import_if_installed("onnxscript")
-    missing = [name for name, module in (("torch", torch), ("onnxscript", exporter)) if module is None]
-    return Check(
-        name="torch",
-        works=not missing,
-        found=f"missing: {', '.join(missing)}" if missing else _versions("torch", "onnxscript"),
-        enables="checkpoints, export, the reference",
-        add=pip_install("torch") if missing else None,
-    )
-
-
-def _ort_cpu() -> Check:
-    return _provider("ONNX Runtime, CPU", "cpu", "validation of ONNX files")
-
-
-def _ort_cuda() -> Check:
-    return _provider("ONNX Runtime, CUDA", "cuda", "validation of ONNX files on the GPU")
-
-
-def _ort_tensorrt() -> Check:
-    return _provider(
-        "ONNX Runtime, TensorRT", "tensorrt", "validation of ONNX files on TensorRT without an engine file"
-    )
 
 
 def _provider(name: str, provider: Provider, enables: str) -> Check:
@@ -82,26 +56,11 @@ def _probe() -> bytes:
     return content
 
 
-def _triton() -> Check:
-    client = import_if_installed("tritonclient")
-    return Check(
-        name="Triton client",
-        works=client is not None,
-        found="missing: tritonclient" if client is None else _versions("tritonclient"),
-        enables="checks against an inference server",
-        add=pip_install("triton") if client is None else None,
-    )
-
-
-def _video() -> Check:
-    works = import_if_installed("av") is not None
-    return Check(
-        name="video",
-        works=works,
-        found=_versions("av") if works else "missing: av",
-        enables="reading and writing videos",
-        add=None if works else pip_install("video"),
-    )
+def _packages(name: str, enables: str, add: str, *packages: str) -> Check:
+    """Import packages; `add` is the command that installs them."""
+    missing = [package for package in packages if import_if_installed(package) is None]
+    found = f"missing: {', '.join(missing)}" if missing else _versions(*packages)
+    return Check(name=name, works=not missing, found=found, enables=enables, add=add if missing else None)
 
 
 def _versions(*packages: str) -> str:
@@ -111,15 +70,26 @@ def _versions(*packages: str) -> str:
 
 _CHECKS: tuple[Callable[[], Check], ...] = (
     _system,
-    _torch,
-    _ort_cpu,
+    partial(_packages, "torch", "checkpoints, export, the reference", pip_install("torch"), "torch", "onnxscript"),
+    partial(_provider, "ONNX Runtime, CPU", "cpu", "validation of ONNX files"),
     doctor_engines.gpu,
     doctor_engines.torch_cuda,
-    _ort_cuda,
+    partial(_provider, "ONNX Runtime, CUDA", "cuda", "validation of ONNX files on the GPU"),
     doctor_engines.tensorrt,
     doctor_engines.tensorrt_rtx,
-    doctor_engines.polygraphy,
-    _ort_tensorrt,
-    _triton,
-    _video,
+    partial(
+        _packages,
+        "Polygraphy",
+        "cross-checks by an engine's reproduce script; building and running engines need none",
+        "pip install polygraphy",
+        "polygraphy",
+    ),
+    partial(
+        _provider,
+        "ONNX Runtime, TensorRT",
+        "tensorrt",
+        "validation of ONNX files on TensorRT without an engine file",
+    ),
+    partial(_packages, "Triton client", "checks against an inference server", pip_install("triton"), "tritonclient"),
+    partial(_packages, "video", "reading and writing videos", pip_install("video"), "av"),
 )

@@ -22,7 +22,6 @@ from refine_export.engine.machine import (
     tensorrt_cudas,
 )
 from refine_export.errors import UnavailableError
-from refine_export.support.environment import versions
 from refine_export.support.imports import import_if_installed, pip_install, require
 
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
@@ -102,20 +101,6 @@ def tensorrt_rtx() -> Check:
         found, add = "tensorrt-rtx is not installed" if missing else str(error), f"{pip_install('rtx')} --upgrade"
     enables = "building engines for GeForce and RTX PRO GPUs, without a GPU"
     return Check(name="TensorRT for RTX", works=add is None, found=found, enables=enables, add=add)
-
-
-def polygraphy() -> Check:
-    """Check for NVIDIA's tool, which nothing here needs to build."""
-    package = import_if_installed("polygraphy")
-    return Check(
-        name="Polygraphy",
-        works=package is not None,
-        found="polygraphy is not installed"
-        if package is None
-        else f"polygraphy {versions(['polygraphy'])['polygraphy']}",
-        enables="cross-checks by an engine's reproduce script; building and running engines need none",
-        add="pip install polygraphy" if package is None else None,
-    )
 
 
 def _tensorrt() -> tuple[str, str | None]:

@@ -193,16 +193,13 @@ def test_tensorrt_for_rtx_is_a_line_of_its_own(monkeypatch, version, works):
     assert (told(doctor_engines.tensorrt_rtx())[1] is None) == works
 
 
-def test_polygraphy_is_a_line_of_its_own(machine, monkeypatch):
-    assert told(doctor_engines.polygraphy())[1] == "pip install polygraphy"
-    assert doctor_engines.tensorrt().works
-    monkeypatch.setattr(doctor_engines, "import_if_installed", {"polygraphy": object()}.get)
-    monkeypatch.setattr(doctor_engines, "versions", lambda packages: dict.fromkeys(packages, "0.53.6"))
-    assert told(doctor_engines.polygraphy()) == ("polygraphy 0.53.6", None)
-
-
 def providers():
-    return [told(check()) for check in (doctor._ort_cpu, doctor._ort_cuda, doctor._ort_tensorrt)]
+    return [told(doctor._provider("a provider", name, "validation")) for name in ("cpu", "cuda", "tensorrt")]
+
+
+def test_packages_work_where_all_can_be_imported(monkeypatch):
+    assert told(doctor._packages("two", "something", "pip install", "numpy", "no_such_package"))[1] == "pip install"
+    assert told(doctor._packages("one", "something", "pip install", "numpy"))[1] is None
 
 
 def test_a_provider_works_where_a_session_on_it_does(monkeypatch):
@@ -219,7 +216,7 @@ def test_a_provider_that_can_not_be_loaded_is_told_with_its_reason(monkeypatch, 
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", fails)
     monkeypatch.setattr("refine_export.runners.onnxruntime.ctypes.CDLL", lambda path: None)
-    found, add = told(getattr(doctor, f"_ort_{provider}")())
+    found, add = told(doctor._provider("a provider", provider, "validation"))
     assert found.endswith("CUDA failure 35: driver version is insufficient")
     assert add.startswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
     assert ("'tensorrt-cu" in add) == add.endswith("with no other TensorRT") == (provider == "tensorrt")
@@ -227,7 +224,7 @@ def test_a_provider_that_can_not_be_loaded_is_told_with_its_reason(monkeypatch, 
 
 def test_a_build_without_a_provider_and_a_broken_one_are_told(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    add = told(doctor._ort_tensorrt())[1]
+    add = providers()[-1][1]
     assert add == "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
 
     def fails(model, provider):
