@@ -9,87 +9,73 @@ what is not a comparison: missing runtimes and files, and the baseline.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element, SubElement
 
 from refine_export.gate.decision import Decision
 from refine_export.report.report_data import Comparison
 from refine_export.validate.comparison import Status
 
-_ELEMENTS: dict[Status, str] = {"passed": "", "failed": "failure", "not compared": "error"}
+_OUTCOMES: dict[Status, str] = {"failed": "failure", "not compared": "error"}
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """Characters that XML 1.0 cannot hold, not even escaped (section 2.2, Char)."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Case:
-    name: str
-    element: str
-    """`failure`, `error` or `skipped`; empty where the case passed."""
-    message: str = ""
-    kind: str = ""
-    seconds: float = 0.0
-    file: str = ""
-
-
 def junit_from_decision(decision: Decision) -> str:
     """The XML text."""
-    suites = [
-        (str(group.group.key), [_case(one, allowed=group.status == "passed") for one in group.comparisons])
-        for group in decision.groups
-    ]
-    others = [
-        _Case(name=problem.what, element=_ELEMENTS[problem.status], message=problem.reason, kind=problem.rule)
-        for problem in decision.problems
-        if problem.rule not in ("accuracy", "not-compared") or not decision.groups
-    ]
-    others += [
-        _Case(name=one.what, element="skipped", message=one.reason)
-        for one in decision.report.shortfalls
-        if not one.counts and one.what not in [case.name for case in others]
-    ]
-    suites += [("gate", others)] if others else []
-    root = ElementTree.Element("testsuites", {"name": "refine-export gate"})
-    root.attrib |= _counts([case for _, cases in suites for case in cases])
-    for name, cases in suites:
-        attributes = {"name": name, **_counts(cases), "timestamp": decision.report.created}
-        suite = ElementTree.SubElement(root, "testsuite", _clean(attributes))
-        for case in cases:
-            attributes = {"name": case.name, "classname": name, "time": f"{case.seconds:.3f}"}
-            attributes |= {"file": case.file} if case.file else {}
-            element = ElementTree.SubElement(suite, "testcase", _clean(attributes))
-            if case.element:
-                attributes = _clean({"message": case.message} | ({"type": case.kind} if case.kind else {}))
-                ElementTree.SubElement(element, case.element, attributes).text = attributes["message"]
+    root = Element("testsuites", {"name": "refine-export gate"})
+    for group in decision.groups:
+        suite = SubElement(root, "testsuite", {"name": _clean(str(group.group.key))})
+        for one in group.comparisons:
+            _add_feed(suite, one, allowed=group.status == "passed")
+    others = Element("testsuite", {"name": "gate"})
+    for problem in decision.problems:
+        if problem.rule not in ("accuracy", "not-compared") or not decision.groups:
+            _add_case(others, problem.what, _OUTCOMES[problem.status], problem.reason, problem.rule)
+    named = {case.get("name") for case in others}
+    for shortfall in decision.report.shortfalls:
+        if not shortfall.counts and _clean(shortfall.what) not in named:
+            _add_case(others, shortfall.what, "skipped", shortfall.reason)
+    if len(others):
+        root.append(others)
+    for suite in root:
+        _count(suite)
+        suite.set("timestamp", decision.report.created)
+    _count(root)
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
 
-def _case(comparison: Comparison, *, allowed: bool) -> _Case:
-    """The case of a feed; a failure in a group that passed is an allowed one."""
+def _add_feed(suite: Element, comparison: Comparison, *, allowed: bool) -> None:
+    """Add the case of a feed; a failure in a group that passed is an allowed one."""
     verdict = comparison.verdict
-    skipped = allowed and verdict.status == "failed"
-    return _Case(
-        name=verdict.feed,
-        element="skipped" if skipped else _ELEMENTS[verdict.status],
-        message=f"{'failed, which is allowed: ' if skipped else ''}{'; '.join(verdict.reasons)}",
-        kind="" if skipped else "accuracy" if verdict.status == "failed" else "not-compared",
-        seconds=verdict.candidate_seconds or 0.0,
-        file=comparison.file,
-    )
+    reasons = "; ".join(verdict.reasons)
+    if allowed and verdict.status == "failed":
+        case = _add_case(suite, verdict.feed, "skipped", f"failed, which is allowed: {reasons}")
+    else:
+        kind = "accuracy" if verdict.status == "failed" else "not-compared"
+        case = _add_case(suite, verdict.feed, _OUTCOMES.get(verdict.status, ""), reasons, kind)
+    case.set("time", f"{verdict.candidate_seconds or 0.0:.3f}")
+    case.set("file", _clean(comparison.file))
 
 
-def _counts(cases: Sequence[_Case]) -> dict[str, str]:
-    elements = [case.element for case in cases]
-    return {
-        "tests": str(len(cases)),
-        "failures": str(elements.count("failure")),
-        "errors": str(elements.count("error")),
-        "skipped": str(elements.count("skipped")),
-        "time": f"{sum(case.seconds for case in cases):.3f}",
-    }
+def _add_case(suite: Element, name: str, outcome: str, message: str, kind: str = "") -> Element:
+    """Add a case; `outcome` is the name of an element, or empty where the case passed."""
+    case = SubElement(suite, "testcase", {"name": _clean(name), "classname": suite.get("name", ""), "time": "0.000"})
+    if outcome:
+        found = SubElement(case, outcome, {"message": _clean(message)} | ({"type": kind} if kind else {}))
+        found.text = _clean(message)
+    return case
 
 
-def _clean(attributes: dict[str, str]) -> dict[str, str]:
-    return {name: _FORBIDDEN.sub(lambda found: repr(found[0])[1:-1], text) for name, text in attributes.items()}
+def _count(element: Element) -> None:
+    """State the numbers of cases in a suite, or in all, and their time."""
+    cases = list(element.iter("testcase"))
+    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(name, str(len(list(element.iter(tag)))))
+    element.set("tests", str(len(cases)))
+    element.set("time", f"{sum(float(case.get('time', 0)) for case in cases):.3f}")
+
+
+def _clean(text: str) -> str:
+    return _FORBIDDEN.sub(lambda found: repr(found[0])[1:-1], text)
