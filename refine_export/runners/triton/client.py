@@ -7,7 +7,6 @@ with TritonClient(ServerOptions(url="localhost:8001")) as client:
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from refine_export.errors import InternalError, RequestError, UnavailableError
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.base import Arrays
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.shared_memory import SharedTensors
@@ -75,7 +74,6 @@ class TritonClient:
         self._seen: set[tuple[str, str]] = set()
         """Models and versions that were ready."""
         self._memory = SharedTensors() if options.shared_memory else None
-        self._thread: int | None = None
         require("tritonclient", extra="triton")
 
     def __enter__(self) -> Self:
@@ -169,10 +167,6 @@ class TritonClient:
         return self._patiently("the list of models", lambda connection: connection.index())
 
     def _connect(self) -> Connection:
-        if self._thread is None:
-            self._thread = threading.get_ident()
-        if self._thread != threading.get_ident():
-            raise InternalError("a TritonClient was used by two threads; each has to make its own", code="two-threads")
         if self._connection is None:
             self._connection = Connection(self.options)
         return self._connection

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
-from refine_export.errors import InternalError, RequestError, UnavailableError
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.triton import client as module
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
@@ -126,21 +124,3 @@ def test_the_connection_is_made_anew_after_a_loss(monkeypatch, clock):
         client.infer("m", {"x": X})
         assert connection.closed == 2
     assert connection.closed == 3
-
-
-def test_a_client_belongs_to_one_thread(monkeypatch, clock):
-    """HTTP's sockets are bound to the thread that opened them."""
-    caught = []
-
-    def ask():
-        try:
-            client.infer("m", {"x": X})
-        except InternalError as error:
-            caught.append(error.code)
-
-    with client_of(monkeypatch, Failing([]), clock) as client:
-        client.infer("m", {"x": X})
-        thread = threading.Thread(target=ask)
-        thread.start()
-        thread.join()
-    assert caught == ["two-threads"]
