@@ -64,7 +64,7 @@ gate: $(READY)  ## Make both graphs from sample frames, gate them, and prove tha
 	$(BIN)/refine-export run --quiet --recipe .ci/gate.toml --output $(GATE)
 	$(BIN)/refine-export gate $(GATE)/report.json --recipe .ci/gate.toml --require torch,ort
 	$(BIN)/refine-export gate --quiet --self-test $(GATE)/refine.fp16.onnx --recipe .ci/gate.toml
-	$(BIN)/refine-export gate --quiet --self-test $(GATE)/interpolator_m.fp16.onnx --recipe .ci/gate.toml
+	$(BIN)/refine-export gate --quiet --self-test $(GATE)/interpolator.fp16.onnx --recipe .ci/gate.toml
 
 benchmark: $(READY)  ## Measure speed and memory (about ten minutes).
 	$(BIN)/python scripts/benchmark.py

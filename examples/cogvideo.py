@@ -56,7 +56,8 @@ img0, img1 = tensor(first), tensor(second)
 model = TorchModel(checkpoint)
 expected = model.inference(img0, img1)
 with tempfile.TemporaryDirectory() as folder:
-    graph = "interpolator_m" if model.network.takes_timestep else "interpolator"
-    path = Path(file[0]) if file else rx.export(checkpoint, graph, output=Path(folder) / "interpolator.onnx").path
+    path = (
+        Path(file[0]) if file else rx.export(checkpoint, "interpolator", output=Path(folder) / "interpolator.onnx").path
+    )
     frame = FileModel(path).inference(img0, img1)
 print(f"largest difference from torch: {(frame - expected).abs().max():.2g}")

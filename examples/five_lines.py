@@ -13,11 +13,8 @@ import refine_export as rx
 checkpoint, frames = (sys.argv[1], tuple(sys.argv[2:4])) if len(sys.argv) > 3 else (None, None)
 folder = Path(sys.argv[4] if len(sys.argv) > 4 else "five-lines-output")
 
-network = rx.load_network(checkpoint)
-graph = "interpolator_m" if network.takes_timestep else "interpolator"
-
-onnx = rx.export(checkpoint, graph, output=folder / f"{graph}.onnx")
-fp16 = rx.lower(onnx, output=folder / f"{graph}.fp16.onnx", checkpoint=checkpoint, force=True)
+onnx = rx.export(checkpoint, "interpolator", output=folder / "interpolator.onnx")
+fp16 = rx.lower(onnx, output=folder / "interpolator.fp16.onnx", checkpoint=checkpoint, force=True)
 report = rx.validate([onnx, fp16], checkpoint=checkpoint, frames=frames, sizes=(), report=folder)
 assert report.passed, report.summary()
 print(report.summary())

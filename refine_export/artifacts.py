@@ -1,11 +1,11 @@
-"""Recognise an ONNX file of one of the five graphs, describe it, and hand its bytes to a runtime."""
+"""Recognise an ONNX file of one of the graphs, describe it, and hand its bytes to a runtime."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from refine_export.signature import (
     LARGEST_BATCH,
     LARGEST_SIDE,
     MULTIPLE_OF,
+    PADDINGS,
     SIGNATURES,
+    TIMESTEP,
     FilePrecision,
     GraphName,
-    graph_from_names,
+    Signature,
+    signature_from_names,
+    signature_of,
 )
 from refine_export.support.text import listed, size_text
 
@@ -59,6 +63,15 @@ class Artifact:
     """Target that an engine was built for, such as `TensorRT 11.4.0 on H200 (9.0), rung native`."""
     profile: tuple[Sizes, Sizes, Sizes] | None = None
     """Smallest, best and largest batch, height and width of an engine that takes several."""
+    takes_timestep: bool = False
+    """True where an interpolator has the input `timestep`."""
+    multiple_of: int = MULTIPLE_OF
+    """Height and width of its frames are multiples of this."""
+
+    @property
+    def signature(self) -> Signature:
+        """Inputs and outputs of its graph."""
+        return signature_of(self.graph, timestep=self.takes_timestep, multiple_of=self.multiple_of)
 
     def accepts(self, sizes: Sizes) -> bool:
         """Return whether the file can be fed with a batch, height and width."""
@@ -79,7 +92,7 @@ def artifact_from_file(path: Path) -> Artifact:
     """Recognise an ONNX file by the names of its inputs and outputs.
 
     Raises:
-        GraphError: not an ONNX file, not one of the five graphs, or its images have an unsupported type or size.
+        GraphError: not an ONNX file, not one of the graphs, or its images have an unsupported type or size.
     """
     content = read_file(path)
     return artifact_from_model(model_from_bytes(content, path), content, path)
@@ -91,23 +104,23 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
     Raises:
         GraphError: as `artifact_from_file`.
     """
-    graph = graph_of_model(model)
-    if graph is None:
+    signature = signature_of_model(model)
+    if signature is None:
         inputs, outputs = (sorted(map(str, names)) for names in _io_names(model))  # bytes where not UTF-8
         problem = f"is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {', '.join(inputs)} and the "
         problem += f"outputs {', '.join(outputs)}; export it with this tool, or rename them"
         raise GraphError.about(path, "unknown-graph", problem, inputs=inputs, outputs=outputs)
     files = external_files(model, path.parent)
-    dims = _image_dims(model, graph, path)
+    dims = _image_dims(model, signature, path)
     batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
     free = [name for name, size in (("batch", batch), ("height", height), ("width", width)) if size is None]
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     return Artifact(
-        graph=graph,
+        graph=signature.graph,
         file=str(path),
         sha256=sha256_of_model(content, files),
         size_bytes=len(content) + sum(file.stat().st_size for file in files),
-        sizes=size_text(dims) + (f": any {listed(free)}; sides are multiples of {MULTIPLE_OF}" if free else ""),
+        sizes=_described_sizes(dims, free, signature),
         opset=max((entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS), default=0),
         precision=_precision(model),
         nodes=len(model.graph.node),
@@ -116,18 +129,30 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
         checkpoint_sha256=metadata.get("refine_export.checkpoint_sha256"),
         checkpoint=metadata.get("refine_export.checkpoint"),
         fixed=(batch, height, width),
+        takes_timestep=signature.takes_timestep,
+        multiple_of=signature.multiple_of,
     )
 
 
-def graph_of_model(model: onnx.ModelProto) -> GraphName | None:
-    """Return which of the five graphs a model is, by the names of its inputs and outputs; None for any other."""
-    graph = graph_from_names(*_io_names(model))
-    if graph is None:
+def _described_sizes(dims: list[int | str], free: list[str], signature: Signature) -> str:
+    more = f": any {listed(free)}; sides are multiples of {signature.multiple_of}" if free else ""
+    return size_text(dims) + more
+
+
+def signature_of_model(model: onnx.ModelProto) -> Signature | None:
+    """Return the signature of a model by the names of its inputs and outputs; None where it is not one of the graphs.
+
+    Its padding is what the metadata state; files of other tools have none, and the padding of most networks.
+    """
+    signature = signature_from_names(*_io_names(model))
+    if signature is None:
         return None
-    # Other networks of the family take the timestep as a plane; ours take one number for each sample, [N, 1, 1, 1].
-    numbers = {spec.name for spec in SIGNATURES[graph].inputs if spec.quantity == "timestep"}
-    shapes = [_shape(value.type.tensor_type) for value in model.graph.input if value.name in numbers]
-    return graph if all(shape[1:] == [1] * (len(shape) - 1) for shape in shapes) else None
+    # Files of other tools take the timestep as a plane; ours take one number for each sample, [N, 1, 1, 1].
+    shapes = [_shape(value.type.tensor_type) for value in model.graph.input if value.name == TIMESTEP.name]
+    if any(shape[1:] != [1] * (len(shape) - 1) for shape in shapes):
+        return None
+    stated = next((entry.value for entry in model.metadata_props if entry.key == "refine_export.multiple_of"), "")
+    return replace(signature, multiple_of=int(stated)) if stated in PADDINGS else signature
 
 
 def model_source(path: Path, artifact: Artifact) -> bytes | Path:
@@ -194,13 +219,12 @@ def _precision(model: onnx.ModelProto) -> FilePrecision:
     return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
 
 
-def _image_dims(model: onnx.ModelProto, graph: GraphName, path: Path) -> list[int | str]:
+def _image_dims(model: onnx.ModelProto, signature: Signature, path: Path) -> list[int | str]:
     """Return the shape of the graph's first input, with a name for each dimension that is free.
 
     Raises:
         GraphError: an input or output is not an FP32 or FP16 tensor of four dimensions, or a size does not fit.
     """
-    signature = SIGNATURES[graph]
     known = {value.name: value for value in (*model.graph.input, *model.graph.output)}
     for spec in (*signature.inputs, *signature.outputs):
         tensor = known[spec.name].type.tensor_type
@@ -213,11 +237,12 @@ def _image_dims(model: onnx.ModelProto, graph: GraphName, path: Path) -> list[in
     first = known[signature.inputs[0].name].type.tensor_type
     dims: list[int | str] = _shape(first) if first.HasField("shape") else ["N", 3, "H", "W"]
     batch, channels, *size = dims
-    fits = all(isinstance(side, str) or (0 < side <= LARGEST_SIDE and side % MULTIPLE_OF == 0) for side in size)
+    multiple_of = signature.multiple_of
+    fits = all(isinstance(side, str) or (0 < side <= LARGEST_SIDE and side % multiple_of == 0) for side in size)
     fits = fits and (isinstance(batch, str) or 1 <= batch <= LARGEST_BATCH)
     if (isinstance(channels, int) and channels != 3) or not fits:
         name = signature.inputs[0].name
-        expected = f"[N, 3, H, W], N to {LARGEST_BATCH}, sides multiples of {MULTIPLE_OF} to {LARGEST_SIDE}"
+        expected = f"[N, 3, H, W], N to {LARGEST_BATCH}, sides multiples of {multiple_of} to {LARGEST_SIDE}"
         raise GraphError.about(path, "unsupported-shape", f"has {name} as {dims}; expected {expected}", tensor=name)
     return [batch, 3, *size]
 

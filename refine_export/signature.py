@@ -7,15 +7,18 @@ Shape legend: N batch, H and W frame size in pixels. A dimension is a number, "N
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-GraphName = Literal["contextnet", "unet", "refine", "interpolator", "interpolator_m"]
+GraphName = Literal["contextnet", "unet", "refine", "interpolator"]
 Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
 FilePrecision = Literal["fp32", "fp16", "bf16"]
 
 MULTIPLE_OF = 32
 """H and W are multiples of this in every graph, which suits every network of the family."""
+
+PADDINGS = {str(number): number for number in (32, 64, 128, 256, 512)}
+"""Paddings of the networks, by their text in a file's metadata: 32, 64 or 128, over a scale of 1 to 0.25."""
 
 LARGEST_SIDE = 16384
 """Upper bound of the height and width of a frame, in pixels."""
@@ -101,6 +104,11 @@ class Signature:
     multiple_of: int = MULTIPLE_OF
 
     @property
+    def takes_timestep(self) -> bool:
+        """Whether the graph computes the frame at any time, not the middle one alone."""
+        return TIMESTEP in self.inputs
+
+    @property
     def input_names(self) -> tuple[str, ...]:
         """Names of the inputs, in order."""
         return tuple(spec.name for spec in self.inputs)
@@ -138,25 +146,35 @@ SIGNATURES: Mapping[GraphName, Signature] = {
         Signature(graph="unet", inputs=_REFINE + _pyramid("c0_") + _pyramid("c1_"), outputs=_RESIDUAL),
         Signature(graph="refine", inputs=_REFINE, outputs=_RESIDUAL),
         Signature(graph="interpolator", inputs=_FRAMES, outputs=_FRAME),
-        Signature(
-            graph="interpolator_m",
-            inputs=(
-                *_FRAMES,
-                TensorSpec(name="timestep", quantity="timestep", shape=("N", 1, 1, 1)),
-            ),
-            outputs=_FRAME,
-        ),
     )
 }
-"""The five graphs by name."""
+"""The four graphs by name; `interpolator` without the timestep that many networks take (see `signature_of`)."""
+
+OLD_NAMES: Mapping[str, GraphName] = {"interpolator_m": "interpolator"}
+"""Names that graphs had in earlier versions; recipes, reports and the command line may still have them."""
+
+TIMESTEP = TensorSpec(name="timestep", quantity="timestep", shape=("N", 1, 1, 1))
 
 
-def graph_from_names(inputs: Iterable[str], outputs: Iterable[str]) -> GraphName | None:
-    """Return which of the five graphs has inputs and outputs of these names, in any order; None if none has."""
+def signature_of(graph: GraphName, *, timestep: bool = False, multiple_of: int = MULTIPLE_OF) -> Signature:
+    """Return the signature of a graph of one network.
+
+    Args:
+        graph: one of the four.
+        timestep: the network's interpolator takes a timestep; ignored for other graphs.
+        multiple_of: the network's padding.
+    """
+    signature = SIGNATURES[graph]
+    inputs = (*signature.inputs, TIMESTEP) if timestep and graph == "interpolator" else signature.inputs
+    return replace(signature, inputs=inputs, multiple_of=multiple_of)
+
+
+def signature_from_names(inputs: Iterable[str], outputs: Iterable[str]) -> Signature | None:
+    """Return the signature with inputs and outputs of these names, in any order; None if no graph has them."""
     names = set(inputs), set(outputs)
-    for graph, signature in SIGNATURES.items():
+    for signature in (*SIGNATURES.values(), signature_of("interpolator", timestep=True)):
         if names == (set(signature.input_names), set(signature.output_names)):
-            return graph
+            return signature
     return None
 
 

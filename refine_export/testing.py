@@ -27,7 +27,7 @@ from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES, GraphName, graph_from_names
+from refine_export.signature import SIGNATURES, Signature, signature_from_names
 from refine_export.support.text import listed
 from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
 from refine_export.validate.feed_plan import first_pair_at, sizes_for
@@ -72,13 +72,13 @@ def assert_matches(
     artifact = None
     with ExitStack() as stack:
         if isinstance(candidate, Runner):
-            name, graph = candidate.backend, _graph_of(candidate)
-            limits = thresholds or LimitsOptions().of(graph, "fp32")
+            name, signature = candidate.backend, _signature_of(candidate)
+            limits = thresholds or LimitsOptions().of(signature.graph, "fp32")
             tested = [Candidate(file=name, limits=limits, runtime=name, runner=candidate)]
         else:
             artifact = artifact_from_path(Path(candidate))
-            name, graph = str(candidate), artifact.graph
-            limits = thresholds or LimitsOptions().of(graph, artifact.precision)
+            name, signature = str(candidate), artifact.signature
+            limits = thresholds or LimitsOptions().of(artifact.graph, artifact.precision)
             options = ValidateOptions(runtimes=() if runtime is None else (runtime,))
             found = stack.enter_context(candidates_for(Path(candidate), artifact, options))
             tested = [dataclasses.replace(one, limits=limits) for one in found]
@@ -87,9 +87,9 @@ def assert_matches(
             runner = reference
         else:
             network = _network(reference)
-            runner = stack.enter_context(TorchRunner(network, graph))
-        fed = _feeds(feeds, network, graph, artifact)
-        compared = compare_candidates(SIGNATURES[graph], runner, tested, fed)
+            runner = stack.enter_context(TorchRunner(network, signature.graph))
+        fed = _feeds(feeds, network, signature, artifact)
+        compared = compare_candidates(signature, runner, tested, fed)
         verdicts = tuple(one.verdict for one in compared)
     _check(verdicts, name)
     return verdicts
@@ -100,10 +100,10 @@ def _network(reference: str | Path | Checkpoint) -> nn.Module:
     return reference_network(known)
 
 
-def _graph_of(runner: Runner) -> GraphName:
+def _signature_of(runner: Runner) -> Signature:
     inputs, outputs = ([info.name for info in infos] for infos in (runner.inputs, runner.outputs))
-    if (graph := graph_from_names(inputs, outputs)) is not None:
-        return graph
+    if (signature := signature_from_names(inputs, outputs)) is not None:
+        return signature
     raise RequestError(
         f"the runner has the inputs {listed(inputs)} and the outputs {listed(outputs)}; expected those of one of the "
         f"graphs {', '.join(SIGNATURES)}",
@@ -112,7 +112,7 @@ def _graph_of(runner: Runner) -> GraphName:
 
 
 def _feeds(
-    feeds: Pictures | Iterable[Feed] | None, network: nn.Module | None, graph: GraphName, artifact: Artifact | None
+    feeds: Pictures | Iterable[Feed] | None, network: nn.Module | None, signature: Signature, artifact: Artifact | None
 ) -> Iterator[Feed]:
     """Yield the given feeds, or those of the validation for the pictures or the procedural scene."""
     pictures: list[str] = []
@@ -127,10 +127,10 @@ def _feeds(
     options = ValidateOptions()
     own = padded_size(*source.pair.size)
     probe = (1, *PROBE_SIZE) if artifact is None else artifact.closest_sizes(PROBE_SIZE)
-    yield from probe_for(network, graph, probe[1:], batch=probe[0])
+    yield from probe_for(network, signature, probe[1:], batch=probe[0])
     for sizes in [(1, *own)] if artifact is None else sizes_for(artifact, own, options):
         pair, batch = first_pair_at(source, sizes), sizes[0]
-        yield from feeds_for(network, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
+        yield from feeds_for(network, signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
 
 
 def _check(verdicts: Sequence[Verdict], name: str) -> None:

@@ -38,7 +38,7 @@ from refine_export.lower.lowering import lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import SIGNATURES, GraphName, signature_of
 from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.validate.comparison import Candidate, compare_candidates
 
@@ -108,7 +108,7 @@ def measure_feeds(_: Path) -> None:
                     Candidate(file="refine.onnx", limits=limits, runtime=f"{k}", runner=other)
                     for k in range(candidates)
                 ]
-                feeds = feeds_for(reference, "refine", pair, kinds=kinds)
+                feeds = feeds_for(reference, SIGNATURES["refine"], pair, kinds=kinds)
                 list(compare_candidates(SIGNATURES["refine"], runner, tested, feeds))
 
         return call
@@ -122,18 +122,18 @@ def measure_feeds(_: Path) -> None:
 
 def measure_lower(folder: Path) -> None:
     """Lowering the largest graph, and running it with the strict runner at the size that ships."""
-    cli("export", "--quiet", "--graph", "interpolator_m", "--output", str(folder))
-    file, lowered = folder / "interpolator_m.onnx", folder / "lowered.onnx"
+    cli("export", "--quiet", "--graph", "interpolator", "--output", str(folder))
+    file, lowered = folder / "interpolator.onnx", folder / "lowered.onnx"
     run = cli("lower", "--quiet", str(file), "--output", str(lowered))
     figure = f"{run.seconds:.1f} s, peak {run.peak_gib:.2f} GiB"
-    row("lower interpolator_m, calibration included", figure, "≤ 10 s")
+    row("lower interpolator, calibration included", figure, "≤ 10 s")
     seconds, mebibytes = json.loads(_inside("lower", file).output)
     ratio = mebibytes / (file.stat().st_size / 2**20)
     row("its passes alone, memory beyond the imports / size of the model", f"{ratio:.1f} ({seconds:.1f} s)", "< 4")
     plain, strict = _inside("run", file), _inside("run-strict", lowered)
     plain_s, strict_s = (float(run.output) for run in (plain, strict))
     memory = f"peak {strict.peak_gib:.2f} GiB / {plain.peak_gib:.2f} GiB"
-    what = "interpolator_m at 1088x1920, strict FP16 runner / ONNX Runtime on the FP32 file"
+    what = "interpolator at 1088x1920, strict FP16 runner / ONNX Runtime on the FP32 file"
     row(what, f"{strict_s / plain_s:.2f} ({strict_s:.1f} s), {memory}", "")
 
 
@@ -146,7 +146,9 @@ def _lower_alone(path: Path) -> str:
     resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])  # now, not at its peak
     before = resident * resource.getpagesize() / 2**20
     started = time.perf_counter()
-    prepared = prepare_model(ir.from_proto(onnx.load(path)), LowerOptions(), "interpolator_m")
+    prepared = prepare_model(
+        ir.from_proto(onnx.load(path)), LowerOptions(), signature_of("interpolator", timestep=True)
+    )
     lower(prepared, LowerOptions()).model.SerializeToString()
     seconds = time.perf_counter() - started
     return json.dumps([seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10 - before])
@@ -194,7 +196,7 @@ def measure_large(folder: Path) -> None:
     row("one comparison of interpolator at 1088x1920", figure, "≤ 60 s, ≤ 4 GiB")
     reference = reference_network(seeded_checkpoint("IFNet"))
     pair = source_from_options(FramesOptions(), SceneOptions(height=1088, width=1920)).pair
-    [feed] = feeds_for(reference, "interpolator", pair)
+    [feed] = feeds_for(reference, SIGNATURES["interpolator"], pair)
     with TorchRunner(reference, "interpolator") as torch_runner, OrtRunner(path) as ort_runner:
         started = time.perf_counter()
         expected, actual = (runner.run(feed.inputs)["frame"] for runner in (torch_runner, ort_runner))

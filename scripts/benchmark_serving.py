@@ -43,7 +43,7 @@ from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Silent
 
 HEIGHT, WIDTH, FRAMES = 256, 448, 25
-GRAPH = "interpolator_m"
+GRAPH = "interpolator"
 TRANSPORT_SIZES = ((256, 448), (1088, 1920))
 CLIENTS = (1, 4)
 REQUESTS = 64

@@ -25,7 +25,7 @@ from refine_export.data.frame_options import FLOW_KINDS, FramesOptions, SceneOpt
 from refine_export.data.frame_source import source_from_options
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.export.reference_network import reference_network
+from refine_export.export.reference_network import reference_network, signature_of_network
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
@@ -35,12 +35,12 @@ from refine_export.signature import SIGNATURES, parse_size
 
 def files(options: argparse.Namespace, reference: Any) -> Iterator[tuple[str, onnx.ModelProto]]:
     """Make the good file, dynamic, and the known-bad ones from it."""
-    graph = options.graph
+    graph, signature = options.graph, signature_of_network(reference, options.graph)
     model = onnx_from_network(reference, graph, ExportOptions())
     if options.precision == "fp16":
         pair = source_from_options(FramesOptions(), SceneOptions()).pair
-        feeds = [(feed.name, feed.inputs) for feed in feeds_for(reference, graph, pair, kinds=CALIBRATION_KINDS)]
-        model = lowered(model, graph, feeds=feeds, without_warp=graph == "unet")
+        feeds = [(feed.name, feed.inputs) for feed in feeds_for(reference, signature, pair, kinds=CALIBRATION_KINDS)]
+        model = lowered(model, signature, feeds=feeds, without_warp=graph == "unet")
     yield "good", model
     for mutant in mutants_of(model, graph):
         if not options.fault or mutant.name in options.fault:
@@ -49,7 +49,7 @@ def files(options: argparse.Namespace, reference: Any) -> Iterator[tuple[str, on
 
 def network(options: argparse.Namespace) -> Any:
     """Load the reference network that was asked for."""
-    architecture = "IFNet_m" if options.graph == "interpolator_m" else "IFNet"
+    architecture = "IFNet_m" if options.graph == "interpolator" else "IFNet"
     if options.weights == "kaiming":
         return kaiming_network(architecture)
     if options.weights == "seeded":
@@ -63,11 +63,12 @@ def measure(options: argparse.Namespace) -> None:
     reference = network(options)
     made = [(name, model.SerializeToString()) for name, model in files(options, reference)]
     source = source_from_options(FramesOptions(pair=tuple(options.frames or ())), SceneOptions())
+    signature = signature_of_network(reference, options.graph)
     for size in map(parse_size, options.size):
         pair = source.at(size)
-        feeds = feeds_for(reference, options.graph, pair, kinds=options.flow, timesteps=(0.5, 0.2))
+        feeds = feeds_for(reference, signature, pair, kinds=options.flow, timesteps=(0.5, 0.2))
         if options.probe:
-            feeds = probe_for(reference, options.graph, size)
+            feeds = probe_for(reference, signature, size)
         for feed in feeds:
             with TorchRunner(reference, options.graph) as runner:
                 expected = runner.run(feed.inputs)

@@ -91,9 +91,8 @@ def triplet(family: str, family_index: int, size: tuple[int, int], motion_px: in
 
 def methods(checkpoint: Checkpoint) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """Return the methods that make a middle frame of two, by name."""
-    graph = "interpolator_m" if checkpoint.architecture == "IFNet_m" else "interpolator"
-    network = graph_network(reference_network(checkpoint), graph)  # type: ignore[arg-type]
-    extra = (torch.full((1, 1, 1, 1), 0.5),) if graph == "interpolator_m" else ()
+    network = graph_network(reference_network(checkpoint), "interpolator")
+    extra = (torch.full((1, 1, 1, 1), 0.5),) if checkpoint.architecture == "IFNet_m" else ()
     by_name: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
         NETWORK: lambda img0, img1: network(img0, img1, *extra),
         AVERAGE: lambda img0, img1: (img0 + img1) / 2,

@@ -10,7 +10,6 @@ torch, warped frames and single warps with the FP32 ONNX file. Each row is print
 import argparse
 import time
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import onnx
@@ -40,14 +39,14 @@ from refine_export.data.frame_source import Source, source_from_options
 from refine_export.data.street_frames import street_frames
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.export.reference_network import reference_network
+from refine_export.export.reference_network import reference_network, signature_of_network
 from refine_export.lower.fp32_islands import Bench, regions_of, search
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import GraphName, parse_size
+from refine_export.signature import Signature, parse_size
 from refine_export.support.progress import Silent
 from refine_export.support.text import size_text
 
@@ -69,12 +68,12 @@ def sources() -> dict[str, Source]:
     }
 
 
-def network_of(name: str) -> tuple[nn.Module, GraphName, Arrays]:
-    """Return a network, its graph that makes frames, and the inputs of that graph beside the frames."""
-    reference: Any = reference_network(checkpoint_from_options(NETWORKS[name]))
-    if reference.takes_timestep:
-        return reference, "interpolator_m", {"timestep": np.full((1, 1, 1, 1), 0.5, np.float32)}
-    return reference, "interpolator", {}
+def network_of(name: str) -> tuple[nn.Module, Signature, Arrays]:
+    """Return a network, the signature of its interpolator, and the inputs of that graph beside the frames."""
+    reference = reference_network(checkpoint_from_options(NETWORKS[name]))
+    signature = signature_of_network(reference, "interpolator")
+    timestep = {"timestep": np.full((1, 1, 1, 1), 0.5, np.float32)}
+    return reference, signature, timestep if signature.takes_timestep else {}
 
 
 def errors(expected: Arrays, actual: Arrays, names: Iterable[str]) -> tuple[str, str]:
@@ -93,18 +92,18 @@ def measure_networks(names: Iterable[str], sizes: Iterable[Size]) -> None:
     )  # fmt: skip
     for size in sizes:
         for name in names:
-            reference, graph, more = network_of(name)
-            model = static(reference, graph, size)
+            reference, signature, more = network_of(name)
+            model = static(reference, "interpolator", size)
             warped = warped_frames(model)
             for label, source in sources().items():
                 feed = {**frames(source, size), **more}
-                with TorchRunner(reference, graph) as torch_runner:
+                with TorchRunner(reference, "interpolator") as torch_runner:
                     expected = torch_runner.run(feed)
                 with OrtRunner(with_outputs(model, warped)) as runner:
                     found = runner.run(feed)
                 cells = [*errors(expected, found, ["frame"])]
                 expected = {**found, **expected}
-                for made in (lowered(model, graph, feeds=[("feed", feed)]), converted(model)):
+                for made in (lowered(model, signature, feeds=[("feed", feed)]), converted(model)):
                     with HalfRunner(with_outputs(made, warped)) as runner:
                         found = run(runner, feed)
                     cells += [*errors(expected, found, ["frame"]), errors(expected, found, warped)[0]]
@@ -146,9 +145,11 @@ def measure_choices(names: Iterable[str], sizes: Iterable[Size]) -> None:
     head("Choice", "Network", "Size", "Frame", "Multiply-adds not in FP32")
     for size in sizes:
         for name in names:
-            model, graph, feed, expected = on_street(name, size)
+            model, signature, feed, expected = on_street(name, size)
             for choice, options in choices.items():
-                made = lower(calibrated(prepare_model(ir.from_proto(model), options, graph), [("feed", feed)]), options)
+                made = lower(
+                    calibrated(prepare_model(ir.from_proto(model), options, signature), [("feed", feed)]), options
+                )
                 with HalfRunner(made.model.SerializeToString()) as runner:
                     value = psnr(expected, runner, feed)["frame"]
                 row(choice, name, size_text(size), value, f"{made.macs_low:.1%}")
@@ -159,9 +160,9 @@ def measure_search(names: Iterable[str], sizes: Iterable[Size]) -> None:
     head("Network", "Size", "Target", "Reached", "Regions in FP32", "Multiply-adds left in FP16", "Bytes left in FP16")
     for size in sizes:
         for name in names:
-            model, graph, feed, _ = on_street(name, size)
+            model, signature, feed, _ = on_street(name, size)
             feeds = [("street", feed)]
-            prepared = calibrated(prepare_model(ir.from_proto(model), LowerOptions(), graph), feeds)
+            prepared = calibrated(prepare_model(ir.from_proto(model), LowerOptions(), signature), feeds)
             regions = regions_of(prepared, LowerOptions())
             bench = Bench(prepared, LowerOptions(), feeds)
             start = bench.measure(())
@@ -177,12 +178,12 @@ def measure_search(names: Iterable[str], sizes: Iterable[Size]) -> None:
                 row(name, size_text(size), f"{target} dB", reached, kept or "none", *(f"{share:.1%}" for share in left))
 
 
-def on_street(name: str, size: Size) -> tuple[onnx.ModelProto, GraphName, Arrays, Arrays]:
-    """Return the dynamic file of a network, its graph, a feed of the street, and the reference's answer."""
-    reference, graph, more = network_of(name)
+def on_street(name: str, size: Size) -> tuple[onnx.ModelProto, Signature, Arrays, Arrays]:
+    """Return the dynamic file of a network, its signature, a feed of the street, and the reference's answer."""
+    reference, signature, more = network_of(name)
     feed = {**frames(sources()["street"], size), **more}
-    with TorchRunner(reference, graph) as runner:
-        return onnx_from_network(reference, graph, ExportOptions()), graph, feed, runner.run(feed)
+    with TorchRunner(reference, "interpolator") as runner:
+        return onnx_from_network(reference, "interpolator", ExportOptions()), signature, feed, runner.run(feed)
 
 
 MEASURES = {

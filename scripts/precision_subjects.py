@@ -23,7 +23,7 @@ from refine_export.export.reference_network import reference_network
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.runners.base import Runner
-from refine_export.signature import GraphName
+from refine_export.signature import GraphName, Signature
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 Size = tuple[int, int]
@@ -77,14 +77,14 @@ def converted(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def lowered(
     model: onnx.ModelProto,
-    graph: GraphName | None,
+    signature: Signature | None,
     options: LowerOptions | None = None,
     feeds: Iterable[tuple[str, Arrays]] = (),
     **prepare: Any,
 ) -> onnx.ModelProto:
     """Lower with this tool, with the ranges of the feeds if there are any."""
     options = options or LowerOptions()
-    prepared = prepare_model(ir.from_proto(_copy(model)), options, graph, **prepare)
+    prepared = prepare_model(ir.from_proto(_copy(model)), options, signature, **prepare)
     if feeds := list(feeds):
         prepared = calibrated(prepared, feeds)
     return lower(prepared, options).model

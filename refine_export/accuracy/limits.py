@@ -69,9 +69,6 @@ class LimitsOptions:
     interpolator_fp32: Limits = _FP32
     interpolator_fp16: Limits = _FRAME_LOW
     interpolator_bf16: Limits = _FRAME_BF16
-    interpolator_m_fp32: Limits = _FP32
-    interpolator_m_fp16: Limits = _FRAME_LOW
-    interpolator_m_bf16: Limits = _FRAME_BF16
 
     def of(self, graph: GraphName, precision: FilePrecision) -> Limits:
         """Return the limits of a file of a graph and precision."""

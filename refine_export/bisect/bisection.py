@@ -55,8 +55,8 @@ from refine_export.support.progress import Progress, Silent
 CHUNK_BYTES = 2**28
 """Size of the tensors that are compared in one pass; each is in memory three times."""
 ROUNDINGS: Final[Mapping[str, float]] = {"float32": 64 * 2**-24, "float16": 8 * 2**-11, "bfloat16": 8 * 2**-8}
-"""Own error that a type explains, in units of the peak. Measured on good files of `refine` and `interpolator_m`: up to
-4 roundings of FP32 where a sampler is written out, 1.6 of FP16 and BF16."""
+"""Own error that a type explains, in units of the peak. Measured on good files of `refine` and of an
+interpolator with a timestep: up to 4 roundings of FP32 where a sampler is written out, 1.6 of FP16 and BF16."""
 POSITION_ROUNDINGS: Final = 16 * 2**-24
 """Own error that a GridSample explains beside it, for each pixel of the longer side: a position is off by the rounding
 of its grid."""

@@ -9,7 +9,7 @@ Images are those of the pair. A graph that takes a flow is fed one of each kind:
 - `discontinuous`: one motion for each of a few regions, up to 40 pixels, with jumps of 40 to 75 pixels at their edges.
 - `zero`: none, where every position is the pixel's own.
 
-Shape legend: N batch, H and W frame size in pixels, multiples of 32.
+Shape legend: N batch, H and W frame size in pixels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind
 from refine_export.data.images import FramePair
 from refine_export.errors import RequestError
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import SIGNATURES, TIMESTEP, GraphName, Signature
 from refine_export.support.text import size_text
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def flow_kinds_of(reference: nn.Module, kinds: Sequence[FlowKind]) -> tuple[Flow
 
 def feeds_for(
     reference: nn.Module,
-    graph: GraphName,
+    signature: Signature,
     pair: FramePair,
     *,
     kinds: Sequence[FlowKind] = FLOW_KINDS,
@@ -88,17 +88,17 @@ def feeds_for(
     """Make each feed of a graph for a pair of frames, when it is asked for.
 
     Args:
-        reference: the module of `reference_network`, which warps, estimates flows and extracts features.
-        graph: one of the five.
-        pair: frames whose sides are multiples of 32.
+        reference: the module of `reference_network`, which estimates flows and extracts features.
+        signature: of the graph.
+        pair: frames whose sides are multiples of the signature's.
         kinds: flows, for the graphs that take one.
-        timesteps: for `interpolator_m`, each in (0, 1).
+        timesteps: for an interpolator that takes one, each in (0, 1).
         batch: how often the pair is repeated; every second time with its frames exchanged.
         label: tells the feeds of this pair from those of others, in their names.
         sequence: label of the clip that the pair belongs to.
         index: number of the pair in the clip.
     """
-    frames = (pair.img0, pair.img1)
+    graph, frames = signature.graph, (pair.img0, pair.img1)
     img0, img1 = (np.concatenate([frames[(k + first) % 2] for k in range(batch)]) for first in (0, 1))
 
     def feed(inputs: dict[str, NDArray[np.float32]], variant: str = "") -> Feed:
@@ -113,18 +113,18 @@ def feeds_for(
         )
 
     images = {"img0": img0, "img1": img1}
-    if graph == "interpolator":
-        yield feed(images)
-    elif graph == "interpolator_m":
+    if signature.takes_timestep:
         for timestep in timesteps:
-            extra = {"timestep": np.full((batch, 1, 1, 1), timestep, np.float32)}
+            extra = {TIMESTEP.name: np.full((batch, 1, 1, 1), timestep, np.float32)}
             yield feed(images | extra, f"timestep {timestep:g}")
+    elif graph == "interpolator":
+        yield feed(images)
     else:
         for kind in flow_kinds_of(reference, kinds):
             yield feed(_refinement_inputs(reference, graph, img0, img1, kind), f"{kind} flow")
 
 
-def probe_for(reference: nn.Module, graph: GraphName, size: tuple[int, int], *, batch: int = 1) -> Iterator[Feed]:
+def probe_for(reference: nn.Module, signature: Signature, size: tuple[int, int], *, batch: int = 1) -> Iterator[Feed]:
     """Make a feed of white noise under a flow below one pixel, for the graphs that take a flow.
 
     Where every pixel differs from its neighbours, wrong positions show best: errors of FP16 are 60 dB below the
@@ -132,15 +132,15 @@ def probe_for(reference: nn.Module, graph: GraphName, size: tuple[int, int], *, 
 
     Args:
         reference: as in `feeds_for`.
-        graph: one of the five.
+        signature: of the graph.
         size: height and width.
         batch: as in `feeds_for`.
     """
-    if "flow" not in SIGNATURES[graph].input_names:
+    if "flow" not in signature.input_names:
         return
     img0, img1 = np.random.Generator(np.random.PCG64(11)).random((2, 1, 3, *size), np.float32)
     pair = FramePair("noise", img0, img1)
-    for feed in feeds_for(reference, graph, pair, kinds=(PROBE_FLOW,), batch=batch, label="noise"):
+    for feed in feeds_for(reference, signature, pair, kinds=(PROBE_FLOW,), batch=batch, label="noise"):
         yield dataclasses.replace(feed, probe=True)
 
 

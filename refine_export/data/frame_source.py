@@ -3,8 +3,8 @@
 sources = sources_from_options(recipe.frames, recipe.scene)
 sources.first                                       # one pair, at any size: for calibration, engines and pictures
 for pair, sequence, index in sources.pairs():       # all pairs at their own size, two frames in memory
-    feeds = feeds_for(network, graph, padded(pair), label=pair.name, sequence=sequence, index=index)
-feeds_of_arrays(sources.arrays, graph)              # the user's own arrays: `npz_feeds`
+    feeds = feeds_for(network, signature, padded(pair), label=pair.name, sequence=sequence, index=index)
+feeds_of_arrays(sources.arrays, signature)          # the user's own arrays: `npz_feeds`
 sources.notes, sources.sha256
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from refine_export.data.clips import Clip, PairOfClip, clips_of, pairs_of
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import FramePair, at_size, padded_size
-from refine_export.data.npz_feeds import graph_of_npz
+from refine_export.data.npz_feeds import signature_of_npz
 from refine_export.data.street_frames import street_frames
 from refine_export.errors import FrameError
 from refine_export.support.files import user_path
@@ -123,7 +123,7 @@ def sources_from_options(frames: FramesOptions, scene: SceneOptions, progress: P
     inputs = [user_path(name) for name in frames.inputs]
     arrays = tuple(dict.fromkeys(path for path in inputs if path.suffix.lower() == ".npz" and not path.is_dir()))
     for path in arrays:
-        graph_of_npz(path)
+        signature_of_npz(path)
     notes: dict[str, None] = {}
     pair_files = [*map(user_path, frames.pair)]
     paths = [*pair_files, *(path for path in inputs if path not in arrays)]

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from refine_export.data.feeds import Feed, longest_px, name_of_feed
 from refine_export.data.images import labels_of
 from refine_export.errors import RequestError
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, TensorInfo
+from refine_export.signature import LARGEST_SIDE, SIGNATURES, Signature, TensorInfo, signature_of
 from refine_export.support.files import check_input_file
 from refine_export.support.text import listed
 
 NamedFeed = tuple[str, Mapping[str, NDArray[Any]]]
 
 
-def graph_of_npz(path: Path) -> GraphName:
+def signature_of_npz(path: Path) -> Signature:
     """Find the graph whose inputs the arrays are, by their names; no array is read.
 
     Raises:
@@ -31,43 +31,44 @@ def graph_of_npz(path: Path) -> GraphName:
     """
     with _opened(path) as content:
         names = set(content.files)
-    for graph, signature in SIGNATURES.items():
+    known = [*SIGNATURES.values(), signature_of("interpolator", timestep=True)]
+    for signature in known:
         if names == set(signature.input_names):
-            return graph
-    expected = "; ".join(f"{graph}: {', '.join(signature.input_names)}" for graph, signature in SIGNATURES.items())
+            return signature
+    expected = "; ".join(f"{signature.graph}: {', '.join(signature.input_names)}" for signature in known)
     raise _wrong_names(path, names, f"those of one graph ({expected})")
 
 
-def feeds_of_arrays(paths: Sequence[Path], graph: GraphName) -> Iterator[Feed]:
-    """Read the feeds of one of the five graphs; files with the names of another graph are skipped.
+def feeds_of_arrays(paths: Sequence[Path], signature: Signature) -> Iterator[Feed]:
+    """Read the feeds of one of the graphs; files with the names of another graph are skipped.
 
     Raises:
         RequestError: as in `feeds_from_npz`; or batches and sizes that do not fit the graph, or each other.
     """
-    signature = SIGNATURES[graph]
     infos = [TensorInfo(name=spec.name, dtype="float32", shape=spec.shape) for spec in signature.inputs]
     for path, label in zip(paths, labels_of(paths), strict=True):
-        if graph_of_npz(path) != graph:
+        if signature_of_npz(path).input_names != signature.input_names:
             continue
         for _, arrays in feeds_from_npz([path], infos):
-            batch, height, width = _batch_and_size(path, arrays, graph)
+            batch, height, width = _batch_and_size(path, arrays, signature)
             yield Feed(
-                name=name_of_feed(graph, batch, (height, width), label),
+                name=name_of_feed(signature.graph, batch, (height, width), label),
                 inputs={spec.name: arrays[spec.name] for spec in signature.inputs},
                 size=(height, width),
                 largest_flow_px=longest_px(arrays["flow"]) if "flow" in arrays else None,
             )
 
 
-def _batch_and_size(path: Path, arrays: Mapping[str, Any], graph: GraphName) -> tuple[int, int, int]:
-    first, *others = SIGNATURES[graph].inputs  # the first is an image: N, 3, H, W
+def _batch_and_size(path: Path, arrays: Mapping[str, Any], signature: Signature) -> tuple[int, int, int]:
+    multiple_of = signature.multiple_of
+    first, *others = signature.inputs  # the first is an image: N, 3, H, W
     batch, _, height, width = arrays[first.name].shape
-    if batch < 1 or any(side < MULTIPLE_OF or side % MULTIPLE_OF for side in (height, width)):
+    if batch < 1 or any(side < 1 or side % multiple_of for side in (height, width)):
         raise RequestError.about(
             path,
             "wrong-size",
             f"has a batch of {batch} at {height}x{width} in {first.name}; expected one or more, with sides that are "
-            f"multiples of {MULTIPLE_OF}: pad the arrays",
+            f"multiples of {multiple_of}: pad the arrays",
         )
     for spec in others:
         if arrays[spec.name].shape != (expected := spec.shape_at(batch, height, width)):

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refine_export.errors import GraphError, RequestError
-from refine_export.signature import SIGNATURES, Signature, TensorInfo, graph_from_names
+from refine_export.signature import Signature, TensorInfo, signature_from_names
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -42,8 +42,7 @@ def io_of(
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == module.TensorIOMode.INPUT]
     outputs = [name for name in names if name not in inputs]
-    graph = graph_from_names(inputs, outputs)
-    signature = None if graph is None else SIGNATURES[graph]
+    signature = signature_from_names(inputs, outputs)
     symbols = {spec.name: spec.shape for spec in (*signature.inputs, *signature.outputs)} if signature else {}
 
     def info(name: str) -> TensorInfo:

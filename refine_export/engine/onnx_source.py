@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from refine_export.artifacts import artifact_from_file, graph_of_model, io_description
+from refine_export.artifacts import artifact_from_file, io_description, signature_of_model
 from refine_export.engine.build_options import BuildOptions, Rung
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
@@ -65,7 +65,7 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
         for name, shape in signature["inputs"].items()
         if name not in weights
     ]
-    shapes = shapes_from_options(infos, options, graph_of_model(model))
+    shapes = shapes_from_options(infos, options, signature_of_model(model))
     return EngineSource(
         sha256=sha256_of_model(content, external_files(model, path.parent)), signature=signature, shapes=shapes
     )

@@ -245,7 +245,7 @@ def artifact_from_plan(path: Path) -> Artifact:
     """
     manifest = manifest_of(path, plan_bytes(path))
     key, made_of = key_of(manifest), manifest.details.get(ARTIFACT)
-    if made_of is None:
+    if made_of is None or made_of["graph"] not in SIGNATURES:
         raise EngineError(
             f"{path} is not one of the graphs {', '.join(SIGNATURES)}; expected an engine of one of them",
             code="unknown-graph",
@@ -261,7 +261,7 @@ def artifact_from_plan(path: Path) -> Artifact:
     )
     if not key["profiles"]:
         return artifact
-    image = SIGNATURES[artifact.graph].inputs[0].name
+    image = artifact.signature.inputs[0].name
     low, best, high = ((batch, height, width) for batch, _, height, width in key["profiles"][0][image])
     batch, height, width = (size if size == other else None for size, other in zip(low, high, strict=True))
     return dataclasses.replace(

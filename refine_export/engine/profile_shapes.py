@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import GraphError
-from refine_export.signature import SIGNATURES, GraphName, Signature, TensorInfo, TensorSpec, parse_size
+from refine_export.signature import Signature, TensorInfo, TensorSpec, parse_size
 from refine_export.support.text import size_text
 
 Shape = tuple[int, ...]
@@ -34,7 +34,7 @@ class InputShapes:
 
 
 def shapes_from_options(
-    inputs: Iterable[TensorInfo], options: BuildOptions, graph: GraphName | None
+    inputs: Iterable[TensorInfo], options: BuildOptions, signature: Signature | None
 ) -> tuple[InputShapes, ...]:
     """Return what `BuildOptions` mean for a file: one entry per input, in order.
 
@@ -44,7 +44,7 @@ def shapes_from_options(
     Args:
         inputs: of the ONNX file, without weights; a free dimension is a string.
         options: batches, and sizes in pixels of the full frame.
-        graph: which of our graphs the file is (`artifacts.graph_of_model`), or None: then four-dimensional inputs are
+        signature: of the file (`artifacts.signature_of_model`); None for other graphs: then four-dimensional inputs are
             taken for N, C, H, W of the full frame, and everything else must be fixed.
 
     Raises:
@@ -53,11 +53,10 @@ def shapes_from_options(
     """
     known = list(inputs)
     asked = _asked(options)
-    signature = SIGNATURES[graph] if graph is not None else None
     specs = {spec.name: spec for spec in signature.inputs} if signature else {info.name: _spec(info) for info in known}
     if missing := sorted(specs.keys() ^ {info.name for info in known}):
         raise GraphError(
-            f"inputs {', '.join(missing)} are in only one of the file and the graph {graph}; export again",
+            f"inputs {', '.join(missing)} are in only one of the file and its graph; export again",
             code="bad-shape",
         )
     sizes = {}

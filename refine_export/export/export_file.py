@@ -14,8 +14,9 @@ from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
+from refine_export.export.reference_network import signature_of_network
 from refine_export.graph.linter import lint_model
-from refine_export.signature import SIGNATURES, GraphName, Signature
+from refine_export.signature import GraphName, Signature
 from refine_export.support.environment import EXPORTERS, versions
 from refine_export.support.manifest import Manifest, fingerprint, reusable, write_with_manifest
 
@@ -31,7 +32,7 @@ def export_file(
     Args:
         network: gives the reference network of the checkpoint; not called where the file is reused.
         checkpoint: the weights.
-        graph: one of the five.
+        graph: one that the weights make.
         options: of the export.
         path: of the ONNX file.
     """
@@ -41,7 +42,9 @@ def export_file(
     if reusable(path, key):
         return dataclasses.replace(artifact_from_file(path), file=path.name, reused=True)
     started = time.perf_counter()
-    model = onnx_from_network(network(), graph, options, _metadata(checkpoint, SIGNATURES[graph], options))
+    reference = network()
+    metadata = _metadata(checkpoint, signature_of_network(reference, graph), options)
+    model = onnx_from_network(reference, graph, options, metadata)
     for finding in lint_model(model):
         raise InternalError(
             f"the exported {graph} does not pass our own lint: {finding.node}: {finding.message}",

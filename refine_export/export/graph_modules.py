@@ -1,4 +1,4 @@
-"""The five graphs as modules: arguments are the graph's inputs in order, the result its outputs in order.
+"""The graphs as modules: arguments are the graph's inputs in order, the result its outputs in order.
 
 This module needs torch at import, as the reference modules do; `reference_network` imports it when it is needed.
 """
@@ -68,26 +68,14 @@ class RefineGraph(nn.Module):
 
 
 class InterpolatorGraph(nn.Module):
-    """`interpolator`: a whole network that makes the middle frame."""
+    """`interpolator`: a whole network; it makes the middle frame, or the frame at any time if it takes a timestep."""
 
     def __init__(self, reference: nn.Module) -> None:
         super().__init__()
         self.network: Any = reference
 
-    def forward(self, img0: Tensor, img1: Tensor) -> Tensor:
-        frame: Tensor = self.network.interpolate(img0, img1).frame
-        return frame
-
-
-class InterpolatorMGraph(nn.Module):
-    """`interpolator_m`: a whole network that makes the frame at any time."""
-
-    def __init__(self, reference: nn.Module) -> None:
-        super().__init__()
-        self.network: Any = reference
-
-    def forward(self, img0: Tensor, img1: Tensor, timestep: Tensor) -> Tensor:
-        frame: Tensor = self.network.interpolate(img0, img1, timestep).frame
+    def forward(self, img0: Tensor, img1: Tensor, *timestep: Tensor) -> Tensor:
+        frame: Tensor = self.network.interpolate(img0, img1, *timestep).frame
         return frame
 
 
@@ -96,5 +84,4 @@ MODULES: dict[GraphName, type[nn.Module]] = {
     "unet": UnetGraph,
     "refine": RefineGraph,
     "interpolator": InterpolatorGraph,
-    "interpolator_m": InterpolatorMGraph,
 }

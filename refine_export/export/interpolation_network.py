@@ -24,7 +24,7 @@ class InterpolationNetwork(nn.Module):
         network: Any = reference
         self.takes_timestep: bool = network.takes_timestep
         self.multiple_of: int = network.multiple_of
-        self.graph = graph_network(reference, "interpolator_m" if self.takes_timestep else "interpolator")
+        self.graph = graph_network(reference, "interpolator")
 
     def forward(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Tensor:
         """Compute the frame at `timestep`.

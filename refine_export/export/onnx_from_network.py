@@ -29,9 +29,9 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInit
 from refine_export import __version__
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
-from refine_export.export.reference_network import graph_network
+from refine_export.export.reference_network import graph_network, signature_of_network
 from refine_export.export.size_free_trace import OPSET, check_same, size_free
-from refine_export.signature import SIGNATURES, GraphName, Signature, TensorSpec, parse_size
+from refine_export.signature import GraphName, Signature, TensorSpec, parse_size
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and this module is imported without it
@@ -49,7 +49,7 @@ def onnx_from_network(
 
     Args:
         reference: from `reference_network`; not modified.
-        graph: one of the five.
+        graph: one that the network has.
         options: static size, or dynamic.
         metadata: added to the file's metadata, such as where the weights come from.
 
@@ -62,7 +62,7 @@ def onnx_from_network(
             export has no size.
         UnavailableError: torch or onnxscript is missing.
     """
-    signature = SIGNATURES[graph]
+    signature = signature_of_network(reference, graph)
     network = graph_network(reference, graph)
     if options.dynamic:
         model = _traced(network, signature, *TRACE_SIZES[0])

@@ -8,7 +8,7 @@ from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
 from refine_export.checkpoint.recognition import empty_network
 from refine_export.errors import RequestError
-from refine_export.signature import MULTIPLE_OF, SIGNATURES, GraphName
+from refine_export.signature import MULTIPLE_OF, OLD_NAMES, SIGNATURES, GraphName, Signature, signature_of
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:
@@ -18,10 +18,10 @@ _REFINEMENT: tuple[GraphName, ...] = ("refine", "contextnet", "unet")
 _GRAPHS: dict[Architecture, tuple[GraphName, ...]] = {
     "refinement": _REFINEMENT,
     "IFNet": (*_REFINEMENT, "interpolator"),
-    "IFNet_m": (*_REFINEMENT, "interpolator_m"),
+    "IFNet_m": (*_REFINEMENT, "interpolator"),
     "IFNet_2R": ("refine", "interpolator"),  # its context maps are larger than those of the two other graphs
     "HDv3": ("interpolator",),
-    "RIFE 4": ("interpolator_m",),
+    "RIFE 4": ("interpolator",),
 }
 
 
@@ -39,11 +39,27 @@ def graphs_of(checkpoint: Checkpoint) -> tuple[GraphName, ...]:
 
 def padding_of(checkpoint: Checkpoint) -> int:
     """Return the number of which H and W have to be multiples."""
-    if checkpoint.architecture != "RIFE 4":
-        return MULTIPLE_OF
+    return signature_of_network(_empty_network(checkpoint), "interpolator").multiple_of
+
+
+def signature_of_network(network: nn.Module, graph: GraphName) -> Signature:
+    """Return the signature of a graph of a reference network; weights of only a refinement have no interpolator."""
+    timestep, multiple_of = (getattr(network, name, None) for name in ("takes_timestep", "multiple_of"))
+    return signature_of(graph, timestep=bool(timestep), multiple_of=multiple_of or MULTIPLE_OF)
+
+
+def signature_of_checkpoint(checkpoint: Checkpoint, graph: str) -> Signature:
+    """Return the signature of a graph of a checkpoint's weights.
+
+    Raises:
+        RequestError: as `check_graph`.
+    """
+    return signature_of_network(_empty_network(checkpoint), check_graph(checkpoint, graph))
+
+
+def _empty_network(checkpoint: Checkpoint) -> nn.Module:
     shapes = {key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()}
-    multiple: int = empty_network("RIFE 4", shapes).multiple_of  # type: ignore[assignment]
-    return multiple
+    return empty_network(checkpoint.architecture, shapes)
 
 
 def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
@@ -54,7 +70,7 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
     """
     graphs = graphs_of(checkpoint)
     for known in graphs:
-        if known == graph:
+        if known == OLD_NAMES.get(graph, graph):
             return known
     if not graphs:
         multiple = padding_of(checkpoint)
@@ -66,7 +82,7 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
             multiple_of=multiple,
         )
     made = ", ".join(graphs)
-    if graph not in SIGNATURES:
+    if OLD_NAMES.get(graph, graph) not in SIGNATURES:
         raise RequestError(
             f"there is no graph {graph!r}; these weights make: {made}", code="unknown-graph", graph=graph
         )
@@ -85,8 +101,7 @@ def reference_network(checkpoint: Checkpoint) -> nn.Module:
     the children `contextnet` and `unet`.
     """
     require("torch", extra="torch")
-    shapes = {key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()}
-    network = empty_network(checkpoint.architecture, shapes)
+    network = _empty_network(checkpoint)
     network.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 

@@ -24,10 +24,8 @@ from refine_export.runners.open_runner import default_runtime, open_runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.signature import GraphName
 from refine_export.support.files import check_input_file
 
-GRAPHS: tuple[GraphName, ...] = ("interpolator_m", "interpolator")
 SILENCE_S = 3.0
 """Seconds without a first answer after which a report says that a server is waited for."""
 LONG_PAUSE_S = 1.0
@@ -112,8 +110,8 @@ class Backend:
 @contextmanager
 def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
     artifact = artifact_from_path(path)
-    if artifact.graph not in GRAPHS:
-        problem = f"is {artifact.graph}, which makes no frames; expected {' or '.join(GRAPHS)}"
+    if artifact.graph != "interpolator":
+        problem = f"is {artifact.graph}, which makes no frames; expected interpolator"
         raise RequestError.about(path, "makes-no-frames", problem)
     if artifact.engine is not None and options.runtime is not None:
         problem = f"is an engine, which TensorRT runs; leave the runtime {options.runtime} out"
@@ -130,9 +128,9 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
 def _from_checkpoint(path: Path | None, device: str) -> Iterator[Interpolator]:
     checkpoint = checkpoint_from_options(CheckpointOptions(path=None if path is None else str(path)))
     if checkpoint.architecture == "refinement":
-        check_graph(checkpoint, GRAPHS[0])  # raises: a refinement alone makes no frames
+        check_graph(checkpoint, "interpolator")  # raises: a refinement alone makes no frames
     network: Any = reference_network(checkpoint)
-    runner = TorchRunner(network, GRAPHS[0] if network.takes_timestep else GRAPHS[1], device=device)
+    runner = TorchRunner(network, "interpolator", device=device)
     with LocalInterpolator(runner, multiple_of=network.multiple_of) as interpolator:
         interpolator.provider += f", {checkpoint.source}"
         yield interpolator

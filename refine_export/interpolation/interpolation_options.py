@@ -64,7 +64,7 @@ class ComputeOptions:
     device: str | None = field(default=None, metadata={"flag": "--device", "panel": _COMPUTE})
     """Device that torch computes on, such as cuda:0; default: cpu."""
     file: Path | None = field(default=None, metadata={"flag": "--file", "panel": _COMPUTE})
-    """An ONNX file or an engine of interpolator or interpolator_m."""
+    """An ONNX file or an engine of the graph interpolator."""
     runtime: Runtime | None = field(default=None, metadata={"flag": "--runtime", "panel": _COMPUTE})
     """Runtime of an ONNX file; default: by the file's types."""
     allow_host_code: bool = field(default=False, metadata={"flag": "--allow-host-code", "panel": _COMPUTE})

@@ -1,6 +1,6 @@
 """The frame between two frames: by a runner on this machine, or by the ensemble of a Triton server.
 
-with LocalInterpolator(TorchRunner(reference, "interpolator_m")) as interpolator:
+with LocalInterpolator(TorchRunner(reference, "interpolator")) as interpolator:
     quarter = interpolator.interpolate(frame0, frame1, 0.25)
 """
 
@@ -77,7 +77,7 @@ class Interpolator(ABC):
 
 
 class LocalInterpolator(Interpolator):
-    """A runner of `interpolator` or `interpolator_m`, closed with this.
+    """A runner of an `interpolator`, closed with this.
 
     Args:
         runner: with inputs in FP32 or FP16.
@@ -93,7 +93,7 @@ class LocalInterpolator(Interpolator):
         if names - {"timestep"} != {"img0", "img1"}:
             raise RequestError(
                 f"the inputs are {', '.join(sorted(names))}, not those of a graph that makes frames; expected "
-                "interpolator or interpolator_m",
+                "an interpolator",
                 code="makes-no-frames",
             )
         if other := {info.dtype for info in runner.inputs} - {"float32", "float16"}:

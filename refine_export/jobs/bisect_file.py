@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from refine_export.accuracy.metrics import largest_error
-from refine_export.artifacts import Artifact, artifact_from_file, graph_of_model
+from refine_export.artifacts import Artifact, artifact_from_file, signature_of_model
 from refine_export.bisect import bisection
 from refine_export.bisect.bisect_result import Bisected
 from refine_export.bisect.bisection import Arrays, Side
@@ -83,8 +83,8 @@ def bisect(
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
     arrays = _arrays(candidate, any_paths_of(feeds))
-    graph = graph_of_model(model)
-    if graph is None:
+    signature = signature_of_model(model)
+    if signature is None:
         if against is None:
             raise RequestError(
                 f"{path} is not one of the graphs that weights make; give the file that it was made from with "
@@ -105,6 +105,7 @@ def bisect(
     arrays = arrays or _feeds(artifact, inputs, given)
     if against is not None:
         return bisection.bisect(_reference(path_of(against), against_runtime), candidate, arrays, inputs.progress)
+    graph = artifact.graph
     with inputs.progress.step(f"export {graph} in FP32"):
         exported = onnx_from_network(inputs.network, graph, _export_options(artifact))
     reference = _side(exported, against_runtime or "onnxruntime-cpu", f"{graph} of {inputs.checkpoint.source}")
@@ -162,7 +163,7 @@ def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None) 
     pair = inputs.sources.first.at((height or own[0], width or own[1]))
     options = inputs.recipe.validate
     feeds = feeds_for(
-        inputs.network, artifact.graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch or 1
+        inputs.network, artifact.signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch or 1
     )
     return [(feed.name, feed.inputs) for feed in feeds]
 

@@ -15,7 +15,7 @@ from refine_export.report.picture_selection import PictureSelection
 from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.report.report_data import Comparison
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import GraphName
 from refine_export.validate.comparison import Compared, compare_candidates
 from refine_export.validate.feed_plan import PlanStep, notes_on_unused_arrays, plan_steps
 from refine_export.validate.runtimes import candidates_for
@@ -55,11 +55,11 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
                 if artifact.graph == graph
             ]
             for artifact, _ in opened:
-                notes += notes_on_unused_arrays(artifact, sources, graph)
-            for step in plan_steps(reference, graph, opened, sources, options):
+                notes += notes_on_unused_arrays(artifact, sources)
+            for step in plan_steps(reference, runner.signature, opened, sources, options):
                 with inputs.progress.step(f"compare {step.label}") as say:
                     before = len(comparisons)
-                    for compared in compare_candidates(SIGNATURES[graph], runner, step.candidates, step.feeds, memory):
+                    for compared in compare_candidates(runner.signature, runner, step.candidates, step.feeds, memory):
                         comparison = _comparison(len(comparisons) + 1, graph, step, compared)
                         comparisons.append(comparison)
                         selection.add(comparison, compared, own=step.own_size)

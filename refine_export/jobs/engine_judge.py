@@ -16,7 +16,6 @@ from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RequestError
 from refine_export.jobs.load_inputs import JobInputs
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 
 
@@ -31,7 +30,7 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
         inputs: the reference network, which is not made where an engine is reused, the frames and the options.
     """
     options, source = inputs.recipe.validate, inputs.sources.first
-    signature = SIGNATURES[artifact.graph]
+    signature = artifact.signature
     [image] = [shape for shape in shapes if shape.name == signature.inputs[0].name]
     sizes = tuple(
         dict.fromkeys((shape[0], shape[2], shape[3]) for shape in (image.minimum, image.optimum, image.maximum))
@@ -51,7 +50,7 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
             for batch, height, width in sizes:
                 feeds = feeds_for(
                     reference,
-                    artifact.graph,
+                    signature,
                     source.at((height, width)),
                     kinds=options.flows,
                     timesteps=options.timesteps,
@@ -60,7 +59,7 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
                 for compared in compare_candidates(signature, torch, [candidate], feeds):
                     numbers += _numbers(compared)
             batch, _, height, width = image.optimum
-            probe = probe_for(reference, artifact.graph, (height, width), batch=batch)
+            probe = probe_for(reference, signature, (height, width), batch=batch)
             for compared in compare_candidates(signature, torch, [candidate], probe):
                 numbers += _numbers(compared)
         return numbers

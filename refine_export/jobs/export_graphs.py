@@ -117,5 +117,5 @@ def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFil
 def _graphs(inputs: JobInputs) -> tuple[GraphName, ...]:
     if inputs.recipe.run.graphs:
         return tuple(check_graph(inputs.checkpoint, graph) for graph in dict.fromkeys(inputs.recipe.run.graphs))
-    main: tuple[GraphName, ...] = ("refine", "interpolator", "interpolator_m")
+    main: tuple[GraphName, ...] = ("refine", "interpolator")
     return tuple(graph for graph in main if graph in graphs_of(inputs.checkpoint))

@@ -13,7 +13,7 @@ from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_opti
 from refine_export.data.frame_source import Sources, sources_from_options
 from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
-from refine_export.export.reference_network import check_graph, reference_network
+from refine_export.export.reference_network import reference_network, signature_of_checkpoint
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import AnyRecipe, chosen_recipe
 from refine_export.support.files import user_path
@@ -115,7 +115,13 @@ class JobInputs:
             RequestError: `graph-not-in-weights`.
         """
         try:
-            check_graph(self.checkpoint, artifact.graph)
+            made = signature_of_checkpoint(self.checkpoint, artifact.graph)
+            if made.input_names != artifact.signature.input_names:
+                raise RequestError(
+                    f"the {artifact.graph} of {self.checkpoint.architecture} weights takes "
+                    f"{', '.join(made.input_names)}, and {path} takes {', '.join(artifact.signature.input_names)}",
+                    code="graph-not-in-weights",
+                )
         except RequestError as error:
             made_from = f"; {path} was made from {artifact.checkpoint}" if artifact.checkpoint else ""
             raise RequestError(

@@ -19,7 +19,7 @@ class RunOptions:
     """Files that the main job makes, and runtimes that it needs."""
 
     graphs: tuple[GraphName, ...] = field(default=(), metadata={"flag": "--graph"})
-    """Graphs to export; default: `refine`, and `interpolator` or `interpolator_m` where the weights make it."""
+    """Graphs to export; default: `refine` and `interpolator`, as far as the weights make them."""
     output: str = field(default="refine-export-output", metadata={"flag": "--output", "short": "-o"})
     """Output folder."""
     require: tuple[RequiredRuntime, ...] = field(default=(), metadata={"flag": "--require"})

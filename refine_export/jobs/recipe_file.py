@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from refine_export.errors import RecipeError
 from refine_export.jobs.job_options import documentation, options_by_keyword, plain_value, wrong_value
 from refine_export.jobs.recipe import Recipe
+from refine_export.signature import OLD_NAMES
 from refine_export.support.files import user_path
 
 LARGEST_BYTES = 65536
@@ -115,6 +116,7 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
 
 
 def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
+    content = _with_new_names(content)
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
         (recipe,) = _adapter().validate_json(json.dumps([content], default=plain_value), strict=True)
@@ -131,6 +133,28 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
             code=codes.pop() if len(codes) == 1 else "wrong-option",
             lines=tuple(message for _, message in problems),
         ) from error
+
+
+def _with_new_names(content: Any) -> Any:
+    """Return a recipe in which the graphs to make, and limits of graphs, have the names of this version."""
+    if not isinstance(content, Mapping) or not all(isinstance(section, Mapping) for section in content.values()):
+        return content  # refused by the types
+    new = {name: dict(section) for name, section in content.items()}
+    if isinstance(graphs := new.get("run", {}).get("graphs"), list | tuple):
+        new["run"]["graphs"] = [OLD_NAMES.get(graph, graph) if isinstance(graph, str) else graph for graph in graphs]
+    if isinstance(limits := new.get("validate", {}).get("limits"), Mapping):
+        renamed = new["validate"]["limits"] = {}
+        for name, value in limits.items():
+            for old, graph in OLD_NAMES.items():
+                name = graph + name.removeprefix(old) if name.startswith(f"{old}_") else name
+            if name in renamed:
+                raise RecipeError(
+                    f"limits.{name} is there twice, once under its old name; keep one of them",
+                    code="renamed-option",
+                    option=name,
+                )
+            renamed[name] = value
+    return new
 
 
 @functools.cache

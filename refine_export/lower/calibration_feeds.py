@@ -33,17 +33,17 @@ class Calibration:
     source: Source
     """Frames, for a graph without feeds of its own."""
     checkpoint: Callable[[], Checkpoint]
-    """The weights that estimate flows and features for one of the five graphs; called only for those."""
+    """The weights that estimate flows and features for one of our graphs; called only for those."""
     files: tuple[Path, ...] = ()
     """.npz files with feeds, in place of all else."""
     size: tuple[int, int] | None = None
-    """Height and width for a graph that takes any; those of the frames for one of the five."""
+    """Height and width for a graph that takes any; those of the frames for one of ours."""
 
 
 def feeds_of_calibration(
     prepared: Prepared, checkpoint: Checkpoint | None, calibration: Calibration
 ) -> Iterator[NamedFeed]:
-    """Return the user's arrays, the feeds of one of the five graphs, or feeds made for the inputs.
+    """Return the user's arrays, the feeds of one of our graphs, or feeds made for the inputs.
 
     Raises:
         RequestError: an array cannot be used, or nothing can be made for an input.
@@ -51,11 +51,11 @@ def feeds_of_calibration(
     inputs = _inputs(prepared)
     if calibration.files:
         return feeds_from_npz(calibration.files, inputs)
-    if prepared.graph is None or checkpoint is None:
+    if prepared.signature is None or checkpoint is None:
         return feeds_for_inputs(inputs, calibration.source, calibration.size)
     batch, size = _batch_and_size(inputs[0], calibration)
     pair = calibration.source.at(size)
-    feeds = feeds_for(reference_network(checkpoint), prepared.graph, pair, kinds=CALIBRATION_KINDS, batch=batch)
+    feeds = feeds_for(reference_network(checkpoint), prepared.signature, pair, kinds=CALIBRATION_KINDS, batch=batch)
     return ((feed.name, feed.inputs) for feed in feeds)
 
 

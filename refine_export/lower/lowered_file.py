@@ -16,7 +16,7 @@ import onnx
 import onnx.checker
 import onnx_ir as ir
 
-from refine_export.artifacts import graph_of_model, io_description
+from refine_export.artifacts import io_description, signature_of_model
 from refine_export.errors import GraphError, InternalError, RequestError
 from refine_export.graph.model_file import (
     external_files,
@@ -153,8 +153,8 @@ def lower_file(
     content = read_file(source)
     model = model_from_bytes(content, source)
     files = external_files(model, source.parent)
-    graph = graph_of_model(model)
-    checkpoint = calibration.checkpoint() if graph is not None and not calibration.files else None
+    signature = signature_of_model(model)
+    checkpoint = calibration.checkpoint() if signature is not None and not calibration.files else None
     inputs = {
         "source": source.name,
         "source_sha256": sha256_of_model(content, files),
@@ -170,8 +170,8 @@ def lower_file(
             return _from_manifest(manifest, output, time.perf_counter() - started)
     require_external_data(model, source)
     with progress.step(f"read {source.name}") as say:
-        prepared = prepare_model(_valid(model, source), options, graph, without_warp=without_warp)
-        say(f"{len(prepared.model.graph)} nodes" + (f", the graph {graph}" if graph else ""))
+        prepared = prepare_model(_valid(model, source), options, signature, without_warp=without_warp)
+        say(f"{len(prepared.model.graph)} nodes" + (f", the graph {signature.graph}" if signature else ""))
     with progress.step("calibrate") as say:
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared = calibrated(prepared, feeds)

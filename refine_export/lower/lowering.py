@@ -40,7 +40,7 @@ from refine_export.graph.tensor_ranges import TensorRange
 from refine_export.lower.calibration import ranges_from_feeds
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners.base import Arrays
-from refine_export.signature import SIGNATURES, GraphName
+from refine_export.signature import Signature
 
 _BF16_OPSET = 22  # the first whose Conv, ConvTranspose and GridSample take BF16
 
@@ -57,8 +57,8 @@ class Prepared:
 
     model: ir.Model
     """Prepared; no function here modifies it."""
-    graph: GraphName | None
-    """Name of the graph, if it is one of the five."""
+    signature: Signature | None
+    """Signature of the graph, if it is one of ours."""
     faults: tuple[WeightFault, ...]
     """Faults of its constants in the requested type."""
     ranges: Mapping[str, TensorRange] = field(default_factory=dict)
@@ -101,21 +101,21 @@ def count_types(nodes: Iterable[NodeType]) -> dict[str, int]:
 
 
 def prepare_model(
-    model: ir.Model, options: LowerOptions, graph: GraphName | None = None, *, without_warp: bool = False
+    model: ir.Model, options: LowerOptions, signature: Signature | None = None, *, without_warp: bool = False
 ) -> Prepared:
     """Check an FP32 graph and make it ready; `model` is modified.
 
     Args:
         model: of any tool, opset 16 or newer, external data loaded.
         options: of the lowering.
-        graph: which of the five it is, if it is one.
+        signature: of the graph, if it is one of ours.
         without_warp: confirm that the graph has no sampler.
 
     Raises:
         GraphError: it cannot be lowered.
     """
     model = prepare(model)
-    if not without_warp and graph != "unet":
+    if not without_warp and (signature is None or signature.graph != "unet"):
         check_has_grid(model)
     if options.gridsample == "gather" and lower_grid_sample(model):
         prepare(model)  # the types and shapes of the new nodes
@@ -123,7 +123,7 @@ def prepare_model(
         model = at_opset(model, _BF16_OPSET)
     spell_bilinear(model)
     faults = () if options.precision == "fp32" else tuple(weight_faults(model, _low(options)))
-    return Prepared(model=model, graph=graph, faults=faults)
+    return Prepared(model=model, signature=signature, faults=faults)
 
 
 def calibrated(prepared: Prepared, feeds: Iterable[tuple[str, Arrays]]) -> Prepared:
@@ -197,8 +197,8 @@ def _io_types(prepared: Prepared, options: LowerOptions) -> dict[str, ir.DataTyp
         return {}
     graph = prepared.model.graph
     kept = coordinate_inputs(prepared.model)
-    if prepared.graph is not None:
-        signature = SIGNATURES[prepared.graph]
+    signature = prepared.signature
+    if signature is not None:
         kept |= {spec.name for spec in (*signature.inputs, *signature.outputs) if spec.quantity in ("flow", "timestep")}
     types = {}
     for side, values in (("input", graph.inputs), ("output", graph.outputs)):
@@ -208,7 +208,7 @@ def _io_types(prepared: Prepared, options: LowerOptions) -> dict[str, ir.DataTyp
             plane = value.shape is not None and len(value.shape) == 4 and any(size != 1 for size in value.shape)
             fits = known is None or known.largest <= FP16_MAX / HEADROOM
             # Of a graph of another tool nothing is known but channels and names: one frame or two is safe.
-            picture = prepared.graph is not None or (
+            picture = signature is not None or (
                 plane and value.shape is not None and value.shape[1] in (3, 6) and not _NOT_PICTURES[side].search(name)
             )
             if value.dtype == ir.DataType.FLOAT and plane and fits and picture and name not in kept:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,11 +19,15 @@ from refine_export.errors import RequestError
 from refine_export.report.html import html_from_report
 from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.report.report_data import SCHEMA, Report
+from refine_export.signature import OLD_NAMES
 from refine_export.support.files import write_text
 from refine_export.support.text import listed
 from refine_export.validate.validate_options import ValidateOptions
 
 PROBLEMS_SHOWN = 5
+_OLD_GRAPH_NAMES = re.compile(rf"(?<=\")({'|'.join(OLD_NAMES)})(?=[\" .])".encode())
+"""A graph's name by itself, and at the beginning of the names of files and feeds."""
+
 T = TypeVar("T")
 
 
@@ -78,7 +83,7 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
     if path.exists() and not path.is_file():  # a pipe or a device could block or never end
         raise RequestError(f"{path} is not a regular file; give {what}", code="file-not-readable", path=path)
     try:
-        text = path.read_bytes()
+        text = _OLD_GRAPH_NAMES.sub(lambda found: OLD_NAMES[found[0].decode()].encode(), path.read_bytes())
         content = pydantic_core.from_json(text, allow_inf_nan=False)
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}; give {what}"

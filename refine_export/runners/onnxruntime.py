@@ -35,7 +35,7 @@ from onnx import TensorProto
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.runners.base import Arrays, Runner, check_sizes
 from refine_export.runners.cuda_device import CudaDevice, array_like, check_outputs, check_tensors
-from refine_export.signature import SIGNATURES, TensorInfo, graph_from_names
+from refine_export.signature import TensorInfo, signature_from_names
 from refine_export.support.environment import gpu_name
 from refine_export.support.imports import import_if_installed, require
 
@@ -294,9 +294,8 @@ def _output_shapes(
     Raises:
         RequestError: frames that the graph (one of the five) does not take, or a size that the file does not tell.
     """
-    graph = graph_from_names([info.name for info in inputs], [info.name for info in outputs])
-    if graph is not None:  # outputs of half the size and less, which the file's own symbols do not tell
-        signature = SIGNATURES[graph]
+    signature = signature_from_names([info.name for info in inputs], [info.name for info in outputs])
+    if signature is not None:  # outputs of half the size and less, which the file's own symbols do not tell
         check_sizes(signature, shapes)
         batch, _, height, width = shapes[signature.inputs[0].name]
         return {spec.name: spec.shape_at(batch, height, width) for spec in signature.outputs}

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.export.reference_network import graph_network
+from refine_export.export.reference_network import graph_network, signature_of_network
 from refine_export.runners.base import Arrays, Runner
-from refine_export.signature import SIGNATURES, GraphName, TensorInfo, TensorSpec
+from refine_export.signature import GraphName, TensorInfo, TensorSpec
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and this module is imported without it
@@ -23,7 +23,7 @@ class TorchRunner(Runner):
 
     Args:
         reference: what `reference_network` returns; not modified. FP32 shares its weights.
-        graph: one of the five.
+        graph: one that the network has.
         dtype: type of the arithmetic.
         device: `cpu` or a CUDA device, such as `cuda:0`.
 
@@ -62,9 +62,9 @@ class TorchRunner(Runner):
         name = f" ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else ""
         self.device = f"{self._device}{name}"
         self.provider = f"torch {dtype}"
-        signature = SIGNATURES[graph]
-        self.inputs = tuple(_info(spec, "float32") for spec in signature.inputs)
-        self.outputs = tuple(_info(spec, dtype) for spec in signature.outputs)
+        self.signature = signature_of_network(reference, graph)
+        self.inputs = tuple(_info(spec, "float32") for spec in self.signature.inputs)
+        self.outputs = tuple(_info(spec, dtype) for spec in self.signature.outputs)
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         torch = self._torch

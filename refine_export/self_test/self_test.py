@@ -33,7 +33,7 @@ from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
-from refine_export.signature import SIGNATURES, Signature
+from refine_export.signature import Signature
 from refine_export.support.progress import Progress, Silent
 from refine_export.validate.comparison import (
     Candidate,
@@ -58,9 +58,9 @@ def self_test_feeds(
     sizes = next(sizes_for(artifact, padded_size(*source.pair.size), options))
     pair = first_pair_at(source, sizes)
     kinds, timesteps = options.flows, options.timesteps
-    yield from feeds_for(reference, artifact.graph, pair, kinds=kinds, timesteps=timesteps, batch=sizes[0])
+    yield from feeds_for(reference, artifact.signature, pair, kinds=kinds, timesteps=timesteps, batch=sizes[0])
     batch, *size = artifact.closest_sizes(PROBE_SIZE)
-    yield from probe_for(reference, artifact.graph, (size[0], size[1]), batch=batch)
+    yield from probe_for(reference, artifact.signature, (size[0], size[1]), batch=batch)
 
 
 def self_test(
@@ -105,7 +105,7 @@ def self_test(
     if not expected:
         raise RequestError("there is nothing to feed: expected one or more pairs of frames", code="no-feeds")
     runtime = default_runtime(artifact)
-    bench = _Bench(SIGNATURES[artifact.graph], runtime, limits, options, expected)
+    bench = _Bench(artifact.signature, runtime, limits, options, expected)
     with progress.step("good file") as say:
         good, good_outputs = bench.trial("good", "the file itself", model.SerializeToString(), every_feed=True)
         say(f"{good.outcome}, {good.measured}")

@@ -15,7 +15,7 @@ from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, flow_kinds_of,
 from refine_export.data.frame_source import Source, Sources
 from refine_export.data.images import FramePair, at_size, padded, padded_size
 from refine_export.data.npz_feeds import feeds_of_arrays
-from refine_export.signature import GraphName, parse_size
+from refine_export.signature import Signature, parse_size
 from refine_export.support.text import size_text
 from refine_export.validate.comparison import Candidate
 from refine_export.validate.validate_options import ValidateOptions
@@ -44,7 +44,7 @@ class PlanStep:
 
 
 def plan_steps(
-    reference: nn.Module, graph: GraphName, files: Sequence[File], sources: Sources, options: ValidateOptions
+    reference: nn.Module, signature: Signature, files: Sequence[File], sources: Sources, options: ValidateOptions
 ) -> Iterator[PlanStep]:
     """Yield every step for one graph.
 
@@ -53,10 +53,10 @@ def plan_steps(
 
     Args:
         reference: the network, of `reference_network`.
-        graph: the graph of all files.
+        signature: of all files.
         files: each with the candidates that it was opened as.
     """
-    first = sources.first.pair
+    graph, first = signature.graph, sources.first.pair
     if sources.single_pairs or sources.clips:
         own = padded_size(*first.size)
         for sizes, candidates in _by_sizes(files, lambda artifact: sizes_for(artifact, own, options)):
@@ -65,13 +65,15 @@ def plan_steps(
             yield PlanStep(
                 label=f"{graph} at {size_text(size if batch == 1 else sizes)}",
                 sizes=sizes,
-                feeds=feeds_for(reference, graph, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch),
+                feeds=feeds_for(
+                    reference, signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch
+                ),
                 candidates=candidates,
                 own_size=pair.size == own,
             )
     # The limits of graphs that take a flow rest on the probe, so it is fed whatever else is.
     for sizes, candidates in _by_closest_sizes(files, PROBE_SIZE):
-        for feed in probe_for(reference, graph, sizes[1:], batch=sizes[0]):
+        for feed in probe_for(reference, signature, sizes[1:], batch=sizes[0]):
             yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=candidates)
     kinds = flow_kinds_of(reference, options.flows)[:1]
     for pair, sequence, index in sources.pairs():
@@ -84,7 +86,7 @@ def plan_steps(
                 sizes=sizes,
                 feeds=feeds_for(
                     reference,
-                    graph,
+                    signature,
                     whole if sizes[1:] == whole.size else at_size(pair, sizes[1:]),
                     kinds=kinds,
                     timesteps=options.timesteps[:1],
@@ -96,17 +98,17 @@ def plan_steps(
                 candidates=candidates,
                 own_size=sizes[1:] == whole.size,
             )
-    for feed, sizes in _feeds_of_arrays(sources, graph):
+    for feed, sizes in _feeds_of_arrays(sources, signature):
         accepting = [one for artifact, candidates in files if artifact.accepts(sizes) for one in candidates]
         if accepting:
             yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
 
 
-def notes_on_unused_arrays(artifact: Artifact, sources: Sources, graph: GraphName) -> list[str]:
+def notes_on_unused_arrays(artifact: Artifact, sources: Sources) -> list[str]:
     """Return a sentence for each array that a file of one size does not accept."""
     return [
         f"{artifact.file} is for {artifact.sizes} and was not fed with {feed.name}."
-        for feed, sizes in _feeds_of_arrays(sources, graph)
+        for feed, sizes in _feeds_of_arrays(sources, artifact.signature)
         if not artifact.accepts(sizes)
     ]
 
@@ -149,6 +151,6 @@ def _by_closest_sizes(files: Sequence[File], size: tuple[int, int]) -> Iterator[
     return _by_sizes(files, lambda artifact: [artifact.closest_sizes(size)])
 
 
-def _feeds_of_arrays(sources: Sources, graph: GraphName) -> Iterator[tuple[Feed, Sizes]]:
-    for feed in feeds_of_arrays(sources.arrays, graph):
+def _feeds_of_arrays(sources: Sources, signature: Signature) -> Iterator[tuple[Feed, Sizes]]:
+    for feed in feeds_of_arrays(sources.arrays, signature):
         yield feed, (next(iter(feed.inputs.values())).shape[0], *feed.size)

@@ -24,7 +24,8 @@ class ValidateOptions:
     flows: tuple[FlowKind, ...] = FLOW_KINDS
     """Kinds of flows for the graphs that take one."""
     timesteps: tuple[float, ...] = (0.5, 0.2)
-    """Timesteps for interpolator_m, each in (0, 1); the default shows a timestep that is fixed or counted backwards."""
+    """Timesteps for an interpolator that takes one, each in (0, 1); the default shows one that is fixed or counted
+    backwards."""
     sizes: tuple[str, ...] = field(default=("1088x1920",), metadata={"flag": "--size", "metavar": "HxW"})
     """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
     batch of two (2x96x160), which always are."""

@@ -26,15 +26,15 @@ def statuses(references, pair_at):
         reference = references(architecture_of(graph))
         with TorchRunner(reference, graph) as expected, OrtRunner(model) as actual:
             candidates = [candidate_of(runtime="onnxruntime-cpu", runner=actual)]
-            feeds = feeds_for(reference, graph, pair_at(*size), **given)
-            compared = compare_candidates(SIGNATURES[graph], expected, candidates, feeds)
+            feeds = feeds_for(reference, expected.signature, pair_at(*size), **given)
+            compared = compare_candidates(expected.signature, expected, candidates, feeds)
             return [one.verdict.status for one in compared]
 
     return call
 
 
 def architecture_of(graph):
-    return "IFNet_m" if graph == "interpolator_m" else "IFNet"
+    return "IFNet_m" if graph == "interpolator" else "IFNet"
 
 
 @pytest.mark.parametrize("graph", list(SIGNATURES))
@@ -42,12 +42,10 @@ def architecture_of(graph):
 def test_good_files_pass_at_256x448(exports, statuses, graph, size):
     path = exports.fp32(graph, architecture=architecture_of(graph), size=size)
     found = statuses(graph, path, (256, 448))
-    assert found == ["passed"] * (1 if graph.startswith("interpolator") else 6)
+    assert found == ["passed"] * (1 if graph == "interpolator" else 6)
 
 
-@pytest.mark.parametrize(
-    ("graph", "size"), [("refine", "1088x1920"), ("refine", None), ("interpolator", None), ("interpolator_m", None)]
-)
+@pytest.mark.parametrize(("graph", "size"), [("refine", "1088x1920"), ("refine", None), ("interpolator", None)])
 def test_good_files_pass_at_1088x1920(exports, statuses, graph, size):
     """The flow with the largest errors is enough, as every kind is measured by the main job."""
     path = exports.fp32(graph, architecture=architecture_of(graph), size=size)
@@ -98,8 +96,8 @@ def test_known_bad_files_fail(exports, statuses):
 
 
 def test_a_wrong_timestep_fails(exports, statuses):
-    path = exports.fp32("interpolator_m", architecture="IFNet_m")
-    fixed = next(one.model for one in mutants_of(onnx.load(path), "interpolator_m") if one.name == "fixed-timestep")
+    path = exports.fp32("interpolator", architecture="IFNet_m")
+    fixed = next(one.model for one in mutants_of(onnx.load(path), "interpolator") if one.name == "fixed-timestep")
     for bad in (fixed, backwards(onnx.load(path))):
-        found = statuses("interpolator_m", bad.SerializeToString(), (64, 96), timesteps=ValidateOptions().timesteps)
+        found = statuses("interpolator", bad.SerializeToString(), (64, 96), timesteps=ValidateOptions().timesteps)
         assert found == ["passed", "failed"]

@@ -9,6 +9,7 @@ from refine_export.bisect.bisection import Side, bisect
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
+from refine_export.signature import signature_of
 
 X = np.linspace(0.1, 0.9, 48, dtype=np.float32).reshape(1, 3, 4, 4)
 FLOWS = {"x": X, "flow": np.linspace(-2.9, 2.9, 32, dtype=np.float32).reshape(1, 4, 4, 2)}
@@ -48,7 +49,7 @@ def lowered(model, graph, feeds, form):
     """A model in one of `FORMS`, and the runtime that computes it."""
     options, runtime = FORMS[form]
     chosen = LowerOptions(**options)
-    prepared = prepare_model(ir.from_proto(model), chosen, graph)
+    prepared = prepare_model(ir.from_proto(model), chosen, signature_of(graph, timestep=True))
     return lower(calibrated(prepared, [("feed", feed) for feed in feeds]), chosen).model, runtime
 
 

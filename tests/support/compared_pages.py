@@ -69,7 +69,7 @@ def all_compared():
         candidates = [tested(runtime=how, runner=Spoilt(runner, how)) for how in hows]
         candidates.append(tested(runtime="same", runner=runner))
         candidates.append(tested(runtime="none", runner=None, missing="no GPU"))
-        feeds = feeds_for(network, graph, pair, kinds=("subpixel",))
+        feeds = feeds_for(network, SIGNATURES[graph], pair, kinds=("subpixel",))
         return {one.verdict.runtime: one for one in compare_candidates(SIGNATURES[graph], runner, candidates, feeds)}
 
     found = run("interpolator", ("near", "far", "nan", "infinite", "short"))

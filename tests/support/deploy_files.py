@@ -24,8 +24,8 @@ CHECKPOINT = "c" * 64
 
 def write_average(
     path: Path,
-    graph: str = "interpolator_m",
     *,
+    timestep: bool = True,
     size: tuple[int, int] | None = None,
     batch: int | None = None,
     dtype: str = "float",
@@ -35,7 +35,7 @@ def write_average(
 
     Args:
         path: the ONNX file.
-        graph: interpolator_m, or interpolator, whose weight is a half.
+        timestep: take a timestep; otherwise the weight is a half.
         size: fixed height and width.
         batch: fixed batch.
         dtype: float or float16, of the images.
@@ -43,14 +43,14 @@ def write_average(
     """
     first = batch or '"N"'
     plane = f"{dtype}[{first}, 3, {size[0]}, {size[1]}]" if size else f'{dtype}[{first}, 3, "H", "W"]'
-    timed = graph == "interpolator_m"
+    timed = f", float[{first}, 1, 1, 1] timestep" if timestep else ""
     code = {"float": 1, "float16": 10}[dtype]
     model = parse_model(f"""
         <ir_version: 9, opset_import: ["" : 18]>
-        average ({plane} img0, {plane} img1{f", float[{first}, 1, 1, 1] timestep" if timed else ""}) => ({plane} frame)
+        average ({plane} img0, {plane} img1{timed}) => ({plane} frame)
         <float one = {{1.0}}, float half = {{0.5}}, float gain = {{{gain}}}>
         {{
-            weight = Mul ({"timestep" if timed else "half"}, one)
+            weight = Mul ({"timestep" if timestep else "half"}, one)
             w1 = Cast <to = {code}> (weight)
             rest = Sub (one, weight)
             w0 = Cast <to = {code}> (rest)
@@ -132,7 +132,7 @@ def write_plan(
     if types:
         values = (*model.graph.input, *model.graph.output)
         signature["types"] = {value.name: names[value.type.tensor_type.elem_type] for value in values}
-    specs = SIGNATURES[artifact.graph].inputs
+    specs = artifact.signature.inputs
     profiles = [{spec.name: [list(spec.shape_at(*sizes)) for sizes in profile] for spec in specs}] if profile else []
     machine = Machine(
         tensorrt=tensorrt,

@@ -225,7 +225,7 @@ class Averaging:
 
 
 def averaging_model(*, takes_timestep: bool = True, sizes: Sequence[int | str] = ("N", "H", "W")) -> onnx.ModelProto:
-    """The weighted average, with the names of interpolator_m, or of interpolator."""
+    """The weighted average, with the names of an interpolator."""
     image = "float[{}, 3, {}, {}]".format(*(size if isinstance(size, int) else f'"{size}"' for size in sizes))
     time = f", float[{sizes[0] if isinstance(sizes[0], int) else chr(34) + sizes[0] + chr(34)}, 1, 1, 1] timestep"
     share = "share = Identity (timestep)" if takes_timestep else "share = Constant <value_float = 0.5> ()"

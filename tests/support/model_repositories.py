@@ -17,7 +17,7 @@ from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.support.manifest import Manifest, write_with_manifest
 from tests.support.deploy_files import write_average, write_declared, write_plan
 
-NETWORK, PLAN, PYTHON = "interpolator_m/1/model.onnx", "contextnet/1/model.plan", "echo/1/model.py"
+NETWORK, PLAN, PYTHON = "interpolator/1/model.onnx", "contextnet/1/model.plan", "echo/1/model.py"
 PLAN_PROFILE = ((1, 64, 64), (1, 256, 256), (4, 512, 512))
 MODEL_PY = """
 import numpy as np
@@ -39,7 +39,7 @@ output { name: "x" data_type: TYPE_FP32 dims: [4] }
 
 def good_repository(folder: Path) -> Path:
     """Write a repository with a model of each backend, and an ensemble."""
-    network = write_average(folder / "interpolator_m.onnx")
+    network = write_average(folder / "interpolator.onnx")
     save_manifest(network)
     plan = write_plan(folder / "c.plan", write_declared(folder / "c.onnx", "contextnet"), PLAN_PROFILE)
     root = folder / "models"

@@ -32,7 +32,7 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with, toml_from_recipe
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import FilePrecision, GraphName
+from refine_export.signature import SIGNATURES, FilePrecision, GraphName
 from refine_export.support.manifest import manifest_path
 from refine_export.testing import assert_matches
 
@@ -70,7 +70,7 @@ class Workshop:
 
     def recipe(self, graph: GraphName = "contextnet", *, seed: int = 0, **given: Any) -> Recipe:
         """The recipe of a graph with seeded weights, and with options as the command line gives them."""
-        architecture = "IFNet_m" if graph == "interpolator_m" else "IFNet"
+        architecture = "IFNet_m" if graph == "interpolator" else "IFNet"
         weights = dataclasses.replace(RECIPE.checkpoint, architecture=architecture, seed=seed)
         recipe = dataclasses.replace(RECIPE, checkpoint=weights)
         return recipe_with(recipe, {"graphs": [graph], "timing_cache": str(self._folder / "timing")} | given)
@@ -135,7 +135,9 @@ class Workshop:
         self, *, size: tuple[int, int] = SIZE, batch: int = 1, kinds: tuple[FlowKind, ...] = ("subpixel", "outside")
     ) -> list[Feed]:
         """Inputs of `contextnet`, one per kind of flow."""
-        return list(feeds_for(self.network(), "contextnet", self._source.at(size), kinds=kinds, batch=batch))
+        return list(
+            feeds_for(self.network(), SIGNATURES["contextnet"], self._source.at(size), kinds=kinds, batch=batch)
+        )
 
     def assert_exact(self, runner: Runner, feeds: list[Feed], precision: FilePrecision, *, seed: int = 0) -> None:
         """That a runner of `contextnet` gives what FP32 torch gives, within the tool's own limits for such a file."""

@@ -37,7 +37,7 @@ class Average(Runner):
     backend, version, device, provider = "numpy", np.__version__, "cpu", "numpy"
 
     def __init__(self, reference, graph, dtype="float32"):
-        assert graph == "interpolator_m"
+        assert graph == "interpolator"
         planes = [TensorInfo(name=name, dtype="float32", shape=("N", 3, "H", "W")) for name in ("img0", "img1")]
         self.inputs = (*planes, TensorInfo(name="timestep", dtype="float32", shape=("N", 1, 1, 1)))
         self.outputs = (TensorInfo(name="frame", dtype="float32", shape=("N", 3, "H", "W")),)
@@ -62,7 +62,7 @@ class Place:
     """A repository on a server; `faulty` plants a fault for the length of a block."""
 
     def __init__(self, folder, start):
-        network = write_average(folder / "interpolator_m.onnx", gain=GAIN)
+        network = write_average(folder / "interpolator.onnx", gain=GAIN)
         self.repository = folder / "models"
         deploy_triton([network], self.repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1, delay_us=0))
         self.server = start(self.repository)
@@ -109,11 +109,11 @@ def test_a_server_that_is_right_passes_over_every_channel(place):
     assert result.status == "passed", result.to_dict()
     assert list(result.channels) == names
     assert result.server == "triton 2.51.0"
-    assert result.models["interpolator_m"]["checkpoint_sha256"] == CHECKPOINT
+    assert result.models["interpolator"]["checkpoint_sha256"] == CHECKPOINT
     counts = {
-        name: [one.channel for one in result.answers if one.model == name] for name in ("interpolator_m", "interpolate")
+        name: [one.channel for one in result.answers if one.model == name] for name in ("interpolator", "interpolate")
     }
-    assert [counts["interpolator_m"].count(name) for name in names] == [4] * 4  # 64x96 and a batch of two, two times
+    assert [counts["interpolator"].count(name) for name in names] == [4] * 4  # 64x96 and a batch of two, two times
     assert [counts["interpolate"].count(name) for name in names] == [4] * 4  # 64x96 and 61x91, two times
     assert {one.feed for one in result.answers if "61x91" in one.feed}
     assert [(one.channel, one.concurrency) for one in result.loads] == [(name, k) for name in names for k in (1, 3)]
@@ -125,8 +125,8 @@ def test_a_server_that_is_right_passes_over_every_channel(place):
 
 
 FAULTS = {
-    "other weights": ("interpolator_m", gain_of(0.99)),
-    "inputs exchanged": ("interpolator_m", exchange_inputs),
+    "other weights": ("interpolator", gain_of(0.99)),
+    "inputs exchanged": ("interpolator", exchange_inputs),
     "one level, nearly everywhere": ("interpolate_post", off_by(1)),
     "frames exchanged": ("interpolate_pre", exchange_outputs),
 }
@@ -141,16 +141,16 @@ def test_a_fault_fails_over_every_channel(place, fault):
     failed = [one for one in result.answers if one.status == "failed"]
     assert all(one.reasons for one in failed)
     assert {one.channel for one in failed} == {"grpc", "http"}
-    expected = {"interpolator_m", "interpolate"} if model == "interpolator_m" else {"interpolate"}
+    expected = {"interpolator", "interpolate"} if model == "interpolator" else {"interpolate"}
     assert {one.model for one in failed} == expected
     assert not result.loads, "how fast a wrong answer comes does not matter"
 
 
 def test_a_config_with_the_hash_of_other_weights(place):
-    place.change("interpolator_m", "config.pbtxt", lambda text: text.replace(CHECKPOINT.encode(), b"d" * 64))
+    place.change("interpolator", "config.pbtxt", lambda text: text.replace(CHECKPOINT.encode(), b"d" * 64))
     result = verified(place)
     assert (result.status, result.answers) == ("failed", ())
-    assert {one.what: one.status for one in result.shortfalls} == {"interpolator_m": "failed", "interpolate": "failed"}
+    assert {one.what: one.status for one in result.shortfalls} == {"interpolator": "failed", "interpolate": "failed"}
 
 
 def test_what_is_not_there_is_not_compared(place):
@@ -160,17 +160,17 @@ def test_what_is_not_there_is_not_compared(place):
         assert result.status == "not compared"
         assert all(one.status == "passed" for one in result.answers)
         assert [one.what for one in result.shortfalls] == ["interpolate"]
-        assert verified(place, models=("interpolator_m",)).status == "passed"
-        assert verified(place, models=("interpolator_m", "refine")).status == "not compared"
-        assert verified(place, models=("interpolator_m",), version="7").status == "not compared"
+        assert verified(place, models=("interpolator",)).status == "passed"
+        assert verified(place, models=("interpolator", "refine")).status == "not compared"
+        assert verified(place, models=("interpolator",), version="7").status == "not compared"
     finally:
         place.server.load("interpolate")
 
 
 def test_a_model_that_does_not_load_is_not_compared(place):
     place.server.unload("interpolate")
-    place.server.unload("interpolator_m")
-    path = place.repository / "interpolator_m" / "config.pbtxt"
+    place.server.unload("interpolator")
+    path = place.repository / "interpolator" / "config.pbtxt"
     whole = path.read_text()
     path.write_text(whole + "no_such_field: 1\n")
     try:
@@ -178,7 +178,7 @@ def test_a_model_that_does_not_load_is_not_compared(place):
             place.server.load("interpolate")
         result = verified(place)
         assert (result.status, result.answers) == ("not compared", ())
-        assert {one.what for one in result.shortfalls} == {"interpolate", "interpolator_m"}
+        assert {one.what for one in result.shortfalls} == {"interpolate", "interpolator"}
     finally:
         path.write_text(whole)
         place.server.load("interpolate")

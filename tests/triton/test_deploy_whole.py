@@ -37,9 +37,9 @@ def call(*arguments):
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    call("export", "--graph", "interpolator_m", "--output", folder, "--quiet")
+    call("export", "--graph", "interpolator", "--output", folder, "--quiet")
     size = "x".join(map(str, SIZE))
-    call("deploy", "triton", folder / "interpolator_m.onnx", "-o", folder / "models", "--device", "cpu", "--size", size)
+    call("deploy", "triton", folder / "interpolator.onnx", "-o", folder / "models", "--device", "cpu", "--size", size)
     return folder / "models"
 
 
@@ -64,11 +64,11 @@ def test_the_server_answers_as_torch_does(server):
     urls = (server.grpc_url, server.http_url)
     result = verify_server(recipe=SMALL, urls=urls, warm_up_sizes=True, shared_memory=True, requests=0)
     assert result.status == "passed", result.to_dict()
-    assert result.models["interpolator_m"]["checkpoint_sha256"] == sha256_of_file(DEMO_WEIGHTS)
+    assert result.models["interpolator"]["checkpoint_sha256"] == sha256_of_file(DEMO_WEIGHTS)
     feeds = {
-        name: {one.feed for one in result.answers if one.model == name} for name in ("interpolator_m", "interpolate")
+        name: {one.feed for one in result.answers if one.model == name} for name in ("interpolator", "interpolate")
     }
-    assert any(feed.split(",")[0].endswith(" 2x96x160") for feed in feeds["interpolator_m"]), feeds
+    assert any(feed.split(",")[0].endswith(" 2x96x160") for feed in feeds["interpolator"]), feeds
     assert any(feed.startswith("61x91") for feed in feeds["interpolate"]), feeds
     for name, of_model in feeds.items():
         found = sorted((one.channel, one.feed) for one in result.answers if one.model == name)

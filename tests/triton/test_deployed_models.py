@@ -17,7 +17,7 @@ from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.errors import RequestError
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
-from tests.support.deploy_files import write_average, write_plan
+from tests.support.deploy_files import write_average, write_declared, write_plan
 
 pytestmark = pytest.mark.triton
 
@@ -56,7 +56,7 @@ class Place:
 
     def counts(self):
         """How many pairs the network has computed, and in how many batches."""
-        with urllib.request.urlopen(f"http://{self.server.http_url}/v2/models/interpolator_m/stats") as answer:
+        with urllib.request.urlopen(f"http://{self.server.http_url}/v2/models/interpolator/stats") as answer:
             [stats] = json.load(answer)["model_stats"]
         return stats["inference_count"], stats["execution_count"]
 
@@ -135,7 +135,7 @@ def test_pictures_that_do_not_fit_are_refused(places, kind, sizes):
 def test_configs_of_plans_pass_the_servers_own_check(triton_server, tmp_path):
     """It has no backend for them, and reports that only for a config that it accepts."""
     half = write_average(tmp_path / "h.onnx", dtype="float16")
-    static = write_average(tmp_path / "s.onnx", "interpolator", size=(64, 96), batch=1)
+    static = write_declared(tmp_path / "s.onnx", "contextnet", size=(64, 96), batch=1)
     plans = [
         write_plan(tmp_path / "a.plan", half),
         write_plan(tmp_path / "b.plan", half, capability=(8, 9)),
@@ -144,7 +144,7 @@ def test_configs_of_plans_pass_the_servers_own_check(triton_server, tmp_path):
     folder = tmp_path / "models"
     deploy_triton(plans, folder, TritonOptions(max_batch=None, preferred=(2, 4), version_policy="all"))
     server = triton_server(folder, [])
-    for model in ("interpolator_m", "interpolator"):
+    for model in ("interpolator", "contextnet"):
         with pytest.raises(CannotServeError, match="400 .*unable to find backend library for backend 'tensorrt'"):
             server.load(model)
     server.kill()

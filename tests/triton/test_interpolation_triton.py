@@ -44,7 +44,7 @@ class TritonPythonModel(TritonPythonModel):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    path = tmp_path_factory.mktemp("network") / "interpolator_m.onnx"
+    path = tmp_path_factory.mktemp("network") / "interpolator.onnx"
     onnx.save(averaging_model(), path)
     return path
 
@@ -63,7 +63,7 @@ def tired_server(network, triton_server):
     deploy_triton(
         [network], repository, TritonOptions(device="cpu", sizes=("64x96",), threads=1, backend="python", delay_us=0)
     )
-    with (repository / "interpolator_m" / "1" / "model.py").open("a") as file:
+    with (repository / "interpolator" / "1" / "model.py").open("a") as file:
         file.write(TIRING)
     made = triton_server(repository)
     yield made
@@ -123,9 +123,9 @@ def kill_server(server):
 
 
 def kill_stub(server):
-    [stub] = server.stubs("interpolator_m")
+    [stub] = server.stubs("interpolator")
     os.kill(stub, signal.SIGKILL)
-    return lambda: server.reload("interpolator_m")
+    return lambda: server.reload("interpolator")
 
 
 def unload_model(server):

@@ -20,6 +20,7 @@ from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
 from refine_export.testing import SHOWN, assert_matches
 
 SIZE = (64, 96)
@@ -80,7 +81,7 @@ def test_thresholds_of_ones_own(place):
 
 def test_runners_and_feeds(place, pair_at):
     network = reference_network(seeded_checkpoint("IFNet"))
-    feeds = list(feeds_for(network, "contextnet", pair_at(*SIZE), kinds=("subpixel",)))
+    feeds = list(feeds_for(network, SIGNATURES["contextnet"], pair_at(*SIZE), kinds=("subpixel",)))
     with TorchRunner(network, "contextnet") as torch_runner, OrtRunner(place / "good.onnx") as ort:
         assert len(assert_matches(torch_runner, ort, feeds)) == 1
         assert len(assert_matches(seeded_checkpoint("IFNet"), ort, iter(feeds))) == 1

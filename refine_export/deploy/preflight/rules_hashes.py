@@ -19,6 +19,7 @@ from refine_export.deploy.triton.names import (
 from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import external_files, model_from_file, sha256_of_model
+from refine_export.signature import OLD_NAMES
 from refine_export.support.manifest import manifest_path, sha256_of_file
 
 _PARAMETERS = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
@@ -63,7 +64,7 @@ def check_parameters(model: Model) -> Iterator[Finding]:
         for name, value in zip(_PARAMETERS, values, strict=True):
             known[name].add(value)
     for name, value in given.items():
-        if known[name] and value not in known[name]:
+        if known[name] and OLD_NAMES.get(value, value) not in known[name]:
             expected = " or ".join(sorted(map(str, known[name])))
             yield model.in_config("parameters", f"parameters {name!r}", f"it is {value!r}; expected {expected}")
 

@@ -15,7 +15,7 @@ from refine_export import __version__
 from refine_export.deploy.triton import names
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.network_models import NetworkModel
-from refine_export.signature import SIGNATURES, TensorSpec
+from refine_export.signature import TensorSpec
 from refine_export.support.imports import require
 from refine_export.support.text import size_text
 
@@ -49,7 +49,7 @@ def text_from_config(config: Config) -> str:
 
 def network_config(network: NetworkModel, options: TritonOptions) -> Config:
     """Return the config of a network's model."""
-    signature = SIGNATURES[network.graph]
+    signature = network.signature
     config: Config = {
         "name": network.graph,
         **_RUNS_BY[network.backend],
@@ -184,7 +184,7 @@ def _warm_up(network: NetworkModel, size: tuple[int, int]) -> Config:
             "dims": list(_dims(network, spec, network.smallest_batch, *size)),
             "zero_data": True,
         }
-        for spec in SIGNATURES[network.graph].inputs
+        for spec in network.signature.inputs
     }
     # Triton's default for batch_size is 0, and it skips such a sample silently.
     return {"name": size_text(size), "batch_size": 1, "inputs": inputs}

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from refine_export.signature import GraphName
-
 Backend = Literal["tensorrt", "onnxruntime", "python"]
 
 ENSEMBLE = "interpolate"
 """The ensemble that turns two pictures and a timestep into a picture: pre-processing, network, post-processing."""
 PRE = "interpolate_pre"
 POST = "interpolate_post"
-NETWORKS_OF_ENSEMBLE: tuple[GraphName, ...] = ("interpolator_m", "interpolator")
-"""The graphs that the ensemble can be made over; the first one that is present is taken."""
-
 FRAME0, FRAME1, FRAME = "frame0", "frame1", "frame"
 """Inputs and output of the ensemble, uint8 RGB [H, W, 3]; post-processing takes frame0 too, for its size."""
 TIMESTEP = "timestep"
-"""Input of the ensemble, FP32 [1] in (0, 1); over `interpolator` there is none."""
+"""Input of the ensemble, FP32 [1] in (0, 1); over a network that takes none there is none."""
 IMG0, IMG1, TIME = "img0", "img1", "time"
 """Outputs of pre-processing: [1, 3, h, w] twice, and [1, 1, 1, 1]."""
 PICTURE = "picture"

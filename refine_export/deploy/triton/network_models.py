@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 
 from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
-from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, TIMESTEP, Backend
+from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, Backend
 from refine_export.engine.plan import artifact_from_path, key_of, meant_as_plan, read_engine_manifest
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, parse_size
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, Signature, parse_size
 from refine_export.support.text import size_text
 
 Profile = tuple[Sizes, Sizes, Sizes]
@@ -88,9 +88,14 @@ class NetworkModel:
         return self.profile[0][0]
 
     @property
+    def signature(self) -> Signature:
+        """Inputs and outputs of all versions."""
+        return self.newest.artifact.signature
+
+    @property
     def takes_timestep(self) -> bool:
         """True where the network takes a timestep."""
-        return TIMESTEP in self.types
+        return self.signature.takes_timestep
 
 
 def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> ModelSource:
@@ -105,7 +110,7 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
         RequestError: `io-needed`.
     """
     artifact = artifact_from_path(path)
-    signature = SIGNATURES[artifact.graph]
+    signature = artifact.signature
     names = signature.input_names + signature.output_names
     if meant_as_plan(path):
         manifest = read_engine_manifest(path)
@@ -157,7 +162,7 @@ def _types_from_io(path: Path, artifact: Artifact, io: Literal["fp32", "fp16"] |
             code="io-needed",
             path=str(path),
         )
-    signature = SIGNATURES[artifact.graph]
+    signature = artifact.signature
     half = artifact.precision != "fp32" and io == "fp16"
     return {
         spec.name: "float16" if half and spec.quantity not in ("flow", "timestep") else "float"

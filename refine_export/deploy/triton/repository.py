@@ -1,10 +1,10 @@
 """Write artifacts as a model repository of Triton, complete or not at all, with a record of every file in it.
 
-    deployed = deploy_triton([Path("interpolator_m.onnx")], Path("models"), TritonOptions())
+    deployed = deploy_triton([Path("interpolator.onnx")], Path("models"), TritonOptions())
 
     models/
       README.md, deployment.json
-      interpolator_m/config.pbtxt, interpolator_m/1/model.onnx (and model.onnx.json, the artifact's own manifest)
+      interpolator/config.pbtxt, interpolator/1/model.onnx (and model.onnx.json, the artifact's own manifest)
       interpolate_pre/..., interpolate_post/..., interpolate/... where there is an interpolator
 
 deployment.json: `schema`, `tool`, `options`, `models` (each with its backend, versions, sizes and artifacts) and
@@ -146,14 +146,10 @@ def _recorded_files(repository: Path) -> set[Path]:
 
 
 def _network_of_ensemble(networks: Sequence[NetworkModel]) -> tuple[NetworkModel | None, tuple[str, ...]]:
-    """Return the network that the ensemble is made over, and notes on those that do not fit."""
-    notes: list[str] = []
-    by_graph = {network.graph: network for network in networks}
-    for network in (by_graph[graph] for graph in names.NETWORKS_OF_ENSEMBLE if graph in by_graph):
-        if (reason := why_no_ensemble(network)) is None:
-            return network, tuple(notes)
-        notes.append(f"no ensemble: {reason}")
-    return None, tuple(notes)
+    """Return the network that the ensemble is made over; where there is one that does not fit, a note on it."""
+    network = next((one for one in networks if one.graph == "interpolator"), None)
+    reason = None if network is None else why_no_ensemble(network)
+    return (network, ()) if reason is None else (None, (f"no ensemble: {reason}",))
 
 
 def _write_config(folder: Path, config: Config) -> None:

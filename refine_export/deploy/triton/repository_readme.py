@@ -13,7 +13,7 @@ from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.network_models import NetworkModel
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, SUPPORT_MATRIX, releases_with
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES
+from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF
 from refine_export.support.text import size_text
 
 UNKNOWN_IMAGE = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
@@ -59,9 +59,9 @@ def readme_text(
         example=ENSEMBLE if interpolator else first.graph,
         inputs=[
             (spec.name, spec.shape_at(first.smallest_batch, *first.sizes[0]), _DTYPES[first.types[spec.name]])
-            for spec in SIGNATURES[first.graph].inputs
+            for spec in first.signature.inputs
         ],
-        output=SIGNATURES[first.graph].output_names[0],
+        output=first.signature.output_names[0],
     )
 
 

@@ -20,7 +20,7 @@ from refine_export.report.report_data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
-from refine_export.signature import MULTIPLE_OF, SIGNATURES, FilePrecision, parse_size
+from refine_export.signature import MULTIPLE_OF, OLD_NAMES, SIGNATURES, FilePrecision, parse_size
 from refine_export.support.text import size_text
 
 
@@ -48,6 +48,10 @@ class ServerModels:
     """Models that were asked for, or are in the repository, and cannot be compared."""
 
 
+_NAMES = {*SIGNATURES, *OLD_NAMES}
+"""Names of the models of our networks; the old ones are in repositories of earlier versions."""
+
+
 def find_models(options: ServerOptions, names: Sequence[str], version: str) -> ServerModels:
     """Find our models on a server.
 
@@ -62,11 +66,12 @@ def find_models(options: ServerOptions, names: Sequence[str], version: str) -> S
     """
     with TritonClient(options) as client:
         ready, unready = client.models(), client.unready()
+        names = [name if name in ready else OLD_NAMES.get(name, name) for name in names]
         ours = [name for name in ready if name in names or (not names and _is_ours(client, name))]
         ensemble_over = _network_of_ensemble(client.config(ENSEMBLE)) if ENSEMBLE in ours else None
     reasons = {
         name: f"it is not ready: {unready.get(name, 'not there')}"
-        for name in (names or [name for name in unready if name == ENSEMBLE or name in SIGNATURES])
+        for name in (names or [name for name in unready if name == ENSEMBLE or name in _NAMES])
         if name not in ready
     }
     if ENSEMBLE in ours and ensemble_over is None:
@@ -100,7 +105,8 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
         RequestError: `unknown-graph`, `unsupported-tensor` or `unsupported-size`.
     """
     _check_tensors(runner)
-    assert runner.graph is not None  # checked above
+    assert runner.signature is not None  # checked above
+    graph = runner.signature.graph
     given = _parameters(runner.config)
     notes = []
     precision = given.get(PRECISION_PARAMETER, "")
@@ -109,10 +115,9 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
         precision = "fp32"
     if CHECKPOINT_PARAMETER not in given:
         notes.append(f"{runner.model} has no {CHECKPOINT_PARAMETER}: its weights are not known")
-    if given.get(GRAPH_PARAMETER, runner.graph) != runner.graph:
-        notes.append(
-            f"{runner.model} has {GRAPH_PARAMETER} {given[GRAPH_PARAMETER]!r}; its tensors are {runner.graph}'s"
-        )
+    stated = given.get(GRAPH_PARAMETER, graph)
+    if OLD_NAMES.get(stated, stated) != graph:
+        notes.append(f"{runner.model} has {GRAPH_PARAMETER} {stated!r}; its tensors are {graph}'s")
     sizes = []
     for size in dict.fromkeys(_warm_up_sizes(runner.config)):
         try:
@@ -124,7 +129,7 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
     fixed = (1 if int(runner.config.get("max_batch_size", 0)) == 1 else batch, height, width)
     is_engine = runner.provider.startswith("tensorrt_plan")
     artifact = Artifact(
-        graph=runner.graph,
+        graph=graph,
         file=runner.model,
         sha256=given.get(ARTIFACT_PARAMETER, ""),
         size_bytes=0,
@@ -137,6 +142,7 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
         checkpoint_sha256=given.get(CHECKPOINT_PARAMETER),
         checkpoint="other weights" if CHECKPOINT_PARAMETER in given else None,
         fixed=fixed,
+        takes_timestep=runner.signature.takes_timestep,
         engine=runner.provider if is_engine else None,
         profile=_profile(sizes, fixed[0] or 1) if is_engine and sizes else None,
     )
@@ -146,25 +152,25 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
 
 
 def _is_ours(client: TritonClient, name: str) -> bool:
-    return name == ENSEMBLE or name in SIGNATURES or GRAPH_PARAMETER in _parameters(client.config(name))
+    return name == ENSEMBLE or name in _NAMES or GRAPH_PARAMETER in _parameters(client.config(name))
 
 
 def _network_of_ensemble(config: Mapping[str, Any]) -> str | None:
     steps = config.get("ensemble_scheduling", {}).get("step", [])
-    return next((step["model_name"] for step in steps if step["model_name"] in SIGNATURES), None)
+    return next((step["model_name"] for step in steps if step["model_name"] in _NAMES), None)
 
 
 def _check_tensors(runner: TritonRunner) -> None:
     """Refuse a model whose tensors cannot be fed, so that it is not compared rather than failed."""
     infos = (*runner.inputs, *runner.outputs)
-    if runner.graph is None:
+    signature = runner.signature
+    if signature is None:
         raise RequestError(
             f"{runner.model} has the tensors {', '.join(info.name for info in infos)}; expected those of one of "
             f"{', '.join(SIGNATURES)}",
             code="unknown-graph",
             model=runner.model,
         )
-    signature = SIGNATURES[runner.graph]
     ranks = {spec.name: len(spec.shape) for spec in (*signature.inputs, *signature.outputs)}
     for info in infos:
         if len(info.shape) != ranks[info.name] or info.dtype not in ("float32", "float16"):

@@ -117,7 +117,7 @@ def _frame_feeds(
     reference: Runner, artifact: Artifact, pair: FramePair, timesteps: Sequence[float]
 ) -> Iterator[FrameFeed]:
     """Yield the pair at a size that needs no padding and at one that does, every second time with frames exchanged."""
-    timed = artifact.graph == "interpolator_m"
+    timed = artifact.takes_timestep
     for size in _sizes(artifact, pair.size):
         fed = at_size(pair, size)
         pictures = uint8_from_frame(fed.img0), uint8_from_frame(fed.img1)

@@ -61,7 +61,7 @@ def compare_network(
     memory = ErrorMemory()
     with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
         candidates = [_candidate(model, channel, limits, stack) for channel in channels]
-        for step in plan_steps(reference, graph, [(model.artifact, candidates)], sources, options):
+        for step in plan_steps(reference, model.artifact.signature, [(model.artifact, candidates)], sources, options):
             with progress.step(f"compare {model.name}: {step.label}") as say:
                 before = len(answers)
                 for compared in compare_candidates(SIGNATURES[graph], runner, step.candidates, step.feeds, memory):

@@ -15,7 +15,7 @@ from refine_export.runners.base import Arrays, Runner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.transport import ServedTensor
-from refine_export.signature import SIGNATURES, TensorInfo, TensorSpec, graph_from_names
+from refine_export.signature import TensorInfo, TensorSpec, signature_from_names
 
 
 class TritonRunner(Runner):
@@ -60,9 +60,9 @@ class TritonRunner(Runner):
         self.config = self._client.config(model, self.model_version)
         """The config as the server has it."""
         names = [[tensor.name for tensor in tensors] for tensors in (served.inputs, served.outputs)]
-        self.graph = graph_from_names(*names)
-        """Graph with these names of inputs and outputs; None where it is not one of the five."""
-        specs = () if self.graph is None else (*SIGNATURES[self.graph].inputs, *SIGNATURES[self.graph].outputs)
+        self.signature = signature_from_names(*names)
+        """Signature with these names of inputs and outputs; None where it is not one of the graphs."""
+        specs = () if self.signature is None else (*self.signature.inputs, *self.signature.outputs)
         known = {spec.name: spec for spec in specs}
         self.inputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.inputs)
         self.outputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.outputs)

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from refine_export.data.feeds import feeds_for
 from refine_export.errors import GraphError, RequestError
 from refine_export.self_test.mutants import mutants_of
+from refine_export.signature import SIGNATURES
 from refine_export.support.progress import Silent
 from tests.support.bisect_cases import FLOWS, X, bisected, check_found, lowered, model_of, sampling_model
 
@@ -146,7 +147,7 @@ def contextnet(exports):
 def test_each_mutant_of_a_file_is_found_at_its_node_and_a_good_file_has_none(form, contextnet, references, pair_at):
     """The whole refinement and the interpolator: tests/integration/test_bisect_mutants.py."""
     model = contextnet
-    [feed] = feeds_for(references("IFNet"), "contextnet", pair_at(64, 64), kinds=("outside",))
+    [feed] = feeds_for(references("IFNet"), SIGNATURES["contextnet"], pair_at(64, 64), kinds=("outside",))
     made, runtime = lowered(model, "contextnet", [feed.inputs], form)
     good = bisected(model, made, [feed.inputs], runtime)
     assert good.passed

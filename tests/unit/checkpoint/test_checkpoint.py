@@ -129,7 +129,7 @@ def test_the_demo_weights_are_in_the_package():
 
 def test_the_demo_weights_interpolate():
     """On the sample scene with motion to 4 px the frame is at least 2 dB above the average of the two."""
-    network = graph_network(reference_network(demo_checkpoint()), "interpolator_m")
+    network = graph_network(reference_network(demo_checkpoint()), "interpolator")
     scene = Scene(SceneOptions(height=128, width=224, motion_px=4.0, seed=1))
     img0, middle, img1 = (torch.from_numpy(scene.frame(t)) for t in (0.0, 0.5, 1.0))
     frame = network(img0, img1, torch.full((1, 1, 1, 1), 0.5))

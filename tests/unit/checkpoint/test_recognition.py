@@ -47,9 +47,9 @@ def test_what_only_training_needs_is_left_out_and_named(saved):
 def test_the_refinement_of_rife_4_0_is_used_unless_it_is_turned_off(saved):
     shapes = SHAPES["rife4_0"] | {key: list(shape) for key, shape in expected_shapes("refinement").items()}
     path = saved(formula_weights(shapes))
-    assert graphs_of(checkpoint_from_file(path)) == ("refine", "contextnet", "unet", "interpolator_m")
+    assert graphs_of(checkpoint_from_file(path)) == ("refine", "contextnet", "unet", "interpolator")
     fast = checkpoint_from_file(path, refine=False)
-    assert (graphs_of(fast), fast.unused) == (("interpolator_m",), ("contextnet", "unet"))
+    assert (graphs_of(fast), fast.unused) == (("interpolator",), ("contextnet", "unet"))
 
 
 def test_ifnet_2r_is_ifnet_unless_the_user_says_so(saved):
@@ -120,7 +120,7 @@ def test_a_missing_key_and_a_changed_shape_are_named(saved, name, key):
 def test_a_file_cannot_be_made_for_frames_that_are_padded_to_64(saved):
     checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES["rife4_25"])))
     with pytest.raises(RequestError) as caught:
-        check_graph(checkpoint, "interpolator_m")
+        check_graph(checkpoint, "interpolator")
     assert (caught.value.code, caught.value.fields["multiple_of"]) == ("unsupported-padding", 64)
 
 

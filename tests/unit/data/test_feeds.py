@@ -6,19 +6,19 @@ import pytest
 from refine_export.data.feeds import feeds_for, flow_kinds_of, synthetic_flow
 from refine_export.data.frame_options import FLOW_KINDS
 from refine_export.errors import RequestError
-from refine_export.signature import SIGNATURES
+from refine_export.signature import SIGNATURES, signature_of
 from tests.support.refusals import refused
 
 
 @pytest.mark.parametrize(("graph", "batch"), [(graph, 2) for graph in SIGNATURES] + [("unet", 1)])
 def test_feeds_fit_the_signature(references, pair_at, graph, batch):
-    reference = references("IFNet_m" if graph == "interpolator_m" else "IFNet")
-    feeds = list(feeds_for(reference, graph, pair_at(64, 96), batch=batch, timesteps=(0.25, 0.5)))
-    assert len(feeds) == {"interpolator": 1, "interpolator_m": 2}.get(graph, len(FLOW_KINDS))
+    reference, signature = references("IFNet_m"), signature_of(graph, timestep=True)
+    feeds = list(feeds_for(reference, signature, pair_at(64, 96), batch=batch, timesteps=(0.25, 0.5)))
+    assert len(feeds) == (2 if graph == "interpolator" else len(FLOW_KINDS))
     assert len({feed.name for feed in feeds}) == len(feeds)
     for feed in feeds:
-        assert list(feed.inputs) == list(SIGNATURES[graph].input_names)
-        for spec in SIGNATURES[graph].inputs:
+        assert list(feed.inputs) == list(signature.input_names)
+        for spec in signature.inputs:
             array = feed.inputs[spec.name]
             assert array.dtype == np.float32
             assert array.shape == spec.shape_at(batch, 64, 96)
@@ -63,7 +63,7 @@ def test_a_discontinuous_flow_jumps_between_constant_regions(height, width):
 def test_a_refinement_alone_has_no_network_flow(references, pair_at):
     assert flow_kinds_of(references("IFNet"), FLOW_KINDS) == FLOW_KINDS
     assert flow_kinds_of(references("refinement"), FLOW_KINDS) == FLOW_KINDS[1:]
-    assert len(list(feeds_for(references("refinement"), "refine", pair_at(64, 96)))) == len(FLOW_KINDS) - 1
+    assert len(list(feeds_for(references("refinement"), SIGNATURES["refine"], pair_at(64, 96)))) == len(FLOW_KINDS) - 1
     with refused("not-synthetic", RequestError):
         synthetic_flow("network", 64, 96)
 
@@ -72,7 +72,7 @@ def test_the_network_flow_is_the_networks(references, pair_at):
     import torch
 
     pair = pair_at(64, 96)
-    feed = next(feeds_for(references("IFNet"), "refine", pair, kinds=("network",)))
+    feed = next(feeds_for(references("IFNet"), SIGNATURES["refine"], pair, kinds=("network",)))
     result = references("IFNet")(torch.from_numpy(np.concatenate((pair.img0, pair.img1), 1)))
     assert np.allclose(feed.inputs["flow"], result.flow.numpy(), atol=1e-5)
     assert np.allclose(1 / (1 + np.exp(-feed.inputs["mask"])), result.mask.numpy(), atol=1e-5)
@@ -84,10 +84,10 @@ def test_a_sequence_is_one_for_each_flow_and_timestep(references, pair_at):
     feeds = [
         feed
         for index in (3, 4)
-        for graph, extra in (("refine", {"kinds": ("subpixel", "zero")}), ("interpolator_m", {"timesteps": (0.2, 0.5)}))
+        for graph, extra in (("refine", {"kinds": ("subpixel", "zero")}), ("interpolator", {"timesteps": (0.2, 0.5)}))
         for feed in feeds_for(
             references("IFNet_m"),
-            graph,
+            signature_of(graph, timestep=True),
             pair_at(64, 96),
             label=f"clip.mp4 frames {index}-{index + 1}",
             sequence="clip.mp4",
@@ -100,5 +100,5 @@ def test_a_sequence_is_one_for_each_flow_and_timestep(references, pair_at):
     assert len({feed.name for feed in feeds}) == len(feeds) == 8
     assert len({feed.sequence for feed in feeds}) == 4
     assert [feed.index for feed in feeds] == [3] * 4 + [4] * 4
-    alone = next(feeds_for(references("IFNet"), "interpolator", pair_at(64, 96)))
+    alone = next(feeds_for(references("IFNet"), SIGNATURES["interpolator"], pair_at(64, 96)))
     assert (alone.name, alone.sequence, alone.index) == ("interpolator 64x96", None, 0)

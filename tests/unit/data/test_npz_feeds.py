@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refine_export.data.npz_feeds import feeds_of_arrays, graph_of_npz
+from refine_export.data.npz_feeds import feeds_of_arrays, signature_of_npz
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES
 from tests.support.source_files import folder_of, sources_of
@@ -40,7 +40,7 @@ def test_arrays_are_the_feeds_of_their_graph(tmp_path):
     assert sources.arrays == (*paths, wide)
     assert list(sources.pairs()) == []
     for graph, signature in SIGNATURES.items():
-        feed, *others = feeds_of_arrays(sources.arrays, graph)
+        feed, *others = feeds_of_arrays(sources.arrays, signature)
         assert [other.name for other in others] == (["unet 64x96, wide.npz"] if graph == "unet" else [])
         assert (feed.name, feed.size, feed.sequence) == (f"{graph} 2x64x96, {graph}.npz", (64, 96), None)
         assert list(feed.inputs) == list(signature.input_names)
@@ -73,20 +73,20 @@ def test_arrays_beside_frames(tmp_path):
 def test_arrays_that_are_refused(tmp_path, change, code):
     arrays = {name: array for name, array in (arrays_of("refine") | change).items() if array is not None}
     path = npz(tmp_path / "a.npz", arrays)
-    assert code_of(lambda: list(feeds_of_arrays(sources_of(path).arrays, "refine"))) == code
+    assert code_of(lambda: list(feeds_of_arrays(sources_of(path).arrays, SIGNATURES["refine"]))) == code
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 60, 96), (0, 3, 64, 96)])
 def test_an_odd_size_or_no_batch_is_refused(tmp_path, shape):
     path = npz(tmp_path / "a.npz", {name: np.zeros(shape, np.float32) for name in ("img0", "img1")})
-    assert code_of(lambda: list(feeds_of_arrays([path], "interpolator"))) == "wrong-size"
+    assert code_of(lambda: list(feeds_of_arrays([path], SIGNATURES["interpolator"]))) == "wrong-size"
 
 
 def test_files_without_arrays(tmp_path):
     whole = npz(tmp_path / "a.npz", arrays_of("refine")).read_bytes()
     for content in (b"", b"x", whole[:-100]):
         (tmp_path / "bad.npz").write_bytes(content)
-        assert code_of(lambda: graph_of_npz(tmp_path / "bad.npz")) == "unreadable-npz"
+        assert code_of(lambda: signature_of_npz(tmp_path / "bad.npz")) == "unreadable-npz"
     np.save(tmp_path / "one.npy", np.zeros(3))
-    assert code_of(lambda: graph_of_npz(tmp_path / "one.npy")) == "unreadable-npz"
+    assert code_of(lambda: signature_of_npz(tmp_path / "one.npy")) == "unreadable-npz"
     assert code_of(lambda: sources_of(tmp_path / "absent.npz")) == "not-found"

@@ -33,7 +33,7 @@ def repository(good, tmp_path):
 
 @pytest.fixture
 def onnx(repository):
-    return keep_only(repository, "interpolate", "interpolate_pre", "interpolate_post", "interpolator_m")
+    return keep_only(repository, "interpolate", "interpolate_pre", "interpolate_post", "interpolator")
 
 
 def strict(schema):
@@ -65,7 +65,7 @@ def refusal(root, **options):
 
 
 def run_on_cpu(root):
-    replace("interpolator_m", "kind", 2, "instance_group", 0)(root)
+    replace("interpolator", "kind", 2, "instance_group", 0)(root)
 
 
 def test_a_repository_with_plans(repository):
@@ -102,7 +102,7 @@ def test_probes(onnx):
     assert int(deadline.removesuffix("s")) > startup_s
     assert model["env"] == [{"name": "NVIDIA_TF32_OVERRIDE", "value": "0"}]
     path = ("optimization", "execution_accelerators", "gpu_execution_accelerator", 0)
-    replace("interpolator_m", "name", "cuda", *path)(onnx)
+    replace("interpolator", "name", "cuda", *path)(onnx)
     _, model, _ = written(onnx)
     assert model["startupProbe"]["failureThreshold"] == 60
     assert "env" not in model
@@ -149,7 +149,7 @@ def test_python_models_get_shared_memory(repository):
 
 def test_a_repository_without_plans(onnx):
     assert written(onnx)[2].release == NEWEST
-    with (onnx / "interpolator_m" / "1" / "more").open("wb") as file:
+    with (onnx / "interpolator" / "1" / "more").open("wb") as file:
         file.truncate(3 * 2**30)
     assert written(onnx)[1]["resources"]["limits"]["memory"] == "14Gi"
 
@@ -190,7 +190,7 @@ def test_a_release_that_is_not_known_to_run_a_plan_is_noted(repository, release)
 def test_a_repository_that_does_not_pass_the_pre_flight_is_refused(onnx):
     (onnx / "interpolate" / "1" / "README.txt").unlink()
     assert refusal(onnx) == "preflight-failed", "a bucket would lose the folder"
-    (onnx / "interpolator_m" / "config.pbtxt").write_text("no_such_field: 1")
+    (onnx / "interpolator" / "config.pbtxt").write_text("no_such_field: 1")
     assert refusal(onnx) == "preflight-failed"
 
 

@@ -68,7 +68,7 @@ def test_defaults_of_a_dynamic_file(tmp_path):
     assert (accelerator.name, dict(accelerator.parameters)) == ("cuda", {"use_tf32": "0"})
     assert not config.optimization.HasField("graph")
     assert {name: value.string_value for name, value in config.parameters.items()} == {
-        "refine_export.graph": "interpolator_m",
+        "refine_export.graph": "interpolator",
         "refine_export.precision": "fp32",
         "refine_export.checkpoint_sha256": CHECKPOINT,
         "refine_export.artifact_sha256": read_model_source(tmp_path / "m.onnx").artifact.sha256,
@@ -161,11 +161,11 @@ def test_plans_of_other_profiles(tmp_path, profile, largest, dims, warm):
     assert (sample.name, list(sample.inputs["img0"].dims)) == (warm, expected if largest else [smallest, *expected])
 
 
-@pytest.mark.parametrize(("graph", "backend"), [("interpolator", "auto"), ("interpolator_m", "python")])
-def test_the_ensemble_fits_together(tmp_path, graph, backend):
+@pytest.mark.parametrize(("timestep", "backend"), [(False, "auto"), (True, "python")])
+def test_the_ensemble_fits_together(tmp_path, timestep, backend):
     """Each tensor of the ensemble is written once, and read with the type and dims that it has."""
     options = TritonOptions(backend=backend)
-    network = network_of(write_average(tmp_path / "m.onnx", graph, dtype="float16"), options)
+    network = network_of(write_average(tmp_path / "m.onnx", timestep=timestep, dtype="float16"), options)
     configs = network_config(network, options), pre_config(network, options), post_config(network, options)
     models = {config["name"]: parsed(config) for config in configs}
     ensemble = parsed(ensemble_config(network))
@@ -177,7 +177,7 @@ def test_the_ensemble_fits_together(tmp_path, graph, backend):
     )
     assert tensors(ensemble.output) == {"frame": frame}
     steps = ensemble.ensemble_scheduling.step
-    assert [step.model_name for step in steps] == ["interpolate_pre", graph, "interpolate_post"]
+    assert [step.model_name for step in steps] == ["interpolate_pre", "interpolator", "interpolate_post"]
     for step in steps:
         model = models[step.model_name]
         batch = [1] if model.max_batch_size else []

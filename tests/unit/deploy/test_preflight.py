@@ -68,7 +68,7 @@ def replace_text(old, new):
 
 
 def parameter(name, value):
-    return replace("interpolator_m", "string_value", value, "parameters", f"refine_export.{name}")
+    return replace("interpolator", "string_value", value, "parameters", f"refine_export.{name}")
 
 
 WARM_UP = (
@@ -104,7 +104,7 @@ CHANGES = {
     ],
     "model-file": [
         ("contextnet", at(PLAN, Path.unlink)),
-        ("interpolator_m", at(NETWORK, lambda path: os.truncate(path, 2**40))),
+        ("interpolator", at(NETWORK, lambda path: os.truncate(path, 2**40))),
         ("interpolate_pre", replace("interpolate_pre", "default_model_filename", "../../../secret.onnx")),
         ("interpolate_pre", replace("interpolate_pre", "default_model_filename", "a\0b")),
         ("contextnet", edit("contextnet", lambda config: config.cc_model_filenames.update({"8.9": "other.plan"}))),
@@ -123,17 +123,17 @@ CHANGES = {
     "tensors": [("contextnet", replace("contextnet", "name", "image", "input", 1))],
     "dynamic-batching": [("echo", merge("echo", "dynamic_batching { }"))],
     "instance-group": [("echo", merge("echo", "instance_group { count: -3 }"))],
-    "response-cache": [("interpolator_m", replace("interpolator_m", "enable", True, "response_cache"))],
+    "response-cache": [("interpolator", replace("interpolator", "enable", True, "response_cache"))],
     "not-served": [
         ("echo", merge("echo", "sequence_batching { }")),
         ("echo", merge("echo", "model_transaction_policy { decoupled: true }")),
     ],
     "accelerator-fp16": [
-        ("interpolator_m", at("interpolator_m/config.pbtxt", replace_text('"FP32"', '"FP16"'))),
+        ("interpolator", at("interpolator/config.pbtxt", replace_text('"FP32"', '"FP16"'))),
     ],
     "warmup-batch": [
-        ("interpolator_m", replace("interpolator_m", "batch_size", None, "model_warmup", 0)),
-        ("interpolator_m", replace("interpolator_m", "batch_size", 9, "model_warmup", 0)),
+        ("interpolator", replace("interpolator", "batch_size", None, "model_warmup", 0)),
+        ("interpolator", replace("interpolator", "batch_size", 9, "model_warmup", 0)),
         ("echo", merge("echo", WARM_UP.format(3, "FP32", [4]))),
     ],
     "warmup-tensor": [
@@ -142,10 +142,10 @@ CHANGES = {
         ("echo", merge("echo", WARM_UP.format(1, "INT32", [4]))),
     ],
     "onnx-file": [
-        ("interpolator_m", at(NETWORK, write(b""))),
-        ("interpolator_m", lose_weights),
+        ("interpolator", at(NETWORK, write(b""))),
+        ("interpolator", lose_weights),
     ],
-    "gridsample-nearest": [("interpolator_m", at(NETWORK, nearest_sampler))],
+    "gridsample-nearest": [("interpolator", at(NETWORK, nearest_sampler))],
     "plan-file": [
         ("contextnet", at(PLAN, write(b"not a plan at all, but long enough for a header"))),
     ],
@@ -166,16 +166,16 @@ CHANGES = {
         ("contextnet", replace("contextnet", "dims", [3, 64, 544], "model_warmup", 0, "inputs", "image")),
     ],
     "manifest": [
-        ("interpolator_m", at(f"{NETWORK}.json", set_json("sha256", "0" * 64))),
-        ("interpolator_m", at(f"{NETWORK}.json", write("{"))),
+        ("interpolator", at(f"{NETWORK}.json", set_json("sha256", "0" * 64))),
+        ("interpolator", at(f"{NETWORK}.json", write("{"))),
     ],
     "parameters": [
         (
             "interpolate_pre",
             merge("interpolate_pre", 'parameters { key: "refine_export.graph" value { string_value: "unet" } }'),
         ),
-        ("interpolator_m", parameter("checkpoint_sha256", "d" * 64)),
-        ("interpolator_m", parameter("precision", "fp16")),
+        ("interpolator", parameter("checkpoint_sha256", "d" * 64)),
+        ("interpolator", parameter("precision", "fp16")),
         (
             "contextnet",
             at(PLAN, lambda path: write_plan(path, path.parents[3] / "c.onnx", PLAN_PROFILE, capability=(8, 9))),
@@ -184,7 +184,7 @@ CHANGES = {
     "ensemble-type": [
         ("interpolate", replace("interpolate", "data_type", 6, "input", 0)),
         ("interpolate", replace("interpolate", "dims", [-1, -1, 4], "input", 0)),
-        ("interpolate", replace("interpolator_m", "max_batch_size", 0)),
+        ("interpolate", replace("interpolator", "max_batch_size", 0)),
     ],
 }
 CASES = [(rule, number) for rule, changes in CHANGES.items() for number in range(len(changes))]
@@ -195,7 +195,7 @@ def test_a_good_repository_has_no_findings(good):
     assert checked.findings == ()
     assert checked.passed
     assert set(checked.models) == {
-        *("contextnet", "echo", "interpolate", "interpolate_post", "interpolate_pre", "interpolator_m"),
+        *("contextnet", "echo", "interpolate", "interpolate_post", "interpolate_pre", "interpolator"),
     }
 
 
@@ -303,7 +303,7 @@ def test_a_python_model_with_an_environment_of_its_own(repository):
 def test_a_backend_is_recognised_by_the_model_file(repository):
     """As Triton completes a config that has neither backend nor platform."""
     replace("echo", "backend", None)(repository)
-    replace("interpolator_m", "platform", None)(repository)
+    replace("interpolator", "platform", None)(repository)
     assert found(repository) == set()
 
 
@@ -315,7 +315,7 @@ def run(arguments, capsys):
 
 def test_the_command_line(repository, capsys):
     assert run([repository, "--triton-release", "26.06"], capsys)[0] == 0
-    replace("interpolator_m", "enable", True, "response_cache")(repository)
+    replace("interpolator", "enable", True, "response_cache")(repository)
     (repository / "deployment.json").unlink()
     assert run([repository], capsys)[0] == 0, "a warning"
     replace("contextnet", "max_batch_size", 5)(repository)
@@ -326,7 +326,7 @@ def test_the_command_line(repository, capsys):
     checked = json.loads(out)
     assert (code, checked["passed"], len(checked["models"])) == (1, False, 6)
     assert {(one["rule"], one["model"], one["severity"]) for one in checked["findings"]} == {
-        ("response-cache", "interpolator_m", "warning"),
+        ("response-cache", "interpolator", "warning"),
         ("plan-profile", "contextnet", "error"),
     }
     assert run([repository / "nothing"], capsys)[0] == 2

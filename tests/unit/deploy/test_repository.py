@@ -48,25 +48,25 @@ def test_content(source, output):
     result = deployed([source], output)
     files = contents(output)
     ensemble = [f"{model}/{file}" for model in ("interpolate_post", "interpolate_pre") for file in ("1/model.onnx",)]
-    models = ("interpolator_m", "interpolate", "interpolate_pre", "interpolate_post")
+    models = ("interpolator", "interpolate", "interpolate_pre", "interpolate_post")
     assert set(files) == {
         *("README.md", "deployment.json", "interpolate/1/README.txt", *ensemble),
-        *("interpolator_m/1/model.onnx", "interpolator_m/1/model.onnx.json"),
+        *("interpolator/1/model.onnx", "interpolator/1/model.onnx.json"),
         *(f"{model}/config.pbtxt" for model in models),
     }
-    assert files["interpolator_m/1/model.onnx"] == source.read_bytes()
-    assert files["interpolator_m/1/model.onnx.json"] == manifest_path(source).read_bytes()
+    assert files["interpolator/1/model.onnx"] == source.read_bytes()
+    assert files["interpolator/1/model.onnx.json"] == manifest_path(source).read_bytes()
     record = json.loads(files["deployment.json"])
     assert record == result.deployment
     assert result.to_dict() == {"path": str(output), "notes": [], **record}
-    assert (record["schema"], record["ensemble_over"]) == (1, "interpolator_m")
+    assert (record["schema"], record["ensemble_over"]) == (1, "interpolator")
     assert record["files"] == {
         name: {"sha256": sha256_of_file(output / name), "size_bytes": len(content)}
         for name, content in files.items()
         if name != "deployment.json"
     }
     [network, *others] = record["models"]
-    assert (network["name"], network["backend"], network["versions"]) == ("interpolator_m", "onnxruntime", [1])
+    assert (network["name"], network["backend"], network["versions"]) == ("interpolator", "onnxruntime", [1])
     [artifact] = network["artifacts"]
     assert artifact["sha256"] == artifact_from_file(source).sha256
     assert artifact["checkpoint_sha256"] == CHECKPOINT
@@ -83,24 +83,23 @@ def test_the_same_input_gives_the_same_bytes(source, output):
 def test_versions_in_the_order_given(source, output):
     second = write_average(source.with_name("second.onnx"), gain=0.5)
     result = deployed([second, source], output, version_policy="2")
-    assert (output / "interpolator_m/1/model.onnx").read_bytes() == second.read_bytes()
-    assert (output / "interpolator_m/2/model.onnx").read_bytes() == source.read_bytes()
+    assert (output / "interpolator/1/model.onnx").read_bytes() == second.read_bytes()
+    assert (output / "interpolator/2/model.onnx").read_bytes() == source.read_bytes()
     assert result.deployment["models"][0]["versions"] == [1, 2]
-    assert artifact_from_file(source).sha256 in (output / "interpolator_m/config.pbtxt").read_text()
+    assert artifact_from_file(source).sha256 in (output / "interpolator/config.pbtxt").read_text()
 
 
 def test_graphs_become_models(source, output):
     context = write_declared(source.with_name("c.onnx"), "contextnet")
-    fixed = write_average(source.with_name("i.onnx"), "interpolator", size=(64, 96), batch=1)
-    result = deployed([source, context, fixed], output)
-    names = ["contextnet", "interpolator", "interpolator_m", "interpolate_pre", "interpolate_post", "interpolate"]
+    result = deployed([source, context], output)
+    names = ["contextnet", "interpolator", "interpolate_pre", "interpolate_post", "interpolate"]
     assert [model["name"] for model in result.deployment["models"]] == names
     assert {path.name for path in output.iterdir() if path.is_dir()} == set(names)
 
 
 def test_no_ensemble(source, output):
     deployed([source], output, ensemble=False)
-    assert [path.name for path in output.iterdir() if path.is_dir()] == ["interpolator_m"]
+    assert [path.name for path in output.iterdir() if path.is_dir()] == ["interpolator"]
     pairs = write_average(source.with_name("pairs.onnx"), batch=2)
     assert len(deployed([pairs], output, force=True).notes) == 1
     assert not (output / "interpolate").exists()
@@ -108,7 +107,7 @@ def test_no_ensemble(source, output):
 
 def test_python_models_bring_their_code(source, output):
     deployed([source], output, backend="python")
-    for model in ("interpolator_m", "interpolate_pre", "interpolate_post"):
+    for model in ("interpolator", "interpolate_pre", "interpolate_post"):
         assert (output / model / "1" / "model.py").read_bytes() == PYTHON_MODEL.read_bytes()
         assert (output / model / "1" / "model.onnx").is_file()
         assert 'backend: "python"' in (output / model / "config.pbtxt").read_text()
@@ -118,7 +117,7 @@ def test_external_data_comes_along(source, output):
     (source.parent / "sub").mkdir()
     with_external_data(source, "sub/w.bin")
     deployed([source], output)
-    copy = output / "interpolator_m" / "1" / "model.onnx"
+    copy = output / "interpolator" / "1" / "model.onnx"
     assert (copy.parent / "sub" / "w.bin").is_file()
     assert artifact_from_file(copy).sha256 == artifact_from_file(source).sha256
     onnx.load(copy)
@@ -129,7 +128,7 @@ def test_external_data_comes_along(source, output):
 def test_a_plan_is_copied_with_its_manifest(source, output):
     plan = write_plan(source.with_name("m.plan"), source)
     result = deployed([plan], output)
-    copy = output / "interpolator_m" / "1" / "model.plan"
+    copy = output / "interpolator" / "1" / "model.plan"
     assert artifact_from_plan(copy).sha256 == artifact_from_plan(plan).sha256
     [artifact] = result.deployment["models"][0]["artifacts"]
     assert artifact["engine"]["tensorrt"] == "11.0.0.114"
@@ -196,8 +195,8 @@ def test_what_may_not_be_replaced(source, output):
 @pytest.mark.parametrize("damaged", [False, True])
 def test_files_of_others_are_not_deleted(source, output, damaged):
     deployed([source], output)
-    (output / "interpolator_m/1/__pycache__").mkdir()
-    (output / "interpolator_m/1/__pycache__/model.pyc").touch()  # the server writes it
+    (output / "interpolator/1/__pycache__").mkdir()
+    (output / "interpolator/1/__pycache__/model.pyc").touch()  # the server writes it
     deployed([source], output, force=True)
     (output / "mine").mkdir()
     (output / "mine/config.pbtxt").write_text("mine")
@@ -252,4 +251,4 @@ def test_the_command_line(source, output, capsys):
     code, printed = run(capsys, source, "-o", output, "--force", "--json", "--no-ensemble")
     content = json.loads(printed.out)
     assert (code, content["path"]) == (0, os.fspath(output))
-    assert [model["name"] for model in content["models"]] == ["interpolator_m"]
+    assert [model["name"] for model in content["models"]] == ["interpolator"]

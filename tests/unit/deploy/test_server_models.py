@@ -25,7 +25,7 @@ def runner_of(parameters=PARAMETERS, *, warm_ups=WARM_UPS, shape=None, dtype="fl
     known = {
         "model": "refine",
         "model_version": "2",
-        "graph": "refine",
+        "signature": SIGNATURES["refine"],
         "provider": "tensorrt_plan over grpc",
         "inputs": infos,
         "outputs": (),
@@ -61,7 +61,7 @@ def test_sizes_that_cannot_be_fed_are_left_out():
 @pytest.mark.parametrize(
     ("changed", "code"),
     [
-        ({"graph": None}, "unknown-graph"),
+        ({"signature": None}, "unknown-graph"),
         ({"shape": (1,)}, "unsupported-tensor"),
         ({"shape": (1, 3, 33, "W")}, "unsupported-size"),
         ({"dtype": "int32"}, "unsupported-tensor"),
@@ -98,7 +98,7 @@ class FakeClient:
 
 class FakeRunner(FakeClient):
     def __init__(self, options, model, version):
-        self.__dict__ |= runner_of(**({} if model == "refine" else {"graph": None})).__dict__
+        self.__dict__ |= runner_of(**({} if model == "refine" else {"signature": None})).__dict__
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from refine_export.accuracy.limits import LimitsOptions
 from refine_export.deploy.verify.verify_frames import compare_pictures
 
-FP32, FP16 = LimitsOptions().interpolator_m_fp32, LimitsOptions().interpolator_m_fp16
+FP32, FP16 = LimitsOptions().interpolator_fp32, LimitsOptions().interpolator_fp16
 PICTURE = np.random.default_rng(0).integers(10, 245, (50, 60, 3), dtype=np.uint8)
 FEW = np.zeros_like(PICTURE)
 FEW[:2, :10] = 1

@@ -7,7 +7,7 @@ import pytest
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.profile_shapes import InputShapes, is_dynamic, shapes_from_options
 from refine_export.errors import GraphError
-from refine_export.signature import SIGNATURES, GraphName, TensorInfo
+from refine_export.signature import SIGNATURES, GraphName, Signature, TensorInfo, signature_of
 from tests.support.engine_models import error_code
 
 RANGE = BuildOptions(min_size="64x96", opt_size="256x448", max_size="512x512", min_batch=1, opt_batch=2, max_batch=4)
@@ -21,13 +21,13 @@ def inputs_of(graph: GraphName, at: tuple[int, int, int] | None = None) -> list[
     return [info(s.name, *(s.shape if at is None else s.shape_at(*at))) for s in SIGNATURES[graph].inputs]
 
 
-def shapes(inputs: list[TensorInfo], graph: GraphName | None, **options: Any) -> dict[str, InputShapes]:
-    return {one.name: one for one in shapes_from_options(inputs, BuildOptions(**options), graph)}
+def shapes(inputs: list[TensorInfo], signature: Signature | None, **options: Any) -> dict[str, InputShapes]:
+    return {one.name: one for one in shapes_from_options(inputs, BuildOptions(**options), signature)}
 
 
 @pytest.mark.parametrize("graph", list(SIGNATURES))
 def test_a_dynamic_file_takes_the_options(graph):
-    found = shapes_from_options(inputs_of(graph), RANGE, graph)
+    found = shapes_from_options(inputs_of(graph), RANGE, SIGNATURES[graph])
     assert is_dynamic(found)
     for shape, spec in zip(found, SIGNATURES[graph].inputs, strict=True):
         assert shape.name == spec.name
@@ -37,15 +37,16 @@ def test_a_dynamic_file_takes_the_options(graph):
 
 
 def test_features_are_smaller_than_the_frame_and_the_timestep_is_a_number():
-    assert shapes(inputs_of("unet"), "unet")["c1_3"].optimum == (1, 64, 136, 240)
-    timestep = shapes(inputs_of("interpolator_m"), "interpolator_m", max_batch=4)["timestep"]
+    assert shapes(inputs_of("unet"), SIGNATURES["unet"])["c1_3"].optimum == (1, 64, 136, 240)
+    timed = signature_of("interpolator", timestep=True)
+    timestep = shapes([info(spec.name, *spec.shape) for spec in timed.inputs], timed, max_batch=4)["timestep"]
     assert (timestep.minimum, timestep.maximum, timestep.dynamic) == ((1, 1, 1, 1), (4, 1, 1, 1), True)
 
 
 @pytest.mark.parametrize("graph", list(SIGNATURES))
 def test_a_static_file_has_its_own_sizes_and_no_profile(graph):
     """Options at their defaults (1088x1920) count as not given."""
-    found = shapes_from_options(inputs_of(graph, (2, 256, 448)), BuildOptions(), graph)
+    found = shapes_from_options(inputs_of(graph, (2, 256, 448)), BuildOptions(), SIGNATURES[graph])
     assert not is_dynamic(found)
     for shape, spec in zip(found, SIGNATURES[graph].inputs, strict=True):
         assert shape.minimum == shape.optimum == shape.maximum == spec.shape_at(2, 256, 448)
@@ -61,25 +62,29 @@ def test_a_static_file_has_its_own_sizes_and_no_profile(graph):
 )
 def test_options_that_disagree_with_a_static_file_are_refused(options, named):
     with pytest.raises(GraphError) as caught:
-        shapes(inputs_of("refine", (1, 256, 448)), "refine", **options)
+        shapes(inputs_of("refine", (1, 256, 448)), SIGNATURES["refine"], **options)
     assert caught.value.code == "bad-shape"
     assert named in str(caught.value)
 
 
 def test_options_that_agree_with_a_static_file_are_taken():
-    found = shapes(inputs_of("refine", (2, 256, 448)), "refine", opt_size="256x448", opt_batch=2, max_batch=2)
+    found = shapes(
+        inputs_of("refine", (2, 256, 448)), SIGNATURES["refine"], opt_size="256x448", opt_batch=2, max_batch=2
+    )
     assert found["flow"].optimum == (2, 4, 256, 448)
 
 
 def test_a_file_with_a_fixed_size_and_a_free_batch():
-    found = shapes([info("img0", "N", 3, 64, 96), info("img1", "N", 3, 64, 96)], "interpolator", max_batch=4)
+    found = shapes(
+        [info("img0", "N", 3, 64, 96), info("img1", "N", 3, 64, 96)], SIGNATURES["interpolator"], max_batch=4
+    )
     assert (found["img0"].minimum, found["img1"].maximum) == ((1, 3, 64, 96), (4, 3, 64, 96))
     assert found["img0"].dynamic
 
 
 def test_a_static_file_whose_sizes_are_no_multiples_is_refused():
     inputs = inputs_of("interpolator", (1, 256, 450))
-    assert error_code(GraphError, lambda: shapes(inputs, "interpolator")) == "bad-shape"
+    assert error_code(GraphError, lambda: shapes(inputs, SIGNATURES["interpolator"])) == "bad-shape"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +102,7 @@ def test_a_static_file_whose_sizes_are_no_multiples_is_refused():
     ],
 )
 def test_shapes_that_nobody_can_fill_in_are_refused(inputs, graph):
-    assert error_code(GraphError, lambda: shapes(inputs, graph)) == "bad-shape"
+    assert error_code(GraphError, lambda: shapes(inputs, graph and SIGNATURES[graph])) == "bad-shape"
 
 
 def test_other_graphs_take_batch_height_and_width_at_their_places():

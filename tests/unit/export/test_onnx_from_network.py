@@ -16,14 +16,14 @@ from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.linter import lint_model
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.torch import TorchRunner
-from refine_export.signature import SIGNATURES
+from refine_export.signature import signature_of
 from tests.support.refusals import refused
 
 MARKED = [
     "contextnet",
     "unet",
     "refine",
-    *(pytest.param(f"interpolator{m}", marks=pytest.mark.slow) for m in ("", "_m")),
+    pytest.param("interpolator", marks=pytest.mark.slow),
 ]
 STATIC = ExportOptions(dynamic=False, size="64x96")
 DYNAMIC = ExportOptions()
@@ -31,7 +31,7 @@ TOLERANCE = 1e-4  # of the largest magnitude; measured: under 2e-5
 
 
 def architecture_of(graph):
-    return "IFNet_m" if graph == "interpolator_m" else "IFNet"
+    return "IFNet_m" if graph == "interpolator" else "IFNet"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,9 @@ def exported(exports):
 
 def assert_agrees(reference, graph, model, pair, batch=1):
     with TorchRunner(reference, graph) as expected, OrtRunner(model.SerializeToString()) as actual:
-        for feed in feeds_for(reference, graph, pair, kinds=("subpixel", "outside"), batch=batch, timesteps=(0.3,)):
+        for feed in feeds_for(
+            reference, expected.signature, pair, kinds=("subpixel", "outside"), batch=batch, timesteps=(0.3,)
+        ):
             theirs, ours = expected.run(feed.inputs), actual.run(feed.inputs)
             for name, array in theirs.items():
                 assert ours[name].shape == array.shape
@@ -81,14 +83,14 @@ def test_file(exported, graph, options):
     assert lint_model(model) == []
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 18)]
     assert len(model.functions) == 0
-    signature = SIGNATURES[graph]
+    signature = signature_of(graph, timestep=True)
     for values, specs in ((model.graph.input, signature.inputs), (model.graph.output, signature.outputs)):
         for value, spec in zip(values, specs, strict=True):
             shape = tuple(dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim)
             assert value.name == spec.name
             assert shape == (spec.shape if options.dynamic else spec.shape_at(1, 64, 96))
     samples = [node for node in model.graph.node if node.op_type == "GridSample"]
-    assert len(samples) == {"contextnet": 4, "unet": 0, "refine": 8, "interpolator": 14, "interpolator_m": 14}[graph]
+    assert len(samples) == {"contextnet": 4, "unet": 0, "refine": 8, "interpolator": 14}[graph]
     for node in samples:
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         assert attributes == {"mode": b"bilinear", "padding_mode": b"border", "align_corners": 1}

@@ -24,6 +24,16 @@ def test_entries_are_sorted_and_read_back(path):
     assert {entry.psnr_db for entry in entries} == {70, 80, 75, None}
 
 
+def test_a_graphs_old_name_is_read_as_the_new_one(path):
+    content = json.loads(path.read_text())
+    for entry in content["entries"]:
+        entry |= {"file": "interpolator_m.fp16.onnx", "feed": f"interpolator_m 64x96, {entry['feed']}"}
+    path.write_text(json.dumps(content))
+    for entry in baseline_from_file(path).entries:
+        assert entry.file == "interpolator.fp16.onnx"
+        assert entry.feed.startswith("interpolator 64x96, ")
+
+
 def test_a_file_keeps_its_name_in_another_folder_unless_two_share_it():
     def names(*files):
         made = [artifact(file) for file in files]

@@ -31,14 +31,13 @@ def picture(pair_at, which, height=50, width=70):
 def test_a_frame_is_what_torch_gives_on_padded_frames_rounded(references, pair_at, architecture, timestep):
     """interpolate(a, b, t) = round(255 * crop(network(pad(a / 255), pad(b / 255), t)))"""
     frames = [picture(pair_at, "img0"), picture(pair_at, "img1")]
-    graph = "interpolator_m" if architecture == "IFNet_m" else "interpolator"
-    with LocalInterpolator(TorchRunner(references(architecture), graph)) as interpolator:
+    with LocalInterpolator(TorchRunner(references(architecture), "interpolator")) as interpolator:
         found = interpolator.interpolate(*frames, timestep)
     images = [torch.from_numpy(frame).permute(2, 0, 1)[None].float() / 255 for frame in frames]
     padded = [torch.nn.functional.pad(image, (0, 26, 0, 14), mode="replicate") for image in images]
-    more = [torch.full((1, 1, 1, 1), timestep)] if graph == "interpolator_m" else []
+    more = [torch.full((1, 1, 1, 1), timestep)] if architecture == "IFNet_m" else []
     with torch.inference_mode():
-        whole = graph_network(references(architecture), graph)(*padded, *more)
+        whole = graph_network(references(architecture), "interpolator")(*padded, *more)
     expected = (whole[0, :, :50, :70].permute(1, 2, 0).double() * 255).round().clamp(0, 255).byte().numpy()
     assert np.array_equal(found, expected)
     assert np.ptp(found) > 50
@@ -189,7 +188,7 @@ def test_a_server_gets_the_frames_as_they_are_and_the_time():
             interpolator.interpolate(a, b, 0.25)
 
 
-SHAPE = "unexpected shape for input 'img0' for model 'interpolator_m'. Expected [{}3,96,160], got [{}3,64,96]"
+SHAPE = "unexpected shape for input 'img0' for model 'interpolator'. Expected [{}3,96,160], got [{}3,64,96]"
 
 
 @pytest.mark.parametrize(

@@ -150,7 +150,7 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
 
 def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path):
     for options, code in (
-        ({"graphs": ["interpolator_m"]}, "graph-not-in-weights"),
+        ({"graphs": ["interpolator"]}, "graph-not-in-weights"),
         ({"frames": ["a.png", "b.png"]}, None),
         ({"checkpoint": "absent.pkl"}, None),
     ):

@@ -37,6 +37,18 @@ def test_every_option_is_written_with_its_explanation():
             assert lines[index - 1].startswith("# "), option.name
 
 
+def test_a_graphs_old_name_is_accepted():
+    """`interpolator_m` is now `interpolator`; nothing but graphs and their limits is renamed."""
+    old = '[run]\noutput = "interpolator_m"\ngraphs = ["interpolator_m"]\n[validate.limits]\n'
+    limits = "interpolator_m_fp16 = { max_abs = 0.02, psnr_db = 60.0 }\n"
+    recipe = recipe_from_toml(old + limits)
+    assert (recipe.run.graphs, recipe.run.output) == (("interpolator",), "interpolator_m")
+    assert recipe.validate.limits.interpolator_fp16 == Limits(max_abs=0.02, psnr_db=60.0)
+    assert chosen_recipe(None, graphs=["interpolator_m"]).run.graphs == ("interpolator",)
+    with refused("renamed-option", RecipeError):
+        recipe_from_toml(old + limits + "interpolator_fp16 = { max_abs = 0.01, psnr_db = 75.0 }")
+
+
 def test_another_recipe_survives_the_round_trip():
     recipe = recipe_from_toml(
         '[run]\ngraphs = ["unet"]\n[checkpoint]\npath = "a \\"b\\".pkl"\n[validate]\ntimesteps = [0.25]\n'

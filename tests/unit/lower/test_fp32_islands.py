@@ -21,6 +21,7 @@ from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import Prepared, calibrated, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
+from refine_export.signature import SIGNATURES, Signature
 from refine_export.support.progress import Silent
 from tests.support.foreign import Foreign, foreign_feeds, foreign_model
 
@@ -168,8 +169,8 @@ def test_any_search(alone, together, floor, target, costs):
         assert fake(kept[:number]) == Accuracy(step.psnr_db, step.max_error)
 
 
-def prepared_from(model: onnx.ModelProto, feeds: list, graph=None) -> Prepared:
-    return calibrated(prepare_model(ir.from_proto(model), FP16, graph), feeds)
+def prepared_from(model: onnx.ModelProto, feeds: list, signature: Signature | None = None) -> Prepared:
+    return calibrated(prepare_model(ir.from_proto(model), FP16, signature), feeds)
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +181,9 @@ def foreign() -> tuple[Prepared, list]:
 
 @pytest.fixture(scope="module")
 def refine(references, pair_at, exports) -> tuple[Prepared, list]:
-    kinds = feeds_for(references("IFNet"), "refine", pair_at(64, 96), kinds=("large",))
+    kinds = feeds_for(references("IFNet"), SIGNATURES["refine"], pair_at(64, 96), kinds=("large",))
     feeds = [(feed.name, feed.inputs) for feed in kinds]
-    return prepared_from(onnx.load(exports.fp32("refine", size="64x96")), feeds, "refine"), feeds
+    return prepared_from(onnx.load(exports.fp32("refine", size="64x96")), feeds, SIGNATURES["refine"]), feeds
 
 
 @pytest.mark.parametrize("name", ["foreign", "refine"])

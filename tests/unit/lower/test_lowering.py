@@ -12,6 +12,7 @@ import pytest
 
 from refine_export.data.feeds import feeds_for
 from refine_export.errors import InternalError
+from refine_export.export.reference_network import signature_of_network
 from refine_export.graph import precision_rule
 from refine_export.graph.linter import lint_model
 from refine_export.graph.operator_types import is_op
@@ -40,8 +41,7 @@ from tests.support.lowering_checks import (
     typed,
 )
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("interpolator", "interpolator_m")]
-GRAPHS = ["contextnet", "unet", "refine", *SLOW, *FOREIGN]
+GRAPHS = ["contextnet", "unet", "refine", pytest.param("interpolator", marks=pytest.mark.slow), *FOREIGN]
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,16 @@ def case(references, pair_at, exports) -> Callable[[str], Case]:
     known: dict[str, Case] = {}
 
     def ours(name: Any) -> Case:
-        architecture = "IFNet_m" if name == "interpolator_m" else "IFNet"
+        architecture = "IFNet_m" if name == "interpolator" else "IFNet"
         size = None if name == "contextnet" else "64x96"  # a dynamic export takes twice the time
         model = onnx.load(exports.fp32(name, architecture=architecture, size=size))
         copy = onnx.ModelProto.FromString(model.SerializeToString())
-        prepared = prepare_model(ir.from_proto(copy), LowerOptions(), name)
         reference = references(architecture)
+        signature = signature_of_network(reference, name)
+        prepared = prepare_model(ir.from_proto(copy), LowerOptions(), signature)
 
         def feeds(height: int, width: int) -> Arrays:
-            return next(feeds_for(reference, name, pair_at(height, width), kinds=("large",))).inputs
+            return next(feeds_for(reference, signature, pair_at(height, width), kinds=("large",))).inputs
 
         return Case(model, calibrated(prepared, [("large", feeds(64, 96))]), feeds, size is None)
 
@@ -107,7 +108,7 @@ def test_graph(case, name):
     [
         ("refine", {"img0", "img1", "warped_img0", "warped_img1", "mask", "residual"}),
         ("contextnet", {"image", "f1", "f2", "f3", "f4"}),
-        pytest.param("interpolator_m", {"img0", "img1", "frame"}, marks=pytest.mark.slow),
+        pytest.param("interpolator", {"img0", "img1", "frame"}, marks=pytest.mark.slow),
         (FIRST, {"img0", "img1", "output"}),
         ("foreign, one input", {"output"}),  # frames and a timestep in one: no picture
     ],

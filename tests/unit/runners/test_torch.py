@@ -7,12 +7,13 @@ from refine_export.data.feeds import feeds_for
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
 from tests.support.refusals import refused
 
 
 @pytest.fixture(scope="module")
 def feed(references, pair_at):
-    return next(feeds_for(references("IFNet"), "contextnet", pair_at(64, 96), kinds=("subpixel",))).inputs
+    return next(feeds_for(references("IFNet"), SIGNATURES["contextnet"], pair_at(64, 96), kinds=("subpixel",))).inputs
 
 
 @pytest.fixture(params=["float32", "float64", "file"])

@@ -6,6 +6,7 @@ import pytest
 from onnx import helper
 
 from refine_export.data.feeds import feeds_for
+from refine_export.export.reference_network import signature_of_network
 from refine_export.graph.linter import lint_model
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners.onnxruntime import OrtRunner
@@ -17,7 +18,7 @@ FAULTS = ["nearest", "zeros-padding", "align-corners", "fp16-coordinates", "swap
 NAMES = {
     "contextnet": [name for name in FAULTS if name != "swapped-flows"],
     "refine": FAULTS,
-    "interpolator_m": [*FAULTS, "fixed-timestep"],
+    "interpolator": [*FAULTS, "fixed-timestep"],
 }
 FORMS = {
     "fp16": LowerOptions(),
@@ -27,7 +28,7 @@ FORMS = {
 
 
 def architecture_of(graph):
-    return "IFNet_m" if graph == "interpolator_m" else "IFNet"
+    return "IFNet_m" if graph == "interpolator" else "IFNet"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,9 @@ def feeds(references, pair_at):
     def get(graph, kind="outside"):
         if (graph, kind) not in known:
             reference = references(architecture_of(graph))
-            [known[graph, kind]] = feeds_for(reference, graph, pair_at(64, 96), kinds=(kind,), timesteps=(0.2,))
+            [known[graph, kind]] = feeds_for(
+                reference, signature_of_network(reference, graph), pair_at(64, 96), kinds=(kind,), timesteps=(0.2,)
+            )
         return known[graph, kind].inputs
 
     return get
@@ -79,7 +82,7 @@ def output_of(model, feeds, runtime="onnxruntime-cpu"):
         ("contextnet", "static"),
         ("contextnet", "fp16.gather"),
         *(pytest.param("refine", form, marks=pytest.mark.slow) for form in ("static", "dynamic", *FORMS)),
-        pytest.param("interpolator_m", "fp16", marks=pytest.mark.slow),
+        pytest.param("interpolator", "fp16", marks=pytest.mark.slow),
     ],
 )
 def test_each_fault_is_made_runs_and_shows(models, feeds, graph, form):
@@ -120,7 +123,7 @@ def with_outputs(model, names):
         *(("contextnet", name) for name in NAMES["contextnet"]),
         *(
             pytest.param(graph, name, marks=pytest.mark.slow)
-            for graph in ("refine", "interpolator_m")
+            for graph in ("refine", "interpolator")
             for name in NAMES[graph]
         ),
     ],

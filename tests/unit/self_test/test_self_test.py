@@ -10,11 +10,13 @@ from refine_export.accuracy.limits import Limits
 from refine_export.artifacts import artifact_from_file
 from refine_export.data.feeds import feeds_for
 from refine_export.errors import GraphError, RequestError
+from refine_export.export.reference_network import signature_of_network
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners.torch import TorchRunner
 from refine_export.self_test import self_test as module
 from refine_export.self_test.mutants import NotMade, mutants_of
 from refine_export.self_test.self_test import self_test
+from refine_export.signature import SIGNATURES
 from refine_export.validate.validate_options import ValidateOptions
 
 FP32 = Limits(max_abs=2e-5, psnr_db=110.0)  # 1e-4 and 90 dB would let FP16 coordinates through at this size
@@ -32,8 +34,10 @@ def tested(exports, path, references, pair_at):
     """Test contextnet, or another file; faults of two flows or a timestep need another graph."""
 
     def call(limits=FP32, *, options=OPTIONS, graph="contextnet", file=None, **given):
-        reference = references("IFNet_m" if graph == "interpolator_m" else "IFNet")
-        feeds = feeds_for(reference, graph, pair_at(64, 96), **{"kinds": ("subpixel",)} | given)
+        reference = references("IFNet_m" if graph == "interpolator" else "IFNet")
+        feeds = feeds_for(
+            reference, signature_of_network(reference, graph), pair_at(64, 96), **{"kinds": ("subpixel",)} | given
+        )
         file = file or path
         return self_test(file, artifact_from_file(file), reference, feeds, limits=limits, options=options)
 
@@ -73,12 +77,12 @@ def test_limits_that_separate_pass(tested):
     ("graph", "precision", "limits"),
     [
         ("refine", "fp32", FP32),
-        ("interpolator_m", "fp32", FP32),
-        ("interpolator_m", "fp16", Limits(max_abs=0.01, psnr_db=70.0)),
+        ("interpolator", "fp32", FP32),
+        ("interpolator", "fp16", Limits(max_abs=0.01, psnr_db=70.0)),
     ],
 )
 def test_limits_that_separate_all_faults_pass(tested, exports, graph, precision, limits):
-    architecture = "IFNet_m" if graph == "interpolator_m" else "IFNet"
+    architecture = "IFNet_m" if graph == "interpolator" else "IFNet"
     if precision == "fp16":
         file = exports.lowered(graph, LowerOptions(), architecture=architecture)
     else:
@@ -86,7 +90,7 @@ def test_limits_that_separate_all_faults_pass(tested, exports, graph, precision,
     found = tested(limits, graph=graph, file=file, timesteps=(0.5, 0.2), kinds=("network", "outside"))
     check_separates(found, limits)
     assert found.runtime == ("onnxruntime-cpu" if precision == "fp32" else "half")
-    assert sum(trial.outcome == "failed" for trial in found.mutants) == (8 if graph == "interpolator_m" else 7)
+    assert sum(trial.outcome == "failed" for trial in found.mutants) == (8 if graph == "interpolator" else 7)
 
 
 def test_a_limit_that_lets_one_through_is_an_error(tested):
@@ -162,7 +166,7 @@ def test_a_mutant_that_does_not_run_proves_nothing(tested, monkeypatch):
 
 def test_refusals(path, references, pair_at):
     artifact, reference = artifact_from_file(path), references("IFNet")
-    feeds = list(feeds_for(reference, "contextnet", pair_at(64, 96), kinds=("subpixel",)))
+    feeds = list(feeds_for(reference, SIGNATURES["contextnet"], pair_at(64, 96), kinds=("subpixel",)))
     for given, fed, error, code in (
         (dataclasses.replace(artifact, engine="TensorRT 10"), feeds, RequestError, "not-onnx"),
         (artifact, [], RequestError, "no-feeds"),

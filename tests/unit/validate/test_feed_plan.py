@@ -7,6 +7,7 @@ import pytest
 
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import sources_from_options
+from refine_export.signature import SIGNATURES
 from refine_export.validate.feed_plan import (
     notes_on_unused_arrays,
     plan_steps,
@@ -56,7 +57,7 @@ def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_p
         sources = sources_from_options(frames, scene)
         return sources, [
             (step.sizes, [one.runtime for one in step.candidates], step.own_size, [feed.size for feed in step.feeds])
-            for step in plan_steps(references("IFNet"), "interpolator", files, sources, OPTIONS)
+            for step in plan_steps(references("IFNet"), SIGNATURES["interpolator"], files, sources, OPTIONS)
         ]
 
     _, drawn = steps(FramesOptions(scene_frames=3))
@@ -68,5 +69,5 @@ def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_p
     assert drawn == first + first[:2] * 2  # two pairs of the clip, each at its own size or the closest
     sources, arrays = steps(FramesOptions(inputs=(str(path),)))
     assert arrays == [((1, 32, 32), ["dynamic"], False, [(32, 32)])]
-    assert len(notes_on_unused_arrays(STATIC, sources, "interpolator")) == 1
-    assert notes_on_unused_arrays(ANY, sources, "interpolator") == []
+    assert len(notes_on_unused_arrays(STATIC, sources)) == 1
+    assert notes_on_unused_arrays(ANY, sources) == []
