@@ -20,6 +20,8 @@ from refine_export.signature import LARGEST_SIDE, SIGNATURES, Signature, TensorI
 from refine_export.support.files import check_input_file
 from refine_export.support.text import listed
 
+LARGEST_UNPACKED_BYTES = 2**32
+
 NamedFeed = tuple[str, Mapping[str, NDArray[Any]]]
 
 
@@ -117,6 +119,10 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         # numpy leaves its own file open where it is damaged; a single array, without names, fails in `with`.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            # Zeros pack a thousandfold: a small file may unpack to more than the memory.
+            if (size := sum(part.file_size for part in content.zip.infolist())) > LARGEST_UNPACKED_BYTES:
+                problem = f"unpacks to {size} bytes; expected at most {LARGEST_UNPACKED_BYTES}: give fewer frames"
+                raise RequestError.about(path, "too-large", problem)
             yield content
     except (MemoryError, RequestError):
         raise

@@ -82,6 +82,12 @@ def test_an_odd_size_or_no_batch_is_refused(tmp_path, shape):
     assert code_of(lambda: list(feeds_of_arrays([path], SIGNATURES["interpolator"]))) == "wrong-size"
 
 
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
+    path = npz(tmp_path / "a.npz", arrays_of("interpolator", height=320, width=320))
+    monkeypatch.setattr("refine_export.data.npz_feeds.LARGEST_UNPACKED_BYTES", 2**20)
+    assert code_of(lambda: sources_of(path)) == "too-large"
+
+
 def test_files_without_arrays(tmp_path):
     whole = npz(tmp_path / "a.npz", arrays_of("refine")).read_bytes()
     for content in (b"", b"x", whole[:-100]):
