@@ -8,6 +8,7 @@ here is therefore `Any`.
 from __future__ import annotations
 
 import sys
+import ctypes
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -211,6 +212,9 @@ class Log:
 
         self.lines = lines
         self.logger: trt.ILogger = Collector()
+        # TensorRT keeps no reference to it, and logs even while its last objects are freed, at exit or in the garbage
+        # collector's own order: a logger that was freed before them hangs or crashes the process.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self.logger))
 
     def errors(self) -> list[str]:
         """Return the lines of severity ERROR and INTERNAL_ERROR."""

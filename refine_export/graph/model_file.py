@@ -164,7 +164,10 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 def types_by_name(model: onnx.ModelProto) -> dict[str, int]:
     """Return ONNX's number of the type of each tensor of the main graph; the model (below 2 GiB) is not modified."""
-    graph = onnx.shape_inference.infer_shapes(model).graph  # lowered files carry no types between their nodes
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph  # lowered files carry no types between their nodes
+    except onnx.shape_inference.InferenceError:  # a declared shape is not what the nodes compute
+        graph = model.graph
     values = (*graph.input, *graph.output, *graph.value_info)
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     return types | {value.name: value.type.tensor_type.elem_type for value in values}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,9 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
-from refine_export.engine.bindings import Library, load_library
+from refine_export.engine.bindings import Library, Log, load_library
+from refine_export.engine.parse_network import network_from_onnx
 from refine_export.errors import RefineExportError
-from tests.support.fake_tensorrt import make_fake
 
 needs_rtx = pytest.mark.skipif(
     find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
@@ -44,8 +45,22 @@ def model() -> onnx.ModelProto:
     return made
 
 
+@pytest.fixture(name="rtx")
+def rtx_fixture() -> Library:
+    """The real TensorRT for RTX."""
+    return load_library("rtx")
+
+
+def network_of(library: Library, made: onnx.ModelProto | bytes, path: Path | None = None) -> Any:
+    """The network that a library's parser makes of a model."""
+    log, content = Log(library.module), made if isinstance(made, bytes) else made.SerializeToString()
+    return network_from_onnx(library.module, library.module.Builder(log.logger), log, content, path).network
+
+
 def fake_library(monkeypatch: pytest.MonkeyPatch, version: str = "11.4.0", **behaviour: Any) -> Library:
     """The library of a fake TensorRT that is installed in this process; its `module.fake` is the `Behaviour`."""
+    from tests.support.fake_tensorrt import make_fake
+
     monkeypatch.setitem(sys.modules, "tensorrt", make_fake(version, **behaviour))
     return load_library("trt")
 

@@ -19,10 +19,13 @@ from refine_export.jobs.export_graphs import export_graphs
 from refine_export.jobs.load_inputs import job_inputs
 from refine_export.jobs.lower_onnx import lower
 from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with
-from tests.support.engine_machine import NO_PROBE
 from tests.support.fake_tensorrt import make_fake, write_fake
 from tests.support.host_trt import HostDevice
 
+NO_PROBE = """
+sys.modules["__main__"]._probe = lambda *given: None
+"""
+"""Leaves the sampler probe out of a child, which would import torch there."""
 RECIPE = recipe_from_toml("""
     [checkpoint]
     weights = "seeded"
@@ -92,8 +95,7 @@ class Seat:
         """Another TensorRT, here and in the children."""
         runner_module.process_log.cache_clear()
         self.monkeypatch.setitem(sys.modules, "tensorrt", make_fake(self.version, **behaviour))
-        path = write_fake(self.folder / "fake", self.version, **behaviour)
-        path.write_text(path.read_text() + NO_PROBE)
+        write_fake(self.folder / "fake", self.version, NO_PROBE, **behaviour)
 
     def build(self, source=None, recipe=RECIPE, output=None, **given):
         more = {name: given.pop(name) for name in ("force", "fp32") if name in given}

@@ -1,56 +1,54 @@
-"""Builder, its configuration, and what a build refuses."""
-
-# ruff: noqa: A002 (the argument names are the bindings')
+"""Parser, builder and configuration: the real ones behind the calls that need a GPU or that fail on request."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import os
 import signal
-import time
-from collections.abc import Iterator
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
-from .behaviour import Behaviour
-from .callbacks import ILogger, IProgressMonitor, say, tell
-from .network import INetworkDefinition
-from .plan import payload_from_network, plan_from_payload
-from .values import (
-    Dims,
-    HardwareCompatibilityLevel,
-    IHostMemory,
-    MemoryPoolType,
-    ProfilingVerbosity,
-    Shape,
-    TilingOptimizationLevel,
-    checked,
-    sizes,
-)
+import onnx
+import tensorrt_rtx as rtx
+from onnx import TensorProto
+from onnx.external_data_helper import load_external_data_for_model, uses_external_data
+
+from .behaviour import Behaviour, IHostMemory, say
 
 
-class IOptimizationProfile:
-    __slots__ = ("_shapes",)
+class OnnxParser:
+    """The real parser, except that it takes `linear` for nearest, and keeps what it parsed."""
 
-    def __init__(self) -> None:
-        self._shapes: dict[str, tuple[Shape, Shape, Shape]] = {}
+    _fake: ClassVar[Behaviour]
 
-    def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
-        low, best, high = sizes(min), sizes(opt), sizes(max)
-        for kind, lower, upper in (("opt", low, best), ("max", best, high)):
-            if len(lower) != len(upper) or any(a > b for a, b in zip(lower, upper, strict=True)):
-                raise RuntimeError(f"Shape provided for {kind} is inconsistent with other shapes.")
-        self._shapes[input] = low, best, high
+    def __init__(self, network: Any, logger: Any) -> None:
+        self._network, self._real = network, rtx.OnnxParser(network, logger)
 
-    def get_shape(self, input: str) -> list[Dims]:
-        return [Dims(shape) for shape in self._shapes.get(input, ())]
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
-    def __bool__(self) -> bool:
+    def parse(self, model: Any, path: str | None = None) -> bool:
+        if not self._real.parse(model, path):
+            return False
+        loaded = onnx.load_model_from_string(bytes(model))
+        if any(uses_external_data(tensor) for tensor in loaded.graph.initializer):
+            load_external_data_for_model(loaded, str(Path(path or "").parent))
+        self._fake.models[id(self._network)] = self._network, loaded
+        samplers = [layer for layer in layers_of(self._network) if layer.type == rtx.LayerType.GRID_SAMPLE]
+        nodes = [node for node in loaded.graph.node if node.op_type == "GridSample"]
+        for layer, node in zip(samplers, nodes, strict=False):
+            mode = next((attribute.s for attribute in node.attribute if attribute.name == "mode"), b"")
+            if mode == b"linear" and not self._fake.knows_linear:
+                layer.__class__ = rtx.IGridSampleLayer
+                layer.interpolation_mode = rtx.InterpolationMode.NEAREST
         return True
 
 
 class ITimingCache:
-    __slots__ = ("_entries", "_origin")
-
     def __init__(self, origin: str, entries: dict[str, float]) -> None:
         self._origin, self._entries = origin, entries
 
@@ -59,75 +57,45 @@ class ITimingCache:
 
 
 class IBuilderConfig:
-    __slots__ = (
-        "_cache",
-        "_fake",
-        "_logger",
-        "_pools",
-        "_profiles",
-        "builder_optimization_level",
-        "flags",
-        "hardware_compatibility_level",
-        "max_aux_streams",
-        "profiling_verbosity",
-        "progress_monitor",
-        "tiling_optimization_level",
-    )
+    """The real configuration, with timing caches, and with the options that TensorRT for RTX ignores."""
 
-    def __init__(self, fake: Behaviour, logger: ILogger) -> None:
-        self._fake, self._logger = fake, logger
-        self.flags: int = 1 << int(self._fake.module.BuilderFlag.TF32)
-        self.builder_optimization_level: int = 3
-        self.max_aux_streams: int = 4
-        self.hardware_compatibility_level: Any = HardwareCompatibilityLevel.NONE
-        self.profiling_verbosity: Any = ProfilingVerbosity.LAYER_NAMES_ONLY
-        self.tiling_optimization_level: Any = TilingOptimizationLevel.NONE
-        self.progress_monitor: IProgressMonitor | None = None
-        self._pools: dict[str, int] = {}
-        self._profiles: list[IOptimizationProfile] = []
-        self._cache: ITimingCache | None = None
+    def __init__(self, fake: Behaviour, logger: Any) -> None:
+        self.__dict__.update(_fake=fake, _logger=logger, _profiles=[], _cache=None, _builder=rtx.Builder(logger))
+        self.__dict__["_real"] = self._builder.create_builder_config()
+        self.__dict__["hardware_compatibility_level"] = rtx.HardwareCompatibilityLevel.NONE
 
-    @property
-    def num_optimization_profiles(self) -> int:
-        return len(self._profiles)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
 
-    def set_memory_pool_limit(self, pool: Any, pool_size: int) -> None:
-        self._pools[checked(MemoryPoolType, pool).name] = pool_size
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__:
+            self.__dict__[name] = value
+        else:
+            setattr(self._real, name, value)
 
-    def get_memory_pool_limit(self, pool: Any) -> int:
-        return self._pools.get(checked(MemoryPoolType, pool).name, 1 << 40)
-
-    def set_flag(self, flag: Any) -> None:
-        self.flags |= 1 << int(checked(self._fake.module.BuilderFlag, flag))
-
-    def clear_flag(self, flag: Any) -> None:
-        self.flags &= ~(1 << int(checked(self._fake.module.BuilderFlag, flag)))
-
-    def get_flag(self, flag: Any) -> bool:
-        return bool(self.flags >> int(checked(self._fake.module.BuilderFlag, flag)) & 1)
-
-    def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+    def add_optimization_profile(self, profile: Any) -> int:
         if self._fake.fails("add_optimization_profile", self._logger):
             return -1
         self._profiles.append(profile)
-        return len(self._profiles) - 1
+        return int(self._real.add_optimization_profile(profile))
 
     def create_timing_cache(self, serialized_timing_cache: Any) -> ITimingCache | None:
-        blob = bytes(memoryview(serialized_timing_cache))
+        blob = bytes(serialized_timing_cache)
         if self._fake.fails("create_timing_cache", self._logger):
             return None
         try:
             known = json.loads(blob.removeprefix(b"ftcache:")) if blob else {}
             return ITimingCache(known["origin"], known["entries"]) if blob else ITimingCache(self._origin, {})
         except (ValueError, KeyError, TypeError):
-            say(self._logger, "ERROR", "createTimingCache: Error Code 1: Serialization (the timing cache is damaged)")
+            # Read of enterprise TensorRT; TensorRT for RTX warns, and gives an empty cache.
+            say(self._logger, "createTimingCache: Error Code 1: Serialization (the timing cache is damaged)")
             return None
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
         if self._fake.fails("set_timing_cache", self._logger):
             return False
         if cache._origin != self._origin and not ignore_mismatch:
-            say(self._logger, "ERROR", f"setTimingCache: the cache is of {cache._origin}, this is {self._origin}")
+            say(self._logger, f"setTimingCache: the cache is of {cache._origin}, this is {self._origin}")
             return False
         self._cache = cache
         return True
@@ -140,84 +108,130 @@ class IBuilderConfig:
         return f"{self._fake.version} {self._fake.compute_capability}"
 
     def _has(self, flag: str) -> bool:
-        member = self._fake.module.BuilderFlag.__members__.get(flag)
-        return member is not None and self.get_flag(member)
+        return bool(self._real.get_flag(rtx.BuilderFlag.__members__[flag]))
 
 
-class Root:
-    """What a process makes first, and what fails first without a GPU."""
-
-    __slots__ = ("_logger",)
+class Builder:
     _fake: ClassVar[Behaviour]
 
-    def __init__(self, logger: ILogger) -> None:
-        self._logger: ILogger = checked(ILogger, logger)
-        if not self._fake.gpu:
-            say(logger, "ERROR", "CUDA initialization failure with error: 35. Is a GPU there, and its driver?")
-            raise TypeError("pybind11::init(): factory function returned nullptr")
+    def __init__(self, logger: Any) -> None:
+        self._logger, self._real = logger, rtx.Builder(logger)
+        needs_gpu(self._fake, logger)
 
+    def create_network(self, flags: int = 0) -> Any:
+        return None if self._fake.fails("create_network", self._logger) else self._real.create_network(flags)
 
-class Builder(Root):
-    __slots__ = ()
+    def create_builder_config(self) -> Any:
+        failed = self._fake.fails("create_builder_config", self._logger)
+        return None if failed else IBuilderConfig(self._fake, self._logger)
 
-    def create_network(self, flags: int = 0) -> INetworkDefinition:
-        if self._fake.fails("create_network", self._logger):
-            return None  # type: ignore[return-value]
-        return INetworkDefinition(self._fake, self._logger, int(checked(int, flags)))
+    def create_optimization_profile(self) -> Any:
+        failed = self._fake.fails("create_optimization_profile", self._logger)
+        return None if failed else self._real.create_optimization_profile()
 
-    def create_builder_config(self) -> IBuilderConfig:
-        if self._fake.fails("create_builder_config", self._logger):
-            return None  # type: ignore[return-value]
-        return IBuilderConfig(self._fake, self._logger)
-
-    def create_optimization_profile(self) -> IOptimizationProfile:
-        if self._fake.fails("create_optimization_profile", self._logger):
-            return None  # type: ignore[return-value]
-        return IOptimizationProfile()
-
-    def build_serialized_network(self, network: INetworkDefinition, config: IBuilderConfig) -> IHostMemory | None:
-        for severity, text in self._fake.build_log:
-            say(self._logger, severity, text)
+    def build_serialized_network(self, network: Any, config: IBuilderConfig) -> IHostMemory | None:
         if self._fake.fails("build_serialized_network", self._logger):
             return None
-        refusals = list(_refusals(network, config))
-        for refusal in refusals:
-            say(self._logger, "ERROR", f"IBuilder::buildSerializedNetwork: {refusal}")
-        if refusals or not self._work(config):
-            return None
-        return IHostMemory(plan_from_payload(self._fake.numbers, payload_from_network(network, config)))
-
-    def _work(self, config: IBuilderConfig) -> bool:
-        monitor, steps = config.progress_monitor, 3
-        outer, inner = "Building engine", "Selecting tactics"
-        tell(monitor, "phase_start", outer, None, 1)
-        tell(monitor, "phase_start", inner, outer, steps)
-        goes_on = True
-        for step in range(steps):
-            if step == self._fake.dies_at_step:
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(self._fake.build_seconds / steps)
-            goes_on = tell(monitor, "step_complete", inner, step)
-            if not goes_on:
-                say(self._logger, "ERROR", "IBuilder::buildSerializedNetwork: the build was cancelled")
-                break
-        tell(monitor, "phase_finish", inner)
-        tell(monitor, "phase_finish", outer)
-        return goes_on
+        if self._fake.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return IHostMemory(plan_from_payload(self._fake.numbers, _payload(self._fake, network, config)))
 
 
-def _refusals(network: INetworkDefinition, config: IBuilderConfig) -> Iterator[str]:
-    """Yield why TensorRT would refuse this build."""
-    for name in network._inputs:
-        shape = network._tensors[name].shape
-        if -1 in shape and not any(name in profile._shapes for profile in config._profiles):
-            yield f"Error Code 4: API Usage Error (Network has dynamic inputs, but no profile has been defined: {name})"
-        for profile in config._profiles:
-            for wanted in profile._shapes.get(name, ()):
-                if len(wanted) != len(shape) or any(a not in (-1, b) for a, b in zip(shape, wanted, strict=True)):
-                    yield f"Error Code 4: API Usage Error (input {name} is {shape}, its profile has {wanted})"
-    for node in network._nodes:
-        if node.layer == "GRID_SAMPLE":
-            types = [network._tensors[name].dtype for name in node.inputs]
-            if len(set(types)) > 1:
-                yield f"Error Code 4: API Usage Error ({node.name}: IGridSampleLayer input and grid are {types})"
+def needs_gpu(fake: Behaviour, logger: Any) -> None:
+    """Fail as the first constructor of a process does without a GPU."""
+    if not fake.gpu:
+        say(logger, "CUDA initialization failure with error: 35. Is a GPU there, and its driver?")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+
+def layers_of(network: Any) -> list[Any]:
+    return [network.get_layer(index) for index in range(network.num_layers)]
+
+
+# ------------------------------------------------------------------------------------------- plan
+
+
+def _payload(fake: Behaviour, network: Any, config: IBuilderConfig) -> dict[str, Any]:
+    """What a build puts into a plan."""
+    _, model = fake.models[id(network)]
+    ends = {
+        "inputs": [network.get_input(index) for index in range(network.num_inputs)],
+        "outputs": [network.get_output(index) for index in range(network.num_outputs)],
+    }
+    described = {
+        kind: {one.name: {"dtype": one.dtype.name, "shape": list(one.shape)} for one in tensors}
+        for kind, tensors in ends.items()
+    }
+    layers = [_layer(layer, fake) for layer in layers_of(network) if layer.type != rtx.LayerType.CONSTANT]
+    if config._cache is not None:
+        config._cache._entries.update({layer["name"]: 0.01 for layer in layers})
+    grids = [layer.get_output(0) for layer in layers_of(network) if layer.type == rtx.LayerType.GRID_SAMPLE]
+    fused = [grid for grid in grids if not (grid.is_network_output or network.is_debug_tensor(grid))]
+    half = any("HALF" in (*layer["inputs"], *layer["outputs"]) for layer in layers)
+    wrong = {"always": True, "half": half, "grid_sample": bool(grids), "fused_grid_sample": bool(fused)}
+    stripped = config._has("STRIP_PLAN")
+    payload = described | {
+        "version": fake.version,
+        "version_compatible": config._has("VERSION_COMPATIBLE"),
+        "lean_runtime": config._has("VERSION_COMPATIBLE") and not config._has("EXCLUDE_LEAN_RUNTIME"),
+        "verbosity": config.profiling_verbosity.name,
+        "profiles": [_shapes(profile, described["inputs"]) for profile in config._profiles] or [{}],
+        "refit": next((mode for mode in ("REFIT", "REFIT_IDENTICAL") if config._has(mode)), None),
+        "layers": layers,
+        "error": fake.error if wrong.get(fake.wrong, False) else 0.0,
+        "digests": {tensor.name: digest(tensor) for tensor in model.graph.initializer},
+        "stripped": stripped,
+        "missing": [tensor.name for tensor in model.graph.initializer] if stripped else [],
+    }
+    return {**payload, "model": model_text(model, payload["missing"])}
+
+
+def _layer(layer: Any, fake: Behaviour) -> dict[str, Any]:
+    told = fake.convolutions if layer.type.name in ("CONVOLUTION", "DECONVOLUTION") else None
+    places = {"inputs": (layer.num_inputs, layer.get_input), "outputs": (layer.num_outputs, layer.get_output)}
+    tensors = {kind: [get(index) for index in range(count)] for kind, (count, get) in places.items()}
+    return {
+        "name": layer.name,
+        "kind": layer.type.name,
+        "metadata": layer.metadata,
+        "dynamic": any(-1 in one.shape for one in tensors["outputs"]),
+        **{kind: [told or one.dtype.name for one in found if one is not None] for kind, found in tensors.items()},
+    }
+
+
+def _shapes(profile: Any, inputs: Mapping[str, Any]) -> dict[str, list[list[int]]]:
+    dynamic = [name for name, known in inputs.items() if -1 in known["shape"]]
+    return {name: [list(shape) for shape in profile.get_shape(name)] for name in dynamic}
+
+
+def digest(tensor: TensorProto) -> str:
+    return hashlib.sha256(onnx.numpy_helper.to_array(tensor).tobytes()).hexdigest()
+
+
+def model_text(model: onnx.ModelProto, without: Sequence[str] = ()) -> str:
+    kept = onnx.ModelProto()
+    kept.CopyFrom(model)
+    for tensor in kept.graph.initializer:
+        if tensor.name in without:
+            for values in ("raw_data", "float_data", "int32_data", "int64_data", "double_data"):
+                tensor.ClearField(values)
+    return base64.b64encode(kept.SerializeToString()).decode()
+
+
+_TAG = 0x74727466  # "ftrt": samples/common/sampleEngines.cpp of 10.14 reads it and the version in bytes 24 to 27
+_HEADER = struct.Struct("<IIQ8x4B")
+
+
+def plan_from_payload(version: Sequence[int], payload: Mapping[str, Any]) -> bytes:
+    body = json.dumps(payload).encode()
+    four = [*version, 0, 0, 0, 0][:4]
+    return _HEADER.pack(_TAG, 0, len(body), *(number & 0xFF for number in four)) + body
+
+
+def payload_from_plan(plan: bytes) -> dict[str, Any] | str:
+    """What `_payload` made, or the words of the refusal."""
+    try:
+        loaded: dict[str, Any] = json.loads(plan[_HEADER.size :])
+    except ValueError as error:
+        return f"Serialization assertion failed: {error}"
+    return loaded

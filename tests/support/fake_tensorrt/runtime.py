@@ -5,47 +5,44 @@ from __future__ import annotations
 import base64
 import ctypes
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
+import tensorrt_rtx as rtx
 from numpy.typing import NDArray
 
-from .behaviour import Behaviour
-from .builder import Root
-from .callbacks import ILogger, say
+from .behaviour import Behaviour, IHostMemory, Shape, say
+from .builder import model_text, needs_gpu, payload_from_plan, plan_from_payload
 from .inspector import EngineInspector
-from .parser import tensors_of
-from .plan import model_text, payload_from_plan, plan_from_payload
-from .values import (
-    NUMPY,
-    DataType,
-    Dims,
-    IHostMemory,
-    ProfilingVerbosity,
-    Shape,
-    TensorIOMode,
-    TensorLocation,
-    checked,
-    sizes,
-)
+
+NUMPY: Mapping[str, Any] = {
+    "FLOAT": np.float32,
+    "HALF": np.float16,
+    "INT8": np.int8,
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "BOOL": np.bool_,
+}
 
 
-class Runtime(Root):
-    __slots__ = ("engine_host_code_allowed",)
+class Runtime:
+    _fake: ClassVar[Behaviour]
 
-    def __init__(self, logger: ILogger) -> None:
-        super().__init__(logger)
+    def __init__(self, logger: Any) -> None:
+        self._logger = logger
+        needs_gpu(self._fake, logger)
         self.engine_host_code_allowed: bool = False
 
     def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
         if self._fake.fails("deserialize_cuda_engine", self._logger):
             return None
-        payload = payload_from_plan(bytes(memoryview(serialized_engine)))
+        payload = payload_from_plan(bytes(serialized_engine))
         refusal = payload if isinstance(payload, str) else self._refusal(payload)
         if isinstance(payload, str) or refusal:
-            say(self._logger, "ERROR", f"IRuntime::deserializeCudaEngine: Error Code 1: {refusal}")
+            say(self._logger, f"IRuntime::deserializeCudaEngine: Error Code 1: {refusal}")
             return None
         engine: ICudaEngine = self._fake.module.ICudaEngine(self._fake, self._logger, payload)
         return engine
@@ -64,27 +61,23 @@ class Runtime(Root):
 
 
 class ISerializationConfig:
-    __slots__ = ("_fake", "flags")
-
     def __init__(self, fake: Behaviour, flags: int) -> None:
         self._fake, self.flags = fake, flags
 
     def set_flag(self, flag: Any) -> bool:
-        self.flags |= 1 << int(checked(self._fake.module.SerializationFlag, flag))
+        self.flags |= 1 << int(flag)
         return True
 
     def clear_flag(self, flag: Any) -> bool:
-        self.flags &= ~(1 << int(checked(self._fake.module.SerializationFlag, flag)))
+        self.flags &= ~(1 << int(flag))
         return True
 
     def get_flag(self, flag: Any) -> bool:
-        return bool(self.flags >> int(checked(self._fake.module.SerializationFlag, flag)) & 1)
+        return bool(self.flags >> int(flag) & 1)
 
 
 class ICudaEngine:
-    __slots__ = ("_fake", "_logger", "_model", "_payload", "_session")
-
-    def __init__(self, fake: Behaviour, logger: ILogger, payload: dict[str, Any]) -> None:
+    def __init__(self, fake: Behaviour, logger: Any, payload: dict[str, Any]) -> None:
         self._fake, self._logger, self._payload = fake, logger, payload
         self._model = onnx.load_model_from_string(base64.b64decode(payload["model"]))
         self._session: Any = None
@@ -103,7 +96,7 @@ class ICudaEngine:
 
     @property
     def profiling_verbosity(self) -> Any:
-        return ProfilingVerbosity.__members__[self._payload["verbosity"]]
+        return rtx.ProfilingVerbosity.__members__[self._payload["verbosity"]]
 
     def get_tensor_name(self, index: int) -> str:
         return self._names[index]
@@ -111,27 +104,27 @@ class ICudaEngine:
     def get_tensor_mode(self, name: str) -> Any:
         for mode in ("INPUT", "OUTPUT"):
             if name in self._payload[f"{mode.lower()}s"]:
-                return TensorIOMode.__members__[mode]
-        return TensorIOMode.NONE
+                return rtx.TensorIOMode.__members__[mode]
+        return rtx.TensorIOMode.NONE
 
     def get_tensor_dtype(self, name: str) -> Any:
-        return DataType.__members__[self._known(name)["dtype"]]
+        return rtx.DataType.__members__[self._known(name)["dtype"]]
 
-    def get_tensor_shape(self, name: str) -> Dims:
-        return self._dims(name, self._known(name).get("shape"))
+    def get_tensor_shape(self, name: str) -> Any:
+        return rtx.Dims(self._known(name)["shape"])
 
     def get_tensor_location(self, name: str) -> Any:
-        return TensorLocation.DEVICE
+        return rtx.TensorLocation.DEVICE
 
-    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Dims]:
+    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Any]:
         static = [self._known(name)["shape"]] * 3
-        return [Dims(shape) for shape in self._payload["profiles"][profile_index].get(name, static)]
+        return [rtx.Dims(shape) for shape in self._payload["profiles"][profile_index].get(name, static)]
 
     def create_execution_context(self) -> IExecutionContext | None:
         if self._fake.fails("create_execution_context", self._logger):
             return None
         if self._payload["missing"]:
-            say(self._logger, "ERROR", "createExecutionContext: the weights of this engine were stripped: refit it")
+            say(self._logger, "createExecutionContext: the weights of this engine were stripped: refit it")
             return None
         return IExecutionContext(self)
 
@@ -163,14 +156,9 @@ class ICudaEngine:
 
     def _known(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self._payload["inputs"].get(name) or self._payload["outputs"].get(name) or {}
-        if not found:
-            say(self._logger, "ERROR", f"ICudaEngine: Error Code 3: API Usage Error (no tensor is named {name})")
-        return found
-
-    def _dims(self, name: str, shape: Sequence[int] | None) -> Dims:
-        if shape is None and self._fake.numbers >= (11, 3):
+        if not found:  # of length -1 up to 11.1, in place of the error
             raise RuntimeError(f"Could not get shape for tensor '{name}'. Check that the tensor name is correct.")
-        return Dims(shape)
+        return found
 
     def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         import onnxruntime as ort
@@ -187,8 +175,6 @@ class ICudaEngine:
 
 
 class IExecutionContext:
-    __slots__ = ("_addresses", "_engine", "_inferred", "_profile", "_shapes")
-
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine = engine
         self._addresses: dict[str, int] = {}
@@ -211,12 +197,12 @@ class IExecutionContext:
         return True
 
     def set_input_shape(self, name: str, shape: Any) -> bool:
-        wanted = sizes(shape)
+        wanted = tuple(shape)
         if self._engine._fake.fails("set_input_shape", self._engine._logger):
             return False
         if name not in self._shapes:
             return self._refuse(f"setInputShape: no input is named {name}")
-        low, _, high = (sizes(dims) for dims in self._engine.get_tensor_profile_shape(name, self._profile))
+        low, _, high = (tuple(dims) for dims in self._engine.get_tensor_profile_shape(name, self._profile))
         fits = len(low) == len(wanted) == len(high)
         if not fits or any(not a <= b <= c for a, b, c in zip(low, wanted, high, strict=True)):
             return self._refuse(f"setInputShape: {name} is {wanted}; profile {self._profile} has {low} to {high}")
@@ -224,13 +210,11 @@ class IExecutionContext:
         self._inferred = None
         return True
 
-    def get_tensor_shape(self, name: str) -> Dims:
+    def get_tensor_shape(self, name: str) -> Any:
         if name in self._shapes:
-            return Dims(self._shapes[name])
+            return rtx.Dims(self._shapes[name])
         known = self._engine._known(name)
-        if not known or not self.all_binding_shapes_specified:
-            return self._engine._dims(name, known.get("shape"))
-        return Dims(self._output_shapes()[name])
+        return rtx.Dims(self._output_shapes()[name] if self.all_binding_shapes_specified else known["shape"])
 
     def infer_shapes(self) -> list[str]:
         if self._engine._fake.fails("infer_shapes", self._engine._logger):
@@ -242,14 +226,13 @@ class IExecutionContext:
             return False
         if name not in self._engine._names:
             return self._refuse(f"setTensorAddress: no tensor is named {name}")
-        self._addresses[name] = int(checked(int, memory))
+        self._addresses[name] = memory
         return True
 
     def get_tensor_address(self, name: str) -> int:
         return self._addresses.get(name, 0)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        checked(int, stream_handle)
         if self._engine._fake.fails("execute_async_v3", self._engine._logger):
             return False
         if missing := self.infer_shapes():
@@ -276,11 +259,8 @@ class IExecutionContext:
 
     def _output_shapes(self) -> dict[str, Shape]:
         if self._inferred is None:
-            tensors = tensors_of(self._engine._model, self._shapes)
-            found = {name: tensors[name].shape for name in self._engine._payload["outputs"]}
-            if any(-1 in shape for shape in found.values()):
-                zeros = {name: np.zeros(shape, self._type(name)) for name, shape in self._shapes.items()}
-                found = {name: array.shape for name, array in self._engine._run(zeros).items()}
+            zeros = {name: np.zeros(shape, self._type(name)) for name, shape in self._shapes.items()}
+            found = {name: array.shape for name, array in self._engine._run(zeros).items()}
             self._inferred = found
         return self._inferred
 
@@ -295,5 +275,5 @@ class IExecutionContext:
         self._inferred = None
 
     def _refuse(self, text: str) -> bool:
-        say(self._engine._logger, "ERROR", f"IExecutionContext::{text}")
+        say(self._engine._logger, f"IExecutionContext::{text}")
         return False

@@ -1,6 +1,8 @@
 """The right library is loaded, of a version that was checked, and refuses the options that it cannot honour."""
 
+import gc
 import sys
+import weakref
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -10,8 +12,7 @@ from refine_export.engine import bindings
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import RequestError, UnavailableError
-from tests.support.engine_models import error_code, fake_library
-from tests.support.fake_tensorrt import make_fake
+from tests.support.engine_models import error_code, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
 
 def install(monkeypatch, name, version):
@@ -61,23 +62,34 @@ def test_options_that_rtx_cannot_honour_are_refused_by_name(monkeypatch, options
     with pytest.raises(RequestError) as caught:
         load_library("rtx").check_options(BuildOptions(**options))
     assert (caught.value.code, caught.value.fields["option"]) == ("unsupported-option", *options)
-    fake_library(monkeypatch).check_options(BuildOptions(**options))
+    install(monkeypatch, "tensorrt", "11.4.0.106")
+    load_library("trt").check_options(BuildOptions(**options))
 
 
 def test_gpus_are_for_rtx(monkeypatch):
     options = BuildOptions(gpu=("rtx40",))
-    assert error_code(RequestError, lambda: fake_library(monkeypatch).check_options(options)) == "unsupported-option"
+    install(monkeypatch, "tensorrt", "11.4.0.106")
+    assert error_code(RequestError, lambda: load_library("trt").check_options(options)) == "unsupported-option"
     install(monkeypatch, "tensorrt_rtx", "1.7.1.116")
     load_library("rtx").check_options(options)
 
 
-def test_the_log_keeps_errors_among_chatter():
+@needs_rtx
+def test_the_log_keeps_errors_among_chatter(rtx):
     heard = []
-    log = Log(make_fake(), lambda *line: heard.append(line))
-    severity = type(log.logger).Severity
+    log = Log(rtx.module, lambda *line: heard.append(line))
+    severity = rtx.module.ILogger.Severity
     for number in range(300):
         log.logger.log(severity.VERBOSE, f"tactic {number}")
     log.logger.log(severity.ERROR, "first")
     log.logger.log(severity.WARNING, "second")
     assert heard == [("ERROR", "first"), ("WARNING", "second")] == list(log.lines)
     assert log.last_errors() == ": first"
+
+
+@needs_rtx
+def test_a_logger_outlives_what_logs_to_it(rtx):
+    """TensorRT keeps no reference: a network that was freed after its logger hung a process."""
+    kept = weakref.ref(Log(rtx.module).logger)
+    gc.collect()
+    assert kept() is not None

@@ -1,116 +1,136 @@
-"""A build gives an engine with its reports, shows its progress, can be stopped, and names why it failed."""
+"""A build gives an engine with its reports, shows its progress, can be stopped, and names why it failed.
 
+On TensorRT for RTX.
+"""
+
+import json
+
+import numpy as np
 import onnx
 import pytest
 from onnx.parser import parse_model
 
+from refine_export.engine import build_plan as module
 from refine_export.engine.bindings import Log
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import build_plan, memory_from_log, tensor_types
+from refine_export.engine.grid_sample_check import grid_sample_layers
+from refine_export.engine.plan import plan_header
 from refine_export.engine.profile_shapes import shapes_from_options
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.signature import TensorInfo
-from tests.support.engine_models import error_code, fake_library, model
+from tests.support.engine_models import error_code, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
+pytestmark = needs_rtx
 IMAGE = TensorInfo(name="image", dtype="float32", shape=("N", 4, "H", "W"))
-OPTIONS = BuildOptions(opt_size="32x32")
 
 
-@pytest.fixture(params=["10.16.1", "11.4.0"])
-def library(request, monkeypatch):
-    return fake_library(monkeypatch, request.param, build_log=[("INFO", "Max Scratch Memory: 512 bytes")])
-
-
-def build(library, content=None, log=None, **options):
-    shapes = shapes_from_options([IMAGE], OPTIONS, None)
+def build(rtx, content=None, log=None, *, gpu=(), **more):
+    options = BuildOptions(opt_size="32x32", gpu=gpu)
+    shapes = shapes_from_options([IMAGE], options, None)
     content = model().SerializeToString() if content is None else content
-    return build_plan(library, content, OPTIONS, shapes, log=log or Log(library.module), **options)
+    return build_plan(rtx, content, options, shapes, log=log or Log(rtx.module), **more)
 
 
-def test_a_build_gives_an_engine_and_its_reports(library):
-    log = Log(library.module)
-    built = build(library, log=log)
-    assert library.module.Runtime(log.logger).deserialize_cuda_engine(built.plan).num_io_tensors == 3
-    assert [repair.set for repair in built.samplers.repairs] == ["LINEAR"]
-    assert built.inferred.types["GRID_SAMPLE FLOAT FLOAT -> FLOAT"] == 1
+def test_a_build_gives_an_engine_and_its_reports(rtx, tmp_path):
+    built = build(rtx, timings=tmp_path / "a.timing")
+    header = plan_header(built.plan, tmp_path)
+    assert (header.library, header.text) == ("rtx", rtx.version)
+    assert (built.samplers.layers, built.samplers.repairs) == (1, ())
+    assert built.inferred.types == {"GRID_SAMPLE FLOAT FLOAT -> FLOAT": 1, "CONVOLUTION HALF -> HALF": 1}
     assert (built.unfused, built.types, built.notes) == ((), {"float": 3, "float16": 2}, ())
-    assert built.memory == {"scratch_bytes": 512}
+    assert set(json.loads(json.dumps(built.memory))) == {"scratch_bytes", "activation_bytes", "weight_bytes"}
+    assert not list(tmp_path.iterdir())  # it has no timings
 
 
-def test_the_engine_is_built_from_the_checked_network(library):
-    """A parser that is right gives the same engine; one that is wrong without a repair gives another."""
-    repaired = build(library)
-    library.module.fake.knows_linear = True
-    right = build(library)
-    assert (len(repaired.samplers.repairs), len(right.samplers.repairs)) == (1, 0)
+def test_the_same_input_gives_the_same_bytes_and_other_gpus_others(rtx):
+    first = build(rtx)
+    assert first.plan == build(rtx).plan
+    assert first.plan != build(rtx, gpu=("turing",)).plan
+
+
+def test_the_engine_is_built_from_the_checked_network(rtx, monkeypatch):
+    """A parser that samples nearest gives the same engine once it is repaired, and another where nobody looks."""
+    inner, right = module.network_from_onnx, build(rtx)
+
+    def misread(trt, *given):
+        parsed = inner(trt, *given)
+        for layer in grid_sample_layers(trt, parsed.network):
+            layer.interpolation_mode = trt.InterpolationMode.NEAREST
+        return parsed
+
+    monkeypatch.setattr(module, "network_from_onnx", misread)
+    repaired = build(rtx)
+    assert [repair.set for repair in repaired.samplers.repairs] == ["LINEAR"]
     assert repaired.plan == right.plan
+    monkeypatch.setattr(module, "check_grid_samples", lambda *given: right.samplers)
+    assert build(rtx).plan != right.plan
 
 
-def test_timings_are_kept(library, tmp_path):
-    path = tmp_path / "a.timing"
-    assert build(library, timings=path).notes != ()
-    assert build(library, timings=path).notes == ()
-
-
-def test_unfused(library):
-    """With a TensorRT that computes fused warps wrongly, the engines differ."""
-    library.module.fake.wrong = "fused_grid_sample"
-    fused, unfused = build(library), build(library, unfuse=True)
+def test_unfused(rtx):
+    fused, unfused = build(rtx), build(rtx, unfuse=True)
     assert unfused.unfused == ("soft", "moved")
     assert fused.plan != unfused.plan
 
 
-def test_external_data_are_found_beside_the_file(library, tmp_path):
+def test_external_data_are_found_beside_the_file(rtx, tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save_model(model(), path, save_as_external_data=True, location="m.bin", size_threshold=0)
-    assert build(library, path.read_bytes(), path=path).plan
+    assert build(rtx, path.read_bytes(), path=path).plan == build(rtx).plan
     (tmp_path / "m.bin").unlink()
     with pytest.raises(GraphError):
-        build(library, path.read_bytes(), path=path)
+        build(rtx, path.read_bytes(), path=path)
 
 
-def test_progress_is_reported_by_phase(library):
+def test_progress_is_reported_by_phase(rtx):
     seen = []
-    build(library, progress=lambda *step: seen.append(step) or True)
-    steps = [("Selecting tactics", done, 3) for done in (0, 1, 2, 3, 3)]
-    assert seen == [("Building engine", 0, 1), *steps, ("Building engine", 1, 1)]
+    build(rtx, progress=lambda *step: seen.append(step) or True)
+    phase, _, steps = seen[0]
+    assert [done for name, done, _ in seen if name == phase] == [*range(steps + 1)]
+    assert all(0 <= done <= steps for _, done, steps in seen)
+    assert len({name for name, *_ in seen}) > 2
 
 
-def test_a_build_can_be_stopped(library):
+def test_a_build_can_be_stopped(rtx):
     """TensorRT ends it there, and the callback is not called again."""
-    asked, log = [], Log(library.module)
+    asked, log = [], Log(rtx.module)
 
     def progress(phase, done, steps):
         asked.append(done)
-        return done < 2
+        return len(asked) < 4
 
-    assert error_code(UnavailableError, lambda: build(library, log=log, progress=progress)) == "stopped"
-    assert asked == [0, 0, 1, 2]
-    assert "the build was cancelled" in log.errors()[-1]
+    assert error_code(UnavailableError, lambda: build(rtx, log=log, progress=progress)) == "stopped"
+    assert len(asked) == 4
+    assert "BuildCanceled" in log.errors()[-1]
 
 
 @pytest.mark.parametrize("error", [ValueError("of the callback"), KeyboardInterrupt()])
-def test_what_the_callback_raises_stops_the_build_and_comes_out(library, capsys, error):
+def test_what_the_callback_raises_stops_the_build_and_comes_out(rtx, capfd, error):
     def progress(phase, done, steps):
         raise error
 
     with pytest.raises(type(error)) as raised:
-        build(library, progress=progress)
+        build(rtx, progress=progress)
     assert raised.value is error
-    assert "Exception caught" not in capsys.readouterr().err  # as TensorRT prints what a monitor raises
+    assert "Exception caught" not in capfd.readouterr().err  # as TensorRT prints what a monitor raises
 
 
-def test_what_fails_has_a_code(library):
-    fake = library.module.fake
-    assert error_code(GraphError, lambda: build(library, b"not a model"))
-    zelu = model().SerializeToString().replace(b"Relu", b"Zelu")
-    assert error_code(GraphError, lambda: build(library, zelu)) == "parser-refused"
-    fake.failing.add("build_serialized_network")
-    with pytest.raises(UnavailableError, match="build_serialized_network: Error Code 1") as caught:
-        build(library)
+def test_what_fails_has_a_code(rtx, monkeypatch):
+    assert error_code(GraphError, lambda: build(rtx, b"not a model"))
+    unknown = model().SerializeToString().replace(b"Relu", b"Zelu")
+    assert error_code(GraphError, lambda: build(rtx, unknown)) == "parser-refused"
+    other = model()
+    other.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 8  # the profile has 4 channels
+    other.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.ones((4, 8, 3, 3), np.float16), "weight"))
+    with pytest.raises(UnavailableError, match="profile 0") as caught:
+        build(rtx, other.SerializeToString())
     assert caught.value.code == "tensorrt-failed"
-    fake.gpu = False
-    assert error_code(UnavailableError, lambda: build(library)) == "no-gpu"
+
+    def no_gpu(logger):
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    monkeypatch.setattr(rtx.module, "Builder", no_gpu)
+    assert error_code(UnavailableError, lambda: build(rtx)) == "no-gpu"
 
 
 def test_each_tensor_is_counted_once():

@@ -1,8 +1,10 @@
 """A build in a child process: its reports, errors, crashes, limits and Ctrl-C, none of which leave anything behind.
 
-Against the fake, in a real child process.
+The child is real, and so is TensorRT for RTX in it; what executes, and what TensorRT does not do on request, is fake.
 """
 
+import functools
+import itertools
 import json
 import os
 import signal
@@ -12,7 +14,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_process import BuildRequest, build_in_child
@@ -22,9 +27,10 @@ from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import EngineError, GraphError, InternalError, RequestError, UnavailableError
 from refine_export.graph.model_file import sha256_of_model
 from refine_export.support.progress import Silent
-from tests.support.engine_models import error_code, model
+from tests.support.engine_models import error_code, model, needs_rtx
 from tests.support.fake_tensorrt import write_fake
 
+pytestmark = needs_rtx
 SHAPES = (
     InputShapes(name="image", minimum=(1, 4, 32, 32), optimum=(1, 4, 32, 32), maximum=(1, 4, 64, 64), dynamic=True),
 )
@@ -32,6 +38,22 @@ HOST = """
 from tests.support import host_trt
 host_trt.runner_module.CudaDevice = host_trt.HostDevice
 """
+
+
+@functools.cache
+def slow_model() -> bytes:
+    """A chain of convolutions that takes TensorRT for RTX many seconds."""
+    names = ["x", *(f"t{index}" for index in range(7999)), "y"]
+    nodes = [helper.make_node("Conv", [one, "w"], [other]) for one, other in itertools.pairwise(names)]
+    ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4, 32, 32]) for name in ("x", "y")]
+    weight = numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")
+    graph = helper.make_graph(nodes, "slow", ends[:1], ends[1:], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+
+
+def children():
+    pids = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in pids if b"refine_export" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 @pytest.fixture
@@ -46,13 +68,18 @@ def place(tmp_path, monkeypatch):
     yield out
     assert sorted(path.name for path in out.iterdir() if path.suffix != ".timing") == ["m.onnx", "m.plan"]
     assert (out / "m.plan").read_bytes() == b"the old one"
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if b"refine_export" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    assert not children()
+
+
+@pytest.fixture
+def slow(place):
+    """The same, with a model that takes many seconds to build."""
+    (place / "m.onnx").write_bytes(slow_model())
+    return place
 
 
 def fake(place, version="11.4.0", code=HOST, **behaviour):
-    path = write_fake(place.parent / "fake", version, **behaviour)
-    path.write_text(path.read_text() + code)
+    write_fake(place.parent / "fake", version, code, **behaviour)
 
 
 class Recorded(Silent):
@@ -70,73 +97,83 @@ class Recorded(Silent):
         yield self.steps[-1].append
 
 
-def build(place, progress=None, *, unfuse=False, executes=True, **options):
+def build(place, progress=None, *, target="rtx", unfuse=False, shapes=SHAPES, **options):
     request = BuildRequest(
         onnx=place / "m.onnx",
-        options=BuildOptions(opt_size="32x32", target="trt", **options),
-        shapes=SHAPES,
+        options=BuildOptions(opt_size="32x32", target=target, **options),
+        shapes=shapes,
         timings=place / "a.timing",
-        executes=executes,
+        executes=target == "trt",
         unfuse=unfuse,
     )
     with folder_beside(place / "m.plan") as folder:
         return build_in_child(request, folder, progress or Silent())
 
 
+def test_a_build_with_all_its_reports(place):
+    progress = Recorded()
+    built = build(place, progress, unfuse=True)
+    assert plan_header(built.plan, Path("m.plan")).library == "rtx"
+    assert built.onnx_sha256 == sha256_of_model((place / "m.onnx").read_bytes(), [])
+    assert built.samplers == {"layers": 1, "repairs": []}
+    assert built.inferred["types"]["CONVOLUTION HALF -> HALF"] == 1
+    assert (built.types, built.unfused, built.notes) == ({"float": 3, "float16": 2}, ["soft", "moved"], [])
+    assert (built.probed, built.precision) == (False, None)  # what is not executed
+    assert [step[0] for step in progress.steps] == ["build m.onnx"]
+    assert progress.phases[0][:2] == ("Building engine", 0)
+
+
 @pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
-def test_a_build_with_all_its_reports(place, version):
+def test_a_build_of_enterprise_tensorrt_is_probed_loaded_and_timed(place, version):
     fake(place, version)
     progress = Recorded()
-    built = build(place, progress)
+    built = build(place, progress, target="trt")
     assert plan_header(built.plan, Path("m.plan")).text.startswith(version.rpartition(".")[0])
-    assert built.onnx_sha256 == sha256_of_model((place / "m.onnx").read_bytes(), [])
     assert [repair["set"] for repair in built.samplers["repairs"]] == ["LINEAR"]
-    assert built.inferred["types"]["CONVOLUTION HALF HALF -> HALF"] == 1
-    assert (built.probed, built.types, built.unfused) == (True, {"float": 3, "float16": 2}, [])
     assert built.precision is not None
-    assert (built.precision["convolutions"], built.precision["proven"]) == ({"Half": 1}, True)
+    assert (built.probed, built.precision["convolutions"], built.precision["proven"]) == (True, {"Half": 1}, True)
     assert [step[0] for step in progress.steps] == ["probe the sampler", "build m.onnx", "prove the precision"]
-    assert ("Selecting tactics", 3, 3) in progress.phases
     assert len(built.notes) == 1  # no timings yet
-    assert build(place).notes == []
+    assert build(place, target="trt").notes == []
     json.dumps([built.samplers, built.precision, built.inferred], allow_nan=False)
 
 
-def test_without_a_gpu_it_is_neither_probed_nor_loaded(place):
-    fake(place, failing={"deserialize_cuda_engine"})
-    built = build(place, executes=False)
-    assert (built.probed, built.precision) == (False, None)
-
-
-def test_unfused(place):
-    fake(place)
-    assert build(place, unfuse=True, executes=False).unfused == ["soft", "moved"]
+@pytest.mark.parametrize(
+    ("old", "new", "shapes", "kind", "code"),
+    [
+        (b"Relu", b"Zelu", SHAPES, GraphError, "parser-refused"),
+        (b"border", b"nicest", SHAPES, GraphError, "bad-attribute"),  # the parser takes it
+        (b"", b"", (), UnavailableError, "tensorrt-failed"),  # a dynamic input needs a profile
+    ],
+)
+def test_errors_come_back_with_class_code_and_fields(place, old, new, shapes, kind, code):
+    (place / "m.onnx").write_bytes(model().SerializeToString().replace(old, new, 1))
+    with pytest.raises(kind) as caught:
+        build(place, shapes=shapes)
+    assert (type(caught.value), caught.value.code) == (kind, code)
+    assert ("errors" in caught.value.fields) == (code == "parser-refused")
 
 
 @pytest.mark.parametrize(
     ("behaviour", "kind", "code"),
     [
-        ({"parser_errors": [{"desc": "No importer for Foo", "operator": "Foo"}]}, GraphError, "parser-refused"),
-        ({"failing": {"build_serialized_network"}}, UnavailableError, "tensorrt-failed"),
         ({"convolutions": "FLOAT"}, GraphError, "engine-types"),
         ({"failing": {"create_execution_context"}}, UnavailableError, "tensorrt-failed"),
         ({"wrong": "grid_sample"}, EngineError, "sampler-wrong"),
         ({"gpu": False}, UnavailableError, "no-gpu"),
     ],
 )
-def test_errors_come_back_with_class_code_and_fields(place, behaviour, kind, code):
+def test_errors_of_what_executes(place, behaviour, kind, code):
     fake(place, **behaviour)
     with pytest.raises(kind) as caught:
-        build(place)
+        build(place, target="trt")
     assert (type(caught.value), caught.value.code) == (kind, code)
-    if code == "parser-refused":
-        assert "No importer for Foo" in caught.value.fields["errors"][0]
 
 
 def test_an_unforeseen_error_is_our_bug(place):
     fake(place, code="sys.modules[__name__].Builder = lambda logger: 1 / 0\n")
     with pytest.raises(InternalError, match="ZeroDivisionError"):
-        build(place)
+        build(place, target="trt")
 
 
 @pytest.mark.parametrize("file", ["plan", "answer.json.partial"])
@@ -145,6 +182,7 @@ def test_a_full_disk_in_the_child(place, file):
         place,
         code=f"""
 import errno, pathlib
+sys.modules["__main__"]._probe = sys.modules["__main__"]._precision = lambda *given: None
 def with_full(inner):
     def full(self, *given, **named):
         if self.name == {file!r}:
@@ -155,74 +193,69 @@ for name in ("write_bytes", "write_text"):
     setattr(pathlib.Path, name, with_full(getattr(pathlib.Path, name)))
 """,
     )
-    assert error_code(RequestError, lambda: build(place, executes=False)) == "unwritable"
+    assert error_code(RequestError, lambda: build(place, target="trt")) == "unwritable"
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "code", "last"),
+    ("code", "last"),
     [
-        (
-            {"dies_at_step": 1, "build_log": [("VERBOSE", "chatter"), ("WARNING", "running out of memory")]},
-            "",
-            ["SIGKILL", "WARNING: running out of memory"],
-        ),
-        (
-            {},
-            "import os\nprint('printed', flush=True)\nos.write(2, b'assertion failed\\n')\nos.abort()\n",
-            ["SIGABRT", "printed", "assertion failed"],
-        ),
-        ({}, "import os\nos._exit(7)\n", ["exit code 7"]),
+        ("import os\nprint('printed', flush=True)\nos.write(2, b'assertion failed\\n')\nos.abort()\n", "SIGABRT"),
+        ("import os\nprint('printed', flush=True)\nos.write(2, b'assertion failed\\n')\nos._exit(7)\n", "exit code 7"),
     ],
 )
-def test_a_child_that_dies_is_named_with_its_last_lines(place, behaviour, code, last):
-    fake(place, code=code, **behaviour)
+def test_a_child_that_dies_is_named_with_its_last_lines(place, code, last):
+    fake(place, code=code)
     with pytest.raises(UnavailableError) as caught:
-        build(place, executes=False)
+        build(place, target="trt")
     assert caught.value.code == "child-ended"
-    for part in last:
+    for part in (last, "printed", "assertion failed"):
         assert part in str(caught.value)
-    assert "chatter" not in str(caught.value)
 
 
-def test_the_time_limit(place):
-    fake(place, build_seconds=60)
+def test_a_child_that_is_killed_in_a_build(slow):
+    """As the kernel does where memory runs out; TensorRT's last lines are kept, without its chatter."""
+    with pytest.raises(UnavailableError, match="SIGKILL") as caught:
+        build(slow, Recorded(lambda: [os.kill(pid, signal.SIGKILL) for pid in children()]))
+    assert (caught.value.code, caught.value.fields["stage"]) == ("child-ended", "build m.onnx")
+    assert "INFO: " in str(caught.value)
+    assert "VERBOSE" not in str(caught.value)
+
+
+def test_the_time_limit(slow):
     started = time.monotonic()
     with pytest.raises(UnavailableError, match="time_limit_s = 2"):
-        build(place, executes=False, time_limit_s=2)
+        build(slow, time_limit_s=2)
     assert time.monotonic() - started < 5
 
 
-def test_the_memory_limit(place, monkeypatch):
-    fake(place, code="import time\nhog = bytearray(600 << 20)\ntime.sleep(60)\n")
-    with pytest.raises(UnavailableError, match="memory_limit_mib = 500"):
-        build(place, executes=False, memory_limit_mib=500)
+def test_the_memory_limit(slow, monkeypatch):
+    with pytest.raises(UnavailableError, match="memory_limit_mib = 100"):
+        build(slow, memory_limit_mib=100)
     monkeypatch.setattr("refine_export.support.child_process._resident_mib", lambda pid: None)
-    assert error_code(UnavailableError, lambda: build(place, memory_limit_mib=500)) == "memory-limit-unsupported"
+    assert error_code(UnavailableError, lambda: build(slow, memory_limit_mib=500)) == "memory-limit-unsupported"
 
 
-def test_ctrl_c_ends_the_child(place):
-    fake(place, build_seconds=60)
+def test_ctrl_c_ends_the_child(slow):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     try:
         with pytest.raises(KeyboardInterrupt):
-            build(place, Recorded(lambda: signal.raise_signal(signal.SIGINT)), executes=False)
+            build(slow, Recorded(lambda: signal.raise_signal(signal.SIGINT)))
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_parent_that_is_killed_takes_the_child_with_it(place):
-    fake(place, build_seconds=60)
+def test_a_parent_that_is_killed_takes_the_child_with_it(slow):
     code = f"""
 import sys
-sys.path[:0] = {[str(place.parent / "fake"), *sys.path]!r}
+sys.path[:0] = {sys.path!r}
 from pathlib import Path
 from tests.unit.engine import test_build_process as tests
-tests.build(Path({str(place)!r}), tests.Recorded(lambda: print("begun", flush=True)), executes=False)
+tests.build(Path({str(slow)!r}), tests.Recorded(lambda: print("begun", flush=True)))
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"begun\n"
         parent.kill()
     end = time.monotonic() + 10
-    while [path for path in place.iterdir() if path.name.startswith(".")] and time.monotonic() < end:
+    while [path for path in slow.iterdir() if path.name.startswith(".")] and time.monotonic() < end:
         time.sleep(0.05)

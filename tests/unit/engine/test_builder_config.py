@@ -1,4 +1,10 @@
-"""Every option reaches TensorRT by its name, and nothing that TensorRT refuses or ignores goes unnoticed."""
+"""Every option reaches TensorRT by its name, and nothing that TensorRT refuses or ignores goes unnoticed.
+
+On TensorRT for RTX; what it cannot honour, and calls that fail, on the fake.
+"""
+
+import dataclasses
+from types import SimpleNamespace
 
 import pytest
 
@@ -7,15 +13,16 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code, fake_library
+from tests.support.engine_models import error_code, fake_library, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
+pytestmark = needs_rtx
 DYNAMIC = InputShapes(name="x", minimum=(1, 3, 32, 32), optimum=(1, 3, 64, 64), maximum=(2, 3, 96, 96), dynamic=True)
 STATIC = InputShapes(name="s", minimum=(1, 3), optimum=(1, 3), maximum=(1, 3), dynamic=False)
 
 
-@pytest.fixture(params=["10.16.1", "11.4.0"])
-def library(request, monkeypatch):
-    return fake_library(monkeypatch, request.param)
+@pytest.fixture
+def trt(monkeypatch):
+    return fake_library(monkeypatch)
 
 
 def config(library, *shapes, monitor=None, **options):
@@ -35,41 +42,41 @@ def config(library, *shapes, monitor=None, **options):
         ({"refittable": True}, {"REFIT"}),
     ],
 )
-def test_the_flags_are_those_of_the_options_and_no_others(library, options, expected):
-    """TF32, which is on where nobody clears it; never a flag of precision."""
-    made = config(library, **options)
-    assert {name for name, flag in library.module.BuilderFlag.__members__.items() if made.get_flag(flag)} == expected
+def test_the_flags_are_those_of_the_options_and_no_others(rtx, options, expected):
+    """TF32, which is on where nobody clears it; TensorRT for RTX takes flags that its builds then fail with."""
+    made = config(rtx, **options)
+    assert {name for name, flag in rtx.module.BuilderFlag.__members__.items() if made.get_flag(flag)} == expected
 
 
-def test_each_property_is_set(library):
-    trt = library.module
-    plain = config(library, STATIC)
+def test_each_property_is_set(rtx):
+    trt = rtx.module
+    plain = config(rtx, STATIC)
     assert (plain.builder_optimization_level, plain.profiling_verbosity) == (3, trt.ProfilingVerbosity.DETAILED)
-    assert (plain.max_aux_streams, plain.progress_monitor, plain.num_optimization_profiles) == (4, None, 0)
+    assert (plain.max_aux_streams, plain.progress_monitor, plain.num_optimization_profiles) == (-1, None, 0)
     monitor = trt.IProgressMonitor()
-    made = config(
-        library,
-        monitor=monitor,
-        workspace_mib=256,
-        optimization_level=5,
-        hardware_compatibility="ampere_plus",
-        verbosity="layer_names_only",
-        tiling_level="moderate",
-        aux_streams=0,
-    )
+    options = {"workspace_mib": 256, "optimization_level": 5, "verbosity": "layer_names_only", "aux_streams": 0}
+    made = config(rtx, monitor=monitor, gpu=("rtx40", "sm86"), **options)
     assert made.get_memory_pool_limit(trt.MemoryPoolType.WORKSPACE) == 256 * 1024 * 1024
     assert (made.builder_optimization_level, made.max_aux_streams) == (5, 0)
-    assert made.hardware_compatibility_level == trt.HardwareCompatibilityLevel.AMPERE_PLUS
     assert made.profiling_verbosity == trt.ProfilingVerbosity.LAYER_NAMES_ONLY
-    assert made.tiling_optimization_level == trt.TilingOptimizationLevel.MODERATE
     assert made.progress_monitor is monitor
+    capabilities = [made.get_compute_capability(place).name for place in range(made.num_compute_capabilities)]
+    assert capabilities == ["SM86", "SM89"]
 
 
-def test_the_profile_names_dynamic_inputs_alone(library):
-    [profile] = config(library, DYNAMIC, STATIC)._profiles
-    shapes = [tuple(dims[place] for place in range(4)) for dims in profile.get_shape("x")]
-    assert shapes == [DYNAMIC.minimum, DYNAMIC.optimum, DYNAMIC.maximum]
-    assert profile.get_shape("s") == []
+def test_what_enterprise_tensorrt_has_alone(trt):
+    made = config(trt, hardware_compatibility="ampere_plus", tiling_level="moderate")
+    assert made.hardware_compatibility_level == trt.module.HardwareCompatibilityLevel.AMPERE_PLUS
+    assert made.tiling_optimization_level == trt.module.TilingOptimizationLevel.MODERATE
+
+
+def test_the_profile_names_dynamic_inputs_alone(rtx, monkeypatch):
+    asked, inner = [], rtx.module.IOptimizationProfile.set_shape
+    monkeypatch.setattr(
+        rtx.module.IOptimizationProfile, "set_shape", lambda self, *given: asked.append(given) or inner(self, *given)
+    )
+    assert config(rtx, DYNAMIC, STATIC).num_optimization_profiles == 1
+    assert asked == [("x", DYNAMIC.minimum, DYNAMIC.optimum, DYNAMIC.maximum)]
 
 
 @pytest.mark.parametrize(
@@ -80,36 +87,40 @@ def test_the_profile_names_dynamic_inputs_alone(library):
         ("add_optimization_profile", "profile-refused"),
     ],
 )
-def test_a_call_that_fails_is_an_error_with_the_log(library, call, code):
-    library.module.fake.failing.add(call)
+def test_a_call_that_fails_is_an_error_with_the_log(trt, call, code):
+    trt.module.fake.failing.add(call)
     with pytest.raises(UnavailableError) as caught:
-        config(library, DYNAMIC)
+        config(trt, DYNAMIC)
     assert caught.value.code == code
     assert f"{call}: Error Code 1" in str(caught.value)
 
 
-def test_a_shape_that_tensorrt_refuses(library):
-    wrong = InputShapes(name="x", minimum=(4,), optimum=(2,), maximum=(3,), dynamic=True)
-    assert error_code(UnavailableError, lambda: config(library, wrong)) == "profile-refused"
+@pytest.mark.parametrize("shapes", [((4,), (2,), (3,)), ((4,), (4, 4), (4,)), ((-1,), (2,), (3,))])
+def test_shapes_that_tensorrt_refuses(rtx, shapes):
+    """`set_shape` raises for negative sizes alone; the rest is found when the profile is added."""
+    low, best, high = shapes
+    wrong = InputShapes(name="x", minimum=low, optimum=best, maximum=high, dynamic=True)
+    assert error_code(UnavailableError, lambda: config(rtx, wrong)) == "profile-refused"
 
 
 @pytest.mark.parametrize(
     ("kind", "name", "options"),
     [
         ("BuilderFlag", "STRIP_PLAN", {"strip_weights": True}),
-        ("TilingOptimizationLevel", "FULL", {"tiling_level": "full"}),
+        ("ComputeCapability", "SM121", {"gpu": ("sm121",)}),
     ],
 )
-def test_an_option_that_this_tensorrt_lacks(library, monkeypatch, kind, name, options):
-    monkeypatch.delitem(getattr(library.module, kind).__members__, name)
-    assert error_code(UnavailableError, lambda: config(library, **options)) == "unsupported-option"
+def test_an_option_that_this_tensorrt_lacks(rtx, monkeypatch, kind, name, options):
+    members = {other: flag for other, flag in getattr(rtx.module, kind).__members__.items() if other != name}
+    monkeypatch.setattr(rtx.module, kind, SimpleNamespace(__members__=members))
+    assert error_code(UnavailableError, lambda: config(rtx, **options)) == "unsupported-option"
 
 
-def test_what_tensorrt_ignores_is_noticed(library, monkeypatch):
-    """Setters of TensorRT return nothing: it logs an error, and the old value stays."""
-    ignoring = property(lambda config: 3, lambda config, value: None)
-    monkeypatch.setattr(library.module.IBuilderConfig, "builder_optimization_level", ignoring)
-    assert config(library).builder_optimization_level == 3
-    assert error_code(UnavailableError, lambda: config(library, optimization_level=5)) == "unsupported-option"
-    monkeypatch.setattr(library.module.IBuilderConfig, "set_flag", lambda config, flag: None)
-    assert error_code(UnavailableError, lambda: config(library, refittable=True)) == "unsupported-option"
+def test_what_tensorrt_ignores_is_noticed(rtx, monkeypatch):
+    """Setters of TensorRT return nothing: it logs a warning, and the old value stays."""
+    able = dataclasses.replace(rtx, can=frozenset({"hardware_compatibility"}))
+    config(able)
+    refused = error_code(UnavailableError, lambda: config(able, hardware_compatibility="ampere_plus"))
+    assert refused == "unsupported-option"
+    monkeypatch.setattr(rtx.module.IBuilderConfig, "set_flag", lambda config, flag: None)
+    assert error_code(UnavailableError, lambda: config(rtx, refittable=True)) == "unsupported-option"

@@ -19,8 +19,8 @@ from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import describe, read_plan
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.support.progress import Silent
-from tests.support.engine_machine import NO_PROBE
 from tests.support.engine_models import error_code, fake_library, model
+from tests.support.engine_seat import NO_PROBE
 from tests.support.fake_tensorrt import write_fake
 from tests.support.host_trt import machine_of
 
@@ -46,8 +46,7 @@ class Place:
 
     def fake(self, **behaviour):
         fake_library(self.monkeypatch, self.version)
-        path = write_fake(self.folder / "fake", self.version, **behaviour)
-        path.write_text(path.read_text() + NO_PROBE)
+        write_fake(self.folder / "fake", self.version, NO_PROBE, **behaviour)
 
     def compare(self, plan, rung):
         self.compared.append(rung)
@@ -81,7 +80,7 @@ def test_an_engine_with_its_manifest_and_scripts_is_reused(tmp_path, monkeypatch
     details = made.manifest.details
     assert details["samplers"]["repairs"][0]["set"] == "LINEAR"
     assert (details["precision"]["proven"], details["probed"]) == (True, True)
-    assert details["inferred"]["types"]["CONVOLUTION HALF HALF -> HALF"] == 1
+    assert details["inferred"]["types"]["CONVOLUTION HALF -> HALF"] == 1
     assert str(place.source) in (place.plan.parent / "m.plan.trtexec.sh").read_text()
     before = place.plan.stat().st_mtime_ns
     again = place.build(dataclasses.replace(OPTIONS, time_limit_s=100, target="trt"))
@@ -143,7 +142,7 @@ def test_where_nothing_passes_or_a_build_dies_the_old_engine_stays(place):
     place.exact = set()
     other = dataclasses.replace(OPTIONS, optimization_level=1)
     assert error_code(RequestError, lambda: place.build(other)) == "no-exact-engine"
-    place.fake(dies_at_step=1)
+    place.fake(dies=True)
     assert error_code(UnavailableError, lambda: place.build(other)) == "child-ended"
     assert place.content() == before
 

@@ -24,6 +24,7 @@ from tests.support.engine_models import error_code
 from tests.support.fake_tensorrt import make_fake
 
 VERSIONS = ("10.16.1", "11.4.0")
+HALVES = [{"Name": "i", "Format/Datatype": "Half"}]
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
@@ -138,27 +139,6 @@ def test_less_than_detailed_proves_nothing(verbosity: str, monkeypatch: pytest.M
     assert found.notes
 
 
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda made: made.update(Inputs=[], Outputs=[], Weights=None),
-        lambda made: made.update(Metadata=""),
-        lambda made: made.pop("Metadata"),
-    ],
-)
-def test_other_forms_are_not_proven(edit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key that is called something else, and metadata that is gone."""
-    model = network()
-
-    def all_of(layers: list[dict[str, Any]]) -> Any:
-        for made in layers:
-            edit(made)
-        return layers
-
-    found = check_precision(built(monkeypatch, "11.4.0", model, edit_layers=all_of), nodes_from_onnx(model))
-    assert (found.proven, found.convolutions) == (False, {"unknown": 2})
-
-
 @pytest.mark.parametrize("text", ["", "[]", '{"Layers": 3}', '{"Bindings": []}'])
 def test_text_without_layers_proves_nothing(text: str) -> None:
     found = check_precision(layers_from_json(text), nodes_from_onnx(network()))
@@ -225,6 +205,8 @@ def test_nodes_of_a_layer(metadata: str) -> None:
         ([layer("kgen", "c", ["Int32", "Half"], ["Half"])], {"Half": 1}, True),
         ([layer("Reformat", "c", ["Float"], ["Float"])], {"unknown": 1}, False),  # moves data, computes nothing
         ([layer("Reformat", "c", ["Float"], ["Half"]), layer("kgen", "c", ["Half"], ["Half"])], {"Half": 1}, True),
+        ([layer("CaskConvolution", "c", [], [])], {"unknown": 1}, False),  # keys that are called something else
+        ([{"Name": "c", "LayerType": "CaskConvolution", "Inputs": HALVES, "Outputs": HALVES}], {"unknown": 1}, False),
         ([], {"unknown": 1}, False),
         (["c"], {"unknown": 1}, False),
     ],

@@ -1,59 +1,74 @@
-"""The network is strongly typed by name, and all of the parser's errors reach the user."""
+"""The network is strongly typed by name, and all of the parser's errors reach the user: on TensorRT for RTX."""
+
+from types import SimpleNamespace
 
 import onnx
 import pytest
 from onnx.parser import parse_model
 
 from refine_export.engine.bindings import Log
-from refine_export.engine.parse_network import network_from_onnx
+from refine_export.engine.parse_network import parse_onnx
 from refine_export.errors import GraphError, UnavailableError
-from tests.support.engine_models import error_code, fake_library, model
+from tests.support.engine_models import error_code, model, needs_rtx, network_of, rtx_fixture  # noqa: F401 (fixture)
+
+pytestmark = needs_rtx
 
 
-@pytest.fixture(params=["10.12.0", "11.4.0"])
-def trt(request, monkeypatch):
-    return fake_library(monkeypatch, request.param).module
+def test_the_network_is_strongly_typed_and_has_no_other_flag(rtx):
+    log, asked, trt = Log(rtx.module), [], rtx.module
+    made = trt.Builder(log.logger)
+    builder = SimpleNamespace(create_network=lambda flags: asked.append(flags) or made.create_network(flags))
+    later = SimpleNamespace(**vars(trt) | {"NetworkDefinitionCreationFlag": SimpleNamespace(__members__={})})
+    for module in (trt, later):  # a later version may not have the flag
+        parsed, faults = parse_onnx(module, builder, log, model().SerializeToString())
+        assert (parsed.network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), faults) == (True, [])
+    assert asked == [1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED), 0]
 
 
-def parsed(trt, content, path=None):
-    log = Log(trt)
-    return network_from_onnx(trt, trt.Builder(log.logger), log, content, path).network
+def graph_of(text, opset=18):
+    return parse_model(f'<ir_version: 9, opset_import: ["" : {opset}, "mine" : 1]> g {text}')
 
 
-def test_the_network_is_strongly_typed_and_has_no_other_flag(trt):
-    network = parsed(trt, model().SerializeToString())
-    assert network.flags == 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-    del trt.NetworkDefinitionCreationFlag.__members__["STRONGLY_TYPED"]  # as a later version may have it
-    assert parsed(trt, model().SerializeToString()).flags == 0
-
-
-def test_all_parser_errors_are_kept_with_code_node_and_operator(trt):
-    first = {"code": "UNSUPPORTED_NODE_ATTR", "desc": "Assertion\n failed", "node": 7, "name": "warp", "operator": "X"}
-    trt.fake.parser_errors = (first, {"code": "INVALID_GRAPH", "desc": "no outputs"})
-    broken = parse_model('<ir_version: 9, opset_import: ["" : 18]> g (float[1] a) => (float[1] b) { b = Zonk (a) }')
+@pytest.mark.parametrize(
+    ("made", "errors"),
+    [
+        (
+            graph_of("(float[4] a) => (float[4] b) { [u] u, i, j, k = Unique (a) [w] b = mine.Warp (u) }"),
+            ["UNSUPPORTED_NODE node 0 'u' (Unique): ", "INVALID_NODE node 1 'w' (Warp): "],
+        ),
+        (
+            graph_of("(float[1,4,8,8] a, float16[1,8,8,2] g) => (float[1,4,8,8] b) { [s] b = GridSample (a, g) }"),
+            ["INVALID_NODE node 0 's' (GridSample): "],
+        ),
+        # It comes twice, and the node has no name.
+        (
+            graph_of(
+                "(float[1,4,9,9] a) => (float[1,4,5,5] b) { b = LpPool <kernel_shape=[3,3], dilations=[2,2]> (a) }"
+            ),
+            ["UNSUPPORTED_NODE node 0 (LpPool): "],
+        ),
+        (b"\xff\xff not onnx", ["MODEL_DESERIALIZE_FAILED: "]),
+        (b"", ["INVALID_GRAPH: "]),  # an empty message of protobuf, which the parser takes for a graph of nothing
+    ],
+)
+def test_all_parser_errors_are_kept_with_code_node_and_operator(rtx, made, errors):
     with pytest.raises(GraphError) as caught:
-        parsed(trt, broken.SerializeToString())
+        network_of(rtx, made)
     assert caught.value.code == "parser-refused"
-    known, graph, zonk = caught.value.fields["errors"]
-    assert (known, graph) == (
-        "UNSUPPORTED_NODE_ATTR node 7 'warp' (X): Assertion failed",
-        "INVALID_GRAPH: no outputs",
-    )
-    assert zonk.startswith("UNSUPPORTED_NODE node 0")
+    found = caught.value.fields["errors"]
+    assert [one[: len(start)] for one, start in zip(found, errors, strict=True)] == errors
+    assert not [one for one in found if "CUDA driver" in one or one.endswith(": false")]
 
 
-def test_bytes_that_are_not_onnx(trt):
-    assert error_code(GraphError, lambda: parsed(trt, b"\xff\xff not onnx")) == "parser-refused"
-
-
-def test_external_data_lie_beside_the_path(trt, tmp_path, monkeypatch):
+def test_external_data_lie_beside_the_path(rtx, tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     onnx.save_model(model(), path, save_as_external_data=True, location="m.bin", size_threshold=0)
     monkeypatch.chdir("/")
-    assert parsed(trt, path.read_bytes(), path).num_layers == 5
-    assert error_code(GraphError, lambda: parsed(trt, path.read_bytes())) == "parser-refused"
+    assert network_of(rtx, path.read_bytes(), path).num_layers == 5
+    assert error_code(GraphError, lambda: network_of(rtx, path.read_bytes())) == "parser-refused"
 
 
-def test_no_network(trt):
-    trt.fake.failing.add("create_network")
-    assert error_code(UnavailableError, lambda: parsed(trt, model().SerializeToString())) == "tensorrt-failed"
+def test_no_network(rtx):
+    builder = SimpleNamespace(create_network=lambda flags: None)
+    refused = error_code(UnavailableError, lambda: parse_onnx(rtx.module, builder, Log(rtx.module), b"m"))
+    assert refused == "tensorrt-failed"

@@ -1,13 +1,10 @@
 """Engines for RTX GPUs, built by the real TensorRT for RTX, which needs no GPU for it."""
 
 import importlib.util
-import json
 import subprocess
 import sys
 
-import onnx
 import pytest
-from onnx.parser import parse_model
 
 from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import Log, load_library
@@ -15,12 +12,12 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import build_plan
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.onnx_source import read_source
-from refine_export.engine.plan import artifact_from_plan, describe, plan_header
+from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.engine.profile_shapes import shapes_from_options
-from refine_export.errors import GraphError, RequestError, UnavailableError
+from refine_export.errors import RequestError, UnavailableError
 from refine_export.jobs.build_engine import build
 from refine_export.signature import TensorInfo
-from tests.support.engine_models import WARPED, error_code, model
+from tests.support.engine_models import error_code, model
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
@@ -89,40 +86,6 @@ open(sys.argv[2], "wb").write(bytes(engine_bytes_from_network(network, config=co
     assert done.returncode == 0, done.stderr[-2000:]
     ours = build_plan(library, source.read_bytes(), options, shapes, log=Log(library.module)).plan
     assert (tmp_path / "m.rtx").read_bytes() == ours
-
-
-def test_the_same_input_gives_the_same_bytes_and_other_gpus_others(library):
-    first = built(library)
-    assert first.plan == built(library).plan
-    assert plan_header(first.plan, "m.rtx").library == "rtx"
-    assert first.plan != built(library, gpu=("turing",)).plan
-    json.dumps(first.memory)
-
-
-@pytest.mark.parametrize("mode", ["linear", "bilinear"])
-def test_samplers_of_either_spelling_are_linear(library, mode):
-    opset = 20 if mode == "linear" else 18
-    text = WARPED.replace('"" : 20', f'"" : {opset}').replace('"linear"', f'"{mode}"')
-    made = parse_model(text)
-    made.graph.initializer.append(model().graph.initializer[0])
-    report = built(library, made).samplers
-    assert report.layers == 1
-    assert {repair.set for repair in report.repairs} <= {"LINEAR"}
-
-
-def test_foreign_files_that_it_cannot_take_are_refused(library):
-    unsupported = parse_model(
-        '<ir_version: 9, opset_import: ["" : 18]> g (float[4] a) => (float[4] b) { b, i, j, k = Unique (a) }'
-    )
-    custom = parse_model(
-        '<ir_version: 9, opset_import: ["" : 18, "mine" : 1]> g (float[4] a) => (float[4] b) { b = mine.Warp (a) }'
-    )
-    mixed = model()
-    grid = next(value for value in mixed.graph.input if value.name == "grid")
-    grid.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
-    for made in (unsupported, custom, mixed):
-        refused = error_code(GraphError, lambda made=made: built(library, made, dynamic=made is mixed))
-        assert refused == "parser-refused"
 
 
 def test_what_rtx_cannot_honour_and_torch_cannot_run_is_refused(exports, tmp_path):

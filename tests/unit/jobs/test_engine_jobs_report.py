@@ -45,7 +45,7 @@ def test_a_main_job_whose_engine_is_wrong_fails(seat, tmp_path):
 
 
 def test_a_main_job_whose_build_dies_is_not_green(seat, tmp_path):
-    seat.fake(dies_at_step=1)
+    seat.fake(dies=True)
     report = run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
     assert report["status"] == "not compared"
     assert "SIGKILL" in report["shortfalls"][0]["reason"]
