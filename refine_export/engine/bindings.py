@@ -7,8 +7,8 @@ here is therefore `Any`.
 
 from __future__ import annotations
 
-import sys
 import ctypes
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
