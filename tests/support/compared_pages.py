@@ -1,119 +1,56 @@
-"""Comparisons of a network with itself, spoilt and whole, and the pages of their reports, for tests."""
+"""Comparisons with their arrays, whole or spoilt at one pixel, and the pages of their reports, for tests."""
 
-import dataclasses
 import functools
 import re
 from html.parser import HTMLParser
 
 import numpy as np
-import pytest
 
-from refine_export.accuracy.limits import Limits
-from refine_export.checkpoint.checkpoint import describe, seeded_checkpoint
-from refine_export.data.feeds import feeds_for
-from refine_export.data.frame_options import SceneOptions
-from refine_export.data.images import FramePair
-from refine_export.data.sample_scene import Scene
-from refine_export.export.reference_network import reference_network
+from refine_export.accuracy.metrics import compare
+from refine_export.data.feeds import Feed
 from refine_export.report.html import html_from_report
-from refine_export.report.pictures import FramePictures, pictures_from_compared
-from refine_export.report.report_data import Comparison
-from refine_export.runners.base import Runner
-from refine_export.runners.torch import TorchRunner
+from refine_export.report.pictures import pictures_from_compared
 from refine_export.signature import SIGNATURES
-from refine_export.validate.comparison import Candidate, compare_candidates
-from tests.support import gate_reports
+from refine_export.validate.comparison import Candidate, Compared
+from tests.support.gate_reports import artifact, comparison, report_of
+from tests.support.page_reports import FRAMES
 
 HEIGHT, WIDTH = 64, 96
-LIMITS = {"fp32": Limits(max_abs=1e-4, psnr_db=90.0), "fp16": Limits(max_abs=0.1, psnr_db=50.0)}
 VOID = {"meta", "link", "img", "br", "input"}
 PLACE = (20, 30)  # y, x of what is spoilt
-LOW = "a.fp16.onnx"
-FRAMES = FramePictures(
-    img0="data:,0", img1="data:,1", middle=None, interpolated="data:,2", interpolated_caption="interpolator"
-)
-
-
-class Spoilt(Runner):
-    """A runner whose outputs are changed: the first one at PLACE, or the width of all."""
-
-    backend = "torch"
-
-    def __init__(self, inner, how):
-        self.inner, self.how = inner, how
-        self.version, self.device, self.provider = inner.version, inner.device, inner.provider
-        self.inputs, self.outputs = inner.inputs, inner.outputs
-
-    def _run(self, feeds):
-        outputs = {name: array.copy() for name, array in self.inner.run(feeds).items()}
-        if self.how == "short":
-            return {name: array[..., :-1] for name, array in outputs.items()}
-        first = outputs[self.inner.outputs[0].name]
-        first[0, 1, *PLACE] += {"nan": np.nan, "infinite": np.inf, "lost": 0.3, "far": 0.03, "near": 2e-5}[self.how]
-        return outputs
+OFF = {"same": 0.0, "near": 2e-5, "far": 0.03, "lost": 0.3, "nan": np.nan, "infinite": np.inf}
+FILES = {"fp32": artifact("tested.onnx", "fp32"), "fp16": artifact("tested.fp16.onnx")}
 
 
 @functools.cache
-def all_compared():
-    """`interpolator` at 64x96 against itself, spoilt and whole, and against nothing; `features`: contextnet.
-
-    `fp16 far` and the like are judged by the limits of FP16 files.
-    """
-    network = reference_network(seeded_checkpoint("IFNet"))
-    scene = Scene(SceneOptions(height=HEIGHT, width=WIDTH))
-    pair = FramePair(name="scene", img0=scene.frame(0.0), img1=scene.frame(1.0), middle=scene.frame(0.5))
-
-    def run(graph, hows, precision="fp32"):
-        runner = TorchRunner(network, graph)
-        tested = functools.partial(Candidate, file="tested.onnx", limits=LIMITS[precision])
-        candidates = [tested(runtime=how, runner=Spoilt(runner, how)) for how in hows]
-        candidates.append(tested(runtime="same", runner=runner))
-        candidates.append(tested(runtime="none", runner=None, missing="no GPU"))
-        feeds = feeds_for(network, SIGNATURES[graph], pair, kinds=("subpixel",))
-        return {one.verdict.runtime: one for one in compare_candidates(SIGNATURES[graph], runner, candidates, feeds)}
-
-    found = run("interpolator", ("near", "far", "nan", "infinite", "short"))
-    found |= {f"fp16 {how}": one for how, one in run("interpolator", ("far", "lost"), "fp16").items()}
-    return found | {"features": run("contextnet", ())["same"]}
-
-
-@pytest.fixture(scope="session", name="compared")
-def compared_fixture():
-    return all_compared()
-
-
-def report_of(*all_compared, file="a.onnx", **more):
-    """A report about one FP32 file, and about `LOW` where there are comparisons within the limits of FP16."""
-    files = {"fp32": file, "fp16": LOW}
-    precisions = ["fp16" if one.verdict.limits == LIMITS["fp16"] else "fp32" for one in all_compared]
-    comparisons = [
-        Comparison(
-            key=str(number),
-            graph="contextnet" if "contextnet" in one.verdict.feed else "interpolator",
-            file=files[precision],
-            size=one.feed.size,
-            provider="torch float32",
-            largest_flow_px=one.feed.largest_flow_px,
-            verdict=one.verdict,
-        )
-        for number, (one, precision) in enumerate(zip(all_compared, precisions, strict=True))
-    ]
-    used = dict.fromkeys(precisions or ["fp32"])
-    return gate_reports.report_of(
-        comparisons,
-        artifacts=[gate_reports.artifact(files[precision], precision, "interpolator") for precision in used],
-        thresholds={f"interpolator_{precision}": dataclasses.asdict(LIMITS[precision]) for precision in used},
-        checkpoint=describe(seeded_checkpoint("refinement")),
-        **more,
+def compared(how, precision="fp32"):
+    """A run of `refine`, without and with its arrays; `short` gives another size, and `none` was not run."""
+    expected = np.random.default_rng(0).random((1, 3, HEIGHT, WIDTH), np.float32)
+    actual = expected.copy()
+    actual[0, 1, *PLACE] += OFF.get(how, 0)
+    row = comparison(
+        FILES[precision],
+        how,
+        compare(expected, actual, "residual"),
+        runtime=how,
+        missing="no GPU" if how == "none" else None,
+        refused="residual is of another size" if how == "short" else None,
+        size=(HEIGHT, WIDTH),
     )
+    candidate = Candidate(file=row.file, limits=row.verdict.limits, runtime=how, runner=None)
+    feed = Feed(name=row.verdict.feed, inputs={}, size=row.size, largest_flow_px=None)
+    arrays = {"expected": {"residual": expected}, "actual": {"residual": actual}}
+    return row, Compared(candidate=candidate, verdict=row.verdict, feed=feed, **arrays)
 
 
-def page_of(*all_compared, **more):
-    report = report_of(*all_compared, **more)
-    pictures = {
-        comparison.key: pictures_from_compared(one, SIGNATURES[comparison.graph])
-        for comparison, one in zip(report.comparisons, all_compared, strict=True)
-    }
+def page_of(*runs, **more):
+    """The page of some runs: `how`, or `(how, precision)`."""
+    pairs = [compared(*([run] if isinstance(run, str) else run)) for run in runs]
+    files = {row.file for row, _ in pairs} or {FILES["fp32"].file}
+    report = report_of(
+        [row for row, _ in pairs], artifacts=[one for one in FILES.values() if one.file in files], **more
+    )
+    pictures = {row.key: pictures_from_compared(one, SIGNATURES["refine"]) for row, one in pairs}
     return html_from_report(report, {key: found for key, found in pictures.items() if found is not None}, FRAMES)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from refine_export.report.html import html_from_report
 from refine_export.report.tables import MOST_DETAILS, MOST_OPEN
-from tests.support.compared_pages import FRAMES, Page, page_of
+from tests.support.compared_pages import FRAMES, OFF, Page, page_of
 from tests.support.gate_reports import artifact, comparison, metrics, no_tensorrt, report_of
 from tests.support.page_reports import bisected, long_report, pictures_of
 
@@ -18,9 +18,10 @@ LARGEST_BYTES = 20 * 10**6
 PICTURE = "data:image/webp;base64," + "A" * 200_000
 
 
-def test_page_is_whole_and_needs_nothing_else(compared):
+def test_page_is_whole_and_needs_nothing_else():
     """All tags closed; ids once, links to them; no request; one script, whose hash the policy names."""
-    source = page_of(*compared.values(), notes=("The weights are seeded random weights.",))
+    runs = (*OFF, "short", "none", ("far", "fp16"), ("lost", "fp16"))
+    source = page_of(*runs, notes=("The weights are seeded random weights.",))
     assert not re.search(r"url\(|@import|https?://", source)
     page = Page(source)
     assert {name for name, _ in page.tags}.isdisjoint({"iframe", "object", "embed", "base", "form"})
@@ -50,10 +51,11 @@ def test_page_is_whole_and_needs_nothing_else(compared):
     assert "seeded random weights" in page.text.partition("Frames")[0]
 
 
-def test_names_and_messages_are_escaped(compared):
+def test_names_and_messages_are_escaped():
     evil = '"><script>alert(1)</script>'
-    verdict = dataclasses.replace(compared["none"].verdict, reasons=(evil,), runtime=evil)
-    page = page_of(dataclasses.replace(compared["none"], verdict=verdict), file=evil, notes=(evil,))
+    made = artifact(evil)
+    row = comparison(made, "network", None, runtime=evil, missing=evil)
+    page = html_from_report(report_of([row], artifacts=[made], notes=(evil,)), {}, FRAMES)
     assert page.count("<script") == 1
     assert Page(page).text.count(evil) >= 4
 
@@ -62,33 +64,33 @@ def test_names_and_messages_are_escaped(compared):
     ("names", "status"),
     [(("near",), "passed"), (("far",), "failed"), (("none",), "not compared"), ((), "not compared")],
 )
-def test_each_status_has_its_word(compared, names, status):
-    text = Page(page_of(*(compared[name] for name in names))).text
+def test_each_status_has_its_word(names, status):
+    text = Page(page_of(*names)).text
     assert [word for word in ("PASSED", "FAILED", "NOT COMPARED") if word in text] == [status.upper()]
 
 
 @pytest.mark.parametrize("counts", [False, True])
-def test_what_is_missing_beside_the_comparisons_is_noted(compared, counts):
-    page = Page(page_of(compared["near"], shortfalls=(no_tensorrt(counts=counts),)))
+def test_what_is_missing_beside_the_comparisons_is_noted(counts):
+    page = Page(page_of("near", shortfalls=(no_tensorrt(counts=counts),)))
     assert "there is no GPU" in page.text
     assert ("(not required)" in page.text) is not counts
 
 
-def test_tables_of_verdicts(compared):
+def test_tables_of_verdicts():
     """The same error of 0.03 fails in FP32 and passes in FP16."""
-    page = Page(page_of(compared["far"], compared["fp16 far"], compared["none"]))
+    page = Page(page_of("far", ("far", "fp16"), "none"))
     _, *lines = page.tables["matrix"]
     assert [(line[1], line[2].split()[0]) for line in lines] == [
         ("90.0 dB 1.0e-04", "failed"),
         ("90.0 dB 1.0e-04", "not"),
-        ("50.0 dB 1.0e-01", "passed"),
+        ("58.0 dB 5.0e-02", "passed"),
     ]
     head, *rows = page.tables["comparisons"]
     assert head[2:] == ["Largest error", "PSNR", "99.9th percentile", "Mean"]
     assert [row[0].split()[0] for row in rows] == ["failed", "failed", "not", "not", "passed", "passed"]
     assert [len(row) for row in rows] == [1, 6, 1, 3, 1, 6]
     head, *limits = page.tables["limits"]
-    assert limits == [["interpolator_fp32", "1.0e-04", "90 dB"], ["interpolator_fp16", "1.0e-01", "50 dB"]]
+    assert limits == [["refine_fp32", "1.0e-04", "90 dB"], ["refine_fp16", "5.0e-02", "58 dB"]]
 
 
 def test_ssim_and_flicker_are_shown_where_they_were_measured():
@@ -100,9 +102,9 @@ def test_ssim_and_flicker_are_shown_where_they_were_measured():
     assert row[6:] == ["0.500000", "1.0e-03"]
 
 
-def test_values_that_are_not_finite_and_equal_arrays(compared):
+def test_values_that_are_not_finite_and_equal_arrays():
     for name, text in (("nan", "NaN or infinite values"), ("same", "identical")):
-        assert text in re.sub("<.*?>", "", re.search('class="key-number">.*', page_of(compared[name]))[0])
+        assert text in re.sub("<.*?>", "", re.search('class="key-number">.*', page_of(name))[0])
 
 
 def test_a_thousand_comparisons_are_small_and_quick():

@@ -1,6 +1,7 @@
 """The pictures show where the error is, and how large."""
 
 import base64
+import dataclasses
 import io
 
 import numpy as np
@@ -16,38 +17,40 @@ from refine_export.report.pictures import (
     pictures_from_compared,
 )
 from refine_export.signature import SIGNATURES
-from tests.support.compared_pages import HEIGHT, PLACE, WIDTH
+from tests.support.compared_pages import HEIGHT, PLACE, WIDTH, compared
 
 
 def pixels(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
 
 
-def drawn(compared, graph="interpolator", **options):
-    return pictures_from_compared(compared, SIGNATURES[graph], **options)
+def drawn(how, **options):
+    return pictures_from_compared(compared(how)[1], SIGNATURES["refine"], **options)
 
 
 @pytest.mark.parametrize("name", ["nan", "infinite"])
-def test_values_that_are_not_finite_are_magenta(compared, name):
-    found = drawn(compared[name])
+def test_values_that_are_not_finite_are_magenta(name):
+    found = drawn(name)
     assert tuple(pixels(found.difference)[PLACE]) == BAD
     assert tuple(pixels(found.worst_candidate)[16 * 8, 16 * 8]) == BAD
     assert tuple(pixels(found.candidate)[PLACE]) == BAD
 
 
-def test_identical_arrays(compared):
-    found = drawn(compared["same"])
+def test_identical_arrays():
+    found = drawn("same")
     assert found.difference_scale == 1
     assert not pixels(found.difference)[..., :2].any()  # no error is (0, 0, 4)
 
 
-def test_nothing_comparable_has_no_pictures(compared):
-    assert drawn(compared["none"]) is None
-    assert drawn(compared["short"]) is None
+def test_nothing_comparable_has_no_pictures():
+    assert drawn("none") is None
+    assert drawn("short") is None
 
 
-def test_features_are_named_and_grey(compared):
-    found = drawn(compared["features"], "contextnet", crop=(50, 90))
+def test_features_are_named_and_grey():
+    features = {"f1": np.random.default_rng(0).standard_normal((1, 32, HEIGHT // 2, WIDTH // 2))}
+    one = dataclasses.replace(compared("same")[1], expected=features, actual=features)
+    found = pictures_from_compared(one, SIGNATURES["contextnet"], crop=(50, 90))
     assert found.caption.startswith("f1: ")
     shown = pixels(found.reference)
     assert shown.shape == (HEIGHT // 2, WIDTH // 2, 3)  # half size: not cropped
@@ -61,9 +64,9 @@ def test_amplified_error_is_between_two_fifths_and_one(largest):
     assert f"{scale:e}"[0] in "125"
 
 
-def test_difference_is_the_error_times_its_scale(compared):
+def test_difference_is_the_error_times_its_scale():
     """An error of 0.03 times 20 is 0.6 of the scale: between the colours of 4/7 and 5/7; all else is black."""
-    found = drawn(compared["far"])
+    found = drawn("far")
     assert found.difference_scale == 20
     y, x = PLACE
     picture = pixels(found.difference).astype(int)
@@ -76,9 +79,9 @@ def test_difference_is_the_error_times_its_scale(compared):
     assert np.abs(middle - expected).max() <= 4
 
 
-def test_crop_takes_padding_away(compared):
+def test_crop_takes_padding_away():
     """The pictures are cropped; the region around the worst pixel, which lies outside, is not."""
-    found = drawn(compared["far"], crop=(15, 90))
+    found = drawn("far", crop=(15, 90))
     assert pixels(found.reference).shape == pixels(found.difference).shape == (15, 90, 3)
     assert found.worst_at is None
     assert pixels(found.worst_difference)[16 * 8, 16 * 8].max() > 100
