@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
-
 from refine_export import __version__
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.deploy.preflight.preflight import check_repository
@@ -26,6 +24,7 @@ from refine_export.deploy.preflight.rules_plan import PlanDescription, describe_
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES
 from refine_export.errors import RepositoryError, RequestError
+from refine_export.support.templates import template_environment
 from refine_export.support.text import dict_from_result
 
 _KIND_GPU: Final = 1  # of ModelInstanceGroup.Kind in model_config.proto
@@ -82,7 +81,10 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
             "such as onnxruntime and numpy 1; give the service an image of your own, or the model an EXECUTION_ENV_PATH"
         )
     names = [model.name for model in models]
-    text = _template().render(
+    # YAML: what comes from outside is written as JSON, which is YAML too.
+    environment = template_environment("deploy", autoescape=False)
+    environment.filters["json"] = json.dumps
+    text = environment.get_template("kserve.yaml.j2").render(
         options=options,
         tool=__version__,
         notes=notes,
@@ -106,13 +108,10 @@ def _require_preflight(root: Path) -> None:
         first = wrong[0]
         where = "/".join(filter(None, (first.model, first.where)))
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise RepositoryError(
-            f"{root} does not pass the pre-flight: {where}: {first.message}{more}; refine-export deploy check shows "
-            "what to do",
-            code="preflight-failed",
-            path=str(root),
-            rules=tuple(one.rule for one in wrong),
+        problem = (
+            f"does not pass the pre-flight: {where}: {first.message}{more}; refine-export deploy check shows what to do"
         )
+        raise RepositoryError.about(root, "preflight-failed", problem, rules=tuple(one.rule for one in wrong))
 
 
 def _gpu_notes(models: Sequence[Model], options: KServeOptions) -> list[str]:
@@ -179,16 +178,3 @@ def _memory_gib(models: Sequence[Model], options: KServeOptions, python: int) ->
     folders = [folder for model in models for folder in model.versions.values()]
     size = sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
     return _SERVER_GIB[options.gpus > 0] + -(-_COPIES * size // _GIB) + _PYTHON_GIB * python
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("refine_export", "deploy"),
-        autoescape=False,  # YAML: what comes from outside is written as JSON, which is YAML too
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["json"] = json.dumps
-    return environment.get_template("kserve.yaml.j2")

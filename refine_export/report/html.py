@@ -11,8 +11,8 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from refine_export.accuracy.margins import LABELS
@@ -23,9 +23,9 @@ from refine_export.report.pictures import COLOUR_STOPS, FramePictures, Pictures
 from refine_export.report.report_data import Report
 from refine_export.report.summary import key_figures, limit_texts, outcome_text
 from refine_export.report.tables import MOST_DETAILS, cells_from_rows, matrix_from_cells, rows_from_report
+from refine_export.support.templates import template_environment
 
 TEMPLATE = "template.html.j2"
-SCRIPT = "parts/script.js"
 MANY = 20
 """Comparisons from which on they can be filtered."""
 
@@ -38,14 +38,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         pictures: pictures by key of the comparison; none for those that have nothing to show.
         frames: the pictures at the head.
     """
-    loader = jinja2.PackageLoader("refine_export", "report")
-    environment = jinja2.Environment(
-        loader=loader,
-        autoescape=True,  # file names and messages are the user's
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = template_environment("report", autoescape=True)
     environment.filters.update(FILTERS)
     environment.tests["hash"] = lambda text: bool(re.fullmatch(r"[0-9a-f]{40,64}", str(text)))
     environment.globals.update(
@@ -54,7 +47,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         histogram_of=histogram_of,
         chart_size=(WIDTH, HEIGHT, STYLES, MOST_POINTS),
     )
-    script = loader.get_source(environment, SCRIPT)[0]
+    script = Path(__file__).with_name("parts").joinpath("script.js").read_text(encoding="utf-8")
     rows, lost = rows_from_report(report, pictures)
     cells = cells_from_rows(report, rows)
     sizes, lines = matrix_from_cells(report, cells)

@@ -107,7 +107,6 @@ def write_plan(
     *,
     tensorrt: str = "11.0.0.114",
     capability: tuple[int, int] = (9, 0),
-    types: bool = True,
     **options: object,
 ) -> Path:
     """Write the header of a plan, and the manifest that a build of `source` would write.
@@ -118,7 +117,6 @@ def write_plan(
         profile: smallest, best and largest batch, height and width; None for a static file.
         tensorrt: version that built it.
         capability: compute capability of the GPU.
-        types: whether the manifest has the tensors' types.
         options: fields of `BuildOptions`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,12 +124,7 @@ def write_plan(
     content = struct.pack("<II16x4B", 0x74727466, 0, *numbers) + f"{path.name}{capability}".encode()
     artifact = artifact_from_file(source)
     model = onnx.load(source, load_external_data=False)
-    names = {1: "float", 10: "float16"}
     signature = io_description(model)
-    signature.pop("types", None)
-    if types:
-        values = (*model.graph.input, *model.graph.output)
-        signature["types"] = {value.name: names[value.type.tensor_type.elem_type] for value in values}
     specs = artifact.signature.inputs
     profiles = [{spec.name: [list(spec.shape_at(*sizes)) for sizes in profile] for spec in specs}] if profile else []
     machine = Machine(

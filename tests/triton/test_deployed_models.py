@@ -142,7 +142,7 @@ def test_configs_of_plans_pass_the_servers_own_check(triton_server, tmp_path):
         write_plan(tmp_path / "s.plan", static, None),
     ]
     folder = tmp_path / "models"
-    deploy_triton(plans, folder, TritonOptions(max_batch=None, preferred=(2, 4), version_policy="all"))
+    deploy_triton(plans, folder, TritonOptions(version_policy="all"))
     server = triton_server(folder, [])
     for model in ("interpolator", "contextnet"):
         with pytest.raises(CannotServeError, match="400 .*unable to find backend library for backend 'tensorrt'"):

@@ -100,11 +100,8 @@ def read_models(root: Path, findings: list[Finding]) -> tuple[list[str], list[Mo
         OSError: a folder cannot be listed.
     """
     if not root.is_dir():
-        raise RepositoryError(
-            f"{root} is not a folder; expected a model repository: the folder with the models' folders",
-            code="not-a-repository",
-            path=str(root),
-        )
+        problem = "is not a folder; expected a model repository: the folder with the models' folders"
+        raise RepositoryError.about(root, "not-a-repository", problem)
     # `links_that_lead_out` reports the others.
     folders = sorted(path for path in root.iterdir() if path.is_dir() and _is_inside(path, root))
     models = (_read_model(folder, root, findings) for folder in folders)

@@ -28,20 +28,14 @@ class TritonOptions:
     """Copies of each network on each device."""
     max_batch: int | None = field(default=None, metadata={"flag": "--max-batch"})
     """Pairs that the server may batch; default: the profile's largest, 8 for ONNX files with a free batch."""
-    preferred: tuple[int, ...] = field(default=(), metadata={"flag": "--preferred"})
-    """Batch sizes that are sent off at once; default: the one that a plan was tuned for, if above 1."""
     delay_us: int = field(default=1000, metadata={"flag": "--delay-us"})
     """Longest time that a request waits for others to be batched with, in microseconds."""
     sizes: tuple[str, ...] = field(default=(), metadata={"flag": "--size", "metavar": "HxW"})
     """HxW to warm up at; default: the file's own size, or 256x448 and 1088x1920 as far as it takes them."""
     version_policy: str = field(default="latest", metadata={"flag": "--version-policy"})
     """Versions that are served: latest, all, or the number of one."""
-    graph_level: int = field(default=0, metadata={"flag": "--graph-level"})
-    """ONNX Runtime's optimizations as its backend counts them: 0 all, 1 extended, -1 basic, 2 none."""
     threads: int = field(default=0, metadata={"flag": "--threads"})
     """Threads within an operator of ONNX Runtime on a CPU; 0: one per core."""
-    io: Literal["fp32", "fp16"] | None = field(default=None, metadata={"flag": "--io"})
-    """Type of the images of plans whose manifest does not have it."""
     ensemble: bool = field(default=True, metadata={"flag": "--ensemble/--no-ensemble"})
     """Add the ensemble `interpolate` (pictures in, a picture out) where there is an interpolator."""
 
@@ -51,7 +45,6 @@ class TritonOptions:
         check_range("max_batch", self.max_batch, 1, MAX_BATCH)
         check_range("delay_us", self.delay_us, 0, 10_000_000)
         check_range("threads", self.threads, 0, 1024)
-        check_range("graph_level", self.graph_level, -1, 2)
         if policy not in ("latest", "all") and not (policy.isascii() and policy.isdecimal() and policy[0] != "0"):
             raise ValueError(f"version_policy is {policy!r}; expected latest, all, or the number of a version")
         if self.device == "cpu" and self.accelerator not in (None, "none"):

@@ -3,8 +3,8 @@
     text = text_from_config(network_config(network, options))
 
 A config is the JSON form of `ModelConfig` in model_config.proto of triton-inference-server/common: fields by their
-names there, enums as their names. What is written for a GPU follows README.md of onnxruntime_backend (accelerators,
-graph level) and the user guide of server (batching, instance groups, warm-up, ensembles).
+names there, enums as their names. What is written for a GPU follows README.md of onnxruntime_backend (accelerators)
+and the user guide of server (batching, instance groups, warm-up, ensembles).
 """
 
 from __future__ import annotations
@@ -65,9 +65,8 @@ def network_config(network: NetworkModel, options: TritonOptions) -> Config:
     }
     if network.max_batch_size > 1:
         best = network.profile[1][0]
-        tuned = [best] if 1 < best <= network.max_batch_size else []
         config["dynamic_batching"] = {
-            "preferred_batch_size": list(options.preferred) or tuned,
+            "preferred_batch_size": [best] if 1 < best <= network.max_batch_size else [],
             "max_queue_delay_microseconds": options.delay_us,
         }
     if network.backend == "tensorrt":
@@ -191,12 +190,11 @@ def _warm_up(network: NetworkModel, size: tuple[int, int]) -> Config:
 
 
 def _optimization(network: NetworkModel, options: TritonOptions) -> Config:
-    optimization: Config = {"graph": {"level": options.graph_level}} if options.graph_level else {}
     name = options.accelerator or ("none" if options.device == "cpu" else "cuda")
-    if network.backend == "onnxruntime" and name != "none":
-        accelerator = {"name": name, "parameters": _ACCELERATORS[name]}
-        optimization["execution_accelerators"] = {"gpu_execution_accelerator": [accelerator]}
-    return optimization
+    if network.backend != "onnxruntime" or name == "none":
+        return {}
+    accelerator = {"name": name, "parameters": _ACCELERATORS[name]}
+    return {"execution_accelerators": {"gpu_execution_accelerator": [accelerator]}}
 
 
 def _parameters(network: NetworkModel, options: TritonOptions) -> Config:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
@@ -98,16 +98,11 @@ class NetworkModel:
         return self.signature.takes_timestep
 
 
-def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> ModelSource:
-    """Read what a file is.
-
-    Args:
-        path: an ONNX file, or a plan with its manifest beside it.
-        io: type of the images of a plan whose manifest does not have it.
+def read_model_source(path: Path) -> ModelSource:
+    """Read an ONNX file, or a plan with its manifest beside it.
 
     Raises:
-        GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported`.
-        RequestError: `io-needed`.
+        GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported` or `not-deployable`.
     """
     artifact = artifact_from_path(path)
     signature = artifact.signature
@@ -116,12 +111,10 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
         manifest = read_engine_manifest(path)
         key: Mapping[str, Any] = key_of(manifest)
         if key.get("library") == "rtx":
-            raise GraphError(
-                f"{path} is an engine of TensorRT for RTX, which Triton has no backend for; deploy the ONNX file that "
-                f"it was built from, {manifest.inputs.get('source')}",
-                code="not-deployable",
-                path=str(path),
+            problem = (
+                "is an engine of TensorRT for RTX, which Triton has no backend for; deploy the ONNX file that it was "
             )
+            raise GraphError.about(path, "not-deployable", f"{problem}built from, {manifest.inputs.get('source')}")
         target = PlanTarget(
             tensorrt=key["tensorrt"],
             gpu=key["gpu"],
@@ -129,17 +122,13 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
             version_compatible=key["options"].get("version_compatible") is True,
             profiles=len(key["profiles"]),
         )
-        types = manifest.signature.get("types") or _types_from_io(path, artifact, io)
+        types = manifest.signature["types"]
         return ModelSource(
             path=path, artifact=artifact, types={name: _TYPES[types[name]] for name in names}, engine=target
         )
     if artifact.precision == "bf16":
-        raise GraphError(
-            f"{path} holds BF16, which ONNX Runtime has no kernels for on a CPU and few on a GPU; expected FP32 or "
-            "FP16: build an engine of it, or lower it to FP16",
-            code="bf16-not-supported",
-            path=str(path),
-        )
+        problem = "holds BF16, which ONNX Runtime has no kernels for on a CPU and few on a GPU; expected FP32 or FP16"
+        raise GraphError.about(path, "bf16-not-supported", f"{problem}: build an engine of it, or lower it to FP16")
     model = model_from_file(path)
     types = io_description(model)["types"]
     return ModelSource(
@@ -148,26 +137,6 @@ def read_model_source(path: Path, io: Literal["fp32", "fp16"] | None = None) -> 
         types={name: _TYPES[types[name]] for name in names},
         external_data=tuple(external_files(model, path.parent)),
     )
-
-
-def _types_from_io(path: Path, artifact: Artifact, io: Literal["fp32", "fp16"] | None) -> dict[str, str]:
-    """Return the types of a plan whose manifest has none: FP32 for an FP32 file, else images as `io` gives them.
-
-    Flows and timesteps are FP32 whatever the images are (`LowerOptions.io`).
-    """
-    if artifact.precision != "fp32" and io is None:
-        raise RequestError(
-            f"the manifest of {path} does not have the type of its images; give the --io that it was lowered with: "
-            "fp32, which is the default of lower, or fp16",
-            code="io-needed",
-            path=str(path),
-        )
-    signature = artifact.signature
-    half = artifact.precision != "fp32" and io == "fp16"
-    return {
-        spec.name: "float16" if half and spec.quantity not in ("flow", "timestep") else "float"
-        for spec in (*signature.inputs, *signature.outputs)
-    }
 
 
 def network_models(sources: Sequence[ModelSource], options: TritonOptions) -> list[NetworkModel]:
@@ -199,17 +168,11 @@ def _check_engines(sources: Sequence[ModelSource], options: TritonOptions) -> No
             continue
         advice = "give the ONNX file, or leave the option out"
         if options.backend == "python":
-            raise RequestError(
-                f"{source.path} is an engine, and backend is python; {advice}",
-                code="engine-needs-tensorrt-backend",
-                path=str(source.path),
-            )
+            problem = f"is an engine, and backend is python; {advice}"
+            raise RequestError.about(source.path, "engine-needs-tensorrt-backend", problem)
         if options.device == "cpu":
-            raise RequestError(
-                f"{source.path} is an engine, and device is cpu; {advice}",
-                code="engine-needs-gpu",
-                path=str(source.path),
-            )
+            problem = f"is an engine, and device is cpu; {advice}"
+            raise RequestError.about(source.path, "engine-needs-gpu", problem)
         by_tensorrt.setdefault(source.engine.tensorrt, source.path)
     if len(by_tensorrt) > 1:
         versions = ", ".join(f"{path} for {version}" for version, path in by_tensorrt.items())
@@ -318,13 +281,9 @@ def _max_batch_size(graph: GraphName, first: ModelSource, profile: Profile, opti
             )
         return 0
     chosen = options.max_batch or (DEFAULT_BATCH if first.engine is None else largest)
-    allowed = options.max_batch or largest
-    limits = [("max_batch", chosen, largest), *(("preferred", size, allowed) for size in options.preferred)]
-    for name, batch, most in limits:
-        if not 1 <= batch <= most:
-            raise RequestError(
-                f"{name} is {batch}; expected 1 to {most}, which {graph} takes", code="batch-not-supported"
-            )
+    if chosen > largest:
+        message = f"max_batch is {chosen}; expected 1 to {largest}, which {graph} takes"
+        raise RequestError(message, code="batch-not-supported")
     return chosen
 
 

@@ -81,7 +81,7 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
     _check_output(output, force=force)
     if not paths:
         raise RequestError("no artifact is given; expected ONNX files or engines of the graphs", code="no-artifact")
-    networks = network_models([read_model_source(path, options.io) for path in paths], options)
+    networks = network_models([read_model_source(path) for path in paths], options)
     interpolator, notes = _network_of_ensemble(networks) if options.ensemble else (None, ())
     with replace_folder(output) as folder:
         for network in networks:
@@ -112,27 +112,16 @@ def _check_output(output: Path, *, force: bool) -> None:
     if not os.path.lexists(output) or (output.is_dir() and not output.is_symlink() and not any(output.iterdir())):
         return
     if output.is_symlink() or not (output / names.DEPLOYMENT_FILE).is_file():
-        raise RepositoryError(
-            f"{output} exists and is not a repository of this tool (a folder with {names.DEPLOYMENT_FILE}); choose "
-            "another folder",
-            code="not-a-repository",
-            path=str(output),
-        )
+        problem = f"exists and is not a repository of this tool (a folder with {names.DEPLOYMENT_FILE}); choose another"
+        raise RepositoryError.about(output, "not-a-repository", problem)
     if not force:
-        raise RepositoryError(
-            f"{output} exists already; replace it with --force, or choose another folder",
-            code="output-exists",
-            path=str(output),
-        )
+        problem = "exists already; replace it with --force, or choose another folder"
+        raise RepositoryError.about(output, "output-exists", problem)
     files = {path for path in output.rglob("*") if not path.is_dir() and "__pycache__" not in path.parts}
     if foreign := sorted(files - _recorded_files(output)):
-        raise RepositoryError(
-            f"{output} has {len(foreign)} files that this tool did not write, such as {foreign[0]}, and --force "
-            "would delete them; move them away, or choose another folder",
-            code="foreign-files",
-            path=str(output),
-            files=tuple(map(str, foreign)),
-        )
+        problem = f"has {len(foreign)} files that this tool did not write, such as {foreign[0]}, and --force would "
+        problem += "delete them; move them away, or choose another folder"
+        raise RepositoryError.about(output, "foreign-files", problem, files=tuple(map(str, foreign)))
 
 
 def _recorded_files(repository: Path) -> set[Path]:
@@ -190,12 +179,8 @@ def _copy(source: ModelSource, target: Path) -> None:
     if source.engine is None and manifest_path(target).is_file():
         hashes = source.artifact.sha256, sha256_of_file(target)  # with external data, and of the file alone
         if read_manifest(source.path).sha256 not in hashes:
-            raise GraphError(
-                f"{manifest_path(source.path)} is of another file than {source.path.name}, which was changed or "
-                "replaced; make both again, or delete the manifest",
-                code="hash-differs",
-                path=str(source.path),
-            )
+            problem = "is not the file of its manifest: it was changed or replaced; make both again, or delete that"
+            raise GraphError.about(source.path, "hash-differs", problem)
 
 
 def _write_ensemble(folder: Path, network: NetworkModel, options: TritonOptions) -> None:

@@ -6,14 +6,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
-
 from refine_export import __version__
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.network_models import NetworkModel
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, SUPPORT_MATRIX, releases_with
 from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF
+from refine_export.support.templates import template_environment
 from refine_export.support.text import size_text
 
 UNKNOWN_IMAGE = "nvcr.io/nvidia/tritonserver:YY.MM-py3"
@@ -28,14 +27,7 @@ def readme_text(
     name: str,
 ) -> str:
     """Return the README as Markdown; `models` are the records of all models, as deployment.json has them."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("refine_export", "deploy/triton"),
-        autoescape=False,  # Markdown; names of folders are shown as they are
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = template_environment("deploy/triton", autoescape=False)
     environment.filters["content"] = _content
     image, image_reason, release = _image(networks)
     first = networks[0]

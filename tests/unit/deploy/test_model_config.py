@@ -22,7 +22,7 @@ def parsed(config):
 
 
 def network_of(path, options):
-    [network] = network_models([read_model_source(path, options.io)], options)
+    [network] = network_models([read_model_source(path)], options)
     return network
 
 
@@ -98,17 +98,13 @@ def test_the_options_are_in_it(tmp_path):
         device="gpu",
         instances=3,
         max_batch=6,
-        preferred=(2, 4),
         delay_us=77,
-        graph_level=-1,
         threads=5,
         version_policy="all",
     )
     [group] = config.instance_group
     assert (group.count, group.kind) == (3, schema.ModelInstanceGroup.KIND_GPU)
     assert (config.max_batch_size, config.dynamic_batching.max_queue_delay_microseconds) == (6, 77)
-    assert list(config.dynamic_batching.preferred_batch_size) == [2, 4]
-    assert config.optimization.graph.level == -1
     [accelerator] = config.optimization.execution_accelerators.gpu_execution_accelerator
     assert (accelerator.name, dict(accelerator.parameters)) == ("tensorrt", {"precision_mode": "FP32"})
     assert config.parameters["intra_op_thread_count"].string_value == "5"

@@ -13,17 +13,6 @@ from tests.support.deploy_files import write_average, write_plan
 from tests.support.refusals import refused
 
 
-def test_types_of_a_plan_whose_manifest_has_none(tmp_path):
-    half = write_average(tmp_path / "h.onnx", dtype="float16")
-    full = write_plan(tmp_path / "f.plan", write_average(tmp_path / "f.onnx"), types=False)
-    plan = write_plan(tmp_path / "h.plan", half, types=False)
-    for path, io in ((full, None), (full, "fp16"), (plan, "fp32")):
-        assert set(read_model_source(path, io).types.values()) == {"TYPE_FP32"}
-    assert read_model_source(plan, "fp16").types == read_model_source(half).types
-    with refused("io-needed", RequestError):
-        read_model_source(plan)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -32,11 +21,9 @@ def test_types_of_a_plan_whose_manifest_has_none(tmp_path):
         {"instances": "2"},
         {"max_batch": 129},
         {"delay_us": -1},
-        {"graph_level": 3},
         {"version_policy": "0"},
         {"sizes": ("1080x1920",)},
         {"accelerator": "cuda", "device": "cpu"},
-        {"io": "int8"},
     ],
 )
 def test_wrong_options_of_triton(options):
@@ -97,7 +84,6 @@ def files(tmp_path_factory):
         (("dynamic",), {"version_policy": "2"}, "no-such-version"),
         (("static",), {"max_batch": 4}, "batch-not-supported"),
         (("plan",), {"max_batch": 9}, "batch-not-supported"),
-        (("plan",), {"preferred": (9,)}, "batch-not-supported"),
         (("static",), {"sizes": ("96x96",)}, "size-not-supported"),
         (("plan",), {"sizes": ("2176x3840",)}, "size-not-supported"),
         (("plan",), {"device": "cpu"}, "engine-needs-gpu"),

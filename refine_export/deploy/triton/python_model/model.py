@@ -4,8 +4,8 @@ It lies beside `model.onnx` in a version's folder; as `backends/onnxruntime/mode
 server without a backend for them. The server's Python needs only numpy and onnxruntime.
 
 It reads from config.pbtxt: inputs, outputs, max_batch_size, the kind of instance (a GPU needs CUDA's provider, without
-fallback), `optimization.graph.level` and the parameter `intra_op_thread_count`, both as in Triton's own backend for
-ONNX Runtime (README.md of triton-inference-server/onnxruntime_backend).
+fallback), and the parameter `intra_op_thread_count`, as in Triton's own backend for ONNX Runtime (README.md of
+triton-inference-server/onnxruntime_backend).
 """
 
 from __future__ import annotations
@@ -23,12 +23,6 @@ _TYPES = {
     "TYPE_FP32": "tensor(float)",
     "TYPE_FP16": "tensor(float16)",
     "TYPE_UINT8": "tensor(uint8)",
-}
-_LEVELS = {
-    -1: ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
-    0: ort.GraphOptimizationLevel.ORT_ENABLE_ALL,
-    1: ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
-    2: ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
 }
 Feeds = dict[str, "np.ndarray[Any, Any]"]
 
@@ -116,8 +110,6 @@ class TritonPythonModel:
 def _session(path: Path, config: Mapping[str, Any], args: Mapping[str, str]) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions
-    level = int(config.get("optimization", {}).get("graph", {}).get("level", 0))
-    options.graph_optimization_level = _LEVELS[level]
     threads = config.get("parameters", {}).get("intra_op_thread_count", {})
     options.intra_op_num_threads = int(threads.get("string_value", 0))
     providers: list[Any] = ["CPUExecutionProvider"]
