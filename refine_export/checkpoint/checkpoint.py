@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from refine_export.checkpoint.checkpoint_options import Architecture, CheckpointOptions
-from refine_export.checkpoint.recognition import TRAINING_ONLY, expected_shapes, recognise
+from refine_export.checkpoint.recognition import TRAINING_ONLY, expected_shapes, recognise, without_wrappers
 from refine_export.checkpoint.released_weights import RELEASED, weights_path
 from refine_export.checkpoint.seeded_weights import seeded_values
 from refine_export.checkpoint.weights_file import tensors_from_file
@@ -35,7 +35,7 @@ class Checkpoint:
     """Weights of a known architecture, complete and finite."""
 
     state_dict: Mapping[str, Tensor]
-    """FP32 on the CPU (a float64 file is rounded), keys as upstream's, without a leading `module.`."""
+    """FP32 on the CPU (a float64 file is rounded), keys as upstream's."""
     architecture: Architecture
     source: str
     """Name of the file, or a description of the weights; every artifact carries it."""
@@ -75,9 +75,7 @@ def checkpoint_from_file(
         CheckpointError: as in `tensors_from_file` and `recognise`; or `not-finite`.
         UnavailableError: torch or safetensors is missing.
     """
-    stored = tensors_from_file(path)
-    if all(key.startswith("module.") for key in stored):  # saved from DistributedDataParallel, as upstream trains
-        stored = {key.removeprefix("module."): tensor for key, tensor in stored.items()}
+    stored = without_wrappers(tensors_from_file(path))
     unused = _unused_parts(stored, refine=refine)
     stored = {key: tensor for key, tensor in stored.items() if key.partition(".")[0] not in unused}
     architecture = recognise(path, stored, variant)

@@ -19,6 +19,23 @@ TRAINING_ONLY = ("block_tea", "caltime")
 """Parts that upstream's training leaves in some files, and that inference does not use."""
 
 
+def without_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without what wrappers put before its keys, such as `module._orig_mod.` or `flownet.`.
+
+    A network has several parts: one name before all keys is a wrapper's (DistributedDataParallel, torch.compile, a
+    model that holds the network), unless it is a part's own. torch.compile can also wrap a single part.
+    """
+    found = {key.replace("_orig_mod.", ""): tensor for key, tensor in state_dict.items()}
+    while len(first := {key.partition(".")[0] for key in found}) == 1:
+        if first & {"contextnet", "unet"} or min(first).startswith("block"):
+            break
+        inner = {key.partition(".")[2]: tensor for key, tensor in found.items()}
+        if "" in inner:  # tensors without a network
+            break
+        found = inner
+    return found
+
+
 def empty_network(architecture: Architecture, shapes: Mapping[str, Sequence[int]] | None = None) -> nn.Module:
     """Build the reference network of an architecture on the meta device: shapes without values.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from refine_export.errors import CheckpointError
 from refine_export.support.files import check_input_file
 from refine_export.support.imports import require
+from refine_export.support.text import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,7 +78,7 @@ def _read_safetensors(path: Path) -> object:
 
 def _read_torch(path: Path) -> object:
     torch = require("torch", extra="torch")
-    _refuse_compressed(path)
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a TorchScript archive warns, then raises
@@ -94,19 +95,29 @@ def _read_torch(path: Path) -> object:
         raise _damaged(path, f"a file of torch.save ({type(error).__name__})") from error
 
 
-def _refuse_compressed(path: Path) -> None:
-    """Refuse a zip archive that unpacks to more than its size: torch stores its tensors uncompressed."""
+def _check_archive(path: Path) -> None:
+    """Say what a zip archive is that torch.save did not write; its tensors are stored uncompressed."""
     try:
         with zipfile.ZipFile(path) as archive:
-            compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+            entries = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError):
         return  # not an archive, or a damaged one, which torch refuses
-    if compressed:
-        raise CheckpointError.about(
-            path,
-            "unsafe-checkpoint",
-            "is refused: it is a compressed zip archive, which torch.save does not write; save the state dict again",
+    names = [entry.filename for entry in entries]
+    if any(name.endswith("/constants.pkl") for name in names):
+        problem = "is refused: it is a TorchScript program; expected weights alone: save model.state_dict()"
+        raise CheckpointError.about(path, "unsafe-checkpoint", problem)
+    if not any(name.endswith("/data.pkl") for name in names):
+        weights = [name for name in names if name.endswith((".pkl", ".pth", ".pt", ".safetensors"))]
+        found = (
+            f"with {listed(name[:80] for name in weights)}: unpack it, and give that file" if weights else "of files"
         )
+        problem = f"is not a checkpoint: it is a zip archive {found}; {EXPECTED}"
+        raise CheckpointError.about(path, "not-a-checkpoint", problem, members=weights)
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):  # unpacks to more than its size
+        problem = (
+            "is refused: it is a compressed zip archive, which torch.save does not write; save the state dict again"
+        )
+        raise CheckpointError.about(path, "unsafe-checkpoint", problem)
 
 
 def _damaged(path: Path, kind: str) -> CheckpointError:

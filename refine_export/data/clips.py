@@ -13,8 +13,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refine_export.data import images, video
-from refine_export.data.images import AddNote, Frame, FramePair, frame_from_file, labels_of, size_of_file
+from refine_export.data.images import (
+    AddNote,
+    Frame,
+    FramePair,
+    frame_from_file,
+    labels_of,
+    picture_or_animation,
+    size_of_file,
+)
 from refine_export.errors import FrameError
+from refine_export.support.files import check_input_file
 from refine_export.support.text import size_text
 
 
@@ -56,6 +65,8 @@ def clips_of(paths: Sequence[Path], add_note: AddNote, *, pictures: int = 0) -> 
     clips: list[Clip] = []
     first: tuple[Path, str] | None = None  # a picture that waits for its second
     for number, (path, label) in enumerate(zip(paths, labels_of(paths), strict=True)):
+        if not path.is_dir():
+            check_input_file(path, FrameError, "give two pictures, a folder of frames or a video")
         if number < pictures or not (path.is_dir() or path.suffix.lower() in video.SUFFIXES):
             if first is None:
                 first = (path, label)
@@ -70,7 +81,8 @@ def clips_of(paths: Sequence[Path], add_note: AddNote, *, pictures: int = 0) -> 
             frames = functools.partial(video.frames_of_video, path, add_note, label)
             clips.append(Clip(label=label, frames=frames, files=(path,)))
     if first is not None:
-        problem = "is one picture; give two consecutive ones, a folder of frames or a video"
+        found = picture_or_animation(first[0])
+        problem = f"is {found}; give two consecutive pictures, a folder of frames or a video"
         raise FrameError.about(first[0], "single-picture", problem)
     return clips
 

@@ -152,6 +152,17 @@ def size_of_file(path: Path) -> tuple[int, int]:
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
+def picture_or_animation(path: Path) -> str:
+    """Return what a file is, for messages: `one picture` or `an animation of 4 frames`.
+
+    Raises:
+        FrameError: as in `frame_from_file`.
+    """
+    with _opened(path) as picture:
+        frames = getattr(picture, "n_frames", 1)
+    return "one picture" if frames == 1 else f"an animation of {frames} frames"
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """Open a picture with Pillow and translate its errors; the pixels are not read yet."""

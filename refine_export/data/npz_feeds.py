@@ -5,6 +5,7 @@ Shape legend: N batch, H and W frame size in pixels.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,8 +117,11 @@ def _converted(path: Path, info: TensorInfo, array: NDArray[Any]) -> NDArray[Any
 def _opened(path: Path) -> Iterator[Any]:
     """Open an .npz file and translate errors in it; nothing that is pickled in it is run."""
     check_input_file(path, RequestError, "expected an .npz file with an array for each input")
+    if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and advise to load it as one
+        problem = "is not an .npz file; write one with numpy.savez, with an array for each input"
+        raise RequestError.about(path, "unreadable-npz", problem)
     try:
-        # numpy leaves its own file open where it is damaged; a single array, without names, fails in `with`.
+        # numpy leaves its own file open where it is damaged.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             # Zeros pack a thousandfold: a small file may unpack to more than the memory.
             if (size := sum(part.file_size for part in content.zip.infolist())) > LARGEST_UNPACKED_BYTES:
@@ -127,7 +131,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except (MemoryError, RequestError):
         raise
     except Exception as error:  # of zipfile, zlib, ast and numpy, which share no other base class
-        problem = f"cannot be read as an .npz file ({error}); write it again with numpy.savez"
+        reason = "it holds Python objects" if "pickle" in str(error) else error  # numpy advises to load them
+        problem = f"cannot be read as an .npz file ({reason}); write it again with numpy.savez"
         raise RequestError.about(path, "unreadable-npz", problem) from error
 
 

@@ -32,7 +32,7 @@ TELL_THEIR_LENGTH = ("mov", "matroska", "avi")
 LARGEST_PIXELS = 2**27
 LENGTH_TOLERANCE = 1.5  # frames
 USUAL_RATE = Fraction(25)
-AGAIN = "copy or make it again, or use what is before the damage: cut the video there, or give max_pairs"
+AGAIN = "copy or make it again, or cut the video before the damage"
 
 
 class VideoDecoder:

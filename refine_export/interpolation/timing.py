@@ -29,7 +29,7 @@ class Clock:
 
     def __init__(self, path: Path, time_base: Fraction, rate: Fraction, starts: int | None = None) -> None:
         self.notes: list[str] = []
-        self._path = path
+        self._path, self._rate = path, rate
         self._one_frame = max(1, round(1 / (rate * time_base)))
         self._count = 0
         self._last: int | None = None
@@ -48,8 +48,8 @@ class Clock:
             if not self.notes and self._starts is None:
                 self.notes.append("not all of its frames have a time: its average rate is taken for them")
         if self._last is not None and pts <= self._last:
-            problem = f"has the time {pts} for frame {self._count}, after {self._last}; write its times again"
-            advice = "ffmpeg -fflags +genpts -i IN -c copy OUT"
+            problem = f"has the time {pts} for frame {self._count}, after {self._last}; give its frames new times"
+            advice = f"ffmpeg -i '{self._path}' -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
             raise FrameError.about(self._path, "frame-times-not-growing", f"{problem}: {advice}", frame=self._count)
         self._last = pts
         self._count += 1

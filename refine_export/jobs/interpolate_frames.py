@@ -21,6 +21,7 @@ from refine_export.jobs.job_options import options_from_keywords, part_of, takes
 from refine_export.jobs.load_inputs import AnyPath, any_paths_of, path_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress, Silent
+from refine_export.support.text import listed
 
 
 @takes_options_of(PictureOptions, VideoOptions, EncoderOptions, ComputeOptions)
@@ -85,13 +86,19 @@ def interpolate(
 
 
 def _check_inputs(paths: Sequence[Path]) -> None:
-    """Refuse inputs whose names are neither two pictures nor one video."""
-    names = ", ".join(path.name for path in paths)
-    one_picture = len(paths) == 1 and paths[0].suffix.lower() in images.SUFFIXES
+    """Refuse inputs that are neither two pictures nor one video, by their names; say how frames become a video."""
     two_videos = len(paths) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in paths)
-    if not 1 <= len(paths) <= 2 or one_picture or two_videos:
-        raise RequestError(
-            f"{names or 'nothing'} is given; expected two pictures or one video",
-            code="not-pictures-or-video",
-            count=len(paths),
-        )
+    if len(paths) == 1 and paths[0].is_dir():
+        found, source = f"{paths[0]} is a folder", f"-framerate 25 -pattern_type glob -i '{paths[0]}/*.png'"
+    elif len(paths) == 1 and paths[0].suffix.lower() in images.SUFFIXES:
+        what = images.picture_or_animation(paths[0]) if paths[0].exists() else "a name for pictures, and not a file"
+        found, source = f"{paths[0]} is {what}", f"-i '{paths[0]}'" if "animation" in what else ""
+    elif not 1 <= len(paths) <= 2 or two_videos:
+        found, source = f"{listed([str(path) for path in paths]) or 'nothing'} is given", ""
+    else:
+        return
+    # FFmpeg decodes no animated WebP.
+    advice = f": make one with ffmpeg {source} -c:v ffv1 frames.mkv" if source and ".webp" not in source.lower() else ""
+    raise RequestError(
+        f"{found}; expected two pictures or one video{advice}", code="not-pictures-or-video", count=len(paths)
+    )

@@ -38,8 +38,11 @@ def require(module: str, *, extra: Extra) -> Any:
     try:
         return import_module(module)
     except Exception as error:  # a library that is installed but broken raises OSError, RuntimeError and others
+        command = pip_install(extra)
+        if extra == "ort" and _HAS_GPU_WHEELS:
+            command += " (onnxruntime is enough without an NVIDIA GPU)"
         raise UnavailableError(
-            f"this needs {module}, which cannot be imported here ({error}); install it with: {pip_install(extra)}",
+            f"this needs {module}, which cannot be imported here ({error}); install it with: {command}",
             code="missing-package",
             module=module,
             extra=extra,

@@ -40,12 +40,15 @@ def refused(state, path):
     [
         ("IFNet", "weights.pkl", ""),
         ("IFNet", "weights.safetensors", "module."),
-        ("IFNet_m", "weights.bin", "module."),
+        ("IFNet_m", "weights.bin", "module._orig_mod."),
         ("refinement", "weights.pth", ""),
+        ("refinement", "weights.pth", "_orig_mod.module."),
+        ("refinement", "weights.pth", "module.module."),
+        ("refinement", "weights.pth", "flownet."),
     ],
 )
 def test_loads_each_architecture(tmp_path, weights, architecture, name, prefix):
-    """The content decides, not the name; one leading `module.` is removed."""
+    """The content decides, not the name; names of wrappers before the keys are removed."""
     path = tmp_path / name
     state = {prefix + key: tensor for key, tensor in weights[architecture].items()}
     (save_file if path.suffix == ".safetensors" else torch.save)(state, path)
@@ -65,9 +68,14 @@ def test_half_precision_becomes_fp32(tmp_path, weights):
 
 
 def test_state_dicts_of_other_networks(tmp_path, weights):
-    twice = {f"module.module.{key}": value for key, value in weights["refinement"].items()}
     assert refused({"layer1.weight": torch.zeros(3)}, tmp_path / "resnet.pkl").code == "unknown-network"
-    assert refused(twice, tmp_path / "twice.pkl").code == "unknown-network"
+    assert refused({"a": torch.zeros(3)}, tmp_path / "one.pkl").code == "unknown-network"
+
+
+def test_a_part_that_was_compiled_alone(tmp_path, weights):
+    state = {key.replace("unet.", "unet._orig_mod."): tensor for key, tensor in weights["refinement"].items()}
+    torch.save(state, tmp_path / "w.pth")
+    assert set(checkpoint_from_file(tmp_path / "w.pth").state_dict) == set(weights["refinement"])
 
 
 def test_keys_have_to_fit(tmp_path, weights):

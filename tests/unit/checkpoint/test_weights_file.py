@@ -37,6 +37,13 @@ def compressed(content) -> bytes:
     return buffer.getvalue()
 
 
+def archived(name) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, b"content")
+    return buffer.getvalue()
+
+
 def script() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -55,11 +62,14 @@ BAD = {
         "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
         "text": b"these are my notes, and not weights",
         "noise": bytes(range(200, 250)) * 5,
+        "a file in an archive": archived("train_log/flownet.pkl"),
+        "other files in an archive": archived("readme.txt"),
     },
     "unsafe-checkpoint": {
         "attack in an archive": saved({"a": Attack()}),
         "attack in a pickle": pickle.dumps(System(), protocol=2),
         "script": script(),
+        "compressed script": compressed(script()),
         "bomb": compressed(saved(STATE)),
     },
     "damaged-checkpoint": {
@@ -92,6 +102,13 @@ def test_refuses(tmp_path, capfd, code, name):
     assert (caught.value.code, caught.value.fields["path"]) == (code, path)
     assert "weights_only=False" not in str(caught.value)
     assert "must never run" not in capfd.readouterr().out
+
+
+def test_weights_in_an_archive_are_named(tmp_path):
+    (tmp_path / "w.zip").write_bytes(archived("train_log/flownet.pkl"))
+    with pytest.raises(CheckpointError) as caught:
+        tensors_from_file(tmp_path / "w.zip")
+    assert caught.value.fields["members"] == ["train_log/flownet.pkl"]
 
 
 @pytest.mark.parametrize("new", [False, True])

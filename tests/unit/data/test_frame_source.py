@@ -1,6 +1,7 @@
 """The scene, folders and pictures two by two give pairs one at a time, or a clear refusal."""
 
 import gc
+import os
 import tracemalloc
 
 import numpy as np
@@ -96,12 +97,14 @@ def test_folders_that_are_refused(tmp_path):
         folder_of(tmp_path / name, ["1.png", "2.png"])
     Image.fromarray(pixels(3, (40, 99))).save(tmp_path / "unequal" / "3.png")
     (tmp_path / "text" / "3.png").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
     for name, code in (
         ("empty", "too-few-frames"),
         ("one", "too-few-frames"),
         ("unequal", "sizes-differ"),
         ("text", "unreadable-picture"),
-        ("absent", "single-picture"),
+        ("absent", "not-found"),
+        ("pipe", "not-a-file"),
     ):
         assert code_of(lambda name=name: sources_of(tmp_path / name)) == code
 
@@ -123,10 +126,12 @@ def test_damage_shows_at_its_pair(tmp_path):
 def test_pictures_that_make_no_pair(tmp_path):
     folder = folder_of(tmp_path / "f", ["a.png", "b.png", "c.png"])
     Image.fromarray(pixels(0, (40, 99))).save(folder / "wide.png")
+    (folder / "a.png").with_suffix(".gif").write_bytes((folder / "a.png").read_bytes())
     for names, code in (
         (("a.png",), "single-picture"),
         (("a.png", "b.png", "c.png"), "single-picture"),
         (("a.png", "", "b.png"), "single-picture"),
+        (("a.gif",), "single-picture"),
         (("a.png", "wide.png"), "sizes-differ"),
     ):
         assert code_of(lambda names=names: sources_of(*(folder / name for name in names))) == code

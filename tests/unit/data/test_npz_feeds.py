@@ -1,6 +1,7 @@
 """Arrays of an .npz file are the feeds of the graph whose input names they have, or are refused."""
 
 import functools
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,7 @@ def test_arrays_beside_frames(tmp_path):
         ({"flow": np.zeros((1, 2, 64, 96), np.float32)}, "wrong-shape"),
         ({"mask": np.zeros((2, 1, 64, 96), np.float32)}, "wrong-shape"),
         ({"mask": np.full((1, 1, 64, 96), "x")}, "not-numbers"),
+        ({"mask": np.full((1, 1, 64, 96), None)}, "unreadable-npz"),
         ({"mask": np.full((1, 1, 64, 96), np.nan)}, "not-finite"),
     ],
 )
@@ -90,9 +92,12 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
 
 def test_files_without_arrays(tmp_path):
     whole = npz(tmp_path / "a.npz", arrays_of("refine")).read_bytes()
-    for content in (b"", b"x", whole[:-100]):
+    for content in (b"", b"x", pickle.dumps({}), whole[:-100]):
         (tmp_path / "bad.npz").write_bytes(content)
-        assert code_of(lambda: signature_of_npz(tmp_path / "bad.npz")) == "unreadable-npz"
+        with pytest.raises(RequestError) as caught:
+            signature_of_npz(tmp_path / "bad.npz")
+        assert caught.value.code == "unreadable-npz"
+        assert "pickle" not in str(caught.value)  # numpy advises to load it so
     np.save(tmp_path / "one.npy", np.zeros(3))
     assert code_of(lambda: signature_of_npz(tmp_path / "one.npy")) == "unreadable-npz"
     assert code_of(lambda: sources_of(tmp_path / "absent.npz")) == "not-found"

@@ -80,8 +80,23 @@ def test_external_data_of_constant_nodes_count(tmp_path):
     onnx.external_data_helper.set_external_data(tensor, "w.bin")
     tensor.data_location = TensorProto.EXTERNAL
     assert external_files(model, tmp_path) == [tmp_path / "w.bin"]
-    tensor.external_data[0].value = "../w.bin"
-    assert code_of(external_files, model, tmp_path) == "unsafe-external-data"
+    for location in ("../w.bin", "a/../../w.bin", str(tmp_path / "w.bin")):
+        tensor.external_data[0].value = location
+        assert code_of(external_files, model, tmp_path) == "unsafe-external-data"
+
+
+def test_a_model_and_its_data_can_be_links(tmp_path):
+    """As in a Hugging Face cache: both are links to files of other names, outside the folder."""
+    for folder in ("blobs", "snapshot"):
+        (tmp_path / folder).mkdir()
+    model = model_of("y = Mul (x, w)", IMAGE)
+    model.graph.initializer.append(numpy_helper.from_array(np.full(3, 2, np.float32), "w"))
+    onnx.save_model(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.onnx_data", size_threshold=0)
+    for name in ("m.onnx", "m.onnx_data"):
+        blob = (tmp_path / name).rename(tmp_path / "blobs" / name.replace(".", "_"))
+        (tmp_path / "snapshot" / name).symlink_to(f"../blobs/{blob.name}")
+    loaded = load_model(tmp_path / "snapshot" / "m.onnx")
+    assert numpy_helper.to_array(loaded.graph.initializer[0]).tolist() == [2, 2, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,16 @@
 """`interpolate`: what goes together, and what does not."""
 
+import re
+import shlex
+import shutil
+import subprocess
+
 import pytest
 from PIL import Image
 
 from refine_export.errors import RequestError
 from refine_export.jobs.interpolate_frames import interpolate
-from tests.support.interpolation_clips import averaging_model, clip
+from tests.support.interpolation_clips import averaging_model, clip, numbered, write_clip
 from tests.support.refusals import refused
 
 
@@ -20,6 +25,49 @@ def test_two_pictures_or_a_video(tmp_path):
     video = interpolate(clip(tmp_path / "in.mp4"), output=str(tmp_path / "out.mp4"), file=network, times=4)
     assert video.to_dict()["frames_written"] == 21
     assert "onnxruntime" in video.computed_by
+
+
+ADVICE = re.compile(r"ffmpeg .*\.mkv")
+
+
+def follow(error, folder):
+    """Run the command that a message gives, and return the video that it makes."""
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("ffmpeg is not installed")
+    command = shlex.split(ADVICE.search(str(error))[0])
+    subprocess.run([*command, "-loglevel", "error"], check=True, cwd=folder)
+    return folder / command[-1]
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "frames", "a.webp"])
+def test_frames_that_are_not_a_video_are_refused_with_what_makes_one(tmp_path, name):
+    frames = [Image.new("RGB", (41, 33), (0, 60 * level, 0)) for level in range(4)]
+    if name == "frames":
+        (tmp_path / name).mkdir()
+        for number, frame in enumerate(frames):
+            frame.save(tmp_path / name / f"{number}.png")
+    else:
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
+    with pytest.raises(RequestError) as caught:
+        interpolate(tmp_path / name, output=tmp_path / "out.mkv")
+    assert caught.value.code == "not-pictures-or-video"
+    assert bool(ADVICE.search(str(caught.value))) == (name != "a.webp")  # few versions of FFmpeg decode that
+    if name != "a.webp":
+        network = tmp_path / "net.onnx"
+        network.write_bytes(averaging_model().SerializeToString())
+        video = follow(caught.value, tmp_path)
+        assert interpolate(video, output=tmp_path / "out.mkv", file=network).frames_read == 4
+
+
+def test_two_frames_at_one_time_are_refused_with_what_gives_new_times(tmp_path):
+    network, twice = tmp_path / "net.onnx", tmp_path / "twice.mkv"
+    network.write_bytes(averaging_model().SerializeToString())
+    write_clip(twice, [numbered(number) for number in range(6)], codec="ffv1", times=[0, 1, 2, 2, 3, 4])
+    with pytest.raises(RequestError) as caught:
+        interpolate(twice, output=tmp_path / "out.mkv", file=network)
+    assert caught.value.code == "frame-times-not-growing"
+    even = follow(caught.value, tmp_path)
+    assert interpolate(even, output=tmp_path / "out.mkv", file=network).frames_read >= 5
 
 
 @pytest.mark.parametrize(
