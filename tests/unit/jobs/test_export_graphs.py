@@ -27,7 +27,6 @@ def test_refusals(tmp_path):
     output.write_text("mine")
     for graph, given, code in (
         ("contextnet", {"size": "32x64"}, "output-exists"),
-        ("interpolator", {}, "graph-not-in-weights"),
         ("contextnet", {"size": "32x63"}, "wrong-option"),
         ("nonsense", {}, "unknown-graph"),
     ):

@@ -7,7 +7,9 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+import torch
 
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.engine import engine_file, plan
@@ -148,9 +150,11 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
     assert counts == {"loaded": 1, "exported": 1}
 
 
-def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path):
+def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path, tmp_path_factory):
+    refinement = tmp_path_factory.mktemp("weights") / "refinement.pkl"
+    torch.save(dict(seeded_checkpoint("refinement").state_dict), refinement)
     for options, code in (
-        ({"graphs": ["interpolator"]}, "graph-not-in-weights"),
+        ({"graphs": ["interpolator"], "checkpoint": str(refinement)}, "graph-not-in-weights"),
         ({"frames": ["a.png", "b.png"]}, None),
         ({"checkpoint": "absent.pkl"}, None),
     ):
