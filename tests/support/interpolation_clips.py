@@ -12,8 +12,6 @@ from typing import Any
 
 import av
 import numpy as np
-import onnx
-from onnx.parser import parse_model
 
 from refine_export.data.colour import EXACT
 from refine_export.interpolation.interpolate_files import Interpolated, interpolate_video
@@ -222,26 +220,6 @@ class Averaging:
     @contextmanager
     def open(self, stop: Event | None = None) -> Iterator[Averager]:
         yield Averager(**self._averager)
-
-
-def averaging_model(*, takes_timestep: bool = True, sizes: Sequence[int | str] = ("N", "H", "W")) -> onnx.ModelProto:
-    """The weighted average, with the names of an interpolator."""
-    image = "float[{}, 3, {}, {}]".format(*(size if isinstance(size, int) else f'"{size}"' for size in sizes))
-    time = f", float[{sizes[0] if isinstance(sizes[0], int) else chr(34) + sizes[0] + chr(34)}, 1, 1, 1] timestep"
-    share = "share = Identity (timestep)" if takes_timestep else "share = Constant <value_float = 0.5> ()"
-    return parse_model(
-        f"""
-        <ir_version: 9, opset_import: ["" : 18]>
-        average ({image} img0, {image} img1{time if takes_timestep else ""}) => ({image} frame) {{
-            {share}
-            one = Constant <value_float = 1.0> ()
-            rest = Sub (one, share)
-            early = Mul (img0, rest)
-            late = Mul (img1, share)
-            frame = Add (early, late)
-        }}
-        """
-    )
 
 
 def clip(path: Path, count: int = 6, **options: Any) -> Path:

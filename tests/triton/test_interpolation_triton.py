@@ -11,7 +11,6 @@ import time
 from contextlib import contextmanager
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
@@ -23,7 +22,8 @@ from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.jobs.interpolate_frames import interpolate
 from refine_export.runners.triton.connection_options import ServerOptions
-from tests.support.interpolation_clips import assert_frames, averaging_model, numbered, read_clip, run, write_clip
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import assert_frames, numbered, read_clip, run, write_clip
 from tests.support.refusals import refused
 
 pytestmark = pytest.mark.triton
@@ -44,9 +44,7 @@ class TritonPythonModel(TritonPythonModel):
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    path = tmp_path_factory.mktemp("network") / "interpolator.onnx"
-    onnx.save(averaging_model(), path)
-    return path
+    return write_average(tmp_path_factory.mktemp("network") / "interpolator.onnx")
 
 
 @pytest.fixture(scope="module")

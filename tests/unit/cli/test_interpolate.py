@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
-import onnx
 import pytest
 from PIL import Image
 
 from refine_export.cli.main import main
-from tests.support.interpolation_clips import Sound, assert_frames, averaging_model, numbered, read_clip, write_clip
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import Sound, assert_frames, numbered, read_clip, write_clip
 
 
 def call(*arguments):
@@ -21,7 +21,7 @@ def call(*arguments):
 
 @pytest.fixture
 def network(tmp_path):
-    onnx.save(averaging_model(), tmp_path / "net.onnx")
+    write_average(tmp_path / "net.onnx")
     return tmp_path / "net.onnx"
 
 

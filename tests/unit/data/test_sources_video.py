@@ -31,7 +31,7 @@ def test_colours_are_those_that_were_encoded(tmp_path, matrix, full_range):
     """In YUV 4:4:4 of either range and any matrix, to 3 of 255; the wrong matrix or range is 10 or more off."""
     colours = np.array([[(200, 60, 20), (20, 180, 240)], [(16, 16, 16), (250, 250, 250)]], np.uint8)
     frame = colours.repeat(32, axis=0).repeat(48, axis=1)
-    path = video_of(tmp_path / "clip.mkv", [frame, frame], "ffv1", "yuv444p", matrix=matrix, full_range=full_range)
+    path = video_of(tmp_path / "clip.mkv", [frame, frame], "ffv1", "yuv444p", matrix=matrix, full=full_range)
     sources = sources_of(path)
     assert np.abs(shown(sources.first.pair.img0).astype(int) - frame).max() <= 3
     assert sources.notes == ()
@@ -57,16 +57,7 @@ def test_colours_of_a_video_are_not_darker_than_it_says(tmp_path):
 @pytest.mark.parametrize(("size", "matrix", "said"), [((64, 96), 5, "BT.601"), ((64, 1280), 1, "BT.709")])
 def test_a_matrix_that_is_not_named_is_guessed_and_said(tmp_path, size, matrix, said):
     frame = np.full((*size, 3), (200, 60, 20), np.uint8)
-    frames = [av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv444p", dst_colorspace=matrix)] * 2
-    path = tmp_path / "clip.mkv"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("ffv1", rate=25)
-        (stream.height, stream.width), stream.pix_fmt = size, "yuv444p"
-        for one in frames:
-            one.colorspace = 2
-            container.mux(stream.encode(one))
-        container.mux(stream.encode(None))
-    sources = sources_of(path)
+    sources = sources_of(video_of(tmp_path / "clip.mkv", [frame] * 2, layout="yuv444p", matrix=matrix, tagged=False))
     assert np.abs(shown(sources.first.pair.img0).astype(int) - frame).max() <= 3
     assert [note for note in sources.notes if f"it names no colour matrix; {said} is taken" in note]
 

@@ -1,7 +1,6 @@
 """The frame between two frames: here, by a file, by a server."""
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
@@ -16,7 +15,8 @@ from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.transport import ServedModel, ServedTensor
 from refine_export.signature import TensorInfo
-from tests.support.interpolation_clips import Averager, average, averaging_model
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import Averager, average
 from tests.support.refusals import refused
 
 BLACK = np.zeros((30, 32, 3), np.uint8)
@@ -44,7 +44,7 @@ def test_a_frame_is_what_torch_gives_on_padded_frames_rounded(references, pair_a
 
 
 def test_a_file_computes_the_chosen_time(tmp_path):
-    onnx.save(averaging_model(), tmp_path / "net.onnx")
+    write_average(tmp_path / "net.onnx")
     a, b = np.full((40, 50, 3), 10, np.uint8), np.full((40, 50, 3), 210, np.uint8)
     with Backend(ComputeOptions(file=tmp_path / "net.onnx")).open() as interpolator:
         found = [int(interpolator.interpolate(a, b, timestep)[0, 0, 0]) for timestep in (0.1, 0.25, 0.5, 0.9)]
@@ -52,7 +52,7 @@ def test_a_file_computes_the_chosen_time(tmp_path):
 
 
 def test_a_file_of_one_size_refuses_others(tmp_path):
-    onnx.save(averaging_model(sizes=(1, 64, 96)), tmp_path / "net.onnx")
+    write_average(tmp_path / "net.onnx", size=(64, 96), batch=1)
     fits, larger = np.zeros((60, 96, 3), np.uint8), np.zeros((70, 96, 3), np.uint8)
     with Backend(ComputeOptions(file=tmp_path / "net.onnx")).open() as interpolator:
         assert interpolator.interpolate(fits, fits, 0.5).shape == fits.shape

@@ -10,13 +10,14 @@ from PIL import Image
 
 from refine_export.errors import RequestError
 from refine_export.jobs.interpolate_frames import interpolate
-from tests.support.interpolation_clips import averaging_model, clip, numbered, write_clip
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import clip, numbered, write_clip
 from tests.support.refusals import refused
 
 
 def test_two_pictures_or_a_video(tmp_path):
     network = tmp_path / "net.onnx"
-    network.write_bytes(averaging_model().SerializeToString())
+    write_average(network)
     for name in ("a.png", "b.png"):
         Image.new("RGB", (40, 32)).save(tmp_path / name)
     pictures = [tmp_path / "a.png", tmp_path / "b.png"]
