@@ -55,14 +55,14 @@ def test_frames_that_are_not_a_video_are_refused_with_what_makes_one(tmp_path, n
     assert bool(ADVICE.search(str(caught.value))) == (name != "a.webp")  # few versions of FFmpeg decode that
     if name != "a.webp":
         network = tmp_path / "net.onnx"
-        network.write_bytes(averaging_model().SerializeToString())
+        write_average(network)
         video = follow(caught.value, tmp_path)
         assert interpolate(video, output=tmp_path / "out.mkv", file=network).frames_read == 4
 
 
 def test_two_frames_at_one_time_are_refused_with_what_gives_new_times(tmp_path):
     network, twice = tmp_path / "net.onnx", tmp_path / "twice.mkv"
-    network.write_bytes(averaging_model().SerializeToString())
+    write_average(network)
     write_clip(twice, [numbered(number) for number in range(6)], codec="ffv1", times=[0, 1, 2, 2, 3, 4])
     with pytest.raises(RequestError) as caught:
         interpolate(twice, output=tmp_path / "out.mkv", file=network)
