@@ -10,7 +10,7 @@ from refine_export.engine import machine
 from refine_export.errors import UnavailableError
 from refine_export.runners import cuda_device as trt_device
 from tests.conftest import missing_for_engines
-from tests.support.fake_tensorrt import make_fake
+from tests.support.engine_models import bare_module
 from tests.support.host_trt import HostDevice
 from tests.support.paths import ROOT
 
@@ -45,7 +45,7 @@ def test_each_thing_that_may_be_missing_is_named(monkeypatch):
         raise UnavailableError("no GPU is found: NVIDIA's driver library (libcuda) is missing")
 
     missing = missing_for_engines.__wrapped__
-    monkeypatch.setitem(sys.modules, "tensorrt", make_fake())
+    monkeypatch.setitem(sys.modules, "tensorrt", bare_module("tensorrt", "11.4.0"))
     monkeypatch.setattr(machine, "current_gpu", no_gpu)
     assert missing() == "no GPU is found: NVIDIA's driver library (libcuda) is missing"
     monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA H200", (9, 0)))

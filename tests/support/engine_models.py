@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,14 @@ def network_of(library: Library, made: onnx.ModelProto | bytes, path: Path | Non
     """The network that a library's parser makes of a model."""
     log, content = Log(library.module), made if isinstance(made, bytes) else made.SerializeToString()
     return network_from_onnx(library.module, library.module.Builder(log.logger), log, content, path).network
+
+
+def bare_module(name: str, version: str) -> ModuleType:
+    """A module to put into `sys.modules` for what asks a library for its version, and whether it starts."""
+    module: Any = ModuleType(name)
+    module.__version__, module.__spec__ = version, ModuleSpec(name, None)
+    module.ILogger, module.Builder = type("ILogger", (), {}), lambda logger: object()
+    return module
 
 
 def fake_library(monkeypatch: pytest.MonkeyPatch, version: str = "11.4.0", **behaviour: Any) -> Library:

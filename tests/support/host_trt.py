@@ -94,23 +94,37 @@ def model_text(dtype="float", size='"N", 3, "H", "W"', names=("img0", "img1", "f
 
 def built(trt, text=None, *, sides=((32, 64, 96),), batch=1, flags=()):
     """The bytes of a plan, one profile for each of `sides`; none for a model of fixed sizes."""
+    model = parse_model(text or model_text())
+    names = [value.name for value in model.graph.input]
+    ranges = [((1, 3, low, low), (1, 3, best, best), (batch, 3, high, high)) for low, best, high in sides]
+    profiles = [dict.fromkeys(names, given) for given in ranges]
+    return plan_of(trt, model, profiles=profiles, flags=flags)
+
+
+def plan_of(trt, model, *, shapes=None, profiles=(), flags=(), verbosity="DETAILED"):
+    """The bytes of a model's plan, by the fake; `shapes` are those of a profile without a range."""
     log = Log(trt)
     builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log.logger)
-    assert parser.parse(parse_model(text or model_text()).SerializeToString()), log.errors()
+    assert parser.parse(model.SerializeToString()), log.errors()
     config = builder.create_builder_config()
+    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, verbosity)
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
-    for low, best, high in sides:
+    for ranges in (*profiles, *([{name: [shape] * 3 for name, shape in shapes.items()}] if shapes else ())):
         profile = builder.create_optimization_profile()
-        for index in range(network.num_inputs):
-            shapes = [(1, 3, low, low), (1, 3, best, best), (batch, 3, high, high)]
-            profile.set_shape(network.get_input(index).name, *shapes)
+        for name, given in ranges.items():
+            profile.set_shape(name, *given)
         config.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, config)
     assert plan is not None, log.errors()
     return bytes(plan)
+
+
+def loaded(trt, plan):
+    """The engine of a plan."""
+    return trt.Runtime(Log(trt).logger).deserialize_cuda_engine(plan)
 
 
 def saved(path, content, version, rung="native", **options):

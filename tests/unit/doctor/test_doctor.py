@@ -14,7 +14,7 @@ import pytest
 from refine_export.doctor import diagnosis as doctor
 from refine_export.doctor import engine_diagnosis as doctor_engines
 from refine_export.errors import UnavailableError
-from tests.support.fake_tensorrt import make_fake
+from tests.support.engine_models import bare_module
 
 TRT = "pip install tensorrt"
 CU12 = "pip install 'tensorrt-cu12>=10.12,<12'"
@@ -45,12 +45,6 @@ def torch_of(cuda, *, works=True):
     )
 
 
-def tensorrt_of(version):
-    made = make_fake("11.4.0")
-    made.__version__ = version
-    return made
-
-
 @pytest.fixture
 def machine(monkeypatch):
     """A machine on which all is well: an H200, a driver and a torch for CUDA 13, TensorRT 11.4 for it."""
@@ -69,7 +63,7 @@ def machine(monkeypatch):
                 monkeypatch.setattr(doctor_engines, name, lambda value=value: value)
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    set_to(torch=torch_of("13.0"), tensorrt=make_fake("11.4.0"), driver_status=0, driver_cuda=(13, 0))
+    set_to(torch=torch_of("13.0"), tensorrt=bare_module("tensorrt", "11.4.0"), driver_status=0, driver_cuda=(13, 0))
     set_to(tensorrt_cudas=(13,), current_gpu=("NVIDIA H200", (9, 0)))
     return set_to
 
@@ -140,8 +134,8 @@ MISSING = {"tensorrt": None, "tensorrt_cudas": ()}
     ("changes", "add"),
     [
         ({}, None),
-        ({"tensorrt": tensorrt_of("10.12.0")}, None),
-        ({"tensorrt": tensorrt_of("11.9.0")}, None),
+        ({"tensorrt": bare_module("tensorrt", "10.12.0")}, None),
+        ({"tensorrt": bare_module("tensorrt", "11.9.0")}, None),
         ({"tensorrt_cudas": ()}, None),
         ({"tensorrt_cudas": (12,), "torch": torch_of("12.6")}, None),  # for an older CUDA than the driver's
         ({"torch": None}, None),
@@ -157,8 +151,8 @@ MISSING = {"tensorrt": None, "tensorrt_cudas": ()}
         ({"tensorrt": None}, without(13) + TRT),  # its wheel is there
         ({"tensorrt": BROKEN, "tensorrt_cudas": ()}, without() + TRT),  # an empty folder of that name
         ({"tensorrt_cudas": (13, 12)}, without(13, 12) + TRT),  # each over the other's files
-        ({"tensorrt": tensorrt_of("10.11.9")}, without(13) + TRT),
-        ({"tensorrt": tensorrt_of("12.0.0")}, without(13) + TRT),
+        ({"tensorrt": bare_module("tensorrt", "10.11.9")}, without(13) + TRT),
+        ({"tensorrt": bare_module("tensorrt", "12.0.0")}, without(13) + TRT),
         ({"torch": torch_of("12.6")}, without(13) + CU12),
         ({"tensorrt_cudas": (12,)}, without(12) + TRT),
         ({"driver_cuda": (12, 4)}, without(13) + CU12),

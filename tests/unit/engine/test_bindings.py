@@ -3,8 +3,6 @@
 import gc
 import sys
 import weakref
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
 import pytest
 
@@ -12,13 +10,11 @@ from refine_export.engine import bindings
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import RequestError, UnavailableError
-from tests.support.engine_models import error_code, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import bare_module, error_code, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
 
 def install(monkeypatch, name, version):
-    module = ModuleType(name)
-    module.__version__, module.__spec__ = version, ModuleSpec(name, None)
-    monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setitem(sys.modules, name, bare_module(name, version))
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
-import sys
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, numpy_helper
+from onnx.parser import parse_model
 
-from refine_export.engine.bindings import Log
 from refine_export.engine.inspector import (
     EngineLayers,
     OnnxNode,
@@ -20,61 +19,47 @@ from refine_export.engine.inspector import (
     nodes_from_onnx,
 )
 from refine_export.errors import GraphError
-from tests.support.engine_models import error_code
-from tests.support.fake_tensorrt import make_fake
+from tests.support.engine_models import error_code, fake_library
+from tests.support.host_trt import loaded, plan_of
 
 VERSIONS = ("10.16.1", "11.4.0")
 HALVES = [{"Name": "i", "Format/Datatype": "Half"}]
 HALF, SINGLE = TensorProto.FLOAT16, TensorProto.FLOAT
 
 
-def network(kind: int = HALF, grid: int = SINGLE, size: tuple[Any, Any] = (8, 8)) -> onnx.ModelProto:
+def network(kind: int = HALF, grid: int = SINGLE, size: str = "8,8") -> onnx.ModelProto:
     """Two convolutions (one transposed) of a type, with a GridSample between them."""
-    dtype = {HALF: np.float16, SINGLE: np.float32}[kind]
-    weights = [numpy_helper.from_array(np.ones((2, 2, 1, 1), dtype), name) for name in ("w1", "w2")]
-    nodes = [
-        helper.make_node("Conv", ["x", "w1"], ["a"], name="/a/Conv"),
-        helper.make_node("Relu", ["a"], ["b"], name="/a/Relu"),
-        helper.make_node("Cast", ["b"], ["c"], name="/c/Cast", to=grid),
-        helper.make_node("GridSample", ["c", "grid"], ["d"], name="/d/GridSample", align_corners=1),
-        helper.make_node("Cast", ["d"], ["e"], name="/e/Cast", to=kind),
-        helper.make_node("ConvTranspose", ["e", "w2"], ["y"], name="/f/ConvTranspose"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [
-            helper.make_tensor_value_info("x", kind, [1, 2, *size]),
-            helper.make_tensor_value_info("grid", grid, [1, *size, 2]),
-        ],
-        [helper.make_tensor_value_info("y", kind, [1, 2, *size])],
-        weights,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    type_, grid_type = ({HALF: "float16", SINGLE: "float"}[one] for one in (kind, grid))
+    made = parse_model(f"""
+        <ir_version: 8, opset_import: ["" : 18]>
+        g ({type_}[1,2,{size}] x, {grid_type}[1,{size},2] grid) => ({type_}[1,2,{size}] y)
+        <{type_}[2,2,1,1] w1, {type_}[2,2,1,1] w2>
+        {{
+            a = Conv (x, w1)
+            b = Relu (a)
+            c = Cast <to = {grid}> (b)
+            d = GridSample <align_corners = 1> (c, grid)
+            e = Cast <to = {kind}> (d)
+            y = ConvTranspose (e, w2)
+        }}""")
+    for node in made.graph.node:
+        node.name = f"/{node.output[0]}/{node.op_type}"
+    ones = np.ones((2, 2, 1, 1), {HALF: np.float16, SINGLE: np.float32}[kind])
+    made.graph.initializer.extend(numpy_helper.from_array(ones, name) for name in ("w1", "w2"))
+    return made
 
 
 def built(
     monkeypatch: pytest.MonkeyPatch, version: str, model: onnx.ModelProto, verbosity: str = "DETAILED", **behaviour: Any
 ) -> EngineLayers:
     """What the fake's inspector says of an engine of `model`, at 8x8 where the model is dynamic."""
-    fake = make_fake(version, **behaviour)
-    monkeypatch.setitem(sys.modules, "tensorrt", fake)
-    logger = Log(fake).logger
-    builder = fake.Builder(logger)
-    net = builder.create_network(1 << int(fake.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    assert fake.OnnxParser(net, logger).parse(model.SerializeToString())
-    config = builder.create_builder_config()
-    config.profiling_verbosity = getattr(fake.ProfilingVerbosity, verbosity)
-    profile = builder.create_optimization_profile()
+    library = fake_library(monkeypatch, version, **behaviour)
     shapes = {"x": (1, 2, 8, 8), "grid": (1, 8, 8, 2)}
-    for name, shape in shapes.items():
-        profile.set_shape(name, shape, shape, shape)
-    config.add_optimization_profile(profile)
-    engine = fake.Runtime(logger).deserialize_cuda_engine(builder.build_serialized_network(net, config))
+    engine = loaded(library.module, plan_of(library.module, model, shapes=shapes, verbosity=verbosity))
     context = engine.create_execution_context()
     for name, shape in shapes.items():
         assert context.set_input_shape(name, shape)
-    return inspect_engine(fake, engine, context)
+    return inspect_engine(library.module, engine, context)
 
 
 def layer(kind: str, nodes: str, inputs: list[str], outputs: list[str], **more: Any) -> dict[str, Any]:
@@ -101,10 +86,8 @@ def judged(*layers: dict[str, Any] | str, nodes: tuple[OnnxNode, ...] = ()) -> A
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize(("kind", "word"), [(HALF, "Half"), (SINGLE, "Float")])
-@pytest.mark.parametrize("size", [(8, 8), ("H", "W")], ids=["static", "dynamic"])
-def test_types_are_counted(
-    version: str, kind: int, word: str, size: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("size", ["8,8", '"H","W"'], ids=["static", "dynamic"])
+def test_types_are_counted(version: str, kind: int, word: str, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network(kind, size=size)
     found = check_precision(built(monkeypatch, version, model), nodes_from_onnx(model))
     assert found.proven, found.notes
@@ -118,7 +101,7 @@ def test_types_are_counted(
 def test_fp16_convolutions_that_are_not_half_fail(version: str, given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network()
     layers = built(monkeypatch, version, model, convolutions=given)
-    with pytest.raises(GraphError, match="2 of 2 convolutions(?s:.)*/a/Conv(?s:.)*/f/ConvTranspose") as caught:
+    with pytest.raises(GraphError, match="2 of 2 convolutions(?s:.)*/a/Conv(?s:.)*/y/ConvTranspose") as caught:
         check_precision(layers, nodes_from_onnx(model))
     assert caught.value.code == "engine-types"
 

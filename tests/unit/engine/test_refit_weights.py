@@ -3,26 +3,25 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
+from onnx.parser import parse_model
 
 from refine_export.engine.bindings import Log
 from refine_export.engine.refit_weights import refit_plan
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from tests.support.engine_models import error_code, fake_library
+from tests.support.host_trt import loaded, plan_of
 from tests.support.refusals import refused
 
 
 def network(value=1.0, channels=2, name="w"):
     """One convolution, all of whose weights are `value`."""
-    shape = [1, channels, 4, 4]
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", name], ["y"], name="conv")],
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-        [numpy_helper.from_array(np.full((channels, channels, 1, 1), value, np.float32), name)],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    sides = f"float[1,{channels},4,4]"
+    made = parse_model(f"""<ir_version: 8, opset_import: ["" : 18]> g ({sides} x) => ({sides} y)
+        <float[{channels},{channels},1,1] {name}> {{ [conv] y = Conv (x, {name}) }}""")
+    weight = np.full((channels, channels, 1, 1), value, np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(weight, name))
+    return made
 
 
 class Refit:
@@ -31,20 +30,14 @@ class Refit:
     def __init__(self, monkeypatch, version, *flags):
         self.trt = fake_library(monkeypatch, version).module
         self.log = Log(self.trt)
-        builder = self.trt.Builder(self.log.logger)
-        net = builder.create_network(1 << int(self.trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-        assert self.trt.OnnxParser(net, self.log.logger).parse(network().SerializeToString())
-        config = builder.create_builder_config()
-        for flag in flags:
-            config.set_flag(getattr(self.trt.BuilderFlag, flag))
-        self.plan = bytes(builder.build_serialized_network(net, config))
+        self.plan = plan_of(self.trt, network(), flags=flags)
 
     def new(self, model, plan=None, **more):
         content = model if isinstance(model, bytes) else model.SerializeToString()
         return refit_plan(self.trt, plan or self.plan, content, self.log, **more)
 
     def weights(self, plan):
-        engine = self.trt.Runtime(self.log.logger).deserialize_cuda_engine(plan)
+        engine = loaded(self.trt, plan)
         assert not engine._payload["missing"]
         return numpy_helper.to_array(engine._model.graph.initializer[0]).ravel().tolist()
 
