@@ -22,10 +22,10 @@ from refine_export.data.clips import Clip, PairOfClip, clips_of, pairs_of
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import FramePair, at_size, padded_size
 from refine_export.data.npz_feeds import signature_of_npz
+from refine_export.data.sample_scene import Scene
 from refine_export.data.street_frames import street_frames
 from refine_export.errors import FrameError
 from refine_export.support.files import user_path
-from refine_export.support.imports import require
 from refine_export.support.manifest import sha256_of_file
 from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
@@ -118,7 +118,7 @@ def sources_from_options(frames: FramesOptions, scene: SceneOptions, progress: P
     Raises:
         FrameError: the pictures cannot be used.
         RequestError: an .npz does not have the names of a graph; or as in `street_frames`.
-        UnavailableError: PyAV is missing, for a video, or torch, for the scene; or as in `street_frames`.
+        UnavailableError: PyAV is missing, for a video; or as in `street_frames`.
     """
     inputs = [user_path(name) for name in frames.inputs]
     arrays = tuple(dict.fromkeys(path for path in inputs if path.suffix.lower() == ".npz" and not path.is_dir()))
@@ -163,12 +163,9 @@ def _sample_source(pair: FramePair, scene: SceneOptions) -> Source:
 def _scene_source(options: SceneOptions, count: int) -> tuple[Source, Clip]:
     """Draw the two ends of the scene with their middle, and prepare a clip of `count` frames."""
     at = _scene_at(options)
-    source = Source(pair=at((options.height, options.width)), at=at)
-    from refine_export.data.sample_scene import Scene  # it imports torch
-
     scene = Scene(options)
     frames = [functools.partial(scene.frame, k / (count - 1)) for k in range(count)]
-    return source, Clip(label="scene", frames=lambda: iter(frames))
+    return Source(pair=at((options.height, options.width)), at=at), Clip(label="scene", frames=lambda: iter(frames))
 
 
 def _scene_at(options: SceneOptions) -> Callable[[tuple[int, int]], FramePair]:
@@ -177,9 +174,6 @@ def _scene_at(options: SceneOptions) -> Callable[[tuple[int, int]], FramePair]:
 
     @functools.cache
     def at(size: tuple[int, int]) -> FramePair:
-        require("torch", extra="torch")
-        from refine_export.data.sample_scene import Scene  # it imports torch
-
         scene = Scene(dataclasses.replace(options, height=size[0], width=size[1]))
         return FramePair(name, scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
 

@@ -45,6 +45,10 @@ class Layer:
     lift: float
     """Length of its shadow."""
 
+    def before(self, world: Points, ahead: float) -> Points:
+        """Return where the points that are at `world` at t = 0.5 + `ahead` are at t = 0.5."""
+        return (world - ahead * (self.drift - self.rate * self.centre)) / (1 + ahead * self.rate)
+
     def of_world(self, world: Points) -> Points:
         """Convert world points to layer points at t = 0.5."""
         return (world - self.centre) / (self.size * cmath.exp(1j * self.tilt))
