@@ -133,8 +133,8 @@ class IFNet(nn.Module):
         return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
 
     def interpolate(self, img0: Tensor, img1: Tensor) -> Interpolation:
-        """Interpolate the middle frame of two images [N, 3, H, W], by upstream's calling convention."""
-        return self(torch.cat((img0, img1), 1))  # type: ignore[no-any-return]
+        """Interpolate the middle frame of two images [N, 3, H, W]."""
+        return self.refine(img0, img1, self.motion(img0, img1))
 
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
         """Interpolate the middle of two frames, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
@@ -159,8 +159,8 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         return self._motion((img0, img1, plane), scale)
 
     def interpolate(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Interpolation:
-        """Interpolate the frame at `timestep` of two images [N, 3, H, W], by upstream's calling convention."""
-        return self(torch.cat((img0, img1), 1), timestep=timestep)  # type: ignore[no-any-return]
+        """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) of two images [N, 3, H, W]."""
+        return self.refine(img0, img1, self.motion(img0, img1, timestep))
 
     def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
         """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet`."""

@@ -24,13 +24,14 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass, RemoveUnusedNodesPass
 
 from refine_export import __version__
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import graph_network, signature_of_network
-from refine_export.export.size_free_trace import OPSET, check_same, size_free
+from refine_export.export.size_free_trace import OPSET, check_same, share_sizes, size_free
+from refine_export.graph.parser_cost import split_slices, widen_constants
 from refine_export.signature import GraphName, Signature, TensorSpec, parse_size
 from refine_export.support.imports import require
 
@@ -73,6 +74,9 @@ def onnx_from_network(
         value.shape = ir.Shape(_shape(spec, options))
     optimizer = require("onnxscript.optimizer", extra="torch")
     optimizer.optimize(model)  # folds constants, shares common subexpressions, drops what is unused
+    split_slices(model.graph)
+    widen_constants(model.graph)
+    RemoveUnusedNodesPass()(model)  # constants that nothing reads any more
     DeduplicateInitializersPass()(model)
     _tidy(model, metadata or {}, graph)
     return _with_outputs(ir.to_proto(model), signature, options)
@@ -95,6 +99,7 @@ def _traced(network: nn.Module, signature: Signature, batch: int, height: int, w
             output_names=signature.output_names,
         )
     model: ir.Model = program.model
+    share_sizes(model.graph)
     return model
 
 
@@ -134,9 +139,9 @@ def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
         name = f"{scope}/{node.op_type}" if scope else node.op_type
         taken[name] += 1
         node.name = name if taken[name] == 1 else f"{name}_{taken[name]}"
-        for value in node.outputs:
+        for place, value in enumerate(node.outputs):
             if value not in outputs:
-                value.name = f"{node.name}/out"
+                value.name = f"{node.name}/out_{place}" if len(node.outputs) > 1 else f"{node.name}/out"
         if node.op_type == "PRelu" and node.inputs[1] is not None:
             keys[node.inputs[1].name or ""] = f"{scope}.weight"  # the slope, folded to [C, 1, 1]
     for name, value in list(model.graph.initializers.items()):

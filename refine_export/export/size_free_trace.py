@@ -25,23 +25,29 @@ def size_free() -> TorchFunctionMode:
 
     from rife.warplayer import warp
 
-    def axis(size: Tensor, length: int) -> tuple[Tensor, Tensor]:
-        """Return linspace(-1, 1, size), and (size - 1) / 2; `length` is the traced size, used only for the shape."""
-        zero, one = torch.zeros(()), torch.ones(())
-        # FP32 counts pixels exactly, to 2**24; (2i - last) is exact too, so each value is rounded once.
-        pixels: Tensor = symbolic("Range", (zero, size, one), dtype=torch.float32, shape=(length,), version=OPSET)
-        last = size - 1.0
-        return (pixels * 2.0 - last) / last, last / 2.0
+    def operator(op_type: str, shape: tuple[int, ...], *inputs: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        result: Tensor = symbolic(op_type, inputs, dtype=dtype, shape=shape, version=OPSET)
+        return result
 
     def size_free_warp(image: Tensor, flow: Tensor) -> Tensor:
-        height, width = flow.shape[-2:]
-        shape: Tensor = symbolic("Shape", (flow,), dtype=torch.int64, shape=(4,), version=OPSET)
-        sizes = shape.to(torch.float32)
-        column, half_width = axis(sizes[3], width)
-        row, half_height = axis(sizes[2], height)
-        x = column + flow[:, 0] / half_width
-        y = row.unsqueeze(-1) + flow[:, 1] / half_height
-        grid = torch.stack((x, y), dim=-1)
+        sizes = operator("Shape", (4,), flow, dtype=torch.int64).to(torch.float32)
+        starts = 1.0 - sizes
+        # FP32 counts pixels exactly, to 2**24, so that each value of linspace(-1, 1, size) is rounded once.
+        rows, columns = (
+            operator(
+                "Range",
+                (flow.shape[axis],),
+                operator("Gather", (), starts, torch.tensor(axis)),
+                operator("Gather", (), sizes, torch.tensor(axis)),
+                torch.tensor(2.0),
+            )
+            for axis in (2, 3)
+        )
+        start = operator("Gather", (1, 2, 1, 1), starts, torch.tensor([3, 2]).reshape(1, 2, 1, 1))  # of x and y
+        x = columns * torch.tensor([-1.0, 0.0]).reshape(1, 2, 1, 1) / start
+        y = rows.unsqueeze(-1) * torch.tensor([0.0, -1.0]).reshape(1, 2, 1, 1) / start
+        # Both halves of the flow at once: TensorRT makes one layer of a step, and none that computes an index.
+        grid = (flow / (start / -2.0) + x + y).permute(0, 2, 3, 1)
         return grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
     def size_free_interpolate(x: Tensor, *, scale_factor: float, **how: Any) -> Tensor:
@@ -73,18 +79,29 @@ def size_free() -> TorchFunctionMode:
     return SizeFree()
 
 
+def share_sizes(graph: ir.Graph) -> None:
+    """Let each Shape read the first value of its height and width, so that samplers of one size share their grid.
+
+    Of two traces, `check_same` finds those that are of one size in one trace alone.
+    """
+    first: dict[tuple[object, ...], ir.Value] = {}
+    for value in (*graph.inputs, *(value for node in graph for value in node.outputs)):
+        if value.shape is not None and len(value.shape) == 4:
+            first.setdefault(tuple(value.shape)[2:], value)
+    for node in graph:
+        source = node.inputs[0] if node.op_type == "Shape" else None
+        if source is not None and source.shape is not None:
+            node.replace_input_with(0, first[tuple(source.shape)[2:]])
+
+
 def check_same(graph: str, first: ir.Model, second: ir.Model) -> None:
-    """Check that two traces are one graph, and forget the sizes of both.
+    """Check that two traces are one graph, and forget the sizes of the first in which they differ.
 
     Postcondition: the same operators, attributes and constants, joined in the same way.
 
     Raises:
         InternalError: a node or a constant depends on the traced size.
     """
-    for model in (first, second):
-        for node in model.graph:
-            for value in node.outputs:
-                value.shape = None
     ours, theirs = _fingerprints(first.graph), _fingerprints(second.graph)
     different = next((name for (name, one), (_, other) in zip(ours, theirs, strict=False) if one != other), None)
     if different is None and len(ours) != len(theirs):
@@ -95,6 +112,11 @@ def check_same(graph: str, first: ir.Model, second: ir.Model) -> None:
             code="baked-size",
             graph=graph,
         )
+    for node, same in zip(first.graph, second.graph, strict=True):
+        for value, other in zip(node.outputs, same.outputs, strict=True):
+            if value.shape is not None and other.shape is not None:
+                pairs = zip(value.shape, other.shape, strict=True)
+                value.shape = ir.Shape([size if size == again else None for size, again in pairs])
 
 
 def _fingerprints(graph: ir.Graph) -> list[tuple[str, object]]:

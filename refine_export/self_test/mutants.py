@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -259,31 +260,31 @@ def _swapped_flows(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
         uses = list(flow.uses())
         _replace(uses, editor.add("Gather", flow, editor.constant(np.array([2, 3, 0, 1])), axis=1))
         return editor.made
-    # Exchange the bounds of the Slices that take channels [0:2] and [2:4] of one flow on the way to a grid.
-    halves: dict[ir.Value | None, dict[tuple[int, int] | None, list[ir.Node]]] = {}
+    # Exchange the halves of each value of which channels [0:2] and [2:4] are taken on the way to a grid.
+    takers: dict[ir.Value, dict[tuple[int, int], list[ir.Node]]] = {}
     leading = dict.fromkeys(value.producer() for sampler in _samplers(editor) for value in upstream(sampler.grid))
     for node in leading:
-        if node is not None and is_op(node, "Slice"):
-            halves.setdefault(node.inputs[0], {}).setdefault(_channels(node), []).append(node)
-    swapped = []
-    for parts in halves.values():
-        first, second = parts.get((0, 2), []), parts.get((2, 4), [])
-        if first and second:
-            lower, upper = first[0].inputs[1:3], second[0].inputs[1:3]
-            for node, (start, end) in [*((node, upper) for node in first), *((node, lower) for node in second)]:
-                node.replace_input_with(1, start)
-                node.replace_input_with(2, end)
-            swapped += [*first, *second]
-    return _differing(swapped, "no Slice pair [0:2], [2:4] of one flow leads to its coordinates")
+        if node is not None and (source := node.inputs[0] if node.inputs else None) is not None:
+            for part in _channels(node):
+                takers.setdefault(source, {}).setdefault(part, []).append(node)
+    for source, parts in takers.items():
+        if {(0, 2), (2, 4)} <= set(parts):
+            taking = {*parts[0, 2], *parts[2, 4]}
+            uses = [use for use in source.uses() if use[0] in taking]
+            _replace(uses, editor.add("Gather", source, editor.constant(np.array([2, 3, 0, 1])), axis=1))
+    return _differing(editor.made, "no channels [0:2] and [2:4] of one flow lead to its coordinates")
 
 
-def _channels(node: ir.Node) -> tuple[int, int] | None:
-    """Return the first and last of the channels that a Slice takes, if it takes channels."""
-    tensors = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:4]]
-    if len(tensors) < 3 or any(tensor is None or tensor.size != 1 for tensor in tensors):
-        return None
-    start, end, axis = (int(tensor.numpy().item()) for tensor in tensors if tensor is not None)
-    return (start, end) if axis in (1, -3) else None
+def _channels(node: ir.Node) -> list[tuple[int, int]]:
+    """Return the first and last channel of each part that a Slice or a Split takes, if it takes channels."""
+    tensors = [None if value is None else ir.convenience.get_const_tensor(value) for value in node.inputs[1:]]
+    constants = [tensor.numpy().tolist() for tensor in tensors if tensor is not None]
+    if is_op(node, "Split") and node.attributes.get_int("axis", 0) == 1 and constants:
+        ends = list(accumulate(constants[0], initial=0))
+        return list(pairwise(ends))
+    if is_op(node, "Slice") and len(constants) >= 3 and constants[2] in ([1], [-3]):
+        return [(constants[0][0], constants[1][0])]
+    return []
 
 
 def _weight(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
