@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of
 from refine_export.engine.machine import this_machine
 from refine_export.engine.plan import check_plan, key_of, plan_bytes, plan_header
+from refine_export.engine.rtx_runtime import KernelCache, kernels_path, rtx_context
 from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
 from refine_export.runners.cuda_device import CudaDevice, array_like, check_outputs, check_tensors
@@ -38,10 +40,9 @@ class TrtRunner(Runner):
     Args:
         plan: path of the file, with its manifest beside it; or, with `unchecked`, its bytes.
         unchecked: take an engine without looking at a manifest; `provider` then names it unchecked.
-        allow_host_code: let the engine bring code that runs on this host, as a version-compatible one does with its
-            lean runtime: for engines that you trust as you trust a program.
-        cuda_graph: from the second run of the same profile, shapes and addresses on, replay a CUDA graph. `run` keeps
-            its addresses; with `run_torch`, give the same tensors each time, outputs included.
+        options: how it is run. With `cuda_graph`, a CUDA graph is replayed from the second run of the same profile,
+            shapes and addresses on: `run` keeps its addresses; with `run_torch`, give the same tensors each time,
+            outputs included. (TensorRT for RTX captures by itself.)
         log: the process's one log of TensorRT. Defaults to `process_log`.
 
     Raises:
@@ -52,35 +53,45 @@ class TrtRunner(Runner):
     """
 
     backend = "tensorrt"
+    # Declared here, since what is assigned in __init__ comes from a module that mypy does not know.
+    _runtime: trt.Runtime
+    _engine: trt.ICudaEngine
+    _context: trt.IExecutionContext
 
     def __init__(
         self,
         plan: Path | bytes,
         *,
         unchecked: bool = False,
-        allow_host_code: bool = False,
-        cuda_graph: bool = False,
+        options: EngineRunOptions | None = None,
         log: Log | None = None,
     ) -> None:
+        options = options or EngineRunOptions()
         content, name = (plan, "the plan") if isinstance(plan, bytes) else (plan_bytes(plan), str(plan))
         library = load_library(plan_header(content, Path(name)).library)
         self._gpu = CudaDevice()
         self._log = log or process_log(library.module)
         self._log.lines.clear()  # messages end with what was logged since
-        rung = None if unchecked else _checked_rung(plan, content, library, allow_host_code=allow_host_code)
-        self._runtime: trt.Runtime = constructed(library.module.Runtime, "start", self._log)
-        self._runtime.engine_host_code_allowed = allow_host_code
+        rung = None if unchecked else _checked_rung(plan, content, library, options)
+        self._runtime = constructed(library.module.Runtime, "start", self._log)
+        self._runtime.engine_host_code_allowed = options.allow_host_code
         engine = self._runtime.deserialize_cuda_engine(content)
         self._engine = required(engine, f"load {name} with {library.version}", self._log)
-        self._context = required(
-            self._engine.create_execution_context(), f"make an execution context of {name}", self._log
-        )
+        self._kernels: KernelCache | None = None
+        if library.name == "rtx":
+            kernels = kernels_path(plan) if isinstance(plan, Path) and options.rtx_cache else None
+            context, self._kernels = rtx_context(library.module, self._engine, options, kernels, self._log)
+        else:
+            context = self._engine.create_execution_context()
+        self._context = required(context, f"make an execution context of {name}", self._log)
         self.version = library.version
         self.device = self._gpu.name
-        self.provider = f"engine, {f'rung {rung}' if rung else 'unchecked plan'}{', CUDA graph' if cuda_graph else ''}"
+        self.provider = f"engine, {f'rung {rung}' if rung else 'unchecked plan'}"
+        if options.cuda_graph:
+            self.provider += ", CUDA graph"
         self.graph, self.inputs, self.outputs = io_of(self._engine, library.module)
         self._profiles: tuple[Ranges, ...] = ranges_of(self._engine, self.inputs)
-        self._cuda_graph = cuda_graph
+        self._cuda_graph = options.cuda_graph and library.name == "trt"
         self._buffers: dict[str, torch.Tensor] = {}
         self._enqueued: Any = None  # profile, shapes and addresses of the last run
         self._replay: Callable[[], None] | None = None  # of those
@@ -135,10 +146,12 @@ class TrtRunner(Runner):
             return results
 
     def close(self) -> None:
-        """Release the engine, the context and all memory."""
+        """Release the engine, the context and all memory; keep the kernels that were compiled."""
         self._replay = None
+        if (kernels := self.__dict__.get("_kernels")) is not None:
+            kernels.save()
         self._buffers.clear()
-        for name in ("_context", "_engine", "_runtime"):  # in this order: each lives by the next
+        for name in ("_context", "_kernels", "_engine", "_runtime"):  # in this order: each lives by the next
             self.__dict__.pop(name, None)
 
     def _profile_for(self, shapes: Shapes) -> int:
@@ -216,7 +229,7 @@ def process_log(module: Any) -> Log:
     return Log(module)
 
 
-def _checked_rung(plan: Path | bytes, content: bytes, library: Library, *, allow_host_code: bool) -> str:
+def _checked_rung(plan: Path | bytes, content: bytes, library: Library, run: EngineRunOptions) -> str:
     """Check by its manifest that an engine may run here, and return its rung."""
     if isinstance(plan, bytes):
         raise RequestError(
@@ -226,9 +239,9 @@ def _checked_rung(plan: Path | bytes, content: bytes, library: Library, *, allow
     key = key_of(manifest)
     options = key["options"]
     # TensorRT would run the lean runtime inside such an engine as a program of its own on this host.
-    if options.get("version_compatible") and not options.get("exclude_lean_runtime") and not allow_host_code:
+    if options.get("version_compatible") and not options.get("exclude_lean_runtime") and not run.allow_host_code:
         raise RequestError(
-            f"{plan} brings a lean runtime, which is code that runs on this host; expected allow_host_code=True, if "
+            f"{plan} brings a lean runtime, which is code that runs on this host; expected allow_host_code, if "
             "you trust where it comes from",
             code="host-code",
             path=plan,

@@ -117,7 +117,7 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
         problem = f"is an engine, which TensorRT runs; leave the runtime {options.runtime} out"
         raise RequestError.about(path, "options-do-not-fit", problem, option="runtime")
     if artifact.engine is not None:
-        runner: Runner = TrtRunner(path, allow_host_code=options.allow_host_code)
+        runner: Runner = TrtRunner(path, options=options)
     else:
         runner = open_runner(model_source(path, artifact), options.runtime or default_runtime(artifact))
     with runner:

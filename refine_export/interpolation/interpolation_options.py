@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.triton.connection_options import ServerOptions
 
@@ -56,7 +57,7 @@ class EncoderOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeOptions:
+class ComputeOptions(EngineRunOptions):
     """The component that computes the frames: a checkpoint in torch, a file or a server."""
 
     checkpoint: Path | None = field(default=None, metadata={"flag": "--checkpoint", "panel": _COMPUTE})
@@ -67,8 +68,6 @@ class ComputeOptions:
     """An ONNX file or an engine of the graph interpolator."""
     runtime: Runtime | None = field(default=None, metadata={"flag": "--runtime", "panel": _COMPUTE})
     """Runtime of an ONNX file; default: by the file's types."""
-    allow_host_code: bool = field(default=False, metadata={"flag": "--allow-host-code", "panel": _COMPUTE})
-    """Run an engine that brings code for this host; trust it first."""
     server: ServerOptions | None = None
     """A Triton server with the ensemble `interpolate`."""
     concurrency: int = field(default=4, metadata={"flag": "--concurrency", "panel": _SERVER})

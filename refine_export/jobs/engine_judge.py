@@ -10,6 +10,7 @@ from refine_export.accuracy.limits import Limits
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import feeds_for, probe_for
 from refine_export.engine.build_options import Rung
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.profile_shapes import InputShapes
@@ -42,9 +43,10 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
     def compare(plan: bytes, rung: Rung) -> list[Numbers]:
         reference = inputs.network
         numbers: list[Numbers] = []
+        built_here = EngineRunOptions(allow_host_code=True)
         with (
             TorchRunner(reference, artifact.graph, dtype=options.reference) as torch,
-            TrtRunner(plan, unchecked=True, allow_host_code=True) as runner,  # built here, a moment ago
+            TrtRunner(plan, unchecked=True, options=built_here) as runner,
         ):
             candidate = Candidate(file=artifact.file, limits=limits(rung), runtime="tensorrt", runner=runner)
             for batch, height, width in sizes:

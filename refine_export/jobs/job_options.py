@@ -191,8 +191,9 @@ def wrong_value(label: str, details: Mapping[str, Any]) -> str:
 
 
 def documentation(owner: type[Any]) -> Mapping[str, str]:
-    """Return the docstring under each field of a dataclass."""
-    return _documented(owner.__module__).get(owner.__name__, {})
+    """Return the docstring under each field of a dataclass, those of its bases included."""
+    bases = [base for base in reversed(owner.__mro__) if dataclasses.is_dataclass(base)]
+    return {name: text for base in bases for name, text in _documented(base.__module__).get(base.__name__, {}).items()}
 
 
 @functools.cache

@@ -46,7 +46,7 @@ def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> 
 def _openers(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterator[tuple[str, Callable[[], Runner]]]:
     """Yield the name of each runtime, and a function that opens the file in it."""
     if artifact.engine is not None:
-        yield "tensorrt", lambda: TrtRunner(path, allow_host_code=options.allow_host_code)
+        yield "tensorrt", lambda: TrtRunner(path, options=options)
         return
     model = model_source(path, artifact)
     for runtime in options.runtimes or (default_runtime(artifact),):

@@ -7,12 +7,13 @@ from typing import Literal
 
 from refine_export.accuracy.limits import LimitsOptions
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
 from refine_export.signature import check_sizes_option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ValidateOptions:
+class ValidateOptions(EngineRunOptions):
     """Options of the comparison with the reference: runtimes, feeds and limits."""
 
     runtimes: tuple[Runtime, ...] = field(default=(), metadata={"flag": "--runtime"})
@@ -33,9 +34,6 @@ class ValidateOptions:
     """Share of the feeds of one file in one runtime at one size that have to pass."""
     may_fail: int | None = None
     """Upper bound of the feeds that may fail; default: only the share counts."""
-    allow_host_code: bool = field(default=False, metadata={"flag": "--allow-host-code"})
-    """Run version-compatible engines, which bring code that runs on this host: for engines that you trust as you
-    trust a program."""
     ssim: bool = False
     """Measure SSIM of pictures too, which needs scikit-image; a limit of SSIM measures it in any case."""
     limits: LimitsOptions = field(default_factory=LimitsOptions)

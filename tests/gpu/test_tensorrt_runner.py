@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from refine_export.engine.bindings import load_library
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.plan import artifact_from_plan
 from tests.support.real_tensorrt import run_python
@@ -106,7 +107,7 @@ def test_a_cuda_graph_gives_what_the_engine_gives(workshop, made, runner):
     first, second = workshop.feeds()
     expected = [runner.run(feed.inputs) for feed in (first, second)]
     assert not close(*expected)
-    with TrtRunner(made.path, cuda_graph=True) as graphed:
+    with TrtRunner(made.path, options=EngineRunOptions(cuda_graph=True)) as graphed:
         assert graphed.provider.endswith(", CUDA graph")
         for turn in range(6):
             assert close(graphed.run((first, second)[turn % 2].inputs), expected[turn % 2])

@@ -3,6 +3,7 @@
 import pytest
 
 from refine_export.engine.bindings import load_library
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.machine import numbers_of
 from refine_export.engine.plan import artifact_from_plan
@@ -65,7 +66,7 @@ def test_an_engine_without_weights_takes_back_its_own(workshop, tmp_path):
 def test_a_version_compatible_engine_runs_where_its_code_is_trusted(workshop):
     made = workshop.engine(version_compatible=True, optimization_level=1)
     assert error_code(RequestError, lambda: TrtRunner(made.path)) == "host-code"
-    with TrtRunner(made.path, allow_host_code=True) as runner:
+    with TrtRunner(made.path, options=EngineRunOptions(allow_host_code=True)) as runner:
         precision = artifact_from_plan(made.path).precision
         workshop.assert_exact(runner, workshop.feeds(), precision)
     assert status_of(workshop, made.path, allow_host_code=True) == "passed"

@@ -13,6 +13,7 @@ import torch
 
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine.bindings import Log
+from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import EngineError, GraphError, RequestError, UnavailableError
 from refine_export.runners.base import check_sizes
@@ -154,7 +155,7 @@ def test_host_code_is_for_those_who_ask(trt, tmp_path, monkeypatch):
     assert error_code(RequestError, lambda: TrtRunner(path)) == "host-code"
     with pytest.raises(UnavailableError, match="engine_host_code_allowed is False"):
         TrtRunner(path, unchecked=True)
-    with TrtRunner(path, allow_host_code=True) as runner:
+    with TrtRunner(path, options=EngineRunOptions(allow_host_code=True)) as runner:
         assert runner._runtime.engine_host_code_allowed is True
         assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
     lean = built(trt, flags=("VERSION_COMPATIBLE", "EXCLUDE_LEAN_RUNTIME"))
@@ -238,7 +239,7 @@ def test_tensors_that_the_engine_cannot_use_in_place(trt, plan):
 
 def test_a_graph_is_captured_after_a_warm_up_and_again_on_any_change(trt, tmp_path):
     path = saved(tmp_path / "m.plan", built(trt, sides=((32, 64, 96), (32, 64, 128))), trt.__version__)
-    with TrtRunner(path, cuda_graph=True) as runner:
+    with TrtRunner(path, options=EngineRunOptions(cuda_graph=True)) as runner:
         assert runner.provider == "engine, rung native, CUDA graph"
         done = []
         for side in (64, 64, 64, 96, 96, 64, 128, 128, 64, 64):
@@ -249,7 +250,7 @@ def test_a_graph_is_captured_after_a_warm_up_and_again_on_any_change(trt, tmp_pa
 
 
 def test_a_graph_follows_the_addresses(trt, plan):
-    with TrtRunner(plan, cuda_graph=True) as runner:
+    with TrtRunner(plan, options=EngineRunOptions(cuda_graph=True)) as runner:
         tensors, out = tensors_of(feeds_of()), {"frame": torch.empty(1, 3, 64, 64)}
         others, other_out = tensors_of(feeds_of(seed=5)), {"frame": torch.empty(1, 3, 64, 64)}
         done = []
@@ -269,7 +270,7 @@ def test_a_graph_follows_the_addresses(trt, plan):
 
 
 def test_an_engine_that_can_not_be_captured(trt, plan):
-    with TrtRunner(plan, cuda_graph=True) as runner:
+    with TrtRunner(plan, options=EngineRunOptions(cuda_graph=True)) as runner:
         runner.run(feeds_of())
         runner._gpu.refuses_capture = True
         with pytest.raises(RequestError, match="not permitted"):
@@ -282,7 +283,7 @@ def test_an_engine_that_can_not_be_captured(trt, plan):
 def test_a_failure_makes_the_next_run_a_warm_up(trt, plan):
     """TensorRT does at the first run after a change what a capture can't."""
     feeds, outputs = tensors_of(feeds_of()), {"frame": torch.empty(1, 3, 64, 64)}
-    with TrtRunner(plan, cuda_graph=True) as runner:
+    with TrtRunner(plan, options=EngineRunOptions(cuda_graph=True)) as runner:
         runner.run_torch(feeds, outputs)
         trt.fake.failing.add("set_input_shape")
         with pytest.raises(RequestError):
