@@ -37,8 +37,8 @@ test-triton: $(READY)  ## Run the tests against a real Triton server, which the 
 
 test-all: test test-slow test-triton  ## Run all tests but those that need a GPU.
 
-test-gpu:  ## Run the tests of the real TensorRT with GPU_PYTHON, which has '.[torch,ort,trt,dev]', a torch with CUDA and a GPU.
-	$(GPU_PYTHON) -m pytest -m tensorrt --require-tensorrt
+test-gpu:  ## Run engines with GPU_PYTHON, which has '.[torch,ort,trt,dev]' or '.[torch,ort,rtx,dev]', a torch with CUDA and a GPU.
+	$(GPU_PYTHON) -m pytest -m 'tensorrt or rtx_gpu' --require-tensorrt
 
 check: lint types test  ## Run what every commit has to pass: format, lint, import contract, types, tests.
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: weights, reference networks, upstream's outputs; and what the tests marked `tensorrt` need."""
+"""Shared fixtures: weights, reference networks, upstream's outputs; what the tests that need a GPU lack."""
 
 from __future__ import annotations
 
@@ -30,22 +30,23 @@ def pytest_addoption(parser):
     parser.addoption(
         "--require-tensorrt",
         action="store_true",
-        help="end with an error where TensorRT or a GPU is missing, in place of skipping the tests marked tensorrt",
+        help="end with an error where no engine can be run, in place of skipping the tests that run them",
     )
 
 
 def pytest_configure(config):
-    if config.getoption("require_tensorrt") and (missing := missing_for_engines()):
+    if config.getoption("require_tensorrt") and (missing := missing_for_engines()) and missing_for_rtx():
         raise pytest.UsageError(f"--require-tensorrt: {missing}")
 
 
 def pytest_collection_modifyitems(items):
-    marked = [item for item in items if item.get_closest_marker("tensorrt")]
-    missing = missing_for_engines() if marked else None
-    for item in marked:
-        item.add_marker(pytest.mark.filterwarnings("default"))  # NVIDIA's Python layers warn of their own affairs
-        if missing:
-            item.add_marker(pytest.mark.skip(reason=missing))
+    for marker, what_is_missing in (("tensorrt", missing_for_engines), ("rtx_gpu", missing_for_rtx)):
+        marked = [item for item in items if item.get_closest_marker(marker)]
+        missing = what_is_missing() if marked else None
+        for item in marked:
+            item.add_marker(pytest.mark.filterwarnings("default"))  # NVIDIA's Python layers warn of their own affairs
+            if missing:
+                item.add_marker(pytest.mark.skip(reason=missing))
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -77,6 +78,24 @@ def missing_for_engines() -> str | None:
             trt_device.CudaDevice()
         except UnavailableError as error:
             return str(error)
+    return None
+
+
+@functools.cache
+def missing_for_rtx() -> str | None:
+    """What this machine lacks for the tests marked `rtx_gpu`, in a sentence; None where it lacks nothing."""
+    from refine_export.engine import machine
+    from refine_export.engine.bindings import load_library
+    from refine_export.errors import UnavailableError
+    from refine_export.runners.cuda_device import CudaDevice
+
+    try:
+        library = load_library("rtx")
+        if not machine.has_gpu_of(machine.rtx_gpus(library.version, ())):
+            return "no GPU is found that engines of TensorRT for RTX run on"
+        CudaDevice()
+    except UnavailableError as error:
+        return str(error)
     return None
 
 

@@ -1,4 +1,4 @@
-"""Files and engines for the tests marked `tensorrt`, each made once, and how they are compared with torch.
+"""Files and engines for the tests that need a GPU, each made once, and how they are compared with torch.
 
 Nothing here or there stands in for anything: TensorRT builds, the GPU runs, FP32 torch on the CPU is the reference.
 """
@@ -73,7 +73,8 @@ class Workshop:
         architecture = "IFNet_m" if graph == "interpolator" else "IFNet"
         weights = dataclasses.replace(RECIPE.checkpoint, architecture=architecture, seed=seed)
         recipe = dataclasses.replace(RECIPE, checkpoint=weights)
-        return recipe_with(recipe, {"graphs": [graph], "timing_cache": str(self._folder / "timing")} | given)
+        timing = {} if given.get("target") == "rtx" else {"timing_cache": str(self._folder / "timing")}
+        return recipe_with(recipe, {"graphs": [graph]} | timing | given)
 
     def file(
         self,

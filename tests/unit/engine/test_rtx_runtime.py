@@ -93,7 +93,7 @@ def test_known_kernels_are_not_written_again(engine, tmp_path):
     assert not path.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_no_failure_of_a_run(engine, tmp_path):
+def test_a_folder_that_cannot_be_written_does_not_fail_a_run(engine, tmp_path):
     (tmp_path / "file").touch()
     _, cache = context(engine, tmp_path / "file" / "m.rtx.kernels")
     engine.config.cache.kernels = b"ours"
