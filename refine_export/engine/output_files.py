@@ -12,7 +12,7 @@ from pathlib import Path
 
 from refine_export.engine.plan import seems_plan
 from refine_export.errors import RequestError
-from refine_export.support.files import atomic_path, is_running, write_text
+from refine_export.support.files import atomic_path, is_running, same_file, write_text
 from refine_export.support.manifest import Manifest, manifest_path, text_of_manifest
 
 TRTEXEC, POLYGRAPHY, GATHER = ".trtexec.sh", ".polygraphy.sh", ".gather.onnx"
@@ -53,11 +53,6 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             what = "is not a TensorRT engine" if path == output else f"is there without {output.name}"
             problem = f"{what}; choose another name with --output, or overwrite it with --force"
             raise RequestError.about(path, "output-exists", problem)
-
-
-def same_file(path: Path, other: Path) -> bool:
-    """Return whether both exist and are one file, by whatever name."""
-    return path.exists() and other.exists() and path.samefile(other)
 
 
 def write_engine(

@@ -31,7 +31,7 @@ from refine_export.interpolation.scene_cuts import similarity
 from refine_export.interpolation.stream import in_order
 from refine_export.interpolation.timing import Division
 from refine_export.interpolation.writer import VideoWriter, encoder_for, video_writer
-from refine_export.support.files import atomic_path, make_folder
+from refine_export.support.files import atomic_path, make_folder, same_file
 from refine_export.support.progress import Progress
 from refine_export.support.text import dict_from_result
 
@@ -205,7 +205,7 @@ def _check_output(output: Path, sources: tuple[Path, ...], *, force: bool) -> No
     """Refuse to overwrite, before any work is done."""
     if output.is_dir():
         raise RequestError.about(output, "is-directory", "is a directory; give the name of the file to write")
-    if output.exists() and any(source.exists() and source.samefile(output) for source in sources):
+    if any(same_file(source, output) for source in sources):
         raise RequestError.about(output, "output-is-input", "is what is read; give another output")
     if os.path.lexists(output) and not (force and (output.is_file() or output.is_symlink())):
         raise RequestError.about(output, "output-exists", "exists; give another output, or overwrite it with --force")

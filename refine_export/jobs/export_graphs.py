@@ -18,7 +18,7 @@ from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.signature import GraphName
-from refine_export.support.files import make_folder, user_path
+from refine_export.support.files import make_folder, same_file, user_path
 from refine_export.support.manifest import check_foreign
 from refine_export.support.progress import Progress
 from refine_export.support.text import json_safe, size_text
@@ -79,7 +79,7 @@ def export(
     path = path_of(output)
     known = check_graph(inputs.checkpoint, graph)
     given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
-    if path.exists() and any(file and user_path(file).resolve() == path.resolve() for file in given):
+    if any(file and same_file(user_path(file), path) for file in given):
         raise RequestError.about(path, "output-is-input", "is one of the files to be read; choose another name")
     check_foreign(path, force=force)
     return export_graph(inputs, known, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +152,8 @@ def _check_paths(paths: Mapping[str, Path | None]) -> None:
     for name, path in paths.items():
         if path is None:
             continue
-        if other := seen.get(path.resolve()):
+        real = Path(os.path.realpath(path))  # Path.resolve raises for a link to itself
+        if other := seen.get(real):
             message = f"{other} and {name} are both {path}; give each a file of its own"
             raise RequestError(message, code="same-file", path=path, options=[other, name])
-        seen[path.resolve()] = name
+        seen[real] = name

@@ -168,6 +168,8 @@ def _adapter() -> TypeAdapter[tuple[Recipe]]:
 def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
     """Translate one of pydantic's errors: code and message."""
     location = [str(part) for part in details["loc"][1:]]  # without the place in the tuple of `_adapter`
+    if "surrogate" in details["msg"]:  # as Python has bytes of file names that are not UTF-8
+        return "not-utf-8", f"{name} have text that is not UTF-8; give files and folders other names"
     if not location:  # not even JSON: text that is not Unicode, or too deep
         return "not-a-recipe", f"{name}: {details['msg']}; expected sections with options in UTF-8"
     message = details["msg"].removeprefix("Value error, ")

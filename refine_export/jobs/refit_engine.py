@@ -8,7 +8,7 @@ from typing import Any
 from refine_export.artifacts import artifact_from_file
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import EngineFile, engine_target
-from refine_export.engine.output_files import check_engine_output, same_file
+from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.refit_file import refit_file
 from refine_export.errors import RequestError
@@ -17,6 +17,7 @@ from refine_export.jobs.engine_judge import judge_of
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
+from refine_export.support.files import same_file
 from refine_export.support.manifest import manifest_path
 from refine_export.support.progress import Progress
 

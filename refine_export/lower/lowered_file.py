@@ -39,7 +39,7 @@ from refine_export.lower.lowering import (
 )
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.environment import LOWERERS, versions
-from refine_export.support.files import check_input_file, make_folder
+from refine_export.support.files import check_input_file, make_folder, same_file
 from refine_export.support.manifest import (
     Manifest,
     check_foreign,
@@ -113,7 +113,7 @@ def check_output(source: Path, output: Path, *, force: bool, others: Sequence[Pa
     for path in (output, manifest_path(output), search_memory(output)):
         if path.exists() and not path.is_file():
             raise RequestError.about(path, "not-a-file", "is not a regular file; choose another name with --output")
-        if path.exists() and any(read.exists() and read.samefile(path) for read in all_read):
+        if any(same_file(read, path) for read in all_read):
             problem = "is read, and would be overwritten; give another name with --output"
             raise RequestError.about(path, "output-is-input", problem)
     check_foreign(output, force=force)

@@ -47,6 +47,11 @@ def check_input_file(path: Path, error: type[RequestError], expected: str) -> No
     raise error.about(path, code, f"{problem}; {expected}")
 
 
+def same_file(path: Path, other: Path) -> bool:
+    """Return whether both exist and are one file, by whatever name."""
+    return path.exists() and other.exists() and path.samefile(other)
+
+
 def make_folder(path: Path) -> None:
     """Create an output folder and its parents; call it before long work, so that the work is not done in vain.
 
@@ -100,8 +105,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file as UTF-8, atomically; errors as in `atomic_path`."""
-    write_bytes(path, text.encode())
+    """Write a file as UTF-8, atomically; errors as in `atomic_path`.
+
+    Bytes of file names that are not UTF-8 are written as Python shows them, such as `\\udcff`.
+    """
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 @contextmanager

@@ -28,17 +28,20 @@ def json_safe(content: Any) -> Any:
         content: dataclasses, mappings, sequences, paths and scalars, nested.
 
     Returns:
-        Dictionaries, lists and scalars; NaN and infinity, which JSON lacks, become None.
+        Dictionaries, lists and scalars. NaN and infinity, which JSON lacks, become None; bytes of file names that are
+        not UTF-8 become text, such as `\\udcff`.
     """
     if dataclasses.is_dataclass(content) and not isinstance(content, type):
         return dict_from_result(content)
     if isinstance(content, Mapping):
-        return {name: json_safe(value) for name, value in content.items()}
+        return {json_safe(name): json_safe(value) for name, value in content.items()}
     if isinstance(content, list | tuple):
         return [json_safe(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
-    return str(content) if isinstance(content, Path) else content
+    if isinstance(content, str | Path):
+        return str(content).encode(errors="backslashreplace").decode()
+    return content
 
 
 def dict_from_result(result: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import typer
 
 from refine_export.cli.verbs.shared_options import ForceOption
 from refine_export.errors import RecipeError
+from refine_export.support.text import clean
 
 
 def init(
@@ -27,4 +28,4 @@ def init(
             path=path,
         )
     write_text(path, toml_from_recipe(Recipe()))
-    typer.echo(f"wrote {path}; edit it, then: refine-export run --recipe {path}")
+    typer.echo(f"wrote {clean(str(path))}; edit it, then: refine-export run --recipe {clean(str(path))}")

@@ -38,7 +38,7 @@ from refine_export.deploy.triton.model_config import (
 from refine_export.deploy.triton.network_models import ModelSource, NetworkModel, network_models, read_model_source
 from refine_export.deploy.triton.repository_readme import readme_text
 from refine_export.errors import GraphError, RepositoryError, RequestError
-from refine_export.support.files import replace_folder
+from refine_export.support.files import replace_folder, write_text
 from refine_export.support.manifest import manifest_path, read_manifest, sha256_of_file
 from refine_export.support.text import dict_from_result, json_safe, size_text
 
@@ -91,7 +91,7 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
             _write_ensemble(folder, interpolator, options)
         models = _model_records(networks, interpolator, options)
         text = readme_text(networks, interpolator, models, options, output.name)
-        (folder / names.README_FILE).write_text(text, encoding="utf-8")
+        write_text(folder / names.README_FILE, text)
         deployment = {
             "schema": SCHEMA,
             "tool": f"refine-export {__version__}",
@@ -107,7 +107,7 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
 
 def _check_output(output: Path, *, force: bool) -> None:
     """Refuse to replace anything but a repository of this tool, before any work is done."""
-    if not output.name or not output.name.isprintable():
+    if not output.name or not output.name.encode(errors="replace").decode().isprintable():
         raise RepositoryError(f"output is {str(output)!r}; expected the name of a folder to write", code="bad-path")
     if not os.path.lexists(output) or (output.is_dir() and not output.is_symlink() and not any(output.iterdir())):
         return

@@ -107,6 +107,7 @@ def test_init(run, here):
     assert (code, "overwrite it with --force" in err) == (2, True)
     assert run("init", "--force")[0] == 0
     assert run("init", "small.toml", "--force")[0] == 0
+    assert "\x1b" not in run("init", "\x1b[31m.toml")[1]
 
 
 def test_inspect(run, here, contextnet, references):

@@ -58,6 +58,12 @@ def test_one_file_is_not_two(write, tmp_path):
     assert report.read_text() == content
 
 
+def test_a_link_to_itself_is_replaced(write, tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    gate(write(), junit=tmp_path / "loop")
+    assert (tmp_path / "loop").read_text().startswith("<")
+
+
 def test_accept_writes_compares_and_writes_again(write, tmp_path):
     file = tmp_path / "baseline.json"
     for options, code in (({"accept": True}, "missing-option"), ({"baseline": file}, "file-not-readable")):

@@ -53,6 +53,12 @@ def test_an_unfinished_file_leaves_the_old_one(tmp_path, wrong):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_name_that_is_not_utf8_is_written_as_python_shows_it(tmp_path):
+    """So do reports of files whose names have other bytes."""
+    write_text(tmp_path / "a.html", os.fsdecode(b"\xff.onnx"))
+    assert (tmp_path / "a.html").read_text() == "\\udcff.onnx"
+
+
 def test_left_overs_of_dead_writers_are_removed(tmp_path):
     for pid in (2**22 + 1, os.getppid()):
         (tmp_path / f".file[1].txt.partial-{pid}").touch()

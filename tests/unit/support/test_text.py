@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def test_listed_counts_what_it_leaves_out(names, most, expected):
 
 def test_size_text_keeps_symbols():
     assert size_text((1, 3, "H", 448)) == "1x3xHx448"
+
+
+def test_json_safe_makes_text_of_a_name_that_is_not_utf8():
+    name = os.fsdecode(b"\xff.onnx")
+    assert json_safe({name: Path(name)}) == {"\\udcff.onnx": "\\udcff.onnx"}
 
 
 def test_json_safe_holds_in_strict_json():
