@@ -41,34 +41,27 @@ def test_feeds_are_compared_with_themselves():
     assert (problem.rule, problem.status, problem.file) == ("baseline-drop", "failed", "refine.fp16.onnx")
 
 
-def test_noise_is_not_a_drop():
-    """Within the floor, which is higher for FP32 files, whose error is all noise."""
-    assert not changed(measured((70, 80, 75, 66)), measured((69.85, 80.1, 75, 65.9))).drops
-    other_kernels = (128.6, 148.3, 134.1, 148.7)  # from 129.9, 148.8, 135.5 and 149.1, as measured
-    changes = changed(measured((129.9, 148.8, 135.5, 149.1), SINGLE), measured(other_kernels, SINGLE))
-    assert (changes.drops, changes.gains) == ((), ())
-    assert changed(measured((129.9,) * 4, SINGLE), measured((127.8, 129.9, 129.9, 129.9), SINGLE)).drops
+FOUR, FOUR_FP32 = (70, 80, 75, 66), (129.9, 148.8, 135.5, 149.1)
 
 
-def test_changes_that_differ_from_feed_to_feed_are_noise():
-    """Median 0.05, scaled median deviation 3 * 1.4826 * 0.3 dB, cut to three floors: 0.6 dB."""
-    before = measured((70, 80, 75, 66))
-    scattered = measured((70.4, 79.65, 74.7, 66.25))
-    assert not changed(before, scattered).drops
-    three = FEEDS[:3]
-    few = changed(measured((70, 80, 75), feeds=three), measured((70.4, 79.65, 74.7), feeds=three))
-    assert {change.noise_db for change in few.drops} == {0.2}  # too few to estimate the noise
-
-
-def test_a_change_that_all_feeds_share_is_not_noise():
-    changes = changed(measured((70, 80, 75, 66)), measured((69.6, 79.6, 74.6, 65.6)))
-    assert len(changes.drops) == 4
-
-
-def test_no_scatter_hides_a_large_drop():
-    drops = changed(measured((70, 80, 75, 66)), measured((76, 79, 72, 63))).drops
-    assert {round(change.drop_db) for change in drops} == {1, 3}
-    assert all(change.noise_db <= 3 * FLOORS_DB[False]["psnr_db"] + 1e-12 for change in drops)
+@pytest.mark.parametrize(
+    ("made", "before", "now", "drops"),
+    [
+        (FILE, FOUR, (69.85, 80.1, 75, 65.9), 0),
+        (FILE, FOUR, (69.6, 79.6, 74.6, 65.6), 4),  # a change that all feeds share
+        # Median 0.05, scaled median deviation 3 * 1.4826 * 0.3 dB, cut to three floors: 0.6 dB.
+        (FILE, FOUR, (70.4, 79.65, 74.7, 66.25), 0),
+        (FILE, FOUR[:3], (70.4, 79.65, 74.7), 2),  # too few feeds to estimate the noise
+        (FILE, FOUR, (76, 79, 72, 63), 3),  # no scatter hides a large drop
+        (SINGLE, FOUR_FP32, (128.6, 148.3, 134.1, 148.7), 0),  # other kernels, as measured: FP32's error is all noise
+        (SINGLE, FOUR_FP32, (127.8, 148.8, 135.5, 149.1), 1),
+    ],
+)
+def test_what_is_within_the_noise_is_not_a_drop(made, before, now, drops):
+    one, other = (measured(values, made, FEEDS[: len(values)]) for values in (before, now))
+    found = changed(one, other).drops
+    assert len(found) == drops
+    assert all(change.noise_db <= 3 * FLOORS_DB[made is SINGLE]["psnr_db"] + 1e-12 for change in found)
 
 
 @pytest.mark.parametrize("figure", ["max_abs", "p999_abs", "flicker"])
