@@ -14,7 +14,7 @@ import pytest
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.runners.triton.transport import ServedTensor
+from refine_export.signature import TensorInfo
 from tests.support.refusals import refused
 from tests.support.triton_fixture import eventually
 from tests.support.triton_models import BROKEN, ECHO, SILENT, SLOW, add_model
@@ -75,7 +75,7 @@ def test_a_server_describes_its_models(server, protocol):
         assert client.server() == "triton 2.51.0"
         assert client.models() == ["broken", "double", "echo", "half", "silent", "slow"]
         found = client.metadata("half")
-        assert found.inputs == (ServedTensor(name="x", dtype="float16", shape=(None, None)),)
+        assert found.inputs == (TensorInfo(name="x", dtype="float16", shape=("x_0", "x_1")),)
         assert (found.versions, found.platform) == (("1",), "python")
         assert client.metadata("double").versions == ("1", "2")
         assert client.config("half")["parameters"] == {"refine_export.precision": {"string_value": "fp16"}}

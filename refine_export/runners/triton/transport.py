@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from refine_export.runners.base import Arrays
 from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.signature import TensorInfo
 from refine_export.support.imports import require
 
 Failure = Literal["away", "slow", "unknown", "unhealthy", "region", "refused", "foreign"]
@@ -41,17 +42,6 @@ class ConnectionFailure(Exception):  # noqa: N818 (it never leaves `TritonClient
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServedTensor:
-    """An input or output of a served model."""
-
-    name: str
-    dtype: str
-    """numpy's name, such as `float32`."""
-    shape: tuple[int | None, ...]
-    """None where any size is taken; with the batch, where the model has one."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ServedModel:
     """A model as its server describes it."""
 
@@ -60,8 +50,8 @@ class ServedModel:
     """Versions that are ready."""
     platform: str
     """`onnxruntime_onnx`, `tensorrt_plan`, `ensemble`, ..."""
-    inputs: tuple[ServedTensor, ...]
-    outputs: tuple[ServedTensor, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,8 +115,8 @@ class Connection:
                 name=found["name"],
                 versions=tuple(found.get("versions", ())),
                 platform=found.get("platform", ""),
-                inputs=tuple(map(_served_tensor, found.get("inputs", ()))),
-                outputs=tuple(map(_served_tensor, found.get("outputs", ()))),
+                inputs=tuple(map(_tensor_info, found.get("inputs", ()))),
+                outputs=tuple(map(_tensor_info, found.get("outputs", ()))),
             )
 
     def config(self, model: str, version: str) -> dict[str, Any]:
@@ -237,9 +227,12 @@ def numpy_name(datatype: str) -> str:
     return datatype if dtype is None else str(np.dtype(dtype))
 
 
-def _served_tensor(found: Mapping[str, Any]) -> ServedTensor:
-    shape = tuple(None if int(size) < 0 else int(size) for size in found.get("shape", ()))  # gRPC's JSON has text
-    return ServedTensor(name=found["name"], dtype=numpy_name(found["datatype"]), shape=shape)
+def _tensor_info(found: Mapping[str, Any]) -> TensorInfo:
+    """Read a tensor's description; a dimension that takes any size is called after it."""
+    name = found["name"]
+    sizes = map(int, found.get("shape", ()))  # gRPC's JSON has text
+    shape = tuple(size if size >= 0 else f"{name}_{axis}" for axis, size in enumerate(sizes))
+    return TensorInfo(name=name, dtype=numpy_name(found["datatype"]), shape=shape)
 
 
 def failure_of_grpc(status: str, message: str) -> ConnectionFailure:

@@ -6,6 +6,7 @@ with TritonRunner(ServerOptions(url="localhost:8001"), "refine") as runner:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,7 +15,6 @@ from refine_export.errors import RequestError
 from refine_export.runners.base import Arrays, Runner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.runners.triton.transport import ServedTensor
 from refine_export.signature import TensorInfo, TensorSpec, signature_from_names
 
 
@@ -64,8 +64,8 @@ class TritonRunner(Runner):
         """Signature with these names of inputs and outputs; None where it is not one of the graphs."""
         specs = () if self.signature is None else (*self.signature.inputs, *self.signature.outputs)
         known = {spec.name: spec for spec in specs}
-        self.inputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.inputs)
-        self.outputs = tuple(_info(tensor, known.get(tensor.name)) for tensor in served.outputs)
+        self.inputs = tuple(_named(tensor, known.get(tensor.name)) for tensor in served.inputs)
+        self.outputs = tuple(_named(tensor, known.get(tensor.name)) for tensor in served.outputs)
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         names = [info.name for info in self.outputs]
@@ -76,9 +76,9 @@ class TritonRunner(Runner):
         self._client.close()
 
 
-def _info(tensor: ServedTensor, spec: TensorSpec | None) -> TensorInfo:
-    """Name free dimensions as the signature of the graph does, if it is one of the five."""
-    symbols = spec.shape if spec is not None and len(spec.shape) == len(tensor.shape) else ()
-    named = symbols or tuple(f"{tensor.name}_{axis}" for axis in range(len(tensor.shape)))
-    shape = tuple(size if size is not None else symbol for size, symbol in zip(tensor.shape, named, strict=True))
-    return TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=shape)
+def _named(info: TensorInfo, spec: TensorSpec | None) -> TensorInfo:
+    """Name free dimensions as the signature of the graph does, if it is one of ours."""
+    if spec is None or len(spec.shape) != len(info.shape):
+        return info
+    pairs = zip(info.shape, spec.shape, strict=True)
+    return replace(info, shape=tuple(size if isinstance(size, int) else symbol for size, symbol in pairs))

@@ -13,7 +13,7 @@ from refine_export.interpolation.interpolator import LocalInterpolator, ServedIn
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.runners.triton.transport import ServedModel, ServedTensor
+from refine_export.runners.triton.transport import ServedModel
 from refine_export.signature import TensorInfo
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import Averager, average
@@ -155,7 +155,7 @@ class FakeClient:
 
     def metadata(self, model):
         assert model == ENSEMBLE
-        tensors = tuple(ServedTensor(name=name, dtype="uint8", shape=(None, None, 3)) for name in self._inputs)
+        tensors = tuple(TensorInfo(name=name, dtype="uint8", shape=("H", "W", 3)) for name in self._inputs)
         return ServedModel(name=model, versions=("1",), platform="ensemble", inputs=tensors, outputs=())
 
     def server(self):
