@@ -102,6 +102,7 @@ def _fault(error: trt.ParserError) -> ParserFault:
     """
     # Without a driver, TensorRT for RTX appends an error of CUDA to each reason, which has nothing to do with it.
     reason = re.sub(r"\[checkMacros\.cpp::catchCudaError.*", "", " ".join(error.desc().split())).strip()
+    reason = re.sub(r'^.* && "(.*)"$', r"\1", reason)  # the parser quotes its own condition before the reason
     return ParserFault(
         code=str(error.code()).rpartition(".")[2],
         index=error.node(),

@@ -173,8 +173,3 @@ def test_the_fake_has_no_call_that_the_real_library_lacks(made):
         if callable(member) and "*args" not in str(theirs.__doc__):  # overloaded
             expected = signature(theirs)
             assert expected == ["arg0"] or signature(member) == expected, name
-
-
-def test_an_older_version_lacks_a_flag():
-    assert "INCLUDE_REFIT" in make_fake("10.14.0").SerializationFlag.__members__
-    assert "INCLUDE_REFIT" not in make_fake("10.12.0").SerializationFlag.__members__
