@@ -14,6 +14,7 @@ from refine_export.engine import build_plan as module
 from refine_export.engine.bindings import Log
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import build_plan, memory_from_log, tensor_types
+from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.grid_sample_check import grid_sample_layers
 from refine_export.engine.plan import plan_header
 from refine_export.engine.profile_shapes import shapes_from_options
@@ -41,6 +42,14 @@ def test_a_build_gives_an_engine_and_its_reports(rtx, tmp_path):
     assert (built.unfused, built.types, built.notes) == ((), {"float": 3, "float16": 2}, ())
     assert set(json.loads(json.dumps(built.memory))) == {"scratch_bytes", "activation_bytes", "weight_bytes"}
     assert not list(tmp_path.iterdir())  # it has no timings
+
+
+def test_an_engine_is_not_run_without_a_gpu(rtx):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UnavailableError):
+        TrtRunner(build(rtx).plan, unchecked=True)
 
 
 def test_the_same_input_gives_the_same_bytes_and_other_gpus_others(rtx):

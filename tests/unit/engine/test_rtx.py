@@ -1,6 +1,5 @@
 """Engines for RTX GPUs, built by the real TensorRT for RTX, which needs no GPU for it."""
 
-import importlib.util
 import subprocess
 import sys
 
@@ -10,31 +9,14 @@ from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import build_plan
-from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.plan import artifact_from_plan, describe
-from refine_export.engine.profile_shapes import shapes_from_options
-from refine_export.errors import RequestError, UnavailableError
+from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import build
-from refine_export.signature import TensorInfo
-from tests.support.engine_models import error_code, model
+from tests.support.engine_models import error_code, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
-)
+pytestmark = needs_rtx
 SIZES = {"min_size": "64x64", "opt_size": "64x96", "max_size": "96x128"}
-
-
-@pytest.fixture(scope="module")
-def library():
-    return load_library("rtx")
-
-
-def built(library, made=None, *, dynamic=True, **options):
-    image = TensorInfo(name="image", dtype="float32", shape=("N", 4, "H", "W"))
-    chosen = BuildOptions(opt_size="32x32", target="rtx", **options)
-    shapes = shapes_from_options([image] if dynamic else [], chosen, None)
-    return build_plan(library, (made or model()).SerializeToString(), chosen, shapes, log=Log(library.module))
 
 
 def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports, tmp_path, monkeypatch):
@@ -63,7 +45,7 @@ def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports
     assert "POLYGRAPHY_USE_TENSORRT_RTX=1" in script.read_text()
 
 
-def test_polygraphy_builds_the_same_bytes(exports, library, tmp_path):
+def test_polygraphy_builds_the_same_bytes(exports, rtx, tmp_path):
     """NVIDIA's own tool agrees, for the same profile and options. (Builds of contextnet alone differ in 35 bytes.)"""
     pytest.importorskip("polygraphy", reason="polygraphy is not installed: pip install polygraphy")
     source, options = exports.lowered("refine"), BuildOptions(target="rtx", opt_size="256x448")
@@ -84,7 +66,7 @@ open(sys.argv[2], "wb").write(bytes(engine_bytes_from_network(network, config=co
     words = [sys.executable, "-c", code, source, tmp_path / "m.rtx"]
     done = subprocess.run(words, env=paths, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    ours = build_plan(library, source.read_bytes(), options, shapes, log=Log(library.module)).plan
+    ours = build_plan(rtx, source.read_bytes(), options, shapes, log=Log(rtx.module)).plan
     assert (tmp_path / "m.rtx").read_bytes() == ours
 
 
@@ -94,11 +76,3 @@ def test_what_rtx_cannot_honour_and_torch_cannot_run_is_refused(exports, tmp_pat
         RequestError, lambda: build(source, output=tmp_path / "a.rtx", target="rtx", refittable=True, **SIZES)
     )
     assert (refused, list(tmp_path.iterdir())) == ("unsupported-option", [])
-
-
-def test_an_engine_is_not_run_without_a_gpu(library):
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
-    with pytest.raises(UnavailableError):
-        TrtRunner(built(library).plan, unchecked=True)
