@@ -20,7 +20,7 @@ from refine_export.engine.plan import plan_header
 from refine_export.engine.profile_shapes import shapes_from_options
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.signature import TensorInfo
-from tests.support.engine_models import error_code, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import error_code, fake_library, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
 pytestmark = needs_rtx
 IMAGE = TensorInfo(name="image", dtype="float32", shape=("N", 4, "H", "W"))
@@ -74,6 +74,13 @@ def test_the_engine_is_built_from_the_checked_network(rtx, monkeypatch):
     assert repaired.plan == right.plan
     monkeypatch.setattr(module, "check_grid_samples", lambda *given: right.samplers)
     assert build(rtx).plan != right.plan
+
+
+def test_timings_are_kept_where_the_library_has_them(monkeypatch, tmp_path):
+    """By the fake: TensorRT for RTX has nothing to time."""
+    library = fake_library(monkeypatch)
+    notes = [build(library, timings=tmp_path / "a.timing").notes for _ in range(2)]
+    assert [len(one) for one in notes] == [1, 0]
 
 
 def test_unfused(rtx):

@@ -1,6 +1,7 @@
 """Lint adds what TensorRT's own parser says, asked in a child process, where one is installed."""
 
 import json
+import sys
 
 import onnx
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from refine_export.cli.main import main
 from refine_export.engine import parser_check
 from refine_export.jobs.lint_files import lint
+from refine_export.support.text import json_safe
 from tests.support.engine_models import needs_rtx
 from tests.support.foreign import foreign_model
 from tests.support.lint_models import model_of
@@ -23,7 +25,8 @@ def files(tmp_path):
 
 
 @needs_rtx
-def test_the_parser_is_asked_node_by_node(files, capsys):
+def test_the_parser_is_asked_node_by_node(files, capsys, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     report = lint(files)
     good, bad = report.parser.values()
     assert (good.library or "").startswith("TensorRT for RTX ")
@@ -32,12 +35,17 @@ def test_the_parser_is_asked_node_by_node(files, capsys):
         ("dilated", "AveragePool", "UNSUPPORTED_NODE"),
         ("", "Warp", "INVALID_NODE"),
     ]
+    # What the child does, in this process; enterprise TensorRT, which is not installed, is asked first.
+    request = {"targets": ["trt", "rtx"], "files": list(map(str, files))}
+    found = parser_check.work(request, tmp_path, lambda *message: None)
+    assert found == {"library": bad.library, "faults": json_safe([good.faults, bad.faults])}
     assert [one.node for one in report.findings[str(files[1])] if one.rule == "parser-refused"] == ["dilated", "Warp 1"]
     assert not report.passed
     with pytest.raises(SystemExit) as exit_:
         main(["lint", *map(str, files), "--json"])
     assert exit_.value.code == 1
     assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(report.to_dict()))
+    assert f"{files[1]}: {bad.conclusion}" in report.notes
 
 
 def test_without_a_library_or_an_answer_a_line_says_so(files, monkeypatch, capsys):
