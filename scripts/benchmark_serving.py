@@ -204,7 +204,6 @@ def transport_figure(server: Any, dtype: str, array: Any, clients: int, protocol
 
     load = measure_load(
         ServerOptions(url=server.url(protocol), protocol=protocol, shared_memory=shared),  # type: ignore[arg-type]
-        protocol,
         f"echo_{dtype.lower()}",
         "",
         [LoadRequest(inputs={"x": array}, why_wrong=problem)],

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.deploy.triton.names import ENSEMBLE
-from refine_export.deploy.verify.channels import Channel, channels_of
+from refine_export.deploy.verify.channels import channels_of
 from refine_export.deploy.verify.load_test import Load, measure_load
 from refine_export.deploy.verify.server_models import ServerModel, find_models
 from refine_export.deploy.verify.verify_frames import compare_frames
@@ -68,10 +68,10 @@ def verify_server(
         channels, missing = channels_of(chosen.urls, chosen.protocols, connection, shared_memory=chosen.shared_memory)
         if not channels:
             raise UnavailableError("; ".join(one.reason for one in missing), code="no-server")
-        models = find_models(channels[0].options, chosen.models, chosen.version)
-        with TritonClient(channels[0].options) as client:
+        models = find_models(channels[0], chosen.models, chosen.version)
+        with TritonClient(channels[0]) as client:
             server = client.server()
-        say(f"{server}: {', '.join(channel.name for channel in channels)}")
+        say(f"{server}: {', '.join(one.channel for one in channels)}")
     shortfalls = [*missing, *models.missing]
     compared: dict[str, ModelComparison] = {}
     for model in models.networks:
@@ -110,7 +110,7 @@ def verify_server(
     return Verified(
         status=overall(statuses),
         server=server,
-        channels={channel.name: channel.options.url for channel in channels},
+        channels={one.channel: one.url for one in channels},
         models={name: _description(model) for name, model in described.items()},
         answers=answers,
         loads=tuple(loads),
@@ -133,16 +133,15 @@ def _loads(
     name: str,
     version: str,
     comparison: ModelComparison,
-    channels: Sequence[Channel],
+    channels: Sequence[ServerOptions],
     options: VerifyOptions,
     progress: Progress,
 ) -> Iterator[Load]:
     for channel in channels:
         for concurrency in options.concurrencies:
-            with progress.step(f"measure {name} over {channel.name}, {concurrency} at once") as say:
+            with progress.step(f"measure {name} over {channel.channel}, {concurrency} at once") as say:
                 load = measure_load(
-                    channel.options,
-                    channel.name,
+                    channel,
                     name,
                     version,
                     comparison.load_requests,

@@ -214,7 +214,7 @@ def test_a_load_ends_when_the_server_does(place):
     question = load.LoadRequest(inputs=picture, why_wrong=lambda answer: None)
     started = time.monotonic()
     try:
-        one = load.measure_load(options, "grpc", "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
+        one = load.measure_load(options, "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
         assert (one.requests, one.errors, one.latency_ms, one.per_second) == (0, 2, {}, 0.0)
         assert time.monotonic() - started < 5
     finally:

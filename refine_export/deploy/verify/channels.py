@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from refine_export.errors import UnavailableError
 from refine_export.report.report_data import Shortfall
@@ -16,21 +16,9 @@ _OTHER: dict[Protocol, tuple[Protocol, int]] = {"http": ("grpc", 1), "grpc": ("h
 """Protocol -> the other one, and the offset of its port: Triton's ports are 8000 for HTTP and 8001 for gRPC."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Channel:
-    """A protocol and a transport for requests to one address."""
-
-    options: ServerOptions
-
-    @property
-    def name(self) -> str:
-        """Name such as `grpc`, or `http, shared memory`."""
-        return self.options.protocol + (", shared memory" if self.options.shared_memory else "")
-
-
 def channels_of(
     urls: Sequence[str], protocols: Sequence[Protocol], options: ServerOptions, *, shared_memory: bool
-) -> tuple[list[Channel], list[Shortfall]]:
+) -> tuple[list[ServerOptions], list[Shortfall]]:
     """Return the channels of a server, and the protocols over which it cannot be reached.
 
     Each address is probed for its protocol. The other protocol is looked for at the neighbouring port, unless its
@@ -59,9 +47,9 @@ def channels_of(
     for protocol in protocols:
         if protocol in found:
             plain = replace(options, url=found[protocol], protocol=protocol, shared_memory=False)
-            channels.append(Channel(options=plain))
+            channels.append(plain)
             if shared_memory:
-                channels.append(Channel(options=replace(plain, shared_memory=True)))
+                channels.append(replace(plain, shared_memory=True))
         else:
             reason = (
                 f"no {protocol} port was found beside {', '.join(urls)}: give its address with another --url, or "

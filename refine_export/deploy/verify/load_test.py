@@ -62,7 +62,6 @@ class Load:
 
 def measure_load(
     options: ServerOptions,
-    channel: str,
     model: str,
     version: str,
     load_requests: Sequence[LoadRequest],
@@ -75,7 +74,6 @@ def measure_load(
 
     Args:
         options: the server.
-        channel: name of the channel, for the result.
         model: its name.
         version: its number; empty for the server's choice.
         load_requests: sent in turn; each client begins with another one, which shows an answer that went to the wrong
@@ -103,7 +101,7 @@ def measure_load(
     reasons = [reason for _, of_client in results for reason in of_client]
     return Load(
         model=model,
-        channel=channel,
+        channel=options.channel,
         concurrency=concurrency,
         size=size,
         requests=len(times),

@@ -34,7 +34,6 @@ from refine_export.data.images import (
     uint8_from_frame,
 )
 from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, TIMESTEP
-from refine_export.deploy.verify.channels import Channel
 from refine_export.deploy.verify.load_test import LoadRequest
 from refine_export.deploy.verify.server_models import ServerModel
 from refine_export.deploy.verify.verify_result import Answer, ModelComparison
@@ -42,6 +41,7 @@ from refine_export.errors import RefineExportError
 from refine_export.runners.base import Arrays, Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
 from refine_export.validate.validate_options import ValidateOptions
@@ -66,7 +66,7 @@ class FrameFeed:
 
 
 def compare_frames(
-    channels: Sequence[Channel],
+    channels: Sequence[ServerOptions],
     network: ServerModel,
     reference: nn.Module,
     pair: FramePair,
@@ -78,7 +78,7 @@ def compare_frames(
     answers: list[Answer] = []
     feeds = []
     with TorchRunner(reference, network.artifact.graph, dtype=options.reference) as runner, ExitStack() as stack:
-        clients = [(channel.name, stack.enter_context(TritonClient(channel.options))) for channel in channels]
+        clients = [(channel.channel, stack.enter_context(TritonClient(channel))) for channel in channels]
         for feed in _frame_feeds(runner, network.artifact, pair, options.timesteps):
             feeds.append(feed)
             with progress.step(f"compare {ENSEMBLE} {feed.name}"):

@@ -13,13 +13,13 @@ from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import compare
 from refine_export.data.frame_source import Sources
-from refine_export.deploy.verify.channels import Channel
 from refine_export.deploy.verify.load_test import LoadRequest
 from refine_export.deploy.verify.server_models import ServerModel
 from refine_export.deploy.verify.verify_result import Answer, ModelComparison
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.base import Arrays
 from refine_export.runners.torch import TorchRunner
+from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.progress import Progress
@@ -46,7 +46,7 @@ class _VerifiedRunner(TritonRunner):
 
 def compare_network(
     model: ServerModel,
-    channels: Sequence[Channel],
+    channels: Sequence[ServerOptions],
     reference: nn.Module,
     sources: Sources,
     options: ValidateOptions,
@@ -77,10 +77,10 @@ def compare_network(
     return ModelComparison(answers=tuple(answers), load_requests=tuple(load_requests), size=size)
 
 
-def _candidate(model: ServerModel, channel: Channel, limits: Limits, stack: ExitStack) -> Candidate:
-    candidate = functools.partial(Candidate, file=model.name, limits=limits, runtime=channel.name)
+def _candidate(model: ServerModel, channel: ServerOptions, limits: Limits, stack: ExitStack) -> Candidate:
+    candidate = functools.partial(Candidate, file=model.name, limits=limits, runtime=channel.channel)
     try:
-        runner = stack.enter_context(_VerifiedRunner(channel.options, model.name, model.version))
+        runner = stack.enter_context(_VerifiedRunner(channel, model.name, model.version))
     except UnavailableError as error:
         return candidate(runner=None, missing=str(error))
     except RequestError as error:

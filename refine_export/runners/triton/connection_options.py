@@ -38,3 +38,8 @@ class ServerOptions:
             raise ValueError(f"timeout_s is {self.timeout_s}; expected a number of seconds above 0")
         if not 0 <= self.patience_s < 1e6:
             raise ValueError(f"patience_s is {self.patience_s}; expected a number of seconds from 0")
+
+    @property
+    def channel(self) -> str:
+        """The way to the server: `grpc`, or `http, shared memory`."""
+        return self.protocol + (", shared memory" if self.shared_memory else "")

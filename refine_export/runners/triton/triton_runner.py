@@ -55,8 +55,7 @@ class TritonRunner(Runner):
         """The version that runs, a number as text."""
         self.version = self._client.server().removeprefix("triton ")
         self.device = options.url
-        shared = ", shared memory" if options.shared_memory else ""
-        self.provider = f"{served.platform or 'unknown platform'} over {options.protocol}{shared}"
+        self.provider = f"{served.platform or 'unknown platform'} over {options.channel}"
         self.config = self._client.config(model, self.model_version)
         """The config as the server has it."""
         names = [[tensor.name for tensor in tensors] for tensors in (served.inputs, served.outputs)]

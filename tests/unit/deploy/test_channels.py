@@ -26,7 +26,7 @@ def probed(monkeypatch):
 
 def found(urls, protocols=("grpc", "http"), *, shared_memory=False):
     ways, missing = channels.channels_of(urls, protocols, TEMPLATE, shared_memory=shared_memory)
-    return {one.name: one.options.url for one in ways}, [one.what for one in missing]
+    return {one.channel: one.url for one in ways}, [one.what for one in missing]
 
 
 def test_the_other_protocol_is_looked_for_at_the_port_beside(probed):

@@ -45,7 +45,7 @@ def load_request(number, right=True):
 
 def measured(*requests, concurrency=2, count=6):
     options = ServerOptions(url="localhost:1", patience_s=60)
-    return measure_load(options, "grpc", "m", "", requests, (64, 96), concurrency=concurrency, requests=count)
+    return measure_load(options, "m", "", requests, (64, 96), concurrency=concurrency, requests=count)
 
 
 def test_right_and_wrong_answers():
