@@ -57,7 +57,7 @@ def lower(
     given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
     check_output(source, target, force=force, others=[*files, *(user_path(path) for path in given if path)])
     calibration = Calibration(
-        source=inputs.sources.first,
+        source=lambda: inputs.sources.first,
         checkpoint=lambda: inputs.checkpoint,
         files=files,
         size=checked_size(size),

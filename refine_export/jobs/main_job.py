@@ -82,7 +82,7 @@ def _with_lowered(
     options = inputs.recipe.lower
     if not (suffix := _suffix(options)):
         return files, []
-    calibration = Calibration(source=inputs.sources.first, checkpoint=lambda: inputs.checkpoint)
+    calibration = Calibration(source=lambda: inputs.sources.first, checkpoint=lambda: inputs.checkpoint)
     found, shortfalls = [], []
     for path, artifact in files:
         found.append((path, artifact))

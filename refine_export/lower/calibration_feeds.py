@@ -30,8 +30,8 @@ _TIMESTEP = 0.5
 class Calibration:
     """The data that the ranges, and a search, are measured on."""
 
-    source: Source
-    """Frames, for a graph without feeds of its own."""
+    source: Callable[[], Source]
+    """Frames, for a graph without feeds of its own; called only for those."""
     checkpoint: Callable[[], Checkpoint]
     """The weights that estimate flows and features for one of our graphs; called only for those."""
     files: tuple[Path, ...] = ()
@@ -52,9 +52,9 @@ def feeds_of_calibration(
     if calibration.files:
         return feeds_from_npz(calibration.files, inputs)
     if prepared.signature is None or checkpoint is None:
-        return feeds_for_inputs(inputs, calibration.source, calibration.size)
+        return feeds_for_inputs(inputs, calibration.source(), calibration.size)
     batch, size = _batch_and_size(inputs[0], calibration)
-    pair = calibration.source.at(size)
+    pair = calibration.source().at(size)
     feeds = feeds_for(reference_network(checkpoint), prepared.signature, pair, kinds=CALIBRATION_KINDS, batch=batch)
     return ((feed.name, feed.inputs) for feed in feeds)
 
@@ -80,7 +80,7 @@ def _batch_and_size(image: TensorInfo, calibration: Calibration) -> tuple[int, t
         GraphError: a side is not a multiple of 32, or too large.
     """
     batch, _, *sides = image.shape if len(image.shape) == 4 else ("N", 3, "H", "W")
-    free = calibration.size or padded_size(*calibration.source.pair.size)
+    free = calibration.size or padded_size(*calibration.source().pair.size)
     height, width = (side if isinstance(side, int) else known for side, known in zip(sides, free, strict=True))
     count = batch if isinstance(batch, int) else 1
     if any(side < MULTIPLE_OF or side % MULTIPLE_OF or side > LARGEST_SIDE for side in (height, width)) or count < 1:

@@ -159,7 +159,7 @@ def lower_file(
         "source": source.name,
         "source_sha256": sha256_of_model(content, files),
         "calibration": [sha256_of_file(path) for path in calibration.files],
-        "frames": list(calibration.source.pair.sha256),
+        "frames": [] if calibration.files else list(calibration.source().pair.sha256),
         "size": calibration.size,
         "checkpoint_sha256": None if checkpoint is None else checkpoint.sha256,
     }

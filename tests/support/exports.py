@@ -63,6 +63,6 @@ class Exports:
                 scene = SceneOptions(height=64, width=96, motion_px=8.0)
                 frames = source_from_options(FramesOptions(), scene)
                 checkpoint = seeded_checkpoint(architecture)
-                calibration = Calibration(source=frames, checkpoint=lambda: checkpoint)
+                calibration = Calibration(source=lambda: frames, checkpoint=lambda: checkpoint)
                 lower_file(source, path, options, calibration, Silent())
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,8 +36,14 @@ def run_fixture(here) -> Callable[..., LoweredFile]:
     def call(source, output="out.onnx", *, force=False, feeds=(), size=None, without_warp=False, **options):
         path, output = Path(source if isinstance(source, str | Path) else saved(source)), Path(output)
         check_output(path, output, force=force)
+
+        @functools.cache
+        def frames():
+            assert not feeds, "frames were read, though there are feeds to calibrate with"
+            return source_from_options(FramesOptions(), SCENE)
+
         calibration = Calibration(
-            source=source_from_options(FramesOptions(), SCENE),
+            source=frames,
             checkpoint=lambda: seeded_checkpoint("IFNet"),
             files=tuple(Path(feed) for feed in feeds),
             size=size,

@@ -143,7 +143,7 @@ def test_lint(run, here, contextnet):
     assert f"{contextnet}: nothing found" in out
     assert f"error: bad.onnx: {sample.name}: " in out
     code, out, _ = run("lint", "bad.onnx", "--json")
-    assert (code, json.loads(out)["bad.onnx"][0]["rule"]) == (1, "gridsample-nearest")
+    assert (code, json.loads(out)["bad.onnx"]["findings"][0]["rule"]) == (1, "gridsample-nearest")
 
 
 def codes_of(err):
