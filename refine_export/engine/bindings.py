@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.machine import numbers_of
 from refine_export.errors import RequestError, UnavailableError
+from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ class Library:
     @property
     def title(self) -> str:
         """The name for messages, such as `TensorRT for RTX 1.7.1`."""
-        short = ".".join(self.version.split(".")[:3])
-        return f"TensorRT for RTX {short}" if self.name == "rtx" else f"TensorRT {short}"
+        return f"{REQUIRED_NAMES[self.name]} {'.'.join(self.version.split('.')[:3])}"
 
     def check_options(self, options: BuildOptions) -> None:
         """Refuse options that this library cannot honour, before anything is built.
@@ -142,6 +142,12 @@ def _imported(target: Target) -> Any:
     return require(MODULES[target], extra=target)
 
 
+def title_of(module: Any) -> str:
+    """Return name and full version of a library by its module, for messages."""
+    name = next((target for target, known in MODULES.items() if known == module.__name__), "trt")
+    return f"{REQUIRED_NAMES[name]} {module.__version__}"
+
+
 def required(value: _Value | None, what: str, log: Log) -> _Value:
     """Return what a call of TensorRT gave; these return None where something is wrong, and log the reason.
 
@@ -149,7 +155,7 @@ def required(value: _Value | None, what: str, log: Log) -> _Value:
         UnavailableError: `tensorrt-failed`; it is None. The message ends with what TensorRT logged.
     """
     if value is None:
-        raise UnavailableError(f"TensorRT could not {what}{log.last_errors()}", code="tensorrt-failed")
+        raise UnavailableError(f"{log.title} could not {what}{log.last_errors()}", code="tensorrt-failed")
     return value
 
 
@@ -162,7 +168,7 @@ def constructed(make: Callable[[trt.ILogger], _Value], what: str, log: Log) -> _
     try:
         return make(log.logger)
     except TypeError as error:
-        raise UnavailableError(f"TensorRT could not {what}{log.last_errors()}", code="tensorrt-failed") from error
+        raise UnavailableError(f"{log.title} could not {what}{log.last_errors()}", code="tensorrt-failed") from error
 
 
 def builder_of(module: Any, log: Log) -> trt.Builder:
@@ -175,7 +181,7 @@ def builder_of(module: Any, log: Log) -> trt.Builder:
         builder: trt.Builder = module.Builder(log.logger)
     except TypeError as error:
         raise UnavailableError(
-            f"TensorRT {module.__version__} finds no GPU that it can use; expected an NVIDIA GPU with a driver for "
+            f"{log.title} finds no GPU that it can use; expected an NVIDIA GPU with a driver for "
             f"the CUDA that TensorRT was built for: see `nvidia-smi` and `refine-export doctor`{log.last_errors()}",
             code="no-gpu",
         ) from error
@@ -211,6 +217,7 @@ class Log:
                         listener(severity.name, msg)
 
         self.lines = lines
+        self.title = title_of(module)
         self.logger: trt.ILogger = Collector()
         # TensorRT keeps no reference to it, and logs even while its last objects are freed, at exit or in the garbage
         # collector's own order: a logger that was freed before them hangs or crashes the process.

@@ -19,7 +19,10 @@ LARGEST = 2**31 - 1
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that TensorRT for RTX 1.7 compiles for."""
 GPU_FAMILIES = {"turing": "sm75", "rtx20": "sm75", "rtx30": "sm86", "rtx40": "sm89", "rtx50": "sm120"}
-_DATA_CENTRE = ("hopper", "h100", "h200", "gh200", "b100", "b200", "gb200", "sm90", "sm100", "sm103")
+_DATA_CENTRE = (
+    *("v100", "t4", "a100", "a30", "a10", "l4", "l40", "l40s", "hopper", "h100", "h200", "gh200", "b100", "b200"),
+    *("gb200", "sm70", "sm90", "sm100", "sm103"),
+)
 
 
 _SIZES, _ENGINE, _JOB = "Sizes of a dynamic file", "Engine", "The build itself"  # panels of --help
@@ -107,8 +110,8 @@ class BuildOptions:
         for name in self.gpu:
             if name.lower() in _DATA_CENTRE:
                 raise ValueError(
-                    f"gpu is {name}, a data-centre GPU, which TensorRT for RTX does not compile for; build there, with "
-                    'target = "trt"'
+                    f"gpu is {name}, a data-centre GPU, and TensorRT for RTX is for GeForce and RTX PRO GPUs; build on "
+                    "that GPU, with target trt"
                 )
             if name.lower() not in (*COMPUTE_CAPABILITIES, *GPU_FAMILIES):
                 known = ", ".join((*COMPUTE_CAPABILITIES, *GPU_FAMILIES))

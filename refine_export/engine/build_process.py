@@ -177,7 +177,8 @@ def _precision(
         for shape in request.shapes:
             if shape.dynamic and not context.set_input_shape(shape.name, shape.optimum):
                 raise UnavailableError(
-                    f"TensorRT does not take {shape.name} at {shape.optimum}{log.last_errors()}", code="tensorrt-failed"
+                    f"{library.title} does not take {shape.name} at {shape.optimum}{log.last_errors()}",
+                    code="tensorrt-failed",
                 )
     proof = check_precision(inspect_engine(library.module, engine, context), nodes_from_onnx(model))
     report("outcome", "proven" if proof.proven else f"not proven: {'; '.join(proof.notes)}")

@@ -125,8 +125,8 @@ def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, log: Log, sha
             profile.set_shape(shape.name, shape.minimum, shape.optimum, shape.maximum)
         except RuntimeError as error:
             raise UnavailableError(
-                f"TensorRT refuses the profile of {shape.name}, {shape.minimum} to {shape.maximum}: {error}",
+                f"{log.title} refuses the profile of {shape.name}, {shape.minimum} to {shape.maximum}: {error}",
                 code="profile-refused",
             ) from error
     if config.add_optimization_profile(profile) == -1:
-        raise UnavailableError(f"TensorRT refuses the optimization profile{log.last_errors()}", code="profile-refused")
+        raise UnavailableError(f"{log.title} refuses the profile{log.last_errors()}", code="profile-refused")

@@ -220,7 +220,7 @@ class TrtRunner(Runner):
 
     def _failed(self, what: str) -> RequestError:
         self._enqueued = self._replay = None  # the next run is a warm-up
-        return RequestError(f"TensorRT {self.version} could not {what}{self._log.last_errors()}", code="run-failed")
+        return RequestError(f"{self._log.title} could not {what}{self._log.last_errors()}", code="run-failed")
 
 
 @functools.lru_cache(maxsize=1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import onnx
 
 from refine_export.artifacts import signature_of_model
+from refine_export.engine.bindings import title_of
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.graph.model_file import all_nodes
 
@@ -95,7 +96,7 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
     layers = grid_sample_layers(module, network)
     if len(layers) != len(nodes):
         raise GraphError(
-            f"TensorRT {module.__version__} made {len(layers)} GridSample layers of {len(nodes)} GridSample nodes; "
+            f"{title_of(module)} made {len(layers)} GridSample layers of {len(nodes)} GridSample nodes; "
             "expected one each: build with --rung gather, which samples without them",
             code="sampler-mismatch",
         )
@@ -113,7 +114,7 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
             setattr(layer, attribute, wanted)
             if getattr(layer, attribute) != wanted:
                 raise GraphError(
-                    f"TensorRT {module.__version__} read {layer.name!r} with {attribute} {_text(found)}, which stays "
+                    f"{title_of(module)} read {layer.name!r} with {attribute} {_text(found)}, which stays "
                     f"so; expected {_text(wanted)}, as the file has it: export at opset 18 with mode bilinear, or "
                     "build with --rung gather",
                     code="sampler-mismatch",
@@ -159,7 +160,7 @@ def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str,
     for name, tensor in tensors.items():
         if not network.mark_debug(tensor):
             raise UnavailableError(
-                f"TensorRT {module.__version__} cannot keep {name!r} from fusing; expected a tensor that can be marked "
+                f"{title_of(module)} cannot keep {name!r} from fusing; expected a tensor that can be marked "
                 "for debugging: build with --rung gather",
                 code="tensorrt-failed",
                 tensor=name,

@@ -15,6 +15,7 @@ from typing import Any
 from refine_export import __version__
 from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.machine import Machine, numbers_of, runs_on
+from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.support.manifest import fingerprint as fingerprint_of_tool
 from refine_export.support.text import size_text
 
@@ -23,7 +24,6 @@ Profile = Mapping[str, Sequence[Sequence[int]]]
 
 NOT_IN_THE_ENGINE = ("target", "gpu", "time_limit_s", "memory_limit_mib", "timing_cache")
 """Options that leave the same engine behind, or that the key has in resolved form."""
-_TITLES = {"trt": "TensorRT", "rtx": "TensorRT for RTX"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +128,14 @@ def describe_mismatch(key: Mapping[str, Any], machine: Machine) -> str | None:
         return None
     under = ("", "") if same_system else (f" under {system}", f" under {machine.system} {machine.architecture}")
     return (
-        f"built for {described_machine(key)}{under[0]}, this is {_TITLES[machine.library]} {machine.tensorrt} on "
-        f"{_short(machine.gpu)} ({machine.capability}){under[1]}"
+        f"built for {described_machine(key)}{under[0]}, this is {REQUIRED_NAMES[machine.library]} {machine.tensorrt} "
+        f"on {_short(machine.gpu)} ({machine.capability}){under[1]}"
     )
 
 
 def described_machine(key: Mapping[str, Any]) -> str:
     """Return `TensorRT 11.4.0 on H200 (9.0)` for a key as a manifest has it."""
-    title = _TITLES[key.get("library", "trt")]
+    title = REQUIRED_NAMES[key.get("library", "trt")]
     return f"{title} {key['tensorrt']} on {_short(str(key['gpu']))} ({key['compute_capability']})"
 
 

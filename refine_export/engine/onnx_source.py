@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import onnx_ir as ir
 
 from refine_export.artifacts import artifact_from_file, io_description, signature_of_model
-from refine_export.engine.build_options import BuildOptions, Rung
+from refine_export.engine.build_options import LARGEST, BuildOptions, Rung
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
 from refine_export.errors import GraphError, RequestError
@@ -27,6 +28,7 @@ from refine_export.graph.model_file import (
 )
 from refine_export.signature import TensorInfo
 from refine_export.support.files import write_bytes
+from refine_export.support.text import size_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,14 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
         if name not in weights
     ]
     shapes = shapes_from_options(infos, options, signature_of_model(model))
+    for shape in shapes:
+        if math.prod(shape.maximum) > LARGEST:
+            raise GraphError(
+                f"{shape.name} of {path} would be {size_text(shape.maximum)}, more than the {LARGEST} elements that "
+                "TensorRT takes in a tensor; choose a smaller size or batch",
+                code="bad-shape",
+                path=path,
+            )
     return EngineSource(
         sha256=sha256_of_model(content, external_files(model, path.parent)), signature=signature, shapes=shapes
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.engine.bindings import Log, required
+from refine_export.engine.bindings import Log, required, title_of
 from refine_export.errors import GraphError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def network_from_onnx(
     if faults:
         errors = [str(fault) for fault in faults]
         raise GraphError(
-            f"TensorRT {module.__version__} cannot take {path_for_external_data or 'the ONNX file'}, {len(errors)} "
+            f"{title_of(module)} cannot take {path_for_external_data or 'the ONNX file'}, {len(errors)} "
             f"error{'s' if len(errors) != 1 else ''}; expected operators and types that it supports (`refine-export "
             "lint` knows many): change the model, or take a newer one" + "".join(f"\n  {error}" for error in errors),
             code="parser-refused",

@@ -19,6 +19,7 @@ from refine_export.engine.build_options import Target
 from refine_export.engine.identity import describe_mismatch, described_machine
 from refine_export.engine.machine import Machine, current_gpu, runs_on
 from refine_export.errors import EngineError, RequestError, UnavailableError
+from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, manifest_path, read_manifest
 
@@ -31,7 +32,6 @@ ARTIFACT: Final = "artifact"
 HEADER_BYTES: Final = 28
 SUFFIXES: Final = (".plan", ".rtx")
 _MAGIC: Final[Mapping[bytes, Target]] = {b"ftrt": "trt", b"vtrt": "rtx"}
-_BUILD = "build it again: refine-export build FILE.onnx -o {}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def plan_header(content: bytes, path: Path) -> Header:
     if len(content) < HEADER_BYTES:
         raise EngineError(
             f"{path} is truncated: {len(content)} bytes, expected a header of {HEADER_BYTES} and the engine; "
-            + _BUILD.format(path.name),
+            + _build_again(path),
             code="truncated",
             path=path,
         )
@@ -170,9 +170,7 @@ def check_plan(path: Path, content: bytes, machine: Machine) -> Manifest:
     """
     manifest = manifest_of(path, content)
     if mismatch := describe_mismatch(key_of(manifest), machine):
-        raise EngineError(
-            f"{path}: {mismatch}; on this machine, {_BUILD.format(path.name)}", code="wrong-machine", path=path
-        )
+        raise EngineError(f"{path}: {mismatch}; on this machine, {_build_again(path)}", code="wrong-machine", path=path)
     return manifest
 
 
@@ -198,18 +196,20 @@ def describe(path: Path) -> dict[str, Any]:
     """Describe an engine for `inspect`, on any machine; what is wrong with the manifest is shown, and not an error.
 
     Returns:
-        JSON: file, sha256, size_bytes, tensorrt (from the header), manifest (`whole`, or what is wrong), and of a
-        whole one: key, inputs, versions, signature, seconds, details.
+        JSON: file, sha256, size_bytes, library and tensorrt (its name and version, from the header), manifest (`whole`,
+        or what is wrong), and of a whole one: key, inputs, versions, signature, seconds, details.
 
     Raises:
         EngineError: `unreadable`, `not-an-engine` or `truncated`.
     """
     content = plan_bytes(path)
+    header = plan_header(content, path)
     found: dict[str, Any] = {
         "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
         "size_bytes": len(content),
-        "tensorrt": plan_header(content, path).text,
+        "library": REQUIRED_NAMES[header.library],
+        "tensorrt": header.text,
     }
     try:
         manifest = manifest_of(path, content)
@@ -272,10 +272,15 @@ def artifact_from_plan(path: Path) -> Artifact:
     )
 
 
+def _build_again(path: Path) -> str:
+    target = " --target rtx" if path.suffix.lower() == ".rtx" else ""
+    return f"build it again: refine-export build FILE.onnx -o {path.name}{target}"
+
+
 def _unknown(path: Path, why: str) -> EngineError:
     return EngineError(
         f"{path} is an unknown engine: {why}; copy the manifest that the build wrote beside it, or "
-        + _BUILD.format(path.name),
+        + _build_again(path),
         code="unknown-engine",
         path=path,
     )

@@ -33,6 +33,18 @@ _FLAGS: Final = (
 )
 """Options that are a flag without a value: of trtexec, of Polygraphy."""
 _KINDS: Final = ("min", "opt", "max")
+_WITHOUT_TF32: Final = (
+    "folder=$(mktemp -d)",
+    "trap 'rm -rf \"$folder\"' EXIT",
+    "cat > \"$folder/clear_tf32.py\" <<'END'",
+    "import tensorrt_rtx",
+    "",
+    "",
+    "def postprocess_config(builder, network, config):",
+    "    config.clear_flag(tensorrt_rtx.BuilderFlag.TF32)",
+    "END",
+)
+"""Lines of a shell script that write a Python file for Polygraphy's `--trt-config-postprocess-script`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,10 +95,17 @@ def reproduce_scripts(
         )
 
     notes = ["--strongly-typed is needed on TensorRT 10 and changes nothing later; TF32 is off without --tf32"]
-    lines = ["set -e"]
+    lines, more = ["set -e"], ""
     if machine.library == "rtx":
         lines.append("export POLYGRAPHY_USE_TENSORRT_RTX=1")
-    scripts = {output.name + POLYGRAPHY: _script(notes, lines, polygraphy_command(what("polygraphy")))}
+        notes = []
+        if not options.tf32:
+            notes = [
+                "Polygraphy 0.53 leaves TF32 on for TensorRT for RTX, with and without --tf32: a script clears it."
+            ]
+            lines += _WITHOUT_TF32
+            more = ' \\\n    --trt-config-postprocess-script "$folder/clear_tf32.py"'
+    scripts = {output.name + POLYGRAPHY: _script(notes, lines, polygraphy_command(what("polygraphy")), more)}
     names = [*(shape.name for shape in shapes if shape.dynamic), *unfused]
     # trtexec splits lists at commas and drops single quotes, so that it cannot take such names.
     if machine.library == "trt" and not any("," in name or "'" in name for name in names):
@@ -151,8 +170,8 @@ def polygraphy_command(what: Reproduction) -> list[str]:
     return words
 
 
-def _script(notes: Sequence[str], lines: Sequence[str], words: Sequence[str]) -> str:
-    """A shell script, one flag a line; words that are not flags stay behind theirs."""
+def _script(notes: Sequence[str], lines: Sequence[str], words: Sequence[str], more: str = "") -> str:
+    """A shell script, one flag a line; words that are not flags stay behind theirs, and `more` is added as it is."""
     flags: list[list[str]] = []
     for word in words:
         if word.startswith("-") or not flags:
@@ -160,4 +179,4 @@ def _script(notes: Sequence[str], lines: Sequence[str], words: Sequence[str]) ->
         flags[-1].append(word)
     command = " \\\n    ".join(shlex.join(flag) for flag in flags)
     head = ["Builds the engine once more, for a cross-check.", *notes]
-    return "\n".join(["#!/bin/sh", *(f"# {note}" for note in head), *lines, command, ""])
+    return "\n".join(["#!/bin/sh", *(f"# {note}" for note in head), *lines, command + more, ""])

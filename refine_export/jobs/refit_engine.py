@@ -9,7 +9,7 @@ from refine_export.artifacts import artifact_from_file
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import EngineFile, engine_target
 from refine_export.engine.output_files import check_engine_output
-from refine_export.engine.plan import artifact_from_plan
+from refine_export.engine.plan import artifact_from_plan, plan_bytes, plan_header
 from refine_export.engine.refit_file import refit_file
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import files_read
@@ -64,6 +64,13 @@ def refit(
             "expected a file that was lowered as the engine's own",
             code="not-the-engines-file",
             path=source,
+        )
+    if plan_header(plan_bytes(plan), plan).library == "rtx":
+        raise RequestError(
+            f"{plan} is an engine of TensorRT for RTX, which takes no new weights; build one from the new file: "
+            f"refine-export build {source} -o {target} --target rtx",
+            code="not-refittable",
+            path=plan,
         )
     built_for = engine_target(BuildOptions(target="trt"))
     inputs.check_weights(source, artifact)

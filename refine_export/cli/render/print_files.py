@@ -114,8 +114,9 @@ def print_inspection(found: Inspection) -> None:
 
 def _print_engine_description(description: Mapping[str, Any]) -> None:
     screen = Screen()
-    for name in ("file", "sha256", "size_bytes", "tensorrt", "manifest"):
+    for name in ("file", "sha256", "size_bytes", "manifest"):
         screen.line(_one_line(f"{name}: {description[name]}"))
+    screen.line(f"built by: {description['library']} {description['tensorrt']}")
     if "key" not in description:
         return
     screen.line("built for and from:")
@@ -137,6 +138,9 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
     screen.line("proofs:")
     for line in _proofs(description["details"]):
         screen.line(f"  {line}")
+    screen.line("contents:")
+    for line in _contents(description["details"]):
+        screen.line(f"  {line}")
 
 
 def _one_line(text: str) -> str:
@@ -149,7 +153,10 @@ def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
     """Yield repairs, probe, fallbacks, types and notes, as far as the manifest has them."""
     if proven := details.get("proven"):
         yield proven
-    for repair in (details.get("samplers") or {}).get("repairs", ()):
+    samplers = details.get("samplers") or {}
+    if samplers.get("layers"):
+        yield f"{samplers['layers']} GridSample layers sample as the ONNX file does: linear, clamped, aligned"
+    for repair in samplers.get("repairs", ()):
         yield _one_line(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
     if details.get("probed"):
         yield "sampler probe: right"
@@ -167,6 +174,17 @@ def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
         yield _one_line(f"refitted: its weights came into the plan {refitted['plan_sha256'][:12]}")
     for note in notes:
         yield _one_line(f"note: {note}")
+
+
+def _contents(details: Mapping[str, Any]) -> Iterator[str]:
+    """Yield memory, layers and scripts, as far as the manifest has them."""
+    for name, size in (details.get("memory") or {}).items():
+        yield f"{name.removesuffix('_bytes')} memory: {size / 2**20:.1f} MiB"
+    if layers := (details.get("inferred") or {}).get("layers"):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in layers.items())
+        yield _one_line(f"{sum(layers.values())} layers of the network: {kinds}")
+    if scripts := details.get("reproduce"):
+        yield _one_line(f"built once more by another tool: sh {', sh '.join(scripts)}")
 
 
 def _fallback(tried: Mapping[str, Any]) -> str:

@@ -25,6 +25,7 @@ from refine_export.engine.build_options import BuildOptions
         ({"version_compatible": True, "strip_weights": True}, "version_compatible"),
         ({"gpu": ("rtx60",)}, "gpu"),
         ({"gpu": ("rtx40", "H100")}, "gpu"),
+        ({"gpu": ("L40S",)}, "gpu"),
     ],
 )
 def test_what_no_engine_can_have_is_refused(options, named):

@@ -1,0 +1,123 @@
+"""Engines of every graph and precision by the real TensorRT for RTX, which needs no GPU to build them.
+
+Which known-bad files its types and its samplers show, and that NVIDIA's own tool makes the same engine.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from refine_export.engine import engine_file as engine_file_module
+from refine_export.engine.bindings import Log, load_library
+from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.build_plan import build_plan
+from refine_export.engine.engine_file import engine_file
+from refine_export.engine.onnx_source import read_source
+from refine_export.errors import GraphError
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.self_test.mutants import Mutant, attempts_of
+from refine_export.support.progress import Silent
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorrt_rtx") is None,
+        reason="tensorrt-rtx is not installed: pip install tensorrt-rtx",
+    ),
+]
+
+GRAPHS = [
+    ("contextnet", "IFNet"),
+    ("unet", "IFNet"),
+    ("refine", "IFNet"),
+    ("interpolator", "IFNet"),
+    ("interpolator_m", "IFNet_m"),
+]
+SIZES = BuildOptions(target="rtx", min_size="64x64", opt_size="96x160", max_size="256x448")
+ONE_SIZE = BuildOptions(target="rtx", opt_size="96x160")
+TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
+CAUGHT = {
+    "nearest": "wrong-sampling",
+    "zeros-padding": "wrong-sampling",
+    "align-corners": "wrong-sampling",
+    "fp16-coordinates": "engine-types",
+}
+"""Known-bad files that the build refuses."""
+NOT_VISIBLE = {"swapped-flows", "weight", "bgr", "fixed-timestep"}
+"""Those that have the types and the samplers of a good file: only a comparison of numbers finds them."""
+
+
+def source_of(exports, graph, architecture, precision):
+    if precision == "fp32":
+        return exports.fp32(graph, architecture=architecture)
+    return exports.lowered(graph, LowerOptions(precision=precision), architecture=architecture)
+
+
+@pytest.mark.parametrize("precision", TYPES)
+@pytest.mark.parametrize(("graph", "architecture"), GRAPHS)
+def test_every_graph_and_precision_becomes_an_engine(
+    exports, tmp_path, monkeypatch, record_property, graph, architecture, precision
+):
+    monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
+    source, fp32 = (source_of(exports, graph, architecture, kind) for kind in (precision, "fp32"))
+    made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent(), fp32=fp32)
+    details = made.manifest.details
+    record_property(f"{graph} {precision}", f"rung {made.rung}, {made.size_bytes / 2**20:.1f} MiB")
+    # A native FP32 interpolator fails in the compiler of 1.7.1; its samplers are written out then.
+    assert made.rung in (("native", "gather") if precision == "fp32" else ("native",))
+    inferred = details["inferred"]
+    assert inferred["unchecked"] == []
+    types = {kind.partition(" ")[0]: kind.partition(" ")[2] for kind in inferred["types"]}
+    float_ = TYPES[precision]
+    assert types["CONVOLUTION"] == f"{float_} -> {float_}"
+    if graph != "unet" and made.rung == "native":
+        assert types["GRID_SAMPLE"] == "FLOAT FLOAT -> FLOAT"
+    nodes = [node.op_type for node in onnx.load(source).graph.node]
+    assert details["samplers"]["layers"] == (nodes.count("GridSample") if made.rung == "native" else 0)
+    assert inferred["layers"]["CONVOLUTION"] == nodes.count("Conv")
+    assert inferred["layers"].get("DECONVOLUTION", 0) == nodes.count("ConvTranspose")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("graph", "architecture"), [("refine", "IFNet"), ("interpolator_m", "IFNet_m")])
+def test_wrong_types_and_samplers_are_caught_at_build_time(exports, graph, architecture, precision):
+    library = load_library("rtx")
+    log = Log(library.module)
+    source = source_of(exports, graph, architecture, precision)
+    shapes = read_source(source, ONE_SIZE).shapes
+    found = {}
+    for mutant in attempts_of(onnx.load(source), graph):
+        if not isinstance(mutant, Mutant) or mutant.name in NOT_VISIBLE:
+            continue
+        with pytest.raises(GraphError) as caught:
+            build_plan(library, mutant.model.SerializeToString(), ONE_SIZE, shapes, log=log)
+        found[mutant.name] = caught.value.code
+    assert found == CAUGHT
+
+
+def test_the_other_known_bad_files_are_named():
+    from refine_export.self_test.mutants import _FAULTS
+
+    assert _FAULTS.keys() == CAUGHT.keys() | NOT_VISIBLE
+
+
+def test_the_reproduce_script_makes_the_same_engine(exports, tmp_path, monkeypatch):
+    """The same bytes where the engine has one size; with several, the library itself never writes the same twice."""
+    pytest.importorskip("polygraphy", reason="polygraphy is not installed: pip install polygraphy")
+    monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
+    for options in (ONE_SIZE, SIZES):
+        made = engine_file(exports.lowered("refine"), tmp_path / "m.rtx", options, None, Silent())
+        [script] = tmp_path.glob("*.polygraphy.sh")
+        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+        done = subprocess.run(
+            ["sh", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        theirs = (tmp_path / "m.polygraphy.rtx").read_bytes()
+        assert len(theirs) == made.size_bytes
+        assert (theirs == made.path.read_bytes()) or options is SIZES
