@@ -144,7 +144,7 @@ def _imported(target: Target) -> Any:
 
 def title_of(module: Any) -> str:
     """Return name and full version of a library by its module, for messages."""
-    name = next((target for target, known in MODULES.items() if known == module.__name__), "trt")
+    name: Target = "rtx" if module.__name__ == MODULES["rtx"] else "trt"
     return f"{REQUIRED_NAMES[name]} {module.__version__}"
 
 

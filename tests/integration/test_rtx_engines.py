@@ -36,7 +36,7 @@ GRAPHS = [
     ("unet", "IFNet"),
     ("refine", "IFNet"),
     ("interpolator", "IFNet"),
-    ("interpolator_m", "IFNet_m"),
+    ("interpolator", "IFNet_m"),
 ]
 SIZES = BuildOptions(target="rtx", min_size="64x64", opt_size="96x160", max_size="256x448")
 ONE_SIZE = BuildOptions(target="rtx", opt_size="96x160")
@@ -84,7 +84,7 @@ def test_every_graph_and_precision_becomes_an_engine(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize(("graph", "architecture"), [("refine", "IFNet"), ("interpolator_m", "IFNet_m")])
+@pytest.mark.parametrize(("graph", "architecture"), [("refine", "IFNet"), ("interpolator", "IFNet_m")])
 def test_wrong_types_and_samplers_are_caught_at_build_time(exports, graph, architecture, precision):
     library = load_library("rtx")
     log = Log(library.module)
