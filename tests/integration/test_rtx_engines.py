@@ -3,7 +3,6 @@
 Which known-bad files its types and its samplers show, and that NVIDIA's own tool makes the same engine.
 """
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -22,14 +21,9 @@ from refine_export.errors import GraphError
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.support.progress import Silent
+from tests.support.engine_models import needs_rtx
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        importlib.util.find_spec("tensorrt_rtx") is None,
-        reason="tensorrt-rtx is not installed: pip install tensorrt-rtx",
-    ),
-]
+pytestmark = [pytest.mark.slow, needs_rtx]
 
 GRAPHS = [
     ("contextnet", "IFNet"),

@@ -1,6 +1,5 @@
 """The main job on one small graph: makes everything, reuses what is unchanged, completes what was interrupted."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -22,6 +21,7 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_with
 from refine_export.runners import open_runner
 from refine_export.support.progress import Silent
+from tests.support.engine_models import needs_rtx
 from tests.support.refusals import refused
 
 SMALL = Recipe(
@@ -171,11 +171,6 @@ def without_gpu(monkeypatch):
 
     monkeypatch.setattr(plan, "current_gpu", current_gpu)
     monkeypatch.setattr(engine_file, "has_gpu_of", lambda machine: False)
-
-
-needs_rtx = pytest.mark.skipif(
-    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
-)
 
 
 @needs_rtx
