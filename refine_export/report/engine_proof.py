@@ -1,4 +1,4 @@
-"""What the build of an engine proves without running it, as a report has it."""
+"""Proof that the build of an engine gives without running it, as a report has it."""
 
 from __future__ import annotations
 
