@@ -1,23 +1,16 @@
 """Each rounding of an FP16 graph takes place, once, and ONNX Runtime cannot leave it out."""
 
-import warnings
-
 import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import torch
 
-from refine_export.data.feeds import synthetic_flow
 from refine_export.errors import GraphError
 from refine_export.graph.fp16_emulation import emulation_from_half
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.signature import TensorInfo
-from rife.warplayer import warp
 from tests.support.half_models import CODES, TYPES, assert_same, computed, model_of, patterns, quiet_numpy  # noqa: F401 (a fixture)
-
-WARP = 'GridSample <mode="bilinear", padding_mode="border", align_corners=1>'
 
 
 def singles(name):
@@ -89,49 +82,6 @@ def test_a_number_in_an_attribute_is_rounded():
     """Padding before opset 11 has one in FP32, which is not an FP16 value."""
     model = model_of("p = Pad <pads=[1,0], value=0.1> (x) y = Cast <to=1> (p)", outputs="float[m] y", opset=10)
     assert_same(computed(model, x=np.ones(1, np.float16)), np.array([0.1, 1], np.float16).astype(np.float32))
-
-
-def warp_model(height, width, sample):
-    """Upstream's warp, in FP32: `sample` at base positions plus the normalised flow."""
-    rows, columns = (np.linspace(-1, 1, size, dtype=np.float32) for size in (height, width))
-    return model_of(
-        f"""fx, fy = Split <axis=1, num_outputs=2> (flow)
-        dx = Div (fx, half_width) dy = Div (fy, half_height) d = Concat <axis=1> (dx, dy) g = Add (base, d)
-        t = Transpose <perm=[0,2,3,1]> (g) {sample}""",
-        f"float[1,3,{height},{width}] image, float[1,2,{height},{width}] flow",
-        f"float[1,3,{height},{width}] warped",
-        opset=18,
-        base=np.stack(np.meshgrid(columns, rows))[None],
-        half_width=np.float32((width - 1) / 2),
-        half_height=np.float32((height - 1) / 2),
-    )
-
-
-def test_a_warp_whose_grid_is_fp16():
-    """Upstream's warp at 1088x1920 as a converter lowers it: ONNX Runtime alone shows half of the error's energy."""
-    from onnxconverter_common.float16 import convert_float_to_float16
-
-    size = 1088, 1920
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float32)
-    image = np.stack([0.5 + 0.45 * np.sin(x / p + y / q) for p, q in ((7, 16), (12, 8), (10, -20))])[None]
-    feeds = {"image": image, "flow": synthetic_flow("large", *size)[:, :2].copy()}
-    with torch.inference_mode():
-        reference = warp(*map(torch.from_numpy, feeds.values())).numpy()
-
-    def psnr(model, runner):
-        difference = computed(model, runner, **feeds).astype(np.float64) - reference
-        return -10 * np.log10(np.mean(difference**2))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # constants too small for FP16
-        plain = onnx.load_from_string(warp_model(*size, f"warped = {WARP} (image, t)"))
-        naive = convert_float_to_float16(plain, keep_io_types=True).SerializeToString()
-    strict = psnr(naive, HalfRunner)
-    assert 44 < strict < 46, strict
-    assert psnr(naive, OrtRunner) > strict + 2.5
-    fp16_but_for_the_grid = warp_model(*size, f"i = Cast <to=10> (image) w = {WARP} (i, t) warped = Cast <to=1> (w)")
-    assert 77 < psnr(fp16_but_for_the_grid, HalfRunner) < 79
-    assert psnr(fp16_but_for_the_grid, OrtRunner) > 100  # as if nothing were FP16
 
 
 def test_attributes_that_hold_a_type():

@@ -98,25 +98,6 @@ def test_colours_that_are_not_named_stay_so(tmp_path):
     assert "BT.601 is taken" in result.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("codec", "layout", "output", "expected", "note"),
-    [
-        ("ffv1", "gray", "out.webm", "yuv420p", "without colour"),
-        ("libx264", "yuv420p10le", "out.mp4", "yuv420p", "10 bits a channel"),
-        ("ffv1", "bgr0", "out.mkv", "yuv444p", "RGB values are rounded"),
-        ("libx264", "yuvj420p", "out.webm", "yuv420p", None),
-    ],
-)
-def test_other_pixel_formats(tmp_path, codec, layout, output, expected, note):
-    options = {"codec": codec, "layout": layout, "full": layout in ("yuvj420p", "gray")}
-    result, before, found = converted(tmp_path, name="in.mkv", output=output, **options)
-    assert found.video["layout"].replace("yuvj", "yuv") == expected
-    assert_frames(found.pictures, 6, 2)
-    shift = [a.mean() - b.mean() for a, b in zip(found.pictures[::2], before.pictures, strict=True)]
-    assert np.abs(shift).max() < 1
-    assert (note is None and not result.notes) or any(note in one for one in result.notes)
-
-
 def test_odd_sizes_keep_every_pixel(tmp_path):
     height, width = 65, 97
     source = write_clip(

@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 import pytest
 
-from refine_export.interpolation.stream import Budget, Stopped, in_order
+from refine_export.interpolation.stream import Stopped, in_order
 
 
 def opens_with(compute):
@@ -141,21 +141,3 @@ def test_closing_early_ends_all_threads_those_that_wait_too():
         assert waiting.wait(5)
     assert time.perf_counter() - started < 4
     assert not ours()
-
-
-def test_a_closed_budget_lets_nobody_wait():
-    budget = Budget(1)
-    budget.acquire(1)
-    ended = []
-
-    def acquire():
-        try:
-            budget.acquire(1)
-        except Stopped:
-            ended.append("acquire")
-
-    thread = threading.Thread(target=acquire)
-    thread.start()
-    budget.close()
-    thread.join(5)
-    assert ended == ["acquire"]
