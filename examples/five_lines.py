@@ -2,7 +2,7 @@
 
     python examples/five_lines.py flownet.pkl a.png b.png [folder]
 
-Without arguments, the demo weights and a drawn scene are used.
+Without arguments, released RIFE 4.0 and two real frames are used.
 """
 
 import sys

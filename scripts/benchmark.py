@@ -1,6 +1,6 @@
 """Speed and memory on one machine, as a Markdown table; docs/performance.md has the results.
 
-python scripts/benchmark.py [help export demo validate feeds lower gate large clip]
+python scripts/benchmark.py [help export main validate feeds lower gate large clip]
 """
 
 import json
@@ -78,7 +78,7 @@ def measure_export(_: Path) -> None:
         row(f"export {graph} dynamic / static", f"{dynamic / static:.2f} ({dynamic:.1f} s)", "≤ 2")
 
 
-def measure_demo(folder: Path) -> None:
+def measure_main(folder: Path) -> None:
     """The main job with the embedded recipe, then again with nothing changed."""
     for what, limit in (("first run", "≤ 120 s, ≤ 3 GiB"), ("second run, nothing changed", "")):
         run = cli("run", "--quiet", "--output", str(folder))
@@ -232,7 +232,7 @@ def _export_interpolator(folder: Path, size: str, recipe: Path) -> None:
 MEASURES = {
     "help": measure_help,
     "export": measure_export,
-    "demo": measure_demo,
+    "main": measure_main,
     "validate": measure_validate,
     "feeds": measure_feeds,
     "lower": measure_lower,

@@ -1,6 +1,6 @@
 """The figures of docs/validation.md: the distance of good files and of known-bad ones from FP32 torch, feed by feed.
 
-python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights demo|kaiming|FILE] \
+python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights rife-4.0|kaiming|FILE] \
     [--frames A B] [--flow subpixel] [--fault fp16-coordinates] [--probe]
 
 A line of JSON for each file, feed and output is added to OUT; `--table OUT.jsonl...` prints the worst of each.
@@ -19,7 +19,8 @@ from measuring import head, row
 from precision_subjects import kaiming_network, lowered, run
 
 from refine_export.accuracy.metrics import compare, signal_to_noise
-from refine_export.checkpoint.checkpoint import checkpoint_from_file, demo_checkpoint, seeded_checkpoint
+from refine_export.checkpoint.checkpoint import checkpoint_from_options, seeded_checkpoint
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.feeds import CALIBRATION_KINDS, feeds_for, probe_for
 from refine_export.data.frame_options import FLOW_KINDS, FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
@@ -54,8 +55,7 @@ def network(options: argparse.Namespace) -> Any:
         return kaiming_network(architecture)
     if options.weights == "seeded":
         return reference_network(seeded_checkpoint(architecture))
-    demo = options.weights == "demo"
-    return reference_network(demo_checkpoint() if demo else checkpoint_from_file(Path(options.weights)))
+    return reference_network(checkpoint_from_options(CheckpointOptions(path=options.weights)))
 
 
 def measure(options: argparse.Namespace) -> None:

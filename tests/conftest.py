@@ -99,6 +99,15 @@ def missing_for_rtx() -> str | None:
     return None
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_fetched(request, tmp_path_factory, monkeypatch):
+    """Unit and contract tests have no network, and no cache that happens to be full."""
+    if request.path.relative_to(GOLDEN.parents[1]).parts[0] in ("unit", "contract"):
+        monkeypatch.setenv("REFINE_EXPORT_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
+        monkeypatch.setenv("PIP_NO_INDEX", "1")
+        monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def golden() -> dict[str, torch.Tensor]:
     with np.load(GOLDEN) as arrays:

@@ -1,10 +1,10 @@
-"""Checkpoints of a known network: from a file, from this package, or seeded."""
+"""Checkpoints of a known network: from a file, released weights by name, or seeded."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,12 +17,13 @@ from refine_export.errors import CheckpointError
 from refine_export.support.files import user_path
 from refine_export.support.imports import require
 from refine_export.support.manifest import sha256_of_file
+from refine_export.support.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEMO_WEIGHTS = Path(__file__).parent / "demo.safetensors"
-"""IFNet_m in FP16, trained by `scripts/train_demo.py` and described in docs/demo_weights.md."""
+DEFAULT_WEIGHTS = "rife-4.0"
+"""Name of the released weights that are used where no others are given."""
 
 IFNET_OR_2R = (
     "IFNet_2R has the same keys and shapes as IFNet; if these are weights of IFNet_2R, give a recipe with "
@@ -49,16 +50,29 @@ class Checkpoint:
     """Parts of the file that inference does not use, such as `block_tea`."""
 
 
-def checkpoint_from_options(options: CheckpointOptions) -> Checkpoint:
-    """Load the file, the demo weights or seeded weights."""
-    if options.path is not None:
-        # A file of that name wins: released weights have names that no weights file has.
-        released = options.path in RELEASED and not Path(options.path).exists()
-        path = weights_path(options.path) if released else user_path(options.path)
-        return checkpoint_from_file(path, variant=options.variant, refine=options.refine)
-    if options.weights == "demo":
-        return demo_checkpoint()
-    return seeded_checkpoint(options.architecture, options.seed)
+def checkpoint_from_options(options: CheckpointOptions, progress: Progress | None = None) -> Checkpoint:
+    """Load the file, released weights by name, or seeded weights.
+
+    Args:
+        options: source of the weights.
+        progress: receives the download of released weights, then the loading.
+    """
+    seeded = options.path is None and options.weights == "seeded"
+    path = None if seeded else weights_file(options.path, progress)
+    with (progress or Silent()).step("load the weights") as say:
+        if path is None:
+            checkpoint = seeded_checkpoint(options.architecture, options.seed)
+        else:
+            checkpoint = checkpoint_from_file(path, variant=options.variant, refine=options.refine)
+        say(f"{checkpoint.architecture}, {checkpoint.source}")
+    return checkpoint
+
+
+def weights_file(name: str | None, progress: Progress | None = None) -> Path:
+    """Return the file that a path or a name stands for; released weights are fetched, None stands for the default."""
+    name = name or DEFAULT_WEIGHTS
+    # A file of that name wins: released weights have names that no weights file has.
+    return weights_path(name, progress) if name in RELEASED and not Path(name).exists() else user_path(name)
 
 
 def checkpoint_from_file(
@@ -101,11 +115,6 @@ def _unused_parts(stored: Mapping[str, Tensor], *, refine: bool) -> tuple[str, .
         return ()
     left_out = set(TRAINING_ONLY) if refine else {*TRAINING_ONLY, "contextnet", "unet"}
     return tuple(sorted(parts & left_out))
-
-
-def demo_checkpoint() -> Checkpoint:
-    """Load the weights of this package: good enough for tests of accuracy, not for footage."""
-    return replace(checkpoint_from_file(DEMO_WEIGHTS), source="demo weights (trained on drawn motion)")
 
 
 def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:

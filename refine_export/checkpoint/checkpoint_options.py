@@ -13,14 +13,13 @@ class CheckpointOptions:
     """Source of the weights."""
 
     path: str | None = field(default=None, metadata={"flag": "--checkpoint", "keyword": "checkpoint"})
-    """A .pkl, .pth or .safetensors file, or the name of released weights (rife-4.0, hdv3); default: weights of this
-    package."""
+    """A .pkl, .pth or .safetensors file, or the name of released weights (rife-4.0, hdv3); default: rife-4.0."""
     variant: Literal["auto", "IFNet_2R"] = "auto"
     """IFNet_2R for a file of that network: it has the keys and shapes of IFNet, so the file itself does not show it."""
     refine: bool = True
     """Use the refinement of a RIFE 4.0 file that has one; otherwise only the flow stage (upstream's fast mode)."""
-    weights: Literal["demo", "seeded"] = "demo"
-    """Without a path: the demo weights (IFNet_m, trained on drawn motion), or seeded random ones."""
+    weights: Literal["released", "seeded"] = "released"
+    """Without a path: released RIFE 4.0 with its refinement, or seeded random weights."""
     architecture: Literal["IFNet", "IFNet_m"] = "IFNet"
     """Network of the seeded weights; the network of a file follows from its keys."""
     seed: int = 0
@@ -30,6 +29,6 @@ class CheckpointOptions:
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; expected 0 to {2**32 - 1}")
         if self.path == "":
-            raise ValueError("path is empty; give a file, or leave the key out for the demo weights")
-        if self.path is None and self.weights == "demo" and (self.seed, self.architecture) != (0, "IFNet"):
+            raise ValueError("path is empty; give a file, or leave the key out for released RIFE 4.0")
+        if self.path is None and self.weights == "released" and (self.seed, self.architecture) != (0, "IFNet"):
             raise ValueError("seed and architecture choose seeded weights; give weights = 'seeded' with them")

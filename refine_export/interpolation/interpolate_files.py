@@ -73,7 +73,7 @@ def interpolate_pictures(
         raise RequestError.about(output, "output-suffix", "is the output; expected a .png for two pictures")
     _check_output(output, (first, second), force=force)
     check_same_size(size_of_file(first), size_of_file(second))  # by the headers, before anything is decoded
-    notes = [*backend.notes]
+    notes: list[str] = []
     pictures = [_picture_from_file(path, notes.append) for path in (first, second)]
     with progress.step("compute the frame") as report, backend.open() as interpolator:
         report(interpolator.provider)
@@ -141,7 +141,7 @@ def interpolate_video(
                 meter.report(frames_written)
                 if pictures:
                     pictures.clear()  # the loop variable would hold them while the next ones are waited for
-        notes = [*backend.notes, *source.notes, *encoding.notes]
+        notes = [*source.notes, *encoding.notes]
         if source.sound and not options.audio:
             notes.append("its sound is left out, as asked for")
         if frames_read == 1:

@@ -61,7 +61,7 @@ class ComputeOptions(EngineRunOptions):
     """The component that computes the frames: a checkpoint in torch, a file or a server."""
 
     checkpoint: Path | None = field(default=None, metadata={"flag": "--checkpoint", "panel": _COMPUTE})
-    """Weights for torch: a file, rife-4.0 or hdv3; default without a file and a server: the demo weights."""
+    """Weights for torch: a file, rife-4.0 or hdv3; default without a file and a server: released RIFE 4.0."""
     device: str | None = field(default=None, metadata={"flag": "--device", "panel": _COMPUTE})
     """Device that torch computes on, such as cuda:0; default: cpu."""
     file: Path | None = field(default=None, metadata={"flag": "--file", "panel": _COMPUTE})

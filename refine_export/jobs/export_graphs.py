@@ -59,7 +59,7 @@ def export(
     """Export one graph of a checkpoint to an ONNX file.
 
     Args:
-        checkpoint: the weights: .pkl, .pth or .safetensors; None for those of the recipe, or the demo weights.
+        checkpoint: the weights: .pkl, .pth or .safetensors; None for those of the recipe, or released RIFE 4.0.
         graph: `interpolator`, `refine`, ...; the checkpoint decides which there are.
         output: the ONNX file to write; its manifest is written beside it.
         frames: two pictures, whose padded size is the default of a static file.

@@ -39,7 +39,7 @@ def interpolate(
 ) -> Interpolated:
     """Write the frame between two pictures, or a video with more frames.
 
-    One of `checkpoint`, `file` and `server` computes the frames; without any, torch on the demo weights.
+    One of `checkpoint`, `file` and `server` computes the frames; without any, torch on released RIFE 4.0.
 
     Args:
         inputs: two pictures of one size, or one video.
@@ -75,7 +75,7 @@ def interpolate(
         raise RequestError(
             f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=unfit
         )
-    backend = Backend(options_from_keywords(ComputeOptions, compute), on_wait)
+    backend = Backend(options_from_keywords(ComputeOptions, compute), on_wait, progress)
     target, progress = path_of(output), progress or Silent()
     if len(paths) == 2:
         timestep = options_from_keywords(PictureOptions, of_picture).timestep

@@ -86,10 +86,7 @@ class JobInputs:
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
         """The recipe's weights."""
-        with self.progress.step("load the weights") as say:
-            checkpoint = checkpoint_from_options(self.recipe.checkpoint)
-            say(f"{checkpoint.architecture}, {checkpoint.source}")
-        return checkpoint
+        return checkpoint_from_options(self.recipe.checkpoint, self.progress)
 
     @functools.cached_property
     def network(self) -> nn.Module:

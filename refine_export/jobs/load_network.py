@@ -19,7 +19,7 @@ def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
     """Load a checkpoint as the network that this package compares everything with.
 
     Args:
-        checkpoint: .pkl, .pth or .safetensors. Defaults to the demo weights.
+        checkpoint: .pkl, .pth or .safetensors. Defaults to released RIFE 4.0.
 
     Returns:
         A module in eval mode, FP32 on the CPU, without gradients; `network(img0, img1, timestep)` takes and returns

@@ -44,7 +44,7 @@ def run(
     """Export, lower, build, validate and report.
 
     Args:
-        checkpoint: the weights. Defaults to the demo weights.
+        checkpoint: the weights. Defaults to released RIFE 4.0.
         frames: two pictures to compare on. Defaults to the sample.
         recipe: Recipe object or path; explicit options override it.
         force: overwrite ONNX files in the output folder that this tool did not write.

@@ -50,8 +50,9 @@ def test_without_torch_the_command_is_named(arguments, tmp_path):
 def test_without_onnxruntime_nothing_is_green(tmp_path):
     code = f"run --graph contextnet -o {tmp_path} --quiet".split()
     recipe = tmp_path / "r.toml"
+    seeded = '[checkpoint]\nweights = "seeded"\n[scene]\nheight = 64\nwidth = 64\n'
     static = '[export]\ndynamic = false\nsize = "64x64"\n[lower]\nprecision = "fp32"\n'
-    recipe.write_text(f'[scene]\nheight = 64\nwidth = 64\n{static}[validate]\nsizes = []\nflows = ["subpixel"]\n')
+    recipe.write_text(f'{seeded}{static}[validate]\nsizes = []\nflows = ["subpixel"]\n')
     result = bare(*code, "--recipe", str(recipe), heavy=("onnxruntime",))
     assert result.returncode == 3, result.stderr
     assert "not compared" in result.stdout

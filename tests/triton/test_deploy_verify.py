@@ -52,7 +52,7 @@ def stand_in(monkeypatch):
     weights = Checkpoint(
         architecture="IFNet_m", source="weights.pkl", sha256=CHECKPOINT, state_dict={}, stored_dtype="float32"
     )
-    monkeypatch.setattr(load_inputs, "checkpoint_from_options", lambda options: weights)
+    monkeypatch.setattr(load_inputs, "checkpoint_from_options", lambda *_: weights)
     monkeypatch.setattr(load_inputs, "reference_network", lambda checkpoint: None)
     monkeypatch.setattr(verify_networks, "TorchRunner", Average)
     monkeypatch.setattr(verify_frames, "TorchRunner", Average)

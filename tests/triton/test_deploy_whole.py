@@ -1,4 +1,4 @@
-"""From the demo weights through ONNX and a real server to frames, without any stand-in."""
+"""From weights through ONNX and a real server to frames, without any stand-in."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import save_file
 
-from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.cli.main import main
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import uint8_from_frame
@@ -35,9 +36,16 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory):
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_file(dict(seeded_checkpoint("IFNet_m").state_dict), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory, weights):
     folder = tmp_path_factory.mktemp("whole")
-    call("export", "--graph", "interpolator", "--output", folder, "--quiet")
+    call("export", "--checkpoint", weights, "--graph", "interpolator", "--output", folder, "--quiet")
     size = "x".join(map(str, SIZE))
     call("deploy", "triton", folder / "interpolator.onnx", "-o", folder / "models", "--device", "cpu", "--size", size)
     return folder / "models"
@@ -59,12 +67,14 @@ def test_the_repository_has_no_findings(repository, capsys):
     assert json.loads(capsys.readouterr().out)["findings"] == []
 
 
-def test_the_server_answers_as_torch_does(server):
+def test_the_server_answers_as_torch_does(server, weights):
     """Both models over four channels: the size of the warm-up, two pairs at once, and a size that needs padding."""
     urls = (server.grpc_url, server.http_url)
-    result = verify_server(recipe=SMALL, urls=urls, warm_up_sizes=True, shared_memory=True, requests=0)
+    result = verify_server(
+        checkpoint=weights, recipe=SMALL, urls=urls, warm_up_sizes=True, shared_memory=True, requests=0
+    )
     assert result.status == "passed", result.to_dict()
-    assert result.models["interpolator"]["checkpoint_sha256"] == sha256_of_file(DEMO_WEIGHTS)
+    assert result.models["interpolator"]["checkpoint_sha256"] == sha256_of_file(weights)
     feeds = {
         name: {one.feed for one in result.answers if one.model == name} for name in ("interpolator", "interpolate")
     }
@@ -75,14 +85,14 @@ def test_the_server_answers_as_torch_does(server):
         assert found == sorted((channel, feed) for channel in CHANNELS for feed in of_model)
 
 
-def test_a_frame_of_an_odd_size_is_that_of_torch(server, tmp_path):
+def test_a_frame_of_an_odd_size_is_that_of_torch(server, weights, tmp_path):
     """Within one grey level, and not just the average of the two."""
     scene = Scene(SceneOptions(height=77, width=123, motion_px=6.0))
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, time in zip(paths, (0.0, 1.0), strict=True):
         Image.fromarray(uint8_from_frame(scene.frame(time))).save(path)
     call("interpolate", *paths, "-o", tmp_path / "served.png", "--server", server.grpc_url, "--timestep", "0.3")
-    call("interpolate", *paths, "-o", tmp_path / "local.png", "--timestep", "0.3")
+    call("interpolate", *paths, "-o", tmp_path / "local.png", "--checkpoint", weights, "--timestep", "0.3")
     served, local = picture_of(tmp_path / "served.png"), picture_of(tmp_path / "local.png")
     assert served.shape == (77, 123, 3)
     assert np.abs(served - local).max() <= 1

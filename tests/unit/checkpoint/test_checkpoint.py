@@ -4,21 +4,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from refine_export.checkpoint import checkpoint as checkpoint_module
 from refine_export.checkpoint.checkpoint import (
-    DEMO_WEIGHTS,
     checkpoint_from_file,
     checkpoint_from_options,
-    demo_checkpoint,
     describe,
     seeded_checkpoint,
 )
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
-from refine_export.data.frame_options import SceneOptions
-from refine_export.data.sample_scene import Scene
 from refine_export.errors import CheckpointError
-from refine_export.export.reference_network import graph_network, reference_network
-from refine_export.support.manifest import sha256_of_file
-from tests.support.paths import ROOT
+from refine_export.export.reference_network import reference_network
 
 
 @pytest.fixture(scope="module")
@@ -127,22 +122,18 @@ def test_options_that_contradict_each_other(wrong):
         CheckpointOptions(**wrong)
 
 
-def test_the_demo_weights_are_in_the_package():
-    """Without a path: read like any file, with the hash that the model card gives."""
-    checkpoint = checkpoint_from_options(CheckpointOptions())
-    assert (checkpoint.architecture, checkpoint.stored_dtype, checkpoint.seeded) == ("IFNet_m", "float16", False)
-    assert checkpoint.sha256 == sha256_of_file(DEMO_WEIGHTS)
-    assert checkpoint.sha256 in (ROOT / "docs" / "demo_weights.md").read_text(encoding="utf-8")
+def test_without_a_path_released_weights_are_fetched(tmp_path, weights, monkeypatch):
+    asked = []
 
+    def fetched(name, progress):
+        asked.append(name)
+        torch.save(weights["refinement"], tmp_path / "w.pkl")
+        return tmp_path / "w.pkl"
 
-def test_the_demo_weights_interpolate():
-    """On the sample scene with motion to 4 px the frame is at least 2 dB above the average of the two."""
-    network = graph_network(reference_network(demo_checkpoint()), "interpolator")
-    scene = Scene(SceneOptions(height=128, width=224, motion_px=4.0, seed=1))
-    img0, middle, img1 = (torch.from_numpy(scene.frame(t)) for t in (0.0, 0.5, 1.0))
-    frame = network(img0, img1, torch.full((1, 1, 1, 1), 0.5))
-    errors = [(made - middle).square().mean() for made in (frame, (img0 + img1) / 2)]
-    assert 10 * torch.log10(errors[1] / errors[0]) >= 2
+    monkeypatch.setattr(checkpoint_module, "weights_path", fetched)
+    assert checkpoint_from_options(CheckpointOptions()).source == "w.pkl"
+    assert checkpoint_from_options(CheckpointOptions(path="hdv3")).source == "w.pkl"
+    assert asked == ["rife-4.0", "hdv3"]
 
 
 def test_describe(weights):

@@ -44,12 +44,18 @@ def test_files_that_are_not_there_are_missed_before_anything_starts(tmp_path, op
         Backend(ComputeOptions(**{option: tmp_path / "nope.onnx"}))
 
 
-def test_demo_weights_are_noted_and_compute_any_time():
-    backend = Backend(ComputeOptions())
-    assert (len(backend.notes), backend.threads) == (1, 1)
+def test_weights_compute_in_one_thread_and_are_named(tmp_path):
+    save_file(dict(seeded_checkpoint("IFNet_m").state_dict), tmp_path / "own.safetensors")
+    backend = Backend(ComputeOptions(checkpoint=tmp_path / "own.safetensors"))
+    assert backend.threads == 1
     with backend.open() as interpolator:
         assert interpolator.takes_timestep
-        assert "demo weights" in interpolator.provider
+        assert "own.safetensors" in interpolator.provider
+
+
+def test_without_weights_the_released_ones_are_fetched_first():
+    with refused("not-fetched", UnavailableError):
+        Backend(ComputeOptions())
 
 
 def test_a_server_that_stays_away_is_an_error_of_the_machine():

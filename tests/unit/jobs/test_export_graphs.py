@@ -2,27 +2,41 @@
 
 import json
 
-from refine_export.checkpoint.checkpoint import DEMO_WEIGHTS
+import pytest
+from safetensors.torch import save_file
+
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.errors import RequestError
 from refine_export.jobs.export_graphs import export, export_graphs
 from refine_export.jobs.load_inputs import job_inputs
+from refine_export.jobs.recipe import Recipe
 from refine_export.support.manifest import sha256_of_file
 from tests.support.refusals import refused
 
+SEEDED = Recipe(checkpoint=CheckpointOptions(weights="seeded"))
 
-def test_one_graph_to_one_file_of_the_demo_weights(tmp_path):
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
+    save_file(dict(seeded_checkpoint("IFNet_m").state_dict), path)
+    return path
+
+
+def test_one_graph_to_one_file(tmp_path, weights):
     """The file and its manifest name the weights, by the hash of their file."""
     output = tmp_path / "new" / "mine.onnx"
-    made = export(None, "contextnet", output=output, size="32x64")
+    made = export(weights, "contextnet", output=output, size="32x64")
     assert (made.path, made.graph, made.reused, made.artifact.sizes) == (output, "contextnet", False, "1x3x32x64")
     inputs = json.loads((tmp_path / "new" / "mine.onnx.json").read_text())["inputs"]
-    assert inputs["checkpoint_sha256"] == made.artifact.checkpoint_sha256 == sha256_of_file(DEMO_WEIGHTS)
+    assert inputs["checkpoint_sha256"] == made.artifact.checkpoint_sha256 == sha256_of_file(weights)
     assert len(repr(made)) < 300
     assert json.dumps(made.to_dict())
-    assert export(None, "contextnet", output=output, size="32x64").reused
+    assert export(weights, "contextnet", output=output, size="32x64").reused
 
 
-def test_refusals(tmp_path):
+def test_refusals(tmp_path, weights):
     output = tmp_path / "mine.onnx"
     output.write_text("mine")
     for graph, given, code in (
@@ -31,7 +45,7 @@ def test_refusals(tmp_path):
         ("nonsense", {}, "unknown-graph"),
     ):
         with refused(code, RequestError):
-            export(None, graph, output=output, **given)
+            export(weights, graph, output=output, **given)
     assert output.read_text() == "mine"
 
 
@@ -40,7 +54,7 @@ def test_a_folder_with_another_tools_file_is_refused_before_any_work(tmp_path):
     foreign = tmp_path / "unet.onnx"
     foreign.write_text("mine")
     (tmp_path / "unet.onnx.json").write_text("{}")
-    inputs = job_inputs(None, None, graphs=["contextnet", "unet"], size="32x64", output=str(tmp_path))
+    inputs = job_inputs(SEEDED, None, graphs=["contextnet", "unet"], size="32x64", output=str(tmp_path))
     for suffixes in (("",), ("", ".fp16")):
         with refused("output-exists", RequestError, path=foreign):
             export_graphs(inputs, suffixes=suffixes)
@@ -51,9 +65,8 @@ def test_a_folder_with_another_tools_file_is_refused_before_any_work(tmp_path):
     assert [one.reused for one in export_graphs(inputs)] == [True, True]
 
 
-def test_the_weights_are_never_the_output(tmp_path):
-    weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(DEMO_WEIGHTS.read_bytes())
+def test_the_weights_are_never_the_output(tmp_path, weights):
+    content = weights.read_bytes()
     with refused("output-is-input", RequestError):
         export(weights, "contextnet", output=weights, size="32x64", force=True)
-    assert sha256_of_file(weights) == sha256_of_file(DEMO_WEIGHTS)
+    assert weights.read_bytes() == content
