@@ -3,11 +3,11 @@
 import math
 
 import torch
-from flow_truth import DrawnClip, clip_from_rendered
 from torch import Tensor
 
 from refine_export.data.sample_scene import Scene
 from rife.warplayer import warp
+from tests.support.flow_truth import DrawnClip, clip_from_rendered
 
 WARPED_DB = 40.0  # what bilinear sampling leaves
 

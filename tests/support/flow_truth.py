@@ -1,4 +1,4 @@
-"""The exact flow and visibility between frames of moving layers: what trains the demo weights and proves the scene."""
+"""The exact flow and visibility between frames of moving layers: what proves the scene."""
 
 from __future__ import annotations
 
