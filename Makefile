@@ -6,6 +6,7 @@ GPU_PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+FETCHED := $(VENV)/.fetched
 SOURCES := refine_export models scripts tests examples
 GATE := refine-export-output/gate
 
@@ -23,7 +24,12 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,ort,rtx,dev]'
 	@touch $@
 
-demo: $(READY)  ## Run the main job on sample frames: refine-export-output/report.html.
+$(FETCHED): $(READY)
+	$(BIN)/refine-export weights get rife-4.0
+	$(BIN)/python -c 'from refine_export.data.street_frames import street_frames; street_frames()'
+	@touch $@
+
+demo: $(FETCHED)  ## Run the main job on two real frames: refine-export-output/report.html.
 	$(BIN)/refine-export run
 
 test: $(READY)  ## Run the fast tests: no network, no server, no test over five seconds.
@@ -60,7 +66,7 @@ docs: $(READY)  ## Build the documentation site in site/; any broken link or ref
 coverage: $(READY)  ## Print the branch coverage of the last `make test-all COVERAGE=1`.
 	$(BIN)/coverage report --skip-covered --skip-empty --fail-under=97
 
-gate: $(READY)  ## Make both graphs from sample frames, gate them, and prove that the gate can fail.
+gate: $(FETCHED)  ## Make both graphs of the default weights, gate them, and prove that the gate can fail.
 	$(BIN)/refine-export run --quiet --recipe .ci/gate.toml --output $(GATE)
 	$(BIN)/refine-export gate $(GATE)/report.json --recipe .ci/gate.toml --require torch,ort
 	$(BIN)/refine-export gate --quiet --self-test $(GATE)/refine.fp16.onnx --recipe .ci/gate.toml
