@@ -58,21 +58,17 @@ def checkpoint_from_options(options: CheckpointOptions, progress: Progress | Non
         progress: receives the download of released weights, then the loading.
     """
     seeded = options.path is None and options.weights == "seeded"
-    path = None if seeded else weights_file(options.path, progress)
+    name = options.path or DEFAULT_WEIGHTS
+    # A file of that name wins: released weights have names that no weights file has.
+    released = not seeded and name in RELEASED and not Path(name).exists()
+    path = weights_path(name, progress) if released else user_path(name)
     with (progress or Silent()).step("load the weights") as say:
-        if path is None:
+        if seeded:
             checkpoint = seeded_checkpoint(options.architecture, options.seed)
         else:
             checkpoint = checkpoint_from_file(path, variant=options.variant, refine=options.refine)
         say(f"{checkpoint.architecture}, {checkpoint.source}")
     return checkpoint
-
-
-def weights_file(name: str | None, progress: Progress | None = None) -> Path:
-    """Return the file that a path or a name stands for; released weights are fetched, None stands for the default."""
-    name = name or DEFAULT_WEIGHTS
-    # A file of that name wins: released weights have names that no weights file has.
-    return weights_path(name, progress) if name in RELEASED and not Path(name).exists() else user_path(name)
 
 
 def checkpoint_from_file(

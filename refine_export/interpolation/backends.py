@@ -9,7 +9,7 @@ from threading import Event, Lock, Timer
 from typing import Any
 
 from refine_export.artifacts import model_source
-from refine_export.checkpoint.checkpoint import checkpoint_from_options, weights_file
+from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.checkpoint.released_weights import RELEASED
 from refine_export.engine.engine_runner import TrtRunner
@@ -25,7 +25,6 @@ from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.files import check_input_file
-from refine_export.support.progress import Progress
 
 SILENCE_S = 3.0
 """Seconds without a first answer after which a report says that a server is waited for."""
@@ -39,19 +38,12 @@ class Backend:
     Args:
         options: a checkpoint, a file or a server.
         on_wait: called once, in any thread, with a sentence when a server is waited for.
-        progress: receives the download of released weights.
 
     Raises:
         RequestError: the checkpoint or the file does not exist.
-        UnavailableError: released weights cannot be fetched.
     """
 
-    def __init__(
-        self,
-        options: ComputeOptions,
-        on_wait: Callable[[str], None] | None = None,
-        progress: Progress | None = None,
-    ) -> None:
+    def __init__(self, options: ComputeOptions, on_wait: Callable[[str], None] | None = None) -> None:
         self._options = options
         self._on_wait = on_wait
         self._reported = Lock()
@@ -59,8 +51,6 @@ class Backend:
             if path is not None and str(path) not in RELEASED:
                 expected = f"give weights (a file, or {' or '.join(RELEASED)}), an ONNX file or an engine"
                 check_input_file(path, RequestError, expected)
-        if options.file is None and options.server is None:
-            weights_file(None if options.checkpoint is None else str(options.checkpoint), progress)
 
     @property
     def threads(self) -> int:

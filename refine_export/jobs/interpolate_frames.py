@@ -75,7 +75,7 @@ def interpolate(
         raise RequestError(
             f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=unfit
         )
-    backend = Backend(options_from_keywords(ComputeOptions, compute), on_wait, progress)
+    backend = Backend(options_from_keywords(ComputeOptions, compute), on_wait)
     target, progress = path_of(output), progress or Silent()
     if len(paths) == 2:
         timestep = options_from_keywords(PictureOptions, of_picture).timestep

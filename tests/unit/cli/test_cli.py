@@ -126,7 +126,19 @@ def test_a_list_of_names_is_described_on_one_line(capsys):
 
 
 def test_export(run, here):
-    arguments = ("export", "--graph", "contextnet", "--size", "32x64", "--batch", "2", "-o", "files")
+    arguments = (
+        "export",
+        "--recipe",
+        "small.toml",
+        "--graph",
+        "contextnet",
+        "--size",
+        "32x64",
+        "--batch",
+        "2",
+        "-o",
+        "files",
+    )
     code, out, _ = run(*arguments)
     assert (code, "2x3x32x64" in out) == (0, True)
     code, out, err = run(*arguments, "--json")

@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.cli.main import main
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import Sound, assert_frames, numbered, read_clip, write_clip
@@ -64,7 +66,7 @@ def test_a_video_gives_one_with_more_frames(tmp_path, network, source, capsys):
     ("arguments", "code"),
     [
         (["a.png", "b.png", "-o", "out.png", "--no-audio"], "options-do-not-fit"),
-        (["a.png", "b.png", "-o", "out.png", "--device", "x"], "unknown-device"),
+        (["a.png", "b.png", "-o", "out.png", "--checkpoint", "net.pkl", "--device", "x"], "unknown-device"),
         (["in.mp4", "-o", "out.mp4", "--runtime", "cuda", "--file", "net.onnx"], "wrong-option"),
         (["in.mp4", "-o", "out.mp4", "--server", "localhost:99999"], "wrong-option"),
         (["in.mp4", "-o", "out.mp4", "--server", "h:1", "--checkpoint", "net.onnx"], "wrong-option"),
@@ -75,6 +77,8 @@ def test_wrong_requests_exit_with_2_and_make_nothing(
     tmp_path, monkeypatch, capsys, network, source, pictures, arguments, code
 ):
     monkeypatch.chdir(tmp_path)
+    if "net.pkl" in arguments:
+        torch.save(dict(seeded_checkpoint("IFNet").state_dict), "net.pkl")
     before = sorted(path.name for path in tmp_path.iterdir())
     assert call(*arguments) == 2
     assert f"[{code}]" in capsys.readouterr().err

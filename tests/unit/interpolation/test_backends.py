@@ -53,9 +53,9 @@ def test_weights_compute_in_one_thread_and_are_named(tmp_path):
         assert "own.safetensors" in interpolator.provider
 
 
-def test_without_weights_the_released_ones_are_fetched_first():
-    with refused("not-fetched", UnavailableError):
-        Backend(ComputeOptions())
+def test_without_weights_the_released_ones_are_fetched():
+    with refused("not-fetched", UnavailableError), Backend(ComputeOptions()).open():
+        pass
 
 
 def test_a_server_that_stays_away_is_an_error_of_the_machine():
