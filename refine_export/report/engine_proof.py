@@ -23,7 +23,7 @@ class EngineProof:
     target: str
     """Library and GPUs, such as `TensorRT for RTX 1.7.1.116 on RTX GPUs (Ampere and newer)`."""
     proven: str
-    """How far it was proven, such as `built and type-checked by TensorRT for RTX 1.7.1; not executed: no RTX GPU`."""
+    """Extent of the proof, such as `built and type-checked by TensorRT for RTX 1.7.1; not executed: no RTX GPU`."""
     executed: bool
     """It was run and compared; what was not run counts as not compared."""
     rung: str

@@ -24,7 +24,7 @@ FUNCTIONS = {
     "flows, timesteps",
     "lint": "files",
     "interpolate": "inputs, *, output, checkpoint, file, server, force, progress, on_wait, timestep, times, scene_cut, "
-    "scene_cuts, audio, codec, crf, device, runtime, allow_host_code, concurrency",
+    "scene_cuts, audio, codec, crf, allow_host_code, cuda_graph, rtx_kernels, rtx_cache, device, runtime, concurrency",
     "deploy_triton": "artifacts, *, output, force, [TritonOptions]",
     "inspect": "file",
     "load_network": "checkpoint",
