@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,12 +102,20 @@ def _fault(error: trt.ParserError) -> ParserFault:
     The code is read from its text, `ErrorCode.INVALID_NODE`: its `name` is a method in some bindings (10.12, 10.13).
     """
     # Without a driver, TensorRT for RTX appends an error of CUDA to each reason, which has nothing to do with it.
-    reason = re.sub(r"\[checkMacros\.cpp::catchCudaError.*", "", " ".join(error.desc().split())).strip()
+    reason = re.sub(r"\[checkMacros\.cpp::catchCudaError.*", "", _text(error.desc)).strip()
     reason = re.sub(r'^.* && "(.*)"$', r"\1", reason)  # the parser quotes its own condition before the reason
     return ParserFault(
         code=str(error.code()).rpartition(".")[2],
         index=error.node(),
-        node=error.node_name(),
-        operator=" ".join(error.node_operator().split()),
+        node=_text(error.node_name),
+        operator=_text(error.node_operator),
         reason="it is not supported" if reason == "false" else reason,  # the condition of the parser's own check
     )
+
+
+def _text(read: Callable[[], str]) -> str:
+    """A text of the parser in one line; the bindings raise where a damaged file has bytes that are not UTF-8."""
+    try:
+        return " ".join(read().split())
+    except UnicodeDecodeError as error:
+        return error.object.decode(errors="replace")

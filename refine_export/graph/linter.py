@@ -101,9 +101,11 @@ def _lint(model: onnx.ModelProto, checked: onnx.ModelProto | str) -> list[Findin
     try:
         graph = _graph_from_model(_without_converter_faults(model) if invalid else model)
         return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
-    except Exception:
+    except Exception as exc:
         if invalid:  # the reason is reported; a model that cannot be read has no further findings
             return invalid
+        if isinstance(exc, ir.serde.SerdeError):  # bytes that are not UTF-8, for example
+            return [_finding("invalid-model", "", f"the model cannot be read: {exc}")]
         raise
 
 

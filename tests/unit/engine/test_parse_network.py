@@ -48,6 +48,13 @@ def graph_of(text, opset=18):
             ["UNSUPPORTED_NODE node 0 (LpPool): "],
         ),
         (b"\xff\xff not onnx", ["MODEL_DESERIALIZE_FAILED: "]),
+        # A name that is not UTF-8, on which the bindings raise.
+        (
+            graph_of("(float[4] a) => (float[4] b) { [name] b, i, j, k = Unique (a) }")
+            .SerializeToString()
+            .replace(b"name", b"n\xe4me"),
+            ["UNSUPPORTED_NODE node 0 'n\ufffdme' (Unique): "],
+        ),
         (b"", ["INVALID_GRAPH: "]),  # an empty message of protobuf, which the parser takes for a graph of nothing
     ],
 )

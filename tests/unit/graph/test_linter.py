@@ -175,6 +175,11 @@ def test_models_that_the_checker_refuses(body):
     assert only(lint_model(model_of(body)), "invalid-model", "").severity == "error"
 
 
+def test_names_that_are_not_utf8_are_a_finding():
+    content = model_of("y = Relu (x)", IMAGE).SerializeToString().replace(b"\x12\x01H", b"\x12\x01\xa9")
+    assert only(lint_model(onnx.ModelProto.FromString(content)), "invalid-model", "").severity == "error"
+
+
 def test_model_is_not_modified():
     model = model_of(
         "y = my.Same (x)", rest='<domain: "my", opset_import: ["": 18]> Same (a) => (b) { b = Identity (a) }'
