@@ -26,11 +26,11 @@ from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.runtime_names import Runtime
-from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES, Signature, signature_from_names
 from refine_export.support.text import listed
 from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
 from refine_export.validate.feed_plan import first_pair_at, sizes_for
+from refine_export.validate.reference import Reference
 from refine_export.validate.runtimes import candidates_for
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -87,7 +87,7 @@ def assert_matches(
             runner = reference
         else:
             network = _network(reference)
-            runner = stack.enter_context(TorchRunner(network, signature.graph))
+            runner = stack.enter_context(Reference(network, signature.graph))
         fed = _feeds(feeds, network, signature, artifact)
         compared = compare_candidates(signature, runner, tested, fed)
         verdicts = tuple(one.verdict for one in compared)

@@ -1,140 +1,134 @@
-"""The figures of docs/validation.md: the distance of good files and of known-bad ones from FP32 torch, feed by feed.
+"""The table of docs/validation.md: right files and known-bad ones under the limits, by network and size.
 
-python scripts/calibrate.py OUT.jsonl --graph refine --precision fp16 --size 256x448 [--weights rife-4.0|kaiming|FILE] \
-    [--frames A B] [--flow subpixel] [--fault fp16-coordinates] [--probe]
+python scripts/calibrate.py OUT.jsonl [--weights rife-4.0] [--size 256x448] [--frames A B] [--precision fp16] ...
 
-A line of JSON for each file, feed and output is added to OUT; `--table OUT.jsonl...` prints the worst of each.
+Without options it makes the whole table: three released networks, five sizes, FP32 and FP16, on the default pictures
+and the drawn scene; hours on two cores, so what OUT has already is not measured again. `--good` leaves the faults out.
+`--table OUT.jsonl` prints what was measured.
 """
 
 import argparse
 import json
-import math
+import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import onnx
 from measuring import head, row
-from precision_subjects import kaiming_network, lowered, run
+from precision_subjects import lowered
 
-from refine_export.accuracy.metrics import compare, signal_to_noise
-from refine_export.checkpoint.checkpoint import checkpoint_from_options, seeded_checkpoint
+from refine_export.accuracy.limits import LimitsOptions
+from refine_export.artifacts import artifact_from_file
+from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
-from refine_export.data.feeds import CALIBRATION_KINDS, feeds_for, probe_for
-from refine_export.data.frame_options import FLOW_KINDS, FramesOptions, SceneOptions
-from refine_export.data.frame_source import source_from_options
+from refine_export.data.feeds import CALIBRATION_KINDS, PROBE_SIZE, feeds_for, probe_for
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.data.frame_source import Source, source_from_options
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.export.reference_network import reference_network, signature_of_network
-from refine_export.runners.onnxruntime import OrtRunner
-from refine_export.runners.strict_fp16 import HalfRunner
-from refine_export.runners.torch import TorchRunner
-from refine_export.self_test.mutants import mutants_of
+from refine_export.self_test.self_test import self_test
 from refine_export.signature import SIGNATURES, parse_size
+from refine_export.support.text import size_text
+from refine_export.validate.validate_options import ValidateOptions
+
+WEIGHTS = ("rife-4.0", "rife-4.0 without refinement", "hdv3")
+SIZES = ("64x96", "256x448", "736x1280", "1088x1920", "2176x3840")
+PLAIN = " without refinement"
 
 
-def files(options: argparse.Namespace, reference: Any) -> Iterator[tuple[str, onnx.ModelProto]]:
-    """Make the good file, dynamic, and the known-bad ones from it."""
-    graph, signature = options.graph, signature_of_network(reference, options.graph)
-    model = onnx_from_network(reference, graph, ExportOptions())
-    if options.precision == "fp16":
-        pair = source_from_options(FramesOptions(), SceneOptions()).pair
-        feeds = [(feed.name, feed.inputs) for feed in feeds_for(reference, signature, pair, kinds=CALIBRATION_KINDS)]
-        model = lowered(model, signature, feeds=feeds, without_warp=graph == "unet")
-    yield "good", model
-    for mutant in mutants_of(model, graph):
-        if not options.fault or mutant.name in options.fault:
-            yield mutant.name, mutant.model
+def checkpoint_options(weights: str) -> CheckpointOptions:
+    """Return the options for a name of `WEIGHTS`, or a path."""
+    return CheckpointOptions(path=weights.removesuffix(PLAIN), refine=not weights.endswith(PLAIN))
 
 
-def network(options: argparse.Namespace) -> Any:
-    """Load the reference network that was asked for."""
-    architecture = "IFNet_m" if options.graph == "interpolator" else "IFNet"
-    if options.weights == "kaiming":
-        return kaiming_network(architecture)
-    if options.weights == "seeded":
-        return reference_network(seeded_checkpoint(architecture))
-    return reference_network(checkpoint_from_options(CheckpointOptions(path=options.weights)))
+def make_file(folder: Path, network: Any, graph: str, precision: str, source: Source) -> Path:
+    """Export the graph for any size, and lower it with the ranges that `source` shows."""
+    signature = signature_of_network(network, graph)
+    model = onnx_from_network(network, graph, ExportOptions())
+    if precision == "fp16":
+        feeds = feeds_for(network, signature, source.pair, kinds=CALIBRATION_KINDS)
+        model = lowered(model, signature, feeds=((feed.name, feed.inputs) for feed in feeds))
+    path = folder / f"{graph}.{precision}.onnx"
+    onnx.save(model, path)
+    return path
 
 
 def measure(options: argparse.Namespace) -> None:
-    """Run everything, and add a line for each output as soon as it is measured."""
-    reference = network(options)
-    made = [(name, model.SerializeToString()) for name, model in files(options, reference)]
-    source = source_from_options(FramesOptions(pair=tuple(options.frames or ())), SceneOptions())
-    signature = signature_of_network(reference, options.graph)
-    for size in map(parse_size, options.size):
-        pair = source.at(size)
-        feeds = feeds_for(reference, signature, pair, kinds=options.flow, timesteps=(0.5, 0.2))
-        if options.probe:
-            feeds = probe_for(reference, signature, size)
-        for feed in feeds:
-            with TorchRunner(reference, options.graph) as runner:
-                expected = runner.run(feed.inputs)
-            for name, content in made:
-                with HalfRunner(content) if options.precision == "fp16" else OrtRunner(content) as runner:
-                    actual = run(runner, feed.inputs)
-                for spec in SIGNATURES[options.graph].outputs:
-                    reference_array, array = expected[spec.name], actual[spec.name]
-                    metrics = compare(reference_array, array, spec.quantity, with_ssim=True)
-                    line = {
-                        "graph": options.graph,
-                        "precision": options.precision,
-                        "weights": Path(options.weights).name,
-                        "file": name,
-                        "frames": "noise" if feed.probe else source.pair.name,
-                        "feed": feed.name,
-                        "size": "x".join(map(str, size)),
-                        "output": spec.name,
-                        "feeds": "probe" if feed.probe else "frames",
-                        "psnr_db": metrics.psnr_db,
-                        "max_abs": None if metrics.max_abs is None else metrics.max_abs / metrics.peak,
-                        "p999_abs": None if metrics.p999_abs is None else metrics.p999_abs / metrics.peak,
-                        "ssim": metrics.ssim,
-                        "snr_db": signal_to_noise(reference_array, array),
-                    }
-                    with Path(options.out[0]).open("a", encoding="utf-8") as file:
+    """Try every file at every size, and add a line as soon as one is done."""
+    out = Path(options.out)
+    done = {tuple(line["key"]) for line in read(out)} if out.exists() else set()
+    scene = source_from_options(FramesOptions(sample="scene"), SceneOptions())
+    pairs = [FramesOptions(pair=tuple(pair)) for pair in options.frames] or [FramesOptions()]
+    sources = {source.pair.name: source for source in (*(source_from_options(p, SceneOptions()) for p in pairs), scene)}
+    validate = ValidateOptions()
+    for weights in options.weights:
+        network = reference_network(checkpoint_from_options(checkpoint_options(weights)))
+        signature = signature_of_network(network, options.graph)
+        for precision in options.precision:
+            with tempfile.TemporaryDirectory() as folder:
+                path = make_file(Path(folder), network, options.graph, precision, scene)
+                artifact = artifact_from_file(path)
+                for size, (frames, source) in ((size, one) for size in options.size for one in sources.items()):
+                    key = [options.graph, weights, precision, size_text(size), frames]
+                    if tuple(key) in done:
+                        continue
+                    feeds = [
+                        *feeds_for(network, signature, source.at(size), timesteps=validate.timesteps),
+                        *probe_for(network, signature, PROBE_SIZE),
+                    ]
+                    limits = LimitsOptions().of(options.graph, precision)
+                    tested = self_test(
+                        path, artifact, network, feeds, limits=limits, options=validate, faults=not options.good
+                    )
+                    line = {"key": key, **tested.to_dict()}
+                    with out.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
-                    print(f"{name} {feed.name} {spec.name}: {line['psnr_db']} dB, {line['max_abs']}", flush=True)
+                    print(*key, tested.status, *tested.problems, f"({tested.seconds:.0f} s)", sep=", ", flush=True)
 
 
-def table(paths: list[str]) -> None:
-    """Print the worst value of each graph, precision, weights, class of feeds, size and file."""
-    lines = [json.loads(line) for path in paths for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    grouped: dict[tuple[str, ...], list[Any]] = defaultdict(list)
-    for line in lines:
-        key = tuple(line[name] for name in ("graph", "precision", "weights", "feeds", "size", "file"))
-        grouped[key].append(line)
-    worst = ("lowest PSNR dB", "largest error", "p99.9", "SSIM", "lowest SNR dB")
-    head("graph", "weights", "feeds", "size", "file", *worst)
-    for (graph, precision, *rest), group in sorted(grouped.items()):
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return what was measured."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
-        def values(name: str, group: list[Any] = group) -> Iterator[float]:
-            return (line[name] for line in group if line[name] is not None)
 
-        errors = (f"{max(values(name), default=math.nan):.1e}" for name in ("max_abs", "p999_abs"))
-        psnr, snr = (min(values(name), default=math.inf) for name in ("psnr_db", "snr_db"))
-        row(f"{graph} {precision}", *rest, psnr, *errors, f"{min(values('ssim'), default=math.nan):.5f}", snr)
+def table(path: Path) -> None:
+    """Print a line for each file and size: the right file's worst error, and the fault nearest to the limits."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    for line in read(path):
+        groups[tuple(line["key"][:4])].append(line)
+    head("graph", "weights", "file", "size", "right file: error / allowed", "faults stopped", "nearest fault")
+    for key, lines in groups.items():
+        good = max((line["good"] for line in lines), key=lambda trial: trial["margin"])
+        tried = [trial for line in lines for trial in line["mutants"] if trial["outcome"] in ("passed", "failed")]
+        stopped = sum(trial["outcome"] == "failed" for trial in tried)
+        finite = [trial for trial in tried if trial["margin"] is not None]
+        nearest = min(finite, key=lambda trial: trial["margin"], default=None)
+        row(
+            *key,
+            f"{good['margin']:.2f}",
+            f"{stopped} of {len(tried)}" if tried else "not tried",
+            f"{nearest['name']}, {nearest['margin']:.1f}" if nearest else "",
+        )
 
 
 def main() -> None:
     """Measure, or print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", nargs="+")
+    parser.add_argument("out")
     parser.add_argument("--table", action="store_true")
-    parser.add_argument("--graph", choices=list(SIGNATURES), default="refine")
-    parser.add_argument("--precision", choices=("fp32", "fp16"), default="fp16")
-    parser.add_argument("--size", action="append", default=[])
-    parser.add_argument("--weights", default="seeded")
-    parser.add_argument("--frames", nargs=2)
-    parser.add_argument("--flow", action="append", default=[])
-    parser.add_argument("--fault", action="append", default=[])
-    parser.add_argument("--probe", action="store_true", help="noise instead of frames")
+    parser.add_argument("--good", action="store_true", help="leave the known-bad files out")
+    parser.add_argument("--graph", choices=list(SIGNATURES), default="interpolator")
+    parser.add_argument("--precision", action="append", choices=("fp32", "fp16"), default=[])
+    parser.add_argument("--size", action="append", type=parse_size, default=[])
+    parser.add_argument("--weights", action="append", default=[], help=f"{', '.join(WEIGHTS)}, or a file")
+    parser.add_argument("--frames", action="append", nargs=2, default=[])
     options = parser.parse_args()
-    options.flow = options.flow or list(FLOW_KINDS)
-    options.size = options.size or ["256x448"]
-    table(options.out) if options.table else measure(options)
+    options.precision = options.precision or ["fp32", "fp16"]
+    options.size = options.size or [parse_size(size) for size in SIZES]
+    options.weights = options.weights or list(WEIGHTS)
+    table(Path(options.out)) if options.table else measure(options)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.metrics import Metrics
+from refine_export.accuracy.metrics import Metrics, Rounding
 
 LABELS: Final = {
     "max_abs": "largest error",
@@ -35,11 +35,37 @@ class Margin:
     """Missed limit and by how much, for people."""
 
 
+_BELOW_ONE: Final = math.nextafter(1.0, 0.0)  # an error as large as the peak is wrong however chaotic the network is
+LARGEST: Final = 4.0
+"""How much further the largest error, which a single pixel decides, may go than the root mean square."""
+
+
+def limits_on(limits: Limits, rounding: Rounding | None) -> Limits:
+    """Return the limits of one output: the absolute ones, or `times` the cost of rounding where that allows more.
+
+    This is the one rule for files, engines, fallbacks and servers.
+    """
+    if limits.times is None or rounding is None:
+        return limits
+    largest = LARGEST * limits.times * rounding.max_of_peak
+    allowed_db = 20 * math.log10(limits.times)
+    snr_db = limits.snr_db
+    if snr_db is not None and rounding.snr_db is not None:
+        snr_db = max(min(snr_db, rounding.snr_db - allowed_db), 1.0)
+    return replace(
+        limits,
+        max_abs=min(max(limits.max_abs, largest), _BELOW_ONE),
+        psnr_db=max(min(limits.psnr_db, rounding.psnr_db - allowed_db), 1.0),
+        snr_db=snr_db,
+    )
+
+
 def margins(metrics: Metrics, limits: Limits) -> list[Margin]:
     """Return a margin for each limit that is set and whose quantity was measured."""
     if metrics.nan_count or metrics.inf_count:
         reason = f"{metrics.nan_count} NaN and {metrics.inf_count} infinite values"
         return [Margin(limit="finite", ratio=math.inf, missed=True, reason=reason)]
+    limits = limits_on(limits, metrics.rounding)
     found = []
     for name, label in LABELS.items():
         limit: float | None = getattr(limits, name)

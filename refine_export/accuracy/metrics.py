@@ -41,6 +41,23 @@ class Worst:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """Error that rounding alone puts into an output of the reference, as large as a right file's.
+
+    FP32: distance of the reference from float64. FP16 and BF16: from the reference with its convolutions and warps
+    rounded to that type.
+    """
+
+    max_of_peak: float
+    """Largest error, in units of the peak."""
+    psnr_db: float
+    snr_db: float | None = None
+    """Ratio of signal to noise, of the probe."""
+    feed: str
+    """The feed it was measured on: for FP32 one feed serves all of its size that it suffices for."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Metrics:
     """One output against the reference."""
 
@@ -67,6 +84,8 @@ class Metrics:
     """Change of the error since the frame before, of a frame that follows another of its sequence."""
     snr_db: float | None = None
     """Ratio of signal to noise, of the probe."""
+    rounding: Rounding | None = None
+    """What rounding costs the reference; None where the absolute limits are kept, or no limit depends on it."""
 
     @property
     def max_of_peak(self) -> float:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from refine_export.data.frame_options import FLOW_KINDS, FlowKind
+from refine_export.data.frame_options import FLOW_KINDS, FlowKind, SceneOptions
 from refine_export.data.images import FramePair
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES, TIMESTEP, GraphName, Signature
@@ -41,6 +41,8 @@ WAVES = 4  # per component of a smooth field
 PROBE_SIZE = (64, 1920)
 """Size of the probe for dynamic files: wide, because an error of the coordinates grows with the width."""
 PROBE_FLOW: FlowKind = "subpixel"
+PROBE_FADE = 0.25
+PROBE_TIMESTEP = 0.2  # at 0.5 the frames' share in the answer is equal, and a wrong mask shows less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +127,14 @@ def feeds_for(
 
 
 def probe_for(reference: nn.Module, signature: Signature, size: tuple[int, int], *, batch: int = 1) -> Iterator[Feed]:
-    """Make a feed of white noise under a flow below one pixel, for the graphs that take a flow.
+    """Make a feed that shows errors which frames may hide.
 
-    Where every pixel differs from its neighbours, wrong positions show best: errors of FP16 are 60 dB below the
-    signal, whatever the weights; those of wrong sampling are at least 10 dB larger.
+    Graphs that take a flow get white noise under a flow below one pixel. Where every pixel differs from its neighbours,
+    wrong positions show best: errors of FP16 are 60 dB below the signal, whatever the weights; those of wrong sampling
+    are at least 10 dB larger.
+
+    An interpolator gets a scene that fades to a quarter of its brightness. Nothing moves, so that rounding costs
+    little, and no warp explains the second frame: mask and refinement do the work, and errors in their weights show.
 
     Args:
         reference: as in `feeds_for`.
@@ -136,11 +142,16 @@ def probe_for(reference: nn.Module, signature: Signature, size: tuple[int, int],
         size: height and width.
         batch: as in `feeds_for`.
     """
-    if "flow" not in signature.input_names:
-        return
-    img0, img1 = np.random.Generator(np.random.PCG64(11)).random((2, 1, 3, *size), np.float32)
-    pair = FramePair("noise", img0, img1)
-    for feed in feeds_for(reference, signature, pair, kinds=(PROBE_FLOW,), batch=batch, label="noise"):
+    if "flow" in signature.input_names:
+        img0, img1 = np.random.Generator(np.random.PCG64(11)).random((2, 1, 3, *size), np.float32)
+        pair = FramePair("noise", img0, img1)
+    else:
+        from refine_export.data.sample_scene import Scene  # it imports torch
+
+        img0 = Scene(SceneOptions(height=size[0], width=size[1])).frame(0.0)
+        pair = FramePair("fade", img0, img0 * np.float32(PROBE_FADE))
+    kinds, timesteps = (PROBE_FLOW,), (PROBE_TIMESTEP,)
+    for feed in feeds_for(reference, signature, pair, kinds=kinds, timesteps=timesteps, batch=batch, label=pair.name):
         yield dataclasses.replace(feed, probe=True)
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine_export.accuracy.limits import Limits
 from refine_export.engine.bindings import MODULES, Library, load_library
 from refine_export.engine.build_options import BuildOptions, Rung
 from refine_export.engine.build_process import BuildRequest, ChildBuilt, build_in_child
@@ -185,7 +184,6 @@ def engine_file(
             rungs_of(options, compares=compares, from_fp32=fp32_sha256 == read.sha256),
             build,
             compare if compares else None,
-            judge.limits if judge else lambda rung: Limits(max_abs=0, psnr_db=0),
         )
         built = chosen.engine
         made = built.file if built.file.parent == folder else None

@@ -11,13 +11,11 @@ NVIDIA/TensorRT#4813), which only a comparison of numbers finds. Building and co
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from refine_export.accuracy.limits import Limits
 from refine_export.engine.build_options import RUNGS, BuildOptions, Rung
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
 from refine_export.support.text import dict_from_result
@@ -48,7 +46,6 @@ class Judge:
 
     compare: Callable[[bytes, Rung], Sequence[Numbers]]
     """Runs an engine, whose host code is our own build's."""
-    limits: Callable[[Rung], Limits]
     described: Mapping[str, Any]
     """JSON: limits, frames, weights; where it changes, the engine is rebuilt and compared again."""
 
@@ -60,8 +57,6 @@ class Tried:
     rung: Rung
     status: Status
     numbers: tuple[Numbers, ...] = ()
-    limits: Limits | None = None
-    """Limits of the numbers; None where there are none."""
     reason: str | None = None
     """Why there are none."""
     seconds: float = 0.0
@@ -72,18 +67,9 @@ class Tried:
         return dict_from_result(self)
 
     def __str__(self) -> str:
-        """`native failed: max_abs 0.25 (at most 0.02), 12.0 dB (at least 40)`."""
-        if self.limits is None:
-            return f"{self.rung} {self.status}: {self.reason}"
-        limits, errors, levels = self.limits, *zip(*((one.max_abs, one.psnr_db) for one in self.numbers), strict=True)
-        # NaN, which max and min would hide, is the worst
-        worst = math.nan if any(map(math.isnan, errors)) else max(errors)
-        least = math.nan if any(map(math.isnan, levels)) else min(levels)
-        others = [reason for one in self.numbers if _within(one, limits) for reason in one.reasons]
-        return (
-            f"{self.rung} {self.status}: max_abs {worst:.3g} (at most {limits.max_abs:g}), {least:.1f} dB "
-            f"(at least {limits.psnr_db:g}){''.join(f'; {reason}' for reason in dict.fromkeys(others))}"
-        )
+        """`native failed: PSNR 12.00 dB, below 40`."""
+        reasons = dict.fromkeys(reason for one in self.numbers for reason in one.reasons)
+        return f"{self.rung} {self.status}: {self.reason or '; '.join(reasons)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +100,6 @@ def first_exact(
     rungs: Sequence[Rung],
     build: Callable[[Rung], Engine],
     compare: Callable[[Engine], Sequence[Numbers]] | None,
-    limits: Callable[[Rung], Limits],
 ) -> Chosen[Engine]:
     """Build and compare one fallback after another, and keep the first that passes.
 
@@ -123,7 +108,6 @@ def first_exact(
         build: makes an engine; where it raises, the fallback is recorded as not built and the next is tried.
         compare: runs an engine against FP32 torch; where it raises, likewise. Without numbers, nothing passes. None
             where engines cannot be executed here: the first that is built is kept, as `not executed`.
-        limits: what the numbers have to keep.
 
     Raises:
         RequestError: `no-exact-engine`; the message has the numbers, or the reason, of each. Or `no-engine`: none could
@@ -145,8 +129,7 @@ def first_exact(
                 status, reason = "not executed", "no GPU that it runs on"
             else:
                 numbers = tuple(compare(engine))
-                # What the validation fails is never kept, whatever the numbers that are looked at here.
-                passed = bool(numbers) and all(not one.reasons and _within(one, limits(rung)) for one in numbers)
+                passed = bool(numbers) and not any(one.reasons for one in numbers)
                 status, reason = "passed" if passed else "failed", None if numbers else "nothing was compared"
         except (RequestError, UnavailableError) as error:
             if error.code in WRONG_FILE:
@@ -154,8 +137,7 @@ def first_exact(
             reason = str(error)
             faults.append(error)
         seconds = time.perf_counter() - started
-        kept = limits(rung) if numbers else None
-        tried.append(Tried(rung=rung, status=status, numbers=numbers, limits=kept, reason=reason, seconds=seconds))
+        tried.append(Tried(rung=rung, status=status, numbers=numbers, reason=reason, seconds=seconds))
         if engine is not None and status in ("passed", "not executed"):
             return Chosen(engine=engine, rung=rung, tried=tuple(tried))
     if len(rungs) == 1 and faults:
@@ -171,8 +153,3 @@ def first_exact(
         code="no-exact-engine",
         rungs=list(rungs),
     )
-
-
-def _within(numbers: Numbers, limits: Limits) -> bool:
-    """Return whether numbers keep the limits; NaN keeps none."""
-    return numbers.max_abs <= limits.max_abs and numbers.psnr_db >= limits.psnr_db

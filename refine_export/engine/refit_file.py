@@ -76,7 +76,7 @@ def refit_file(
             return found
 
         with progress.step("compare with torch"):
-            chosen = first_exact((rung,), refitted, lambda engine: judge.compare(engine, rung), judge.limits)
+            chosen = first_exact((rung,), refitted, lambda engine: judge.compare(engine, rung))
         if (read_source(source, options).sha256, read_source(file, options).sha256) != (read.sha256, new.sha256):
             raise GraphError(
                 f"{source} changed while it was being read; refit again when nothing writes to it",

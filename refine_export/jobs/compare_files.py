@@ -14,10 +14,10 @@ from refine_export.jobs.load_inputs import JobInputs
 from refine_export.report.picture_selection import PictureSelection
 from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.report.report_data import Comparison
-from refine_export.runners.torch import TorchRunner
 from refine_export.signature import GraphName
 from refine_export.validate.comparison import Compared, compare_candidates
 from refine_export.validate.feed_plan import PlanStep, notes_on_unused_arrays, plan_steps
+from refine_export.validate.reference import Reference
 from refine_export.validate.runtimes import candidates_for
 
 
@@ -47,7 +47,7 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
     described = ""
     for graph in dict.fromkeys(artifact.graph for _, artifact in files):
         memory = ErrorMemory()  # of one sequence of frames, over the calls below
-        with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
+        with Reference(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
             opened = [
                 (artifact, stack.enter_context(candidates_for(path, artifact, options)))

@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from refine_export.accuracy.limits import Limits
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import feeds_for, probe_for
 from refine_export.engine.build_options import Rung
@@ -16,8 +15,8 @@ from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RequestError
 from refine_export.jobs.load_inputs import JobInputs
-from refine_export.runners.torch import TorchRunner
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
+from refine_export.validate.reference import Reference
 
 
 def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInputs) -> Judge:
@@ -37,18 +36,21 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
         dict.fromkeys((shape[0], shape[2], shape[3]) for shape in (image.minimum, image.optimum, image.maximum))
     )
 
-    def limits(rung: Rung) -> Limits:
-        return options.limits.of(artifact.graph, "fp32" if rung == "fp32" else artifact.precision)
-
     def compare(plan: bytes, rung: Rung) -> list[Numbers]:
-        reference = inputs.network
+        reference, precision = inputs.network, "fp32" if rung == "fp32" else artifact.precision
         numbers: list[Numbers] = []
         built_here = EngineRunOptions(allow_host_code=True)
         with (
-            TorchRunner(reference, artifact.graph, dtype=options.reference) as torch,
+            Reference(reference, artifact.graph, dtype=options.reference) as torch,
             TrtRunner(plan, unchecked=True, options=built_here) as runner,
         ):
-            candidate = Candidate(file=artifact.file, limits=limits(rung), runtime="tensorrt", runner=runner)
+            candidate = Candidate(
+                file=artifact.file,
+                limits=options.limits.of(artifact.graph, precision),
+                precision=precision,
+                runtime="tensorrt",
+                runner=runner,
+            )
             for batch, height, width in sizes:
                 feeds = feeds_for(
                     reference,
@@ -68,7 +70,6 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
 
     return Judge(
         compare=compare,
-        limits=limits,
         described={
             "limits": dataclasses.asdict(options.limits.of(artifact.graph, artifact.precision)),
             "limits_fp32": dataclasses.asdict(options.limits.of(artifact.graph, "fp32")),

@@ -48,7 +48,9 @@ def charts_by_size(matrix: Sequence[MatrixLine]) -> list[LineChart]:
 
 def _chart_by_size(name: str, matrix: Sequence[Sequence[Cell]]) -> LineChart | None:
     graph, _, precision = name.rpartition("_")
-    limit = matrix[0][0].rows[0].comparison.verdict.limits.psnr_db
+    verdicts = [row.comparison.verdict for cells in matrix for cell in cells for row in cell.rows]
+    follows = any(output.metrics.rounding for verdict in verdicts for output in verdict.outputs)
+    limit = None if follows else verdicts[0].limits.psnr_db  # a limit that follows the reference differs for each feed
     several = len({cells[0].group.file for cells in matrix}) > 1
     lines, places = [], {}
     for cells in matrix:
@@ -74,12 +76,12 @@ def _chart_by_size(name: str, matrix: Sequence[Sequence[Cell]]) -> LineChart | N
     return draw_lines(
         lines,
         title=f"{graph}, {precision.upper()}",
-        description=f"Lowest PSNR by size, limit {limit:g} dB. "
+        description=f"Lowest PSNR by size{'' if limit is None else f', limit {limit:g} dB'}. "
         + " ".join(f"{point.title}." for line in lines for point in line.points),
         x_name="height \u00d7 width, by number of pixels",
         y_name="PSNR, dB",
         x_labels=sorted(places.items()),
-        limit=(limit, f"limit {limit:g} dB"),
+        limit=None if limit is None else (limit, f"limit {limit:g} dB"),
     )
 
 

@@ -47,7 +47,8 @@ def limit_text(name: str, value: float | None) -> str:
 def limits_text(limits: Limits) -> str:
     """All limits that are set, such as `largest error 1.0e-04, PSNR 90 dB`."""
     values = {name: getattr(limits, name) for name in LABELS}
-    return ", ".join(f"{LABELS[name]} {limit_text(name, value)}" for name, value in values.items() if value is not None)
+    texts = [f"{LABELS[name]} {limit_text(name, value)}" for name, value in values.items() if value is not None]
+    return ", ".join(texts) + ("" if limits.times is None else f"; or {limits.times:g} times what rounding costs")
 
 
 def margin_text(value: float, limit: float) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from refine_export.accuracy.margins import limits_on
 from refine_export.accuracy.metrics import psnr_from_mse
 from refine_export.data.images import FramePair, cropped
 from refine_export.report.pictures import FramePictures, Pictures, data_uri_from_frame, pictures_from_compared
@@ -95,6 +96,8 @@ class PictureSelection:
 
 def _badness(comparison: Comparison) -> float:
     """The largest error in units of its limit; infinite where there is no finite one to compare."""
-    outputs = comparison.verdict.outputs
-    limit = comparison.verdict.limits.max_abs
-    return max((output.metrics.max_of_peak / limit for output in outputs), default=0.0)
+    limits = comparison.verdict.limits
+    ratios = (
+        one.metrics.max_of_peak / limits_on(limits, one.metrics.rounding).max_abs for one in comparison.verdict.outputs
+    )
+    return max(ratios, default=0.0)

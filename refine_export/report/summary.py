@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import LABELS, Margin, margins
+from refine_export.accuracy.margins import LABELS, Margin, limits_on, margins
 from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_text
 from refine_export.report.report_data import Report
 from refine_export.validate.comparison import OutputVerdict, Status, overall
@@ -58,7 +58,7 @@ def key_figures(report: Report) -> tuple[Figure, Figure]:
         error = Figure(name="Worst error", value="not measured", note=note)
     if one := worst.get("psnr_db"):
         above = (one.output.metrics.psnr_db or 0.0) - one.limits.psnr_db
-        note = f"{abs(above):.1f} dB {'above' if above >= 0 else 'below'} the limit of {one.limits.psnr_db:g} dB"
+        note = f"{abs(above):.1f} dB {'above' if above >= 0 else 'below'} the limit of {one.limits.psnr_db:.4g} dB"
         return error, Figure(name="Worst PSNR", value=psnr_text(one.output), note=note, file=one.file)
     value_text = "identical" if worst and "finite" not in worst else "not measured"  # equal arrays have no PSNR
     return error, Figure(name="Worst PSNR", value=value_text, note=f"limit {', '.join(limit_texts(report, 'psnr_db'))}")
@@ -77,8 +77,9 @@ def _by_limit(report: Report) -> dict[str, list[_Measured]]:
     several = len({one.file for one in report.comparisons}) > 1
     found: dict[str, list[_Measured]] = {}
     for one in report.comparisons:
-        limits, file = one.verdict.limits, one.file if several else ""
+        file = one.file if several else ""
         for output in one.verdict.outputs:
+            limits = limits_on(one.verdict.limits, output.metrics.rounding)
             for margin in margins(output.metrics, limits):
                 measured = _Measured(margin=margin, output=output, limits=limits, file=file)
                 found.setdefault(margin.limit, []).append(measured)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from refine_export.accuracy.margins import margins
+from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.margins import limits_on, margins
 from refine_export.report.grouping import JudgedGroup, groups_of_report
 from refine_export.report.pictures import Pictures
 from refine_export.report.report_data import Comparison, Group, GroupKey, Report
@@ -76,7 +77,13 @@ class Row:
         """The largest error in units of the limit; infinite where a run failed without an output, -1 without a run."""
         if self.worst is None:
             return math.inf if self.status == "failed" else -1.0
-        return self.worst.metrics.max_of_peak / self.comparison.verdict.limits.max_abs
+        return self.worst.metrics.max_of_peak / self.limits.max_abs
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the worst output."""
+        rounding = self.worst.metrics.rounding if self.worst else None
+        return limits_on(self.comparison.verdict.limits, rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,9 +196,9 @@ def matrix_from_cells(report: Report, cells: Sequence[Cell]) -> tuple[list[Size]
 
 
 def _plain_rows(report: Report, pictures: Mapping[str, Pictures]) -> list[Row]:
-    outputs = [output for comparison in report.comparisons for output in comparison.verdict.outputs]
-    ends = [output.metrics.max_of_peak for output in outputs if 0 < output.metrics.max_of_peak < math.inf]
-    ends += [comparison.verdict.limits.max_abs for comparison in report.comparisons]
+    outputs = [(comparison, output) for comparison in report.comparisons for output in comparison.verdict.outputs]
+    ends = [output.metrics.max_of_peak for _, output in outputs if 0 < output.metrics.max_of_peak < math.inf]
+    ends += [limits_on(one.verdict.limits, output.metrics.rounding).max_abs for one, output in outputs]
     # The bars are logarithmic on one scale: from a tenth of the smallest error or limit to ten times the largest.
     low = math.floor(math.log10(min(ends, default=1.0))) - 1
     high = math.ceil(math.log10(max(ends, default=1.0))) + 1
@@ -212,7 +219,7 @@ def _plain_rows(report: Report, pictures: Mapping[str, Pictures]) -> list[Row]:
             worst=worst,
             shown=verdict.outputs[0] if verdict.outputs else None,
             gauge=along(worst.metrics.max_of_peak) if worst else None,
-            mark=along(verdict.limits.max_abs),
+            mark=along(limits_on(verdict.limits, worst.metrics.rounding if worst else None).max_abs),
             pictures=pictures.get(comparison.key),
         )
         rows.append(row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
@@ -18,8 +19,12 @@ if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
 
 
+Arithmetic = Literal["float32", "float64", "float16", "bfloat16"]
+"""FP32; float64; or FP32 with convolutions and warps rounded to a smaller type (see `rounded_arithmetic`)."""
+
+
 class TorchRunner(Runner):
-    """A graph of a reference network, in FP32 or float64; feeds are FP32 in both, outputs have the arithmetic's type.
+    """A graph of a reference network; feeds are FP32, and outputs too, except for float64.
 
     Args:
         reference: what `reference_network` returns; not modified. FP32 shares its weights.
@@ -39,7 +44,7 @@ class TorchRunner(Runner):
         reference: nn.Module,
         graph: GraphName,
         *,
-        dtype: Literal["float32", "float64"] = "float32",
+        dtype: Arithmetic = "float32",
         device: str = "cpu",
     ) -> None:
         torch = require("torch", extra="torch")
@@ -52,10 +57,12 @@ class TorchRunner(Runner):
                 device=device,
             )
         self._torch = torch
-        self._dtype = getattr(torch, dtype)
+        tensors = "float64" if dtype == "float64" else "float32"
+        self._dtype = getattr(torch, tensors)
+        self._rounded_to = dtype if dtype in ("float16", "bfloat16") else None
         self._device = torch.device(device)
         network = graph_network(reference, graph)
-        if dtype != "float32" or self._device.type != "cpu":
+        if tensors != "float32" or self._device.type != "cpu":
             network = copy.deepcopy(network).to(self._device, self._dtype)
         self._network = network
         self.version = torch.__version__
@@ -64,15 +71,22 @@ class TorchRunner(Runner):
         self.provider = f"torch {dtype}"
         self.signature = signature_of_network(reference, graph)
         self.inputs = tuple(_info(spec, "float32") for spec in self.signature.inputs)
-        self.outputs = tuple(_info(spec, dtype) for spec in self.signature.outputs)
+        self.outputs = tuple(_info(spec, tensors) for spec in self.signature.outputs)
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         torch = self._torch
         tensors = [torch.from_numpy(feeds[info.name]).to(self._device, self._dtype) for info in self.inputs]
-        with torch.inference_mode():
+        with torch.inference_mode(), self._rounding():
             result = self._network(*tensors)
         values = result if isinstance(result, tuple) else (result,)
         return {info.name: value.cpu().numpy() for info, value in zip(self.outputs, values, strict=True)}
+
+    def _rounding(self) -> AbstractContextManager[object]:
+        if self._rounded_to is None:
+            return nullcontext()
+        from refine_export.runners.rounded_arithmetic import RoundedArithmetic  # needs torch at import
+
+        return RoundedArithmetic(self._rounded_to)
 
 
 def _info(spec: TensorSpec, dtype: str) -> TensorInfo:

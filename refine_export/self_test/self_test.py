@@ -30,10 +30,8 @@ from refine_export.errors import RequestError
 from refine_export.graph.model_file import load_model
 from refine_export.runners.open_runner import default_runtime, open_runner
 from refine_export.runners.runtime_names import Runtime
-from refine_export.runners.torch import TorchRunner
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
-from refine_export.signature import Signature
 from refine_export.support.progress import Progress, Silent
 from refine_export.validate.comparison import (
     Candidate,
@@ -45,6 +43,7 @@ from refine_export.validate.comparison import (
     reference_outputs,
 )
 from refine_export.validate.feed_plan import first_pair_at, sizes_for
+from refine_export.validate.reference import Reference
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -72,6 +71,7 @@ def self_test(
     limits: Limits,
     options: ValidateOptions,
     progress: Progress | None = None,
+    faults: bool = True,
 ) -> SelfTest:
     """Compare a good file and each known-bad one made of it with the reference.
 
@@ -84,6 +84,7 @@ def self_test(
         limits: those in force for this graph and precision.
         options: how many feeds may fail, and the type of the reference's arithmetic.
         progress: receives each step.
+        faults: try the known-bad files too, not the good one alone.
 
     Raises:
         RequestError: `not-onnx`; an engine. `model-too-large`; a model above 2 GiB. `no-feeds`.
@@ -100,17 +101,17 @@ def self_test(
     model_source(path, artifact)  # refuses a file that has changed
     model = load_model(path)
     progress = progress or Silent()
-    with progress.step("run the reference"), TorchRunner(reference, artifact.graph, dtype=options.reference) as runner:
+    with progress.step("run the reference"), Reference(reference, artifact.graph, dtype=options.reference) as runner:
         expected = [(feed, reference_outputs(runner, feed)) for feed in feeds]
     if not expected:
         raise RequestError("there is nothing to feed: expected one or more pairs of frames", code="no-feeds")
     runtime = default_runtime(artifact)
-    bench = _Bench(artifact.signature, runtime, limits, options, expected)
+    bench = _Bench(artifact, runner, runtime, limits, options, expected)
     with progress.step("good file") as say:
         good, good_outputs = bench.trial("good", "the file itself", model.SerializeToString(), every_feed=True)
         say(f"{good.outcome}, {good.measured}")
     mutants = []
-    for attempt in attempts_of(model, artifact.graph):
+    for attempt in attempts_of(model, artifact.graph) if faults else ():
         name, description = attempt.name, attempt.description
         if not isinstance(attempt, Mutant):
             outcome: Outcome = "not made" if attempt.applies else "no such fault"
@@ -140,7 +141,8 @@ def self_test(
 class _Bench:
     """Compares versions of one file on the same feeds."""
 
-    signature: Signature
+    artifact: Artifact
+    reference: Reference
     runtime: Runtime
     limits: Limits
     options: ValidateOptions
@@ -196,9 +198,15 @@ class _Bench:
     def _runs(self, name: str, model: bytes) -> Iterator[Compared]:
         memory = ErrorMemory()
         with open_runner(model, self.runtime) as runner:
-            candidate = Candidate(file=name, limits=self.limits, runtime=self.runtime, runner=runner)
+            candidate = Candidate(
+                file=name,
+                limits=self.limits,
+                precision=self.artifact.precision,
+                runtime=self.runtime,
+                runner=runner,
+            )
             for feed, outputs in self.expected:
-                yield compare_candidate(self.signature, candidate, feed, outputs, memory)
+                yield compare_candidate(self.artifact.signature, candidate, feed, outputs, memory, self.reference)
 
     def _has_failed(self, runs: Sequence[Compared]) -> bool:
         """Return whether the file fails even if it passes on all feeds that are left."""

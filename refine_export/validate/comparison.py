@@ -7,7 +7,7 @@ with all intermediate outputs do not fit into memory twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.margins import margins
-from refine_export.accuracy.metrics import Metrics, compare, signal_to_noise
+from refine_export.accuracy.metrics import Metrics, Rounding, compare, signal_to_noise
 from refine_export.data.feeds import Feed
 from refine_export.errors import RequestError
 from refine_export.runners.base import Runner
-from refine_export.signature import Signature, TensorSpec
+from refine_export.signature import FilePrecision, Signature, TensorSpec
+from refine_export.validate.reference import Reference
 from refine_export.validate.validate_options import ValidateOptions
 
 Status = Literal["passed", "failed", "not compared"]
@@ -67,6 +68,8 @@ class Candidate:
     """Why this machine cannot run it: not compared."""
     refused: str | None = None
     """Why the runtime does not take the file: failed."""
+    precision: FilePrecision = "fp32"
+    """Type that its limits are for: what rounding to it costs the reference is measured where they depend on it."""
     with_ssim: bool = False
     """Measure SSIM though no limit asks for it."""
 
@@ -94,6 +97,10 @@ def compare_candidates(
     """Run each feed through the reference once and through every candidate, all of one graph.
 
     Args:
+        signature: of the graph.
+        reference: a `Reference`; another runner cannot tell what rounding costs it, and limits are then absolute.
+        candidates: get every feed.
+        feeds: inputs of the graph.
         memory: errors of the frame before, where a sequence comes in several calls.
 
     Raises:
@@ -105,7 +112,7 @@ def compare_candidates(
         expected = reference_outputs(reference, feed)
         seconds = time.perf_counter() - started
         for candidate in candidates:
-            yield compare_candidate(signature, candidate, feed, expected, memory, reference_seconds=seconds)
+            yield compare_candidate(signature, candidate, feed, expected, memory, reference, reference_seconds=seconds)
 
 
 def reference_outputs(reference: Runner, feed: Feed) -> Outputs:
@@ -133,6 +140,7 @@ def compare_candidate(
     feed: Feed,
     expected: Outputs,
     memory: ErrorMemory,
+    reference: Runner,
     *,
     reference_seconds: float | None = None,
 ) -> Compared:
@@ -155,14 +163,11 @@ def compare_candidate(
             if misshapen := _misshapen(expected, actual):
                 status, reasons = _failed(misshapen)
             else:
-                outputs = tuple(
-                    verdict_from_metrics(
-                        spec.name,
-                        _measured(spec, expected[spec.name], actual[spec.name], feed, candidate, memory),
-                        candidate.limits,
-                    )
+                measured = {
+                    spec.name: _measured(spec, expected[spec.name], actual[spec.name], feed, candidate, memory)
                     for spec in signature.outputs
-                )
+                }
+                outputs = _judged(measured, candidate, feed, expected, reference)
                 status = overall(output.status for output in outputs)
                 reasons = tuple(f"{output.output}: {reason}" for output in outputs for reason in output.reasons)
     verdict = Verdict(
@@ -194,6 +199,27 @@ def _misshapen(expected: Outputs, actual: Outputs) -> str | None:
             found = list(actual[name].shape) if name in actual else "missing"
             return f"{name} is {found}; the reference has {list(array.shape)}"
     return None
+
+
+def _judged(
+    measured: Mapping[str, Metrics], candidate: Candidate, feed: Feed, expected: Outputs, reference: Runner
+) -> tuple[OutputVerdict, ...]:
+    """Judge the outputs by the absolute limits and, where they miss those, by what rounding costs the reference."""
+
+    def verdicts(roundings: Mapping[str, Rounding]) -> tuple[OutputVerdict, ...]:
+        return tuple(
+            verdict_from_metrics(name, replace(metrics, rounding=roundings.get(name)), candidate.limits)
+            for name, metrics in measured.items()
+        )
+
+    outputs = verdicts({})
+    if candidate.limits.times is not None and isinstance(reference, Reference):
+        roundings = reference.roundings(candidate.precision, feed, expected)
+        while any(output.status == "failed" and output.metrics.max_abs is not None for output in outputs):
+            if (found := next(roundings, None)) is None:
+                break
+            outputs = verdicts(found)
+    return outputs
 
 
 def _measured(

@@ -27,6 +27,7 @@ def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> 
         Candidate,
         file=artifact.file,
         limits=options.limits.of(artifact.graph, artifact.precision),
+        precision=artifact.precision,
         with_ssim=options.ssim,
     )
     with ExitStack() as stack:

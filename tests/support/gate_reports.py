@@ -3,7 +3,7 @@
 import dataclasses
 
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.metrics import Metrics, Worst
+from refine_export.accuracy.metrics import Metrics, Rounding, Worst
 from refine_export.artifacts import Artifact
 from refine_export.report.grouping import judge_groups
 from refine_export.report.report_data import Comparison, Report, Shortfall
@@ -29,6 +29,7 @@ def metrics(psnr_db=70.0, max_abs=0.004, **more):
         "inf_count": 0,
         "worst": Worst(batch=0, channel=1, y=2, x=3, reference=0.25, candidate=0.254),
         "histogram": (0, 0, 1, 2, 3, 4, 0, 0, 0),
+        "rounding": Rounding(max_of_peak=0.004, psnr_db=70.0, feed="network"),
     }
     return Metrics(**{**given, **more})
 

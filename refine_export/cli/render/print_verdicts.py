@@ -70,7 +70,8 @@ def _limits(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
     """Return each set of limits once, with the names of those that have it."""
     found: dict[str, list[str]] = {}
     for name, limits in thresholds.items():
-        found.setdefault(f"{limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB", []).append(name)
+        times = "" if limits["times"] is None else f", or {limits['times']:g} times what rounding costs"
+        found.setdefault(f"{limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB{times}", []).append(name)
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in found.items())
 
 

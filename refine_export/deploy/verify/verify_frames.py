@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.margins import limits_on
 from refine_export.artifacts import Artifact
+from refine_export.data.feeds import Feed
 from refine_export.data.images import (
     FramePair,
     at_size,
@@ -38,12 +40,12 @@ from refine_export.deploy.verify.load_test import LoadRequest
 from refine_export.deploy.verify.server_models import ServerModel
 from refine_export.deploy.verify.verify_result import Answer, ModelComparison
 from refine_export.errors import RefineExportError
-from refine_export.runners.base import Arrays, Runner
-from refine_export.runners.torch import TorchRunner
+from refine_export.runners.base import Arrays
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
+from refine_export.validate.reference import Reference
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class FrameFeed:
     name: str
     inputs: Arrays
     expected: Picture
+    limits: Limits
     size: tuple[int, int]
 
 
@@ -74,17 +77,16 @@ def compare_frames(
     progress: Progress,
 ) -> ModelComparison:
     """Send pictures over every channel; `network` is the one that the ensemble is made over."""
-    limits = options.limits.of(network.artifact.graph, network.artifact.precision)
     answers: list[Answer] = []
     feeds = []
-    with TorchRunner(reference, network.artifact.graph, dtype=options.reference) as runner, ExitStack() as stack:
+    with Reference(reference, network.artifact.graph, dtype=options.reference) as runner, ExitStack() as stack:
         clients = [(channel.channel, stack.enter_context(TritonClient(channel))) for channel in channels]
-        for feed in _frame_feeds(runner, network.artifact, pair, options.timesteps):
+        for feed in _frame_feeds(runner, network.artifact, pair, options):
             feeds.append(feed)
             with progress.step(f"compare {ENSEMBLE} {feed.name}"):
-                answers += [_answer(name, client, feed, limits) for name, client in clients]
+                answers += [_answer(name, client, feed) for name, client in clients]
     load_requests = tuple(
-        LoadRequest(inputs=feed.inputs, why_wrong=functools.partial(_why_wrong, feed.expected, limits))
+        LoadRequest(inputs=feed.inputs, why_wrong=functools.partial(_why_wrong, feed))
         for feed in feeds
         if feed.size == feeds[0].size
     )
@@ -114,25 +116,29 @@ def compare_pictures(expected: Picture, answer: Arrays, limits: Limits) -> tuple
 
 
 def _frame_feeds(
-    reference: Runner, artifact: Artifact, pair: FramePair, timesteps: Sequence[float]
+    reference: Reference, artifact: Artifact, pair: FramePair, options: ValidateOptions
 ) -> Iterator[FrameFeed]:
     """Yield the pair at a size that needs no padding and at one that does, every second time with frames exchanged."""
     timed = artifact.takes_timestep
     for size in _sizes(artifact, pair.size):
         fed = at_size(pair, size)
         pictures = uint8_from_frame(fed.img0), uint8_from_frame(fed.img1)
-        for number, timestep in enumerate(timesteps if timed else (0.5,)):
+        for number, timestep in enumerate(options.timesteps if timed else (0.5,)):
             first, second = pictures if number % 2 == 0 else pictures[::-1]
             inputs: dict[str, NDArray[Any]] = {FRAME0: first, FRAME1: second}
             if timed:
                 inputs[TIMESTEP] = np.array([timestep], np.float32)
             order = "" if number % 2 == 0 else ", frames exchanged"
-            yield FrameFeed(
-                name=size_text(size) + (f", timestep {timestep:g}" if timed else "") + order,
-                inputs=inputs,
-                expected=_reference_picture(reference, inputs, size),
-                size=size,
-            )
+            name = size_text(size) + (f", timestep {timestep:g}" if timed else "") + order
+            fed_arrays = _network_inputs(inputs)
+            outputs = reference.run(fed_arrays)
+            limits = options.limits.of(artifact.graph, artifact.precision)
+            if artifact.precision != "fp32":  # FP32 differs by one level at most, whatever the size
+                fed_whole = Feed(name=name, inputs=fed_arrays, size=padded_size(*size), largest_flow_px=None)
+                *_, roundings = reference.roundings(artifact.precision, fed_whole, outputs)
+                limits = limits_on(limits, roundings["frame"])
+            picture = uint8_from_frame(cropped(outputs["frame"], size))
+            yield FrameFeed(name=name, inputs=inputs, expected=picture, limits=limits, size=size)
 
 
 def _sizes(artifact: Artifact, own: tuple[int, int]) -> list[tuple[int, int]]:
@@ -145,7 +151,8 @@ def _sizes(artifact: Artifact, own: tuple[int, int]) -> list[tuple[int, int]]:
     return list(dict.fromkeys([*sizes, own])) if height is None and width is None else sizes
 
 
-def _reference_picture(reference: Runner, inputs: Arrays, size: tuple[int, int]) -> Picture:
+def _network_inputs(inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+    """Return what the ensemble feeds its network for two pictures."""
     img0, img1 = (
         np.ascontiguousarray(np.moveaxis(inputs[name].astype(np.float32) / np.float32(LEVELS), -1, 0)[None])
         for name in (FRAME0, FRAME1)
@@ -154,19 +161,19 @@ def _reference_picture(reference: Runner, inputs: Arrays, size: tuple[int, int])
     feeds = {"img0": pair.img0, "img1": pair.img1}
     if TIMESTEP in inputs:
         feeds[TIMESTEP] = inputs[TIMESTEP].reshape(1, 1, 1, 1)
-    return uint8_from_frame(cropped(reference.run(feeds)["frame"], size))
+    return feeds
 
 
-def _answer(channel: str, client: TritonClient, feed: FrameFeed, limits: Limits) -> Answer:
+def _answer(channel: str, client: TritonClient, feed: FrameFeed) -> Answer:
     answer = functools.partial(Answer, model=ENSEMBLE, channel=channel, feed=feed.name)
     try:
-        reasons, largest, mean = compare_pictures(feed.expected, client.infer(ENSEMBLE, feed.inputs), limits)
+        reasons, largest, mean = compare_pictures(feed.expected, client.infer(ENSEMBLE, feed.inputs), feed.limits)
     except RefineExportError as error:
         return answer(status="failed", reasons=(str(error),), numbers={})
     numbers: dict[str, float | None] = {"levels": largest, "mean_levels": mean}
     return answer(status="failed" if reasons else "passed", reasons=reasons, numbers=numbers)
 
 
-def _why_wrong(expected: Picture, limits: Limits, answer: Arrays) -> str | None:
-    reasons, _, _ = compare_pictures(expected, answer, limits)
+def _why_wrong(feed: FrameFeed, answer: Arrays) -> str | None:
+    reasons, _, _ = compare_pictures(feed.expected, answer, feed.limits)
     return "; ".join(f"under load {reason}" for reason in reasons) or None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.margins import limits_on
 from refine_export.accuracy.metrics import compare
 from refine_export.data.frame_source import Sources
 from refine_export.deploy.verify.load_test import LoadRequest
@@ -18,13 +19,13 @@ from refine_export.deploy.verify.server_models import ServerModel
 from refine_export.deploy.verify.verify_result import Answer, ModelComparison
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.base import Arrays
-from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
 from refine_export.signature import SIGNATURES, GraphName
 from refine_export.support.progress import Progress
 from refine_export.validate.comparison import Candidate, Compared, Outputs, compare_candidates
 from refine_export.validate.feed_plan import plan_steps
+from refine_export.validate.reference import Reference
 from refine_export.validate.validate_options import ValidateOptions
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def compare_network(
     load_requests: list[LoadRequest] = []
     size = (0, 0)
     memory = ErrorMemory()
-    with TorchRunner(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
+    with Reference(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
         candidates = [_candidate(model, channel, limits, stack) for channel in channels]
         for step in plan_steps(reference, model.artifact.signature, [(model.artifact, candidates)], sources, options):
             with progress.step(f"compare {model.name}: {step.label}") as say:
@@ -78,7 +79,9 @@ def compare_network(
 
 
 def _candidate(model: ServerModel, channel: ServerOptions, limits: Limits, stack: ExitStack) -> Candidate:
-    candidate = functools.partial(Candidate, file=model.name, limits=limits, runtime=channel.channel)
+    candidate = functools.partial(
+        Candidate, file=model.name, limits=limits, precision=model.artifact.precision, runtime=channel.channel
+    )
     try:
         runner = stack.enter_context(_VerifiedRunner(channel, model.name, model.version))
     except UnavailableError as error:
@@ -110,13 +113,15 @@ def _answer(compared: Compared) -> Answer:
 def _load_request(compared: Compared, graph: GraphName) -> LoadRequest:
     assert compared.candidate.runner is not None  # it passed
     types = {info.name: info.dtype for info in compared.candidate.runner.inputs}
+    limits = compared.candidate.limits
+    largest = {one.output: limits_on(limits, one.metrics.rounding).max_abs for one in compared.verdict.outputs}
     return LoadRequest(
         inputs={name: array.astype(types[name], copy=False) for name, array in compared.feed.inputs.items()},
-        why_wrong=functools.partial(_why_wrong, graph, compared.candidate.limits, compared.actual),
+        why_wrong=functools.partial(_why_wrong, graph, largest, compared.actual),
     )
 
 
-def _why_wrong(graph: GraphName, limits: Limits, right: Arrays, answer: Arrays) -> str | None:
+def _why_wrong(graph: GraphName, largest: Mapping[str, float], right: Arrays, answer: Arrays) -> str | None:
     """Compare a later answer with the first, which passed; batches of another size may round differently."""
     for spec in SIGNATURES[graph].outputs:
         expected, actual = right[spec.name], answer.get(spec.name)
@@ -124,6 +129,6 @@ def _why_wrong(graph: GraphName, limits: Limits, right: Arrays, answer: Arrays) 
             return f"under load {spec.name} is {'missing' if actual is None else list(actual.shape)}"
         if not np.array_equal(expected, actual):
             error = compare(expected, actual, spec.quantity).max_of_peak
-            if not error <= limits.max_abs:
+            if not error <= largest[spec.name]:
                 return f"under load {spec.name} differs by {error:.3g} of the peak from its first answer"
     return None

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from refine_export.accuracy.limits import LimitsOptions
+from refine_export.accuracy.limits import Limits, LimitsOptions
 from refine_export.deploy.verify.verify_frames import compare_pictures
 
-FP32, FP16 = LimitsOptions().interpolator_fp32, LimitsOptions().interpolator_fp16
+FP32, FP16 = LimitsOptions().interpolator_fp32, Limits(max_abs=0.01, psnr_db=68.0)
 PICTURE = np.random.default_rng(0).integers(10, 245, (50, 60, 3), dtype=np.uint8)
 FEW = np.zeros_like(PICTURE)
 FEW[:2, :10] = 1

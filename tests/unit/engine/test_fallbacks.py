@@ -5,20 +5,17 @@ import math
 
 import pytest
 
-from refine_export.accuracy.limits import Limits
 from refine_export.engine.build_options import RUNGS, BuildOptions
 from refine_export.engine.fallbacks import Numbers, first_exact, rungs_of
 from refine_export.errors import GraphError, InternalError, RequestError, UnavailableError
 from tests.support.refusals import refused
-
-LIMITS = Limits(max_abs=0.01, psnr_db=50)
 
 
 def numbers(max_abs=0.001, psnr_db=70.0, **more):
     return Numbers(feed="pair", output="frame", max_abs=max_abs, psnr_db=psnr_db, **more)
 
 
-GOOD, BAD = numbers(), numbers(0.25, 12)
+GOOD, BAD = numbers(), numbers(0.25, 12, reasons=("PSNR 12.00 dB, below 50",))
 
 
 class Outcomes:
@@ -39,8 +36,8 @@ class Outcomes:
             raise found[0]
         return found
 
-    def choose(self, rungs=RUNGS, limits=lambda rung: LIMITS):
-        return first_exact(rungs, self.build, self.compare, limits)
+    def choose(self, rungs=RUNGS):
+        return first_exact(rungs, self.build, self.compare)
 
 
 def test_the_first_that_passes_is_kept_and_no_other_is_built():
@@ -52,7 +49,6 @@ def test_the_first_that_passes_is_kept_and_no_other_is_built():
         ("unfused", "failed", (BAD,)),
         ("gather", "passed", (GOOD,)),
     ]
-    assert all(one.limits == LIMITS for one in chosen.tried)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +62,7 @@ def test_the_first_that_passes_is_kept_and_no_other_is_built():
 )
 def test_what_cannot_be_built_or_run_is_recorded_and_the_next_is_tried(native, status):
     chosen = Outcomes(native=native, unfused=[GOOD]).choose()
-    assert (chosen.rung, chosen.tried[0].status, chosen.tried[0].limits) == ("unfused", status, None)
+    assert (chosen.rung, chosen.tried[0].status, chosen.tried[0].numbers) == ("unfused", status, ())
     assert chosen.tried[0].reason
 
 
@@ -78,29 +74,10 @@ def test_bugs_and_ctrl_c_are_not_skipped(error):
     assert outcomes.built == ["native"]
 
 
-@pytest.mark.parametrize(
-    "bad",
-    [
-        numbers(math.nan),
-        numbers(psnr_db=math.nan),
-        numbers(0.011),
-        numbers(psnr_db=49.9),
-        numbers(0.0, 99.0, reasons=("SSIM 0.5, below 0.9",)),  # what the validation fails
-    ],
-)
-def test_each_number_has_to_keep_its_limit(bad):
-    assert Outcomes(native=[GOOD, bad], unfused=[GOOD]).choose().rung == "unfused"
-
-
-def test_numbers_at_the_limit_pass_and_infinite_psnr_too():
-    assert Outcomes(native=[numbers(0.01, 50), numbers(0.0, math.inf)]).choose().rung == "native"
-
-
-def test_each_fallback_has_limits_of_its_own():
-    strict = Limits(max_abs=1e-5, psnr_db=100)
-    outcomes = Outcomes(native=[BAD], unfused=[BAD], gather=[BAD], fp32=[GOOD])
+def test_one_output_that_the_validation_fails_is_enough():
+    assert Outcomes(native=[GOOD, BAD], unfused=[GOOD]).choose().rung == "unfused"
     with refused("no-exact-engine", RequestError):
-        outcomes.choose(limits=lambda rung: strict if rung == "fp32" else LIMITS)
+        Outcomes(**{rung: [BAD] for rung in RUNGS}).choose()
 
 
 def test_where_the_machine_lacks_something_each_time_that_is_the_error():
@@ -120,18 +97,20 @@ def test_a_forced_rung_is_the_only_one():
 
 def test_without_execution_the_first_that_can_be_built_is_kept():
     outcomes = Outcomes(native=UnavailableError("the compiler failed"), gather=None)
-    chosen = first_exact(("native", "gather"), outcomes.build, None, lambda rung: LIMITS)
+    chosen = first_exact(("native", "gather"), outcomes.build, None)
     assert (chosen.engine, [one.status for one in chosen.tried]) == ("gather", ["not built", "not executed"])
     assert chosen.tried[1].numbers == ()
     broken = Outcomes(native=UnavailableError("the compiler failed"), gather=GraphError("no samplers"))
     with refused("no-engine", RequestError):
-        first_exact(("native", "gather"), broken.build, None, lambda rung: LIMITS)
+        first_exact(("native", "gather"), broken.build, None)
 
 
 def test_the_manifest_takes_all_of_it():
     """JSON without NaN and infinity."""
-    chosen = Outcomes(native=[numbers(math.nan, -math.inf)], unfused=GraphError("no"), gather=[GOOD]).choose()
+    chosen = Outcomes(
+        native=[numbers(math.nan, -math.inf, reasons=("not finite",))], unfused=GraphError("no"), gather=[GOOD]
+    ).choose()
     first, second, third = json.loads(json.dumps([one.to_dict() for one in chosen.tried], allow_nan=False))
-    assert first["numbers"] == [{"feed": "pair", "output": "frame", "max_abs": None, "psnr_db": None, "reasons": []}]
-    assert first["limits"].items() >= {"max_abs": 0.01, "psnr_db": 50}.items()
+    numbers_of = {"feed": "pair", "output": "frame", "max_abs": None, "psnr_db": None, "reasons": ["not finite"]}
+    assert first["numbers"] == [numbers_of]
     assert (second["reason"], third["status"]) == ("no", "passed")

@@ -66,8 +66,9 @@ def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_p
         ((1, 64, 96), ["dynamic"], True, [(64, 96)]),
         ((1, 32, 64), ["dynamic"], False, [(32, 64)]),
     ]
-    assert drawn == first + first[:2] * 2  # two pairs of the clip, each at its own size or the closest
+    probe = [((1, 64, 64), ["static"], False, [(64, 64)]), ((1, 64, 1920), ["dynamic"], False, [(64, 1920)])]
+    assert drawn == first + probe + first[:2] * 2  # two pairs of the clip, each at its own size or the closest
     sources, arrays = steps(FramesOptions(inputs=(str(path),)))
-    assert arrays == [((1, 32, 32), ["dynamic"], False, [(32, 32)])]
+    assert arrays == [*probe, ((1, 32, 32), ["dynamic"], False, [(32, 32)])]
     assert len(notes_on_unused_arrays(STATIC, sources)) == 1
     assert notes_on_unused_arrays(ANY, sources) == []

@@ -1,0 +1,75 @@
+"""The torch reference of a graph, and what rounding alone costs it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from numpy.typing import NDArray
+
+from refine_export.accuracy.metrics import Rounding, compare, signal_to_noise
+from refine_export.data.feeds import Feed
+from refine_export.runners.base import Arrays
+from refine_export.runners.torch import Arithmetic, TorchRunner
+from refine_export.signature import FilePrecision, GraphName, Quantity
+
+if TYPE_CHECKING:
+    from torch import nn  # optional: annotations alone must not need it
+
+_ROUNDED: Final[dict[FilePrecision, Arithmetic]] = {"fp16": "float16", "bf16": "bfloat16"}
+
+
+class Reference(TorchRunner):
+    """A graph of a reference network that can say how far rounding alone moves its outputs.
+
+    Args:
+        network: the module of `reference_network`.
+        graph: one of the graphs.
+        dtype: type of its arithmetic.
+    """
+
+    def __init__(
+        self, network: nn.Module, graph: GraphName, *, dtype: Literal["float32", "float64"] = "float32"
+    ) -> None:
+        super().__init__(network, graph, dtype=dtype)
+        self._of = network, graph
+        self._other: Arithmetic = "float64" if dtype == "float32" else "float32"
+        self._known: dict[tuple[FilePrecision, object], Mapping[str, Rounding]] = {}
+
+    def roundings(self, precision: FilePrecision, feed: Feed, expected: Arrays) -> Iterator[Mapping[str, Rounding]]:
+        """Yield what rounding costs, by output: for FP32 that of another feed of the size first, then this feed's own.
+
+        A run in float64 takes as long as several others, so it is made once for each size, and again only where a file
+        would fail otherwise. A run with rounded values costs as much as any, and what it gives depends on the feed.
+
+        Args:
+            precision: of the candidate.
+            feed: the inputs.
+            expected: this reference's outputs for them.
+        """
+        shape = precision, next(iter(feed.inputs.values())).shape
+        own = precision, feed.name
+        if precision == "fp32" and shape in self._known:
+            yield self._known[shape]
+        if own not in self._known:
+            network, graph = self._of
+            with TorchRunner(network, graph, dtype=_ROUNDED.get(precision, self._other)) as runner:
+                rounded = runner.run(feed.inputs)
+            self._known[own] = self._known[shape] = {
+                spec.name: _rounding(expected[spec.name], rounded[spec.name], spec.quantity, feed)
+                for spec in self.signature.outputs
+            }
+        yield self._known[own]
+
+
+def _rounding(expected: NDArray[Any], rounded: NDArray[Any], quantity: Quantity, feed: Feed) -> Rounding:
+    metrics = compare(expected, rounded, quantity)
+    if metrics.max_abs is None:  # rounding breaks the network, so nothing can be asked of a file
+        return Rounding(max_of_peak=1.0, psnr_db=0.0, feed=feed.name)
+    return Rounding(
+        max_of_peak=metrics.max_of_peak,
+        psnr_db=math.inf if metrics.psnr_db is None else metrics.psnr_db,
+        snr_db=signal_to_noise(expected, rounded) if feed.probe else None,
+        feed=feed.name,
+    )
