@@ -22,7 +22,7 @@ import onnx_ir as ir
 
 from refine_export.errors import GraphError
 from refine_export.graph.lint_texts import Finding, finding_of
-from refine_export.graph.model_file import ONNX_DOMAINS, load_external_data, model_from_file
+from refine_export.graph.model_file import ONNX_DOMAINS, add_output_shapes, load_external_data, model_from_file
 from refine_export.graph.operator_types import HALF, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.graph.tensorrt_ops import ATTRIBUTES, MAX_OPSET, RTX_ADDS, SUPPORTED_OPS, UNDILATED
@@ -95,6 +95,8 @@ def _lint(model: onnx.ModelProto, checked: onnx.ModelProto | str) -> list[Findin
     """Lint `model`, which is modified; `checked` is the same model or its path."""
     invalid = []
     try:
+        if not isinstance(checked, str):
+            add_output_shapes(checked)
         onnx.checker.check_model(checked, full_check=True)
     except Exception as exc:  # ValidationError, InferenceError, and what a damaged model makes protobuf raise
         invalid = [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]

@@ -176,6 +176,19 @@ def types_by_name(model: onnx.ModelProto) -> dict[str, int]:
     return types | {value.name: value.type.tensor_type.elem_type for value in values}
 
 
+def add_output_shapes(model: onnx.ModelProto) -> None:
+    """Give each output without a shape the one that its node computes, if that is known.
+
+    A shape is optional in ONNX's IR, and runtimes need none, but onnx.checker refuses a file without it.
+    """
+    tensors = {one.name: one.type.tensor_type for one in model.graph.output if one.type.HasField("tensor_type")}
+    if all(one.HasField("shape") for one in tensors.values()):
+        return
+    for output in onnx.shape_inference.infer_shapes(model).graph.output:
+        if output.type.tensor_type.HasField("shape") and not tensors[output.name].HasField("shape"):
+            tensors[output.name].shape.CopyFrom(output.type.tensor_type.shape)
+
+
 def has_grid_sample(model: onnx.ModelProto) -> bool:
     """Return whether a model samples by GridSample, anywhere: the runtime's sampler decides what it computes."""
     return any(node.op_type == "GridSample" for node in all_nodes(model))

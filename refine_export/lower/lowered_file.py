@@ -19,6 +19,7 @@ import onnx_ir as ir
 from refine_export.artifacts import io_description, signature_of_model
 from refine_export.errors import GraphError, InternalError, RequestError
 from refine_export.graph.model_file import (
+    add_output_shapes,
     external_files,
     model_from_bytes,
     read_file,
@@ -256,6 +257,7 @@ def _valid(model: onnx.ModelProto, source: Path) -> ir.Model:
         GraphError: onnx.checker refuses it.
     """
     try:
+        add_output_shapes(model)
         onnx.checker.check_model(model, full_check=True)
         return ir.from_proto(model)
     except Exception as error:  # ValidationError, InferenceError, and those of onnx-ir, which share no base class

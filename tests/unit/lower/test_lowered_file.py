@@ -66,6 +66,15 @@ def test_result_and_manifest(run):
     assert (Path("out.onnx").read_bytes(), Path("out.onnx.json").read_bytes()) == before
 
 
+def test_an_output_without_a_shape_gets_that_of_its_node(run):
+    """It is optional in the standard; onnx.checker alone wants it."""
+    model = tiny()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    run(saved(model))
+    made, plain = onnx.load("out.onnx").graph.output[0], tiny().graph.output[0]
+    assert len(made.type.tensor_type.shape.dim) == len(plain.type.tensor_type.shape.dim)
+
+
 def test_only_the_same_is_reused(run):
     """Other options, another input, changed bytes or a damaged manifest: it is made again."""
     path = saved(tiny())
