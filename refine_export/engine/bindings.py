@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 OLDEST = (10, 12)
 NEWEST_MAJOR = 11
 OLDEST_RTX = (1, 6)
-"""1.5 is reported to hang at random with RIFE (NVIDIA/TensorRT-RTX#37)."""
+"""1.5 reads opset 20's `linear` as nearest, and is reported to hang at random with RIFE (NVIDIA/TensorRT-RTX#37)."""
 KEPT_LINES = 200
 
 MODULES: Mapping[Target, str] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}

@@ -43,11 +43,12 @@ def size_free() -> TorchFunctionMode:
             )
             for axis in (2, 3)
         )
-        start = operator("Gather", (1, 2, 1, 1), starts, torch.tensor([3, 2]).reshape(1, 2, 1, 1))  # of x and y
-        x = columns * torch.tensor([-1.0, 0.0]).reshape(1, 2, 1, 1) / start
-        y = rows.unsqueeze(-1) * torch.tensor([0.0, -1.0]).reshape(1, 2, 1, 1) / start
-        # Both halves of the flow at once: TensorRT makes one layer of a step, and none that computes an index.
-        grid = (flow / (start / -2.0) + x + y).permute(0, 2, 3, 1)
+        start = operator("Gather", (1, 1, 1, 2), starts, torch.tensor([[[[3, 2]]]]))  # of x and y
+        x = columns.unsqueeze(-1) * torch.tensor([[[[-1.0, 0.0]]]]) / start
+        down = operator("Unsqueeze", (flow.shape[2], 1, 1), rows, torch.tensor([1, 2]))
+        y = down * torch.tensor([[[[0.0, -1.0]]]]) / start
+        # Turned first, then moved as a whole: TensorRT makes one layer of each step, and one kernel of all.
+        grid = flow.permute(0, 2, 3, 1) / (start / -2.0) + x + y
         return grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
 
     def size_free_interpolate(x: Tensor, *, scale_factor: float, **how: Any) -> Tensor:

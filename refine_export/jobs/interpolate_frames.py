@@ -51,7 +51,7 @@ def interpolate(
         progress: receives each step.
         on_wait: called once, from any thread, when a server does not answer and is asked again.
         options: `timestep` for pictures; `times`, `scene_cut`, `scene_cuts`, `audio`, `codec` and `crf` for a video;
-            `device`, `runtime`, `allow_host_code` and `concurrency` for what computes.
+            `device`, `runtime`, `concurrency` and those of `EngineRunOptions` for what computes.
 
     Raises:
         FrameError: a picture or the video cannot be read or encoded.
