@@ -35,5 +35,5 @@ def test_frames_of_the_street(name, refine, timestep, golden):
     network = InterpolationNetwork(reference_network(checkpoint))
     frame = network(torch.from_numpy(pair.img0), torch.from_numpy(pair.img1), timestep)[0, :, ::4, ::4].numpy()
     with np.load(TESTS / "golden" / "networks" / "released_street.npz") as expected:
-        # Kernels of other processors sum in another order, and flows of the street carry that to 1e-4 of the peak.
-        assert np.abs(frame - expected[golden] / 65535).max() < 3e-4
+        # Convolution kernels of other processors sum in another order; here it is half a step of the file, 7.7e-6.
+        assert np.abs(frame - expected[golden] / 65535).max() < 1e-4
