@@ -33,7 +33,9 @@ OLDEST_RTX = (1, 6)
 KEPT_LINES = 200
 
 MODULES: Mapping[Target, str] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
-Ability = Literal["refit", "strip", "version_compatible", "hardware_compatibility", "timing_cache", "tiling"]
+Ability = Literal[
+    "refit", "strip", "version_compatible", "hardware_compatibility", "timing_cache", "tiling", "other_gpus"
+]
 
 _Value = TypeVar("_Value")
 
@@ -70,24 +72,18 @@ class Library:
             "hardware_compatibility": ("hardware_compatibility", options.hardware_compatibility != "none"),
             "timing_cache": ("timing_cache", options.timing_cache is not None),
             "tiling_level": ("tiling", options.tiling_level != "none"),
+            "gpu": ("other_gpus", bool(options.gpu)),
         }
+        other = "trt" if self.name == "rtx" else "rtx"
         for name, (ability, wanted) in needed.items():
             if wanted and ability not in self.can:
                 raise RequestError(
                     f"{name} is {getattr(options, name)}, which {self.title} cannot honour; leave it out, or build "
-                    "with target trt",
+                    f"with target {other}",
                     code="unsupported-option",
                     option=name,
                     target=self.name,
                 )
-        if options.gpu and self.name != "rtx":
-            raise RequestError(
-                f"gpu is {', '.join(options.gpu)}, but {self.title} builds for the GPU that it runs on; leave it out, "
-                "or build with target rtx",
-                code="unsupported-option",
-                option="gpu",
-                target=self.name,
-            )
 
 
 _ABILITIES: dict[Target, frozenset[Ability]] = {
@@ -96,7 +92,7 @@ _ABILITIES: dict[Target, frozenset[Ability]] = {
     ),
     # Without a GPU, refit and strip fail inside the compiler and version compatibility lacks its library; there is
     # nothing to time before the kernels are compiled on the user's machine.
-    "rtx": frozenset(),
+    "rtx": frozenset(("other_gpus",)),
 }
 
 

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import onnx
 
 from refine_export.engine.bindings import Library, Log, builder_of, content_of, required
 from refine_export.engine.build_options import BuildOptions
@@ -49,8 +46,6 @@ class Built:
     unfused: tuple[str, ...]
     """Tensors that were kept from fusing."""
     inferred: TypeReport
-    types: Mapping[str, int]
-    """Number of tensors of each type that the ONNX file declares, such as `{"float16": 120, "float": 31}`."""
     memory: Mapping[str, int]
     """`scratch_bytes`, `activation_bytes`, `weight_bytes`, as far as TensorRT logs them."""
     notes: tuple[str, ...]
@@ -112,7 +107,6 @@ def build_plan(
         samplers=samplers,
         unfused=unfused,
         inferred=inferred,
-        types=tensor_types(model),
         memory=memory_from_log(text for _, text in log.lines),
         notes=tuple(note for note in notes if note),
     )
@@ -122,25 +116,6 @@ def memory_from_log(lines: Iterable[str]) -> dict[str, int]:
     """Read the sizes that TensorRT logs at the end of a build, such as `Max Scratch Memory: 20807680 bytes`."""
     found = (re.match(r"(.+): (\d+) bytes$", line) for line in lines)
     return {_MEMORY[match[1]]: int(match[2]) for match in found if match and match[1] in _MEMORY}
-
-
-def tensor_types(model: onnx.ModelProto) -> dict[str, int]:
-    """Count the tensors of each type that a file declares: inputs, outputs, weights, constants, casts, values."""
-    types: dict[str, int] = {}
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        if value.type.HasField("tensor_type"):
-            types[value.name] = value.type.tensor_type.elem_type
-    for tensor in model.graph.initializer:
-        types[tensor.name] = tensor.data_type
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if node.op_type == "Cast" and attribute.name == "to":
-                types[node.output[0]] = attribute.i
-            elif node.op_type == "Constant" and attribute.HasField("t"):
-                types[node.output[0]] = attribute.t.data_type
-    named = onnx.TensorProto.DataType.items()
-    names = {number: name.lower() for name, number in named}
-    return dict(Counter(names.get(number, str(number)) for number in types.values()).most_common())
 
 
 class _Watch:

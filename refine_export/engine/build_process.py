@@ -64,8 +64,6 @@ class ChildBuilt:
     """The sampler probe was run, and passed."""
     precision: Mapping[str, Any] | None
     """`Precision` by the inspector; None where the engine cannot be loaded here."""
-    types: Mapping[str, int]
-    """Tensors of each type in the ONNX file."""
     memory: Mapping[str, int]
     notes: list[str]
 

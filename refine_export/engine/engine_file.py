@@ -275,7 +275,7 @@ def _details(chosen: Chosen[_Built], target: EngineTarget, scripts: Mapping[str,
         notes.append(f"the types of {len(unchecked)} convolutions and samplers are not checked: {listed(unchecked, 8)}")
     return {
         ARTIFACT: manifest_entry_of(built.file),
-        "onnx": {"file": built.file.name, "sha256": child.onnx_sha256, "types": dict(child.types)},
+        "onnx": {"file": built.file.name, "sha256": child.onnx_sha256},
         "samplers": dict(child.samplers),
         "unfused": child.unfused,
         "inferred": dict(child.inferred),
