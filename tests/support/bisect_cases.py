@@ -2,14 +2,13 @@
 
 import numpy as np
 import onnx_ir as ir
-from onnx import numpy_helper
-from onnx.parser import parse_model
 
 from refine_export.bisect.bisection import Side, bisect
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.signature import signature_of
+from tests.support import foreign
 
 X = np.linspace(0.1, 0.9, 48, dtype=np.float32).reshape(1, 3, 4, 4)
 FLOWS = {"x": X, "flow": np.linspace(-2.9, 2.9, 32, dtype=np.float32).reshape(1, 4, 4, 2)}
@@ -22,10 +21,8 @@ FORMS = {
 
 
 def model_of(body, inputs="float[1,3,4,4] x", output="float[1,3,4,4] y", **constants):
-    model = parse_model(f'<ir_version: 10, opset_import: ["": 18]> g ({inputs}) => ({output}) {{ {body} }}')
     arrays = {name: np.asarray(value, np.float32) for name, value in constants.items()}
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items())
-    return model
+    return foreign.model_of(body, inputs, output, **arrays)
 
 
 def sampling_model(mode="bilinear", *, half=False):

@@ -16,7 +16,7 @@ import onnx
 import onnx.version_converter
 import torch
 from numpy.typing import NDArray
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.parser import parse_model
 from torch import Tensor, nn
 from torch.nn.functional import grid_sample, interpolate, leaky_relu
@@ -185,11 +185,18 @@ def _index(image: Tensor, flow: Tensor) -> Tensor:
 
 
 def model_of(
-    body: str, inputs: str = f"{IMAGE}, {GRID}", out: str = OUT, opset: int = 18, rest: str = ""
+    body: str,
+    inputs: str = f"{IMAGE}, {GRID}",
+    out: str = OUT,
+    opset: int = 18,
+    rest: str = "",
+    **constants: NDArray[Any],
 ) -> onnx.ModelProto:
     """Nodes in ONNX text -> model; `rest` follows the graph (functions)."""
     imports = f'"": {opset}, "com.microsoft": 1, "my": 1'
-    return parse_model(f"<ir_version: 8, opset_import: [{imports}]> main ({inputs}) => ({out}) {{ {body} }} {rest}")
+    model = parse_model(f"<ir_version: 8, opset_import: [{imports}]> main ({inputs}) => ({out}) {{ {body} }} {rest}")
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    return model
 
 
 def kernel(name: str, *shape: int, scale: float = 0.1) -> str:

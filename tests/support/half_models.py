@@ -5,11 +5,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from onnx import numpy_helper
-from onnx.parser import parse_model
 
 from refine_export.graph.fp16_emulation import emulation_from_half
 from refine_export.runners.strict_fp16 import HalfRunner
+from tests.support import foreign
 
 TYPES = {"float16": np.dtype(np.float16), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 CODES = {"float16": 10, "bfloat16": 16}
@@ -17,11 +16,7 @@ CODES = {"float16": 10, "bfloat16": 16}
 
 def model_of(body, inputs="float16[n] x", outputs="float16[n] y", opset=22, rest="", **constants):
     """Nodes in ONNX text -> serialised model; `rest` follows the graph (functions)."""
-    model = parse_model(
-        f'<ir_version: 10, opset_import: ["": {opset}, "my": 1]> g ({inputs}) => ({outputs}) {{ {body} }} {rest}'
-    )
-    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
-    return model.SerializeToString()
+    return foreign.model_of(body, inputs, outputs, opset, rest, **constants).SerializeToString()
 
 
 def computed(model, runner=HalfRunner, how=None, **feeds):

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnx.parser import parse_model
 from torch.nn.functional import grid_sample
 
 from refine_export.errors import GraphError
 from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.tensorrt_ops import SUPPORTED_OPS
+from tests.support import foreign
 from tests.support.exports import Exports
 
 Array = NDArray[np.floating[Any]]
@@ -39,8 +39,7 @@ def model_of(
     body: str = WARP, inputs: str = DYNAMIC[0], out: str = Y, opset: int = 18, rest: str = ""
 ) -> onnx.ModelProto:
     """Nodes in ONNX text -> model; `rest` follows the graph (functions)."""
-    imports = f'"": {opset}, "com.microsoft": 1, "my": 1'
-    return parse_model(f"<ir_version: 10, opset_import: [{imports}]> m ({inputs}) => ({out}) {{ {body} }} {rest}")
+    return foreign.model_of(body, inputs, out, opset, rest)
 
 
 def lowered(model: onnx.ModelProto) -> onnx.ModelProto:
