@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind, SceneOptions
 from refine_export.data.images import FramePair
+from refine_export.data.sample_scene import Scene
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES, TIMESTEP, GraphName, Signature
 from refine_export.support.text import size_text
@@ -146,8 +147,6 @@ def probe_for(reference: nn.Module, signature: Signature, size: tuple[int, int],
         img0, img1 = np.random.Generator(np.random.PCG64(11)).random((2, 1, 3, *size), np.float32)
         pair = FramePair("noise", img0, img1)
     else:
-        from refine_export.data.sample_scene import Scene  # it imports torch
-
         img0 = Scene(SceneOptions(height=size[0], width=size[1])).frame(0.0)
         pair = FramePair("fade", img0, img0 * np.float32(PROBE_FADE))
     kinds, timesteps = (PROBE_FLOW,), (PROBE_TIMESTEP,)
