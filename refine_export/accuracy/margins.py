@@ -37,7 +37,7 @@ class Margin:
 
 _BELOW_ONE: Final = math.nextafter(1.0, 0.0)  # an error as large as the peak is wrong however chaotic the network is
 LARGEST: Final = 4.0
-"""How much further the largest error, which a single pixel decides, may go than the root mean square."""
+"""Allowed growth of the largest error, which a single pixel decides, over that of the root mean square."""
 
 
 def limits_on(limits: Limits, rounding: Rounding | None) -> Limits:

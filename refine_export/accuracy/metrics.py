@@ -85,7 +85,7 @@ class Metrics:
     snr_db: float | None = None
     """Ratio of signal to noise, of the probe."""
     rounding: Rounding | None = None
-    """What rounding costs the reference; None where the absolute limits are kept, or no limit depends on it."""
+    """Cost of rounding for the reference; None where the absolute limits are kept, or no limit depends on it."""
 
     @property
     def max_of_peak(self) -> float:
