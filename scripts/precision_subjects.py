@@ -1,7 +1,6 @@
-"""Networks, feeds and files that `precision.py` and `calibrate.py` measure."""
+"""Feeds and files that `precision.py` and `calibrate.py` measure."""
 
 import warnings
-import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,14 +11,10 @@ import torch
 from torch import nn
 
 from refine_export.accuracy.metrics import distance, psnr_from_mse
-from refine_export.checkpoint.checkpoint import Checkpoint
-from refine_export.checkpoint.checkpoint_options import Architecture
-from refine_export.checkpoint.recognition import expected_shapes
 from refine_export.data.feeds import synthetic_flow
 from refine_export.data.frame_source import Source
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
-from refine_export.export.reference_network import reference_network
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower, prepare_model
 from refine_export.runners.base import Runner
@@ -29,28 +24,6 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 Size = tuple[int, int]
 
 LARGEST_FLOW = 27  # the width divided by this, in pixels
-SLOPE = 0.25  # of the PReLUs
-
-
-def kaiming_network(architecture: Architecture) -> nn.Module:
-    """Build a network of random weights that keep the size of the activations (He et al. 2015, for a leaky slope)."""
-    state = {}
-    for key, shape in expected_shapes(architecture).items():
-        generator = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode())))
-        if len(shape) == 4:
-            values = generator.standard_normal(shape) * np.sqrt(2 / (1 + SLOPE**2) / np.prod(shape[1:]))
-        else:
-            values = np.zeros(shape) if key.endswith(".bias") else np.full(shape, SLOPE)
-        state[key] = torch.from_numpy(values.astype(np.float32))
-    checkpoint = Checkpoint(
-        source="Kaiming-scaled random weights",
-        architecture=architecture,
-        state_dict=state,
-        sha256="",
-        stored_dtype="float32",
-        seeded=True,
-    )
-    return reference_network(checkpoint)
 
 
 def smooth_flow(size: Size) -> np.ndarray[Any, Any]:
