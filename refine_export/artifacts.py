@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from refine_export.signature import (
     LARGEST_BATCH,
     LARGEST_SIDE,
     MULTIPLE_OF,
-    PADDINGS,
     SIGNATURES,
     TIMESTEP,
     FilePrecision,
     GraphName,
     Signature,
+    as_stated,
+    padded_size,
     signature_from_names,
     signature_of,
 )
@@ -67,11 +68,15 @@ class Artifact:
     """True where an interpolator has the input `timestep`."""
     multiple_of: int = MULTIPLE_OF
     """Height and width of its frames are multiples of this."""
+    scale: float = 1.0
+    """The scales of its network's blocks were divided by this."""
+    network: str | None = None
+    """Network that it was made of (`Checkpoint.network`), as its metadata states."""
 
     @property
     def signature(self) -> Signature:
         """Inputs and outputs of its graph."""
-        return signature_of(self.graph, timestep=self.takes_timestep, multiple_of=self.multiple_of)
+        return signature_of(self.graph, timestep=self.takes_timestep, multiple_of=self.multiple_of, scale=self.scale)
 
     def accepts(self, sizes: Sizes) -> bool:
         """Return whether the file can be fed with a batch, height and width."""
@@ -81,7 +86,8 @@ class Artifact:
         return all(fixed in (None, one) for fixed, one in zip(self.fixed, sizes, strict=True))
 
     def closest_sizes(self, size: tuple[int, int]) -> Sizes:
-        """Return a batch of one at a height and width, or what the file takes in their place."""
+        """Return a batch of one at a height and width, padded, or what the file takes in their place."""
+        size = padded_size(*size, self.multiple_of)
         if self.profile is not None and not self.accepts((1, *size)):
             return self.profile[1]
         batch, height, width = self.fixed
@@ -131,6 +137,8 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
         fixed=(batch, height, width),
         takes_timestep=signature.takes_timestep,
         multiple_of=signature.multiple_of,
+        scale=signature.scale,
+        network=metadata.get("refine_export.architecture"),
     )
 
 
@@ -142,7 +150,7 @@ def _described_sizes(dims: list[int | str], free: list[str], signature: Signatur
 def signature_of_model(model: onnx.ModelProto) -> Signature | None:
     """Return the signature of a model by the names of its inputs and outputs; None where it is not one of the graphs.
 
-    Its padding is what the metadata state; files of other tools have none, and the padding of most networks.
+    Its padding and scale are what the metadata state.
     """
     signature = signature_from_names(*_io_names(model))
     if signature is None:
@@ -151,8 +159,7 @@ def signature_of_model(model: onnx.ModelProto) -> Signature | None:
     shapes = [_shape(value.type.tensor_type) for value in model.graph.input if value.name == TIMESTEP.name]
     if any(shape[1:] != [1] * (len(shape) - 1) for shape in shapes):
         return None
-    stated = next((entry.value for entry in model.metadata_props if entry.key == "refine_export.multiple_of"), "")
-    return replace(signature, multiple_of=int(stated)) if stated in PADDINGS else signature
+    return as_stated(signature, {entry.key: entry.value for entry in model.metadata_props})
 
 
 def model_source(path: Path, artifact: Artifact) -> bytes | Path:

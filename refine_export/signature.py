@@ -10,15 +10,20 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from refine_export.errors import RequestError
+
 GraphName = Literal["contextnet", "unet", "refine", "interpolator"]
 Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
 FilePrecision = Literal["fp32", "fp16", "bf16"]
 
 MULTIPLE_OF = 32
-"""H and W are multiples of this in every graph, which suits every network of the family."""
+"""Padding of most networks, and of files that do not state theirs: H and W of frames are multiples of it."""
 
 PADDINGS = {str(number): number for number in (32, 64, 128, 256, 512)}
 """Paddings of the networks, by their text in a file's metadata: 32, 64 or 128, over a scale of 1 to 0.25."""
+
+SCALES = (0.25, 0.5, 1.0, 2.0)
+"""Numbers by which the scales of a network's blocks may be divided; upstream recommends 0.5 for 4K."""
 
 LARGEST_SIDE = 16384
 """Upper bound of the height and width of a frame, in pixels."""
@@ -31,18 +36,57 @@ def parse_size(text: str) -> tuple[int, int]:
     """Parse `1088x1920` as height and width in pixels.
 
     Raises:
-        ValueError: the text has another form, or a side is not a multiple of 32 or is too large.
+        ValueError: the text has another form, or a side is 0 or too large.
     """
     if not isinstance(text, str) or not re.fullmatch(r"[0-9]{1,9}x[0-9]{1,9}", text):
         raise ValueError(f"size is {text!r}; expected HEIGHTxWIDTH, such as 1088x1920")
     height, _, width = text.partition("x")
     size = int(height), int(width)
-    if any(side < MULTIPLE_OF or side % MULTIPLE_OF for side in size):
-        nearest = "x".join(str(max(1, round(side / MULTIPLE_OF)) * MULTIPLE_OF) for side in size)
-        raise ValueError(f"size is {text!r}; expected multiples of {MULTIPLE_OF}, such as {nearest}")
-    if max(size) > LARGEST_SIDE:
-        raise ValueError(f"size is {text!r}; expected at most {LARGEST_SIDE} pixels a side")
+    if not 1 <= min(size) <= max(size) <= LARGEST_SIDE:
+        raise ValueError(f"size is {text!r}; expected 1 to {LARGEST_SIDE} pixels a side")
     return size
+
+
+def padded_size(height: int, width: int, multiple_of: int) -> tuple[int, int]:
+    """Return the next multiples of what a network takes."""
+    return -(-height // multiple_of) * multiple_of, -(-width // multiple_of) * multiple_of
+
+
+def fitting_size(text: str, multiple_of: int, *, default: bool = False) -> tuple[int, int]:
+    """Parse a size for a network: one that is only a default is padded, one that the user gave has to fit.
+
+    Raises:
+        RequestError: `wrong-size`; sides that are not multiples of the network's padding.
+    """
+    size = parse_size(text)
+    if default:
+        return padded_size(*size, multiple_of)
+    check_multiples(size, multiple_of)
+    return size
+
+
+def check_multiples(size: tuple[int, int], multiple_of: int) -> None:
+    """Check a height and width against the padding of a network.
+
+    Raises:
+        RequestError: `wrong-size`.
+    """
+    if any(side % multiple_of for side in size):
+        height, width = (max(1, round(side / multiple_of)) * multiple_of for side in size)
+        raise RequestError(
+            f"size is {size[0]}x{size[1]} (height x width); this network takes multiples of {multiple_of}, such as "
+            f"{height}x{width}",
+            code="wrong-size",
+            size=size,
+            multiple_of=multiple_of,
+            nearest=(height, width),
+        )
+
+
+def check_scale(scale: float) -> None:
+    """Raise ValueError unless a scale is one of `SCALES`."""
+    if scale not in SCALES:
+        raise ValueError(f"scale is {scale:g}; expected one of {', '.join(f'{one:g}' for one in SCALES)}")
 
 
 def check_sizes_option(name: str, sizes: Iterable[str]) -> None:
@@ -102,6 +146,9 @@ class Signature:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     multiple_of: int = MULTIPLE_OF
+    """H and W of the frames are multiples of this."""
+    scale: float = 1.0
+    """One of `SCALES`: the scales of the network's blocks are divided by it, for which `multiple_of` allows."""
 
     @property
     def takes_timestep(self) -> bool:
@@ -156,17 +203,30 @@ OLD_NAMES: Mapping[str, GraphName] = {"interpolator_m": "interpolator"}
 TIMESTEP = TensorSpec(name="timestep", quantity="timestep", shape=("N", 1, 1, 1))
 
 
-def signature_of(graph: GraphName, *, timestep: bool = False, multiple_of: int = MULTIPLE_OF) -> Signature:
+def signature_of(
+    graph: GraphName, *, timestep: bool = False, multiple_of: int = MULTIPLE_OF, scale: float = 1.0
+) -> Signature:
     """Return the signature of a graph of one network.
 
     Args:
         graph: one of the four.
         timestep: the network's interpolator takes a timestep; ignored for other graphs.
         multiple_of: the network's padding.
+        scale: the network's.
     """
     signature = SIGNATURES[graph]
     inputs = (*signature.inputs, TIMESTEP) if timestep and graph == "interpolator" else signature.inputs
-    return replace(signature, inputs=inputs, multiple_of=multiple_of)
+    return replace(signature, inputs=inputs, multiple_of=multiple_of, scale=scale)
+
+
+def as_stated(signature: Signature, stated: Mapping[str, str]) -> Signature:
+    """Return a signature with the padding and the scale in a file's metadata, or in a server's config.
+
+    Files of other tools state neither, and count as having those of most networks.
+    """
+    multiple_of = PADDINGS.get(stated.get("refine_export.multiple_of", ""), signature.multiple_of)
+    scale = next((one for one in SCALES if stated.get("refine_export.scale") == f"{one:g}"), signature.scale)
+    return replace(signature, multiple_of=multiple_of, scale=scale)
 
 
 def signature_from_names(inputs: Iterable[str], outputs: Iterable[str]) -> Signature | None:

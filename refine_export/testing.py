@@ -20,13 +20,12 @@ from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_file
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
-from refine_export.data.images import padded_size
 from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner
 from refine_export.runners.runtime_names import Runtime
-from refine_export.signature import SIGNATURES, Signature, signature_from_names
+from refine_export.signature import SIGNATURES, Signature, padded_size, signature_from_names
 from refine_export.support.text import listed
 from refine_export.validate.comparison import Candidate, Verdict, compare_candidates
 from refine_export.validate.feed_plan import first_pair_at, sizes_for
@@ -86,8 +85,12 @@ def assert_matches(
         if isinstance(reference, Runner):
             runner = reference
         else:
-            network = _network(reference)
-            runner = stack.enter_context(Reference(network, signature.graph))
+            network = _network(reference, signature.scale)
+            runner = stack.enter_context(own := Reference(network, signature.graph))
+            # Files of other tools do not state their padding.
+            unit = max(signature.multiple_of, own.signature.multiple_of)
+            signature = dataclasses.replace(signature, multiple_of=unit)
+            artifact = artifact and dataclasses.replace(artifact, multiple_of=unit)
         fed = _feeds(feeds, network, signature, artifact)
         compared = compare_candidates(signature, runner, tested, fed)
         verdicts = tuple(one.verdict for one in compared)
@@ -95,9 +98,9 @@ def assert_matches(
     return verdicts
 
 
-def _network(reference: str | Path | Checkpoint) -> nn.Module:
+def _network(reference: str | Path | Checkpoint, scale: float) -> nn.Module:
     known = reference if isinstance(reference, Checkpoint) else checkpoint_from_file(Path(reference))
-    return reference_network(known)
+    return reference_network(known, scale)
 
 
 def _signature_of(runner: Runner) -> Signature:
@@ -125,11 +128,11 @@ def _feeds(
         raise RequestError("two runners need feeds; give data.feeds.Feed objects", code="no-feeds")
     source = source_from_options(FramesOptions(pair=tuple(pictures), sample="scene"), SceneOptions())
     options = ValidateOptions()
-    own = padded_size(*source.pair.size)
-    probe = (1, *PROBE_SIZE) if artifact is None else artifact.closest_sizes(PROBE_SIZE)
+    own, unit = source.pair.size, signature.multiple_of
+    probe = (1, *padded_size(*PROBE_SIZE, unit)) if artifact is None else artifact.closest_sizes(PROBE_SIZE)
     yield from probe_for(network, signature, probe[1:], batch=probe[0])
-    for sizes in [(1, *own)] if artifact is None else sizes_for(artifact, own, options):
-        pair, batch = first_pair_at(source, sizes), sizes[0]
+    for sizes in [(1, *padded_size(*own, unit))] if artifact is None else sizes_for(artifact, own, options):
+        pair, batch = first_pair_at(source, sizes, unit), sizes[0]
         yield from feeds_for(network, signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
 
 

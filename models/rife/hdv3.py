@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rife.ifnet import SCALES, Interpolation, Motion, resize
+from rife.ifnet import SCALES, Interpolation, Motion, padding, resize
 from rife.refine import conv
 from rife.warplayer import warp
 
@@ -49,33 +49,39 @@ class HDv3Block(nn.Module):
 
 
 class HDv3(nn.Module):
-    """Interpolates the middle frame; it takes no timestep."""
+    """Interpolates the middle frame; it takes no timestep.
+
+    Args:
+        scale: 0.25, 0.5, 1 or 2: all scales of the blocks are divided by it.
+    """
 
     takes_timestep = False
-    multiple_of = 32
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
+        self.scales = tuple(whole / scale for whole in SCALES)
+        self.multiple_of = padding(32, scale)
         self.block0 = HDv3Block(7 + 4)
         self.block1 = HDv3Block(7 + 4)
         self.block2 = HDv3Block(7 + 4)
         self.block_tea = HDv3Block(10 + 4)  # the teacher of the training: checkpoints have it, it is not run
 
-    def motion(self, img0: Tensor, img1: Tensor, *, scale: Sequence[float] = SCALES) -> Motion:
+    def motion(self, img0: Tensor, img1: Tensor, *, scale: Sequence[float] | None = None) -> Motion:
         """Estimate flow and mask, and warp the images.
 
         Each block is run twice, the second time from frame 1 to frame 0, and the two answers are averaged.
 
         Args:
-            img0: [N, 3, H, W] in [0, 1]; H and W multiples of 32.
+            img0: [N, 3, H, W] in [0, 1]; H and W multiples of `multiple_of`.
             img1: the same for the other frame.
-            scale: of block0, block1 and block2.
+            scale: of block0, block1 and block2; default: `scales`.
         """
         warped_img0, warped_img1 = img0, img1
         # Made from the images: a tensor of zeros would need their sizes, and a trace would keep them.
         flow = torch.cat((img0, img1[:, :1]), 1) * 0
         mask = img0[:, :1] * 0
-        for block, block_scale in zip((self.block0, self.block1, self.block2), scale, strict=True):
+        for block, block_scale in zip((self.block0, self.block1, self.block2), scale or self.scales, strict=True):
             flow0, mask0 = block(torch.cat((warped_img0, warped_img1, mask), 1), flow, block_scale)
             flow1, mask1 = block(torch.cat((warped_img1, warped_img0, -mask), 1), _swapped(flow), block_scale)
             flow = flow + (flow0 + _swapped(flow1)) / 2
@@ -92,7 +98,7 @@ class HDv3(nn.Module):
         """Interpolate the middle frame."""
         return self.refine(img0, img1, self.motion(img0, img1))
 
-    def forward(self, img0: Tensor, img1: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
+    def forward(self, img0: Tensor, img1: Tensor, scale: Sequence[float] | None = None) -> Interpolation:
         """Interpolate the middle frame; arguments as in `motion`."""
         return self.refine(img0, img1, self.motion(img0, img1, scale=scale))
 

@@ -13,6 +13,11 @@ from rife.warplayer import warp
 SCALES = (4, 2, 1)
 
 
+def padding(multiple_of: int, scale: float) -> int:
+    """Return the multiple of the sides of frames at which a network's scales are divided by `scale`."""
+    return round(multiple_of / min(scale, 1))
+
+
 class IFBlock(nn.Module):
     """One step of the coarse-to-fine flow: computes at 1/scale, returns full size.
 
@@ -79,38 +84,42 @@ class Motion(NamedTuple):
 
 
 class IFNet(nn.Module):
-    """The network for the middle frame."""
+    """The network for the middle frame.
+
+    Args:
+        scale: 0.25, 0.5, 1 or 2: all scales of the blocks are divided by it. Upstream recommends 0.5 for 4K.
+    """
 
     takes_timestep = False
-    multiple_of = 32
-    """H and W are multiples of this: block0 halves its input twice at a quarter of the size, Unet at 1/16."""
-
     BLOCK, CONTEXTNET, UNET = IFBlock, Contextnet, Unet
+    EXTRA_PLANES = 0
+    """Input planes of every block beside the images and what is estimated from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
-        self._build(extra_planes=0)
-
-    def _build(self, extra_planes: int) -> None:
-        self.block0 = self.BLOCK(6 + extra_planes, c=240)
-        self.block1 = self.BLOCK(13 + 4 + extra_planes, c=150)
-        self.block2 = self.BLOCK(13 + 4 + extra_planes, c=90)
-        self.block_tea = self.BLOCK(16 + 4 + extra_planes, c=90)
+        self.scale = scale
+        self.scales = tuple(whole / scale for whole in SCALES)
+        self.multiple_of = padding(32, scale)  # block0 halves its input twice at a quarter of the size, Unet at 1/16
+        self.block0 = self.BLOCK(6 + self.EXTRA_PLANES, c=240)
+        self.block1 = self.BLOCK(13 + 4 + self.EXTRA_PLANES, c=150)
+        self.block2 = self.BLOCK(13 + 4 + self.EXTRA_PLANES, c=90)
+        self.block_tea = self.BLOCK(16 + 4 + self.EXTRA_PLANES, c=90)
         self.contextnet = self.CONTEXTNET()
         self.unet = self.UNET()
 
-    def motion(self, img0: Tensor, img1: Tensor, *, scale: Sequence[float] = SCALES) -> Motion:
+    def motion(self, img0: Tensor, img1: Tensor, *, scale: Sequence[float] | None = None) -> Motion:
         """Estimate flow and mask, and warp the images: everything before the refinement.
 
         Args:
             img0: [N, 3, H, W] in [0, 1]; H and W multiples of 4 * max(scale).
             img1: the same for the other frame.
-            scale: of block0, block1 and block2.
+            scale: of block0, block1 and block2; default: `scales`.
         """
         return self._motion((img0, img1), scale)
 
-    def _motion(self, images: tuple[Tensor, ...], scale: Sequence[float]) -> Motion:
+    def _motion(self, images: tuple[Tensor, ...], scale: Sequence[float] | None) -> Motion:
         """Estimate motion from the two images, and the planes behind them that every block gets too."""
+        scale = scale or self.scales
         img0, img1 = images[:2]
         flow, mask = self.block0(torch.cat(images, 1), None, scale[0])
         warped_img0, warped_img1 = warp(img0, flow[:, :2]), warp(img1, flow[:, 2:4])
@@ -136,7 +145,7 @@ class IFNet(nn.Module):
         """Interpolate the middle frame of two images [N, 3, H, W]."""
         return self.refine(img0, img1, self.motion(img0, img1))
 
-    def forward(self, x: Tensor, scale: Sequence[float] = SCALES) -> Interpolation:
+    def forward(self, x: Tensor, scale: Sequence[float] | None = None) -> Interpolation:
         """Interpolate the middle of two frames, given as one tensor [N, 6, H, W] (upstream's calling convention)."""
         img0, img1 = x[:, :3], x[:, 3:6]
         return self.refine(img0, img1, self.motion(img0, img1, scale=scale))
@@ -146,13 +155,10 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
     """The network for a frame at any time between two; one more input plane than `IFNet`, the timestep."""
 
     takes_timestep = True
-
-    def __init__(self) -> None:
-        nn.Module.__init__(self)
-        self._build(extra_planes=1)
+    EXTRA_PLANES = 1
 
     def motion(
-        self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, *, scale: Sequence[float] = SCALES
+        self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5, *, scale: Sequence[float] | None = None
     ) -> Motion:
         """Estimate motion as in `IFNet.motion`, at a timestep: a number, or a tensor [N, 1, 1, 1]."""
         plane = (img0[:, :1] * 0 + 1) * timestep  # [N, 1, H, W]; no size is read, so none is traced
@@ -162,7 +168,7 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) of two images [N, 3, H, W]."""
         return self.refine(img0, img1, self.motion(img0, img1, timestep))
 
-    def forward(self, x: Tensor, scale: Sequence[float] = SCALES, timestep: float | Tensor = 0.5) -> Interpolation:
+    def forward(self, x: Tensor, scale: Sequence[float] | None = None, timestep: float | Tensor = 0.5) -> Interpolation:
         """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet`."""
         img0, img1 = x[:, :3], x[:, 3:6]
         return self.refine(img0, img1, self.motion(img0, img1, timestep, scale=scale))

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from rife.ifnet import Interpolation, Motion, resize
+from rife.ifnet import Interpolation, Motion, padding, resize
 from rife.refine import Contextnet, Unet
 from rife.refine import conv as conv_prelu
 from rife.warplayer import warp
@@ -192,7 +192,9 @@ class Rife4(nn.Module):
     def __init__(self, config: Rife4Config, scale: float = 1.0) -> None:
         super().__init__()
         self.config = config
+        self.scale = scale
         self.scales = tuple(whole / scale for whole in config.scales)
+        self.multiple_of = padding(4 * max(config.scales), scale)  # the coarsest block halves its input twice
         features = 2 * config.encoder_features
         if config.encoder == "head":
             self.encode: nn.Module = Head(config.encoder_width, config.encoder_features)
@@ -205,12 +207,6 @@ class Rife4(nn.Module):
         if config.refined:
             self.contextnet = Contextnet()
             self.unet = Unet()
-
-    @property
-    def multiple_of(self) -> int:
-        """H and W have to be multiples of this: the coarsest block halves its input twice."""
-        whole = 4 * max(self.config.scales)
-        return round(max(whole, 4 * max(self.scales)))
 
     def motion(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Motion:
         """Estimate flow and mask, and warp the images: everything before the refinement.

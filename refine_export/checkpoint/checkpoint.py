@@ -49,6 +49,11 @@ class Checkpoint:
     unused: tuple[str, ...] = ()
     """Parts of the file that inference does not use, such as `block_tea`."""
 
+    @property
+    def network(self) -> str:
+        """The network that is made of them, which the file itself does not decide alone; every artifact carries it."""
+        return self.architecture + (" without refinement" if "unet" in self.unused else "")
+
 
 def checkpoint_from_options(options: CheckpointOptions, progress: Progress | None = None) -> Checkpoint:
     """Load the file, released weights by name, or seeded weights.

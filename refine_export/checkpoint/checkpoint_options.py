@@ -16,7 +16,7 @@ class CheckpointOptions:
     """A .pkl, .pth or .safetensors file, or the name of released weights (rife-4.0, hdv3); default: rife-4.0."""
     variant: Literal["auto", "IFNet_2R"] = "auto"
     """IFNet_2R for a file of that network: it has the keys and shapes of IFNet, so the file itself does not show it."""
-    refine: bool = True
+    refine: bool = field(default=True, metadata={"flag": "--refine/--no-refine"})
     """Use the refinement of a RIFE 4.0 file that has one; otherwise only the flow stage (upstream's fast mode)."""
     weights: Literal["released", "seeded"] = "released"
     """Without a path: released RIFE 4.0 with its refinement, or seeded random weights."""

@@ -36,12 +36,15 @@ def without_wrappers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def empty_network(architecture: Architecture, shapes: Mapping[str, Sequence[int]] | None = None) -> nn.Module:
+def empty_network(
+    architecture: Architecture, shapes: Mapping[str, Sequence[int]] | None = None, scale: float = 1.0
+) -> nn.Module:
     """Build the reference network of an architecture on the meta device: shapes without values.
 
     Args:
         architecture: what `recognise` returns.
         shapes: of the state dict; RIFE 4 is built after them.
+        scale: one of `SCALES`, by which the scales of the blocks are divided.
 
     Raises:
         KeyError: `shapes` lacks a key that every RIFE 4 network has.
@@ -57,8 +60,8 @@ def empty_network(architecture: Architecture, shapes: Mapping[str, Sequence[int]
         if architecture == "refinement":
             return torch.nn.ModuleDict({"contextnet": Contextnet(), "unet": Unet()})  # type: ignore[no-any-return]
         if architecture == "RIFE 4":
-            return Rife4(Rife4Config.from_shapes(shapes or {}))
-        return {"IFNet": IFNet, "IFNet_m": IFNet_m, "IFNet_2R": IFNet_2R, "HDv3": HDv3}[architecture]()
+            return Rife4(Rife4Config.from_shapes(shapes or {}), scale)
+        return {"IFNet": IFNet, "IFNet_m": IFNet_m, "IFNet_2R": IFNet_2R, "HDv3": HDv3}[architecture](scale)
 
 
 def expected_shapes(

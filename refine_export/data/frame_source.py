@@ -3,7 +3,7 @@
 sources = sources_from_options(recipe.frames, recipe.scene)
 sources.first                                       # one pair, at any size: for calibration, engines and pictures
 for pair, sequence, index in sources.pairs():       # all pairs at their own size, two frames in memory
-    feeds = feeds_for(network, signature, padded(pair), label=pair.name, sequence=sequence, index=index)
+    feeds = feeds_for(network, signature, padded(pair, 32), label=pair.name, sequence=sequence, index=index)
 feeds_of_arrays(sources.arrays, signature)          # the user's own arrays: `npz_feeds`
 sources.notes, sources.sha256
 """
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from refine_export.data.clips import Clip, PairOfClip, clips_of, pairs_of
 from refine_export.data.frame_options import FramesOptions, SceneOptions
-from refine_export.data.images import FramePair, at_size, padded_size
+from refine_export.data.images import FramePair, at_size
 from refine_export.data.npz_feeds import signature_of_npz
 from refine_export.data.sample_scene import Scene
 from refine_export.data.street_frames import street_frames
@@ -68,13 +68,10 @@ class Sources:
             UnavailableError: PyAV is missing, for a video.
         """
         for pair in self.single_pairs:
-            self._note_padding(pair)
             yield PairOfClip(pair, None, 0)
         for clip in self.clips:
             every, most = (self.options.every, self.options.max_pairs) if clip.files else (1, None)
-            for found in pairs_of(clip, every=every, at_most=most):
-                self._note_padding(found.pair)
-                yield found
+            yield from pairs_of(clip, every=every, at_most=most)
 
     @property
     def drawn(self) -> bool:
@@ -101,9 +98,10 @@ class Sources:
                 raise FrameError.about(path, "cannot-read", f"cannot be read: {error.strerror}") from error
         return digest.hexdigest()
 
-    def _note_padding(self, pair: FramePair) -> None:
-        if pair.size != (fed := padded_size(*pair.size)):
-            sizes = f"frames of {size_text(pair.size)} are padded to {size_text(fed)}"
+    def note_padding(self, pair: FramePair, fed: FramePair) -> None:
+        """Note that frames are fed at another size than their own, if they are."""
+        if pair.size != fed.size:
+            sizes = f"frames of {size_text(pair.size)} are padded to {size_text(fed.size)}"
             self.found_notes[f"The {sizes} for the networks; positions count from the top left."] = None
 
 

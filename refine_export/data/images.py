@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from refine_export.errors import FrameError
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF
+from refine_export.signature import LARGEST_SIDE, padded_size
 from refine_export.support.files import check_input_file
 from refine_export.support.text import size_text
 
@@ -76,14 +76,9 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     return labels
 
 
-def padded_size(height: int, width: int, multiple_of: int = MULTIPLE_OF) -> tuple[int, int]:
-    """Return the next multiples of what the network takes."""
-    return -(-height // multiple_of) * multiple_of, -(-width // multiple_of) * multiple_of
-
-
-def padded(pair: FramePair) -> FramePair:
+def padded(pair: FramePair, multiple_of: int) -> FramePair:
     """Repeat the last rows and columns up to the next multiples; `cropped` undoes it."""
-    return _resized(pair, padded_size(*pair.size), "edge")
+    return _resized(pair, padded_size(*pair.size, multiple_of), "edge")
 
 
 def at_size(pair: FramePair, size: tuple[int, int]) -> FramePair:

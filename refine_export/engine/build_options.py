@@ -39,7 +39,7 @@ class BuildOptions:
     """GPUs of an rtx engine: sm75, sm80, sm86, sm89, sm120, sm121, turing, rtx20, rtx30, rtx40, rtx50; default:
     Ampere and newer."""
     min_size: str | None = field(default=None, metadata={"flag": "--min-size", "metavar": "HxW", "panel": _SIZES})
-    """Smallest HEIGHTxWIDTH of a dynamic file's engine, multiples of 32; default: `opt_size`."""
+    """Smallest HEIGHTxWIDTH of a dynamic file's engine, multiples of the network's padding; default: `opt_size`."""
     opt_size: str = field(default="1088x1920", metadata={"flag": "--opt-size", "metavar": "HxW", "panel": _SIZES})
     """The size that a dynamic file's engine is tuned for."""
     max_size: str | None = field(default=None, metadata={"flag": "--max-size", "metavar": "HxW", "panel": _SIZES})

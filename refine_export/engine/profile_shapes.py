@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import GraphError
-from refine_export.signature import Signature, TensorInfo, TensorSpec, parse_size
+from refine_export.signature import Signature, TensorInfo, TensorSpec, fitting_size
 from refine_export.support.text import size_text
 
 Shape = tuple[int, ...]
@@ -48,11 +48,12 @@ def shapes_from_options(
             taken for N, C, H, W of the full frame, and everything else must be fixed.
 
     Raises:
-        GraphError: `bad-shape`; sizes that are not multiples of the graph's, that disagree with each other or with the
-            options, or free dimensions whose meaning is not known.
+        GraphError: `bad-shape`; sizes that disagree with each other or with the options, a file whose size is not a
+            multiple of the graph's, or free dimensions whose meaning is not known.
+        RequestError: `wrong-size`; a size in the options is not a multiple of the graph's.
     """
     known = list(inputs)
-    asked = _asked(options)
+    asked = _asked(options, signature.multiple_of if signature else 1)
     specs = {spec.name: spec for spec in signature.inputs} if signature else {info.name: _spec(info) for info in known}
     if missing := sorted(specs.keys() ^ {info.name for info in known}):
         raise GraphError(
@@ -78,9 +79,10 @@ def is_dynamic(shapes: Iterable[InputShapes]) -> bool:
     return any(shape.dynamic for shape in shapes)
 
 
-def _asked(options: BuildOptions) -> dict[str, Range]:
-    opt = parse_size(options.opt_size)
-    low, high = parse_size(options.min_size or options.opt_size), parse_size(options.max_size or options.opt_size)
+def _asked(options: BuildOptions, unit: int) -> dict[str, Range]:
+    default = options.opt_size == BuildOptions.opt_size
+    opt = fitting_size(options.opt_size, unit, default=default)
+    low, high = (fitting_size(size, unit) if size else opt for size in (options.min_size, options.max_size))
     return {
         "N": (options.min_batch, options.opt_batch, options.max_batch),
         "H": (low[0], opt[0], high[0]),

@@ -36,7 +36,12 @@ def export_file(
         options: of the export.
         path: of the ONNX file.
     """
-    inputs = {"checkpoint": checkpoint.source, "checkpoint_sha256": checkpoint.sha256, "graph": graph}
+    inputs = {
+        "checkpoint": checkpoint.source,
+        "checkpoint_sha256": checkpoint.sha256,
+        "architecture": checkpoint.network,
+        "graph": graph,
+    }
     used = versions(EXPORTERS)
     key = fingerprint(inputs, options, used)
     if reusable(path, key):
@@ -77,8 +82,9 @@ def _metadata(checkpoint: Checkpoint, signature: Signature, options: ExportOptio
         "version": __version__,
         "checkpoint": checkpoint.source,
         "checkpoint_sha256": checkpoint.sha256,
-        "architecture": checkpoint.architecture,
+        "architecture": checkpoint.network,
         "multiple_of": str(signature.multiple_of),
+        "scale": f"{signature.scale:g}",
         "dynamic": str(options.dynamic).lower(),
         "units": "; ".join(f"{spec.name}: {spec.units}" for spec in (*signature.inputs, *signature.outputs)),
     }

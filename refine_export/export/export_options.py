@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from refine_export.signature import LARGEST_BATCH, parse_size
+from refine_export.signature import LARGEST_BATCH, check_scale, parse_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,15 +12,19 @@ class ExportOptions:
     """Options of the ONNX export."""
 
     dynamic: bool = field(default=True, metadata={"flag": "--dynamic/--static"})
-    """One file for every batch and every height and width that are multiples of 32, instead of one size."""
+    """One file for every batch, height and width (multiples of the network's padding), instead of one size."""
     batch: int = field(default=1, metadata={"flag": "--batch"})
     """Frame pairs per call of a static file."""
     size: str | None = field(default=None, metadata={"flag": "--size", "metavar": "HxW"})
-    """HEIGHTxWIDTH of a static file in pixels, multiples of 32; default: the padded size of the frames."""
+    """HEIGHTxWIDTH of a static file in pixels, multiples of the network's padding; default: the padded size of the
+    frames."""
+    scale: float = field(default=1.0, metadata={"flag": "--scale"})
+    """0.25, 0.5, 1 or 2: divides the scales at which the network estimates motion; below 1 for large frames."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= LARGEST_BATCH:
             raise ValueError(f"batch is {self.batch}; expected 1 to {LARGEST_BATCH}")
+        check_scale(self.scale)
         if self.size is not None:
             parse_size(self.size)
         if self.dynamic and (self.size is not None or self.batch != 1):

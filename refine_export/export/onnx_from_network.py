@@ -32,15 +32,16 @@ from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import graph_network, signature_of_network
 from refine_export.export.size_free_trace import OPSET, check_same, share_sizes, size_free
 from refine_export.graph.parser_cost import split_slices, widen_constants
-from refine_export.signature import GraphName, Signature, TensorSpec, parse_size
+from refine_export.signature import GraphName, Signature, TensorSpec, check_multiples, parse_size
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
 
 
-TRACE_SIZES = ((1, 64, 224), (3, 160, 96))
-"""Batch, height, width of the two traces of a dynamic graph: they differ in each, in their order, sum and ratio."""
+TRACE_SIZES = ((1, 2, 7), (3, 5, 3))
+"""Batch, height, width of the two traces of a dynamic graph, the sides in units of the network's padding: they differ
+in each, in their order, sum and ratio."""
 
 
 def onnx_from_network(
@@ -59,6 +60,7 @@ def onnx_from_network(
         of the graph's signature.
 
     Raises:
+        RequestError: `wrong-size`; a static size that does not fit the network's padding.
         InternalError: the graph is not what it should be (baked-in sizes, wrong names or shapes), or a static
             export has no size.
         UnavailableError: torch or onnxscript is missing.
@@ -66,10 +68,15 @@ def onnx_from_network(
     signature = signature_of_network(reference, graph)
     network = graph_network(reference, graph)
     if options.dynamic:
-        model = _traced(network, signature, *TRACE_SIZES[0])
-        check_same(graph, model, _traced(network, signature, *TRACE_SIZES[1]))
+        unit = signature.multiple_of
+        model, second = (
+            _traced(network, signature, batch, height * unit, width * unit) for batch, height, width in TRACE_SIZES
+        )
+        check_same(graph, model, second)
     else:
-        model = _traced(network, signature, options.batch, *_static_size(options))
+        size = _static_size(options)
+        check_multiples(size, signature.multiple_of)
+        model = _traced(network, signature, options.batch, *size)
     for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
         value.shape = ir.Shape(_shape(spec, options))
     optimizer = require("onnxscript.optimizer", extra="torch")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
 from refine_export.checkpoint.recognition import empty_network
 from refine_export.errors import RequestError
-from refine_export.signature import MULTIPLE_OF, OLD_NAMES, SIGNATURES, GraphName, Signature, signature_of
+from refine_export.signature import OLD_NAMES, SIGNATURES, GraphName, Signature, signature_of
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:
@@ -26,40 +26,31 @@ _GRAPHS: dict[Architecture, tuple[GraphName, ...]] = {
 
 
 def graphs_of(checkpoint: Checkpoint) -> tuple[GraphName, ...]:
-    """Return the graphs that a checkpoint's weights make.
-
-    RIFE 4.25 and later make none yet: a file, its feeds and its servers pad frames to multiples of 32, and these
-    networks need 64 or 128.
-    """
-    if padding_of(checkpoint) != MULTIPLE_OF:
-        return ()
+    """Return the graphs that a checkpoint's weights make."""
     refined = checkpoint.architecture == "RIFE 4" and "unet.conv.weight" in checkpoint.state_dict
     return (*(_REFINEMENT if refined else ()), *_GRAPHS[checkpoint.architecture])
 
 
-def padding_of(checkpoint: Checkpoint) -> int:
-    """Return the number of which H and W have to be multiples."""
-    return signature_of_network(_empty_network(checkpoint), "interpolator").multiple_of
-
-
 def signature_of_network(network: nn.Module, graph: GraphName) -> Signature:
     """Return the signature of a graph of a reference network; weights of only a refinement have no interpolator."""
-    timestep, multiple_of = (getattr(network, name, None) for name in ("takes_timestep", "multiple_of"))
-    return signature_of(graph, timestep=bool(timestep), multiple_of=multiple_of or MULTIPLE_OF)
+    known: Any = network
+    if not hasattr(network, "multiple_of"):
+        return signature_of(graph)
+    return signature_of(graph, timestep=known.takes_timestep, multiple_of=known.multiple_of, scale=known.scale)
 
 
-def signature_of_checkpoint(checkpoint: Checkpoint, graph: str) -> Signature:
-    """Return the signature of a graph of a checkpoint's weights.
+def signature_of_checkpoint(checkpoint: Checkpoint, graph: str, scale: float = 1.0) -> Signature:
+    """Return the signature of a graph of a checkpoint's weights; `scale` as in `reference_network`.
 
     Raises:
         RequestError: as `check_graph`.
     """
-    return signature_of_network(_empty_network(checkpoint), check_graph(checkpoint, graph))
+    return signature_of_network(_empty_network(checkpoint, scale), check_graph(checkpoint, graph))
 
 
-def _empty_network(checkpoint: Checkpoint) -> nn.Module:
+def _empty_network(checkpoint: Checkpoint, scale: float) -> nn.Module:
     shapes = {key: tuple(tensor.shape) for key, tensor in checkpoint.state_dict.items()}
-    return empty_network(checkpoint.architecture, shapes)
+    return empty_network(checkpoint.architecture, shapes, scale)
 
 
 def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
@@ -72,15 +63,6 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
     for known in graphs:
         if known == OLD_NAMES.get(graph, graph):
             return known
-    if not graphs:
-        multiple = padding_of(checkpoint)
-        raise RequestError(
-            f"{checkpoint.source} needs frames whose sides are multiples of {multiple}; files are made for multiples "
-            f"of {MULTIPLE_OF} only. Use it in torch (`refine-export interpolate --checkpoint`, `load_network`), or "
-            "export RIFE 4.24 or older",
-            code="unsupported-padding",
-            multiple_of=multiple,
-        )
     made = ", ".join(graphs)
     if OLD_NAMES.get(graph, graph) not in SIGNATURES:
         raise RequestError(
@@ -94,14 +76,15 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
     )
 
 
-def reference_network(checkpoint: Checkpoint) -> nn.Module:
+def reference_network(checkpoint: Checkpoint, scale: float = 1.0) -> nn.Module:
     """Return the reference module with the checkpoint's weights, FP32 on the CPU, in eval mode, without gradients.
 
+    The scales of its blocks are divided by `scale`, one of `SCALES`: below 1 for large frames and motion.
     It is an `IFNet`, `IFNet_m`, `IFNet_2R`, `HDv3` or `Rife4`; for a checkpoint of only the refinement, a module with
     the children `contextnet` and `unet`.
     """
     require("torch", extra="torch")
-    network = _empty_network(checkpoint)
+    network = _empty_network(checkpoint, scale)
     network.load_state_dict(dict(checkpoint.state_dict), strict=True, assign=True)
     return network.eval().requires_grad_(False)
 

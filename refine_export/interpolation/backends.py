@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from threading import Event, Lock, Timer
-from typing import Any
 
 from refine_export.artifacts import model_source
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
@@ -71,7 +70,7 @@ class Backend:
             return self._served(self._options.server, stop or Event())
         if self._options.file is not None:
             return _from_file(self._options.file, self._options)
-        return _from_checkpoint(self._options.checkpoint, self._options.device or "cpu")
+        return _from_checkpoint(self._options)
 
     @contextmanager
     def _served(self, options: ServerOptions, stop: Event) -> Iterator[Interpolator]:
@@ -118,12 +117,12 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
 
 
 @contextmanager
-def _from_checkpoint(path: Path | None, device: str) -> Iterator[Interpolator]:
-    checkpoint = checkpoint_from_options(CheckpointOptions(path=None if path is None else str(path)))
+def _from_checkpoint(options: ComputeOptions) -> Iterator[Interpolator]:
+    path = None if options.checkpoint is None else str(options.checkpoint)
+    checkpoint = checkpoint_from_options(CheckpointOptions(path=path, refine=options.refine))
     if checkpoint.architecture == "refinement":
         check_graph(checkpoint, "interpolator")  # raises: a refinement alone makes no frames
-    network: Any = reference_network(checkpoint)
-    runner = TorchRunner(network, "interpolator", device=device)
-    with LocalInterpolator(runner, multiple_of=network.multiple_of) as interpolator:
+    runner = TorchRunner(reference_network(checkpoint, options.scale), "interpolator", device=options.device or "cpu")
+    with LocalInterpolator(runner, multiple_of=runner.signature.multiple_of) as interpolator:
         interpolator.provider += f", {checkpoint.source}"
         yield interpolator

@@ -9,6 +9,7 @@ from typing import Literal
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.signature import check_scale
 
 Codec = Literal["libx264", "libx265", "libvpx-vp9", "ffv1"]
 
@@ -62,6 +63,10 @@ class ComputeOptions(EngineRunOptions):
 
     checkpoint: Path | None = field(default=None, metadata={"flag": "--checkpoint", "panel": _COMPUTE})
     """Weights for torch: a file, rife-4.0 or hdv3; default without a file and a server: released RIFE 4.0."""
+    scale: float = field(default=1.0, metadata={"flag": "--scale", "panel": _COMPUTE})
+    """0.25, 0.5, 1 or 2, for weights: divides the scales of the motion estimation; below 1 for large frames."""
+    refine: bool = field(default=True, metadata={"flag": "--refine/--no-refine", "panel": _COMPUTE})
+    """Use the refinement of RIFE 4.0 weights that have one."""
     device: str | None = field(default=None, metadata={"flag": "--device", "panel": _COMPUTE})
     """Device that torch computes on, such as cuda:0; default: cpu."""
     file: Path | None = field(default=None, metadata={"flag": "--file", "panel": _COMPUTE})
@@ -81,5 +86,8 @@ class ComputeOptions(EngineRunOptions):
             raise ValueError("runtime is given without file; it says what runs an ONNX file")
         if self.device is not None and given not in ([], ["checkpoint"]):
             raise ValueError(f"device is given with {given[0]}; it says where torch computes: leave it out")
+        check_scale(self.scale)
+        if (self.scale, self.refine) != (1.0, True) and given not in ([], ["checkpoint"]):
+            raise ValueError(f"scale or refine is given with {given[0]}; they are for a checkpoint: leave them out")
         if not 1 <= self.concurrency <= MOST_CONCURRENT:
             raise ValueError(f"concurrency is {self.concurrency}; expected 1 to {MOST_CONCURRENT}")

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from refine_export.artifacts import Artifact
 from refine_export.data.colour import Picture
-from refine_export.data.images import padded_size, uint8_from_frame
+from refine_export.data.images import uint8_from_frame
 from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, TIMESTEP
 from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.runners.base import Runner
 from refine_export.runners.triton.client import TritonClient
-from refine_export.signature import MULTIPLE_OF
+from refine_export.signature import MULTIPLE_OF, padded_size
 from refine_export.support.text import size_text
 
 MIDDLE = 0.5
@@ -81,8 +81,8 @@ class LocalInterpolator(Interpolator):
 
     Args:
         runner: with inputs in FP32 or FP16.
-        artifact: the file that it runs, for the sizes that it takes.
-        multiple_of: frames are padded to multiples of this.
+        artifact: the file that it runs, for the sizes that it takes and its padding.
+        multiple_of: the padding, where there is no file.
 
     Raises:
         RequestError: a runner of another graph, or of other types.
@@ -104,7 +104,7 @@ class LocalInterpolator(Interpolator):
         self.provider = f"{runner.backend} {runner.version}, {runner.provider}, on {runner.device}"
         self._runner = runner
         self._artifact = artifact
-        self._multiple_of = multiple_of
+        self._multiple_of = multiple_of if artifact is None else artifact.multiple_of
 
     def close(self) -> None:
         """Close the runner."""
@@ -174,10 +174,10 @@ class ServedInterpolator(Interpolator):
         except RequestError as error:
             if (size := ONE_SIZE.search(str(error))) is None:
                 raise
-            own = size_text(padded_size(frame0.shape[0], frame0.shape[1]))
+            own = size_text(frame0.shape[:2])
             raise RequestError(
                 f"{error}; the server's file is for pictures that pad to {size[1]}x{size[2]} (height x width), and "
-                f"these pad to {own}: deploy a file for this size, or a dynamic one",
+                f"these are {own}: deploy a file for this size, or a dynamic one",
                 code="size-not-taken",
                 size=own,
             ) from error

@@ -17,7 +17,6 @@ from refine_export.bisect.bisect_result import Bisected
 from refine_export.bisect.bisection import Arrays, Side
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.data.feeds import feeds_for
-from refine_export.data.images import padded_size
 from refine_export.data.npz_feeds import feeds_from_npz
 from refine_export.engine.plan import seems_plan
 from refine_export.errors import RecipeError, RequestError
@@ -31,10 +30,11 @@ from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
+from refine_export.signature import check_multiples
 from refine_export.support.progress import Progress
 
 
-@takes_options("validate.flows", "validate.timesteps")
+@takes_options("validate.flows", "validate.timesteps", "checkpoint.refine")
 def bisect(
     onnx: AnyPath,
     *,
@@ -98,19 +98,17 @@ def bisect(
                 arrays = list(feeds_for_inputs(runner.inputs, inputs.sources.first, given))
         return bisection.bisect(reference, candidate, arrays, inputs.progress)
     artifact = artifact_from_file(path)
-    if force or against is not None:
-        inputs.check_graph(path, artifact)
-    else:
-        inputs.check_weights(path, artifact)
+    check = inputs.check_graph if force or against is not None else inputs.check_weights
+    artifact = check(path, artifact)
     arrays = arrays or _feeds(artifact, inputs, given)
     if against is not None:
         return bisection.bisect(_reference(path_of(against), against_runtime), candidate, arrays, inputs.progress)
-    graph = artifact.graph
+    graph, network = artifact.graph, inputs.network(artifact.scale)
     with inputs.progress.step(f"export {graph} in FP32"):
-        exported = onnx_from_network(inputs.network, graph, _export_options(artifact))
+        exported = onnx_from_network(network, graph, _export_options(artifact))
     reference = _side(exported, against_runtime or "onnxruntime-cpu", f"{graph} of {inputs.checkpoint.source}")
     with inputs.progress.step("compare it with torch") as say:
-        with reference.open() as runner, TorchRunner(inputs.network, graph) as torch:
+        with reference.open() as runner, TorchRunner(network, graph) as torch:
             actual, expected = runner.run(arrays[0][1]), torch.run(arrays[0][1])
         error = max(largest_error(expected[name], actual[name]) for name in expected)
         say(f"largest error {error:.2g}")
@@ -158,13 +156,12 @@ def _arrays(side: Side, feeds: Sequence[Path]) -> list[tuple[str, Arrays]]:
 
 def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None) -> list[tuple[str, Arrays]]:
     """Make the feeds of one of the graphs, at the file's size where it has one."""
-    batch, height, width = artifact.fixed
-    own = size or padded_size(*inputs.sources.first.pair.size)
-    pair = inputs.sources.first.at((height or own[0], width or own[1]))
+    if size is not None:
+        check_multiples(size, artifact.multiple_of)
+    batch, height, width = artifact.closest_sizes(size or inputs.sources.first.pair.size)
+    pair, network = inputs.sources.first.at((height, width)), inputs.network(artifact.scale)
     options = inputs.recipe.validate
-    feeds = feeds_for(
-        inputs.network, artifact.signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch or 1
-    )
+    feeds = feeds_for(network, artifact.signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
     return [(feed.name, feed.inputs) for feed in feeds]
 
 
@@ -172,5 +169,5 @@ def _export_options(artifact: Artifact) -> ExportOptions:
     """Return options that give the names and constants of the file, by its sizes."""
     batch, height, width = artifact.fixed
     if height is None or width is None:
-        return ExportOptions(dynamic=True)
-    return ExportOptions(dynamic=False, batch=batch or 1, size=f"{height}x{width}")
+        return ExportOptions(dynamic=True, scale=artifact.scale)
+    return ExportOptions(dynamic=False, batch=batch or 1, size=f"{height}x{width}", scale=artifact.scale)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import Artifact, artifact_from_file
-from refine_export.data.images import padded_size
 from refine_export.engine.bindings import MODULES
 from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.engine_file import EngineFile, engine_file, engine_target
@@ -28,7 +27,7 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.report_data import Shortfall
 from refine_export.runners.runtime_names import REQUIRED_NAMES
-from refine_export.signature import parse_size
+from refine_export.signature import padded_size
 from refine_export.support.files import user_path
 from refine_export.support.imports import pip_install
 from refine_export.support.manifest import manifest_path
@@ -36,7 +35,7 @@ from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
 
 
-@takes_options("build", "validate.limits")
+@takes_options("build", "validate.limits", "checkpoint.refine")
 def build(
     onnx: AnyPath,
     *,
@@ -78,8 +77,7 @@ def build(
     built_for = engine_target(inputs.recipe.build)
     judge = None
     if built_for.executes:  # else nothing is compared, and neither weights nor torch are needed
-        inputs.check_weights(source, artifact)
-        judge = judge_of(artifact, shapes, inputs)
+        judge = judge_of(inputs.check_weights(source, artifact), shapes, inputs)
     options_used = inputs.recipe.build
     return engine_file(source, target, options_used, judge, inputs.progress, fp32=lowered_from, target=built_for)
 
@@ -159,7 +157,8 @@ def _for_compared_sizes(artifact: Artifact, inputs: JobInputs) -> BuildOptions:
     stated = options.min_size or options.max_size or options.opt_size != BuildOptions.opt_size
     if stated or any(artifact.fixed[1:]):
         return options
-    sizes = [padded_size(*inputs.sources.first.pair.size), *map(parse_size, inputs.recipe.validate.sizes)]
+    unit = artifact.multiple_of
+    sizes = [padded_size(*inputs.sources.first.pair.size, unit), *inputs.recipe.validate.sizes_at(unit)]
     heights, widths = zip(*sizes, strict=True)
     largest = size_text((max(heights), max(widths)))
     return dataclasses.replace(

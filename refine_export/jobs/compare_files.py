@@ -39,20 +39,21 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
     A file is loaded once per runtime; files of one graph share the feeds and the reference's outputs. Frames stream:
     only the numbers of each run are kept, and pictures of the worst.
     """
-    sources, options, reference = inputs.sources, inputs.recipe.validate, inputs.network
+    sources, options = inputs.sources, inputs.recipe.validate
     pair = sources.first.pair
     selection = PictureSelection(pair.size)
     comparisons: list[Comparison] = []
     notes: list[str] = []
     described = ""
-    for graph in dict.fromkeys(artifact.graph for _, artifact in files):
+    for graph, scale in dict.fromkeys((artifact.graph, artifact.scale) for _, artifact in files):
         memory = ErrorMemory()  # of one sequence of frames, over the calls below
+        reference = inputs.network(scale)
         with Reference(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
             described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
             opened = [
                 (artifact, stack.enter_context(candidates_for(path, artifact, options)))
                 for path, artifact in files
-                if artifact.graph == graph
+                if (artifact.graph, artifact.scale) == (graph, scale)
             ]
             for artifact, _ in opened:
                 notes += notes_on_unused_arrays(artifact, sources)
@@ -64,15 +65,15 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
                         comparisons.append(comparison)
                         selection.add(comparison, compared, own=step.own_size)
                     say(_outcome(comparisons[before:]))
-    if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
-        notes.append("Flows of the kind `network` were not compared: these weights are a refinement without an IFNet.")
+            if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
+                notes.append("Flows of the kind `network` were not compared: these weights are only a refinement.")
     frames, picture_notes = selection.frames(pair)
     return ComparedFiles(
         comparisons=tuple(comparisons),
         pictures=selection.pictures,
         frames=frames,
         reference=described,
-        notes=(*sources.notes, *notes, *picture_notes),
+        notes=(*sources.notes, *dict.fromkeys(notes), *picture_notes),
     )
 
 

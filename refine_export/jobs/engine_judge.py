@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import feeds_for, probe_for
@@ -15,6 +16,7 @@ from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RequestError
 from refine_export.jobs.load_inputs import JobInputs
+from refine_export.signature import check_multiples
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 from refine_export.validate.reference import Reference
 
@@ -30,14 +32,17 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
         inputs: the reference network, which is not made where an engine is reused, the frames and the options.
     """
     options, source = inputs.recipe.validate, inputs.sources.first
+    artifact = inputs.check_graph(Path(artifact.file), artifact)
     signature = artifact.signature
     [image] = [shape for shape in shapes if shape.name == signature.inputs[0].name]
     sizes = tuple(
         dict.fromkeys((shape[0], shape[2], shape[3]) for shape in (image.minimum, image.optimum, image.maximum))
     )
+    for _, height, width in sizes:
+        check_multiples((height, width), artifact.multiple_of)
 
     def compare(plan: bytes, rung: Rung) -> list[Numbers]:
-        reference, precision = inputs.network, "fp32" if rung == "fp32" else artifact.precision
+        reference, precision = inputs.network(artifact.scale), "fp32" if rung == "fp32" else artifact.precision
         numbers: list[Numbers] = []
         built_here = EngineRunOptions(allow_host_code=True)
         with (
@@ -78,6 +83,7 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
             "timesteps": list(options.timesteps),
             "frames": list(source.pair.sha256),
             "checkpoint_sha256": inputs.checkpoint.sha256,
+            "network": inputs.checkpoint.network,
         },
     )
 

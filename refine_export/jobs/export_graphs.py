@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import Artifact
-from refine_export.data.images import padded
 from refine_export.errors import RequestError
 from refine_export.export.export_file import export_file
-from refine_export.export.reference_network import check_graph, graphs_of
+from refine_export.export.reference_network import check_graph, graphs_of, signature_of_checkpoint
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
-from refine_export.signature import GraphName
+from refine_export.signature import GraphName, fitting_size, padded_size
 from refine_export.support.files import make_folder, same_file, user_path
 from refine_export.support.manifest import check_foreign
 from refine_export.support.progress import Progress
@@ -44,7 +43,7 @@ class ExportedFile:
         return content
 
 
-@takes_options("export")
+@takes_options("export", "checkpoint.refine")
 def export(
     checkpoint: AnyPath | None,
     graph: str,
@@ -105,11 +104,15 @@ def export_graphs(inputs: JobInputs, *, force: bool = False, suffixes: Sequence[
 def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFile:
     """Export one graph that the weights make."""
     options = inputs.recipe.export
-    if not options.dynamic and options.size is None:
-        options = dataclasses.replace(options, size=size_text(padded(inputs.sources.first.pair).size))
     checkpoint = inputs.checkpoint
+    multiple_of = signature_of_checkpoint(checkpoint, graph, options.scale).multiple_of
+    if options.size is not None:
+        fitting_size(options.size, multiple_of)
+    elif not options.dynamic:
+        size = padded_size(*inputs.sources.first.pair.size, multiple_of)
+        options = dataclasses.replace(options, size=size_text(size))
     with inputs.progress.step(f"export {graph}") as say:
-        artifact = export_file(lambda: inputs.network, checkpoint, graph, options, path)
+        artifact = export_file(lambda: inputs.network(options.scale), checkpoint, graph, options, path)
         say("reused: nothing that it depends on has changed" if artifact.reused else artifact.sizes)
     return ExportedFile(path=path, graph=graph, sizes=artifact.sizes, reused=artifact.reused, artifact=artifact)
 

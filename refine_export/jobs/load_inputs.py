@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_options
 from refine_export.data.frame_source import Sources, sources_from_options
-from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import reference_network, signature_of_checkpoint
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import AnyRecipe, chosen_recipe
+from refine_export.signature import check_multiples
 from refine_export.support.files import user_path
 from refine_export.support.progress import Progress, Silent
+from refine_export.support.text import size_text
 
 if TYPE_CHECKING:  # torch is optional
     from torch import nn
@@ -82,16 +84,18 @@ class JobInputs:
     def __init__(self, recipe: Recipe, progress: Progress | None) -> None:
         self.recipe = recipe
         self.progress = progress or Silent()
+        self._networks: dict[float, nn.Module] = {}
 
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
         """The recipe's weights."""
         return checkpoint_from_options(self.recipe.checkpoint, self.progress)
 
-    @functools.cached_property
-    def network(self) -> nn.Module:
-        """The reference: those weights in FP32 torch."""
-        return reference_network(self.checkpoint)
+    def network(self, scale: float) -> nn.Module:
+        """Return the reference: those weights in FP32 torch, at the scale that a file was made with."""
+        if scale not in self._networks:
+            self._networks[scale] = reference_network(self.checkpoint, scale)
+        return self._networks[scale]
 
     @functools.cached_property
     def sources(self) -> Sources:
@@ -99,20 +103,20 @@ class JobInputs:
         sources = sources_from_options(self.recipe.frames, self.recipe.scene, self.progress)
         with self.progress.step("look at the frames") as say:
             pair = sources.first.pair
-            height, width = pair.size
-            fed = padded_size(height, width)
-            more = "" if fed == (height, width) else f", padded to {fed[0]}x{fed[1]}"
-            say(f"{pair.name}, {height}x{width} (height x width){more}")
+            say(f"{pair.name}, {size_text(pair.size)} (height x width)")
         return sources
 
-    def check_graph(self, path: Path, artifact: Artifact) -> None:
+    def check_graph(self, path: Path, artifact: Artifact) -> Artifact:
         """Refuse a file whose graph the weights do not make, and say where its own weights are.
 
+        Returns:
+            The file, with the larger of its padding and the reference's: files of other tools do not state theirs.
+
         Raises:
-            RequestError: `graph-not-in-weights`.
+            RequestError: `graph-not-in-weights`; or `wrong-size`, a size that the reference cannot compute.
         """
         try:
-            made = signature_of_checkpoint(self.checkpoint, artifact.graph)
+            made = signature_of_checkpoint(self.checkpoint, artifact.graph, artifact.scale)
             if made.input_names != artifact.signature.input_names:
                 raise RequestError(
                     f"the {artifact.graph} of {self.checkpoint.architecture} weights takes "
@@ -128,14 +132,21 @@ class JobInputs:
                 path=path,
                 graph=artifact.graph,
             ) from error
+        artifact = dataclasses.replace(artifact, multiple_of=max(made.multiple_of, artifact.multiple_of))
+        for _, height, width in artifact.profile or [artifact.closest_sizes((1, 1))]:
+            check_multiples((height, width), artifact.multiple_of)
+        return artifact
 
-    def check_weights(self, path: Path, artifact: Artifact, *, advice: str = "") -> None:
+    def check_weights(self, path: Path, artifact: Artifact, *, advice: str = "") -> Artifact:
         """Refuse a file that was made from other weights: compared with these, it could not pass.
 
+        Returns:
+            As `check_graph`.
+
         Raises:
-            RequestError: `graph-not-in-weights` or `other-weights`.
+            RequestError: as `check_graph`; `other-weights` or `other-network`.
         """
-        self.check_graph(path, artifact)
+        artifact = self.check_graph(path, artifact)
         made_from, own = artifact.checkpoint_sha256, self.checkpoint.sha256
         if made_from is not None and made_from != own:
             raise RequestError(
@@ -146,6 +157,16 @@ class JobInputs:
                 made_from=made_from,
                 reference=own,
             )
+        if artifact.network not in (None, self.checkpoint.network):
+            raise RequestError(
+                f"{path} was made of {artifact.network}, the reference is {self.checkpoint.network}, of the same "
+                f"weights; give --no-refine, or checkpoint.variant in a recipe, for both or for neither{advice}",
+                code="other-network",
+                path=path,
+                made_of=artifact.network,
+                reference=self.checkpoint.network,
+            )
+        return artifact
 
 
 def job_inputs(

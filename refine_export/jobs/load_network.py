@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.errors import RequestError
+from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
+from refine_export.jobs.job_options import options_from_keywords
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.support.imports import require
 
@@ -15,11 +17,13 @@ if TYPE_CHECKING:  # torch is optional, and its classes are needed to define the
     from refine_export.export.interpolation_network import InterpolationNetwork
 
 
-def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
+def load_network(checkpoint: AnyPath | None = None, *, scale: float = 1.0, refine: bool = True) -> InterpolationNetwork:
     """Load a checkpoint as the network that this package compares everything with.
 
     Args:
         checkpoint: .pkl, .pth or .safetensors. Defaults to released RIFE 4.0.
+        scale: 0.25, 0.5, 1 or 2: divides the scales at which motion is estimated; below 1 for large frames.
+        refine: use the refinement of a RIFE 4.0 file that has one.
 
     Returns:
         A module in eval mode, FP32 on the CPU, without gradients; `network(img0, img1, timestep)` takes and returns
@@ -27,16 +31,18 @@ def load_network(checkpoint: AnyPath | None = None) -> InterpolationNetwork:
 
     Raises:
         CheckpointError: the file is not a checkpoint of a known network.
-        RequestError: `graph-not-in-weights`; the weights are only a refinement, which does not make frames.
+        RequestError: `graph-not-in-weights`; the weights are only a refinement, which does not make frames. Or
+            `wrong-option`; another scale.
         UnavailableError: torch is missing.
     """
     require("torch", extra="torch")
     from refine_export.export.interpolation_network import InterpolationNetwork
 
     path = None if checkpoint is None else str(path_of(checkpoint))
-    weights = checkpoint_from_options(CheckpointOptions(path=path))
+    options = options_from_keywords(ExportOptions, {"scale": scale})
+    weights = checkpoint_from_options(CheckpointOptions(path=path, refine=refine))
     if weights.architecture != "refinement":
-        return InterpolationNetwork(reference_network(weights)).eval()
+        return InterpolationNetwork(reference_network(weights, options.scale)).eval()
     raise RequestError(
         f"{weights.source} holds {weights.architecture} weights, which make no frames; expected a whole network's",
         code="graph-not-in-weights",

@@ -17,7 +17,7 @@ from refine_export.support.files import user_path
 from refine_export.support.progress import Progress
 
 
-@takes_options("lower")
+@takes_options("lower", "checkpoint.refine")
 def lower(
     onnx: AnyPath,
     *,

@@ -31,7 +31,7 @@ from refine_export.support.files import make_folder, user_path
 from refine_export.support.progress import Progress
 
 
-@takes_options("run", "frames", "export", "lower", "build", "validate")
+@takes_options("run", "frames", "export", "lower", "build", "validate", "checkpoint.refine")
 def run(
     *,
     checkpoint: AnyPath | None = None,

@@ -34,8 +34,8 @@ def self_test_file(
     path = path_of(onnx)
     artifact = artifact_from_file(path)
     source = inputs.sources.first
-    inputs.check_weights(path, artifact)
-    options, network = inputs.recipe.validate, inputs.network
+    artifact = inputs.check_weights(path, artifact)
+    options, network = inputs.recipe.validate, inputs.network(artifact.scale)
     feeds = self_test_feeds(network, artifact, source, options)
     limits = options.limits.of(artifact.graph, artifact.precision)
     return self_test(path, artifact, network, feeds, limits=limits, options=options, progress=inputs.progress)

@@ -17,7 +17,7 @@ from refine_export.support.files import make_folder
 from refine_export.support.progress import Progress
 
 
-@takes_options("validate", "frames", "run.require")
+@takes_options("validate", "frames", "run.require", "checkpoint.refine")
 def validate(
     files: AnyPath | Sequence[AnyPath],
     *,
@@ -55,11 +55,11 @@ def validate(
         make_folder(folder)
     known = [(path, artifact_from_path(path)) for path in dict.fromkeys(paths_of(files))]
     _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
-    for path, artifact in known:
-        if force:
-            inputs.check_graph(path, artifact)
-        else:
-            inputs.check_weights(path, artifact, advice=", or compare it all the same with --force")
+    advice = ", or compare it all the same with --force"
+    known = [
+        (path, inputs.check_graph(path, one) if force else inputs.check_weights(path, one, advice=advice))
+        for path, one in known
+    ]
     return report_on(
         known,
         inputs,

@@ -129,7 +129,7 @@ def report_on(
     environment = versions(COMPARERS) | machine()
     key = fingerprint(
         [(artifact.file, artifact.sha256) for artifact in artifacts],
-        checkpoint.sha256,
+        (checkpoint.sha256, checkpoint.network),
         (sources.first.pair.name, sources.first.pair.sha256, sources.sha256),
         options,
         environment,

@@ -75,24 +75,24 @@ def verify_server(
     shortfalls = [*missing, *models.missing]
     compared: dict[str, ModelComparison] = {}
     for model in models.networks:
-        if (shortfall := _other_weights(model.name, model, inputs)) is not None:
-            shortfalls.append(shortfall)
+        if isinstance(checked := _checked(model.name, model, inputs), Shortfall):
+            shortfalls.append(checked)
             continue
         validate = inputs.recipe.validate
         if warm_up_sizes:
             validate = replace(validate, sizes=tuple(map(size_text, model.sizes)))
         compared[model.name] = compare_network(
-            model, channels, inputs.network, inputs.sources, validate, inputs.progress
+            checked, channels, inputs.network(model.artifact.scale), inputs.sources, validate, inputs.progress
         )
     described = {model.name: model for model in models.networks}
     if (network := models.ensemble_network) is not None:
         described.setdefault(network.name, network)
-        if (shortfall := _other_weights(ENSEMBLE, network, inputs)) is not None:
-            shortfalls.append(shortfall)
+        if isinstance(checked := _checked(ENSEMBLE, network, inputs), Shortfall):
+            shortfalls.append(checked)
         else:
-            pair = inputs.sources.first.pair
+            pair, reference = inputs.sources.first.pair, inputs.network(network.artifact.scale)
             compared[ENSEMBLE] = compare_frames(
-                channels, network, inputs.network, pair, inputs.recipe.validate, inputs.progress
+                channels, checked, reference, pair, inputs.recipe.validate, inputs.progress
             )
     notes = [note for model in described.values() for note in model.notes]
     # The ensemble is what clients use; the networks are measured where there is none.
@@ -119,14 +119,13 @@ def verify_server(
     )
 
 
-def _other_weights(what: str, model: ServerModel, inputs: JobInputs) -> Shortfall | None:
-    """Return why a model cannot have the answers of these weights; None where it can."""
+def _checked(what: str, model: ServerModel, inputs: JobInputs) -> ServerModel | Shortfall:
+    """Return a model with the padding of the reference, or why it cannot have the answers of these weights."""
     try:
-        inputs.check_weights(Path(model.name), model.artifact)
+        return replace(model, artifact=inputs.check_weights(Path(model.name), model.artifact))
     except RequestError as error:
         status: Status = "failed" if error.code == "other-weights" else "not compared"
         return Shortfall(what=what, status=status, reason=str(error))
-    return None
 
 
 def _loads(

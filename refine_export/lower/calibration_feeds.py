@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.data.feeds import CALIBRATION_KINDS, feeds_for, synthetic_flow
+from refine_export.data.frame_options import SMALLEST_SCENE_SIDE
 from refine_export.data.frame_source import Source
-from refine_export.data.images import padded_size
 from refine_export.data.npz_feeds import NamedFeed, feeds_from_npz
 from refine_export.errors import GraphError, RequestError
-from refine_export.export.reference_network import reference_network
+from refine_export.export.reference_network import reference_network, signature_of_network
 from refine_export.lower.lowering import Prepared
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, TensorInfo
+from refine_export.signature import LARGEST_SIDE, TensorInfo, check_multiples, padded_size
 
 _TIMESTEP = 0.5
 
@@ -53,9 +53,12 @@ def feeds_of_calibration(
         return feeds_from_npz(calibration.files, inputs)
     if prepared.signature is None or checkpoint is None:
         return feeds_for_inputs(inputs, calibration.source(), calibration.size)
-    batch, size = _batch_and_size(inputs[0], calibration)
+    network = reference_network(checkpoint, prepared.signature.scale)
+    # Files of other tools do not state their padding.
+    unit = max(prepared.signature.multiple_of, signature_of_network(network, prepared.signature.graph).multiple_of)
+    batch, size = _batch_and_size(inputs[0], calibration, unit)
     pair = calibration.source().at(size)
-    feeds = feeds_for(reference_network(checkpoint), prepared.signature, pair, kinds=CALIBRATION_KINDS, batch=batch)
+    feeds = feeds_for(network, prepared.signature, pair, kinds=CALIBRATION_KINDS, batch=batch)
     return ((feed.name, feed.inputs) for feed in feeds)
 
 
@@ -73,20 +76,23 @@ def _inputs(prepared: Prepared) -> list[TensorInfo]:
     return infos
 
 
-def _batch_and_size(image: TensorInfo, calibration: Calibration) -> tuple[int, tuple[int, int]]:
+def _batch_and_size(image: TensorInfo, calibration: Calibration, unit: int) -> tuple[int, tuple[int, int]]:
     """Return the file's own batch and size where it has them; else one, and the requested size or the frames', padded.
 
     Raises:
-        GraphError: a side is not a multiple of 32, or too large.
+        RequestError: `wrong-size`; a size that the user gave is not a multiple of `unit`.
+        GraphError: a side of the file is not, or is too large.
     """
+    if calibration.size is not None:
+        check_multiples(calibration.size, unit)
     batch, _, *sides = image.shape if len(image.shape) == 4 else ("N", 3, "H", "W")
-    free = calibration.size or padded_size(*calibration.source().pair.size)
+    free = calibration.size or padded_size(*calibration.source().pair.size, unit)
     height, width = (side if isinstance(side, int) else known for side, known in zip(sides, free, strict=True))
     count = batch if isinstance(batch, int) else 1
-    if any(side < MULTIPLE_OF or side % MULTIPLE_OF or side > LARGEST_SIDE for side in (height, width)) or count < 1:
+    if any(side < unit or side % unit or side > LARGEST_SIDE for side in (height, width)) or count < 1:
         raise GraphError(
             f"the inputs are for a batch of {count} at {height}x{width}; expected sides that are multiples of "
-            f"{MULTIPLE_OF} to {LARGEST_SIDE}: export the graph at such a size",
+            f"{unit} to {LARGEST_SIDE}: export the graph at such a size",
             code="unsupported-shape",
             tensor=image.name,
         )
@@ -109,7 +115,7 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
     planes = [shape[2:] for shape in shapes.values() if len(shape) == 4 and shape[1] in (3, 6)]
     if planes:  # at the largest of each side, from which every input is cut
         height, width = (max(sides) for sides in zip(*planes, strict=True))
-        pair = source.at(padded_size(height, width))
+        pair = source.at(padded_size(height, width, SMALLEST_SCENE_SIDE))
         frames = [pair.img0, pair.img1]
     for info in inputs:
         shape = shapes[info.name]
@@ -127,7 +133,7 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
             array = np.concatenate(frames[: channels // 3], axis=1)
             frames.reverse()
         elif channels in (2, 4) and "flow" in info.name.lower():
-            array = synthetic_flow("large", *padded_size(*shape[2:]))[:, :channels]
+            array = synthetic_flow("large", *padded_size(shape[2], shape[3], SMALLEST_SCENE_SIDE))[:, :channels]
         else:
             array = generator.random(shape)
         if len(shape) == 4:

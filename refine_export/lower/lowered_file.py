@@ -163,6 +163,7 @@ def lower_file(
         "frames": [] if calibration.files else list(calibration.source().pair.sha256),
         "size": calibration.size,
         "checkpoint_sha256": None if checkpoint is None else checkpoint.sha256,
+        "network": None if checkpoint is None else checkpoint.network,
     }
     used = versions(LOWERERS)
     key = fingerprint(inputs, options, used)

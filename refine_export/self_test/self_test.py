@@ -25,7 +25,6 @@ from refine_export.accuracy.margins import margins
 from refine_export.artifacts import Artifact, model_source
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_source import Source
-from refine_export.data.images import padded_size
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import load_model
 from refine_export.runners.open_runner import default_runtime, open_runner
@@ -54,8 +53,8 @@ def self_test_feeds(
     reference: nn.Module, artifact: Artifact, source: Source, options: ValidateOptions
 ) -> Iterator[Feed]:
     """Yield the feeds of the first size of the validation, and the probe: enough to see every known fault."""
-    sizes = next(sizes_for(artifact, padded_size(*source.pair.size), options))
-    pair = first_pair_at(source, sizes)
+    sizes = next(sizes_for(artifact, source.pair.size, options))
+    pair = first_pair_at(source, sizes, artifact.multiple_of)
     kinds, timesteps = options.flows, options.timesteps
     yield from feeds_for(reference, artifact.signature, pair, kinds=kinds, timesteps=timesteps, batch=sizes[0])
     batch, *size = artifact.closest_sizes(PROBE_SIZE)

@@ -7,15 +7,15 @@ Steps come one at a time. Files that are fed at the same size share a step, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from refine_export.artifacts import Artifact, Sizes
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, flow_kinds_of, probe_for
 from refine_export.data.frame_source import Source, Sources
-from refine_export.data.images import FramePair, at_size, padded, padded_size
+from refine_export.data.images import FramePair, at_size, padded
 from refine_export.data.npz_feeds import feeds_of_arrays
-from refine_export.signature import Signature, parse_size
+from refine_export.signature import Signature, padded_size
 from refine_export.support.text import size_text
 from refine_export.validate.comparison import Candidate
 from refine_export.validate.validate_options import ValidateOptions
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn  # optional: annotations alone must not need it
 
 SMALL = (96, 160)
-"""Height and width at which a batch of two is tried."""
+"""Height and width, before padding, at which a batch of two is tried."""
 
 File = tuple[Artifact, Sequence[Candidate]]
 
@@ -53,15 +53,19 @@ def plan_steps(
 
     Args:
         reference: the network, of `reference_network`.
-        signature: of all files.
+        signature: of all files; of their paddings, the largest is the frames'.
         files: each with the candidates that it was opened as.
+
+    Raises:
+        RequestError: `wrong-size`; a size that the user gave does not fit the padding.
     """
     graph, first = signature.graph, sources.first.pair
+    unit = max(artifact.multiple_of for artifact, _ in files)
     if sources.single_pairs or sources.clips:
-        own = padded_size(*first.size)
+        own = padded_size(*first.size, unit)
         for sizes, candidates in _by_sizes(files, lambda artifact: sizes_for(artifact, own, options)):
             batch, *size = sizes
-            pair = first_pair_at(sources.first, sizes)
+            pair = first_pair_at(sources.first, sizes, unit)
             yield PlanStep(
                 label=f"{graph} at {size_text(size if batch == 1 else sizes)}",
                 sizes=sizes,
@@ -77,9 +81,10 @@ def plan_steps(
             yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=candidates)
     kinds = flow_kinds_of(reference, options.flows)[:1]
     for pair, sequence, index in sources.pairs():
+        whole = padded(pair, unit)
+        sources.note_padding(pair, whole)
         if sequence is None and pair.sha256 == first.sha256:
             continue
-        whole = padded(pair)
         for sizes, candidates in _by_closest_sizes(files, whole.size):
             yield PlanStep(
                 label=f"{graph} on {pair.name}",
@@ -98,7 +103,7 @@ def plan_steps(
                 candidates=candidates,
                 own_size=sizes[1:] == whole.size,
             )
-    for feed, sizes in _feeds_of_arrays(sources, signature):
+    for feed, sizes in _feeds_of_arrays(sources, replace(signature, multiple_of=unit)):
         accepting = [one for artifact, candidates in files if artifact.accepts(sizes) for one in candidates]
         if accepting:
             yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
@@ -114,7 +119,7 @@ def notes_on_unused_arrays(artifact: Artifact, sources: Sources) -> list[str]:
 
 
 def sizes_for(artifact: Artifact, own: tuple[int, int], options: ValidateOptions) -> Iterator[Sizes]:
-    """Yield each batch, height and width that a file is fed the first pair at; `own` is that of the padded frames.
+    """Yield each batch, height and width that a file is fed the first pair at; `own` is the frames', which it pads.
 
     A file of one size gets that size, an engine those of its profile. A file that takes any gets the frames' own and
     the options' sizes, and a small one in a batch of two, because a graph can be right only for one sample.
@@ -122,17 +127,15 @@ def sizes_for(artifact: Artifact, own: tuple[int, int], options: ValidateOptions
     if artifact.profile is not None:
         yield from dict.fromkeys(artifact.profile)
         return
-    batch, height, width = artifact.fixed
-    sizes = [own] if height and width else [own, *map(parse_size, options.sizes)]
-    for size in dict.fromkeys((height or size[0], width or size[1]) for size in sizes):
-        yield batch or 1, *size
-    if batch is None:
-        yield 2, height or SMALL[0], width or SMALL[1]
+    others = options.sizes_at(artifact.multiple_of) if None in artifact.fixed[1:] else []
+    yield from dict.fromkeys(map(artifact.closest_sizes, [own, *others]))
+    if artifact.fixed[0] is None:
+        yield 2, *artifact.closest_sizes(SMALL)[1:]
 
 
-def first_pair_at(source: Source, sizes: Sizes) -> FramePair:
+def first_pair_at(source: Source, sizes: Sizes, multiple_of: int) -> FramePair:
     """Return the first pair at a size: padded where that is its own, so that nothing is cropped away."""
-    whole = padded(source.pair)
+    whole = padded(source.pair, multiple_of)
     return whole if sizes[1:] == whole.size else source.at(sizes[1:])
 
 

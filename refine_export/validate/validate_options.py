@@ -9,7 +9,7 @@ from refine_export.accuracy.limits import LimitsOptions
 from refine_export.data.frame_options import FLOW_KINDS, FlowKind
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
-from refine_export.signature import check_sizes_option
+from refine_export.signature import check_sizes_option, fitting_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +28,8 @@ class ValidateOptions(EngineRunOptions):
     """Timesteps for an interpolator that takes one, each in (0, 1); the default shows one that is fixed or counted
     backwards."""
     sizes: tuple[str, ...] = field(default=("1088x1920",), metadata={"flag": "--size", "metavar": "HxW"})
-    """HEIGHTxWIDTH, multiples of 32, at which a dynamic file is compared beside the size of the frames and a small
-    batch of two (2x96x160), which always are."""
+    """HEIGHTxWIDTH, multiples of the network's padding, at which a dynamic file is compared beside the size of the
+    frames and a small batch of two (2x96x160, padded), which always are."""
     share: float = 1.0
     """Share of the feeds of one file in one runtime at one size that have to pass."""
     may_fail: int | None = None
@@ -38,6 +38,15 @@ class ValidateOptions(EngineRunOptions):
     """Measure SSIM of pictures too, which needs scikit-image; a limit of SSIM measures it in any case."""
     limits: LimitsOptions = field(default_factory=LimitsOptions)
     """Limits by graph and precision."""
+
+    def sizes_at(self, multiple_of: int) -> list[tuple[int, int]]:
+        """Return heights and widths for a network's padding.
+
+        Raises:
+            RequestError: `wrong-size`; one that the user gave does not fit it.
+        """
+        default = self.sizes == ValidateOptions.sizes
+        return [fitting_size(size, multiple_of, default=default) for size in self.sizes]
 
     def __post_init__(self) -> None:
         for name in ("runtimes", "flows", "timesteps"):

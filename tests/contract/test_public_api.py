@@ -13,21 +13,24 @@ from refine_export.jobs.job_options import SECTIONS, documentation, options_by_k
 from tests.support.paths import ROOT
 
 FUNCTIONS = {
-    "run": "*, checkpoint, frames, recipe, force, progress, [run], [frames], [export], [lower], [build], [validate]",
-    "export": "checkpoint, graph, *, output, frames, recipe, force, progress, [export]",
-    "lower": "onnx, *, output, checkpoint, frames, feeds, size, without_warp, recipe, force, progress, [lower]",
-    "build": "onnx, *, output, checkpoint, frames, fp32, recipe, force, progress, [build], limits",
+    "run": "*, checkpoint, frames, recipe, force, progress, [run], [frames], [export], [lower], [build], [validate], "
+    "refine",
+    "export": "checkpoint, graph, *, output, frames, recipe, force, progress, [export], refine",
+    "lower": "onnx, *, output, checkpoint, frames, feeds, size, without_warp, recipe, force, progress, [lower], refine",
+    "build": "onnx, *, output, checkpoint, frames, fp32, recipe, force, progress, [build], limits, refine",
     "refit": "engine, onnx, *, output, checkpoint, frames, recipe, force, progress, limits",
-    "validate": "files, *, checkpoint, frames, report, locate, recipe, force, progress, [validate], [frames], require",
+    "validate": "files, *, checkpoint, frames, report, locate, recipe, force, progress, [validate], [frames], require, "
+    "refine",
     "gate": "report, *, baseline, accept, junit, markdown, summary, recipe, require, limits, share, may_fail",
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
-    "flows, timesteps",
+    "flows, timesteps, refine",
     "lint": "files",
     "interpolate": "inputs, *, output, checkpoint, file, server, force, progress, on_wait, timestep, times, scene_cut, "
-    "scene_cuts, audio, codec, crf, allow_host_code, cuda_graph, rtx_kernels, rtx_cache, device, runtime, concurrency",
+    "scene_cuts, audio, codec, crf, allow_host_code, cuda_graph, rtx_kernels, rtx_cache, "
+    "scale, refine, device, runtime, concurrency",
     "deploy_triton": "artifacts, *, output, force, [TritonOptions]",
     "inspect": "file",
-    "load_network": "checkpoint",
+    "load_network": "checkpoint, *, scale, refine",
     "list_weights": "",
     "fetch_weights": "name, *, progress",
 }

@@ -62,7 +62,7 @@ class Place:
 
     def expected(self, frames, timestep=0.25):
         arrays = [np.moveaxis(frame.astype(np.float32) / np.float32(255), -1, 0)[None] for frame in frames]
-        pair = padded(FramePair("pair", *arrays))
+        pair = padded(FramePair("pair", *arrays), 32)
         feeds = {"img0": pair.img0.astype(self.dtype), "img1": pair.img1.astype(self.dtype)}
         if self.timed:
             feeds["timestep"] = np.full((1, 1, 1, 1), timestep, np.float32)

@@ -1,21 +1,27 @@
 import pytest
 
-from refine_export.signature import SIGNATURES, parse_size
+from refine_export.errors import RequestError
+from refine_export.signature import SIGNATURES, fitting_size, parse_size
 
 
 def test_a_size_is_height_by_width():
     assert parse_size("1088x1920") == (1088, 1920)
 
 
-@pytest.mark.parametrize("text", ["", "1088", "1088x", "1088X1920", "-32x32", "0x32", "100x200", "32x16416", "٣٢x٣٢"])
-def test_a_size_that_no_graph_takes(text):
+@pytest.mark.parametrize("text", ["", "1088", "1088x", "1088X1920", "-32x32", "0x32", "32x16416", "٣٢x٣٢"])
+def test_what_is_not_a_size(text):
     with pytest.raises(ValueError, match="^size is"):
         parse_size(text)
 
 
-def test_the_message_has_the_nearest_size():
-    with pytest.raises(ValueError, match="96x192"):
-        parse_size("100x200")
+@pytest.mark.parametrize(("multiple_of", "nearest"), [(32, (96, 192)), (64, (128, 192)), (128, (128, 256))])
+def test_what_the_user_gave_has_to_fit_the_padding_and_a_default_is_padded(multiple_of, nearest):
+    with pytest.raises(RequestError) as caught:
+        fitting_size("100x200", multiple_of)
+    fields = caught.value.fields
+    assert (caught.value.code, fields["multiple_of"], fields["nearest"]) == ("wrong-size", multiple_of, nearest)
+    assert fitting_size("1088x1920", 64) == (1088, 1920)
+    assert fitting_size("1088x1920", 128, default=True) == (1152, 1920)
 
 
 def test_the_features_shrink_level_by_level():

@@ -16,7 +16,7 @@ from refine_export.runners.runtime_names import Runtime
 _RUNTIMES = ", ".join(get_args(Runtime))
 
 
-@stage_options("checkpoint.path", "frames.pair")
+@stage_options("checkpoint.path", "checkpoint.refine", "frames.pair")
 def bisect(
     file: Annotated[Path, typer.Argument(help="An ONNX file, FP32 or lowered.")],
     against: Annotated[

@@ -13,7 +13,7 @@ from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
 
 
-@stage_options("checkpoint.path", "frames.pair", "build")
+@stage_options("checkpoint.path", "checkpoint.refine", "frames.pair", "build")
 def build(
     file: Annotated[Path, typer.Argument(help="An ONNX file of one of the graphs, FP32 or lowered.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The engine to write.")],

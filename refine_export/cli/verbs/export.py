@@ -11,7 +11,7 @@ from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
 
 
-@stage_options("checkpoint.path", "run.graphs", "export")
+@stage_options("checkpoint.path", "checkpoint.refine", "run.graphs", "export")
 def export(
     recipe: RecipeOption = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the ONNX files.")] = None,

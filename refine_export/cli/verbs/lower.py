@@ -14,7 +14,7 @@ from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
 
 
-@stage_options("lower", "frames.pair", "checkpoint.path")
+@stage_options("lower", "frames.pair", "checkpoint.path", "checkpoint.refine")
 def lower(
     file: Annotated[Path, typer.Argument(help="An FP32 ONNX file, from any tool.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The ONNX file to write.")],

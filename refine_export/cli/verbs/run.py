@@ -11,7 +11,8 @@ from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, Quie
 
 
 @stage_options(
-    "frames.pair", "frames.sample", "checkpoint.path", "run.graphs", "export.dynamic", "run.output", "run.require"
+    *("frames.pair", "frames.sample", "checkpoint.path", "checkpoint.refine", "run.graphs"),
+    *("export.dynamic", "export.scale", "run.output", "run.require"),
 )
 def run(
     recipe: RecipeOption = None,

@@ -13,7 +13,7 @@ from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 
 
-@stage_options("checkpoint.path", "frames", "validate", "run.require")
+@stage_options("checkpoint.path", "checkpoint.refine", "frames", "validate", "run.require")
 def validate(
     files: Annotated[list[Path], typer.Argument(help="ONNX files of the graphs, from any tool, and engines.")],
     recipe: RecipeOption = None,

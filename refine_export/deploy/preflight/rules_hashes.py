@@ -9,20 +9,12 @@ from pathlib import Path
 from refine_export.deploy.preflight.findings import Finding, finding
 from refine_export.deploy.preflight.repository_reader import MISSING, Model, read_text, why_unreadable
 from refine_export.deploy.preflight.rules_onnx import onnx_files
-from refine_export.deploy.triton.names import (
-    ARTIFACT_PARAMETER,
-    CHECKPOINT_PARAMETER,
-    DEPLOYMENT_FILE,
-    GRAPH_PARAMETER,
-    PRECISION_PARAMETER,
-)
+from refine_export.deploy.triton.names import DEPLOYMENT_FILE, parameters_of
 from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import external_files, model_from_file, sha256_of_model
 from refine_export.signature import OLD_NAMES
 from refine_export.support.manifest import manifest_path, sha256_of_file
-
-_PARAMETERS = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
 
 
 def check_manifests(model: Model) -> Iterator[Finding]:
@@ -44,15 +36,13 @@ def check_manifests(model: Model) -> Iterator[Finding]:
 
 
 def check_parameters(model: Model) -> Iterator[Finding]:
-    """Check what `parameters` has of the newest version: graph, precision, checkpoint and artifact."""
-    given = {
-        name: model.config.parameters[name].string_value for name in _PARAMETERS if name in model.config.parameters
-    }
+    """Check what `parameters` has of the newest version: graph, precision, weights, padding and the rest."""
+    given = {name: value.string_value for name, value in model.config.parameters.items()}
     if not given or not model.versions:
         return
     newest = list(model.versions.values())[-1]
     files = model.readable_files() if model.backend == "tensorrt" else onnx_files(model)
-    known: dict[str, set[str | None]] = {name: set() for name in _PARAMETERS}
+    known: dict[str, set[str | None]] = {}
     for path in (path for path in files if path.is_relative_to(newest)):
         try:
             artifact = artifact_from_path(path)
@@ -60,11 +50,10 @@ def check_parameters(model: Model) -> Iterator[Finding]:
             if model.backend != "tensorrt":  # the rules on plans report it
                 yield model.in_config("parameters", "parameters", str(error))
             return
-        values = (artifact.graph, artifact.precision, artifact.checkpoint_sha256, artifact.sha256)
-        for name, value in zip(_PARAMETERS, values, strict=True):
-            known[name].add(value)
+        for name, value in parameters_of(artifact).items():
+            known.setdefault(name, set()).add(value)
     for name, value in given.items():
-        if known[name] and OLD_NAMES.get(value, value) not in known[name]:
+        if name in known and OLD_NAMES.get(value, value) not in known[name]:
             expected = " or ".join(sorted(map(str, known[name])))
             yield model.in_config("parameters", f"parameters {name!r}", f"it is {value!r}; expected {expected}")
 

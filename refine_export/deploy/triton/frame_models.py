@@ -1,9 +1,9 @@
 """The two ONNX models around the ensemble's network: pictures to its inputs, and its output to a picture.
 
 They compute what `images.padded`, `images.cropped` and `images.uint8_from_frame` do, so that a served frame is the one
-that a local runner gives. Shape legend: H and W size of the pictures; h and w the same, rounded up to multiples of 32.
+that a local runner gives. Shape legend: H and W size of the pictures; h and w the same, padded for the network.
 
-    content = pre_model("float", "float")  # bytes of interpolate_pre/1/model.onnx
+    content = pre_model("float", "float", 32)  # bytes of interpolate_pre/1/model.onnx
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import onnx
 from onnx.parser import parse_model
 
 from refine_export import __version__
-from refine_export.signature import MULTIPLE_OF
 
 ImageType = Literal["float", "float16"]
 """ONNX's name of the type of images or of a timestep."""
@@ -32,7 +31,7 @@ interpolate_pre (uint8[H, W, 3] frame0, uint8[H, W, 3] frame1{timestep})
     first_row = Unsqueeze (frame0, first)
     second_row = Unsqueeze (frame1, first)
     pair = Concat <axis = 0> (first_row, second_row)
-    # ONNX's Mod has the sign of the divisor: -size mod 32 is what is missing to the next multiple.
+    # ONNX's Mod has the sign of the divisor: -size mod {multiple_of} is what is missing to the next multiple.
     size = Shape <start = 1, end = 3> (pair)
     negative = Neg (size)
     missing = Mod (negative, stride)
@@ -73,7 +72,7 @@ interpolate_post ({image}[1, 3, h, w] frame, uint8[H, W, 3] frame0) => (uint8[H,
 """
 
 
-def pre_model(image: ImageType, time: ImageType | None) -> bytes:
+def pre_model(image: ImageType, time: ImageType | None, multiple_of: int) -> bytes:
     """Build `interpolate_pre`: two pictures to the inputs of a network.
 
     frame0, frame1 uint8 [H, W, 3] to img0, img1 [1, 3, h, w] in [0, 1], with the last rows and columns repeated; and
@@ -82,12 +81,13 @@ def pre_model(image: ImageType, time: ImageType | None) -> bytes:
     Args:
         image: type of the network's images.
         time: type of its timestep; None where it takes none.
+        multiple_of: the network's padding.
     """
     return _content(
         _PRE,
         image=image,
         image_code=_code(image),
-        multiple_of=MULTIPLE_OF,
+        multiple_of=multiple_of,
         timestep=", float[1] timestep" if time else "",
         time=f", {time}[1, 1, 1, 1] time" if time else "",
         reshape=f"number = Reshape (timestep, ones)\n    time = Cast <to = {_code(time)}> (number)" if time else "",

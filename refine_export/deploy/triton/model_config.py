@@ -198,13 +198,6 @@ def _optimization(network: NetworkModel, options: TritonOptions) -> Config:
 
 
 def _parameters(network: NetworkModel, options: TritonOptions) -> Config:
-    artifact = network.newest.artifact
     threads = str(options.threads) if options.threads and network.backend != "tensorrt" else None
-    values = {
-        names.GRAPH_PARAMETER: network.graph,
-        names.PRECISION_PARAMETER: artifact.precision,
-        names.CHECKPOINT_PARAMETER: artifact.checkpoint_sha256,
-        names.ARTIFACT_PARAMETER: artifact.sha256,
-        names.THREADS_PARAMETER: threads,
-    }
+    values = names.parameters_of(network.newest.artifact) | {names.THREADS_PARAMETER: threads}
     return {name: {"string_value": value} for name, value in values.items() if value}

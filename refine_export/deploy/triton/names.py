@@ -5,7 +5,10 @@ A network's model has the name of its graph, whichever backend serves it, and th
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from refine_export.artifacts import Artifact
 
 Backend = Literal["tensorrt", "onnxruntime", "python"]
 
@@ -31,6 +34,22 @@ GRAPH_PARAMETER = "refine_export.graph"
 PRECISION_PARAMETER = "refine_export.precision"
 CHECKPOINT_PARAMETER = "refine_export.checkpoint_sha256"
 ARTIFACT_PARAMETER = "refine_export.artifact_sha256"
+MULTIPLE_OF_PARAMETER = "refine_export.multiple_of"
+SCALE_PARAMETER = "refine_export.scale"
+NETWORK_PARAMETER = "refine_export.architecture"
 """Entries of `parameters` in a network's config, which tell a client what it talks to; of the newest version."""
 THREADS_PARAMETER = "intra_op_thread_count"
 """Parameter of ONNX Runtime's backend and of our model.py: threads within an operator, 0 for one per core."""
+
+
+def parameters_of(artifact: Artifact) -> dict[str, str | None]:
+    """Return what the config of an artifact's model states about it."""
+    return {
+        GRAPH_PARAMETER: artifact.graph,
+        PRECISION_PARAMETER: artifact.precision,
+        CHECKPOINT_PARAMETER: artifact.checkpoint_sha256,
+        ARTIFACT_PARAMETER: artifact.sha256,
+        MULTIPLE_OF_PARAMETER: str(artifact.multiple_of),
+        SCALE_PARAMETER: f"{artifact.scale:g}",
+        NETWORK_PARAMETER: artifact.network,
+    }

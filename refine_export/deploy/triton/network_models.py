@@ -17,7 +17,7 @@ from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, Backend
 from refine_export.engine.plan import artifact_from_path, key_of, meant_as_plan, read_engine_manifest
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF, SIGNATURES, GraphName, Signature, parse_size
+from refine_export.signature import LARGEST_SIDE, SIGNATURES, GraphName, Signature, fitting_size
 from refine_export.support.text import size_text
 
 Profile = tuple[Sizes, Sizes, Sizes]
@@ -215,6 +215,7 @@ def _check_same_interface(graph: GraphName, first: ModelSource, other: ModelSour
         ("backends", first.engine is None, other.engine is None),
         ("types", first.types, other.types),
         ("sizes", first.artifact.fixed, other.artifact.fixed),
+        ("paddings", first.artifact.multiple_of, other.artifact.multiple_of),
         ("profiles", bool(first.artifact.profile), bool(other.artifact.profile)),
     ):
         if one != two:
@@ -265,7 +266,7 @@ def _common_profile(graph: GraphName, sources: Sequence[ModelSource]) -> Profile
 def _profile_of_file(artifact: Artifact) -> Profile:
     """Return the sizes that an ONNX file, or an engine of fixed sizes, takes."""
     batch, height, width = artifact.fixed
-    low = (batch or 1, height or MULTIPLE_OF, width or MULTIPLE_OF)
+    low = (batch or 1, height or artifact.multiple_of, width or artifact.multiple_of)
     return low, low, (batch or MAX_BATCH, height or LARGEST_SIDE, width or LARGEST_SIDE)
 
 
@@ -293,8 +294,10 @@ def _warm_up_sizes(
     """Return the sizes that were asked for, which have to fit; else the defaults that fit, or the profile's best."""
     (_, *low), (_, *best), (_, *high) = profile
     _, height, width = first.artifact.fixed
-    sizes = dict.fromkeys(parse_size(text) for text in options.sizes)
-    wanted = sizes or {(height or size[0], width or size[1]): None for size in map(parse_size, DEFAULT_SIZES)}
+    unit = first.artifact.multiple_of
+    sizes = dict.fromkeys(fitting_size(text, unit) for text in options.sizes)
+    defaults = (fitting_size(text, unit, default=True) for text in DEFAULT_SIZES)
+    wanted = sizes or {(height or size[0], width or size[1]): None for size in defaults}
     fitting = [size for size in wanted if all(a <= side <= b for a, side, b in zip(low, size, high, strict=True))]
     if len(fitting) < len(sizes):
         wrong = next(size for size in sizes if size not in fitting)

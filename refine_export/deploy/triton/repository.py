@@ -185,8 +185,9 @@ def _copy(source: ModelSource, target: Path) -> None:
 
 def _write_ensemble(folder: Path, network: NetworkModel, options: TritonOptions) -> None:
     types = {name: _IMAGE_TYPES[kind] for name, kind in network.types.items()}
+    unit = network.signature.multiple_of
     for config, content in (
-        (pre_config(network, options), pre_model(types[names.IMG0], types.get(names.TIMESTEP))),
+        (pre_config(network, options), pre_model(types[names.IMG0], types.get(names.TIMESTEP), unit)),
         (post_config(network, options), post_model(types[names.FRAME])),
     ):
         _write_config(folder, config)

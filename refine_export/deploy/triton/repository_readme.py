@@ -11,7 +11,7 @@ from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.network_models import NetworkModel
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES, SUPPORT_MATRIX, releases_with
-from refine_export.signature import LARGEST_SIDE, MULTIPLE_OF
+from refine_export.signature import LARGEST_SIDE
 from refine_export.support.templates import template_environment
 from refine_export.support.text import size_text
 
@@ -88,9 +88,10 @@ def _content(artifact: Mapping[str, Any]) -> str:
 
 
 def _picture_sizes(network: NetworkModel) -> str:
-    """Return a sentence on the pictures that the ensemble takes, whose sides it rounds up to multiples of 32."""
+    """Return a sentence on the pictures that the ensemble takes, whose sides it rounds up."""
+    unit = network.signature.multiple_of
     (_, *low), _, (_, *high) = network.profile
-    if (low, high) == ([MULTIPLE_OF] * 2, [LARGEST_SIDE] * 2):
+    if (low, high) == ([unit] * 2, [LARGEST_SIDE] * 2):
         return "It takes pictures of any size."
-    smallest = size_text(side - MULTIPLE_OF + 1 for side in low)
+    smallest = size_text(side - unit + 1 for side in low)
     return f"It takes pictures of {smallest} to {size_text(high)} (height x width) and refuses others."

@@ -13,6 +13,7 @@ from refine_export.deploy.triton.names import (
     CHECKPOINT_PARAMETER,
     ENSEMBLE,
     GRAPH_PARAMETER,
+    NETWORK_PARAMETER,
     PRECISION_PARAMETER,
 )
 from refine_export.errors import RequestError
@@ -20,7 +21,7 @@ from refine_export.report.report_data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.runners.triton.triton_runner import TritonRunner
-from refine_export.signature import MULTIPLE_OF, OLD_NAMES, SIGNATURES, FilePrecision, parse_size
+from refine_export.signature import OLD_NAMES, SIGNATURES, FilePrecision, as_stated, fitting_size
 from refine_export.support.text import size_text
 
 
@@ -106,8 +107,9 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
     """
     _check_tensors(runner)
     assert runner.signature is not None  # checked above
-    graph = runner.signature.graph
     given = _parameters(runner.config)
+    signature = as_stated(runner.signature, given)
+    graph, unit = signature.graph, signature.multiple_of
     notes = []
     precision = given.get(PRECISION_PARAMETER, "")
     if precision not in get_args(FilePrecision):
@@ -121,10 +123,14 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
     sizes = []
     for size in dict.fromkeys(_warm_up_sizes(runner.config)):
         try:
-            sizes.append(parse_size(size_text(size)))
-        except ValueError as error:
+            sizes.append(fitting_size(size_text(size), unit))
+        except (ValueError, RequestError) as error:
             notes.append(f"{runner.model} is warmed up at a size that is left out: {error}")
     batch, _, height, width = (size if isinstance(size, int) else None for size in runner.inputs[0].shape)
+    try:
+        fitting_size(f"{height or unit}x{width or unit}", unit)
+    except (ValueError, RequestError) as error:
+        raise RequestError(f"{runner.model}: {error}", code="unsupported-size", model=runner.model) from error
     # With max_batch_size 1 the metadata has -1 for the batch, and still no other than 1 is taken.
     fixed = (1 if int(runner.config.get("max_batch_size", 0)) == 1 else batch, height, width)
     is_engine = runner.provider.startswith("tensorrt_plan")
@@ -142,7 +148,10 @@ def model_from_runner(runner: TritonRunner) -> ServerModel:
         checkpoint_sha256=given.get(CHECKPOINT_PARAMETER),
         checkpoint="other weights" if CHECKPOINT_PARAMETER in given else None,
         fixed=fixed,
-        takes_timestep=runner.signature.takes_timestep,
+        takes_timestep=signature.takes_timestep,
+        multiple_of=unit,
+        scale=signature.scale,
+        network=given.get(NETWORK_PARAMETER),
         engine=runner.provider if is_engine else None,
         profile=_profile(sizes, fixed[0] or 1) if is_engine and sizes else None,
     )
@@ -180,18 +189,11 @@ def _check_tensors(runner: TritonRunner) -> None:
                 code="unsupported-tensor",
                 model=runner.model,
             )
-    height, width = (size if isinstance(size, int) else MULTIPLE_OF for size in runner.inputs[0].shape[2:])
-    try:
-        parse_size(f"{height}x{width}")
-    except ValueError as error:
-        raise RequestError(f"{runner.model}: {error}", code="unsupported-size", model=runner.model) from error
 
 
 def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the parameters of a config that `deploy triton` writes, by name."""
-    given = config.get("parameters", {})
-    names = (GRAPH_PARAMETER, PRECISION_PARAMETER, CHECKPOINT_PARAMETER, ARTIFACT_PARAMETER)
-    return {name: given[name].get("string_value", "") for name in names if name in given}
+    """Return the parameters of a config, by name."""
+    return {name: value.get("string_value", "") for name, value in config.get("parameters", {}).items()}
 
 
 def _warm_up_sizes(config: Mapping[str, Any]) -> list[tuple[int, int]]:

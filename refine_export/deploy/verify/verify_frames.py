@@ -32,7 +32,6 @@ from refine_export.data.images import (
     at_size,
     cropped,
     padded,
-    padded_size,
     uint8_from_frame,
 )
 from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, TIMESTEP
@@ -43,6 +42,7 @@ from refine_export.errors import RefineExportError
 from refine_export.runners.base import Arrays
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.signature import padded_size
 from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
 from refine_export.validate.reference import Reference
@@ -130,11 +130,13 @@ def _frame_feeds(
                 inputs[TIMESTEP] = np.array([timestep], np.float32)
             order = "" if number % 2 == 0 else ", frames exchanged"
             name = size_text(size) + (f", timestep {timestep:g}" if timed else "") + order
-            fed_arrays = _network_inputs(inputs)
+            fed_arrays = _network_inputs(inputs, artifact.multiple_of)
             outputs = reference.run(fed_arrays)
             limits = options.limits.of(artifact.graph, artifact.precision)
             if artifact.precision != "fp32":  # FP32 differs by one level at most, whatever the size
-                fed_whole = Feed(name=name, inputs=fed_arrays, size=padded_size(*size), largest_flow_px=None)
+                fed_whole = Feed(
+                    name=name, inputs=fed_arrays, size=padded_size(*size, artifact.multiple_of), largest_flow_px=None
+                )
                 *_, roundings = reference.roundings(artifact.precision, fed_whole, outputs)
                 limits = limits_on(limits, roundings["frame"])
             picture = uint8_from_frame(cropped(outputs["frame"], size))
@@ -146,18 +148,18 @@ def _sizes(artifact: Artifact, own: tuple[int, int]) -> list[tuple[int, int]]:
     _, height, width = artifact.fixed
     if artifact.profile is not None:
         height, width = artifact.profile[1][1:]
-    whole = padded_size(height or own[0], width or own[1])
+    whole = padded_size(height or own[0], width or own[1], artifact.multiple_of)
     sizes = [whole, (whole[0] - CUT[0], whole[1] - CUT[1])]
     return list(dict.fromkeys([*sizes, own])) if height is None and width is None else sizes
 
 
-def _network_inputs(inputs: Arrays) -> dict[str, NDArray[np.float32]]:
+def _network_inputs(inputs: Arrays, multiple_of: int) -> dict[str, NDArray[np.float32]]:
     """Return what the ensemble feeds its network for two pictures."""
     img0, img1 = (
         np.ascontiguousarray(np.moveaxis(inputs[name].astype(np.float32) / np.float32(LEVELS), -1, 0)[None])
         for name in (FRAME0, FRAME1)
     )
-    pair = padded(FramePair("frames", img0, img1))
+    pair = padded(FramePair("frames", img0, img1), multiple_of)
     feeds = {"img0": pair.img0, "img1": pair.img1}
     if TIMESTEP in inputs:
         feeds[TIMESTEP] = inputs[TIMESTEP].reshape(1, 1, 1, 1)

@@ -10,7 +10,12 @@ import torch
 from refine_export.checkpoint.checkpoint import checkpoint_from_file
 from refine_export.checkpoint.recognition import expected_shapes
 from refine_export.errors import CheckpointError, RequestError
-from refine_export.export.reference_network import check_graph, graphs_of, reference_network
+from refine_export.export.reference_network import (
+    graphs_of,
+    reference_network,
+    signature_of_checkpoint,
+    signature_of_network,
+)
 from refine_export.jobs.inspect_file import inspect
 from refine_export.jobs.load_network import load_network
 from tests.support.formula_weights import formula_weights
@@ -117,11 +122,19 @@ def test_a_missing_key_and_a_changed_shape_are_named(saved, name, key):
     assert key in str(missing.value)
 
 
-def test_a_file_cannot_be_made_for_frames_that_are_padded_to_64(saved):
-    checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES["rife4_25"])))
-    with pytest.raises(RequestError) as caught:
-        check_graph(checkpoint, "interpolator")
-    assert (caught.value.code, caught.value.fields["multiple_of"]) == ("unsupported-padding", 64)
+@pytest.mark.parametrize(
+    ("name", "scale", "multiple_of"),
+    [("rife4_6", 1, 32), ("rife4_25", 1, 64), ("rife4_25", 0.5, 128), ("rife4_25_lite", 0.25, 512), ("hdv3", 2, 32)],
+)
+def test_the_padding_and_the_scale_are_in_the_signature(saved, name, scale, multiple_of):
+    checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES[name])))
+    signature = signature_of_checkpoint(checkpoint, "interpolator", scale)
+    assert (signature.multiple_of, signature.scale) == (multiple_of, scale)
+    network = reference_network(checkpoint, scale)
+    assert signature_of_network(network, "interpolator") == signature
+    img0, img1 = torch.rand(2, 1, 3, multiple_of, multiple_of)
+    frame = network.interpolate(img0, img1).frame
+    assert scale == 1 or not torch.equal(frame, reference_network(checkpoint).interpolate(img0, img1).frame)
 
 
 @pytest.mark.parametrize(("name", "multiple_of"), [("rife4_6", 32), ("rife4_25", 64)])

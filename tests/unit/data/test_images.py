@@ -132,7 +132,7 @@ def test_labels_are_short_printable_and_unique():
 @pytest.mark.parametrize("size", [(33, 31), (64, 96), (256, 447)])
 def test_padding_and_cropping_are_inverse(size):
     pair = noise(*size)
-    whole = padded(pair)
+    whole = padded(pair, 32)
     assert all(side % 32 == 0 and side - old < 32 for side, old in zip(whole.size, size, strict=True))
     assert np.array_equal(cropped(whole.img0, size), pair.img0)
     assert np.array_equal(whole.img1[0, :, -1, : size[1]], pair.img1[0, :, -1])

@@ -26,7 +26,7 @@ def session(content):
 
 def pre(frame0, frame1, timestep=0.25, image="float", time="float"):
     feeds = {"frame0": frame0, "frame1": frame1, "timestep": np.float32([timestep])}
-    return session(pre_model(image, time)).run(["img0", "img1", "time"], feeds)
+    return session(pre_model(image, time, 32)).run(["img0", "img1", "time"], feeds)
 
 
 def post(frame, frame0, image="float"):
@@ -48,7 +48,7 @@ def pair_of(frame0, frame1):
 @pytest.mark.parametrize("size", [(1, 1), (32, 64), (33, 31), (90, 157)])
 def test_pre_is_padded_bit_for_bit(size, image):
     frames = pictures(*size)
-    expected = padded(pair_of(*frames))
+    expected = padded(pair_of(*frames), 32)
     img0, img1, time = pre(*frames, timestep=0.3, image=image, time=image)
     assert np.array_equal(img0, expected.img0.astype(TYPES[image]))
     assert np.array_equal(img1, expected.img1.astype(TYPES[image]))
@@ -64,7 +64,7 @@ def test_a_timestep_has_a_type_of_its_own():
 
 
 def test_without_a_timestep_there_is_none():
-    model = onnx.load_from_string(pre_model("float", None))
+    model = onnx.load_from_string(pre_model("float", None, 64))
     assert [value.name for value in model.graph.input] == ["frame0", "frame1"]
     assert [value.name for value in model.graph.output] == ["img0", "img1"]
 
@@ -112,7 +112,7 @@ def test_what_is_no_number_is_magenta_there_and_only_there(bad):
 )
 def test_any_picture_there_and_back(frame0, gain):
     img0, img1, _ = pre(frame0, frame0[::-1].copy())
-    expected = padded(pair_of(frame0, frame0[::-1]))
+    expected = padded(pair_of(frame0, frame0[::-1]), 32)
     assert np.array_equal(img0, expected.img0)
     assert np.array_equal(img1, expected.img1)
     shown = uint8_from_frame(cropped(expected.img0 * np.float32(gain), frame0.shape[:2]))
@@ -120,7 +120,7 @@ def test_any_picture_there_and_back(frame0, gain):
 
 
 def test_old_servers_can_read_them_and_the_bytes_do_not_change():
-    for make in (lambda: pre_model("float16", "float"), lambda: post_model("float16")):
+    for make in (lambda: pre_model("float16", "float", 32), lambda: post_model("float16")):
         model = onnx.load_from_string(make())
         assert model.opset_import[0].version == 18
         assert model.ir_version == 9

@@ -44,7 +44,11 @@ def never():
 
 def test_manifest_and_metadata(contextnet, checkpoint):
     manifest = Manifest(**json.loads(manifest_path(contextnet).read_text()))
-    weights = {"checkpoint": checkpoint.source, "checkpoint_sha256": checkpoint.sha256}
+    weights = {
+        "checkpoint": checkpoint.source,
+        "checkpoint_sha256": checkpoint.sha256,
+        "architecture": checkpoint.network,
+    }
     assert manifest.sha256 == sha256_of_file(contextnet)
     assert manifest.inputs == {**weights, "graph": "contextnet"}
     assert manifest.options == dataclasses.asdict(STATIC)
@@ -53,7 +57,8 @@ def test_manifest_and_metadata(contextnet, checkpoint):
     assert list(manifest.signature["outputs"]) == ["f1", "f2", "f3", "f4"]
     metadata = {entry.key: entry.value for entry in onnx.load(contextnet).metadata_props}
     assert {f"refine_export.{name}": value for name, value in weights.items()}.items() <= metadata.items()
-    assert metadata["refine_export.graph"] == "contextnet"
+    stated = [metadata[f"refine_export.{name}"] for name in ("graph", "multiple_of", "scale")]
+    assert stated == ["contextnet", "32", "1"]
     assert "flow: pixels of the full-size frame" in metadata["refine_export.units"]
 
 

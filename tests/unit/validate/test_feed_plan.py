@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from refine_export.data.feeds import PROBE_SIZE
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import sources_from_options
+from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES
 from refine_export.validate.feed_plan import (
     notes_on_unused_arrays,
@@ -16,6 +18,7 @@ from refine_export.validate.feed_plan import (
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.candidates import candidate_of
 from tests.support.gate_reports import artifact
+from tests.support.refusals import refused
 
 ANY = dataclasses.replace(artifact(graph="interpolator"), fixed=(None, None, None))
 STATIC = dataclasses.replace(ANY, fixed=(1, 64, 64))
@@ -35,6 +38,14 @@ OPTIONS = ValidateOptions(sizes=("32x64",))
 def test_a_file_is_fed_at_its_own_sizes_or_at_those_of_the_frames(file, sizes):
     assert list(sizes_for(file, (64, 96), OPTIONS)) == sizes
     assert all(file.accepts(one) for one in sizes)
+
+
+def test_sizes_are_padded_for_the_network_unless_the_user_gave_them():
+    lite = dataclasses.replace(ANY, multiple_of=128)
+    assert list(sizes_for(lite, (256, 448), ValidateOptions())) == [(1, 256, 512), (1, 1152, 1920), (2, 128, 256)]
+    assert lite.closest_sizes(PROBE_SIZE) == (1, 128, 1920)
+    with refused("wrong-size", RequestError, multiple_of=128, nearest=(128, 128)):
+        list(sizes_for(lite, (256, 448), OPTIONS))
 
 
 def test_what_a_file_does_not_accept_is_replaced_by_the_closest():

@@ -13,7 +13,7 @@ from refine_export.validate.validate_options import ValidateOptions
         {"share": 0.0},
         {"may_fail": -1},
         {"timesteps": (1.0,)},
-        {"sizes": ("64x95",)},
+        {"sizes": ("64x0",)},
     ],
 )
 def test_options_refuse(wrong):

@@ -1,0 +1,62 @@
+"""Every kind of network, on weights by formula: checkpoint to dynamic and static ONNX, strict FP16 and numbers."""
+
+import json
+
+import onnx
+import pytest
+import torch
+
+import refine_export as rx
+from refine_export.data.frame_options import FramesOptions, SceneOptions
+from refine_export.graph.linter import lint_model
+from refine_export.jobs.recipe import Recipe
+from refine_export.validate.validate_options import ValidateOptions
+from tests.support.formula_weights import formula_weights
+from tests.support.paths import TESTS
+
+pytestmark = pytest.mark.slow
+
+SHAPES = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
+RECIPE = Recipe(
+    frames=FramesOptions(sample="scene", scene_frames=2),
+    scene=SceneOptions(height=60, width=90, motion_px=4.0),
+    validate=ValidateOptions(sizes=(), timesteps=(0.2,)),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "multiple_of"),
+    [
+        ("hdv3", 0.5, 64),
+        ("rife4_0", 1.0, 32),
+        ("rife4_6", 2.0, 32),
+        ("rife4_22", 1.0, 32),
+        ("rife4_25", 1.0, 64),
+        ("rife4_25_lite", 1.0, 128),
+        ("rife4_26_heavy", 1.0, 64),
+    ],
+)
+def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, tmp_path):
+    checkpoint = tmp_path / f"{name}.pkl"
+    torch.save(formula_weights(SHAPES[name]), checkpoint)
+    options = {"recipe": RECIPE, "scale": scale}
+    dynamic = rx.export(checkpoint, "interpolator", output=tmp_path / "dynamic.onnx", **options)
+    static = rx.export(checkpoint, "interpolator", output=tmp_path / "static.onnx", dynamic=False, **options)
+    fp16 = rx.lower(dynamic, output=tmp_path / "fp16.onnx", checkpoint=checkpoint, recipe=RECIPE)
+    report = rx.validate([dynamic, static, fp16], checkpoint=checkpoint, recipe=RECIPE)
+
+    size = tuple(-(-side // multiple_of) * multiple_of for side in (60, 90))
+    assert (dynamic.artifact.multiple_of, dynamic.artifact.scale) == (multiple_of, scale)
+    assert static.artifact.fixed == (1, *size)
+    model = onnx.load(fp16.path)
+    assert list(lint_model(model)) == []
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert metadata["refine_export.multiple_of"] == str(multiple_of)
+
+    # Formula weights are noise: their limits are not those of trained ones, but the order of the errors is.
+    for comparison in report.to_dict()["comparisons"]:
+        [frame] = comparison["verdict"]["outputs"]
+        assert frame["metrics"]["psnr_db"] > (45 if comparison["file"] == str(fp16.path) else 90)
+    sizes = {tuple(one["size"]) for one in report.to_dict()["comparisons"]}
+    assert size in sizes
+    assert all(side % multiple_of == 0 for one in sizes for side in one)
