@@ -72,6 +72,8 @@ def test_defaults_of_a_dynamic_file(tmp_path):
         "refine_export.precision": "fp32",
         "refine_export.checkpoint_sha256": CHECKPOINT,
         "refine_export.artifact_sha256": read_model_source(tmp_path / "m.onnx").artifact.sha256,
+        "refine_export.multiple_of": "32",
+        "refine_export.scale": "1",
     }
 
 

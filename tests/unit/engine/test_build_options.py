@@ -8,7 +8,7 @@ from refine_export.engine.build_options import BuildOptions
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        ({"opt_size": "100x64"}, "opt_size"),
+        ({"opt_size": "0x64"}, "opt_size"),
         ({"min_size": "2176x3840"}, "min_size"),
         ({"max_size": "2176x1888"}, "min_size"),
         ({"opt_batch": 2}, "min_batch"),
