@@ -1,4 +1,4 @@
-"""Proof that the build of an engine gives without running it, as a report has it."""
+"""Proof of an engine from its build, without running it, as a report has it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from refine_export.signature import GraphName
 
 @dataclass(frozen=True, kw_only=True)
 class EngineProof:
-    """An engine, and what TensorRT itself said of it when it was built."""
+    """An engine, with the findings of the library that built it."""
 
     graph: GraphName
     file: str

@@ -110,6 +110,8 @@ def _sentences(report: Report) -> Iterator[str]:
         yield "The recipe allows feeds to fail, and no file has more failures than it allows"
     if unrun := sum(not engine.executed for engine in report.engines):
         yield f"{_count(unrun, 'engine')} built and type-checked, but not run: no GPU here that could"
+    if unbuilt := [one.what for one in report.shortfalls if one.status == "failed" and not one.counts]:
+        yield f"Not built, and not required: {', '.join(unbuilt)}"
     if report.status != judged:
         causes = ", ".join(shortfall.what for shortfall in report.shortfalls if shortfall.counts)
         yield f"The run as a whole is {report.status} because of {causes}: see the notes"

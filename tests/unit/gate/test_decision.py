@@ -7,6 +7,7 @@ import pytest
 
 from refine_export.accuracy.limits import Limits, LimitsOptions
 from refine_export.gate.decision import decide
+from refine_export.report.report_data import Shortfall
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, no_tensorrt, not_finite, report_of
 
@@ -146,3 +147,11 @@ def test_an_output_that_was_cut_out_fails():
     renamed = dataclasses.replace(report.comparisons[0].verdict.outputs[0], output="other")
     assert decide(changed_first(report, outputs=(renamed,))).status == "failed"
     assert decide(changed_first(report, outputs=(), status="passed")).status == "not compared"
+
+
+def test_an_engine_that_could_not_be_built_counts_where_its_library_is_required():
+    unbuilt = Shortfall(what="unet.rtx", status="failed", reason="Myelin", counts=False, runtime="rtx")
+    report = report_of(shortfalls=[unbuilt])
+    assert decide(report).status == "passed"
+    assert decide(report, require=("rtx",)).status == "failed"
+    assert decide(report_of(), require=("rtx",)).status == "not compared"

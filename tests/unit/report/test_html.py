@@ -8,7 +8,10 @@ import time
 
 import pytest
 
+from refine_export.report.engine_proof import EngineProof
 from refine_export.report.html import html_from_report
+from refine_export.report.report_data import Shortfall
+from refine_export.report.summary import outcome_text
 from refine_export.report.tables import MOST_DETAILS, MOST_OPEN
 from tests.support.compared_pages import FRAMES, OFF, Page, page_of
 from tests.support.gate_reports import artifact, comparison, metrics, no_tensorrt, report_of
@@ -134,3 +137,37 @@ def test_bisection_shows_the_first_jump():
     assert "First jump: Conv <code>/block0/conv120/Conv</code>" in page
     assert "&lt;mode&gt; is nearest" in page
     assert 'id="bisect"' not in html_from_report(dataclasses.replace(report, bisect=()), {}, FRAMES)
+
+
+def test_engines_that_were_not_run_have_a_table_and_do_not_change_the_verdict():
+    engine = EngineProof(
+        graph="refine",
+        file="refine.fp16.rtx",
+        library="rtx",
+        target="TensorRT for RTX 1.7.1.116 on RTX GPUs (sm89)",
+        proven="not executed: no <RTX> GPU",
+        executed=False,
+        rung="gather",
+        types={"CONVOLUTION HALF -> HALF": 25},
+        unchecked=(),
+        samplers=8,
+        repairs=("sampler: align_corners was False",),
+        memory={"scratch_bytes": 2**24},
+        layers={"CONVOLUTION": 25, "CAST": 5},
+    )
+    unbuilt = Shortfall(what="unet.rtx", status="failed", reason="Myelin\nline 2", counts=False, runtime="rtx")
+    report = report_of(shortfalls=[unbuilt], engines=(engine,))
+    page = html_from_report(report, {}, FRAMES)
+    Page(page)
+    assert report.status == "passed"
+    for text in (
+        "PASSED",
+        "not executed: no &lt;RTX&gt; GPU",
+        "25 CONVOLUTION HALF → HALF",
+        "16.0 MiB scratch",
+        ">30<",
+    ):
+        assert text in page
+    sentences = outcome_text(report)
+    assert "1 engine built" in sentences
+    assert "unet.rtx" in sentences
