@@ -55,15 +55,10 @@ class Interpolator(ABC):
             timestep: in (0, 1).
 
         Raises:
-            FrameError: the frames differ in size or are not pictures.
+            FrameError: the frames differ in size.
             RequestError: a timestep or a size that it does not compute, or an answer that is not a frame.
             UnavailableError: what computes is gone.
         """
-        for frame in (frame0, frame1):
-            if frame.ndim != 3 or frame.shape[2] != 3 or str(frame.dtype) != "uint8" or 0 in frame.shape:
-                raise FrameError(
-                    f"a frame is {frame.dtype} {list(frame.shape)}; expected uint8 [H, W, 3], RGB", code="not-a-picture"
-                )
         check_same_size(frame0.shape[:2], frame1.shape[:2])
         check_timestep(timestep, takes_timestep=self.takes_timestep)
         return self._interpolate(frame0, frame1, timestep)
@@ -83,24 +78,10 @@ class LocalInterpolator(Interpolator):
         runner: with inputs in FP32 or FP16.
         artifact: the file that it runs, for the sizes that it takes and its padding.
         multiple_of: the padding, where there is no file.
-
-    Raises:
-        RequestError: a runner of another graph, or of other types.
     """
 
     def __init__(self, runner: Runner, artifact: Artifact | None = None, multiple_of: int = MULTIPLE_OF) -> None:
-        names = {info.name for info in runner.inputs}
-        if names - {"timestep"} != {"img0", "img1"}:
-            raise RequestError(
-                f"the inputs are {', '.join(sorted(names))}, not those of a graph that makes frames; expected "
-                "an interpolator",
-                code="makes-no-frames",
-            )
-        if other := {info.dtype for info in runner.inputs} - {"float32", "float16"}:
-            raise RequestError(
-                f"the inputs are {', '.join(sorted(other))}; expected float32 or float16", code="input-type"
-            )
-        self.takes_timestep = "timestep" in names
+        self.takes_timestep = "timestep" in {info.name for info in runner.inputs}
         self.provider = f"{runner.backend} {runner.version}, {runner.provider}, on {runner.device}"
         self._runner = runner
         self._artifact = artifact
