@@ -52,7 +52,7 @@ class Sources:
     """Pairs without a sequence that are in memory: the two ends of the scene."""
     clips: tuple[Clip, ...]
     arrays: tuple[Path, ...]
-    """.npz files, each with the inputs of one of the five graphs."""
+    """.npz files, each with the inputs of one of the four graphs."""
     options: FramesOptions
     found_notes: dict[str, None]
     """The notes so far, each once, in order; decoding adds to them."""

@@ -232,7 +232,7 @@ def artifact_from_path(path: Path) -> Artifact:
 
     Raises:
         EngineError: an engine, and not one of the graphs; see `artifact_from_plan`.
-        GraphError: it is neither, or none of the five graphs.
+        GraphError: it is neither, or not one of the four graphs.
     """
     return artifact_from_plan(path) if meant_as_plan(path) else artifact_from_file(path)
 
