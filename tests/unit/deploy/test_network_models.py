@@ -22,7 +22,7 @@ from tests.support.refusals import refused
         {"max_batch": 129},
         {"delay_us": -1},
         {"version_policy": "0"},
-        {"sizes": ("1080x1920",)},
+        {"sizes": ("1080",)},
         {"accelerator": "cuda", "device": "cpu"},
     ],
 )
