@@ -34,19 +34,11 @@ def size_free() -> TorchFunctionMode:
         starts = 1.0 - sizes
         # FP32 counts pixels exactly, to 2**24, so that each value of linspace(-1, 1, size) is rounded once.
         rows, columns = (
-            operator(
-                "Range",
-                (flow.shape[axis],),
-                operator("Gather", (), starts, torch.tensor(axis)),
-                operator("Gather", (), sizes, torch.tensor(axis)),
-                torch.tensor(2.0),
-            )
-            for axis in (2, 3)
+            operator("Range", (flow.shape[axis],), starts[axis], sizes[axis], torch.tensor(2.0)) for axis in (2, 3)
         )
-        start = operator("Gather", (1, 1, 1, 2), starts, torch.tensor([[[[3, 2]]]]))  # of x and y
+        start = starts.index_select(0, torch.tensor([3, 2])).reshape(1, 1, 1, 2)  # of x and y
         x = columns.unsqueeze(-1) * torch.tensor([[[[-1.0, 0.0]]]]) / start
-        down = operator("Unsqueeze", (flow.shape[2], 1, 1), rows, torch.tensor([1, 2]))
-        y = down * torch.tensor([[[[0.0, -1.0]]]]) / start
+        y = rows.unsqueeze(-1).unsqueeze(-1) * torch.tensor([[[[0.0, -1.0]]]]) / start
         # Turned first, then moved as a whole: TensorRT makes one layer of each step, and one kernel of all.
         grid = flow.permute(0, 2, 3, 1) / (start / -2.0) + x + y
         return grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
