@@ -191,9 +191,7 @@ def test_another_interpolation_is_refused(references, monkeypatch):
         onnx_from_network(references("IFNet"), "contextnet", STATIC)
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"size": "0x64"}, {"size": "big"}, {"batch": 0}, {"dynamic": True, "size": "64x96"}]
-)
+@pytest.mark.parametrize("wrong", [{"size": "0x64"}, {"size": "big"}, {"batch": 0}, {"dynamic": True, "size": "64x96"}])
 def test_options_refuse(wrong):
     with pytest.raises(ValueError, match=f"^{next(iter(wrong))} is"):
         ExportOptions(**({"dynamic": False} | wrong))
