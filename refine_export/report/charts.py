@@ -49,7 +49,7 @@ def charts_by_size(matrix: Sequence[MatrixLine]) -> list[LineChart]:
 def _chart_by_size(name: str, matrix: Sequence[Sequence[Cell]]) -> LineChart | None:
     graph, _, precision = name.rpartition("_")
     verdicts = [row.comparison.verdict for cells in matrix for cell in cells for row in cell.rows]
-    follows = any(output.metrics.rounding for verdict in verdicts for output in verdict.outputs)
+    follows = any(v.limits.times is not None and output.metrics.rounding for v in verdicts for output in v.outputs)
     limit = None if follows else verdicts[0].limits.psnr_db  # a limit that follows the reference differs for each feed
     several = len({cells[0].group.file for cells in matrix}) > 1
     lines, places = [], {}
