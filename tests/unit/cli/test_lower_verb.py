@@ -42,7 +42,7 @@ def test_a_search_decides_the_exit_code(lower, target, code):
     assert lower(plain_model(), *arguments)[0] == code  # reused
 
 
-@pytest.mark.parametrize("arguments", [["--size", "100x200"], ["--precision", "int8"], ["--calibrate", "absent.npz"]])
+@pytest.mark.parametrize("arguments", [["--size", "100by200"], ["--precision", "int8"], ["--calibrate", "absent.npz"]])
 def test_bad_requests(lower, arguments):
     code, out, err = lower(tiny(), *arguments)
     assert (code, out) == (2, "")

@@ -106,7 +106,7 @@ def test_the_source_is_not_overwritten(seat, name):
     ("size", "code"),
     [
         ({"opt_size": "128x64"}, "bad-shape"),
-        ({"opt_size": "65x64"}, "wrong-option"),
+        ({"opt_size": "65x64"}, "wrong-size"),
         ({"max_batch": 4}, "bad-shape"),
     ],
 )

@@ -41,12 +41,15 @@ def test_refusals(tmp_path, weights):
     output.write_text("mine")
     for graph, given, code in (
         ("contextnet", {"size": "32x64"}, "output-exists"),
-        ("contextnet", {"size": "32x63"}, "wrong-option"),
+        ("contextnet", {"size": "32by63"}, "wrong-option"),
         ("nonsense", {}, "unknown-graph"),
     ):
         with refused(code, RequestError):
             export(weights, graph, output=output, **given)
     assert output.read_text() == "mine"
+    with refused("wrong-size", RequestError, nearest=(32, 64)):
+        export(weights, "contextnet", output=tmp_path / "other.onnx", size="32x63")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
 
 
 def test_a_folder_with_another_tools_file_is_refused_before_any_work(tmp_path):
