@@ -81,7 +81,7 @@ class InterpolationNetwork(nn.Module):
         if not self.takes_timestep and bool((times != 0.5).any()):
             raise RequestError(
                 "timestep is not 0.5, and this network computes the middle frame alone; leave it out, or give weights "
-                "of a network that takes a timestep, such as IFNet_m",
+                "of a network that takes a timestep, such as RIFE 4.0",
                 code="wrong-timestep",
             )
         if not bool(((times > 0) & (times < 1)).all()):  # so that NaN is refused too

@@ -25,7 +25,7 @@ from refine_export.signature import MULTIPLE_OF, padded_size
 from refine_export.support.text import size_text
 
 MIDDLE = 0.5
-ONLY_MIDDLE = "this network computes only the middle of two frames; one with a timestep (such as IFNet_m) takes any"
+ONLY_MIDDLE = "this network computes only the middle of two frames; one with a timestep (such as RIFE 4.0) takes any"
 ONE_SIZE = re.compile(r"[Ee]xpected \[(?:-?\d+, ?)?3, ?(\d+), ?(\d+)\]")
 """Triton's message about a shape that a file of one size does not take."""
 

@@ -1,4 +1,4 @@
-"""`build`: an ONNX file to a TensorRT engine that is compared with FP32 torch before it is kept."""
+"""`build`: an ONNX file to a TensorRT engine, kept after a comparison with FP32 torch, or type-checked."""
 
 from __future__ import annotations
 

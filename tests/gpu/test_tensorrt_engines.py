@@ -1,4 +1,4 @@
-"""Real engines of the five graphs: built, proven, reused; and what is left where a build is stopped."""
+"""Real engines of the four graphs: built, proven, reused; and what is left where a build is stopped."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Recognising and describing ONNX files of the five graphs."""
+"""Recognising and describing ONNX files of the four graphs."""
 
 import shutil
 

@@ -53,7 +53,7 @@ def compare_network(
     options: ValidateOptions,
     progress: Progress,
 ) -> ModelComparison:
-    """Send every feed of the test plan over every channel."""
+    """Send every feed of the plan over every channel."""
     graph = model.artifact.graph
     limits = options.limits.of(graph, model.artifact.precision)
     answers: list[Answer] = []
