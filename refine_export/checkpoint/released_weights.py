@@ -72,9 +72,9 @@ RELEASED: dict[str, ReleasedWeights] = {
 
 
 def list_weights() -> tuple[ReleasedWeights, ...]:
-    """Return the released weights, with the path of those that were fetched."""
-    paths = {name: _path(weights) for name, weights in RELEASED.items()}
-    return tuple(replace(RELEASED[name], path=path if path.is_file() else None) for name, path in paths.items())
+    """Return the released weights, with the path of those that were fetched and are whole."""
+    paths = [(weights, _path(weights)) for weights in RELEASED.values()]
+    return tuple(replace(weights, path=path if is_intact(path, weights.sha256) else None) for weights, path in paths)
 
 
 def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWeights:

@@ -20,6 +20,9 @@ from refine_export.errors import InternalError, RefineExportError, RequestError,
 from refine_export.support.text import clean
 
 INTERRUPTED = 130
+_INTERRUPTED = "interrupted: what was not finished is not written; the same command makes it"
+_signals: list[int] = []
+"""Signals that came during the command."""
 
 VERBS = {
     "run": "Export, validate and report: the main job. Without arguments, on sample frames and default weights.",
@@ -122,15 +125,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; the one place where errors become exit codes."""
     logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     logging.getLogger("onnx_ir").propagate = False  # it prints names of files as they are
+    _signals.clear()
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
         _print_help_of_verb(words)
         app(words)
     except SystemExit as exit_:
         if exit_.code == INTERRUPTED:
-            typer.echo("interrupted: what was not finished is not written; the same command makes it", err=True)
+            typer.echo(_INTERRUPTED, err=True)
         raise
     except RefineExportError as error:
+        _exit_if_interrupted()
         kind = {2: "error", 3: "missing"}.get(error.exit_code, "bug in refine-export")
         typer.echo(f"{kind}: {clean(str(error))} [{error.code}]", err=True)
         sys.exit(error.exit_code)
@@ -142,9 +147,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.echo("missing: there is not enough memory; use a smaller size or batch", err=True)
         sys.exit(UnavailableError.exit_code)
     except Exception:
+        _exit_if_interrupted()
         traceback.print_exc()
         typer.echo("bug in refine-export: please report it with the lines above", err=True)
         sys.exit(InternalError.exit_code)
+
+
+def _exit_if_interrupted() -> None:
+    """Exit as interrupted if a signal came: torch, which imports parts of itself late, may turn it into its own error."""
+    if _signals:
+        typer.echo(_INTERRUPTED, err=True)
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    _signals.append(number)
+    signal.default_int_handler(number, frame)
 
 
 def _print_help_of_verb(words: Sequence[str]) -> None:
@@ -163,9 +181,9 @@ def program() -> None:
     """Run as the console script: signals end it as they end any other program, and leave nothing half-done."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        for ending in (signal.SIGTERM, signal.SIGHUP):  # nothing half-written is left by these either
-            if signal.getsignal(ending) is signal.SIG_DFL:
-                signal.signal(ending, signal.default_int_handler)
+        for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # nothing half-written is left by these either
+            if signal.getsignal(ending) in (signal.SIG_DFL, signal.default_int_handler):
+                signal.signal(ending, _interrupt)
     main()
 
 

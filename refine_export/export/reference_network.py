@@ -68,8 +68,9 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
         raise RequestError(
             f"there is no graph {graph!r}; these weights make: {made}", code="unknown-graph", graph=graph
         )
+    without = ". Their refinement is left out by --no-refine" if "unet" in checkpoint.unused else ""
     raise RequestError(
-        f"{checkpoint.architecture} weights do not make the graph {graph!r}; they make: {made}",
+        f"{checkpoint.architecture} weights do not make the graph {graph!r}; they make: {made}{without}",
         code="graph-not-in-weights",
         graph=graph,
         architecture=checkpoint.architecture,

@@ -127,6 +127,18 @@ def _inconsistency(report: Report) -> str | None:
     for one in report.comparisons:
         if (one.graph, one.file) not in known:
             return f"{one.key!r} is about {one.file!r} ({one.graph}), which is not among the artifacts"
+    built = {(one.graph, one.file) for one in report.artifacts if one.engine is not None}
+    run = {(one.graph, one.file) for one in report.comparisons}
+    if len({one.file for one in report.engines}) < len(report.engines):
+        return "an engine is there twice"
+    for engine in report.engines:
+        if (engine.graph, engine.file) not in built:
+            return f"the engine {engine.file!r} ({engine.graph}) is not among the artifacts"
+        if engine.executed and (engine.graph, engine.file) not in run:
+            return f"the engine {engine.file!r} is said to be executed, and was not compared"
+    for one in report.comparisons:
+        if one.verdict.runtime.startswith("tensorrt") != ((one.graph, one.file) in built):
+            return f"{one.key!r} is said to be run by {one.verdict.runtime}, which its file is not for"
     try:
         ValidateOptions(share=report.share, may_fail=report.may_fail)
     except ValueError as error:

