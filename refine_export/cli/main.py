@@ -154,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _exit_if_interrupted() -> None:
-    """Exit as interrupted if a signal came: torch, which imports parts of itself late, may turn it into its own error."""
+    """Exit as interrupted if a signal came: torch, which imports itself late, may turn it into an error of its own."""
     if _signals:
         typer.echo(_INTERRUPTED, err=True)
         sys.exit(INTERRUPTED)

@@ -160,7 +160,7 @@ class JobInputs:
         if artifact.network not in (None, self.checkpoint.network):
             raise RequestError(
                 f"{path} was made of {artifact.network}, the reference is {self.checkpoint.network}, of the same "
-                f"weights; give --no-refine (or of IFNet_2R, checkpoint.variant in a recipe) for both or for neither{advice}",
+                f"weights; give --no-refine (for IFNet_2R, checkpoint.variant in a recipe) for both or neither{advice}",
                 code="other-network",
                 path=path,
                 made_of=artifact.network,
