@@ -266,7 +266,7 @@ def test_signals_end_it_as_ctrl_c_does(ending):
 
 
 def test_a_signal_that_a_library_turns_into_its_own_error_is_exit_code_130(run, monkeypatch):
-    """torch does so where it imports itself; `run` is not the console script: the handler is called here."""
+    """Torch does so where it imports itself; `run` is not the console script: the handler is called here."""
 
     def swallowed():
         with suppress(KeyboardInterrupt):
