@@ -24,7 +24,7 @@ pytestmark = pytest.mark.triton
 KINDS = {
     "dynamic": ({}, {"threads": 1, "delay_us": 200_000}),
     "python, FP16": ({"dtype": "float16"}, {"backend": "python"}),
-    "static": ({"graph": "interpolator", "size": (64, 96), "batch": 1}, {}),
+    "static": ({"timestep": False, "size": (64, 96), "batch": 1}, {}),
 }
 
 
@@ -33,10 +33,8 @@ class Place:
 
     def __init__(self, folder, start, made, options):
         self.file = write_average(folder / "m.onnx", **made)
-        self.timed, self.dtype = (
-            made.get("graph") is None,
-            np.dtype(made.get("dtype", "float32").replace("float16", "f2")),
-        )
+        self.timed = made.get("timestep", True)
+        self.dtype = np.dtype(made.get("dtype", "float32").replace("float16", "f2"))
         folder = folder / "models"
         deploy_triton([self.file], folder, TritonOptions(sizes=("64x96",), device="cpu", **options))
         self.server = start(folder)
