@@ -31,7 +31,6 @@ RECIPE = Recipe(
         ("rife4_0", 1.0, 32),
         ("rife4_6", 2.0, 32),
         ("rife4_22", 1.0, 32),
-        ("rife4_25", 1.0, 64),
         ("rife4_25_lite", 1.0, 128),
         ("rife4_26_heavy", 1.0, 64),
     ],
@@ -41,13 +40,15 @@ def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, tmp_path)
     torch.save(formula_weights(SHAPES[name]), checkpoint)
     options = {"recipe": RECIPE, "scale": scale}
     dynamic = rx.export(checkpoint, "interpolator", output=tmp_path / "dynamic.onnx", **options)
-    static = rx.export(checkpoint, "interpolator", output=tmp_path / "static.onnx", dynamic=False, **options)
+    files = [dynamic]
+    if multiple_of == 128:  # once is enough, and the largest padding shows most
+        files.append(rx.export(checkpoint, "interpolator", output=tmp_path / "s.onnx", dynamic=False, **options))
     fp16 = rx.lower(dynamic, output=tmp_path / "fp16.onnx", checkpoint=checkpoint, recipe=RECIPE)
-    report = rx.validate([dynamic, static, fp16], checkpoint=checkpoint, recipe=RECIPE)
+    report = rx.validate([*files, fp16], checkpoint=checkpoint, recipe=RECIPE)
 
     size = tuple(-(-side // multiple_of) * multiple_of for side in (60, 90))
     assert (dynamic.artifact.multiple_of, dynamic.artifact.scale) == (multiple_of, scale)
-    assert static.artifact.fixed == (1, *size)
+    assert all(static.artifact.fixed == (1, *size) for static in files[1:])
     model = onnx.load(fp16.path)
     assert list(lint_model(model)) == []
     metadata = {entry.key: entry.value for entry in model.metadata_props}

@@ -119,7 +119,7 @@ def test_a_server_that_is_right_passes_over_every_channel(place):
     counts = {
         name: [one.channel for one in result.answers if one.model == name] for name in ("interpolator", "interpolate")
     }
-    assert [counts["interpolator"].count(name) for name in names] == [5] * 4  # 64x96 and a batch of two, two times, and the probe
+    assert [counts["interpolator"].count(name) for name in names] == [5] * 4  # 64x96 and two at once, twice; the probe
     assert [counts["interpolate"].count(name) for name in names] == [4] * 4  # 64x96 and 61x91, two times
     assert {one.feed for one in result.answers if "61x91" in one.feed}
     assert [(one.channel, one.concurrency) for one in result.loads] == [(name, k) for name in names for k in (1, 3)]
