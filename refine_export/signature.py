@@ -152,7 +152,7 @@ class Signature:
 
     @property
     def takes_timestep(self) -> bool:
-        """Whether the graph computes the frame at any time, not the middle one alone."""
+        """True where the graph computes the frame at any time, not only the middle one."""
         return TIMESTEP in self.inputs
 
     @property

@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @functools.cache
 def missing_for_engines() -> str | None:
-    """What this machine lacks for the tests marked `tensorrt`, in a sentence; None where it lacks nothing."""
+    """Return a sentence on what the tests marked `tensorrt` lack on this machine; None where they lack nothing."""
     from refine_export.engine.build_options import BuildOptions
     from refine_export.engine.engine_file import engine_target
     from refine_export.errors import UnavailableError
@@ -83,7 +83,7 @@ def missing_for_engines() -> str | None:
 
 @functools.cache
 def missing_for_rtx() -> str | None:
-    """What this machine lacks for the tests marked `rtx_gpu`, in a sentence; None where it lacks nothing."""
+    """Return a sentence on what the tests marked `rtx_gpu` lack on this machine; None where they lack nothing."""
     from refine_export.engine import machine
     from refine_export.engine.bindings import load_library
     from refine_export.errors import UnavailableError

@@ -26,7 +26,7 @@ class LintReport:
 
     @property
     def passed(self) -> bool:
-        """Whether there are no errors; warnings are allowed."""
+        """True where there are no errors; warnings are allowed."""
         return not self.errors
 
     @property

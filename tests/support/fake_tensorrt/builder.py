@@ -152,7 +152,7 @@ def layers_of(network: Any) -> list[Any]:
 
 
 def _payload(fake: Behaviour, network: Any, config: IBuilderConfig) -> dict[str, Any]:
-    """What a build puts into a plan."""
+    """Contents of a plan."""
     _, model = fake.models[id(network)]
     ends = {
         "inputs": [network.get_input(index) for index in range(network.num_inputs)],
@@ -229,7 +229,7 @@ def plan_from_payload(version: Sequence[int], payload: Mapping[str, Any]) -> byt
 
 
 def payload_from_plan(plan: bytes) -> dict[str, Any] | str:
-    """What `_payload` made, or the words of the refusal."""
+    """Result of `_payload`, or the text of the refusal."""
     try:
         loaded: dict[str, Any] = json.loads(plan[_HEADER.size :])
     except ValueError as error:
