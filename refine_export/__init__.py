@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from refine_export.jobs.main_job import run
     from refine_export.jobs.recipe import Recipe, RunOptions
     from refine_export.jobs.refit_engine import refit
+    from refine_export.jobs.reproduce_file import Reproduced, reproduce
     from refine_export.jobs.validate_files import validate
     from refine_export.jobs.validation_report import ValidationReport
     from refine_export.lower.lower_options import LowerOptions
@@ -102,6 +103,7 @@ _HOME = {
     "jobs.main_job": ("run",),
     "jobs.recipe": ("Recipe", "RunOptions"),
     "jobs.refit_engine": ("refit",),
+    "jobs.reproduce_file": ("Reproduced", "reproduce"),
     "jobs.validate_files": ("validate",),
     "jobs.validation_report": ("ValidationReport",),
     "lower.lower_options": ("LowerOptions",),
@@ -138,6 +140,7 @@ __all__ = [
     "RefineExportError",
     "ReleasedWeights",
     "RepositoryError",
+    "Reproduced",
     "RequestError",
     "RunOptions",
     "SceneOptions",
@@ -160,6 +163,7 @@ __all__ = [
     "load_network",
     "lower",
     "refit",
+    "reproduce",
     "run",
     "validate",
 ]

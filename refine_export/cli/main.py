@@ -34,6 +34,8 @@ VERBS = {
     "build": "Compile ONNX into a TensorRT engine: compared with torch on a GPU, or type-checked for RTX GPUs "
     "without one.",
     "refit": "Put new weights into an engine without a rebuild, compared with torch; needs TensorRT and a GPU.",
+    "reproduce": "Print the commands that make an ONNX file or an engine again, from the weights on; or run them and "
+    "compare.",
     "lint": "Find what makes an ONNX file wrong on TensorRT: nearest sampling, FP16 coordinates, baked-in sizes.",
     "validate": "Compare ONNX files and engines with the torch reference on the checkpoint's weights.",
     "gate": "Decide on a report by limits and a baseline: exit code, JUnit XML, Markdown; or prove that it can fail.",

@@ -80,7 +80,7 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
     partial(
         _packages,
         "Polygraphy",
-        "cross-checks by an engine's reproduce script; building and running engines need none",
+        "cross-checks of engines (`refine-export reproduce`); building and running engines need none",
         "pip install polygraphy",
         "polygraphy",
     ),

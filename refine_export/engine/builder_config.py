@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Library, Log, required
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.profile_shapes import InputShapes, is_dynamic
+from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import UnavailableError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def config_from_options(
         builder: of the engine.
         log: for the reasons of failures.
         options: of the build, checked by `Library.check_options`.
-        shapes: of the inputs; without a dynamic one there is no profile.
+        shapes: of the inputs, also of fixed ones: Polygraphy names them in the profile too, and builds the same bytes.
         monitor: of the build's progress; the caller keeps it alive.
 
     Raises:
@@ -66,7 +66,7 @@ def config_from_options(
     if options.compute_capabilities:
         _set_gpus(library, config, options.compute_capabilities, log)
     known = tuple(shapes)
-    if is_dynamic(known):
+    if known:
         _add_profile(builder, config, log, known)
     if monitor is not None:
         config.progress_monitor = monitor
@@ -119,8 +119,6 @@ def _set_gpus(library: Library, config: Any, capabilities: tuple[str, ...], log:
 def _add_profile(builder: trt.Builder, config: trt.IBuilderConfig, log: Log, shapes: Iterable[InputShapes]) -> None:
     profile: Any = required(builder.create_optimization_profile(), "make an optimization profile", log)
     for shape in shapes:
-        if not shape.dynamic:
-            continue
         try:
             profile.set_shape(shape.name, shape.minimum, shape.optimum, shape.maximum)
         except RuntimeError as error:

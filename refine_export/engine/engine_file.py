@@ -1,4 +1,4 @@
-"""An engine with its manifest and reproduce scripts: made from an ONNX file, reused while nothing changes."""
+"""An engine with its manifest: made from an ONNX file, reused while nothing changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifes
 from refine_export.engine.output_files import folder_beside, write_engine
 from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, manifest_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
-from refine_export.engine.reproduce import reproduce_scripts
 from refine_export.engine.timing_cache import timing_cache_path
 from refine_export.errors import EngineError, GraphError
 from refine_export.graph.model_file import read_file
@@ -101,8 +100,9 @@ def engine_file(
     *,
     fp32: Path | None = None,
     target: EngineTarget | None = None,
+    commands: Sequence[Mapping[str, Any]] = (),
 ) -> EngineFile:
-    """Build the engine of an ONNX file, with its manifest and reproduce scripts beside it, or reuse the one there.
+    """Build the engine of an ONNX file, with its manifest beside it, or reuse the one there.
 
     The fallback `gather` writes the file that it was built from beside the engine: `NAME.plan.gather.onnx`.
 
@@ -114,6 +114,7 @@ def engine_file(
         progress: of each step, and of TensorRT's own phases.
         fp32: what `source` was lowered from, for the fallback `fp32`.
         target: `engine_target` of the options, where the caller has it.
+        commands: for the manifest.
 
     Raises:
         GraphError: the file, or the sizes in the options that do not fit it; or `changed-during-build`.
@@ -187,8 +188,6 @@ def engine_file(
         )
         built = chosen.engine
         made = built.file if built.file.parent == folder else None
-        beside = output.with_name(built.file.name) if made else built.file
-        scripts = reproduce_scripts(output, beside, built.options, read.shapes, machine, built.child.unfused)
         manifest = new_manifest(
             output,
             built.child.plan,
@@ -198,9 +197,10 @@ def engine_file(
             options=options,
             versions=versions(_PACKAGES) | {MODULES[library.name]: library.version},
             seconds=time.perf_counter() - started,
-            details=_details(chosen, target, scripts),
+            details=_details(chosen, target),
+            commands=commands,
         )
-        write_engine(output, built.child.plan, manifest, scripts, made)
+        write_engine(output, built.child.plan, manifest, made)
     return result_of(output, manifest, changes=changes)
 
 
@@ -215,6 +215,7 @@ def new_manifest(
     versions: Mapping[str, str],
     seconds: float,
     details: Mapping[str, Any],
+    commands: Sequence[Mapping[str, Any]],
 ) -> Manifest:
     """Return the manifest of an engine; `details` come beside its key."""
     return Manifest(
@@ -229,6 +230,7 @@ def new_manifest(
         fingerprint=key.fingerprint(),
         seconds=seconds,
         details={KEY: key.described(), **details},
+        commands=commands,
     )
 
 
@@ -268,7 +270,7 @@ def _reusable(
     return (None, changes) if changes else (manifest, [])
 
 
-def _details(chosen: Chosen[_Built], target: EngineTarget, scripts: Mapping[str, str]) -> dict[str, Any]:
+def _details(chosen: Chosen[_Built], target: EngineTarget) -> dict[str, Any]:
     built, child = chosen.engine, chosen.engine.child
     notes = list(child.notes)
     if unchecked := child.inferred["unchecked"]:
@@ -285,7 +287,6 @@ def _details(chosen: Chosen[_Built], target: EngineTarget, scripts: Mapping[str,
         "fallbacks": [tried.to_dict() for tried in chosen.tried],
         "proven": f"built and type-checked by {target.library.title}; "
         + ("compared with torch" if chosen.tried[-1].status == "passed" else "not executed: no RTX GPU"),
-        "reproduce": sorted(scripts),
         "driver": target.machine.driver,
         "notes": notes,
     }

@@ -6,17 +6,17 @@ import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from refine_export.engine.plan import seems_plan
 from refine_export.errors import RequestError
-from refine_export.support.files import atomic_path, is_running, same_file, write_text
+from refine_export.support.files import atomic_path, is_running, same_file
 from refine_export.support.manifest import Manifest, manifest_path, text_of_manifest
 
-TRTEXEC, POLYGRAPHY, GATHER = ".trtexec.sh", ".polygraphy.sh", ".gather.onnx"
-"""Suffixes of the files beside an engine, behind its name."""
+GATHER = ".gather.onnx"
+"""Suffix, behind an engine's name, of the file with its samplers written out."""
 
 
 def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -> None:
@@ -39,7 +39,7 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             code="unwritable",
             path=output,
         )
-    beside = [manifest_path(output), *(output.with_name(output.name + end) for end in (TRTEXEC, POLYGRAPHY, GATHER))]
+    beside = [manifest_path(output), output.with_name(output.name + GATHER)]
     engine = seems_plan(output)
     for path in (output, *beside):
         if path.exists() and not path.is_file():
@@ -55,10 +55,8 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             raise RequestError.about(path, "output-exists", problem)
 
 
-def write_engine(
-    output: Path, plan: bytes, manifest: Manifest, scripts: Mapping[str, str], onnx: Path | None = None
-) -> None:
-    """Write an engine and its manifest: both, or, where the disk is full, neither; then the files beside them.
+def write_engine(output: Path, plan: bytes, manifest: Manifest, onnx: Path | None = None) -> None:
+    """Write an engine and its manifest: both, or, where the disk is full, neither; then the file beside them.
 
     The engine comes first: a process that is killed between the two leaves an engine without a manifest of its own,
     which the next build replaces.
@@ -67,7 +65,6 @@ def write_engine(
         output: the engine.
         plan: its bytes.
         manifest: its manifest.
-        scripts: name to text.
         onnx: a file to be moved beside the engine.
     """
     with atomic_path(manifest_path(output)) as new_manifest, atomic_path(output) as new_plan:
@@ -76,8 +73,6 @@ def write_engine(
         for path in (new_plan, new_manifest):  # a disk may be found full as late as here: before the first rename
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
-    for name, text in scripts.items():
-        write_text(output.with_name(name), text)
     if onnx is not None:
         onnx.replace(output.with_name(onnx.name))
 

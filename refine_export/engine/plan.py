@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from refine_export.artifacts import Artifact, artifact_from_file
-from refine_export.engine.build_options import Target
+from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.identity import describe_mismatch, described_machine
 from refine_export.engine.machine import Machine, current_gpu, runs_on
 from refine_export.errors import EngineError, RequestError, UnavailableError
@@ -132,6 +132,11 @@ def key_of(manifest: Manifest) -> Mapping[str, Any]:
     """Return the engine's key (`EngineKey.described`) from its manifest."""
     key: Mapping[str, Any] = manifest.details[KEY]
     return key
+
+
+def options_of(manifest: Manifest) -> BuildOptions:
+    """Return the options that an engine was built with."""
+    return BuildOptions(**{**manifest.options, "gpu": tuple(manifest.options["gpu"])})
 
 
 def read_plan(path: Path, machine: Machine) -> tuple[bytes, Manifest]:

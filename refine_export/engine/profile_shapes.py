@@ -74,11 +74,6 @@ def shapes_from_options(
     return found
 
 
-def is_dynamic(shapes: Iterable[InputShapes]) -> bool:
-    """Return whether an optimization profile is needed."""
-    return any(shape.dynamic for shape in shapes)
-
-
 def _asked(options: BuildOptions, unit: int) -> dict[str, Range]:
     default = options.opt_size == BuildOptions.opt_size
     opt = fitting_size(options.opt_size, unit, default=default)

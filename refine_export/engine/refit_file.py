@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,8 @@ from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
 from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifest_entry_of, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import ARTIFACT, key_of, read_plan
+from refine_export.engine.plan import ARTIFACT, key_of, options_of, read_plan
 from refine_export.engine.refit_weights import refit_plan
-from refine_export.engine.reproduce import reproduce_scripts
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import read_file
 from refine_export.support.files import make_folder
@@ -32,6 +30,7 @@ def refit_file(
     target: EngineTarget,
     judge_of: Callable[[EngineSource], Judge],
     progress: Progress,
+    commands: Sequence[Mapping[str, Any]] = (),
 ) -> EngineFile:
     """Put the weights of an ONNX file into an engine, compare it with torch on the new weights, and write it.
 
@@ -42,6 +41,7 @@ def refit_file(
         target: TensorRT and this machine.
         judge_of: gives the comparison for engines of `source`.
         progress: of each step.
+        commands: for the manifest.
 
     Raises:
         EngineError: as `read_plan`.
@@ -51,7 +51,7 @@ def refit_file(
     """
     started = time.perf_counter()
     content, manifest = read_plan(plan, target.machine)
-    options = BuildOptions(**{**manifest.options, "gpu": ()})
+    options = options_of(manifest)
     rung: Rung = key_of(manifest)["rung"]
     if not options.refittable and not options.strip_weights:
         raise RequestError(
@@ -86,10 +86,6 @@ def refit_file(
         made = file if file != source else None
         key = engine_key(target.machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
         before = manifest.details
-        used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
-        scripts = reproduce_scripts(
-            output, output.with_name(file.name) if made else file, used, new.shapes, target.machine, before["unfused"]
-        )
         fresh = new_manifest(
             output,
             chosen.engine,
@@ -112,10 +108,10 @@ def refit_file(
                 "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
                 "proven": "refitted; compared with torch",
                 "notes": [],
-                "reproduce": sorted(scripts),
             },
+            commands=commands,
         )
-        write_engine(output, chosen.engine, fresh, scripts, made)
+        write_engine(output, chosen.engine, fresh, made)
     return result_of(output, fresh)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refine_export import __version__
 from refine_export.artifacts import Artifact, artifact_from_file, artifact_from_model, io_description
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 
 def export_file(
-    network: Callable[[], nn.Module], checkpoint: Checkpoint, graph: GraphName, options: ExportOptions, path: Path
+    network: Callable[[], nn.Module],
+    checkpoint: Checkpoint,
+    graph: GraphName,
+    options: ExportOptions,
+    path: Path,
+    *,
+    commands: Sequence[Mapping[str, Any]] = (),
 ) -> Artifact:
     """Write `path` and its manifest, unless they are there and made from the same weights, options and versions.
 
@@ -35,6 +41,7 @@ def export_file(
         graph: one that the weights make.
         options: of the export.
         path: of the ONNX file.
+        commands: for the manifest.
     """
     inputs = {
         "checkpoint": checkpoint.source,
@@ -71,6 +78,7 @@ def export_file(
         signature=io_description(model),
         fingerprint=key,
         seconds=seconds,
+        commands=commands,
     )
     write_with_manifest(path, content, manifest)
     return artifact

@@ -13,13 +13,15 @@ from typing import Any
 from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.engine.bindings import MODULES
 from refine_export.engine.build_options import BuildOptions, Target
-from refine_export.engine.engine_file import EngineFile, engine_file, engine_target
+from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_file, engine_target
+from refine_export.engine.fallbacks import Judge
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import GraphError, RecipeError, RequestError, UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
+from refine_export.jobs.commands import commands_of
 from refine_export.jobs.engine_judge import judge_of
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
@@ -78,8 +80,7 @@ def build(
     judge = None
     if built_for.executes:  # else nothing is compared, and neither weights nor torch are needed
         judge = judge_of(inputs.check_weights(source, artifact), shapes, inputs)
-    options_used = inputs.recipe.build
-    return engine_file(source, target, options_used, judge, inputs.progress, fp32=lowered_from, target=built_for)
+    return _engine_file(source, target, inputs.recipe.build, judge, inputs, lowered_from, built_for)
 
 
 def build_engines(
@@ -124,7 +125,7 @@ def build_engines(
             shapes = read_source(path, options).shapes
             judge = judge_of(artifact, shapes, inputs) if target.executes else None
             try:
-                made = engine_file(path, output, options, judge, inputs.progress, fp32=fp32.get(graph), target=target)
+                made = _engine_file(path, output, options, judge, inputs, fp32.get(graph), target)
             except (UnavailableError, RequestError) as error:  # the ONNX files are whole, and are compared
                 lacking = isinstance(error, UnavailableError)
                 shortfall = Shortfall(
@@ -141,6 +142,22 @@ def build_engines(
             built = artifact_from_plan(output)
             engines.append((output, dataclasses.replace(built, file=output.name, reused=made.reused, seconds=seconds)))
     return engines, shortfalls
+
+
+def _engine_file(
+    source: Path,
+    output: Path,
+    options: BuildOptions,
+    judge: Judge | None,
+    inputs: JobInputs,
+    fp32: Path | None,
+    target: EngineTarget,
+) -> EngineFile:
+    reference = inputs.recipe if judge else Recipe()  # what is not compared depends on neither weights nor frames
+    used = dataclasses.replace(reference, build=dataclasses.replace(options, target=target.library.name))
+    files = {"onnx": source, "fp32": None if fp32 == source else fp32}
+    commands = commands_of("build", used, files)
+    return engine_file(source, output, options, judge, inputs.progress, fp32=fp32, target=target, commands=commands)
 
 
 def _targets(recipe: Recipe) -> list[Target]:

@@ -13,6 +13,7 @@ from refine_export.artifacts import Artifact
 from refine_export.errors import RequestError
 from refine_export.export.export_file import export_file
 from refine_export.export.reference_network import check_graph, graphs_of, signature_of_checkpoint
+from refine_export.jobs.commands import commands_of
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
@@ -111,8 +112,11 @@ def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFil
     elif not options.dynamic:
         size = padded_size(*inputs.sources.first.pair.size, multiple_of)
         options = dataclasses.replace(options, size=size_text(size))
+    commands = commands_of("export", dataclasses.replace(inputs.recipe, export=options), {}, graph=graph)
     with inputs.progress.step(f"export {graph}") as say:
-        artifact = export_file(lambda: inputs.network(options.scale), checkpoint, graph, options, path)
+        artifact = export_file(
+            lambda: inputs.network(options.scale), checkpoint, graph, options, path, commands=commands
+        )
         say("reused: nothing that it depends on has changed" if artifact.reused else artifact.sizes)
     return ExportedFile(path=path, graph=graph, sizes=artifact.sizes, reused=artifact.reused, artifact=artifact)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from refine_export.errors import RecipeError
+from refine_export.jobs.commands import commands_of
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, any_paths_of, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
@@ -62,7 +63,16 @@ def lower(
         files=files,
         size=checked_size(size),
     )
-    return lower_file(source, target, inputs.recipe.lower, calibration, inputs.progress, without_warp=without_warp)
+    commands = commands_of("lower", inputs.recipe, {"onnx": source}, feeds=files, size=size, without_warp=without_warp)
+    return lower_file(
+        source,
+        target,
+        inputs.recipe.lower,
+        calibration,
+        inputs.progress,
+        without_warp=without_warp,
+        commands=commands,
+    )
 
 
 def checked_size(size: str | None) -> tuple[int, int] | None:

@@ -18,6 +18,7 @@ from typing import Any
 from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.errors import UnavailableError
 from refine_export.jobs.build_engine import build_engines
+from refine_export.jobs.commands import commands_of
 from refine_export.jobs.export_graphs import export_graphs
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
@@ -88,7 +89,8 @@ def _with_lowered(
         found.append((path, artifact))
         output = path.with_suffix(f"{suffix}.onnx")
         try:
-            lowered = lower_file(path, output, options, calibration, inputs.progress)
+            commands = commands_of("lower", inputs.recipe, {"onnx": path})
+            lowered = lower_file(path, output, options, calibration, inputs.progress, commands=commands)
         except UnavailableError as error:  # the FP32 file is whole, and a verdict on it can be given
             shortfalls.append(Shortfall(what=output.name, status="not compared", reason=f"it was not made: {error}"))
             continue

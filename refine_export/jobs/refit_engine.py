@@ -13,6 +13,7 @@ from refine_export.engine.plan import artifact_from_plan, plan_bytes, plan_heade
 from refine_export.engine.refit_file import refit_file
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import files_read
+from refine_export.jobs.commands import commands_of
 from refine_export.jobs.engine_judge import judge_of
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of
@@ -75,5 +76,11 @@ def refit(
     built_for = engine_target(BuildOptions(target="trt"))
     inputs.check_weights(source, artifact)
     return refit_file(
-        plan, source, target, built_for, lambda read: judge_of(artifact, read.shapes, inputs), inputs.progress
+        plan,
+        source,
+        target,
+        built_for,
+        lambda read: judge_of(artifact, read.shapes, inputs),
+        inputs.progress,
+        commands=commands_of("refit", inputs.recipe, {"engine": plan, "onnx": source}),
     )

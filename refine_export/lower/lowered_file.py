@@ -6,7 +6,7 @@ import dataclasses
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +132,7 @@ def lower_file(
     progress: Progress,
     *,
     without_warp: bool = False,
+    commands: Sequence[Mapping[str, Any]] = (),
 ) -> LoweredFile:
     """Lower an FP32 ONNX file to `output`, with a manifest that has every node's type and reason.
 
@@ -142,6 +143,7 @@ def lower_file(
         calibration: the data that ranges are measured on.
         progress: receives each step.
         without_warp: confirm that the graph has no sampler.
+        commands: for the manifest.
 
     Raises:
         GraphError: the file cannot be lowered.
@@ -220,6 +222,7 @@ def lower_file(
         fingerprint=key,
         seconds=result.seconds,
         details={name: details[name] for name in _DETAILS},
+        commands=commands,
     )
     write_with_manifest(output, lowered_bytes, manifest)
     return result

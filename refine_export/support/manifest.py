@@ -10,7 +10,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,8 @@ class Manifest:
     """Time that making it took."""
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """Further facts from the stage that made it."""
+    commands: Sequence[Mapping[str, Any]] = ()
+    """Commands that lead from the weights to the artifact, its own last (`jobs.commands`)."""
     schema: int = SCHEMA
 
 

@@ -19,6 +19,7 @@ FUNCTIONS = {
     "lower": "onnx, *, output, checkpoint, frames, feeds, size, without_warp, recipe, force, progress, [lower], refine",
     "build": "onnx, *, output, checkpoint, frames, fp32, recipe, force, progress, [build], limits, refine",
     "refit": "engine, onnx, *, output, checkpoint, frames, recipe, force, progress, limits",
+    "reproduce": "file, *, run, progress",
     "validate": "files, *, checkpoint, frames, report, locate, recipe, force, progress, [validate], [frames], require, "
     "refine",
     "gate": "report, *, baseline, accept, junit, markdown, summary, recipe, require, limits, share, may_fail",
@@ -60,6 +61,7 @@ RESULTS = {  # with the fields that every result of its kind has
     "LintReport": "passed notes",
     "LoweredFile": "path passed notes",
     "ReleasedWeights": "path",
+    "Reproduced": "path passed notes",
     "ValidationReport": "path passed notes",
 }
 ERRORS = (

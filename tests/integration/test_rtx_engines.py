@@ -4,6 +4,7 @@ Which known-bad files its types and its samplers show, and that NVIDIA's own too
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +12,13 @@ from pathlib import Path
 import onnx
 import pytest
 
+import refine_export as rx
+from refine_export.cli.render.print_commands import print_reproduced
 from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import build_plan
+from refine_export.engine.cross_checks import cross_checks
 from refine_export.engine.engine_file import engine_file
 from refine_export.engine.onnx_source import read_source
 from refine_export.errors import GraphError
@@ -100,18 +104,37 @@ def test_the_other_known_bad_files_are_named():
     assert _FAULTS.keys() == CAUGHT.keys() | NOT_VISIBLE
 
 
-def test_the_reproduce_script_makes_the_same_engine(exports, tmp_path, monkeypatch):
-    """The same bytes where the engine has one size; with several, the library itself never writes the same twice."""
+def test_printed_commands_make_the_same_engine_as_does_polygraphy(exports, tmp_path, monkeypatch, capsys):
+    """The script of `reproduce` runs as it is printed; Polygraphy, NVIDIA's own tool, writes the same bytes too."""
     pytest.importorskip("polygraphy", reason="polygraphy is not installed: pip install polygraphy")
     monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
-    for options in (ONE_SIZE, SIZES):
-        made = engine_file(exports.lowered("refine"), tmp_path / "m.rtx", options, None, Silent())
-        [script] = tmp_path.glob("*.polygraphy.sh")
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-        done = subprocess.run(
-            ["sh", script], env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        theirs = (tmp_path / "m.polygraphy.rtx").read_bytes()
-        assert len(theirs) == made.size_bytes
-        assert (theirs == made.path.read_bytes()) or options is SIZES
+    monkeypatch.chdir(tmp_path)
+    source = exports.fp32("refine", size="64x96")
+    made = rx.build(source, output="refine.rtx", target="rtx")
+    print_reproduced(rx.reproduce(made))
+    done = run_script(capsys.readouterr().out, tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    for name in ("refine.rtx", "refine.polygraphy.rtx"):
+        assert (tmp_path / "reproduced" / name).read_bytes() == made.path.read_bytes()
+
+
+def test_polygraphy_makes_an_engine_of_the_same_size(exports, tmp_path, monkeypatch):
+    """With several sizes, the library itself never writes the same bytes twice."""
+    pytest.importorskip("polygraphy", reason="polygraphy is not installed: pip install polygraphy")
+    monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
+    source = exports.lowered("refine")
+    made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent())
+    done = run_script(cross_checks(made.manifest, source, made.path)["polygraphy"], tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert (tmp_path / "m.polygraphy.rtx").stat().st_size == made.size_bytes
+
+
+def run_script(text, folder):
+    """Run shell commands with this interpreter's programs, and with this package's own."""
+    (folder / "bin").mkdir()
+    program = folder / "bin" / "refine-export"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m refine_export.cli.main "$@"\n')
+    program.chmod(0o755)
+    path = os.pathsep.join((str(program.parent), str(Path(sys.executable).parent), os.environ["PATH"]))
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run(["sh", "-ec", text], cwd=folder, env=environment, capture_output=True, text=True, check=False)

@@ -177,14 +177,12 @@ def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _contents(details: Mapping[str, Any]) -> Iterator[str]:
-    """Yield memory, layers and scripts, as far as the manifest has them."""
+    """Yield memory and layers, as far as the manifest has them."""
     for name, size in (details.get("memory") or {}).items():
         yield f"{name.removesuffix('_bytes')} memory: {size / 2**20:.1f} MiB"
     if layers := (details.get("inferred") or {}).get("layers"):
         kinds = ", ".join(f"{count} {kind}" for kind, count in layers.items())
         yield _one_line(f"{sum(layers.values())} layers of the network: {kinds}")
-    if scripts := details.get("reproduce"):
-        yield _one_line(f"built once more by another tool: sh {', sh '.join(scripts)}")
 
 
 def _fallback(tried: Mapping[str, Any]) -> str:

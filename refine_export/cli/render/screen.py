@@ -37,10 +37,12 @@ class Screen:
     def line(self, text: object = "", mark: str = "", *, aside: str = "") -> None:
         """Print a line: a mark with its colour and a colon, the text, and an aside in brackets."""
         from rich.markup import escape
+        from rich.text import Text
 
-        before = f"{MARKS.get(mark, escape(mark))}: " if mark else ""
-        behind = f" [dim]({escape(clean(aside))})[/]" if aside else ""
-        self._console.print(f"{before}{escape(clean(str(text)))}{behind}", soft_wrap=True)
+        line = Text.from_markup(f"{MARKS.get(mark, escape(mark))}: ") if mark else Text()
+        line.append(clean(str(text)))  # not by `escape`, which doubles a backslash at the end
+        line.append(f" ({clean(aside)})" if aside else "", style="dim")
+        self._console.print(line, soft_wrap=True)
 
     def verdict(self, status: str, text: str) -> None:
         """Print the verdict, behind an empty line."""
@@ -60,12 +62,12 @@ class Screen:
 
     def table(self, headings: Iterable[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; a heading that begins with `>` aligns its column to the right."""
-        from rich.markup import escape
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(box=None, pad_edge=False)
         for heading in headings:
             table.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left")
         for row in rows:
-            table.add_row(*(MARKS.get(cell, escape(clean(cell))) for cell in row))
+            table.add_row(*(MARKS.get(cell, Text(clean(cell))) for cell in row))
         self._console.print(table)

@@ -52,7 +52,7 @@ def test_each_property_is_set(rtx):
     trt = rtx.module
     plain = config(rtx, STATIC)
     assert (plain.builder_optimization_level, plain.profiling_verbosity) == (3, trt.ProfilingVerbosity.DETAILED)
-    assert (plain.max_aux_streams, plain.progress_monitor, plain.num_optimization_profiles) == (-1, None, 0)
+    assert (plain.max_aux_streams, plain.progress_monitor, plain.num_optimization_profiles) == (-1, None, 1)
     monitor = trt.IProgressMonitor()
     options = {"workspace_mib": 256, "optimization_level": 5, "verbosity": "layer_names_only", "aux_streams": 0}
     made = config(rtx, monitor=monitor, gpu=("rtx40", "sm86"), **options)
@@ -70,13 +70,13 @@ def test_what_enterprise_tensorrt_has_alone(trt):
     assert made.tiling_optimization_level == trt.module.TilingOptimizationLevel.MODERATE
 
 
-def test_the_profile_names_dynamic_inputs_alone(rtx, monkeypatch):
+def test_the_profile_names_every_input(rtx, monkeypatch):
     asked, inner = [], rtx.module.IOptimizationProfile.set_shape
     monkeypatch.setattr(
         rtx.module.IOptimizationProfile, "set_shape", lambda self, *given: asked.append(given) or inner(self, *given)
     )
     assert config(rtx, DYNAMIC, STATIC).num_optimization_profiles == 1
-    assert asked == [("x", DYNAMIC.minimum, DYNAMIC.optimum, DYNAMIC.maximum)]
+    assert asked == [(one.name, one.minimum, one.optimum, one.maximum) for one in (DYNAMIC, STATIC)]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The scripts beside an engine have every option of it, as flags of trtexec and of Polygraphy."""
+"""Cross-checks of an engine have every option of it, as flags of trtexec and of Polygraphy."""
 
 import argparse
 import dataclasses
@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.machine import rtx_gpus
-from refine_export.engine.profile_shapes import InputShapes
-from refine_export.engine.reproduce import Reproduction, polygraphy_command, reproduce_scripts, trtexec_command
-from tests.support.host_trt import machine_of
+from refine_export.engine.cross_checks import CrossCheck, cross_checks, polygraphy_command, trtexec_command
+from refine_export.engine.plan import KEY, KIND
+from refine_export.support.manifest import Manifest
 
 SHAPES = {
     "img0": ((1, 3, 256, 448), (1, 3, 1088, 1920), (2, 3, 2176, 3840)),
@@ -51,9 +50,9 @@ FLAGS = {  # option -> what it adds to trtexec and to polygraphy; None: not a fl
 }
 
 
-def wanted(options: BuildOptions = EVERYTHING, **changes: Any) -> Reproduction:
+def wanted(options: BuildOptions = EVERYTHING, **changes: Any) -> CrossCheck:
     values: dict[str, Any] = {"onnx": "m.onnx", "plan": "m.check.plan", "shapes": SHAPES, "version": "11.4.0"}
-    return Reproduction(options=options, **values | changes)
+    return CrossCheck(options=options, **values | changes)
 
 
 def test_every_option_has_flags_or_is_known_to_have_none() -> None:
@@ -85,45 +84,58 @@ def test_defaults_are_flags_where_the_tools_have_others(version: str) -> None:
     assert "--noTF32" not in trtexec_command(wanted(EVERYTHING, version=version))
 
 
-def scripts(machine, name="in put", options=EVERYTHING, file=Path("m.onnx"), unfused=("u", "v")):
-    low, opt, high = SHAPES["img0"]
-    shapes = [InputShapes(name=name, minimum=low, optimum=opt, maximum=high, dynamic=True)]
-    return reproduce_scripts(Path("/out/m.plan"), file, options, shapes, machine, unfused)
+def checks(library="trt", name="in put", options=EVERYTHING, file=Path("m.onnx"), unfused=("u", "v")):
+    """The commands for an engine, from the parts of its manifest that they depend on."""
+    key = {"library": library, "tensorrt": "11.4.0", "profiles": [{name: SHAPES["img0"]}], "rung": "native"}
+    manifest = Manifest(
+        artifact="m.plan",
+        kind=KIND,
+        sha256="",
+        size_bytes=0,
+        inputs={},
+        options=dataclasses.asdict(options),
+        versions={},
+        signature={},
+        fingerprint="",
+        seconds=0.0,
+        details={KEY: key, "unfused": list(unfused)},
+    )
+    return cross_checks(manifest, file, Path("/out/m.plan"))
 
 
-def words_of(script: str, tool: str, folder: Path) -> list[str]:
-    """Run a script with a stand-in for the tool, which prints its arguments."""
+def words_of(commands: str, tool: str, folder: Path) -> list[str]:
+    """Run commands with a stand-in for the tool, which prints its arguments."""
     stand_in = folder / tool
     stand_in.write_text('#!/bin/sh\necho "$POLYGRAPHY_USE_TENSORRT_RTX"\nprintf "%s\\n" "$@"\n')
     stand_in.chmod(0o755)
-    (folder / "line.sh").write_text(script)
+    (folder / "line.sh").write_text(commands)
     environment = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(["/bin/sh", folder / "line.sh"], env=environment, capture_output=True, text=True, check=True)
     return done.stdout.splitlines()
 
 
 @pytest.mark.parametrize("tool", ["trtexec", "polygraphy"])
-def test_scripts_are_shell_and_keep_every_word(tool: str, tmp_path: Path) -> None:
+def test_commands_are_shell_and_keep_every_word(tool: str, tmp_path: Path) -> None:
     """Paths and names with spaces and quotes arrive as they are."""
     odd = tmp_path / 'it\'s a $HOME `x` 100% "m".onnx'
-    [environment, *words] = words_of(scripts(machine_of("11.4.0"), file=odd)[f"m.plan.{tool}.sh"], tool, tmp_path)
+    [environment, *words] = words_of(checks(file=odd)[tool], tool, tmp_path)
     assert environment == ""
     assert {"trtexec": f"--onnx={odd}", "polygraphy": str(odd)}[tool] in words
     assert {"trtexec": "--maxShapes=in put:2x3x2176x3840", "polygraphy": "in put:[2,3,2176,3840]"}[tool] in words
     assert {"trtexec": "--markDebug=u,v", "polygraphy": "u"}[tool] in words
-    assert {"trtexec": "--saveEngine=/out/m.plan", "polygraphy": "/out/m.plan"}[tool] not in words
+    assert {"trtexec": "--saveEngine=/out/m.trtexec.plan", "polygraphy": "/out/m.polygraphy.plan"}[tool] in words
 
 
 @pytest.mark.parametrize("odd", ["a,b", "it's"])
-def test_names_that_trtexec_cannot_take_have_no_script_of_it(odd: str) -> None:
-    assert list(scripts(machine_of("11.4.0"), name=odd)) == ["m.plan.polygraphy.sh"]
-    assert list(scripts(machine_of("11.4.0"), unfused=(odd,))) == ["m.plan.polygraphy.sh"]
+def test_names_that_trtexec_cannot_take_have_no_command_of_it(odd: str) -> None:
+    assert list(checks(name=odd)) == ["polygraphy"]
+    assert list(checks(unfused=(odd,))) == ["polygraphy"]
 
 
-def test_an_rtx_engine_has_the_script_of_polygraphy(tmp_path: Path) -> None:
-    made = scripts(rtx_gpus("1.7.1.116", ()), options=BuildOptions(gpu=("rtx40", "rtx50")))
-    [name] = made
-    environment, *words = words_of(made[name], "polygraphy", tmp_path)
+def test_an_rtx_engine_has_the_command_of_polygraphy(tmp_path: Path) -> None:
+    made = checks("rtx", options=BuildOptions(gpu=("rtx40", "rtx50")))
+    assert list(made) == ["polygraphy"]
+    environment, *words = words_of(made["polygraphy"], "polygraphy", tmp_path)
     assert environment == "1"
     assert shlex.join(words).count("--compute-capabilities 8.9 12.0") == 1
 

@@ -2,12 +2,13 @@
 
 Flags of trtexec were read in NVIDIA/TensorRT samples/common/sampleOptions.cpp of a late 10.x and of 11.0, and are the
 same in both except for --stronglyTyped; those of Polygraphy are of 0.53.6, which knows TensorRT 10, 11 and, by an
-environment variable, TensorRT for RTX. Repairs of GridSample layers have no flag: the scripts build what the parser
+environment variable, TensorRT for RTX. Repairs of GridSample layers have no flag: the commands build what the parser
 makes of the file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.machine import Machine, numbers_of
-from refine_export.engine.output_files import POLYGRAPHY, TRTEXEC
-from refine_export.engine.profile_shapes import InputShapes
+from refine_export.engine.machine import numbers_of
+from refine_export.engine.plan import key_of, options_of
+from refine_export.support.manifest import Manifest
 from refine_export.support.text import size_text
-
-Shape = tuple[int, ...]
 
 _HARDWARE: Final = {"ampere_plus": "ampere+", "same_compute_capability": "sameComputeCapability"}
 _TILING: Final = ("none", "fast", "moderate", "full")
@@ -48,7 +47,7 @@ _WITHOUT_TF32: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduction:
+class CrossCheck:
     """Contents of a command line."""
 
     onnx: str
@@ -56,7 +55,7 @@ class Reproduction:
     plan: str
     """Path of the engine of the cross-check; not the path of the one to be checked."""
     options: BuildOptions
-    shapes: Mapping[str, tuple[Shape, Shape, Shape]]
+    shapes: Mapping[str, Sequence[Sequence[int]]]
     """Input -> min, opt, max shape of a dynamic file; empty for a static one."""
     version: str
     """Full version of the library."""
@@ -64,39 +63,34 @@ class Reproduction:
     """Tensors that were marked to keep samplers from fusing."""
 
 
-def reproduce_scripts(
-    output: Path,
-    file: Path,
-    options: BuildOptions,
-    shapes: Sequence[InputShapes],
-    machine: Machine,
-    unfused: Sequence[str],
-) -> dict[str, str]:
-    """Return name and text of the shell scripts for a cross-check; their engines go beside this one.
+def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]:
+    """Return shell commands of other tools that build the same engine, by tool.
 
     Args:
-        output: the engine.
-        file: that it was built from.
-        options: that it was built with.
-        shapes: of its inputs.
-        machine: what it was built for; trtexec, which is not part of TensorRT for RTX's package, has a script for
-            TensorRT alone.
-        unfused: tensors that were kept from fusing.
+        manifest: of the engine.
+        onnx: the file that it was built from, or a copy.
+        output: the engine; those of the other tools go beside it. trtexec, which is not part of TensorRT for RTX's
+            package, has a command for TensorRT alone.
     """
+    key, unfused = key_of(manifest), tuple(manifest.details["unfused"])
+    options = options_of(manifest)
+    if key["rung"] == "fp32":
+        options = dataclasses.replace(options, tf32=False)
+    shapes = key["profiles"][0] if key["profiles"] else {}
 
-    def what(tool: str) -> Reproduction:
-        return Reproduction(
-            onnx=str(file.absolute()),
-            plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}").absolute()),
+    def what(tool: str) -> CrossCheck:
+        return CrossCheck(
+            onnx=str(onnx),
+            plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}")),
             options=options,
-            shapes={shape.name: (shape.minimum, shape.optimum, shape.maximum) for shape in shapes if shape.dynamic},
-            version=machine.tensorrt,
-            debug_tensors=tuple(unfused),
+            shapes=shapes,
+            version=key["tensorrt"],
+            debug_tensors=unfused,
         )
 
     notes = ["--strongly-typed is needed on TensorRT 10 and changes nothing later; TF32 is off without --tf32"]
-    lines, more = ["set -e"], ""
-    if machine.library == "rtx":
+    lines, more = [], ""
+    if key["library"] == "rtx":
         lines.append("export POLYGRAPHY_USE_TENSORRT_RTX=1")
         notes = []
         if not options.tf32:
@@ -105,16 +99,15 @@ def reproduce_scripts(
             ]
             lines += _WITHOUT_TF32
             more = ' \\\n    --trt-config-postprocess-script "$folder/clear_tf32.py"'
-    scripts = {output.name + POLYGRAPHY: _script(notes, lines, polygraphy_command(what("polygraphy")), more)}
-    names = [*(shape.name for shape in shapes if shape.dynamic), *unfused]
+    found = {"polygraphy": _commands(notes, lines, polygraphy_command(what("polygraphy")), more)}
     # trtexec splits lists at commas and drops single quotes, so that it cannot take such names.
-    if machine.library == "trt" and not any("," in name or "'" in name for name in names):
+    if key["library"] == "trt" and not any("," in name or "'" in name for name in (*shapes, *unfused)):
         notes = ["--stronglyTyped is for TensorRT 10: 11 is always strongly typed; TF32 is on without --noTF32"]
-        scripts[output.name + TRTEXEC] = _script(notes, ["set -e"], trtexec_command(what("trtexec")))
-    return scripts
+        found["trtexec"] = _commands(notes, [], trtexec_command(what("trtexec")))
+    return found
 
 
-def trtexec_command(what: Reproduction) -> list[str]:
+def trtexec_command(what: CrossCheck) -> list[str]:
     """Return the words of the trtexec line; names of tensors have no comma and no single quote."""
     options = what.options
     words = ["trtexec", f"--onnx={what.onnx}", f"--saveEngine={what.plan}"]
@@ -142,7 +135,7 @@ def trtexec_command(what: Reproduction) -> list[str]:
     return [*words, "--skipInference"]
 
 
-def polygraphy_command(what: Reproduction) -> list[str]:
+def polygraphy_command(what: CrossCheck) -> list[str]:
     """Return the words of the `polygraphy convert` line."""
     options = what.options
     words = ["polygraphy", "convert", what.onnx, "--convert-to", "trt", "-o", what.plan, "--strongly-typed"]
@@ -170,13 +163,12 @@ def polygraphy_command(what: Reproduction) -> list[str]:
     return words
 
 
-def _script(notes: Sequence[str], lines: Sequence[str], words: Sequence[str], more: str = "") -> str:
-    """A shell script, one flag a line; words that are not flags stay behind theirs, and `more` is added as it is."""
+def _commands(notes: Sequence[str], lines: Sequence[str], words: Sequence[str], more: str = "") -> str:
+    """Shell commands, one flag a line; words that are not flags stay behind theirs, and `more` is added as it is."""
     flags: list[list[str]] = []
     for word in words:
         if word.startswith("-") or not flags:
             flags.append([])
         flags[-1].append(word)
     command = " \\\n    ".join(shlex.join(flag) for flag in flags)
-    head = ["Builds the engine once more, for a cross-check.", *notes]
-    return "\n".join(["#!/bin/sh", *(f"# {note}" for note in head), *lines, command + more, ""])
+    return "\n".join([*(f"# {note}" for note in notes), *lines, command + more])
