@@ -57,11 +57,14 @@ if TYPE_CHECKING:
     from refine_export.jobs.recipe import Recipe, RunOptions
     from refine_export.jobs.refit_engine import refit
     from refine_export.jobs.reproduce_file import Reproduced, reproduce
+    from refine_export.jobs.score_dataset import score
     from refine_export.jobs.validate_files import validate
     from refine_export.jobs.validation_report import ValidationReport
     from refine_export.lower.lower_options import LowerOptions
     from refine_export.lower.lowered_file import LoweredFile
     from refine_export.runners.triton.connection_options import ServerOptions
+    from refine_export.score.score_options import ScoreOptions
+    from refine_export.score.score_result import Scores
     from refine_export.validate.validate_options import ValidateOptions
 
 __version__ = "0.1.0"
@@ -104,11 +107,14 @@ _HOME = {
     "jobs.recipe": ("Recipe", "RunOptions"),
     "jobs.refit_engine": ("refit",),
     "jobs.reproduce_file": ("Reproduced", "reproduce"),
+    "jobs.score_dataset": ("score",),
     "jobs.validate_files": ("validate",),
     "jobs.validation_report": ("ValidationReport",),
     "lower.lower_options": ("LowerOptions",),
     "lower.lowered_file": ("LoweredFile",),
     "runners.triton.connection_options": ("ServerOptions",),
+    "score.score_options": ("ScoreOptions",),
+    "score.score_result": ("Scores",),
     "validate.validate_options": ("ValidateOptions",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -144,6 +150,8 @@ __all__ = [
     "RequestError",
     "RunOptions",
     "SceneOptions",
+    "ScoreOptions",
+    "Scores",
     "ServerOptions",
     "TritonOptions",
     "UnavailableError",
@@ -165,6 +173,7 @@ __all__ = [
     "refit",
     "reproduce",
     "run",
+    "score",
     "validate",
 ]
 
@@ -181,7 +190,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """A package whose functions `export`, `lower`, `validate`, `gate` and `bisect` are named as subpackages are."""
+    """A package some of whose functions, such as `export` and `score`, are named as subpackages are."""
 
     def __setattr__(self, name: str, value: Any) -> None:
         # The import system sets a subpackage as an attribute of its parent when it is first imported; the function of

@@ -129,7 +129,7 @@ def _folder(folder: Path, label: str, add_note: AddNote) -> Clip:
     except OSError as error:
         raise FrameError.about(folder, "cannot-read", f"cannot be read: {error.strerror}") from error
     pictures = (path for path in entries if path.suffix.lower() in images.SUFFIXES and path.is_file())
-    files = tuple(sorted(pictures, key=_natural_order))
+    files = tuple(sorted(pictures, key=natural_order))
     if len(files) < 2:
         found = f"one picture, {files[0].name}" if files else "no pictures"
         problem = f"has {found}; expected two frames or more, as {', '.join(images.SUFFIXES)}"
@@ -149,7 +149,7 @@ def _check_sizes(files: Sequence[Path]) -> None:
             raise FrameError.about(path, "sizes-differ", problem)
 
 
-def _natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
+def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
     """Sort numbers by their value, frame2 before frame10; the name decides between 2 and 02."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
     return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts], path.name

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from jinja2 import Environment
 from markupsafe import Markup
 
 from refine_export.accuracy.margins import LABELS
@@ -30,6 +31,14 @@ MANY = 20
 """Comparisons from which on they can be filtered."""
 
 
+def page_environment() -> Environment:
+    """Open the templates of pages, with their filters."""
+    environment = template_environment("report", autoescape=True)
+    environment.filters.update(FILTERS)
+    environment.tests["hash"] = lambda text: bool(re.fullmatch(r"[0-9a-f]{40,64}", str(text)))
+    return environment
+
+
 def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: FramePictures) -> str:
     """Render the page.
 
@@ -38,9 +47,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         pictures: pictures by key of the comparison; none for those that have nothing to show.
         frames: the pictures at the head.
     """
-    environment = template_environment("report", autoescape=True)
-    environment.filters.update(FILTERS)
-    environment.tests["hash"] = lambda text: bool(re.fullmatch(r"[0-9a-f]{40,64}", str(text)))
+    environment = page_environment()
     environment.globals.update(
         margin=margin_text,
         limit_text=limit_text,

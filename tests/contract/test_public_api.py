@@ -22,6 +22,8 @@ FUNCTIONS = {
     "reproduce": "file, *, run, progress",
     "validate": "files, *, checkpoint, frames, report, locate, recipe, force, progress, [validate], [frames], require, "
     "refine",
+    "score": "data_set, files, *, checkpoint, refine, output, recipe, progress, allow_host_code, cuda_graph, rtx_kernels, "
+    "rtx_cache, layout, limit, runtimes, device, max_loss_db",
     "gate": "report, *, baseline, accept, junit, markdown, summary, recipe, require, limits, share, may_fail",
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps, refine",
@@ -46,6 +48,7 @@ OPTIONS = (
     "Recipe",
     "RunOptions",
     "SceneOptions",
+    "ScoreOptions",
     "ServerOptions",
     "TritonOptions",
     "ValidateOptions",
@@ -62,6 +65,7 @@ RESULTS = {  # with the fields that every result of its kind has
     "LoweredFile": "path passed notes",
     "ReleasedWeights": "path",
     "Reproduced": "path passed notes",
+    "Scores": "path passed notes",
     "ValidationReport": "path passed notes",
 }
 ERRORS = (

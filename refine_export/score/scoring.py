@@ -1,0 +1,162 @@
+"""Run every candidate on every triplet, and measure its frames against the true ones.
+
+One triplet is in memory at a time. Each figure is a line of a JSON Lines file, under a key of what it depends on; a run
+that was interrupted starts again where that file ends.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from refine_export.data.colour import Picture
+from refine_export.data.images import AddNote, frame_from_file, uint8_from_frame
+from refine_export.errors import RequestError
+from refine_export.interpolation.interpolator import MIDDLE, LocalInterpolator
+from refine_export.score.frame_quality import Quality, TrueFrame
+from refine_export.score.layouts import Triplet
+from refine_export.support.files import cannot_write
+from refine_export.support.manifest import sha256_of_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """What makes frames: torch, or a file in one runtime."""
+
+    file: str
+    runtime: str
+    interpolator: LocalInterpolator
+    fingerprint: str
+    """Hash of the file, the weights, the runtime and the code that its figures depend on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The quality of one contestant's frame of one triplet, or why there is none."""
+
+    contestant: Contestant
+    triplet: Triplet
+    quality: Quality | None
+    seconds: float
+    """Time of the run; 0 where an earlier one is used."""
+    reason: str = ""
+
+
+class ScoreLog:
+    """Figures by key, in a JSON Lines file that grows by one line for each."""
+
+    def __init__(self, file: TextIO | None = None, known: dict[str, Quality] | None = None) -> None:
+        self._file = file
+        self._known = known or {}
+
+    def find(self, key: str) -> Quality | None:
+        """Return the figures of an earlier run."""
+        return self._known.get(key)
+
+    def add(self, key: str, score: Score) -> None:
+        """Append the figures of a run."""
+        if self._file is None or score.quality is None:
+            return
+        names = {"split": score.triplet.split, "triplet": score.triplet.name, "file": score.contestant.file}
+        names["runtime"] = score.contestant.runtime
+        self._file.write(json.dumps({"key": key, **names, **dataclasses.asdict(score.quality)}) + "\n")
+        self._file.flush()  # a process that is killed loses no more than the line that it writes
+
+
+@contextmanager
+def score_log(path: Path | None) -> Iterator[ScoreLog]:
+    """Open the log of earlier figures, to read it and to append to it.
+
+    Raises:
+        RequestError: `cannot-write`.
+    """
+    if path is None:
+        yield ScoreLog()
+        return
+    try:
+        with path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            lines = file.read().split("\n")
+            if lines[-1]:  # cut off when the process was killed: the next line must not continue it
+                file.write("\n")
+            yield ScoreLog(file, dict(_read(lines)))
+    except OSError as error:
+        raise cannot_write(path, error, "choose another folder with --output") from error
+
+
+def _read(lines: Sequence[str]) -> Iterator[tuple[str, Quality]]:
+    names = [field.name for field in dataclasses.fields(Quality)]
+    for line in lines:
+        try:
+            content = json.loads(line)
+            yield content["key"], Quality(**{name: content[name] for name in names})
+        except (ValueError, KeyError, TypeError):  # a line that was cut off
+            continue
+
+
+def score_triplets(
+    triplets: Sequence[Triplet],
+    contestants: Sequence[Contestant],
+    log: ScoreLog,
+    add_note: AddNote,
+    on_triplet: Callable[[int], None],
+) -> Iterator[Score]:
+    """Score every contestant on every triplet; one that gives no frame is not run on the triplets after it.
+
+    Args:
+        triplets: checked by `data_set_from_folder`.
+        contestants: all of one padding, so that they compute on the same pixels.
+        log: figures of earlier runs.
+        add_note: receives what was converted in reading pictures.
+        on_triplet: receives the number of triplets that are done.
+    """
+    failed: set[Contestant] = set()
+    for number, triplet in enumerate(triplets):
+        on_triplet(number)
+        frames = hashlib.sha256("".join(map(sha256_of_file, triplet.files)).encode()).hexdigest()
+        keys = {one: f"{one.fingerprint[:32]}:{frames[:32]}" for one in contestants if one not in failed}
+        opened: _OpenTriplet | None = None
+        for contestant, key in keys.items():
+            if (quality := log.find(key)) is not None:
+                yield Score(contestant=contestant, triplet=triplet, quality=quality, seconds=0.0)
+                continue
+            opened = opened or _OpenTriplet(triplet, add_note)
+            score = opened.score(contestant)
+            log.add(key, score)
+            if score.quality is None:
+                failed.add(contestant)
+            yield score
+    on_triplet(len(triplets))
+
+
+class _OpenTriplet:
+    """A triplet in memory."""
+
+    def __init__(self, triplet: Triplet, add_note: AddNote) -> None:
+        self._triplet = triplet
+        self._frame0, truth, self._frame1 = (_picture(path, add_note) for path in triplet.files)
+        self._truth = TrueFrame(truth)
+
+    def score(self, contestant: Contestant) -> Score:
+        started = time.perf_counter()
+        quality, reason = None, ""
+        try:
+            picture = contestant.interpolator.interpolate(self._frame0, self._frame1, MIDDLE)
+        except RequestError as error:
+            reason = f"{self._triplet.name}: {error}"
+        seconds = time.perf_counter() - started
+        if not reason:
+            quality = self._truth.quality_of(picture)
+        return Score(contestant=contestant, triplet=self._triplet, quality=quality, seconds=seconds, reason=reason)
+
+
+def _picture(path: Path, add_note: AddNote) -> Picture:
+    # One note for all pictures of a kind: a data set may have tens of thousands.
+    return uint8_from_frame(frame_from_file(path, add_note, label="Frames"))
