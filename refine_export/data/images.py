@@ -105,11 +105,12 @@ def _resized(pair: FramePair, size: tuple[int, int], mode: Literal["edge", "symm
 
 def uint8_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
     """Convert [1, 3, H, W] in [0, 1] to [H, W, 3] in 0 to 255, rounded; pixels that are not finite become magenta."""
-    picture = np.moveaxis(frame[0], 0, -1).astype(np.float64)
-    bad = ~np.isfinite(picture).all(axis=-1)
-    picture = np.rint(np.clip(np.nan_to_num(picture), 0, 1) * 255)
+    planes = frame[0].astype(np.float32)  # as FP16, 255 times a value would be rounded
+    bad = ~np.isfinite(planes).all(axis=0)
+    planes[:, bad] = 0
+    picture = np.ascontiguousarray(np.moveaxis(np.rint(planes.clip(0, 1) * 255).astype(np.uint8), 0, -1))
     picture[bad] = (255, 0, 255)
-    return np.asarray(picture, dtype=np.uint8)
+    return picture
 
 
 def frame_from_file(path: Path, add_note: AddNote | None = None, label: str = "") -> Frame:

@@ -15,7 +15,7 @@ class FigureTable:
 
     title: str
     lead: str
-    """What the figures mean."""
+    """Meaning of the figures."""
     headings: tuple[str, ...]
     """One that begins with `>` aligns its column to the right."""
     rows: tuple[tuple[str, ...], ...]

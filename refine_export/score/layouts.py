@@ -238,7 +238,7 @@ class _Layout:
     fits: Callable[[Path], bool]
     find: Callable[[Path], Iterator[Triplet]]
     expected: str
-    """What it is recognised by, for messages."""
+    """Files that it is recognised by, for messages."""
 
 
 _MIDDLEBURY = ("other-data", "other-gt-interp")

@@ -28,7 +28,7 @@ from refine_export.support.manifest import sha256_of_file
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """What makes frames: torch, or a file in one runtime."""
+    """A source of frames: torch, or a file in one runtime."""
 
     file: str
     runtime: str
