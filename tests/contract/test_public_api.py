@@ -22,8 +22,8 @@ FUNCTIONS = {
     "reproduce": "file, *, run, progress",
     "validate": "files, *, checkpoint, frames, report, locate, recipe, force, progress, [validate], [frames], require, "
     "refine",
-    "score": "data_set, files, *, checkpoint, refine, output, recipe, progress, allow_host_code, cuda_graph, rtx_kernels, "
-    "rtx_cache, layout, limit, runtimes, device, max_loss_db",
+    "score": "data_set, files, *, checkpoint, refine, output, recipe, progress, allow_host_code, cuda_graph, "
+    "rtx_kernels, rtx_cache, layout, limit, runtimes, device, max_loss_db",
     "gate": "report, *, baseline, accept, junit, markdown, summary, recipe, require, limits, share, may_fail",
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps, refine",
