@@ -14,7 +14,7 @@ checkpoint, frames = (sys.argv[1], tuple(sys.argv[2:4])) if len(sys.argv) > 3 el
 folder = Path(sys.argv[4] if len(sys.argv) > 4 else "five-lines-output")
 
 onnx = rx.export(checkpoint, "interpolator", output=folder / "interpolator.onnx")
-fp16 = rx.lower(onnx, output=folder / "interpolator.fp16.onnx", checkpoint=checkpoint, force=True)
+fp16 = rx.lower(onnx, output=folder / "interpolator.fp16.onnx", checkpoint=checkpoint, frames=frames, force=True)
 report = rx.validate([onnx, fp16], checkpoint=checkpoint, frames=frames, sizes=(), report=folder)
 assert report.passed, report.summary()
 print(report.summary())

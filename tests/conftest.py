@@ -40,6 +40,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.no_cover)  # coverage makes torch's tracing a third slower
     for marker, what_is_missing in (("tensorrt", missing_for_engines), ("rtx_gpu", missing_for_rtx)):
         marked = [item for item in items if item.get_closest_marker(marker)]
         missing = what_is_missing() if marked else None

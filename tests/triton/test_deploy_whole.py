@@ -7,9 +7,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
 
-from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.cli.main import main
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import uint8_from_frame
@@ -18,7 +16,7 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.support.manifest import sha256_of_file
 
-pytestmark = [pytest.mark.slow, pytest.mark.triton]
+pytestmark = pytest.mark.triton
 SIZE = (64, 96)
 SMALL = Recipe(scene=SceneOptions(height=SIZE[0], width=SIZE[1], motion_px=4.0), frames=FramesOptions(scene_frames=2))
 CHANNELS = ["grpc", "grpc, shared memory", "http", "http, shared memory"]
@@ -36,19 +34,15 @@ def call(*arguments):
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "weights.safetensors"
-    save_file(dict(seeded_checkpoint("IFNet_m").state_dict), path)
-    return path
+def weights(exports):
+    return exports.network("rife4_0")[0]
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory, weights):
-    folder = tmp_path_factory.mktemp("whole")
-    call("export", "--checkpoint", weights, "--graph", "interpolator", "--output", folder, "--quiet")
-    size = "x".join(map(str, SIZE))
-    call("deploy", "triton", folder / "interpolator.onnx", "-o", folder / "models", "--device", "cpu", "--size", size)
-    return folder / "models"
+def repository(tmp_path_factory, exports):
+    models, size = tmp_path_factory.mktemp("whole") / "models", "x".join(map(str, SIZE))
+    call("deploy", "triton", exports.network("rife4_0")[1], "-o", models, "--device", "cpu", "--size", size)
+    return models
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,17 @@
-"""Networks with and without a timestep, and with another padding, on a real server."""
+"""Networks without a timestep and with another padding on a real server; test_deploy_whole.py has RIFE 4.0."""
 
 from __future__ import annotations
 
-import json
-
 import pytest
-import torch
 
 import refine_export as rx
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.validate.validate_options import ValidateOptions
-from tests.support.formula_weights import formula_weights
-from tests.support.paths import TESTS
 
-pytestmark = [pytest.mark.slow, pytest.mark.triton]
+pytestmark = pytest.mark.triton
 
-SHAPES = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
 RECIPE = Recipe(
     scene=SceneOptions(height=60, width=90, motion_px=4.0),
     frames=FramesOptions(sample="scene", scene_frames=2),
@@ -27,13 +21,11 @@ RECIPE = Recipe(
 
 @pytest.mark.parametrize(
     ("name", "takes_timestep", "fed"),
-    [("hdv3", False, "64x96"), ("rife4_0", True, "64x96"), ("rife4_25", True, "64x128")],
+    [("hdv3", False, "64x96"), ("rife4_26_heavy", True, "64x128")],
 )
-def test_a_network_is_served_as_torch_computes_it(name, takes_timestep, fed, triton_server, tmp_path):
-    """The network itself and the ensemble, which pads pictures to multiples of 32, or of 64 for RIFE 4.25."""
-    checkpoint = tmp_path / f"{name}.pkl"
-    torch.save(formula_weights(SHAPES[name]), checkpoint)
-    onnx = rx.export(checkpoint, "interpolator", output=tmp_path / "interpolator.onnx", recipe=RECIPE)
+def test_a_network_is_served_as_torch_computes_it(name, takes_timestep, fed, triton_server, exports, tmp_path):
+    """The network itself and the ensemble, which pads pictures to multiples of 32, or of 64 for RIFE 4.26."""
+    checkpoint, onnx = exports.network(name)
     rx.deploy_triton([onnx], output=tmp_path / "models", device="cpu", sizes=(fed,))
     server = triton_server(tmp_path / "models")
     try:
