@@ -4,7 +4,8 @@ python scripts/calibrate.py OUT.jsonl [--weights rife-4.0] [--size 256x448] [--f
 
 Without options it makes the whole table: three released networks, five sizes, FP32 and FP16, on the default pictures
 and the drawn scene; hours on two cores, so what OUT has already is not measured again. `--good` leaves the faults out.
-`--table OUT.jsonl` prints what was measured.
+`--table OUT.jsonl` prints what was measured. `--rounding` prints at once, for files in FP32, how far float64,
+rounded arithmetic and the file in ONNX Runtime are from the reference: the second has to stand for the first.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from measuring import head, row
 from precision_subjects import lowered
 
 from refine_export.accuracy.limits import LimitsOptions
+from refine_export.accuracy.metrics import compare
 from refine_export.artifacts import artifact_from_file
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
@@ -28,6 +30,8 @@ from refine_export.data.frame_source import Source, source_from_options
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.export.reference_network import reference_network, signature_of_network
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.torch import TorchRunner
 from refine_export.self_test.self_test import self_test
 from refine_export.signature import SIGNATURES, parse_size
 from refine_export.support.text import size_text
@@ -55,25 +59,31 @@ def make_file(folder: Path, network: Any, graph: str, precision: str, source: So
     return path
 
 
+def sources_of(options: argparse.Namespace) -> list[Source]:
+    """Return the pairs of frames, and the scene."""
+    scene = source_from_options(FramesOptions(sample="scene"), SceneOptions())
+    pairs = [FramesOptions(pair=tuple(pair)) for pair in options.frames] or [FramesOptions()]
+    return [*(source_from_options(pair, SceneOptions()) for pair in pairs), scene]
+
+
 def measure(options: argparse.Namespace) -> None:
     """Try every file at every size, and add a line as soon as one is done."""
     out = Path(options.out)
     done = {tuple(line["key"]) for line in read(out)} if out.exists() else set()
-    scene = source_from_options(FramesOptions(sample="scene"), SceneOptions())
-    pairs = [FramesOptions(pair=tuple(pair)) for pair in options.frames] or [FramesOptions()]
-    sources = {source.pair.name: source for source in (*(source_from_options(p, SceneOptions()) for p in pairs), scene)}
+    sources = sources_of(options)
     validate = ValidateOptions()
     for weights in options.weights:
         network = reference_network(checkpoint_from_options(checkpoint_options(weights)))
         signature = signature_of_network(network, options.graph)
         for precision in options.precision:
             with tempfile.TemporaryDirectory() as folder:
-                path = make_file(Path(folder), network, options.graph, precision, scene)
+                path = make_file(Path(folder), network, options.graph, precision, sources[-1])
                 artifact = artifact_from_file(path)
-                for size, (frames, source) in ((size, one) for size in options.size for one in sources.items()):
-                    key = [options.graph, weights, precision, size_text(size), frames]
-                    if tuple(key) in done:
+                for size, source in ((size, source) for size in options.size for source in sources):
+                    key = (options.graph, weights, precision, size_text(size), source.at(size).name)
+                    if key in done:  # the default pictures are the scene at larger sizes
                         continue
+                    done.add(key)
                     feeds = [
                         *feeds_for(network, signature, source.at(size), timesteps=validate.timesteps),
                         *probe_for(network, signature, PROBE_SIZE),
@@ -86,6 +96,32 @@ def measure(options: argparse.Namespace) -> None:
                     with out.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")
                     print(*key, tested.status, *tested.problems, f"({tested.seconds:.0f} s)", sep=", ", flush=True)
+
+
+def measure_rounding(options: argparse.Namespace) -> None:
+    """Print the distances from the reference: of float64, of rounded arithmetic, of the file."""
+    head("graph", "weights", "size", "feed", "output", "float64", "rounded", "ONNX Runtime", "largest error: each")
+    for weights in options.weights:
+        network = reference_network(checkpoint_from_options(checkpoint_options(weights)))
+        signature = signature_of_network(network, options.graph)
+        model = onnx_from_network(network, options.graph, ExportOptions()).SerializeToString()
+        for size, source in ((size, one) for size in options.size for one in sources_of(options)):
+            for feed in feeds_for(network, signature, source.at(size)):
+                with TorchRunner(network, options.graph) as reference:
+                    expected = reference.run(feed.inputs)
+                found = []
+                for other in (
+                    TorchRunner(network, options.graph, dtype="float64"),
+                    TorchRunner(network, options.graph, rounded_to="fp32"),
+                    OrtRunner(model),
+                ):
+                    with other as runner:
+                        found.append(runner.run(feed.inputs))
+                for spec in signature.outputs:
+                    all_metrics = [compare(expected[spec.name], one[spec.name], spec.quantity) for one in found]
+                    levels = (metrics.psnr_db or "equal" for metrics in all_metrics)
+                    errors = ", ".join(f"{metrics.max_of_peak:.1e}" for metrics in all_metrics)
+                    row(options.graph, weights, size_text(size), feed.name, spec.name, *levels, errors)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -116,8 +152,9 @@ def table(path: Path) -> None:
 def main() -> None:
     """Measure, or print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out")
+    parser.add_argument("out", nargs="?", default="calibration.jsonl")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--rounding", action="store_true")
     parser.add_argument("--good", action="store_true", help="leave the known-bad files out")
     parser.add_argument("--graph", choices=list(SIGNATURES), default="interpolator")
     parser.add_argument("--precision", action="append", choices=("fp32", "fp16"), default=[])
@@ -128,7 +165,12 @@ def main() -> None:
     options.precision = options.precision or ["fp32", "fp16"]
     options.size = options.size or [parse_size(size) for size in SIZES]
     options.weights = options.weights or list(WEIGHTS)
-    table(Path(options.out)) if options.table else measure(options)
+    if options.table:
+        table(Path(options.out))
+    elif options.rounding:
+        measure_rounding(options)
+    else:
+        measure(options)
 
 
 if __name__ == "__main__":

@@ -44,8 +44,7 @@ class Worst:
 class Rounding:
     """Error that rounding alone puts into an output of the reference, as large as a right file's.
 
-    FP32: distance of the reference from float64. FP16 and BF16: from the reference with its convolutions and warps
-    rounded to that type.
+    It is the distance of the reference from itself with its convolutions and warps rounded to the file's type.
     """
 
     max_of_peak: float

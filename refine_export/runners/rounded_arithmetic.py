@@ -1,47 +1,57 @@
-"""Torch with convolutions and warps rounded to FP16 or BF16: what a type costs a network, whatever the file.
+"""Torch with convolutions and warps rounded to a type: what it costs a network, whatever the file.
 
-Sums stay FP32, as on tensor cores, and coordinates too, as in files of this tool: only what goes into a convolution,
-its weights, and what comes out of it, of its activation and of a warp has the type's precision. Imports torch;
-`runners.torch` imports it when it is needed.
+Sums stay FP32, as on tensor cores, and coordinates too, as in files of this tool: what goes into a convolution, its
+weights, and what comes out of it, of its activation and of a warp has the type's precision. A mode rounds what FP32
+torch computes, so it takes a fifth of a run in float64 and its memory. Imports torch; `runners.torch` imports it when
+it is needed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from refine_export.signature import FilePrecision
 from rife.warplayer import warp
 
+BITS: Final[dict[FilePrecision, int]] = {"fp32": 23, "fp16": 11, "bf16": 8}
+"""Significant bits. FP32 has one more, but values that are rounded to what they have do not change."""
+POSITION_BITS: Final = 22
+"""Significant bits of sampling positions in [-1, 1]: a sampler rounds each of them several times in FP32."""
 _CONVOLUTIONS = {torch.conv2d, torch.conv_transpose2d, functional.conv2d, functional.conv_transpose2d}
-_ROUNDED = _CONVOLUTIONS | {torch.prelu, functional.prelu, functional.leaky_relu, torch._C._nn.leaky_relu, warp}
+_ACTIVATIONS = {torch.prelu, functional.prelu, functional.leaky_relu, torch._C._nn.leaky_relu}
+_ROUNDED = _CONVOLUTIONS | _ACTIVATIONS | {functional.grid_sample}
 
 
 class RoundedArithmetic(TorchFunctionMode):
     """A context in which convolutions and warps have the precision of a type, while tensors stay FP32.
 
-    Args:
-        dtype: `float16` or `bfloat16`.
+    Its range is not imitated: a right file keeps in FP32 what the type cannot hold.
     """
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, precision: FilePrecision) -> None:
         super().__init__()
-        self._dtype = getattr(torch, dtype)
+        self._bits = BITS[precision]
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        if func is warp:
+            with self:  # torch takes the mode off for the time of this method
+                return warp.__wrapped__(*args)  # type: ignore[attr-defined]
         if func in _CONVOLUTIONS:
-            args = tuple(map(self._rounded, args))
+            args = tuple(rounded(value, self._bits) if isinstance(value, torch.Tensor) else value for value in args)
+        elif func is functional.grid_sample:
+            args = (args[0], rounded(args[1], POSITION_BITS), *args[2:])
         result = func(*args, **(kwargs or {}))
-        return self._rounded(result) if func in _ROUNDED else result
+        return rounded(result, self._bits) if func in _ROUNDED else result
 
-    def _rounded(self, value: Any) -> Any:
-        """Round a tensor; what the type cannot hold stays as it is, since a right file keeps it in FP32."""
-        if not isinstance(value, torch.Tensor):
-            return value
-        rounded = value.to(self._dtype).to(value.dtype)
-        return rounded if bool(rounded.isfinite().all()) else torch.where(rounded.isfinite(), rounded, value)
+
+def rounded(value: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round an FP32 tensor to a number of significant bits, below 24; ties away from zero."""
+    dropped = 24 - bits
+    return value.view(torch.int32).add(1 << (dropped - 1)).bitwise_and_(-1 << dropped).view(torch.float32)

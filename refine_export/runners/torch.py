@@ -12,15 +12,11 @@ from numpy.typing import NDArray
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import graph_network, signature_of_network
 from refine_export.runners.base import Arrays, Runner
-from refine_export.signature import GraphName, TensorInfo, TensorSpec
+from refine_export.signature import FilePrecision, GraphName, TensorInfo, TensorSpec
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
-
-
-Arithmetic = Literal["float32", "float64", "float16", "bfloat16"]
-"""FP32; float64; or FP32 with convolutions and warps rounded to a smaller type (see `rounded_arithmetic`)."""
 
 
 class TorchRunner(Runner):
@@ -30,6 +26,7 @@ class TorchRunner(Runner):
         reference: what `reference_network` returns; not modified. FP32 shares its weights.
         graph: one that the network has.
         dtype: type of the arithmetic.
+        rounded_to: round FP32 convolutions and warps to the precision of a file (see `rounded_arithmetic`).
         device: `cpu` or a CUDA device, such as `cuda:0`.
 
     Raises:
@@ -44,7 +41,8 @@ class TorchRunner(Runner):
         reference: nn.Module,
         graph: GraphName,
         *,
-        dtype: Arithmetic = "float32",
+        dtype: Literal["float32", "float64"] = "float32",
+        rounded_to: FilePrecision | None = None,
         device: str = "cpu",
     ) -> None:
         torch = require("torch", extra="torch")
@@ -57,21 +55,20 @@ class TorchRunner(Runner):
                 device=device,
             )
         self._torch = torch
-        tensors = "float64" if dtype == "float64" else "float32"
-        self._dtype = getattr(torch, tensors)
-        self._rounded_to = dtype if dtype in ("float16", "bfloat16") else None
+        self._dtype = getattr(torch, dtype)
+        self._rounded_to = rounded_to
         self._device = torch.device(device)
         network = graph_network(reference, graph)
-        if tensors != "float32" or self._device.type != "cpu":
+        if dtype != "float32" or self._device.type != "cpu":
             network = copy.deepcopy(network).to(self._device, self._dtype)
         self._network = network
         self.version = torch.__version__
         name = f" ({torch.cuda.get_device_name(self._device)})" if self._device.type == "cuda" else ""
         self.device = f"{self._device}{name}"
-        self.provider = f"torch {dtype}"
+        self.provider = f"torch {dtype}" + (f", rounded to {rounded_to}" if rounded_to else "")
         self.signature = signature_of_network(reference, graph)
         self.inputs = tuple(_info(spec, "float32") for spec in self.signature.inputs)
-        self.outputs = tuple(_info(spec, tensors) for spec in self.signature.outputs)
+        self.outputs = tuple(_info(spec, dtype) for spec in self.signature.outputs)
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         torch = self._torch

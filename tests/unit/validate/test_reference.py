@@ -31,8 +31,9 @@ class Moved(Runner):
 
     backend, version, device, provider, inputs, outputs = "moved", "0", "cpu", "moved", (), ()
 
-    def __init__(self, network, dtype="float16", factor=1.0):
-        self._runner, self._factor = TorchRunner(network, "contextnet", dtype=dtype), factor
+    def __init__(self, network, factor=1.0, **options):
+        options = options or {"rounded_to": "fp16"}
+        self._runner, self._factor = TorchRunner(network, "contextnet", **options), factor
 
     def run(self, feeds):
         return {name: array * np.float32(self._factor) for name, array in self._runner.run(feeds).items()}
@@ -58,14 +59,14 @@ def test_a_rounded_file_passes_and_one_with_wrong_weights_fails(reference, netwo
     assert rounding.snr_db is not None  # the feed is the probe
 
 
-def test_float64_is_run_only_where_the_absolute_limits_are_missed(reference, network):
+def test_rounding_is_measured_only_where_the_absolute_limits_are_missed(reference, network):
     exact = verdict_on(reference, network, "fp32", dtype="float32")
     assert exact.outputs[0].metrics.rounding is None
     limits = dataclasses.replace(LimitsOptions().contextnet_fp32, psnr_db=300.0)
     close = verdict_on(reference, network, "fp32", limits, dtype="float64")
-    assert close.status == "passed"  # as far from the reference as that is from float64
+    assert close.status == "passed"  # float64 is as far from the reference as rounding is
     assert all(100 < one.metrics.rounding.psnr_db < 200 for one in close.outputs)
-    assert verdict_on(reference, network, "fp32", limits, dtype="float16").status == "failed"
+    assert verdict_on(reference, network, "fp32", limits, rounded_to="fp16").status == "failed"
 
 
 def test_explicit_limits_are_absolute(reference, network):
@@ -76,8 +77,9 @@ def test_explicit_limits_are_absolute(reference, network):
     assert limits_on(limits, verdict.outputs[0].metrics.rounding) is limits
 
 
-def test_one_run_in_float64_serves_a_size_until_a_feed_needs_its_own(reference, network, monkeypatch):
-    [feed] = probe_for(network, reference.signature, (64, 96))
+def test_one_rounded_run_serves_fp32_files_at_a_size_until_a_feed_needs_its_own(reference, network, monkeypatch):
+    [probe] = probe_for(network, reference.signature, (64, 96))
+    feed = dataclasses.replace(probe, name="frames", probe=False)
     expected = reference.run(feed.inputs)
     [first] = reference.roundings("fp32", feed, expected)
     runs = []
@@ -88,4 +90,6 @@ def test_one_run_in_float64_serves_a_size_until_a_feed_needs_its_own(reference, 
     assert next(found) == first
     assert runs == []
     assert next(found)["f1"].feed == "another"
-    assert runs == ["torch float64"]
+    assert runs == ["torch float32, rounded to fp32"]
+    [own] = reference.roundings("fp32", probe, expected)  # it has another scale of values than frames
+    assert own["f1"].feed == probe.name

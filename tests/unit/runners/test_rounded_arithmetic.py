@@ -1,0 +1,66 @@
+"""Rounded arithmetic rounds convolutions, activations and warps, and stands for what float64 shows of FP32."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from refine_export.data.feeds import feeds_for
+from refine_export.runners.rounded_arithmetic import RoundedArithmetic, rounded
+from refine_export.runners.torch import TorchRunner
+from refine_export.signature import SIGNATURES
+from rife.warplayer import warp
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(11, torch.float16), (8, torch.bfloat16)])
+def test_values_have_the_significant_bits_of_a_type(bits, dtype):
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=1000).astype(np.float32))
+    assert torch.equal(rounded(values, bits), values.to(dtype).float())
+    assert torch.equal(rounded(-values, bits), -rounded(values, bits))
+
+
+def test_infinity_and_large_values_stay():
+    assert rounded(torch.tensor([torch.inf, -torch.inf, 0.0, 1e30]), 11).tolist()[:3] == [torch.inf, -torch.inf, 0.0]
+    assert rounded(torch.tensor([1e30]), 11).item() == pytest.approx(1e30, rel=1e-3)
+
+
+def test_convolutions_activations_and_warps_are_rounded_and_sums_are_not():
+    generator = torch.Generator().manual_seed(0)
+    image, flow = (torch.rand(1, channels, 8, 12, generator=generator) for channels in (3, 2))
+    weight = torch.rand(4, 3, 3, 3, generator=generator)
+    with RoundedArithmetic("fp16"):
+        made = {
+            "convolution": functional.conv2d(image, weight),
+            "activation": functional.leaky_relu(image, 0.3),
+            "warp": warp(image, flow),
+        }
+        total = image + 1e-4
+    for name, value in made.items():
+        assert torch.equal(value, rounded(value, 11)), name
+    assert torch.equal(total, image + 1e-4)
+
+
+def test_positions_are_rounded_as_a_sampler_rounds_them():
+    """In a ramp whose values are the columns, the error of a warp is that of the position."""
+    width = 1024
+    ramp = torch.arange(float(width)).expand(1, 1, 2, width)
+    flow = torch.full((1, 2, 2, width), 0.3)
+    with RoundedArithmetic("fp32"):
+        error = (warp(ramp, flow) - warp(ramp.double(), flow.double())).abs()[..., :-1].max().item()
+    assert 2e-5 < error < 4e-4  # pixels; two FP32 units at 1024 are 1.2e-4
+
+
+def test_rounding_costs_what_float64_shows(references, pair_at):
+    feeds = feeds_for(references("IFNet"), SIGNATURES["contextnet"], pair_at(64, 96), kinds=("subpixel",))
+    feed = next(feeds).inputs
+    with (
+        TorchRunner(references("IFNet"), "contextnet") as single,
+        TorchRunner(references("IFNet"), "contextnet", dtype="float64") as double,
+        TorchRunner(references("IFNet"), "contextnet", rounded_to="fp32") as imitated,
+    ):
+        expected = single.run(feed)
+        ratios = [
+            np.std(imitated.run(feed)[name] - array) / np.std(double.run(feed)[name] - array)
+            for name, array in expected.items()
+        ]
+    assert all(0.5 < ratio < 2 for ratio in ratios), ratios
