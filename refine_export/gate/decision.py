@@ -120,6 +120,15 @@ def _judged_again(comparison: Comparison, limits: Limits) -> Comparison:
         return changed(status="not compared", reasons=(reason,), outputs=())
     outputs = tuple(verdict_from_metrics(one.output, one.metrics, limits) for one in before.outputs)
     reasons = tuple(f"{one.output}: {reason}" for one in outputs for reason in one.reasons)
+    missed = [one.metrics for one in outputs if one.status == "failed"]
+    finite = all(metrics.max_abs is not None for metrics in missed)
+    unmeasured = finite and any(metrics.rounding is None for metrics in missed)
+    if unmeasured and limits.times is not None and before.limits.times is None:
+        reason = (
+            "these limits follow what rounding costs, which was not measured, since the report's limits are absolute: "
+            "compare again with these, or judge by the report's own"
+        )
+        return changed(status="not compared", reasons=(reason,), outputs=())
     return changed(status="failed" if reasons else "passed", reasons=reasons, outputs=outputs)
 
 

@@ -95,7 +95,7 @@ def export_graphs(inputs: JobInputs, *, force: bool = False, suffixes: Sequence[
     """
     folder = user_path(inputs.recipe.run.output)
     make_folder(folder)
-    graphs = _graphs(inputs)
+    graphs = chosen_graphs(inputs)
     for graph in graphs:
         for suffix in suffixes:
             check_foreign(folder / f"{graph}{suffix}.onnx", force=force)
@@ -121,7 +121,8 @@ def export_graph(inputs: JobInputs, graph: GraphName, path: Path) -> ExportedFil
     return ExportedFile(path=path, graph=graph, sizes=artifact.sizes, reused=artifact.reused, artifact=artifact)
 
 
-def _graphs(inputs: JobInputs) -> tuple[GraphName, ...]:
+def chosen_graphs(inputs: JobInputs) -> tuple[GraphName, ...]:
+    """Return the recipe's graphs, or those that the weights make by default."""
     if inputs.recipe.run.graphs:
         return tuple(check_graph(inputs.checkpoint, graph) for graph in dict.fromkeys(inputs.recipe.run.graphs))
     main: tuple[GraphName, ...] = ("refine", "interpolator")

@@ -17,9 +17,10 @@ from typing import Any
 
 from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.errors import UnavailableError
+from refine_export.export.reference_network import signature_of_checkpoint
 from refine_export.jobs.build_engine import build_engines
 from refine_export.jobs.commands import commands_of
-from refine_export.jobs.export_graphs import export_graphs
+from refine_export.jobs.export_graphs import chosen_graphs, export_graphs
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
 from refine_export.jobs.recipe_file import AnyRecipe
@@ -61,6 +62,7 @@ def run(
     folder = user_path(inputs.recipe.run.output)
     make_folder(folder)
     _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
+    _check_sizes(inputs)
     exported = [
         (one.path, one.artifact)
         for one in export_graphs(inputs, force=force, suffixes=("", _suffix(inputs.recipe.lower)))
@@ -68,6 +70,17 @@ def run(
     files, shortfalls = _with_lowered(exported, inputs)
     engines, unbuilt = build_engines(files, inputs)
     return report_on([*files, *engines], inputs, folder, started=started, shortfalls=[*shortfalls, *unbuilt])
+
+
+def _check_sizes(inputs: JobInputs) -> None:
+    """Refuse sizes of the validation that do not fit the padding of a graph.
+
+    Raises:
+        RequestError: `wrong-size`.
+    """
+    export = inputs.recipe.export
+    for graph in chosen_graphs(inputs) if export.dynamic else ():
+        inputs.recipe.validate.sizes_at(signature_of_checkpoint(inputs.checkpoint, graph, export.scale).multiple_of)
 
 
 def _suffix(options: LowerOptions) -> str:

@@ -116,7 +116,7 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
 
 
 def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
-    content = _with_new_names(content)
+    content = _with_new_names(content, text, name)
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
         (recipe,) = _adapter().validate_json(json.dumps([content], default=plain_value), strict=True)
@@ -135,7 +135,7 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
         ) from error
 
 
-def _with_new_names(content: Any) -> Any:
+def _with_new_names(content: Any, text: str, recipe: str) -> Any:
     """Return a recipe in which the graphs to make, and limits of graphs, have the names of this version."""
     if not isinstance(content, Mapping) or not all(isinstance(section, Mapping) for section in content.values()):
         return content  # refused by the types
@@ -144,14 +144,19 @@ def _with_new_names(content: Any) -> Any:
         new["run"]["graphs"] = [OLD_NAMES.get(graph, graph) if isinstance(graph, str) else graph for graph in graphs]
     if isinstance(limits := new.get("validate", {}).get("limits"), Mapping):
         renamed = new["validate"]["limits"] = {}
-        for name, value in limits.items():
+        for given, value in limits.items():
+            name = given
             for old, graph in OLD_NAMES.items():
                 name = graph + name.removeprefix(old) if name.startswith(f"{old}_") else name
             if name in renamed:
+                old_name = next(one for one in limits if one != name and one.endswith(name.partition("_")[2]))
+                line = _line_of(text, ("validate", "limits", old_name))
                 raise RecipeError(
-                    f"limits.{name} is there twice, once under its old name; keep one of them",
+                    f"{recipe}{f', line {line}' if line else ''}: validate.limits.{old_name} is now called {name}, "
+                    "which is there too; keep one of them",
                     code="renamed-option",
                     option=name,
+                    old=old_name,
                 )
             renamed[name] = value
     return new

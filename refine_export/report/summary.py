@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.margins import LABELS, Margin, limits_on, margins
-from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_text
+from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_order, psnr_text
 from refine_export.report.report_data import Report
 from refine_export.validate.comparison import OutputVerdict, Status, overall
 
@@ -44,24 +44,46 @@ def outcome_text(report: Report) -> str:
 
 
 def key_figures(report: Report) -> tuple[Figure, Figure]:
-    """The error and the PSNR that are nearest to their limits, or furthest beyond them."""
-    worst = {name: found[0] for name, found in _by_limit(report).items()}
+    """The error and the PSNR that are nearest to their limits, or furthest beyond them.
+
+    Limits follow the feed, so neither is the largest error or the lowest PSNR; where another feed has a lower PSNR, the
+    note says how far that one is from its own limit.
+    """
+    found = _by_limit(report)
+    worst = {name: members[0] for name, members in found.items()}
+    name = "Error nearest to its limit"
     if one := worst.get("finite"):
-        error = Figure(name="Worst error", value="not finite", note="NaN or infinite values", file=one.file)
+        error = Figure(name=name, value="not finite", note="NaN or infinite values", file=one.file)
     elif one := worst.get("max_abs"):
         value, limit = one.output.metrics.max_of_peak, one.limits.max_abs
         note = margin_text(value, limit)
         note += f" of {error_text(limit)}" if note.endswith("limit") else f", limit {error_text(limit)}"
-        error = Figure(name="Worst error", value=f"{error_text(value)} of the peak", note=note, file=one.file)
+        error = Figure(name=name, value=f"{error_text(value)} of the peak", note=note + _follows(one), file=one.file)
     else:
         note = f"limit {', '.join(limit_texts(report, 'max_abs'))}"
-        error = Figure(name="Worst error", value="not measured", note=note)
+        error = Figure(name=name, value="not measured", note=note)
+    name = "PSNR nearest to its limit"
     if one := worst.get("psnr_db"):
-        above = (one.output.metrics.psnr_db or 0.0) - one.limits.psnr_db
-        note = f"{abs(above):.1f} dB {'above' if above >= 0 else 'below'} the limit of {one.limits.psnr_db:.4g} dB"
-        return error, Figure(name="Worst PSNR", value=psnr_text(one.output), note=note, file=one.file)
+        note = _distance_text(one)
+        lowest = min(found["psnr_db"], key=lambda one: psnr_order(one.output))
+        if lowest.output.metrics.psnr_db != one.output.metrics.psnr_db:
+            of = f" in {lowest.file}" if lowest.file != one.file else ""
+            note += f"; the lowest is {psnr_text(lowest.output)}{of}, {_distance_text(lowest)}"
+        return error, Figure(name=name, value=psnr_text(one.output), note=note, file=one.file)
     value_text = "identical" if worst and "finite" not in worst else "not measured"  # equal arrays have no PSNR
-    return error, Figure(name="Worst PSNR", value=value_text, note=f"limit {', '.join(limit_texts(report, 'psnr_db'))}")
+    return error, Figure(name=name, value=value_text, note=f"limit {', '.join(limit_texts(report, 'psnr_db'))}")
+
+
+def _distance_text(one: _Measured) -> str:
+    above = (one.output.metrics.psnr_db or 0.0) - one.limits.psnr_db
+    limit = f"{one.limits.psnr_db:.4g} dB{_follows(one)}"
+    return f"{abs(above):.1f} dB {'above' if above >= 0 else 'below'} the limit of {limit}"
+
+
+def _follows(one: _Measured) -> str:
+    """Say where a limit is not the stated number."""
+    rounding = one.output.metrics.rounding
+    return f" ({one.limits.times:g} times what rounding costs there)" if rounding and one.limits.times else ""
 
 
 def limit_texts(report: Report, name: str) -> list[str]:

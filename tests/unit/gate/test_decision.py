@@ -61,6 +61,19 @@ def test_other_limits_judge_the_numbers_again():
     assert decide(report_of(with_first(metrics(50.0))), options=loose).status == "passed"
 
 
+def test_limits_that_follow_rounding_need_a_report_that_measured_it():
+    absolute = [comparison(FILE, feed, metrics(rounding=None)) for feed in FEEDS]
+    assert decide(report_of(absolute), options=ValidateOptions()).status == "not compared"
+    close = [comparison(FILE, feed, metrics(95.0, 1e-5, rounding=None)) for feed in FEEDS]
+    assert decide(report_of(close), options=ValidateOptions()).status == "passed"
+    followed = Limits(max_abs=1e-3, psnr_db=90.0, times=2.0)
+    missed = [comparison(FILE, feed, metrics(rounding=None), limits=followed) for feed in FEEDS]
+    assert decide(report_of(missed), options=ValidateOptions()).status == "failed"
+    assert decide(report_of([*absolute, comparison(FILE, "zero", not_finite())]), options=ValidateOptions()).status == (
+        "failed"
+    )
+
+
 def test_a_limit_of_ssim_needs_a_report_with_ssim():
     options = ValidateOptions(limits=LimitsOptions(refine_fp16=Limits(max_abs=0.05, psnr_db=58.0, ssim=0.9)))
     with_ssim = report_of([comparison(FILE, feed, metrics(ssim=0.99)) for feed in FEEDS])

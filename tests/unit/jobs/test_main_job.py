@@ -80,6 +80,13 @@ def test_makes_everything(finished):
     assert report["fingerprint"] in page
 
 
+def test_sizes_are_checked_before_the_first_long_step(tmp_path):
+    log = Log()
+    with refused("wrong-size", RequestError, multiple_of=32):
+        run(recipe=recipe_with(SMALL, {"output": str(tmp_path), "sizes": ["100x100"]}), progress=log)
+    assert not any(line.startswith("export") for line in log.lines)
+
+
 def test_a_second_run_reuses_everything(copied):
     log = Log()
     result = run(recipe=small(copied), progress=log)

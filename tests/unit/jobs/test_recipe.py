@@ -45,7 +45,7 @@ def test_a_graphs_old_name_is_accepted():
     assert (recipe.run.graphs, recipe.run.output) == (("interpolator",), "interpolator_m")
     assert recipe.validate.limits.interpolator_fp16 == Limits(max_abs=0.02, psnr_db=60.0)
     assert chosen_recipe(None, graphs=["interpolator_m"]).run.graphs == ("interpolator",)
-    with refused("renamed-option", RecipeError):
+    with refused("renamed-option", RecipeError, old="interpolator_m_fp16", option="interpolator_fp16"):
         recipe_from_toml(old + limits + "interpolator_fp16 = { max_abs = 0.01, psnr_db = 75.0 }")
 
 

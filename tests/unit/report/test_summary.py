@@ -1,5 +1,7 @@
 """The key figures are the measurements nearest to their limits, and the sentences follow from the verdicts."""
 
+from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.metrics import Rounding
 from refine_export.report.formatting import margin_text
 from refine_export.report.summary import key_figures
 from tests.support.gate_reports import artifact, comparison, metrics, not_finite, report_of
@@ -23,6 +25,18 @@ def test_key_figures_are_nearest_to_their_own_limits():
     )
     assert (error.value.split()[0], error.file) == ("3.0e-01", "a.fp16.onnx")
     assert (psnr.value, psnr.file) == ("57.0 dB", "a.fp16.onnx")
+
+
+def test_the_lowest_psnr_is_named_beside_the_one_nearest_to_its_limit():
+    """69 dB may be further above what rounding allows than 91 dB are above 90."""
+    limits = Limits(max_abs=1e-3, psnr_db=90.0, times=2.0)
+    rounding = Rounding(max_of_peak=4e-3, psnr_db=70.0, feed="x")
+    _, psnr = figures(
+        comparison(FP16, "network", metrics(69.0, 4e-3, rounding=rounding), limits=limits),
+        comparison(FP32, "network", metrics(90.5, 2e-5, rounding=None)),
+    )
+    assert (psnr.value, psnr.file) == ("90.5 dB", "a.onnx")
+    assert all(text in psnr.note for text in ("69.0 dB", "a.fp16.onnx", "5.0 dB", "63.98 dB", "2 times"))
 
 
 def test_key_figures_without_numbers():
