@@ -20,7 +20,7 @@ from refine_export.errors import InternalError, RefineExportError, RequestError,
 from refine_export.support.text import clean
 
 INTERRUPTED = 130
-_INTERRUPTED = "interrupted: what was not finished is not written; the same command makes it"
+_INTERRUPTED = "interrupted: what was not finished is not written"
 _signals: list[int] = []
 """Signals that came during the command."""
 

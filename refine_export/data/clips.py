@@ -6,7 +6,6 @@ A clip of frames 0 to N - 1 has the pairs (i, i + 1). Frames are decoded when a 
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,11 @@ from refine_export.data.images import (
     FramePair,
     frame_from_file,
     labels_of,
+    natural_order,
     picture_or_animation,
     size_of_file,
 )
+from refine_export.data.picture_sequences import missing_numbers, numbers_of
 from refine_export.errors import FrameError
 from refine_export.support.files import check_input_file
 from refine_export.support.text import size_text
@@ -136,6 +137,8 @@ def _folder(folder: Path, label: str, add_note: AddNote) -> Clip:
         raise FrameError.about(folder, "too-few-frames", problem)
     if others := len(entries) - len(files):
         add_note(f"{label}: {others} of its {len(entries)} entries are not pictures by their names, and are left out.")
+    if missing := missing_numbers(numbers_of(files)):
+        add_note(f"{label}: pictures with the numbers {missing} are missing; those around them make a pair.")
     _check_sizes(files)
     frames = [functools.partial(frame_from_file, path, add_note, label) for path in files]
     return Clip(label=label, frames=lambda: iter(frames), files=files)
@@ -147,9 +150,3 @@ def _check_sizes(files: Sequence[Path]) -> None:
         if (size := size_of_file(path)) != expected:
             problem = f"is {size_text(size)}, {files[0].name} is {size_text(expected)}; give frames of one size"
             raise FrameError.about(path, "sizes-differ", problem)
-
-
-def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Sort numbers by their value, frame2 before frame10; the name decides between 2 and 02."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
-    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts], path.name

@@ -4,8 +4,8 @@ Numbers of matrices, ranges and the like are FFmpeg's (libavutil/pixfmt.h).
 
 FFmpeg's scaler is used with its exact flags: with its fast ones 4:2:0 becomes 1.2 of 255 levels too dark on average,
 and frames made from RGB would flicker beside unchanged ones. It rounds full-range chroma down, by half a level on
-average, so chroma is converted to 12 bits and rounded here. Bits beyond 8 are rounded off, because FFmpeg's conversion
-to 16-bit RGB ends at 65280 instead of 65535.
+average, so chroma is converted to 12 bits and rounded here. YUV of more than 8 bits is converted in `deep_colour`,
+because FFmpeg's conversion to 16-bit RGB ends at 65280 instead of 65535.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from refine_export.data.deep_colour import frame_from_floats
 from refine_export.errors import FrameError
 from refine_export.support.imports import require
 
-Picture = NDArray[np.uint8]
-"""RGB, [H, W, 3], 0 to 255."""
+Picture = NDArray[Any]
+"""RGB, [H, W, 3]: uint8, 0 to 255; or float32, 0 to 1, where the source has more than 8 bits a channel."""
 
 RGB_MATRIX, BT709, UNSPECIFIED, BT470BG, SMPTE170M = 0, 1, 2, 5, 6  # AVColorSpace; the last two are BT.601
 MATRIX_NAMES = {1: "BT.709", 4: "FCC", 5: "BT.601", 7: "SMPTE 240M", 9: "BT.2020"}
@@ -36,7 +38,11 @@ EXACT = 0x2 | 0x2000 | 0x4000 | 0x40000
 
 SUBSAMPLED = {(2, 2): "yuv420p", (2, 1): "yuv422p", (1, 2): "yuv440p", (1, 1): "yuv444p"}
 """Pixels per chroma sample, horizontally and vertically -> FFmpeg's name of the pixel format."""
-EVEN_ONLY = ("libx264", "libx265")
+DEPTHS = (10, 12, 16)
+"""Bits a channel beyond 8 that pixel formats have."""
+RGB_LAYOUTS = ("rgb48be", "rgb24", "pal8")
+"""Pixel formats of pictures, best first."""
+EVEN_ONLY = ("libx264", "libx265", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 """Encoders that reject an odd side along which chroma is subsampled."""
 
 
@@ -51,6 +57,8 @@ class ColourCoding:
     is_rgb: bool = False
     grey: bool = False
     """True for frames without colour. FFmpeg's scaler treats any grey as full range: values are not changed."""
+    bits: int = 8
+    """Bits a channel that are kept: 8, or those of YUV that has more."""
 
     def __str__(self) -> str:
         if self.is_rgb or self.grey:
@@ -89,11 +97,17 @@ def coding_from_frame(frame: Any) -> ColourCoding:
         named_range = FULL
     guessed = BT709 if frame.height > LARGE[0] or frame.width > LARGE[1] else BT470BG
     matrix = guessed if is_rgb or named in (UNSPECIFIED, RGB_MATRIX) else named
-    return ColourCoding(matrix=matrix, full=named_range == FULL and not is_rgb, is_rgb=is_rgb, grey=grey)
+    bits = 8 if is_rgb or grey else max(8, *(part.bits for part in frame.format.components if not part.is_alpha))
+    return ColourCoding(matrix=matrix, full=named_range == FULL and not is_rgb, is_rgb=is_rgb, grey=grey, bits=bits)
 
 
-def colour_notes(frame: Any) -> Iterator[str]:
-    """Describe what the conversion to RGB changes or assumes; the same for all frames of a video."""
+def colour_notes(frame: Any, *, deep: bool = False) -> Iterator[str]:
+    """Describe what the conversion to RGB changes or assumes; the same for all frames of a video.
+
+    Args:
+        frame: the first.
+        deep: YUV of more than 8 bits is not read as 8.
+    """
     coding = coding_from_frame(frame)
     if coding.matrix != int(frame.colorspace) and not coding.is_rgb and not coding.grey:
         name = MATRIX_NAMES[coding.matrix]
@@ -103,7 +117,7 @@ def colour_notes(frame: Any) -> Iterator[str]:
     colour = [component for component in frame.format.components if not component.is_alpha]
     if len(colour) < len(frame.format.components):
         yield "its alpha channel is left out"
-    if (bits := max(component.bits for component in colour)) > 8:
+    if (bits := max(component.bits for component in colour)) > 8 and not (deep and coding.bits > 8):
         yield f"{bits} bits a channel are read as 8"
 
 
@@ -117,19 +131,29 @@ def rgb_from_frame(frame: Any, coding: ColourCoding) -> Picture:
     return np.ascontiguousarray(frame.to_ndarray(format="rgb24", interpolation=EXACT, **ranges), dtype=np.uint8)
 
 
-def encoding_for(frame: Any, codec: str) -> Encoding:
+def bytes_from_picture(picture: Picture) -> NDArray[np.uint8]:
+    """Round a picture to 8 bits a channel."""
+    return picture if picture.dtype == np.uint8 else np.rint(picture * 255).astype(np.uint8)
+
+
+def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
     """Decide how to encode a video.
 
     Args:
         frame: its first, of PyAV.
         codec: name of the encoder.
+        layout: pixel format to take in place of the one that fits best.
 
     Raises:
         FrameError: the encoder has no pixel format that fits.
     """
     av = require("av", extra="video")
     known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()]
-    layout, notes = _layout(frame, codec, known)
+    if layout is not None and layout not in known:
+        raise FrameError(
+            f"pix_fmt is {layout}; {codec} takes {', '.join(known)}", code="pixel-format-not-encoded", codec=codec
+        )
+    layout, notes = (layout, []) if layout else _layout(frame, codec, known)
     coding, named, named_range = coding_from_frame(frame), int(frame.colorspace), int(frame.color_range)
     if coding.is_rgb:
         notes.append(f"{frame.format.name} becomes {layout}: RGB values are rounded to YUV")
@@ -150,7 +174,20 @@ def encoding_for(frame: Any, codec: str) -> Encoding:
 def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
     """Convert RGB to a frame to encode, in the video's own matrix and range."""
     av = require("av", extra="video")
+    if encoding.layout == "rgb48be":
+        return av.VideoFrame.from_ndarray(np.rint(picture * 65535).astype(np.uint16), format="rgb48be")
+    if picture.dtype != np.uint8 and encoding.layout not in RGB_LAYOUTS:
+        return frame_from_floats(picture, encoding)
+    picture = bytes_from_picture(picture)
+    if encoding.layout == "pal8":
+        few = Image.fromarray(picture).quantize(dither=Image.Dither.FLOYDSTEINBERG)
+        palette = np.full((256, 4), 255, np.uint8)  # alpha, red, green, blue
+        used = np.array(few.getpalette("RGB"), np.uint8).reshape(-1, 3)
+        palette[: len(used), 1:] = used
+        return av.VideoFrame.from_ndarray((np.asarray(few), palette), format="pal8")
     given = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+    if encoding.layout == "rgb24":
+        return given
     if encoding.coding.grey:
         return _grey_as(given.reformat(format="gray"), encoding.layout)
     frame = _scaled(given, encoding.layout, encoding.coding)
@@ -174,6 +211,8 @@ def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
     coding, layout = encoding.coding, encoding.layout
     if frame.format.name == layout:
         return frame
+    if layout in RGB_LAYOUTS:
+        return frame_from_rgb(picture, encoding)
     if coding.grey:
         return _grey_as(frame.reformat(format="gray"), layout)
     if coding.is_rgb:
@@ -196,7 +235,10 @@ def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
 
 def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str]]:
     """Choose the pixel format to encode, and describe what it loses."""
-    source = frame.format
+    source, bits = frame.format, coding_from_frame(frame).bits
+    if not any(one.startswith("yuv") for one in known):  # pictures
+        [chosen, *_] = [one for one in RGB_LAYOUTS if one in known and (bits > 8 or one != "rgb48be")]
+        return chosen, [f"{codec} has 256 colours a frame: others are dithered"] if chosen == "pal8" else []
     if _is_grey(source):
         grey = "gray" in known
         notes = [] if grey else [f"{codec} has no grey: it is written as yuv420p without colour"]
@@ -205,6 +247,15 @@ def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str
     if not (source.is_rgb or source.has_palette):
         across, down = 16 // source.chroma_width(16), 16 // source.chroma_height(16)
     layout, notes = SUBSAMPLED.get((across, down), ""), []
+    if bits > 8:
+        depths = [depth for depth in DEPTHS if f"{layout}{depth}le" in known]
+        fitting = [depth for depth in depths if depth >= bits] or depths[-1:]
+        if not depths and "yuv422p10le" in known and layout != "yuv444p":  # ProRes has no 4:2:0
+            fitting, layout = [10], "yuv422p"
+        if fitting:
+            lost = [f"{codec} has no {bits} bits a channel: {fitting[0]} are written"] if fitting[0] < bits else []
+            return f"{layout}{fitting[0]}le", lost
+        notes.append(f"{codec} has no {bits} bits a channel in {layout}: 8 are written")
     if (frame.width % across or frame.height % down) and codec in EVEN_ONLY:
         notes.append(
             f"{codec} takes no odd size ({frame.width}x{frame.height}) in {layout}: it is written as yuv444p, which "

@@ -6,6 +6,7 @@ Arrays are FP32 [1, 3, H, W], RGB in [0, 1]. Whatever a picture loses in the con
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def frame_from_file(path: Path, add_note: AddNote | None = None, label: str = ""
     Raises:
         FrameError: `unreadable-picture`, `too-large` or `unknown-range`; or the path is not a file.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         conversions = list(_conversions(picture))
         pixels = _rgb(picture)
     if pixels is None:
@@ -141,11 +142,17 @@ def size_of_file(path: Path) -> tuple[int, int]:
     Raises:
         FrameError: as in `frame_from_file`.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         # Pillow decodes a whole PNG to look for EXIF behind the pixels; only what stands before them counts here.
         unread = picture.format == "PNG" and not {"exif", "Raw profile type exif"} & set(picture.info)
         turned = not unread and picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
+
+
+def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
+    """Sort numbers by their value, frame2 before frame10; the name decides between 2 and 02."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", path.name)
+    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts], path.name
 
 
 def picture_or_animation(path: Path) -> str:
@@ -154,13 +161,13 @@ def picture_or_animation(path: Path) -> str:
     Raises:
         FrameError: as in `frame_from_file`.
     """
-    with _opened(path) as picture:
+    with opened_picture(path) as picture:
         frames = getattr(picture, "n_frames", 1)
     return "one picture" if frames == 1 else f"an animation of {frames} frames"
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened_picture(path: Path) -> Iterator[Any]:
     """Open a picture with Pillow and translate its errors; the pixels are not read yet."""
     check_input_file(path, FrameError, "give a picture file, such as a PNG")
     try:

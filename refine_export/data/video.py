@@ -6,6 +6,7 @@ Only containers that hold their own data are opened, as files: no playlist, addr
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from refine_export.data.colour import coding_from_frame, colour_notes, is_convertible, rgb_from_frame
+from refine_export.data.ffv1_checksums import is_intact
 from refine_export.data.images import AddNote, Frame
 from refine_export.errors import FrameError
 from refine_export.signature import LARGEST_SIDE
@@ -29,61 +31,115 @@ SUFFIXES = (
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,ivf,yuv4mpegpipe,flv,nut"
 TELL_THEIR_LENGTH = ("mov", "matroska", "avi")
 """Containers that have their length written down; for others it is estimated."""
+PIPE = Path("-")
+"""Standard input, or output."""
 LARGEST_PIXELS = 2**27
-LENGTH_TOLERANCE = 1.5  # frames
+LENGTH_TOLERANCE = 0.75
+"""Frames by which a video may end before the end that its container states."""
+HOLE_FRAMES, HOLE_BYTES = 1.5, 1024
+"""A jump in time and bytes that belong to no packet: together they are frames that a demuxer skipped. Either alone is
+usual: variable rates, indices and padding."""
 USUAL_RATE = Fraction(25)
-AGAIN = "copy or make it again, or cut the video before the damage"
+AGAIN = "copy or make it again, cut the video before the damage, or have interpolate accept it with --allow-missing"
 
 
 class VideoDecoder:
     """An open video; made by `open_video`."""
 
-    def __init__(self, path: Path, container: Any, stream: Any) -> None:
+    def __init__(self, path: Path, container: Any, stream: Any, *, allow_missing: bool = False) -> None:
         self.path = path
         self.container = container
         self.stream = stream
+        self.time_base = Fraction(stream.time_base)
         self.rate = Fraction(stream.average_rate or stream.guessed_rate or USUAL_RATE)
         """Frames a second, on average."""
         self.count = 0
         """Frames that were decoded so far."""
-        self.lost = 0
-        """Packets that gave no frame, when all is decoded."""
+        self.notes: list[str] = []
+        """What is missing, where that is allowed; complete when all is decoded."""
+        self._allow_missing = allow_missing
+        self._missing = 0
 
-    def decode(self, *, with_sound: bool = False) -> Iterator[Any]:
+    @property
+    def expected_frames(self) -> int:
+        """Number of frames by the container's header, or by its length; 0 where it has neither."""
+        seconds = float(self.container.duration or 0) / 1e6
+        return self._promised or round(seconds * float(self.rate))
+
+    def decode(self) -> Iterator[Any]:
         """Decode all frames in order of presentation, with their times (`pts`, in the stream's time base).
 
-        Args:
-            with_sound: also yield the packets of sound, where they stand among the frames.
-
         Returns:
-            An iterator over `av.VideoFrame`, and `av.Packet` for sound.
+            An iterator over `av.VideoFrame`.
 
         Raises:
-            FrameError: the video is broken, truncated, too large, changes its size or has colours that cannot be
-                converted; at the frame where it shows.
+            FrameError: the video is too large, changes its size or has colours that cannot be converted; or it is
+                broken, truncated or lacks frames, and that is not allowed; at the frame where it shows.
         """
         try:
-            yield from self._decode(with_sound=with_sound)
+            yield from self._decode()
         except require("av", extra="video").FFmpegError as error:
             raise _undecodable(self.path, error) from error
 
-    def _decode(self, *, with_sound: bool) -> Iterator[Any]:
-        sound = {stream.index for stream in self.container.streams.audio} if with_sound else set()
-        end_s, expected, size = 0.0, 0, None
+    def _decode(self) -> Iterator[Any]:
+        end_s, stored, shown, size, interlaced, last = 0.0, 0, 0, None, False, None
+        others = 0  # bytes of other streams since the last packet of the video
         for packet in self.container.demux():  # all streams, since the longest one decides on the file's length
             if packet.pts is not None and packet.duration and packet.time_base:
                 end_s = max(end_s, float((packet.pts + packet.duration) * packet.time_base))
-            if packet.stream.index in sound and packet.size:
-                yield packet
-            elif packet.stream.index == self.stream.index:
-                expected += bool(packet.size) and not packet.is_discard
-                for frame in packet.decode():
-                    size = size or (frame.height, frame.width)
-                    self._check_frame(frame, size)
-                    yield frame
-                    self.count += 1
+            if packet.stream.index != self.stream.index:
+                others += packet.size
+                continue
+            stored += packet.dts is not None or packet.size > 0
+            shown += bool(packet.size) and not packet.is_discard and _is_shown(packet)
+            if last is not None and _is_hole(last, packet, others):
+                self._lack("frames-missing", "lacks frames: a part of the file cannot be read")
+            if packet.size:
+                last, others = packet, 0
+            for frame in self._frames_of(packet):
+                size = size or (frame.height, frame.width)
+                interlaced |= bool(frame.interlaced_frame)
+                self._check_frame(frame, size)
+                if frame.is_corrupt:
+                    self._lack("video-broken", "is broken")
+                    continue
+                yield frame
+                self.count += 1
         self._check_length(end_s)
-        self.lost = max(0, expected - self.count)
+        if stored < self._promised:
+            self._lack("frames-missing", f"has {stored} frames, and its header says {self._promised}")
+        if (lost := shown - self.count - self._missing) > 0:
+            problem = f"lacks {lost} frames: {lost} of its packets gave none"
+            if interlaced:  # packets may be single fields
+                self.notes.append(f"{lost} of its packets gave no frame; it is interlaced, and they may be fields")
+            else:
+                self._lack("frames-missing", problem)
+        if self._missing:
+            self.notes.append(f"it is damaged: at {self._missing} places frames are missing or broken")
+
+    @property
+    def _promised(self) -> int:
+        tags = self.stream.metadata  # of mkvmerge
+        tagged = tags.get("NUMBER_OF_FRAMES") or tags.get("NUMBER_OF_FRAMES-eng") or ""
+        return int(self.stream.frames or (tagged if tagged.isdecimal() else 0))
+
+    def _frames_of(self, packet: Any) -> Iterator[Any]:
+        try:
+            if self.stream.codec_context.name == "ffv1" and packet.size and not is_intact(bytes(packet)):
+                self._lack("video-broken", "is broken: the checksum of a slice differs")
+                return
+            yield from packet.decode()
+        except require("av", extra="video").error.InvalidDataError:
+            if not self._allow_missing:
+                raise
+            self._missing += 1
+
+    def _lack(self, code: str, problem: str) -> None:
+        """Refuse missing frames, or count the place."""
+        if not self._allow_missing:
+            message = f"{problem}, at frame {self.count}; {AGAIN}"
+            raise FrameError.about(self.path, code, message, frame=self.count)
+        self._missing += 1
 
     def _check_frame(self, frame: Any, size: tuple[int, int]) -> None:
         height, width = frame.height, frame.width
@@ -95,9 +151,6 @@ class VideoDecoder:
                 f"has frames of {size[1]}x{size[0]}, then of {width}x{height}; expected one size: cut the video there"
             )
             raise FrameError.about(self.path, "frame-size-changes", problem, frame=self.count)
-        if frame.is_corrupt:
-            problem = f"is broken at frame {self.count}; {AGAIN}"
-            raise FrameError.about(self.path, "video-broken", problem, frame=self.count)
         if not is_convertible(frame):
             problem = f"has the colour matrix {int(frame.colorspace)} of FFmpeg; expected BT.601, BT.709 or BT.2020"
             raise FrameError.about(self.path, "colour-matrix-unknown", f"{problem}: convert it with ffmpeg")
@@ -109,25 +162,42 @@ class VideoDecoder:
             return
         length_s = container.duration / 1e6
         if length_s - end_s > LENGTH_TOLERANCE / float(self.rate):
-            problem = (
-                f"ends after {self.count} frames, at {end_s:.2f} of {length_s:.2f} seconds: it is truncated; {AGAIN}"
-            )
-            raise FrameError.about(self.path, "video-truncated", problem, frame=self.count)
+            self._lack("video-truncated", f"ends at {end_s:.2f} of {length_s:.2f} seconds: it is truncated")
+
+
+def _is_shown(packet: Any) -> bool:
+    """Return whether a packet is to give a frame; VP8 has hidden ones (RFC 6386, section 9.1: show_frame)."""
+    return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] >> 4 & 1)
+
+
+def _is_hole(last: Any, packet: Any, others: int) -> bool:
+    """Return whether packets are missing between two of the video, by their times and by their places in the file."""
+    if None in (last.dts, packet.dts, last.pos, packet.pos) or not last.duration:
+        return False
+    unread = packet.pos - last.pos - last.size - others
+    return bool(packet.dts - last.dts > HOLE_FRAMES * last.duration and unread > HOLE_BYTES)
 
 
 @contextmanager
-def open_video(path: Path) -> Iterator[VideoDecoder]:
+def open_video(path: Path, *, allow_missing: bool = False) -> Iterator[VideoDecoder]:
     """Open a video.
+
+    Args:
+        path: the file, or `-` for standard input: YUV4MPEG, or a container that is read from its start.
+        allow_missing: leave out what is missing or broken, and note it.
 
     Raises:
         FrameError: it is not a video.
         UnavailableError: PyAV is missing.
     """
     av = require("av", extra="video")
-    check_input_file(path, FrameError, "give a video, such as an MP4")
     options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    given: Any = sys.stdin.buffer
+    if path != PIPE:
+        check_input_file(path, FrameError, "give a video, such as an MP4")
+        given = f"file:{path.resolve()}"
     try:
-        container = av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace")
+        container = av.open(given, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise _undecodable(path, error) from error
     with container:
@@ -136,7 +206,7 @@ def open_video(path: Path) -> Iterator[VideoDecoder]:
             raise FrameError.about(path, "no-video", "has no video that can be decoded; give one with pictures in it")
         stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
         stream.thread_type = "AUTO"
-        yield VideoDecoder(path, container, stream)
+        yield VideoDecoder(path, container, stream, allow_missing=allow_missing)
 
 
 def frames_of_video(path: Path, add_note: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:
@@ -154,9 +224,15 @@ def frames_of_video(path: Path, add_note: AddNote, label: str = "") -> Iterator[
     with open_video(path) as video:
         for frame in video.decode():
             if video.count == 0:
-                for note in _notes(frame):
+                for note in [*_notes(frame), *stream_notes(video.stream)]:
                     add_note(f"{label or path.name}: {note}.")
             yield functools.partial(_turned_frame, frame)
+
+
+def stream_notes(stream: Any) -> Iterator[str]:
+    """Describe what decoding leaves out that no frame shows: FFmpeg's VP9 decoder drops the alpha channel of WebM."""
+    if any(name.lower() == "alpha_mode" and value == "1" for name, value in stream.metadata.items()):
+        yield "its alpha channel is left out"
 
 
 def _notes(frame: Any) -> Iterator[str]:

@@ -18,6 +18,7 @@ from refine_export.export.reference_network import check_graph, reference_networ
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.interpolation.stream import Stopped
+from refine_export.interpolation.tiles import TiledInterpolator
 from refine_export.runners.base import Runner
 from refine_export.runners.open_runner import default_runtime, open_runner
 from refine_export.runners.torch import TorchRunner
@@ -66,6 +67,25 @@ class Backend:
             RequestError: a checkpoint or file that computes no frames.
             UnavailableError: a package, a device or the server is missing.
         """
+        if self._options.tile is not None:
+            return self._tiled(self._options.tile, stop)
+        return self._open(stop)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Names of what computes, with the options that change its frames."""
+        options = self._options
+        names = {name: getattr(options, name) for name in ("checkpoint", "file", "scale", "refine", "tile")}
+        return {name: str(value) for name, value in names.items()} | {
+            "server": str(options.server and options.server.url)
+        }
+
+    @contextmanager
+    def _tiled(self, tile: int, stop: Event | None) -> Iterator[Interpolator]:
+        with self._open(stop) as interpolator:
+            yield TiledInterpolator(interpolator, tile, tile // 8)
+
+    def _open(self, stop: Event | None) -> AbstractContextManager[Interpolator]:
         if self._options.server is not None:
             return self._served(self._options.server, stop or Event())
         if self._options.file is not None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,22 +20,34 @@ from PIL import Image
 
 from refine_export.data.colour import Encoding, Picture, encoding_for, frame_from_rgb, frame_to_encode
 from refine_export.data.images import frame_from_file, size_of_file, uint8_from_frame
+from refine_export.data.picture_sequences import PATTERN, files_of
+from refine_export.data.video import PIPE, open_video
 from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
+from refine_export.interpolation.copied_streams import CopiedStreams
+from refine_export.interpolation.encoders import (
+    Settings,
+    encoder_for,
+    given_options,
+    is_video,
+    settings_for,
+)
 from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
 from refine_export.interpolation.interpolator import (
     Interpolator,
+    check_parts,
     check_same_size,
-    check_times,
     check_timestep,
-    frames_between,
+    frames_at,
 )
-from refine_export.interpolation.reader import Gap, open_source
-from refine_export.interpolation.scene_cuts import similarity
+from refine_export.interpolation.rates import parts_of
+from refine_export.interpolation.reader import Gap, VideoSource, open_source
+from refine_export.interpolation.scene_cuts import cuts_from_file, similarity
+from refine_export.interpolation.segments import Counts, Segments, SegmentWriter
 from refine_export.interpolation.stream import in_order
-from refine_export.interpolation.timing import Division
-from refine_export.interpolation.writer import VideoWriter, encoder_for, video_writer
+from refine_export.interpolation.writer import frame_writer, joined_video
 from refine_export.support.files import atomic_path, make_folder, same_file
+from refine_export.support.manifest import sha256_of_file
 from refine_export.support.progress import Progress
 from refine_export.support.text import dict_from_result
 
@@ -55,6 +71,8 @@ class Interpolated:
     """Pairs between which the first frame was repeated."""
     still: int = 0
     """Pairs of equal frames, between which nothing was computed."""
+    repeated: int = 0
+    """Frames of the video that were left out, since they repeat the one before."""
     seconds: float
     notes: tuple[str, ...] = ()
 
@@ -96,68 +114,225 @@ def interpolate_video(
 ) -> Interpolated:
     """Put frames between those of a video; decoding, computing and encoding overlap.
 
-    N frames become (N - 1) * times + 1: its own, at their own times, and `times` - 1 in each interval, equally spaced.
-    Its own are encoded as they were decoded. Nothing is at `output` until all of it is. For arguments and errors see
-    `jobs.interpolate_frames.interpolate`.
+    The output lasts as long as the video, or `slow` times as long; its last frames hold the video's last one. The
+    video's own frames are encoded as they were decoded. Nothing is at `output` until all of it is. For arguments and
+    errors see `jobs.interpolate_frames.interpolate`.
     """
     started = time.perf_counter()
-    codec = encoder_for(output, encoder)
+    encoder_for(output, encoder)  # refuses names and options before anything is read
+    if options.resume and (path == PIPE or not is_video(output)):
+        problem = f"resume is given for {path} to {output}; expected a file, and a video file as the output"
+        raise RequestError(problem, code="options-do-not-fit", option="resume")
     _check_output(output, (path,), force=force)
-    providers: set[str] = set()
-    frames_read = frames_written = scene_cuts = still = 0
-
-    @contextmanager
-    def opens(stop: Event) -> Iterator[Callable[[Any], list[Picture] | None]]:
-        with backend.open(stop) as interpolator:
-            check_times(options.times, takes_timestep=interpolator.takes_timestep)
-            providers.add(interpolator.provider)
-            yield lambda job: _frames_for(job, interpolator, options)
-
-    def weigh(job: Any) -> int:
-        return max(options.times, LEAST_WEIGHT) if isinstance(job, Gap) else 1
-
-    with progress.step(f"interpolate {path.name}") as report, open_source(path, audio=options.audio) as source:
-        encoding = encoding_for(source.first, codec)
-        division = Division(source=source.time_base, times=options.times)
-        rate = source.rate * options.times
-        meter = _Meter(progress, (source.expected_frames - 1) * options.times + 1)
-        with (
-            video_writer(
-                output, source, encoding, encoder, time_base=division.time_base, rate=rate, audio=options.audio
-            ) as writer,
-            closing(
-                in_order(source.gaps(), opens, threads=backend.threads, ahead=AHEAD * backend.threads, weigh=weigh)
-            ) as results,
-        ):
-            for job, pictures in results:
-                if not isinstance(job, Gap):
-                    writer.copy_packet(job)
-                    continue
-                frames_read += 1
-                if job.after is not None and pictures is None:
-                    still += (is_still := _is_still(job))
-                    scene_cuts += not is_still
-                frames_written += _write(writer, job, pictures, encoding, division)
-                meter.report(frames_written)
-                if pictures:
-                    pictures.clear()  # the loop variable would hold them while the next ones are waited for
-        notes = [*source.notes, *encoding.notes]
-        if source.sound and not options.audio:
-            notes.append("its sound is left out, as asked for")
-        if frames_read == 1:
-            notes.append("it has one frame: there is nothing to put between")
+    cuts = None if options.cuts is None else cuts_from_file(options.cuts)
+    with progress.step(f"interpolate {path.name}") as report, open_source(path, options) as source:
+        codec = encoder_for(output, encoder, source.coding.bits)
+        encoding = encoding_for(source.first, codec, given_options(encoder).get("pix_fmt"))
+        schedule = source.schedule
+        settings = settings_for(source, codec, encoding, encoder, schedule.time_base, schedule.rate)
+        settings.open()  # refuses options of the encoder
+        work = _Work(source, backend, encoding, options, cuts, progress)
+        if is_video(output):
+            _check_space(output, settings, source.expected_frames)
+            identity = {"source": _hash_of(path), **_identity(options, encoder, backend)}
+            with _segments(output, identity, resume=options.resume, force=force) as segments:
+                notes = _write_video(work, settings, output, segments)
+        else:
+            notes = []
+            with frame_writer(output, settings) as pictures:
+                work.write_to(pictures)
         seconds = time.perf_counter() - started
-        report(f"{frames_written} frames, {frames_written / seconds:.3g} a second")
+        report(f"{work.written} frames, {work.written / seconds:.3g} a second")
+    if source.read == 1:
+        notes.append("it has one frame: there is nothing to put between")
     return Interpolated(
         path=output,
-        computed_by=", ".join(providers),
-        frames_read=frames_read,
-        frames_written=frames_written,
-        scene_cuts=scene_cuts,
-        still=still,
+        computed_by=", ".join(work.providers),
+        frames_read=source.read,
+        frames_written=work.written,
+        scene_cuts=work.counts.scene_cuts,
+        still=work.counts.still,
+        repeated=source.repeated,
         seconds=seconds,
-        notes=tuple(notes),
+        notes=(*source.notes, *encoding.notes, *work.notes, *notes),
     )
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user ended the work; its message says what is there and how to go on."""
+
+
+class _Work:
+    """Computes the frames of an output and writes them, and counts meanwhile."""
+
+    def __init__(
+        self,
+        source: VideoSource,
+        backend: Backend,
+        encoding: Encoding,
+        options: VideoOptions,
+        cuts: frozenset[int] | None,
+        progress: Progress,
+    ) -> None:
+        self.source, self.options = source, options
+        self._backend, self._encoding, self._cuts, self._progress = backend, encoding, cuts, progress
+        self.providers: set[str] = set()
+        self.notes: set[str] = set()
+        self.counts = Counts()
+        self.written = 0
+        """Frames in the output, those of earlier runs included."""
+
+    def write_to(self, writer: Any) -> None:
+        """Compute and write all frames behind those that are written."""
+        meter = _Meter(self._progress, self.written, self.source.expected_frames)
+        threads = self._backend.threads
+        gaps = self.source.gaps(self.written)
+        with closing(in_order(gaps, self._opens, threads=threads, ahead=AHEAD * threads, weigh=_weight_of)) as results:
+            for gap, pictures in results:
+                if gap.counts and gap.after is not None and pictures is None:
+                    self.counts.still += (is_still := _is_still(gap))
+                    self.counts.scene_cuts += not is_still
+                self._write(writer, gap, pictures)
+                self.written += len(gap.shots)
+                meter.report(self.written)
+                if pictures:
+                    pictures.clear()  # the loop variable would hold them while the next ones are waited for
+        writer.finish()
+
+    @contextmanager
+    def _opens(self, stop: Event) -> Iterator[Callable[[Gap], list[Picture] | None]]:
+        with self._backend.open(stop) as interpolator:
+            check_parts(parts_of(self.source.schedule), takes_timestep=interpolator.takes_timestep)
+            self.providers.add(interpolator.provider)
+            if self.source.coding.bits > 8 and not interpolator.keeps_depth:
+                self.notes.add("the server computes 8 bits a channel: the frames between have no more")
+            yield lambda gap: self._pictures(gap, interpolator)
+
+    def _pictures(self, gap: Gap, interpolator: Interpolator) -> list[Picture] | None:
+        """Compute the pictures of a gap; None where its first frame is repeated."""
+        timesteps = [shot.timestep for shot in gap.shots if shot.timestep]
+        if gap.after is None or _is_still(gap):
+            return None
+        if not timesteps:
+            return []
+        frame0, frame1 = gap.before.picture, gap.after.picture
+        if self._cuts is not None:
+            is_cut = any(number in self._cuts for number in range(gap.before.number + 1, gap.after.number + 1))
+        else:
+            is_cut = self.options.scene_cuts and similarity(frame0, frame1) < self.options.scene_cut
+        return None if is_cut else frames_at(interpolator, frame0, frame1, timesteps)
+
+    def _write(self, writer: Any, gap: Gap, pictures: list[Picture] | None) -> None:
+        """Encode the frames of a gap."""
+        own, made = None, iter(pictures or ())
+        for shot in gap.shots:
+            if shot.timestep and pictures is not None:
+                frame = frame_from_rgb(next(made), self._encoding)
+            else:
+                frame = own = own or frame_to_encode(gap.before.frame, gap.before.picture, self._encoding)
+            writer.write_frame(frame, shot.pts, shot.duration)
+
+
+@contextmanager
+def _segments(output: Path, job: dict[str, Any], *, resume: bool, force: bool) -> Iterator[Segments]:
+    """Open the folder of an output's parts; it stays only where the same command can go on with them."""
+    segments = Segments(output, job, resume=resume, force=force)
+    try:
+        yield segments
+    except BaseException as error:
+        hopeless = isinstance(error, RequestError) and error.code != "cannot-write"  # but a full disk can be mended
+        if hopeless or not segments.parts:
+            segments.remove()
+        raise
+    segments.remove()
+
+
+def _write_video(work: _Work, settings: Settings, output: Path, segments: Segments) -> list[str]:
+    """Compute the parts that are missing and join all; return what is left out."""
+    with ExitStack() as stack:
+        copied = _copied_streams(work, output, stack)
+        with joined_video(output, work.source, settings, copied) as joined:
+            work.counts, work.written = segments.counts, segments.frames
+            writer = SegmentWriter(segments, settings, joined.unit, work.counts)
+            try:
+                work.write_to(writer)
+            except KeyboardInterrupt as error:
+                raise Interrupted(_leave_part(work, settings, output, segments, writer)) from error
+            if work.source.written != segments.frames:
+                raise RequestError.about(
+                    work.source.path,
+                    "resume-other-source",
+                    f"gives {work.source.written} frames, and {segments.frames} are written: it has changed; start "
+                    "again with --force",
+                )
+            joined.join(segments)
+        return [] if copied is None else copied.notes
+
+
+def _copied_streams(work: _Work, output: Path, stack: ExitStack) -> CopiedStreams | None:
+    """Open the source's other streams; None where it has none."""
+    source, options = work.source, work.options
+    if source.container is None or source.path == PIPE:
+        return None
+    video = stack.enter_context(open_video(source.path))
+    stretch = Fraction(getattr(source.schedule, "stretch", 1))
+    return CopiedStreams(video, output, audio=options.audio, stretch=stretch)
+
+
+def _leave_part(work: _Work, settings: Settings, output: Path, segments: Segments, writer: SegmentWriter) -> str:
+    """Write what there is of an interrupted output under another name, and return what to say."""
+    whole = len(segments.parts)
+    writer.finish()  # the part that is open: it is played, and made again later
+    frames = segments.frames
+    if not frames:
+        return "no frame was written"
+    part = output.with_name(f"{output.stem}.part{output.suffix}")
+    with ExitStack() as stack:
+        copied = _copied_streams(work, output, stack)
+        with joined_video(part, work.source, settings, copied) as joined:
+            joined.join(segments, whole=False)
+    segments.keep(whole)
+    kept = "the same command with --resume goes on" if segments.parts else "the same command starts again"
+    return f"{frames} frames are written: {part} has them; {kept} behind frame {segments.frames}"
+
+
+def _weight_of(gap: Gap) -> int:
+    return max(len(gap.shots), LEAST_WEIGHT)
+
+
+def _is_still(gap: Gap) -> bool:
+    """Return whether two frames are equal, pixel by pixel: so is every frame between them."""
+    return gap.after is not None and bool(np.array_equal(gap.before.picture, gap.after.picture))
+
+
+def _hash_of(path: Path) -> str:
+    """Return the hash of a source, over all files of a sequence."""
+    if path == PIPE:
+        return "-"
+    files = files_of(path) if path.is_dir() or PATTERN.search(path.name) else [path]
+    return hashlib.sha256("".join(map(sha256_of_file, files)).encode()).hexdigest()
+
+
+def _identity(options: VideoOptions, encoder: EncoderOptions, backend: Backend) -> dict[str, Any]:
+    """Return the options that decide on the frames of an output, by name."""
+    others = ("resume", "allow_missing")
+    video = {name: value for name, value in dataclasses.asdict(options).items() if name not in others}
+    return {**video, **dataclasses.asdict(encoder), **backend.identity} | {"cuts": str(options.cuts)}
+
+
+def _check_space(output: Path, settings: Settings, frames: int) -> None:
+    """Refuse an output that the disk cannot hold, with its parts."""
+    needed = 2 * settings.least_bytes(frames)
+    free = shutil.disk_usage(output.parent).free
+    if free < needed:
+        raise RequestError.about(
+            output,
+            "no-space",
+            f"takes {needed / 1e9:.1f} GB or more with its parts, and {free / 1e9:.1f} GB are free; free some space, "
+            "or choose another folder",
+            needed=needed,
+            free=free,
+        )
 
 
 def _picture_from_file(path: Path, add_note: Callable[[str], None]) -> Picture:
@@ -168,46 +343,20 @@ def _picture_from_file(path: Path, add_note: Callable[[str], None]) -> Picture:
     return picture
 
 
-def _frames_for(job: Any, interpolator: Interpolator, options: VideoOptions) -> list[Picture] | None:
-    """Compute the pictures of a gap; None where its first frame is repeated, and for sound."""
-    if not isinstance(job, Gap) or job.after is None or _is_still(job):
-        return None
-    frame0, frame1 = job.before.picture, job.after.picture
-    if options.scene_cuts and similarity(frame0, frame1) < options.scene_cut:
-        return None
-    return frames_between(interpolator, frame0, frame1, options.times)
-
-
-def _is_still(gap: Gap) -> bool:
-    """Return whether two frames are equal, pixel by pixel: so is every frame between them."""
-    return gap.after is not None and bool(np.array_equal(gap.before.picture, gap.after.picture))
-
-
-def _write(
-    writer: VideoWriter, gap: Gap, pictures: list[Picture] | None, encoding: Encoding, division: Division
-) -> int:
-    """Encode a frame and those behind it, and return how many these are."""
-    start = gap.before.pts
-    own = frame_to_encode(gap.before.frame, gap.before.picture, encoding)
-    if gap.after is None:
-        first, end = (division.pts(start, start + gap.before.duration, part) for part in (0, division.times))
-        writer.write_frame(own, first, end - first)
-        return 1
-    times = [division.pts(start, gap.after.pts, part) for part in range(division.times + 1)]
-    writer.write_frame(own, times[0], times[1] - times[0])
-    for number in range(1, division.times):
-        frame = own if pictures is None else frame_from_rgb(pictures[number - 1], encoding)
-        writer.write_frame(frame, times[number], times[number + 1] - times[number])
-    return division.times
-
-
 def _check_output(output: Path, sources: tuple[Path, ...], *, force: bool) -> None:
     """Refuse to overwrite, before any work is done."""
+    if output == PIPE:
+        return
     if output.is_dir():
         raise RequestError.about(output, "is-directory", "is a directory; give the name of the file to write")
     if any(same_file(source, output) for source in sources):
         raise RequestError.about(output, "output-is-input", "is what is read; give another output")
-    if os.path.lexists(output) and not (force and (output.is_file() or output.is_symlink())):
+    if PATTERN.search(output.name):
+        found = files_of(output, least=0) if output.parent.is_dir() else []
+        exists, replaceable = bool(found), not any(same_file(one, found[0].parent) for one in sources if found)
+    else:
+        exists, replaceable = os.path.lexists(output), output.is_file() or output.is_symlink()
+    if exists and not (force and replaceable):
         raise RequestError.about(output, "output-exists", "exists; give another output, or overwrite it with --force")
     make_folder(output.parent)
 
@@ -217,11 +366,13 @@ class _Meter:
 
     Args:
         progress: receives the reports.
+        done: frames that are written already.
         total: frames to write; 0 where it is not known.
     """
 
-    def __init__(self, progress: Progress, total: int) -> None:
+    def __init__(self, progress: Progress, done: int, total: int) -> None:
         self._progress = progress
+        self._done = done
         self._total = max(0, total)
         self._started = self._last = time.perf_counter()
 
@@ -230,9 +381,9 @@ class _Meter:
         if now - self._last < REPORT_S:
             return
         self._last = now
-        rate = done / max(now - self._started, 1e-9)
+        rate = (done - self._done) / max(now - self._started, 1e-9)
         text = f"{rate:.1f} frames/s"
-        if self._total:
+        if self._total and rate:
             left_s = round(max(0, self._total - done) / rate)
             text += f", {left_s // 60}:{left_s % 60:02} left"
         self._progress.within(text, done, max(done, self._total))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -11,10 +13,14 @@ from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.signature import check_scale
 
-Codec = Literal["libx264", "libx265", "libvpx-vp9", "ffv1"]
+Codec = Literal[
+    "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc"
+]
 
 MOST_TIMES = 64
+MOST_FPS = 1000
 MOST_CONCURRENT = 64
+LEAST_TILE = 128
 
 _VIDEO, _COMPUTE, _SERVER = "Video", "What computes: one of three", "Server"  # panels of --help
 
@@ -31,20 +37,48 @@ class PictureOptions:
 class VideoOptions:
     """Options of the output video."""
 
-    times: int = field(default=2, metadata={"flag": "--times", "panel": _VIDEO})
-    """Frames for one of the video, 2 to 64."""
+    times: float | None = field(default=None, metadata={"flag": "--times", "panel": _VIDEO})
+    """Frames for one of the video, such as 2 or 2.5, at most 64; default: 2, or 1 with --slow. A whole number divides
+    every interval, and a rate that varies goes on varying; otherwise the output's rate is constant."""
+    fps: float | None = field(default=None, metadata={"flag": "--fps", "panel": _VIDEO})
+    """Frames a second of the output, in place of --times: constant, by time of presentation; 59.94 is 60000/1001."""
+    slow: float | None = field(default=None, metadata={"flag": "--slow", "panel": _VIDEO})
+    """Slow motion: how much longer the output lasts, 1 to 64, at the video's own rate; sound is stretched."""
+    source_fps: float | None = field(default=None, metadata={"flag": "--source-fps", "panel": _VIDEO})
+    """Frames a second of pictures, which have no times of their own; default: 25."""
     scene_cut: float = field(default=0.2, metadata={"flag": "--scene-cut", "metavar": "0-1", "panel": _VIDEO})
     """Similarity, 0 to 1, under which two frames are of different scenes, and the earlier one is repeated."""
     scene_cuts: bool = field(default=True, metadata={"flag": "--scene-cuts/--no-scene-cuts", "panel": _VIDEO})
     """Look for scene cuts; the default."""
+    cuts: Path | None = field(default=None, metadata={"flag": "--cuts", "panel": _VIDEO})
+    """A text file with the cuts, in place of looking for them: numbers of the first frames of scenes, counted from
+    0, one a line."""
+    dedupe: bool = field(default=False, metadata={"flag": "--dedupe/--no-dedupe", "panel": _VIDEO})
+    """Leave out frames that repeat the one before, up to 3 in a row, as in animation on twos or 24 frames in 30, and
+    put frames between the others."""
+    allow_missing: bool = field(default=False, metadata={"flag": "--allow-missing/--no-allow-missing", "panel": _VIDEO})
+    """Accept a damaged video, or pictures whose numbers have gaps, and put frames between those that are there."""
     audio: bool = field(default=True, metadata={"flag": "--audio/--no-audio", "panel": _VIDEO})
-    """Copy the sound; the default."""
+    """Copy the sound, or stretch it with --slow; the default."""
+    resume: bool = field(default=False, metadata={"flag": "--resume/--no-resume", "panel": _VIDEO})
+    """Go on with an interrupted output, with the same source and options."""
 
     def __post_init__(self) -> None:
-        if not 2 <= self.times <= MOST_TIMES:
-            raise ValueError(f"times is {self.times}; expected 2 to {MOST_TIMES}")
+        if self.times is not None and self.fps is not None:
+            raise ValueError("times and fps are given; expected one of them")
+        least = 0.999 if self.slow is not None else 1.001  # 1 is nothing to do, unless the video is slowed
+        for name, value, lowest, highest in (
+            ("times", self.times, least, MOST_TIMES),
+            ("slow", self.slow, 1, MOST_TIMES),
+            ("fps", self.fps, 0.01, MOST_FPS),
+            ("source_fps", self.source_fps, 0.01, MOST_FPS),
+        ):
+            if value is not None and not lowest <= value <= highest:
+                raise ValueError(f"{name} is {value:g}; expected {math.floor(lowest) or lowest:g} to {highest}")
         if not 0 <= self.scene_cut <= 1:
             raise ValueError(f"scene_cut is {self.scene_cut:g}; expected 0 to 1, such as 0.2")
+        if self.cuts is not None and not self.scene_cuts:
+            raise ValueError("cuts is given with no scene_cuts; leave one of them out")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +86,19 @@ class EncoderOptions:
     """Options of the encoder."""
 
     codec: Codec | None = field(default=None, metadata={"flag": "--codec", "panel": _VIDEO})
-    """ffv1 is lossless; default: libvpx-vp9 for .webm and libx264 for others."""
+    """ffv1 is lossless; default: libvpx-vp9 for .webm, libx264 for others, and libx265 for more than 8 bits."""
     crf: int | None = field(default=None, metadata={"flag": "--crf", "panel": _VIDEO})
-    """Quality, from 0: lower is better and larger; default: 18 for libx264, 20 for libx265, 24 for libvpx-vp9."""
+    """Quality, from 0: lower is better and larger; default: 18 for libx264, 20 for libx265, 24 for libvpx-vp9, 26
+    for libsvtav1 and 19 for nvenc."""
+    encoder_options: tuple[str, ...] = field(
+        default=(), metadata={"flag": "--encoder-options", "metavar": "NAME=VALUE", "panel": _VIDEO}
+    )
+    """Options of the encoder as FFmpeg names them, such as preset=slow; pix_fmt chooses the pixel format."""
+
+    def __post_init__(self) -> None:
+        for option in self.encoder_options:
+            if not re.fullmatch(r"[\w-]+=.+", option):
+                raise ValueError(f"encoder_options has {option!r}; expected NAME=VALUE, such as preset=slow")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +113,9 @@ class ComputeOptions(EngineRunOptions):
     """Use the refinement of RIFE 4.0 weights that have one."""
     device: str | None = field(default=None, metadata={"flag": "--device", "panel": _COMPUTE})
     """Device that torch computes on, such as cuda:0; default: cpu."""
+    tile: int | None = field(default=None, metadata={"flag": "--tile", "panel": _COMPUTE})
+    """Side in pixels of overlapping tiles in which a frame is computed, 128 or more: for frames that memory does not
+    hold, or for a file of one size."""
     file: Path | None = field(default=None, metadata={"flag": "--file", "panel": _COMPUTE})
     """An ONNX file or an engine of the graph interpolator."""
     runtime: Runtime | None = field(default=None, metadata={"flag": "--runtime", "panel": _COMPUTE})
@@ -89,5 +136,7 @@ class ComputeOptions(EngineRunOptions):
         check_scale(self.scale)
         if (self.scale, self.refine) != (1.0, True) and given not in ([], ["checkpoint"]):
             raise ValueError(f"scale or refine is given with {given[0]}; they are for a checkpoint: leave them out")
+        if self.tile is not None and self.tile < LEAST_TILE:
+            raise ValueError(f"tile is {self.tile}; expected {LEAST_TILE} or more")
         if not 1 <= self.concurrency <= MOST_CONCURRENT:
             raise ValueError(f"concurrency is {self.concurrency}; expected 1 to {MOST_CONCURRENT}")

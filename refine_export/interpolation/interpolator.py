@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from fractions import Fraction
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refine_export.artifacts import Artifact
-from refine_export.data.colour import Picture
+from refine_export.data.colour import Picture, bytes_from_picture
 from refine_export.data.images import uint8_from_frame
 from refine_export.deploy.triton.names import ENSEMBLE, FRAME, FRAME0, FRAME1, TIMESTEP
 from refine_export.errors import FrameError, RequestError, UnavailableError
@@ -37,6 +39,8 @@ class Interpolator(ABC):
     """It computes timesteps other than 0.5."""
     provider: str
     """Description of what computes."""
+    keeps_depth: bool = True
+    """It computes more than 8 bits a channel where frames have them."""
 
     def __enter__(self) -> Self:
         return self
@@ -50,9 +54,12 @@ class Interpolator(ABC):
         """Compute the frame at `timestep` of the way from frame0 to frame1.
 
         Args:
-            frame0: uint8 RGB [H, W, 3].
+            frame0: RGB [H, W, 3]: uint8, or float32 in [0, 1].
             frame1: likewise, of the same size.
             timestep: in (0, 1).
+
+        Returns:
+            A frame of the same kind.
 
         Raises:
             FrameError: the frames differ in size.
@@ -105,7 +112,9 @@ class LocalInterpolator(Interpolator):
         padding = ((0, 0), (0, 0), (0, fed[0] - height), (0, fed[1] - width))
         given: dict[str, NDArray[Any]] = {}
         for name, picture in (("img0", frame0), ("img1", frame1)):
-            image = np.moveaxis(picture, -1, 0)[None].astype(np.float32) / np.float32(255)
+            image = np.moveaxis(picture, -1, 0)[None].astype(np.float32)
+            if picture.dtype == np.uint8:
+                image /= np.float32(255)
             given[name] = np.pad(image, padding, mode="edge")
         if self.takes_timestep:
             given["timestep"] = np.full((1, 1, 1, 1), timestep, np.float32)
@@ -125,6 +134,8 @@ class LocalInterpolator(Interpolator):
                 "weights are damaged; take a file in FP32, and check it with `refine-export validate`",
                 code="frame-not-finite",
             )
+        if frame0.dtype != np.uint8:
+            return np.asarray(np.moveaxis(frame[0], 0, -1), np.float32).clip(0, 1)
         return uint8_from_frame(frame)
 
 
@@ -135,6 +146,8 @@ class ServedInterpolator(Interpolator):
         RequestError: the server does not have it.
         UnavailableError: the server stayed away.
     """
+
+    keeps_depth = False
 
     def __init__(self, client: TritonClient) -> None:
         self._client = client
@@ -147,6 +160,9 @@ class ServedInterpolator(Interpolator):
         self._client.close()
 
     def _interpolate(self, frame0: Picture, frame1: Picture, timestep: float) -> Picture:
+        if frame0.dtype != np.uint8:
+            rounded = self._interpolate(bytes_from_picture(frame0), bytes_from_picture(frame1), timestep)
+            return rounded.astype(np.float32) / np.float32(255)
         given: dict[str, NDArray[Any]] = {FRAME0: frame0, FRAME1: frame1}  # the server pads, scales, crops and rounds
         if self.takes_timestep:
             given[TIMESTEP] = np.array([timestep], np.float32)
@@ -172,29 +188,46 @@ class ServedInterpolator(Interpolator):
         return answer
 
 
-def frames_between(interpolator: Interpolator, frame0: Picture, frame1: Picture, times: int) -> list[Picture]:
-    """Compute the `times` - 1 frames that divide the way from frame0 to frame1 into equal parts.
+def frames_at(
+    interpolator: Interpolator, frame0: Picture, frame1: Picture, timesteps: Sequence[Fraction]
+) -> list[Picture]:
+    """Compute frames between two, in order.
 
-    Where only the middle can be computed, the parts are halved again and again, as upstream's `make_inference` does;
-    the frames in between are rounded to uint8 on the way.
+    Where only the middle can be computed, intervals are halved again and again, as upstream's `make_inference` does;
+    the frames in between are rounded on the way.
+
+    Args:
+        interpolator: computes one frame at a time.
+        frame0: as `Interpolator.interpolate` takes it.
+        frame1: likewise.
+        timesteps: in (0, 1).
 
     Raises:
-        RequestError: other parts where only the middle can be computed; and as `Interpolator.interpolate`.
+        RequestError: a timestep that halving cannot reach; and as `Interpolator.interpolate`.
     """
-    check_times(times, takes_timestep=interpolator.takes_timestep)
     if interpolator.takes_timestep:
-        return [interpolator.interpolate(frame0, frame1, part / times) for part in range(1, times)]
-    if times == 1:
-        return []
-    middle = interpolator.interpolate(frame0, frame1, MIDDLE)
-    before = frames_between(interpolator, frame0, middle, times // 2)
-    return [*before, middle, *frames_between(interpolator, middle, frame1, times // 2)]
+        return [interpolator.interpolate(frame0, frame1, float(timestep)) for timestep in timesteps]
+    found = {Fraction(0): frame0, Fraction(1): frame1}
+
+    def halved(timestep: Fraction) -> Picture:
+        if timestep not in found:
+            step = Fraction(1, timestep.denominator)
+            found[timestep] = interpolator.interpolate(halved(timestep - step), halved(timestep + step), MIDDLE)
+        return found[timestep]
+
+    for timestep in timesteps:
+        check_parts(Fraction(timestep.denominator), takes_timestep=False)
+    return [halved(timestep) for timestep in timesteps]
 
 
-def check_times(times: int, *, takes_timestep: bool) -> None:
-    """Refuse a number of parts that is not a power of two where only the middle of two frames can be computed."""
-    if not takes_timestep and times & (times - 1):
-        raise RequestError(f"times is {times}; expected 2, 4, 8, ...: {ONLY_MIDDLE}", code="only-the-middle")
+def check_parts(parts: Fraction, *, takes_timestep: bool) -> None:
+    """Refuse to divide an interval into parts that are not 2, 4, 8, ... where only the middle can be computed."""
+    if not takes_timestep and (parts.denominator != 1 or parts.numerator & (parts.numerator - 1)):
+        raise RequestError(
+            f"{float(parts):.4g} frames for one of the video are asked for; expected 2, 4, 8, ...: {ONLY_MIDDLE}",
+            code="only-the-middle",
+            parts=parts,
+        )
 
 
 def check_timestep(timestep: float, *, takes_timestep: bool) -> None:

@@ -1,4 +1,4 @@
-"""A video as pairs of consecutive frames with their times, and the packets of its sound.
+"""A video as pairs of consecutive frames, each with the frames of the output that come between them.
 
 Frames are not turned, since the output keeps the display matrix.
 """
@@ -9,130 +9,177 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from refine_export.data.colour import Picture, coding_from_frame, colour_notes, rgb_from_frame
-from refine_export.data.video import VideoDecoder, open_video
+import numpy as np
+
+from refine_export.data.colour import ColourCoding, Picture, coding_from_frame, colour_notes, rgb_from_frame
+from refine_export.data.deep_colour import floats_from_frame
+from refine_export.data.picture_sequences import PictureDecoder, is_sequence, open_pictures
+from refine_export.data.video import VideoDecoder, open_video, stream_notes
 from refine_export.errors import FrameError
+from refine_export.interpolation.interpolation_options import VideoOptions
+from refine_export.interpolation.rates import Schedule, Shot, schedule_for
 from refine_export.interpolation.timing import Clock
-from refine_export.support.imports import require
 
 WITHOUT_TIMES = ("avi",)  # formats that have packets at a rate, and no times of frames
+MOST_REPEATED = 3
+"""Repeated frames in a row that are left out: more are a picture that stands still."""
+BLOCK, SAME = 16, 3 / 255
+"""Side of the blocks by which frames are compared, and the mean difference that coding makes of equal ones."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SourceFrame:
     """A frame of the video."""
 
     frame: Any
     """The decoded `av.VideoFrame`."""
-    picture: Picture
-    """The same as RGB."""
+    coding: ColourCoding
+    number: int
     pts: int
     """Time of presentation; this and the duration are in units of the stream's time base."""
     duration: int
 
+    @cached_property
+    def picture(self) -> Picture:
+        """The same as RGB: uint8, or floats where it has more than 8 bits a channel."""
+        if self.coding.bits > 8:
+            return floats_from_frame(self.frame, self.coding)
+        return rgb_from_frame(self.frame, self.coding)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """A frame and the next one; what comes between them is to be made."""
+    """A frame and the next one, with the output's frames from the first up to the second."""
 
     before: SourceFrame
     after: SourceFrame | None
     """None behind the last frame."""
+    shots: tuple[Shot, ...]
+    counts: bool = True
+    """False where an earlier run has written its first frames."""
 
 
 class VideoSource:
     """An open video, read up to its first frame; made by `open_source`."""
 
-    def __init__(self, video: VideoDecoder, *, audio: bool) -> None:
-        self._video = video
-        self._packet: Any = require("av", extra="video").Packet
+    def __init__(self, video: VideoDecoder | PictureDecoder, options: VideoOptions) -> None:
+        self._video, self._options = video, options
         self.path, self.container, self.stream = video.path, video.container, video.stream
-        self.sound = tuple(self.container.streams.audio)
-        self.time_base, self.rate = Fraction(self.stream.time_base), video.rate
-        self._items = video.decode(with_sound=audio)
-        self._early: list[Any] = []  # sound before the first frame, without which no output can be opened
-        for item in self._items:
-            if not isinstance(item, self._packet):
-                self.first = item
-                break
-            self._early.append(item)
-        else:
+        self._items = video.decode()
+        first = next(self._items, None)
+        if first is None:
             raise FrameError.about(self.path, "no-frames", "has no frames; expected two or more")
+        self.first = first
         self.coding = coding_from_frame(self.first)
         self.size = (int(self.first.height), int(self.first.width))
         """Height and width in pixels."""
-        self.notes = [*colour_notes(self.first)]
+        self.notes = [*colour_notes(self.first, deep=True)]
+        starts = None
+        if self.container is not None and self.stream is not None and self.container.format.name in WITHOUT_TIMES:
+            starts = int(self.stream.start_time or 0)
+        self._clock = Clock(self.path, video.time_base, video.rate, starts)
+        self._first = self._timed(self.first, 0)
+        constant = self.container is None or options.dedupe
+        self.schedule: Schedule = schedule_for(options, video.time_base, video.rate, self._first.pts, constant=constant)
+        self.read = 0
+        """Frames that were read so far."""
+        self.written = 0
+        """Frames of the output up to the last one that was read."""
+        self.repeated = 0
+        """Frames that were left out, since they repeat the one before."""
+        if self.stream is not None:
+            self.notes += stream_notes(self.stream)
         if self.first.interlaced_frame:
             self.notes.append("it is interlaced: its fields are not taken apart, and frames between may show combs")
-        kinds = [one.type for one in self.container.streams if one.index != self.stream.index and one.type != "audio"]
-        if kinds:
-            left_out = ", ".join(f"{kinds.count(kind)} {kind}" for kind in sorted(set(kinds)))
-            self.notes.append(f"left out: {left_out}")
 
     @property
     def expected_frames(self) -> int:
-        """Number of frames by the video's header, or by its length; 0 where it has neither."""
-        seconds = float(self.container.duration or 0) / 1e6
-        return int(self.stream.frames or round(seconds * float(self.rate)))
+        """Number of frames of the output, as far as is known before all is read; 0 where it is not."""
+        seconds = self._video.expected_frames / self._video.rate
+        stretch = Fraction(getattr(self.schedule, "stretch", 1))
+        return round(seconds * stretch * self.schedule.rate)
 
-    def gaps(self) -> Iterator[Any]:
-        """Read all frames with their next ones, and the packets of the sound where they stand among them.
+    def gaps(self, skip: int = 0) -> Iterator[Gap]:
+        """Read all frames with their next ones.
 
-        Returns:
-            An iterator over `Gap` and `av.Packet`.
+        Args:
+            skip: frames of the output that are written already.
 
         Raises:
             FrameError: as `VideoDecoder.decode`, or the colours change, or the times do not grow; at that frame.
         """
-        starts = int(self.stream.start_time or 0) if self.container.format.name in WITHOUT_TIMES else None
-        clock = Clock(self.path, self.time_base, self.rate, starts)
-        before: SourceFrame | None = None
-        for item in self._all():
-            if isinstance(item, self._packet):
-                yield item
+        for before, after in self._pairs():
+            if after is None:
+                shots = self.schedule.behind(before.pts, before.pts + before.duration)
+            else:
+                shots = self.schedule.between(before.pts, after.pts)
+            left = tuple(shots[max(0, skip - self.written) :])
+            self.written += len(shots)
+            if left or not shots:
+                yield Gap(before=before, after=after, shots=left, counts=len(left) == len(shots))
+        self.notes += [*self._clock.notes, *self._video.notes]
+
+    def _pairs(self) -> Iterator[tuple[SourceFrame, SourceFrame | None]]:
+        before, repeated = self._first, 0
+        self.read = 1
+        last = before
+        for number, frame in enumerate(self._items, 1):
+            self._check_colours(frame, number)
+            last = self._timed(frame, number)
+            self.read += 1
+            if self._options.dedupe and repeated < MOST_REPEATED and is_repeated(before.picture, last.picture):
+                repeated += 1
+                self.repeated += 1
                 continue
-            self._check_colours(item)
-            pts, duration = clock.times_of(item)
-            picture = rgb_from_frame(item, self.coding)
-            after = SourceFrame(frame=item, picture=picture, pts=pts, duration=duration)
-            if before is not None:
-                yield Gap(before=before, after=after)
-            before = after
-        self.notes += clock.notes
-        if self._video.lost:
-            self.notes.append(
-                f"{self._video.lost} of its packets gave no frame: it is damaged and lacks frames, unless these are "
-                "fields of interlaced video or hidden frames; copy it again"
-            )
-        if before is not None:
-            yield Gap(before=before, after=None)
+            yield before, last
+            before, repeated = last, 0
+        if last is not before:  # the end of the video repeats one frame
+            yield before, last
+        yield last, None
 
-    def _all(self) -> Iterator[Any]:
-        yield from self._early
-        yield self.first
-        yield from self._items
+    def _timed(self, frame: Any, number: int) -> SourceFrame:
+        return SourceFrame(frame, self.coding, number, *self._clock.times_of(frame))
 
-    def _check_colours(self, frame: Any) -> None:
+    def _check_colours(self, frame: Any, number: int) -> None:
         """Refuse colours that change, since the output can name one kind only."""
         if str(coding := coding_from_frame(frame)) != str(self.coding):
             problem = f"has frames in {self.coding}, then in {coding}; expected one kind: cut the video there"
-            raise FrameError.about(self.path, "frame-colours-change", problem, frame=self._video.count)
+            raise FrameError.about(self.path, "frame-colours-change", problem, frame=number)
+
+
+def is_repeated(frame0: Picture, frame1: Picture) -> bool:
+    """Return whether two frames differ by no more than coding makes of equal ones, in every block."""
+    difference = np.abs(frame0.astype(np.float32) - frame1) / (255 if frame0.dtype == np.uint8 else 1)
+    for axis in (0, 1):
+        starts = np.arange(0, difference.shape[axis], BLOCK)
+        counts = np.diff([*starts, difference.shape[axis]])
+        shape = [-1 if one == axis else 1 for one in range(3)]
+        difference = np.add.reduceat(difference, starts, axis) / counts.reshape(shape)
+    return bool(difference.max() <= SAME)
 
 
 @contextmanager
-def open_source(path: Path, *, audio: bool = True) -> Iterator[VideoSource]:
-    """Open a video, up to its first frame.
+def open_source(path: Path, options: VideoOptions | None = None) -> Iterator[VideoSource]:
+    """Open a video, an animation or pictures with numbers, up to the first frame.
 
     Args:
-        path: the file.
-        audio: read the packets of its sound too.
+        path: a file, a folder, a pattern such as `frame_%05d.png`, or `-` for YUV4MPEG from standard input.
+        options: what the output is to be; by default twice the frames.
 
     Raises:
         FrameError: it is not a video, or its first frame cannot be used.
+        RequestError: the rate asked for is below that of the video.
         UnavailableError: PyAV is missing.
     """
-    with open_video(path) as video:
-        yield VideoSource(video, audio=audio)
+    options = options or VideoOptions()
+    opened: Any = (
+        open_pictures(path, options.source_fps, allow_missing=options.allow_missing)
+        if is_sequence(path)
+        else open_video(path, allow_missing=options.allow_missing)
+    )
+    with opened as video:
+        yield VideoSource(video, options)

@@ -10,15 +10,36 @@ where it was.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
 from refine_export.data.colour import Picture
+from refine_export.errors import RequestError
+from refine_export.support.files import check_input_file
 
 SMALL = 32  # pixels a side
 WINDOW = 11
 SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
+
+
+def cuts_from_file(path: Path) -> frozenset[int]:
+    """Read the numbers of the first frames of scenes, one a line; `#` starts a remark.
+
+    Raises:
+        RequestError: the file is missing, or a line is not a number.
+    """
+    check_input_file(path, RequestError, "give a text file with one number of a frame a line")
+    numbers = set()
+    for place, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        text = line.partition("#")[0].strip()
+        if text and not text.isdecimal():
+            problem = f"has {text!r} in line {place}; expected the number of a frame, counted from 0"
+            raise RequestError.about(path, "not-a-frame-number", problem, line=place)
+        numbers |= {int(text)} if text else set()
+    return frozenset(numbers)
 
 
 def similarity(frame0: Picture, frame1: Picture) -> float:
@@ -41,7 +62,7 @@ def _small(picture: Picture) -> NDArray[np.float64]:
         high = np.minimum(low + 1, size - 1)
         share = np.expand_dims(at - low, tuple(other for other in range(3) if other != axis))
         small = small.take(low, axis) * (1 - share) + small.take(high, axis) * share
-    return np.asarray(small / 255, dtype=np.float64)
+    return np.asarray(small / (255 if picture.dtype == np.uint8 else 1), dtype=np.float64)
 
 
 def _blurred(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,16 +1,12 @@
-"""Times of a video's frames, and of the frames between them."""
+"""Times of a video's frames."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from refine_export.errors import FrameError
-
-LARGEST_DENOMINATOR = 10**9
-"""Upper bound of a time base's denominator: libvpx takes no more, MP4 about twice that."""
 
 
 class Clock:
@@ -64,23 +60,3 @@ class Clock:
         if self._first_dts is None:
             self._first_dts = frame.dts
         return int(frame.dts) - self._first_dts + self._starts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Division:
-    """The time base of the output, in which each part of each interval is a whole number, if it can hold that."""
-
-    source: Fraction
-    """The source's time base, in seconds."""
-    times: int
-    """Parts of each interval."""
-
-    @property
-    def time_base(self) -> Fraction:
-        """Unit of the output's times, in seconds."""
-        finer = self.source / self.times
-        return finer if finer.denominator <= LARGEST_DENOMINATOR else Fraction(1, LARGEST_DENOMINATOR)
-
-    def pts(self, before: int, after: int, part: int) -> int:
-        """Return the time of the frame `part` / `times` of the way between two times of the source."""
-        return round((before + Fraction((after - before) * part, self.times)) * self.source / self.time_base)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.data import images, video
+from refine_export.data.picture_sequences import is_sequence
 from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolate_files import Interpolated, interpolate_pictures, interpolate_video
@@ -42,16 +43,18 @@ def interpolate(
     One of `checkpoint`, `file` and `server` computes the frames; without any, torch on released RIFE 4.0.
 
     Args:
-        inputs: two pictures of one size, or one video.
-        output: a .png for pictures; .mp4, .mov, .mkv or .webm for a video.
+        inputs: two pictures of one size; or one video: a file, an animation, a folder of frames, a pattern such as
+            `frame_%05d.png`, or `-` for standard input (YUV4MPEG).
+        output: a .png for pictures; for a video .mp4, .mov, .mkv or .webm, pictures as `frame_%05d.png`, .apng or
+            .gif, or `-` for YUV4MPEG on standard output.
         checkpoint: weights for torch.
         file: an ONNX file or an engine that makes frames, or the result of `export`, `lower` or `build`.
         server: HOST:PORT of a Triton server with the ensemble `interpolate`, or its options.
         force: overwrite `output`.
         progress: receives each step.
         on_wait: called once, from any thread, when a server does not answer and is asked again.
-        options: `timestep` for pictures; `times`, `scene_cut`, `scene_cuts`, `audio`, `codec` and `crf` for a video;
-            `device`, `runtime`, `concurrency` and those of `EngineRunOptions` for what computes.
+        options: `timestep` for pictures; those of `VideoOptions` and `EncoderOptions` for a video; `device`, `runtime`,
+            `tile`, `concurrency` and those of `EngineRunOptions` for what computes.
 
     Raises:
         FrameError: a picture or the video cannot be read or encoded.
@@ -86,19 +89,16 @@ def interpolate(
 
 
 def _check_inputs(paths: Sequence[Path]) -> None:
-    """Refuse inputs that are neither two pictures nor one video, by their names; say how frames become a video."""
-    two_videos = len(paths) == 2 and any(path.suffix.lower() in video.SUFFIXES for path in paths)
-    if len(paths) == 1 and paths[0].is_dir():
-        found, source = f"{paths[0]} is a folder", f"-framerate 25 -pattern_type glob -i '{paths[0]}/*.png'"
-    elif len(paths) == 1 and paths[0].suffix.lower() in images.SUFFIXES:
-        what = images.picture_or_animation(paths[0]) if paths[0].exists() else "a name for pictures, and not a file"
-        found, source = f"{paths[0]} is {what}", f"-i '{paths[0]}'" if "animation" in what else ""
+    """Refuse inputs that are neither two pictures nor one video."""
+    two_videos = len(paths) == 2 and any(path.suffix.lower() in video.SUFFIXES or path.is_dir() for path in paths)
+    if len(paths) == 1 and paths[0].suffix.lower() in images.SUFFIXES and not is_sequence(paths[0]):
+        found = f"one picture, {paths[0]}," if paths[0].exists() else f"{paths[0]}, which does not exist,"
     elif not 1 <= len(paths) <= 2 or two_videos:
-        found, source = f"{listed([str(path) for path in paths]) or 'nothing'} is given", ""
+        found = listed([str(path) for path in paths]) or "nothing"
     else:
         return
-    # FFmpeg decodes no animated WebP.
-    advice = f": make one with ffmpeg {source} -c:v ffv1 frames.mkv" if source and ".webp" not in source.lower() else ""
     raise RequestError(
-        f"{found}; expected two pictures or one video{advice}", code="not-pictures-or-video", count=len(paths)
+        f"{found} is given; expected two pictures, or one video: a file, a folder of frames, frame_%05d.png, or -",
+        code="not-pictures-or-video",
+        count=len(paths),
     )

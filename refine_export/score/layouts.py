@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from refine_export.data.clips import natural_order
-from refine_export.data.images import SUFFIXES, size_of_file
+from refine_export.data.images import SUFFIXES, natural_order, size_of_file
 from refine_export.errors import FrameError
 from refine_export.score.score_options import Layout
 from refine_export.support.files import check_input_file

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, ClassVar
 
 import av
 import numpy as np
@@ -51,10 +51,10 @@ def expected_shares(number: float) -> list[float]:
 
 
 def assert_frames(pictures: Sequence[np.ndarray], count: int, times: int) -> None:
-    """All frames of a clip of `count` frames are there, once, in order, with the averages between them."""
-    assert len(pictures) == (count - 1) * times + 1
+    """All frames of a clip of `count` frames are there, once, in order, with the averages between; the last is held."""
+    assert len(pictures) == count * times
     for index, picture in enumerate(pictures):
-        off = np.abs(np.array(shares_of(picture)) - expected_shares(index / times))
+        off = np.abs(np.array(shares_of(picture)) - expected_shares(min(index / times, count - 1)))
         assert off.max() < 0.04, f"frame {index}: {shares_of(picture)}"
 
 
@@ -212,6 +212,7 @@ class Averaging:
     """A backend that computes averages."""
 
     notes = ()
+    identity: ClassVar[dict[str, str]] = {}
 
     def __init__(self, threads: int = 1, **averager: Any) -> None:
         self.threads = threads
@@ -229,7 +230,8 @@ def clip(path: Path, count: int = 6, **options: Any) -> Path:
 
 def run(source: Path, output: Path, backend: Any = None, *, force: bool = False, **options: Any) -> Interpolated:
     """Interpolate a video with averages; `codec` and `crf` are the encoder's, other options the video's."""
-    encoder = EncoderOptions(**{name: options.pop(name) for name in ("codec", "crf") if name in options})
+    own = ("codec", "crf", "encoder_options")
+    encoder = EncoderOptions(**{name: options.pop(name) for name in own if name in options})
     backend = backend or Averaging()
     progress = options.pop("progress", Silent())
     return interpolate_video(source, output, VideoOptions(**options), encoder, backend, force=force, progress=progress)

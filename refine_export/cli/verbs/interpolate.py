@@ -1,5 +1,6 @@
 """`interpolate`: frames between two pictures, or between those of a video."""
 
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +9,7 @@ import typer
 
 import refine_export as rx
 from refine_export.cli.exit_codes import show
-from refine_export.cli.render.console_progress import make_progress
+from refine_export.cli.render.console_progress import JsonProgress, make_progress
 from refine_export.cli.render.print_files import print_description
 from refine_export.cli.stage_options import stage_options_of
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
@@ -17,6 +18,8 @@ from refine_export.interpolation import interpolation_options as options_of
 from refine_export.jobs.job_options import options_from_keywords, part_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.text import clean
+
+PIPE = Path("-")
 
 
 @stage_options_of(
@@ -27,9 +30,22 @@ from refine_export.support.text import clean
     ServerOptions,
 )
 def interpolate(
-    inputs: Annotated[list[Path], typer.Argument(help="Two pictures, or one video.", metavar="A B | VIDEO")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Two pictures; or one video: a file, an animation, a folder of frames, frame_%05d.png, or - for "
+            "YUV4MPEG from standard input.",
+            metavar="A B | VIDEO",
+        ),
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="A .png for pictures; .mp4, .mov, .mkv or .webm for a video.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            help="A .png for two pictures; for a video .mp4, .mov, .mkv or .webm, frame_%05d.png, .apng or .gif, or - "
+            "for YUV4MPEG on standard output.",
+        ),
     ],
     server: Annotated[
         str | None,
@@ -40,6 +56,12 @@ def interpolate(
             rich_help_panel="What computes: one of three",
         ),
     ] = None,
+    progress: Annotated[
+        str,
+        typer.Option(
+            "--progress", metavar="text|json", help="How progress is shown on standard error; json: an object a line."
+        ),
+    ] = "text",
     force: ForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
@@ -54,15 +76,24 @@ def interpolate(
         )
     if server is not None:
         options["server"] = options_from_keywords(ServerOptions, {"url": server} | connection)
-    result = rx.interpolate(
-        inputs,
-        output=output,
-        force=force,
-        progress=make_progress(quiet or as_json),
-        on_wait=None if quiet or as_json else _tell,
-        **{name: value for name, value in options.items() if name not in connection},
-    )
-    show(result, as_json, _print)
+    if progress not in ("text", "json"):
+        raise RequestError(f"progress is {progress!r}; expected text or json", code="wrong-option", option="progress")
+    if output == PIPE and hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the end of who reads the pipe becomes an error with its code
+    try:
+        result = rx.interpolate(
+            inputs,
+            output=output,
+            force=force,
+            progress=JsonProgress() if progress == "json" else make_progress(quiet or as_json),
+            on_wait=None if quiet or as_json else _tell,
+            **{name: value for name, value in options.items() if name not in connection},
+        )
+    except KeyboardInterrupt as error:
+        _tell(str(error))  # what there is, and how to go on
+        raise
+    if output != PIPE:  # there the frames are
+        show(result, as_json, _print)
 
 
 def _print(result: Any) -> None:
@@ -72,5 +103,5 @@ def _print(result: Any) -> None:
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(f"{clean(line)}\n")  # what shows the progress on a terminal sets it above
+    sys.stderr.write(f"{clean(line)}\n" if line else "")  # what shows the progress on a terminal sets it above
     sys.stderr.flush()

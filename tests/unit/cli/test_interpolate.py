@@ -57,7 +57,7 @@ def test_a_video_gives_one_with_more_frames(tmp_path, network, source, capsys):
     assert len(found.sounds) == 1
     captured = capsys.readouterr()
     result = json.loads(captured.out)
-    assert (result["frames_read"], result["frames_written"], result["scene_cuts"]) == (8, 29, 0)
+    assert (result["frames_read"], result["frames_written"], result["scene_cuts"]) == (8, 32, 0)
     assert result["path"] == str(tmp_path / "out.mkv")
     assert captured.err == ""
 

@@ -1,5 +1,7 @@
 """The frame between two frames: here, by a file, by a server."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.export.reference_network import graph_network
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolation_options import ComputeOptions
-from refine_export.interpolation.interpolator import LocalInterpolator, ServedInterpolator, frames_between
+from refine_export.interpolation.interpolator import LocalInterpolator, ServedInterpolator, frames_at
 from refine_export.runners.base import Runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.connection_options import ServerOptions
@@ -111,11 +113,16 @@ def test_padding_may_be_anything():
 def test_where_only_the_middle_is_computed_parts_are_halved():
     """1/4 = the middle of 0 and 1/2."""
     a, b = np.full((8, 8, 3), 0, np.uint8), np.full((8, 8, 3), 160, np.uint8)
-    middles = frames_between(Averager(takes_timestep=False), a, b, 8)
-    assert [int(frame[0, 0, 0]) for frame in middles] == [20, 40, 60, 80, 100, 120, 140]
-    assert [int(frame[0, 0, 0]) for frame in frames_between(Averager(), a, b, 5)] == [32, 64, 96, 128]
+
+    def levels(timesteps, *, takes_timestep):
+        return [int(frame[0, 0, 0]) for frame in frames_at(Averager(takes_timestep=takes_timestep), a, b, timesteps)]
+
+    eighths = [Fraction(part, 8) for part in range(1, 8)]
+    assert levels(eighths, takes_timestep=False) == [20, 40, 60, 80, 100, 120, 140]
+    assert levels([Fraction(1, 5), Fraction(4, 5)], takes_timestep=True) == [32, 128]
+    assert levels([Fraction(3, 4)], takes_timestep=False) == [120]
     with refused("only-the-middle", RequestError):
-        frames_between(Averager(takes_timestep=False), a, b, 6)
+        levels([Fraction(1, 2), Fraction(1, 6)], takes_timestep=False)
 
 
 @pytest.mark.parametrize(

@@ -3,24 +3,40 @@
 from fractions import Fraction
 
 import av
+import numpy as np
 import pytest
 
 from refine_export.errors import FrameError
-from refine_export.interpolation.reader import Gap, open_source
-from tests.support.interpolation_clips import Sound, _write_sound, clip, remuxed, run
+from refine_export.interpolation.interpolation_options import VideoOptions
+from refine_export.interpolation.reader import open_source
+from tests.support.interpolation_clips import (
+    Sound,
+    _write_sound,
+    clip,
+    expected_shares,
+    numbered,
+    read_clip,
+    remuxed,
+    run,
+    shares_of,
+    write_clip,
+)
 from tests.support.refusals import refused
 
 
-def test_packets_that_give_no_frame_are_noted(tmp_path):
+def test_packets_that_give_no_frame_are_refused_or_noted(tmp_path):
     """A decoder drops them without an error: here frames that refer to some that are not there."""
     whole = clip(tmp_path / "whole.mp4", 40, options={"bf": "0", "g": "100"})
     lost = remuxed(whole, tmp_path / "in.mkv", lambda packets: packets[:10] + packets[20:])
     with av.open(str(lost)) as container:
         count = sum(1 for _ in container.decode(video=0))
     assert count < 30
-    result = run(lost, tmp_path / "out.mp4")
+    with refused("frames-missing", FrameError):
+        run(lost, tmp_path / "out.mp4")
+    assert not list(tmp_path.glob("out*"))
+    result = run(lost, tmp_path / "out.mp4", allow_missing=True)
     assert result.frames_read == count
-    assert any(note.startswith(f"{30 - count} of its packets gave no frame") for note in result.notes)
+    assert any("it is damaged" in note for note in result.notes)
     assert run(whole, tmp_path / "whole_out.mp4").notes == ()
 
 
@@ -58,11 +74,9 @@ def test_sound_far_behind_the_pictures_does_not_wait_for_them(tmp_path):
     """Packets are passed on as they are read: a file may have minutes of sound behind its last frame."""
     source = clip(tmp_path / "in.mp4", 40, sounds=[Sound("aac", 9.0)])
     with open_source(source) as opened:
-        items = list(opened.gaps())
-    assert sum(isinstance(item, Gap) for item in items) == 40
-    assert sum(not isinstance(item, Gap) for item in items) > 400
-    with open_source(source, audio=False) as opened:
-        assert all(isinstance(item, Gap) for item in opened.gaps())
+        assert len(list(opened.gaps())) == 40
+    run(source, tmp_path / "out.mp4")
+    assert len(read_clip(tmp_path / "out.mp4").sounds[0]) > 400
 
 
 def truncated(folder, name, **options):
@@ -91,7 +105,7 @@ def without_pictures(folder):
             lambda folder: truncated(folder, ".mp4", options={"qp": "0"}, container_options={"movflags": "faststart"}),
             ("video-truncated", "video-undecodable"),
         ),
-        (damaged, ("video-undecodable", "video-broken")),
+        (damaged, ("frames-missing", "video-broken")),
         (without_pictures, ("no-video",)),
         (lambda folder: (folder / "in.mp4").write_bytes(b""), ("video-undecodable",)),
         (lambda folder: (folder / "in.mp4").write_bytes(b"no video at all" * 99), ("video-undecodable",)),
@@ -106,3 +120,86 @@ def test_what_is_not_a_whole_video_is_refused(tmp_path, make, codes):
         run(next(tmp_path.glob("in.*"), tmp_path / "in.mp4"), tmp_path / "out.mp4")
     assert caught.value.code in codes
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def zeroed(folder, name, share, **options):
+    """Write a video, and the same with 4 KiB of zeros in it as `in` beside it."""
+    content = bytearray(moving(folder / f"whole{name}", **options).read_bytes())
+    at = int(len(content) * share)
+    content[at : at + 4096] = bytes(4096)
+    (folder / f"in{name}").write_bytes(content)
+    return folder / f"in{name}"
+
+
+def cut(folder, name, by, **options):
+    content = moving(folder / f"whole{name}", **options).read_bytes()
+    (folder / f"in{name}").write_bytes(content[: len(content) - by])
+    return folder / f"in{name}"
+
+
+def flipped(folder, name, **options):
+    content = bytearray(moving(folder / f"whole{name}", **options).read_bytes())
+    content[len(content) * 6 // 10] ^= 1
+    (folder / f"in{name}").write_bytes(content)
+    return folder / f"in{name}"
+
+
+def moving(path, **options):
+    base = np.kron(np.random.default_rng(1).integers(0, 256, (16, 24, 3)), np.ones((12, 12, 1))).astype(np.uint8)
+    return write_clip(path, [np.roll(base, 3 * k, 1) for k in range(40)], **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda folder: zeroed(folder, ".mkv", 0.5, codec="ffv1"), "frames-missing"),
+        (lambda folder: zeroed(folder, ".ts", 0.5), "frames-missing"),
+        (lambda folder: zeroed(folder, ".webm", 0.6, codec="libvpx", options={"b": "2M"}), "video-truncated"),
+        (lambda folder: cut(folder, ".mkv", 4096, codec="ffv1"), "video-truncated"),
+        (lambda folder: flipped(folder, ".mkv", codec="ffv1"), "video-broken"),
+    ],
+)
+def test_damage_that_decoders_pass_over_is_refused_unless_it_is_allowed(tmp_path, make, code):
+    """Frames are left out, or replaced by those before, without an error of FFmpeg."""
+    source = make(tmp_path)
+    with refused(code, FrameError):
+        run(source, tmp_path / "out.mkv")
+    assert not list(tmp_path.glob("out*"))
+    result = run(source, tmp_path / "out.mkv", allow_missing=True)
+    assert result.frames_read < 40
+    assert any("it is damaged" in note for note in result.notes)
+
+
+def test_a_variable_rate_is_not_damage(tmp_path):
+    """Times jump, and no bytes are missing."""
+    ticks = [0, 1, 2, 9, 10, 30, 31]
+    source = clip(tmp_path / "in.mkv", 7, codec="ffv1", times=ticks, time_base=Fraction(1, 25))
+    assert run(source, tmp_path / "out.mkv").frames_read == 7
+
+
+def test_alpha_that_the_decoder_drops_is_noted(tmp_path):
+    source = tmp_path / "in.webm"
+    with av.open(str(source), "w") as container:
+        stream = container.add_stream("libvpx-vp9", rate=25, width=96, height=64)
+        stream.pix_fmt = "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame(96, 64, "yuva420p")))
+        container.mux(stream.encode(None))
+    assert "its alpha channel is left out" in run(source, tmp_path / "out.mp4").notes
+
+
+def test_repeated_frames_are_left_out_on_request(tmp_path):
+    """Animation on twos: every second frame repeats; the times of the others are kept."""
+    source = write_clip(tmp_path / "in.mp4", [numbered(k // 2) for k in range(12)], options={"qp": "4"})
+    result = run(source, tmp_path / "out.mkv", times=1.5, dedupe=True, codec="ffv1")
+    assert (result.frames_read, result.repeated, result.frames_written) == (12, 6, 18)
+    for index, picture in enumerate(read_clip(tmp_path / "out.mkv").pictures[:15]):
+        assert np.abs(np.array(shares_of(picture)) - expected_shares(index / 3)).max() < 0.04
+
+
+def test_a_picture_that_stands_still_is_not_taken_for_repeated_frames(tmp_path):
+    source = write_clip(tmp_path / "in.mp4", [numbered(max(0, k - 9)) for k in range(12)], options={"qp": "4"})
+    with open_source(source, VideoOptions(dedupe=True)) as opened:
+        pairs = [(gap.before.number, gap.after.number) for gap in opened.gaps() if gap.after is not None]
+    assert pairs == [(0, 4), (4, 8), (8, 10), (10, 11)]

@@ -1,11 +1,11 @@
-"""Times of frames that have none, and of those between."""
+"""Times of frames that have none."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 from refine_export.errors import FrameError
-from refine_export.interpolation.timing import Clock, Division
+from refine_export.interpolation.timing import Clock
 from tests.support.refusals import refused
 
 
@@ -25,9 +25,3 @@ def test_a_frame_without_a_time_gets_its_packets_or_the_average_rate():
     assert len(clock.notes) == 1
     with refused("frame-times-not-growing", FrameError, frame=4):
         clock.times_of(Timed(pts=13))
-
-
-def test_a_time_base_that_no_encoder_takes_is_rounded():
-    division = Division(source=Fraction(1, 10**9), times=3)
-    assert division.time_base == Fraction(1, 10**9)
-    assert [division.pts(10**9, 2 * 10**9, part) for part in range(4)] == [10**9, 1333333333, 1666666667, 2 * 10**9]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from refine_export.errors import FrameError, RequestError
-from refine_export.interpolation.writer import VideoWriter
+from refine_export.interpolation.segments import SegmentWriter
 from tests.support.interpolation_clips import Averaging, Sound, clip, read_clip, remuxed, run, write_clip
 from tests.support.refusals import refused
 
@@ -94,7 +94,7 @@ def test_a_failure_of_the_encoder_is_translated(tmp_path, monkeypatch):
     def fail(*_):
         raise av.error.ExternalError(-542398533, "Generic error in an external library")
 
-    monkeypatch.setattr(VideoWriter, "write_frame", fail)
+    monkeypatch.setattr(SegmentWriter, "write_frame", fail)
     with refused("cannot-write", RequestError):
         run(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
     assert names(tmp_path) == ["in.mp4"]

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from fractions import Fraction
 
 import pytest
 from PIL import Image
@@ -11,7 +12,7 @@ from PIL import Image
 from refine_export.errors import RequestError
 from refine_export.jobs.interpolate_frames import interpolate
 from tests.support.deploy_files import write_average
-from tests.support.interpolation_clips import clip, numbered, write_clip
+from tests.support.interpolation_clips import clip, numbered, read_clip, write_clip
 from tests.support.refusals import refused
 
 
@@ -24,7 +25,7 @@ def test_two_pictures_or_a_video(tmp_path):
     result = interpolate(pictures, output=tmp_path / "out.png", timestep=0.25, file=network)
     assert (result.path, result.frames_written) == (tmp_path / "out.png", 1)
     video = interpolate(clip(tmp_path / "in.mp4"), output=str(tmp_path / "out.mp4"), file=network, times=4)
-    assert video.to_dict()["frames_written"] == 21
+    assert video.to_dict()["frames_written"] == 24
     assert "onnxruntime" in video.computed_by
 
 
@@ -40,24 +41,24 @@ def follow(error, folder):
     return folder / command[-1]
 
 
-@pytest.mark.parametrize("name", ["a.gif", "a.png", "frames", "a.webp"])
-def test_frames_that_are_not_a_video_are_refused_with_what_makes_one(tmp_path, name):
-    frames = [Image.new("RGB", (41, 33), (0, 60 * level, 0)) for level in range(4)]
-    if name == "frames":
-        (tmp_path / name).mkdir()
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp", "frames", "frames/%d.png"])
+def test_animations_folders_and_numbered_pictures_are_videos(tmp_path, name):
+    frames = [Image.new("RGB", (40, 32), (0, 60 * level, 0)) for level in range(4)]
+    if name.startswith("frames"):
+        (tmp_path / "frames").mkdir()
         for number, frame in enumerate(frames):
-            frame.save(tmp_path / name / f"{number}.png")
+            frame.save(tmp_path / "frames" / f"{number}.png")
     else:
-        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
-    with pytest.raises(RequestError) as caught:
-        interpolate(tmp_path / name, output=tmp_path / "out.mkv")
-    assert caught.value.code == "not-pictures-or-video"
-    assert bool(ADVICE.search(str(caught.value))) == (name != "a.webp")  # few versions of FFmpeg decode that
-    if name != "a.webp":
-        network = tmp_path / "net.onnx"
-        write_average(network)
-        video = follow(caught.value, tmp_path)
-        assert interpolate(video, output=tmp_path / "out.mkv", file=network).frames_read == 4
+        frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], duration=40, lossless=True)
+    write_average(tmp_path / "net.onnx")
+    options = {"file": tmp_path / "net.onnx", "scene_cuts": False}
+    result = interpolate(tmp_path / name, output=tmp_path / "out.mkv", **options)
+    assert (result.frames_read, result.frames_written) == (4, 8)
+    found = read_clip(tmp_path / "out.mkv")
+    assert found.times == [Fraction(k, 50) for k in range(8)]
+    assert [int(picture[0, 0, 1]) for picture in found.pictures] == pytest.approx(
+        [0, 30, 60, 90, 120, 150, 180, 180], abs=3
+    )
 
 
 def test_two_frames_at_one_time_are_refused_with_what_gives_new_times(tmp_path):

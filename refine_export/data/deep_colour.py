@@ -1,0 +1,79 @@
+"""YUV of more than 8 bits to RGB in floats and back; HDR's curves are kept as they are.
+
+Chroma is repeated for each pixel that shares it, and averaged on the way back: a frame that goes both ways keeps its
+values, so that frames made from RGB do not flicker beside unchanged ones.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refine_export.support.imports import require
+
+if TYPE_CHECKING:
+    from refine_export.data.colour import ColourCoding, Encoding
+
+Floats = NDArray[np.float32]
+
+WEIGHTS = {
+    1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593),
+}  # fmt: skip
+"""Red and blue of luma by AVColorSpace (ITU-T H.273, table 4)."""
+
+
+def floats_from_frame(frame: Any, coding: ColourCoding) -> Floats:
+    """Convert planar YUV to RGB [H, W, 3] in [0, 1]."""
+    luma, blue, red = (_samples(plane).astype(np.float32) for plane in frame.planes[:3])
+    height, width = luma.shape
+    down, across = -(-height // blue.shape[0]), -(-width // blue.shape[1])
+    blue, red = (one.repeat(down, 0).repeat(across, 1)[:height, :width] for one in (blue, red))
+    offset, luma_range, chroma_range, middle = _levels(coding.full, frame.format.components[0].bits)
+    y, b, r = (luma - offset) / luma_range, (blue - middle) / chroma_range, (red - middle) / chroma_range
+    weight_r, weight_b = WEIGHTS[coding.matrix]
+    weight_g = 1 - weight_r - weight_b
+    picture = np.empty((height, width, 3), np.float32)
+    picture[..., 0] = y + 2 * (1 - weight_r) * r
+    picture[..., 2] = y + 2 * (1 - weight_b) * b
+    picture[..., 1] = (y - weight_r * picture[..., 0] - weight_b * picture[..., 2]) / weight_g
+    return picture.clip(0, 1)
+
+
+def frame_from_floats(picture: Floats, encoding: Encoding) -> Any:
+    """Convert RGB [H, W, 3] in [0, 1] to a frame in the output's pixel format, 8 bits included."""
+    frame = require("av", extra="video").VideoFrame(picture.shape[1], picture.shape[0], encoding.layout)
+    bits = frame.format.components[0].bits
+    offset, luma_range, chroma_range, middle = _levels(encoding.coding.full, bits)
+    weight_r, weight_b = WEIGHTS[encoding.coding.matrix]
+    y = picture @ np.array([weight_r, 1 - weight_r - weight_b, weight_b], np.float32)
+    blue = (picture[..., 2] - y) / (2 * (1 - weight_b))
+    red = (picture[..., 0] - y) / (2 * (1 - weight_r))
+    levels = [y * luma_range + offset, *(_averaged(one, frame) * chroma_range + middle for one in (blue, red))]
+    for plane, values in zip(frame.planes, levels, strict=True):
+        _samples(plane)[...] = np.rint(values).clip(0, 2**bits - 1)
+    return frame
+
+
+def _averaged(chroma: Floats, frame: Any) -> Floats:
+    """Average the chroma of pixels that share a sample; the last row and column are repeated at odd sizes."""
+    plane = frame.planes[1]
+    down, across = -(-frame.height // plane.height), -(-frame.width // plane.width)
+    grown = np.pad(
+        chroma, ((0, plane.height * down - frame.height), (0, plane.width * across - frame.width)), mode="edge"
+    )
+    mean: Floats = grown.reshape(plane.height, down, plane.width, across).mean((1, 3))
+    return mean
+
+
+def _levels(full: bool, bits: int) -> tuple[float, float, float, float]:
+    """Return black, the range of luma, the range of chroma and its middle, in levels."""
+    unit = 2 ** (bits - 8)
+    return (0, 2**bits - 1, 2**bits - 1, 128 * unit) if full else (16 * unit, 219 * unit, 224 * unit, 128 * unit)
+
+
+def _samples(plane: Any) -> NDArray[Any]:
+    """View a plane as [height, width], without the padding of its lines."""
+    dtype = np.dtype(np.uint8 if plane.line_size < 2 * plane.width else np.uint16)
+    return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
