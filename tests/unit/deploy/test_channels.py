@@ -50,6 +50,5 @@ def test_no_server(probed):
 
 
 def test_a_web_server_is_not_a_channel():
-    with served(page(b"<html>")) as server, pytest.raises(UnavailableError) as caught:
+    with served(page(b"<html>")) as server, refused("no-server", UnavailableError):
         found([server.url])
-    assert caught.value.code == "no-server"

@@ -14,6 +14,7 @@ from refine_export.signature import SIGNATURES, TensorInfo
 from refine_export.validate.comparison import compare_candidates, group_status, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.candidates import FRAME, candidate_of
+from tests.support.refusals import refused
 
 INTERPOLATOR, REFINE = SIGNATURES["interpolator"], SIGNATURES["refine"]
 FEED = Feed(name="one", inputs={"img0": FRAME, "img1": FRAME}, size=(64, 96), largest_flow_px=None)
@@ -123,9 +124,8 @@ def test_a_feed_is_rounded_to_what_a_file_takes():
 
 
 def test_a_reference_that_overflows_is_the_weights_fault():
-    with pytest.raises(RequestError) as caught:
+    with refused("reference-overflows", RequestError, output="frame"):
         list(compare_candidates(INTERPOLATOR, Fake({"frame": np.full_like(FRAME, np.nan)}), [], [FEED]))
-    assert (caught.value.code, caught.value.fields["output"]) == ("reference-overflows", "frame")
 
 
 def test_a_candidate_costs_its_own_run_only():
