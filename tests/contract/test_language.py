@@ -3,31 +3,19 @@
 import ast
 import re
 
-import pytest
-
+from refine_export import errors
 from tests.support.paths import ROOT
 
 PACKAGE = ROOT / "refine_export"
-FILES = sorted(PACKAGE.rglob("*.py"))
-NAMES = [str(path.relative_to(PACKAGE)) for path in FILES]
+TEXTS = {str(path.relative_to(PACKAGE)): path.read_text(encoding="utf-8") for path in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(text) for name, text in TEXTS.items()}
 COMPUTED_CODES = {"jobs/recipe_file.py", "runners/triton/client.py"}
 """Modules that may choose a code at run time: pydantic reports several problems of a recipe at once, and the client
 has a table of codes for the ways in which a server does not answer."""
 
 FRAGMENT = re.compile(r"(Of|That|What|As|Whether|Which|By|For|How|Where|In|Also)\b")
 NEGATION = re.compile(r"(?<!there )\b(is|are) no [a-z]", re.IGNORECASE)
-ERRORS = {
-    "RefineExportError",
-    "RequestError",
-    "CheckpointError",
-    "FrameError",
-    "GraphError",
-    "EngineError",
-    "RepositoryError",
-    "RecipeError",
-    "UnavailableError",
-    "InternalError",
-}
+ERRORS = {name for name, one in vars(errors).items() if isinstance(one, type) and issubclass(one, Exception)}
 
 
 def docstrings(tree):
@@ -44,36 +32,37 @@ def docstrings(tree):
                     yield below, str(below.value.value)
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_no_docstring_begins_with_a_fragment(path):
+def test_no_docstring_begins_with_a_fragment():
     """Properties may begin with "Whether": they are nouns."""
     found = []
-    for node, text in docstrings(ast.parse(path.read_text(encoding="utf-8"))):
-        decorators = [ast.unparse(one) for one in getattr(node, "decorator_list", [])]
-        if FRAGMENT.match(text) and not ("property" in decorators and text.startswith("Whether")):
-            found.append(f"{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}")
+    for name, tree in TREES.items():
+        for node, text in docstrings(tree):
+            decorators = [ast.unparse(one) for one in getattr(node, "decorator_list", [])]
+            if FRAGMENT.match(text) and not ("property" in decorators and text.startswith("Whether")):
+                found.append(f"{name}:{getattr(node, 'lineno', 1)}: {text.splitlines()[0]}")
     assert not found
 
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_plain_negation(path):
-    lines = path.read_text(encoding="utf-8").splitlines()
-    assert not [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if NEGATION.search(line)]
-    assert not [f"{number}: {line.strip()}" for number, line in enumerate(lines, 1) if "can't" in line]
-
-
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
-def test_every_error_has_a_literal_code(path):
-    """Also where it is built and not raised; an error that is made of another one keeps its code."""
-    computed = str(path.relative_to(PACKAGE)) in COMPUTED_CODES
+def test_plain_negation():
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and (name := ast.unparse(node.func)).removesuffix(".about") in ERRORS:
-            codes = [one.value for one in node.keywords if one.arg == "code"]
-            codes += node.args[1:2] if name.endswith(".about") else []
-            kept = [ast.unparse(code) for code in codes] == ["error.code"]
-            literal = [code.value for code in codes if isinstance(code, ast.Constant)]
-            kebab = [code for code in literal if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(code))]
-            if not (codes and computed) and not kept and len(kebab) != 1:
-                found.append(f"{node.lineno}: {ast.unparse(node)[:80]}")
+    for name, text in TEXTS.items():
+        for number, line in enumerate(text.splitlines(), 1):
+            if NEGATION.search(line) or "can't" in line:
+                found.append(f"{name}:{number}: {line.strip()}")
+    assert not found
+
+
+def test_every_error_has_a_literal_code():
+    """Also where it is built and not raised; an error that is made of another one keeps its code."""
+    found = []
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (name := ast.unparse(node.func)).removesuffix(".about") in ERRORS:
+                codes = [one.value for one in node.keywords if one.arg == "code"]
+                codes += node.args[1:2] if name.endswith(".about") else []
+                kept = [ast.unparse(code) for code in codes] == ["error.code"]
+                literal = [code.value for code in codes if isinstance(code, ast.Constant)]
+                kebab = [code for code in literal if re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(code))]
+                if not (codes and path in COMPUTED_CODES) and not kept and len(kebab) != 1:
+                    found.append(f"{path}:{node.lineno}: {ast.unparse(node)[:80]}")
     assert not found

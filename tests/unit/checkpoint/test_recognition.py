@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -26,6 +27,12 @@ SHAPES = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
 RIFE4 = [name for name in SHAPES if name.startswith("rife4")]
 
 
+@functools.cache
+def weights_of(name):
+    """Return the weights by formula of a network; not to be changed."""
+    return formula_weights(SHAPES[name])
+
+
 @pytest.fixture
 def saved(tmp_path):
     def save(weights):
@@ -37,13 +44,13 @@ def saved(tmp_path):
 
 @pytest.mark.parametrize("name", [*RIFE4, "hdv3"])
 def test_each_network_loads_from_its_own_file(saved, name):
-    checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES[name])))
+    checkpoint = checkpoint_from_file(saved(weights_of(name)))
     assert checkpoint.architecture == ("HDv3" if name == "hdv3" else "RIFE 4")
     assert set(reference_network(checkpoint).state_dict()) == set(SHAPES[name])
 
 
 def test_what_only_training_needs_is_left_out_and_named(saved):
-    weights = formula_weights(SHAPES["rife4_6"])
+    weights = weights_of("rife4_6")
     teacher = {f"block_tea.{key.partition('.')[2]}": value for key, value in weights.items() if "block1." in key}
     checkpoint = checkpoint_from_file(saved(weights | teacher))
     assert checkpoint.unused == ("block_tea",)
@@ -59,14 +66,14 @@ def test_the_refinement_of_rife_4_0_is_used_unless_it_is_turned_off(saved):
 
 
 def test_ifnet_2r_is_ifnet_unless_the_user_says_so(saved):
-    path = saved(formula_weights(SHAPES["ifnet_2r"]))
+    path = saved(weights_of("ifnet_2r"))
     assert checkpoint_from_file(path).architecture == "IFNet"
     assert checkpoint_from_file(path, variant="IFNet_2R").architecture == "IFNet_2R"
 
 
 def test_a_variant_that_does_not_fit_the_keys(saved):
     with refused("wrong-variant", CheckpointError):
-        checkpoint_from_file(saved(formula_weights(SHAPES["rife4_6"])), variant="IFNet_2R")
+        checkpoint_from_file(saved(weights_of("rife4_6")), variant="IFNet_2R")
 
 
 def blocks(*names):
@@ -76,7 +83,7 @@ def blocks(*names):
 @pytest.mark.parametrize(
     "older",
     [
-        {key: value for key, value in formula_weights(SHAPES["hdv3"]).items() if "convblock3" not in key},  # 3.5
+        {key: value for key, value in weights_of("hdv3").items() if "convblock3" not in key},  # 3.5
         blocks("conv0.0.0.weight", "convblock.0.0.weight", "conv1.weight"),  # HDv2, to 3.1
         blocks("conv0.0.weight", "res0.conv1.0.weight", "conv1.weight"),  # HD
     ],
@@ -87,13 +94,13 @@ def test_rife_3_5_and_older_are_refused_by_name(saved, older):
 
 
 def test_inspect_says_that_ifnet_may_be_ifnet_2r(saved):
-    assert any("IFNet_2R" in note for note in inspect(saved(formula_weights(SHAPES["ifnet_2r"]))).notes)
-    assert inspect(saved(formula_weights(SHAPES["hdv3"]))).notes == ()
+    assert any("IFNet_2R" in note for note in inspect(saved(weights_of("ifnet_2r"))).notes)
+    assert inspect(saved(weights_of("hdv3"))).notes == ()
 
 
 def test_shapes_that_do_not_fit_each_other(saved):
-    weights = formula_weights(SHAPES["rife4_6"])
-    weights["block0.convblock.0.conv.weight"] = torch.zeros(192, 193, 3, 3)  # no number of groups makes these
+    misshapen = torch.zeros(192, 193, 3, 3)  # no number of groups makes these
+    weights = weights_of("rife4_6") | {"block0.convblock.0.conv.weight": misshapen}
     with refused("wrong-keys", CheckpointError, missing=[]):
         checkpoint_from_file(saved(weights))
 
@@ -111,7 +118,7 @@ KEYS = ("block0.conv0.1.0.weight", "block1.conv0.0.0.weight", "block2.conv0.0.0.
     ],
 )
 def test_a_missing_key_and_a_changed_shape_are_named(saved, name, key):
-    weights = formula_weights(SHAPES[name])
+    weights = weights_of(name)
     with pytest.raises(CheckpointError) as missing:
         checkpoint_from_file(saved({one: value for one, value in weights.items() if one != key}))
     with pytest.raises(CheckpointError) as misshapen:
@@ -125,7 +132,7 @@ def test_a_missing_key_and_a_changed_shape_are_named(saved, name, key):
     [("rife4_6", 1, 32), ("rife4_25", 1, 64), ("rife4_25", 0.5, 128), ("rife4_25_lite", 0.25, 512), ("hdv3", 2, 32)],
 )
 def test_the_padding_and_the_scale_are_in_the_signature(saved, name, scale, multiple_of):
-    checkpoint = checkpoint_from_file(saved(formula_weights(SHAPES[name])))
+    checkpoint = checkpoint_from_file(saved(weights_of(name)))
     signature = signature_of_checkpoint(checkpoint, "interpolator", scale)
     assert (signature.multiple_of, signature.scale) == (multiple_of, scale)
     network = reference_network(checkpoint, scale)
@@ -137,7 +144,7 @@ def test_the_padding_and_the_scale_are_in_the_signature(saved, name, scale, mult
 
 @pytest.mark.parametrize(("name", "multiple_of"), [("rife4_6", 32), ("rife4_25", 64)])
 def test_load_network_takes_what_the_network_takes(saved, name, multiple_of):
-    network = load_network(saved(formula_weights(SHAPES[name])))
+    network = load_network(saved(weights_of(name)))
     frame = torch.rand(1, 3, 2 * multiple_of, multiple_of)
     assert (network.multiple_of, network.takes_timestep) == (multiple_of, True)
     assert network(frame, frame, 0.25).shape == frame.shape
