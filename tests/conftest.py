@@ -39,8 +39,12 @@ def pytest_configure(config):
         raise pytest.UsageError(f"--require-tensorrt: {missing}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest selects by markers
 def pytest_collection_modifyitems(items):
     for item in items:
+        folder = item.path.relative_to(GOLDEN.parents[1]).parts[0]
+        if marker := {"integration": "slow", "triton": "triton"}.get(folder):
+            item.add_marker(marker)
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.no_cover)  # coverage makes torch's tracing a third slower
     for marker, what_is_missing in (("tensorrt", missing_for_engines), ("rtx_gpu", missing_for_rtx)):

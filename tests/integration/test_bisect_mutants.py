@@ -11,9 +11,6 @@ from refine_export.export.reference_network import signature_of_network
 from refine_export.self_test.mutants import mutants_of
 from tests.support.bisect_cases import bisected, check_found, lowered
 
-pytestmark = pytest.mark.slow
-
-
 ALL = ["nearest", "zeros-padding", "align-corners", "fp16-coordinates", "swapped-flows", "weight", "bgr"]
 
 

@@ -12,8 +12,6 @@ from refine_export.data.images import uint8_from_frame
 from refine_export.data.sample_scene import Scene
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def frames(tmp_path):

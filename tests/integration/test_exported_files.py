@@ -18,8 +18,6 @@ from refine_export.validate.comparison import compare_candidates
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.candidates import candidate_of
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def statuses(references, pair_at):

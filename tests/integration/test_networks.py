@@ -10,8 +10,6 @@ from refine_export.graph.linter import lint_model
 from refine_export.jobs.recipe import Recipe
 from refine_export.validate.validate_options import ValidateOptions
 
-pytestmark = pytest.mark.slow
-
 RECIPE = Recipe(
     frames=FramesOptions(sample="scene", scene_frames=2),
     scene=SceneOptions(height=60, width=90, motion_px=4.0),

@@ -13,8 +13,6 @@ from refine_export.export.interpolation_network import InterpolationNetwork
 from refine_export.export.reference_network import reference_network
 from tests.support.paths import TESTS
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.parametrize(
     ("name", "refine", "timestep", "golden"),

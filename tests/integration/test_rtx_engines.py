@@ -27,7 +27,7 @@ from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.support.progress import Silent
 from tests.support.engine_models import needs_rtx
 
-pytestmark = [pytest.mark.slow, needs_rtx]
+pytestmark = needs_rtx
 
 GRAPHS = [("contextnet", "IFNet"), ("unet", "IFNet"), ("refine", "IFNet"), ("interpolator", "IFNet_m")]
 SIZES = BuildOptions(target="rtx", min_size="64x64", opt_size="96x160", max_size="256x448")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -16,21 +15,17 @@ from refine_export.cli.main import main
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
-from refine_export.deploy.verify import load_test as load
 from refine_export.deploy.verify import verify_frames, verify_networks
 from refine_export.jobs import load_inputs
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.runners.base import Runner
-from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.signature import TensorInfo
 from tests.support.deploy_files import CHECKPOINT, write_average
 from tests.support.served_faults import exchange_inputs, exchange_outputs, gain_of, model_with, off_by
 
-pytestmark = pytest.mark.triton
 GAIN = 0.999  # no value lies halfway between two grey levels
 RECIPE = Recipe(scene=SceneOptions(height=64, width=96, motion_px=4.0), frames=FramesOptions(scene_frames=2))
-PICTURE = np.random.default_rng(0).integers(10, 245, (50, 60, 3), dtype=np.uint8)
 
 
 class Average(Runner):
@@ -211,17 +206,3 @@ def test_the_command_line(place, capsys, tmp_path):
     assert code(*urls, "--model", "interpolate", "--protocol", "grpc") == 1
     assert code("--url", f"127.0.0.1:{free_port()}") == 3
     assert code("--url", "nonsense") == 2
-
-
-def test_a_load_ends_when_the_server_does(place):
-    place.server.kill()
-    options = ServerOptions(url=place.server.grpc_url, patience_s=60)
-    picture = {"frame0": PICTURE, "frame1": PICTURE, "timestep": np.float32([0.5])}
-    question = load.LoadRequest(inputs=picture, why_wrong=lambda answer: None)
-    started = time.monotonic()
-    try:
-        one = load.measure_load(options, "interpolate", "", [question], (50, 60), concurrency=2, requests=6)
-        assert (one.requests, one.errors, one.latency_ms, one.per_second) == (0, 2, {}, 0.0)
-        assert time.monotonic() - started < 5
-    finally:
-        place.server.restart()

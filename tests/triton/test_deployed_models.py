@@ -19,8 +19,6 @@ from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from tests.support.deploy_files import write_average, write_declared, write_plan
 
-pytestmark = pytest.mark.triton
-
 KINDS = {
     "dynamic": ({}, {"threads": 1, "delay_us": 200_000}),
     "python, FP16": ({"dtype": "float16"}, {"backend": "python"}),

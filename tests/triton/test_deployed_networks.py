@@ -10,8 +10,6 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.validate.validate_options import ValidateOptions
 
-pytestmark = pytest.mark.triton
-
 RECIPE = Recipe(
     scene=SceneOptions(height=60, width=90, motion_px=4.0),
     frames=FramesOptions(sample="scene", scene_frames=2),

@@ -10,9 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from refine_export.cli.main import main
 from refine_export.deploy.triton.deploy_options import TritonOptions
@@ -20,13 +18,11 @@ from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.errors import UnavailableError
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolation_options import ComputeOptions
-from refine_export.jobs.interpolate_frames import interpolate
 from refine_export.runners.triton.connection_options import ServerOptions
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import assert_frames, numbered, read_clip, run, write_clip
 from tests.support.refusals import refused
 
-pytestmark = pytest.mark.triton
 COUNT = 24
 TIRING = """
 
@@ -97,22 +93,6 @@ class Watched(Backend):
 
             interpolator.interpolate = counted
             yield interpolator
-
-
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_a_served_frame_is_the_local_one(server, network, tmp_path, protocol):
-    noise = np.random.default_rng(0).integers(0, 256, (2, 50, 71, 3), dtype=np.uint8)
-    paths = [tmp_path / "a.png", tmp_path / "b.png"]
-    for path, pixels in zip(paths, noise, strict=True):
-        Image.fromarray(pixels).save(path)
-    outputs = [tmp_path / "served.png", tmp_path / "local.png"]
-    options = ServerOptions(url=server.url(protocol), protocol=protocol)
-    interpolate(paths, output=outputs[0], server=options, timestep=0.25)
-    interpolate(paths, output=outputs[1], file=network, timestep=0.25)
-    served, local = (np.asarray(Image.open(output)).astype(int) for output in outputs)
-    assert served.shape == (50, 71, 3)
-    assert np.abs(served - local).max() <= 1
-    assert np.ptp(served) > 200
 
 
 def kill_server(server):

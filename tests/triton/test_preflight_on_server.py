@@ -10,8 +10,6 @@ from triton_setup import CannotServeError
 
 from tests.support.model_repositories import PYTHON, at, found, good_repository, keep_only, merge, write
 
-pytestmark = pytest.mark.triton
-
 WARM_UP = 'model_warmup { inputs { key: "x" value { data_type: TYPE_FP32 dims: [4] zero_data: true } } }'
 SILENT = {
     "good": ("", set()),

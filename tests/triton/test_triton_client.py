@@ -20,7 +20,6 @@ from tests.support.triton_fixture import eventually
 from tests.support.triton_models import BROKEN, ECHO, SILENT, SLOW, add_model
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
-pytestmark = pytest.mark.triton
 CHANNELS = [("grpc", False), ("http", False), ("grpc", True), ("http", True)]
 
 

@@ -16,8 +16,6 @@ from triton_setup import set_up
 
 from tests.support.triton_models import ECHO, add_model
 
-pytestmark = pytest.mark.triton
-
 
 @pytest.fixture
 def repository(tmp_path):

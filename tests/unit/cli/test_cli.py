@@ -165,11 +165,6 @@ def codes_of(err):
     return re.findall(r"^(?:error|missing|bug in refine-export): (?:.|\n)* \[([a-z0-9-]+)\]$", err, re.MULTILINE)
 
 
-def test_description_of_weights_with_unused_parts(capsys):
-    print_description({"parameters": 8_412_855, "unused": ["block_tea"]})
-    assert capsys.readouterr().out.splitlines() == ["parameters: 8,412,855", "unused: block_tea"]
-
-
 @pytest.mark.parametrize("verb", [["inspect"], ["run", "--checkpoint"], ["validate", "x.onnx", "--checkpoint"]])
 def test_a_bad_checkpoint_is_exit_code_2(run, here, contextnet, verb):
     (here / "w.pkl").write_bytes(pickle.dumps(print))
@@ -277,16 +272,6 @@ def test_a_signal_that_a_library_turns_into_its_own_error_is_exit_code_130(run, 
     assert run("doctor")[0] == 130
     monkeypatch.setattr("refine_export.doctor.diagnosis.diagnose", lambda: 1 / 0)
     assert run("doctor")[0] == 70
-
-
-def test_interrupted_is_exit_code_130(run, monkeypatch):
-    def interrupted():
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("refine_export.doctor.diagnosis.diagnose", interrupted)
-    code, _, err = run("doctor")
-    assert code == 130
-    assert "interrupted: what was not finished is not written" in err
 
 
 def test_completion_works():

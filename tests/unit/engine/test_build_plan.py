@@ -75,19 +75,6 @@ def test_the_engine_is_built_from_the_checked_network(rtx, monkeypatch):
     assert build(rtx).plan != right.plan
 
 
-def test_timings_are_kept_where_the_library_has_them(monkeypatch, tmp_path):
-    """By the fake: TensorRT for RTX has nothing to time."""
-    library = fake_library(monkeypatch)
-    notes = [build(library, timings=tmp_path / "a.timing").notes for _ in range(2)]
-    assert [len(one) for one in notes] == [1, 0]
-
-
-def test_unfused(rtx):
-    fused, unfused = build(rtx), build(rtx, unfuse=True)
-    assert unfused.unfused == ("soft", "moved")
-    assert fused.plan != unfused.plan
-
-
 def test_external_data_are_found_beside_the_file(rtx, tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save_model(model(), path, save_as_external_data=True, location="m.bin", size_threshold=0)

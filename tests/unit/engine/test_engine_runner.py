@@ -280,21 +280,6 @@ def test_an_engine_that_can_not_be_captured(trt, plan):
         assert runner._gpu.captures == 0  # a failure makes the next run a warm-up
 
 
-def test_a_failure_makes_the_next_run_a_warm_up(trt, plan):
-    """TensorRT does at the first run after a change what a capture can't."""
-    feeds, outputs = tensors_of(feeds_of()), {"frame": torch.empty(1, 3, 64, 64)}
-    with TrtRunner(plan, options=EngineRunOptions(cuda_graph=True)) as runner:
-        runner.run_torch(feeds, outputs)
-        trt.fake.failing.add("set_input_shape")
-        with pytest.raises(RequestError):
-            runner.run_torch(tensors_of(feeds_of(96)))
-        trt.fake.failing.clear()
-        runner.run_torch(feeds, outputs)
-        assert runner._gpu.captures == 0
-        runner.run_torch(feeds, outputs)
-        assert runner._gpu.captures == 1
-
-
 @pytest.mark.parametrize("call", ["set_input_shape", "infer_shapes", "set_tensor_address", "execute_async_v3"])
 def test_what_a_run_fails_with_is_in_the_message(trt, plan, call):
     with TrtRunner(plan) as runner:

@@ -2,7 +2,6 @@
 
 from types import SimpleNamespace
 
-import onnx
 import pytest
 from onnx.parser import parse_model
 
@@ -65,14 +64,6 @@ def test_all_parser_errors_are_kept_with_code_node_and_operator(rtx, made, error
     found = caught.value.fields["errors"]
     assert [one[: len(start)] for one, start in zip(found, errors, strict=True)] == errors
     assert not [one for one in found if "CUDA driver" in one or " && " in one or one.endswith(": false")]
-
-
-def test_external_data_lie_beside_the_path(rtx, tmp_path, monkeypatch):
-    path = tmp_path / "m.onnx"
-    onnx.save_model(model(), path, save_as_external_data=True, location="m.bin", size_threshold=0)
-    monkeypatch.chdir("/")
-    assert network_of(rtx, path.read_bytes(), path).num_layers == 5
-    assert error_code(GraphError, lambda: network_of(rtx, path.read_bytes())) == "parser-refused"
 
 
 def test_no_network(rtx):
