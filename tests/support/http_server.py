@@ -1,7 +1,5 @@
 """A server over HTTP that gives the answers a test chooses: Triton's, or those of something else at its address."""
 
-from __future__ import annotations
-
 import json
 import socketserver
 import threading

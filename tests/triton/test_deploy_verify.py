@@ -1,7 +1,5 @@
 """`deploy verify` passes what is right and fails every planted fault, on a real server."""
 
-from __future__ import annotations
-
 import json
 import math
 

@@ -1,7 +1,5 @@
 """From weights through ONNX and a real server to frames, without any stand-in."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from PIL import Image

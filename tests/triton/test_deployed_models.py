@@ -1,7 +1,5 @@
 """A real Triton server loads what `deploy triton` writes, and answers as the same file does here."""
 
-from __future__ import annotations
-
 import json
 import threading
 import urllib.request

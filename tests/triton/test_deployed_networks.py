@@ -1,7 +1,5 @@
 """Networks without a timestep and with another padding on a real server; test_deploy_whole.py has RIFE 4.0."""
 
-from __future__ import annotations
-
 import pytest
 
 import refine_export as rx

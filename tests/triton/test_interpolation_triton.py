@@ -1,7 +1,5 @@
 """Videos through a real server, which is killed and started again meanwhile."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import shutil

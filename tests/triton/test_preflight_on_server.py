@@ -1,7 +1,5 @@
 """A real server behaves as the pre-flight's rules assume."""
 
-from __future__ import annotations
-
 import shutil
 import urllib.request
 

@@ -1,7 +1,5 @@
 """The client against a real server, which is killed, reloaded, slow or gone."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

@@ -1,7 +1,5 @@
 """The script that sets up and starts a real server: once, whole or not at all, and nothing is left of it."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import threading

@@ -12,7 +12,7 @@ from tests.support.refusals import refused
 
 @pytest.fixture(scope="module")
 def contextnet(exports):
-    return exports.fp32("contextnet", size="32x64")
+    return exports.fp32("contextnet", size="64x96")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def copied(contextnet, tmp_path):
 
 def test_artifact_from_file(contextnet, checkpoint):
     artifact = artifact_from_file(contextnet)
-    assert (artifact.graph, artifact.fixed, artifact.sizes) == ("contextnet", (1, 32, 64), "1x3x32x64")
+    assert (artifact.graph, artifact.fixed, artifact.sizes) == ("contextnet", (1, 64, 96), "1x3x64x96")
     assert (artifact.opset, artifact.precision, artifact.reused) == (18, "fp32", False)
     assert artifact.checkpoint_sha256 == checkpoint.sha256
 
@@ -85,13 +85,13 @@ def test_free_dimensions_need_no_name(copied):
         for dim in (values["image"].shape.dim[0], values["image"].shape.dim[3]):
             dim.Clear()
 
-    assert artifact_from_file(reshaped(copied, unnamed)).fixed == (None, 32, None)
+    assert artifact_from_file(reshaped(copied, unnamed)).fixed == (None, 64, None)
 
 
 def test_describe(contextnet):
     description = describe(contextnet)
     assert description["opsets"] == {"ai.onnx": 18}
-    assert description["inputs"][1] == {"name": "flow", "dtype": "float", "shape": [1, 2, 32, 64]}
+    assert description["inputs"][1] == {"name": "flow", "dtype": "float", "shape": [1, 2, 64, 96]}
     assert description["nodes"]["GridSample"] == 4
     assert description["metadata"]["refine_export.graph"] == "contextnet"
 

@@ -15,8 +15,6 @@ from refine_export.accuracy.limits import Limits
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.data.feeds import feeds_for
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.export.export_options import ExportOptions
-from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.torch import TorchRunner
@@ -28,13 +26,13 @@ SIZE = (64, 96)
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(exports, tmp_path_factory):
     """Weights, the file made from them, a spoilt one, and two pictures."""
     folder = tmp_path_factory.mktemp("gate")
     weights = dict(seeded_checkpoint("IFNet").state_dict)
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "weights.safetensors")
-    network = reference_network(seeded_checkpoint("IFNet"))
-    model = onnx_from_network(network, "contextnet", ExportOptions(dynamic=False, size="64x96"))
+    model = onnx.load(exports.fp32("contextnet", size="64x96"))
+    del model.metadata_props[:]  # which name other weights than those of the file
     onnx.save(model, folder / "good.onnx")
     [first] = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 4][:1]
     first.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first) * 1.05, first.name))

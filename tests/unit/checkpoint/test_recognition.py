@@ -1,7 +1,5 @@
 """A state dict is recognised by its keys and shapes: every RIFE 4.x, HDv3, and IFNet_2R where the user says so."""
 
-from __future__ import annotations
-
 import functools
 import json
 
@@ -10,7 +8,7 @@ import torch
 
 from refine_export.checkpoint.checkpoint import checkpoint_from_file
 from refine_export.checkpoint.recognition import expected_shapes
-from refine_export.errors import CheckpointError, RequestError
+from refine_export.errors import CheckpointError
 from refine_export.export.reference_network import (
     graphs_of,
     reference_network,
@@ -18,7 +16,6 @@ from refine_export.export.reference_network import (
     signature_of_network,
 )
 from refine_export.jobs.inspect_file import inspect
-from refine_export.jobs.load_network import load_network
 from tests.support.formula_weights import formula_weights
 from tests.support.paths import TESTS
 from tests.support.refusals import refused
@@ -140,13 +137,3 @@ def test_the_padding_and_the_scale_are_in_the_signature(saved, name, scale, mult
     img0, img1 = torch.rand(2, 1, 3, multiple_of, multiple_of)
     frame = network.interpolate(img0, img1).frame
     assert scale == 1 or not torch.equal(frame, reference_network(checkpoint).interpolate(img0, img1).frame)
-
-
-@pytest.mark.parametrize(("name", "multiple_of"), [("rife4_6", 32), ("rife4_25", 64)])
-def test_load_network_takes_what_the_network_takes(saved, name, multiple_of):
-    network = load_network(saved(weights_of(name)))
-    frame = torch.rand(1, 3, 2 * multiple_of, multiple_of)
-    assert (network.multiple_of, network.takes_timestep) == (multiple_of, True)
-    assert network(frame, frame, 0.25).shape == frame.shape
-    with refused("wrong-size", RequestError):
-        network(frame[..., :-8], frame[..., :-8])

@@ -1,7 +1,5 @@
 """`refine-export interpolate` as a user calls it."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Doctor finds, for every way that a machine can lack an engine's needs, the command that helps."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 from torch.nn.functional import grid_sample
 
 from refine_export.errors import GraphError
@@ -263,21 +263,6 @@ def test_shared_grid(second: str, z: str, sizes: tuple[str, str], counts: dict[s
     first, last = outputs(model, x, grid, x2)
     assert_samples(first, x, grid)
     assert_samples(last, x2, grid)
-
-
-def test_shared_picture():
-    """One picture and two grids: its pixels are laid out once; the same grid twice: all but the output is shared."""
-    second = GRID.replace(" g", " g2")
-    model = lowered(model_of(TWO.replace("(x2, g)", "(x, g2)"), f"{X}, {GRID}, {second}", f"{Y}, {Y[:-1]}z"))
-    assert (ops(model)["Transpose"], ops(model)["Shape"]) == (1 + 2, 1 + 2)
-    arrays = [numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
-    assert len({(array.dtype, array.shape, array.tobytes()) for array in arrays}) == len(arrays) == 10
-
-    model = lowered(model_of(TWO.replace("x2", "x"), DYNAMIC[0], f"{Y}, {Y[:-1]}z"))
-    assert (ops(model)["GatherND"], ops(model)["Shape"], ops(model)["Reshape"]) == (4, 2, 4)
-    x, grid = random_pair()
-    for result in outputs(model, x, grid):
-        assert_samples(result, x, grid)
 
 
 def test_names():

@@ -1,7 +1,5 @@
 """Casts and constants of a lowered graph: names, outputs, idle casts."""
 
-from __future__ import annotations
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper

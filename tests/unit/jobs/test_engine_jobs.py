@@ -3,8 +3,6 @@
 Each build is a real child process; ONNX Runtime on the CPU stands in for the engine, so the numbers are no TensorRT's.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 
@@ -63,7 +61,7 @@ def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path
 
 
 def test_a_wrong_engine_is_never_kept(seat):
-    seat.build()
+    seat.built()
     before = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir()}
     seat.fake(wrong="always")
     assert error_code(RequestError, lambda: seat.build(optimization_level=1)) == "no-exact-engine"

@@ -1,7 +1,5 @@
 """New weights go into an engine that takes them, and are proven before it is kept; by the fake."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 
@@ -18,7 +16,7 @@ from tests.support.engine_seat import RECIPE, files_fixture, made_by, recipe_wit
 
 
 def test_new_weights_go_into_an_engine(seat, tmp_path):
-    seat.build(refittable=True)
+    seat.built(refittable=True)
     old = seat.plan.read_bytes()
     source, output = tmp_path / "other" / "contextnet.fp16.onnx", tmp_path / "out" / "new.plan"
     made = refit(seat.plan, source, output=output, recipe=recipe_with_seed(1))
@@ -34,14 +32,14 @@ def test_new_weights_go_into_an_engine(seat, tmp_path):
 
 
 def test_an_engine_takes_new_weights_in_its_own_place(seat, tmp_path):
-    seat.build(refittable=True)
+    seat.built(refittable=True)
     source = tmp_path / "other" / "contextnet.fp16.onnx"
     refit(seat.plan, source, output=seat.plan, recipe=recipe_with_seed(1))
     assert validate([seat.plan], recipe=recipe_with_seed(1)).report["status"] == "passed"
 
 
 def test_a_refit_with_wrong_numbers_is_not_kept(seat, tmp_path):
-    seat.build(refittable=True)
+    seat.built(refittable=True)
     old = seat.plan.read_bytes()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
     recipe = recipe_with_seed(1)
@@ -53,7 +51,7 @@ def test_a_refit_with_wrong_numbers_is_not_kept(seat, tmp_path):
 
 
 def test_engines_that_take_no_weights_say_so(seat, tmp_path):
-    seat.build()
+    seat.built()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
     new = tmp_path / "new.plan"
     refused = error_code(RequestError, lambda: refit(seat.plan, source, output=new, recipe=recipe_with_seed(1)))
@@ -77,7 +75,7 @@ def test_a_stripped_engine_takes_back_its_own_weights_alone(seat, tmp_path):
 
 
 def test_a_refit_with_a_file_of_another_size_or_over_its_own_manifest_is_refused(seat, tmp_path):
-    seat.build(refittable=True)
+    seat.built(refittable=True)
     large = made_by(seat.folder / "large", recipe_with(RECIPE, {"size": "96x96"}))
     refused = error_code(RequestError, lambda: refit(seat.plan, large, output=tmp_path / "new.plan", recipe=RECIPE))
     assert refused == "wrong-shapes"

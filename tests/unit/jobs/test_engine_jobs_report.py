@@ -1,7 +1,5 @@
 """The main job and `validate` report an engine, one that fails and one that is missing; by the fake."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
@@ -82,7 +80,7 @@ def test_validate_names_a_required_runtime_that_nothing_was_run_by(files):
 
 
 def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
-    seat.build()
+    seat.built()
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "not compared"
@@ -90,7 +88,7 @@ def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
 
 
 def test_an_engine_of_another_machine_fails_in_words(seat, monkeypatch):
-    seat.build()
+    seat.built()
     monkeypatch.setattr(machine, "current_gpu", lambda: ("NVIDIA L4", (8, 9)))
     report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "failed"
@@ -106,7 +104,7 @@ def test_a_version_compatible_engine_runs_where_its_code_is_trusted(seat):
 
 
 def test_an_engine_of_another_graph_is_refused(seat):
-    seat.build()
+    seat.built()
     content = json.loads(manifest_path(seat.plan).read_text())
     content["details"]["artifact"] = None
     manifest_path(seat.plan).write_text(json.dumps(content))

@@ -214,22 +214,20 @@ def test_a_library_that_is_missing_is_named(copied, monkeypatch, required, statu
 
 
 @needs_rtx
-@pytest.mark.parametrize(("required", "status"), [([], "passed"), (["rtx"], "failed")])
-def test_a_build_that_fails_counts_where_it_is_required(copied, monkeypatch, without_gpu, required, status):
+@pytest.mark.parametrize(
+    ("error", "required", "status"),
+    [
+        (UnavailableError("Myelin", code="tensorrt-failed"), [], "passed"),
+        (UnavailableError("Myelin", code="tensorrt-failed"), ["rtx"], "failed"),
+        (RequestError("coordinates of 16 bits", code="engine-types"), [], "failed"),  # the file samples wrongly
+    ],
+)
+def test_a_build_that_fails_counts_where_it_is_required(copied, monkeypatch, without_gpu, error, required, status):
     def failing(*given, **more):
-        raise UnavailableError("Myelin", code="tensorrt-failed")
+        raise error
 
     monkeypatch.setattr(build_engine, "engine_file", failing)
     result = run(recipe=small(copied, target="rtx", require=required))
     [shortfall] = result.report["shortfalls"]
-    assert (result.status, shortfall["status"], shortfall["counts"]) == (status, "failed", bool(required))
+    assert (result.status, shortfall["status"], shortfall["counts"]) == (status, "failed", status == "failed")
     assert gate(result, require=["rtx"]).status == "failed"
-
-
-@needs_rtx
-def test_a_file_that_samples_wrongly_fails_whether_engines_are_required_or_not(copied, monkeypatch, without_gpu):
-    def failing(*given, **more):
-        raise RequestError("coordinates of 16 bits", code="engine-types")
-
-    monkeypatch.setattr(build_engine, "engine_file", failing)
-    assert run(recipe=small(copied, target="rtx")).status == "failed"

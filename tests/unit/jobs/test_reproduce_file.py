@@ -1,7 +1,5 @@
 """Every file names the commands that made it, from the weights on; run again, they make the same bytes."""
 
-from __future__ import annotations
-
 import json
 import shlex
 import shutil

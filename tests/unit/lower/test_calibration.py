@@ -1,7 +1,5 @@
 """Ranges that feeds show: NaN is found anywhere, empty tensors and taken names are no obstacle."""
 
-from __future__ import annotations
-
 import pytest
 
 from refine_export.errors import RequestError

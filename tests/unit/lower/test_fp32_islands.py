@@ -237,18 +237,6 @@ def test_a_bench_remembers(foreign, bench, tmp_path):
     assert json.loads((tmp_path / "out.onnx.search.json").read_text())["key"] == "another key"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"\xff\xfe", b"[]", b'{"key": "key", "measured": {"": ["many", 0]}}'],
-)
-def test_a_damaged_memory_is_measured_again(bench, tmp_path, content):
-    (tmp_path / "out.onnx.search.json").write_bytes(content)
-    first = bench()
-    accuracy = first.measure(())
-    second = bench()
-    assert (first.measured, second.measure(()), second.measured) == (1, accuracy, 0)
-
-
 def test_an_interrupted_search_continues(foreign, bench):
     """What was measured before the interrupt is not measured again; the result is that of a search in one go."""
     regions = regions_of(foreign[0], FP16)

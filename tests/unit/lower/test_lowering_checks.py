@@ -1,7 +1,5 @@
 """The checks that every lowered graph passes fail where they have to."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from onnx import numpy_helper

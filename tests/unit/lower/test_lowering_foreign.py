@@ -1,7 +1,5 @@
 """Files of other tools have operators, inputs, names and samplers that ours have not."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import numpy as np

