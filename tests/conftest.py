@@ -14,6 +14,7 @@ from torch import nn
 
 from refine_export.checkpoint.checkpoint import Checkpoint, seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import Architecture
+from refine_export.cli.main import main
 from refine_export.data.frame_options import SceneOptions
 from refine_export.data.images import FramePair
 from refine_export.data.sample_scene import Scene
@@ -113,6 +114,18 @@ def nothing_is_fetched(request, tmp_path_factory, monkeypatch):
         monkeypatch.setenv("REFINE_EXPORT_CACHE", str(tmp_path_factory.getbasetemp() / "no-cache"))
         monkeypatch.setenv("PIP_NO_INDEX", "1")
         monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+
+
+@pytest.fixture
+def command(capfd) -> Callable[..., tuple[int, str, str]]:
+    """Call the command line as a user does, and return the exit code, the output and the messages."""
+
+    def call(*words: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main([*map(str, words)])
+        return ended.value.code or 0, *capfd.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from triton_server import CannotServeError, free_port
 
 from refine_export.accuracy.metrics import Rounding
 from refine_export.checkpoint.checkpoint import Checkpoint
-from refine_export.cli.main import main
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
@@ -183,7 +182,7 @@ def test_a_model_that_does_not_load_is_not_compared(place):
         place.server.load("interpolate")
 
 
-def test_the_command_line(place, capsys, tmp_path):
+def test_the_command_line(place, command, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         "[scene]\nheight = 64\nwidth = 96\nmotion_px = 4.0\n[frames]\nscene_frames = 2\n[validate]\nsizes = []\n"
@@ -191,16 +190,11 @@ def test_the_command_line(place, capsys, tmp_path):
     arguments = ["deploy", "verify", "--recipe", str(recipe), "--quiet", "--requests", "4", "--concurrency", "2"]
     urls = ["--url", place.server.http_url, "--url", place.server.grpc_url]
 
-    def code(*more):
-        with pytest.raises(SystemExit) as ended:
-            main([*arguments, *more])
-        return ended.value.code
-
-    assert code(*urls) == 0
-    assert "18 of 18" in capsys.readouterr().out
-    assert code(*urls, "--json") == 0
-    assert json.loads(capsys.readouterr().out)["loads"][0]["concurrency"] == 2
+    code, out, _ = command(*arguments, *urls)
+    assert (code, "18 of 18" in out) == (0, True)
+    code, out, _ = command(*arguments, *urls, "--json")
+    assert (code, json.loads(out)["loads"][0]["concurrency"]) == (0, 2)
     place.change("interpolate_post", "1/model.onnx", model_with(off_by(2)))
-    assert code(*urls, "--model", "interpolate", "--protocol", "grpc") == 1
-    assert code("--url", f"127.0.0.1:{free_port()}") == 3
-    assert code("--url", "nonsense") == 2
+    assert command(*arguments, *urls, "--model", "interpolate", "--protocol", "grpc")[0] == 1
+    assert command(*arguments, "--url", f"127.0.0.1:{free_port()}")[0] == 3
+    assert command(*arguments, "--url", "nonsense")[0] == 2

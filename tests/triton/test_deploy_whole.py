@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refine_export.cli.main import main
+import refine_export as rx
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.images import uint8_from_frame
 from refine_export.data.sample_scene import Scene
@@ -12,20 +12,8 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.verify_server import verify_server
 from refine_export.support.manifest import sha256_of_file
 
-SIZE = (64, 96)
-SMALL = Recipe(scene=SceneOptions(height=SIZE[0], width=SIZE[1], motion_px=4.0), frames=FramesOptions(scene_frames=2))
+SMALL = Recipe(scene=SceneOptions(height=64, width=96, motion_px=4.0), frames=FramesOptions(scene_frames=2))
 CHANNELS = ["grpc", "grpc, shared memory", "http", "http, shared memory"]
-
-
-def code_of(*arguments):
-    """Run a command as a user does, and return its exit code."""
-    with pytest.raises(SystemExit) as ended:
-        main([*map(str, arguments)])
-    return ended.value.code
-
-
-def call(*arguments):
-    assert code_of(*arguments) == 0, arguments
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +23,8 @@ def weights(exports):
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory, exports):
-    models, size = tmp_path_factory.mktemp("whole") / "models", "x".join(map(str, SIZE))
-    call("deploy", "triton", exports.network("rife4_0")[1], "-o", models, "--device", "cpu", "--size", size)
+    models = tmp_path_factory.mktemp("whole") / "models"
+    rx.deploy_triton([exports.network("rife4_0")[1]], output=models, device="cpu", sizes=("64x96",))
     return models
 
 
@@ -69,14 +57,14 @@ def test_the_server_answers_as_torch_does(server, weights):
         assert found == sorted((channel, feed) for channel in CHANNELS for feed in of_model)
 
 
-def test_a_frame_of_an_odd_size_is_that_of_torch(server, weights, tmp_path):
+def test_a_frame_of_an_odd_size_is_that_of_torch(server, weights, tmp_path, command):
     """Within one grey level, and not just the average of the two."""
     scene = Scene(SceneOptions(height=77, width=123, motion_px=6.0))
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, time in zip(paths, (0.0, 1.0), strict=True):
         Image.fromarray(uint8_from_frame(scene.frame(time))).save(path)
-    call("interpolate", *paths, "-o", tmp_path / "served.png", "--server", server.grpc_url, "--timestep", "0.3")
-    call("interpolate", *paths, "-o", tmp_path / "local.png", "--checkpoint", weights, "--timestep", "0.3")
+    for name, by in (("served.png", ("--server", server.grpc_url)), ("local.png", ("--checkpoint", weights))):
+        assert command("interpolate", *paths, "-o", tmp_path / name, *by, "--timestep", "0.3")[0] == 0
     served, local = picture_of(tmp_path / "served.png"), picture_of(tmp_path / "local.png")
     assert served.shape == (77, 123, 3)
     assert np.abs(served - local).max() <= 1

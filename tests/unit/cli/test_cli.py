@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from refine_export.cli import main as cli_main
-from refine_export.cli.main import main
 from refine_export.cli.render.print_files import print_description
 from refine_export.errors import InternalError
 from refine_export.support.text import clean
@@ -52,16 +51,8 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(capfd):
-    """Call the command line as the console script does."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        out, err = capfd.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
+def run(command):
+    return command
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """`refine-export gate`: exit codes, what GitHub Actions reads, and the self-test."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import onnx
 import pytest
 import torch
 
-from refine_export.cli.main import main
 from refine_export.report.report_files import json_from_report
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, report_of
 
@@ -23,14 +23,8 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(capfd, here):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            main(["gate", *arguments])
-        out, err = capfd.readouterr()
-        return caught.value.code or 0, out, err
-
-    return call
+def run(command, here):
+    return functools.partial(command, "gate")
 
 
 def write(first=70.0, **more):

@@ -1,5 +1,6 @@
 """`refine-export interpolate` as a user calls it."""
 
+import functools
 import json
 
 import numpy as np
@@ -8,15 +9,13 @@ import torch
 from PIL import Image
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
-from refine_export.cli.main import main
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import Sound, assert_frames, numbered, read_clip, write_clip
 
 
-def call(*arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(["interpolate", *map(str, arguments)])
-    return ended.value.code
+@pytest.fixture
+def call(command):
+    return functools.partial(command, "interpolate")
 
 
 @pytest.fixture
@@ -38,26 +37,23 @@ def pictures(tmp_path):
     return paths
 
 
-def test_two_pictures_give_the_one_between(tmp_path, network, pictures, capsys):
-    assert call(*pictures, "-o", tmp_path / "out.png", "--timestep", "0.25", "--file", network) == 0
+def test_two_pictures_give_the_one_between(tmp_path, network, pictures, call):
+    code, out, err = call(*pictures, "-o", tmp_path / "out.png", "--timestep", "0.25", "--file", network)
     found = np.asarray(Image.open(tmp_path / "out.png"))
     assert found.shape == (33, 45, 3)
     assert np.unique(found).tolist() == [45]
-    captured = capsys.readouterr()
-    assert "computed by: onnxruntime" in captured.out
-    assert "compute the frame" in captured.err
+    assert (code, "computed by: onnxruntime" in out, "compute the frame" in err) == (0, True, True)
 
 
-def test_a_video_gives_one_with_more_frames(tmp_path, network, source, capsys):
-    assert call(source, "-o", tmp_path / "out.mkv", "--times", 4, "--file", network, "--json") == 0
+def test_a_video_gives_one_with_more_frames(tmp_path, network, source, call):
+    code, out, err = call(source, "-o", tmp_path / "out.mkv", "--times", 4, "--file", network, "--json")
     found = read_clip(tmp_path / "out.mkv")
     assert_frames(found.pictures, 8, 4)
     assert len(found.sounds) == 1
-    captured = capsys.readouterr()
-    result = json.loads(captured.out)
+    result = json.loads(out)
     assert (result["frames_read"], result["frames_written"], result["scene_cuts"]) == (8, 32, 0)
     assert result["path"] == str(tmp_path / "out.mkv")
-    assert captured.err == ""
+    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -72,25 +68,25 @@ def test_a_video_gives_one_with_more_frames(tmp_path, network, source, capsys):
     ],
 )
 def test_wrong_requests_exit_with_2_and_make_nothing(
-    tmp_path, monkeypatch, capsys, network, source, pictures, arguments, code
+    tmp_path, monkeypatch, call, network, source, pictures, arguments, code
 ):
     monkeypatch.chdir(tmp_path)
     if "net.pkl" in arguments:
         torch.save(dict(seeded_checkpoint("IFNet").state_dict), "net.pkl")
     before = sorted(path.name for path in tmp_path.iterdir())
-    assert call(*arguments) == 2
-    assert f"[{code}]" in capsys.readouterr().err
+    found, _, err = call(*arguments)
+    assert (found, f"[{code}]" in err) == (2, True), err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, capsys, monkeypatch):
+def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, call, monkeypatch):
     """That it is waited for is written once; with --quiet not at all."""
     pytest.importorskip("tritonclient.grpc")
     monkeypatch.setattr("refine_export.interpolation.backends.SILENCE_S", 0.1)
     options = ["--server", "127.0.0.1:9", "--timeout", "1", "--patience", "0.4", "-o", tmp_path / "out.mp4"]
     waiting = "it is asked again for 0.4 s"
-    assert call(source, *options) == 3
-    assert capsys.readouterr().err.count(waiting) == 1
-    assert call(source, *options, "--quiet") == 3
-    assert waiting not in capsys.readouterr().err
+    code, _, err = call(source, *options)
+    assert (code, err.count(waiting)) == (3, 1)
+    code, _, err = call(source, *options, "--quiet")
+    assert (code, err.count(waiting)) == (3, 0)
     assert not (tmp_path / "out.mp4").exists()

@@ -4,19 +4,16 @@ import json
 
 import pytest
 
-from refine_export.cli.main import main
 from tests.support.foreign import plain_model
 from tests.support.lower_files import here_fixture, saved, tiny  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
-def lower(here, capfd):
+def lower(here, command):
     (here / "scene.toml").write_text('[frames]\nsample = "scene"\n')
 
     def call(model, *arguments):
-        with pytest.raises(SystemExit) as ended:
-            main(["lower", saved(model), "-o", "out.onnx", "--force", "--recipe", "scene.toml", *arguments])
-        return ended.value.code or 0, *capfd.readouterr()
+        return command("lower", saved(model), "-o", "out.onnx", "--force", "--recipe", "scene.toml", *arguments)
 
     return call
 

@@ -7,7 +7,6 @@ import jsonschema
 import pytest
 import yaml
 
-from refine_export.cli.main import main
 from refine_export.deploy.kserve import inference_service
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.deploy.triton.releases import NEWEST
@@ -202,24 +201,18 @@ def test_the_schema_refuses_wrong_fields(onnx):
         check(service)
 
 
-def run(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["deploy", "kserve", *map(str, arguments)])
-    return caught.value.code, *capsys.readouterr()
-
-
-def test_the_command_line(repository, tmp_path, capsys):
+def test_the_command_line(repository, tmp_path, command):
     output = tmp_path / "service.yaml"
-    given = [repository, "--storage-uri", URI, "-o", output]
-    code, out, _ = run(given, capsys)
+    given = ["deploy", "kserve", repository, "--storage-uri", URI, "-o", output]
+    code, out, _ = command(*given)
     assert (code, "Triton 26.06" in out) == (0, True)
     check(yaml.safe_load(output.read_text()))
     before = output.read_text()
-    assert run([*given, "--concurrency", 2], capsys)[0] == 2
+    assert command(*given, "--concurrency", 2)[0] == 2
     assert output.read_text() == before
-    code, out, _ = run([*given, "--concurrency", 2, "--force", "--triton-release", "26.04"], capsys)
+    code, out, _ = command(*given, "--concurrency", 2, "--force", "--triton-release", "26.04")
     assert (code, "note: " in out) == (0, True)
     assert yaml.safe_load(output.read_text())["spec"]["predictor"]["scaleTarget"] == 2
     for wrong in ([tmp_path / "nothing", "--storage-uri", URI], [repository, "--storage-uri", "models"]):
-        assert run([*wrong, "-o", tmp_path / "n.yaml"], capsys)[0] == 2
+        assert command("deploy", "kserve", *wrong, "-o", tmp_path / "n.yaml")[0] == 2
     assert not (tmp_path / "n.yaml").exists()

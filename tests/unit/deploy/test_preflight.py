@@ -10,7 +10,6 @@ import onnx
 import pytest
 
 from refine_export.artifacts import artifact_from_file
-from refine_export.cli.main import main
 from refine_export.deploy.preflight.findings import RULES
 from refine_export.deploy.preflight.preflight import check_repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
@@ -307,35 +306,29 @@ def test_a_backend_is_recognised_by_the_model_file(repository):
     assert found(repository) == set()
 
 
-def run(arguments, capsys):
-    with pytest.raises(SystemExit) as caught:
-        main(["deploy", "check", *map(str, arguments)])
-    return caught.value.code, *capsys.readouterr()
-
-
-def test_the_command_line(repository, capsys):
-    assert run([repository, "--triton-release", "26.06"], capsys)[0] == 0
+def test_the_command_line(repository, command):
+    assert command("deploy", "check", repository, "--triton-release", "26.06")[0] == 0
     replace("interpolator", "enable", True, "response_cache")(repository)
     (repository / "deployment.json").unlink()
-    assert run([repository], capsys)[0] == 0, "a warning"
+    assert command("deploy", "check", repository)[0] == 0, "a warning"
     replace("contextnet", "max_batch_size", 5)(repository)
-    code, out, _ = run([repository], capsys)
+    code, out, _ = command("deploy", "check", repository)
     assert code == 1
     assert "plan-profile" in out
-    code, out, _ = run([repository, "--json"], capsys)
+    code, out, _ = command("deploy", "check", repository, "--json")
     checked = json.loads(out)
     assert (code, checked["passed"], len(checked["models"])) == (1, False, 6)
     assert {(one["rule"], one["model"], one["severity"]) for one in checked["findings"]} == {
         ("response-cache", "interpolator", "warning"),
         ("plan-profile", "contextnet", "error"),
     }
-    assert run([repository / "nothing"], capsys)[0] == 2
+    assert command("deploy", "check", repository / "nothing")[0] == 2
 
 
-def test_names_cannot_steer_the_terminal(repository, capsys):
+def test_names_cannot_steer_the_terminal(repository, command):
     (repository / "a\x1b[2J\n[red]b").mkdir()
     at("echo/config.pbtxt", write('no_such_field: "\x1b[2J"'))(repository)
-    code, out, _ = run([repository], capsys)
+    code, out, _ = command("deploy", "check", repository)
     assert code == 1
     assert "\x1b[2J" not in out
     assert "\\x1b[2J" in out

@@ -7,7 +7,6 @@ import onnx
 import pytest
 
 from refine_export.artifacts import artifact_from_file
-from refine_export.cli.main import main
 from refine_export.deploy.triton import repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import PYTHON_MODEL, deploy_triton
@@ -234,21 +233,15 @@ def test_a_manifest_of_another_file(source, output):
     assert not output.exists()
 
 
-def run(capsys, *arguments):
-    with pytest.raises(SystemExit) as ended:
-        main(["deploy", "triton", *map(str, arguments)])
-    return ended.value.code, capsys.readouterr()
-
-
-def test_the_command_line(source, output, capsys):
-    code, printed = run(capsys, source, "-o", output, "--max-batch", "2", "--size", "64x96", "--size", "64x64")
+def test_the_command_line(source, output, command):
+    deploy = ("deploy", "triton", source, "-o")
+    code, out, _ = command(*deploy, output, "--max-batch", "2", "--size", "64x96", "--size", "64x64")
     assert code == 0
-    assert "64x96, 64x64" in printed.out
-    assert f"refine-export deploy check {output}" in printed.out
-    code, printed = run(capsys, source, "-o", output)
-    assert (code, printed.out) == (2, "")
-    assert run(capsys, source, "-o", output.parent / "new", "--instances", "0")[0] == 2
-    code, printed = run(capsys, source, "-o", output, "--force", "--json", "--no-ensemble")
-    content = json.loads(printed.out)
+    assert "64x96, 64x64" in out
+    assert f"refine-export deploy check {output}" in out
+    assert command(*deploy, output)[:2] == (2, "")
+    assert command(*deploy, output.parent / "new", "--instances", "0")[0] == 2
+    code, out, _ = command(*deploy, output, "--force", "--json", "--no-ensemble")
+    content = json.loads(out)
     assert (code, content["path"]) == (0, os.fspath(output))
     assert [model["name"] for model in content["models"]] == ["interpolator"]

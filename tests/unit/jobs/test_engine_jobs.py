@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from refine_export.cli.main import main
 from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
@@ -20,7 +19,7 @@ ANY_SIZE = {"min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_
 
 
 @pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
-def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, monkeypatch, version, capsys):
+def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, monkeypatch, version, command):
     seat = Seat(tmp_path, files, monkeypatch, version)
     made = seat.build()
     assert (made.rung, made.reused) == ("native", False)
@@ -36,12 +35,8 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     result = validate([seat.plan, seat.fp16], recipe=RECIPE)
     assert result.report["status"] == "passed"
     assert {comparison["verdict"]["runtime"] for comparison in result.report["comparisons"]} == {"tensorrt", "half"}
-    with pytest.raises(SystemExit) as exit_:
-        main(["inspect", str(seat.plan)])
-    assert exit_.value.code == 0
-    shown = capsys.readouterr().out
-    assert "tensorrt: " + version in shown
-    assert "rung: native" in shown
+    code, shown, _ = command("inspect", seat.plan)
+    assert (code, f"tensorrt: {version}" in shown, "rung: native" in shown) == (0, True, True)
 
 
 def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path):
@@ -118,19 +113,15 @@ def test_without_tensorrt_one_sentence_says_what_to_install(seat, monkeypatch):
     assert error_code(UnavailableError, lambda: seat.build(target="trt")) == "missing-package"
 
 
-def test_the_command_line_builds(seat, capsys):
-    code = f"build {seat.fp16} -o {seat.plan} --rung native --optimization-level 2 -q".split()
+def test_the_command_line_builds(seat, command):
     recipe = seat.folder / "r.toml"
     recipe.write_text(toml_from_recipe(RECIPE))
-    with pytest.raises(SystemExit) as exit_:
-        main([*code, "--recipe", str(recipe)])
-    shown = capsys.readouterr().out
-    assert exit_.value.code == 0, shown
+    build = f"build {seat.fp16} -o {seat.plan} --rung native --optimization-level 2 -q --recipe {recipe}".split()
+    code, shown, _ = command(*build)
+    assert code == 0, shown
     assert "rung native: passed, largest error" in shown
     assert "rung native (" in shown.splitlines()[-1]
-    with pytest.raises(SystemExit):
-        main([*code, "--recipe", str(recipe), "--json"])
-    assert json.loads(capsys.readouterr().out)["reused"] is True
+    assert json.loads(command(*build, "--json")[1])["reused"] is True
 
 
 def test_weights_sizes_and_files_that_do_not_belong_together_are_refused(seat):
