@@ -3,7 +3,7 @@
 python scripts/calibrate.py OUT.jsonl [--weights rife-4.0] [--size 256x448] [--frames A B] [--precision fp16] ...
 
 Without options it makes the whole table: three released networks, five sizes, FP32 and FP16, on the default pictures
-and the drawn scene; hours on two cores, so what OUT has already is not measured again. `--good` leaves the faults out.
+and the drawn scene; hours on two cores, so what OUT has already is not measured again.
 `--table OUT.jsonl` prints what was measured. `--rounding` prints at once, for files in FP32, how far float64,
 rounded arithmetic and the file in ONNX Runtime are from the reference: the second has to stand for the first.
 """
@@ -71,7 +71,7 @@ def measure(options: argparse.Namespace) -> None:
     out = Path(options.out)
     done = {tuple(line["key"]) for line in read(out)} if out.exists() else set()
     sources = sources_of(options)
-    validate = ValidateOptions()
+    validate = ValidateOptions(**({"timesteps": tuple(options.timestep)} if options.timestep else {}))
     for weights in options.weights:
         network = reference_network(checkpoint_from_options(checkpoint_options(weights)))
         signature = signature_of_network(network, options.graph)
@@ -90,7 +90,7 @@ def measure(options: argparse.Namespace) -> None:
                     ]
                     limits = LimitsOptions().of(options.graph, precision)
                     tested = self_test(
-                        path, artifact, network, feeds, limits=limits, options=validate, faults=not options.good
+                        path, artifact, network, feeds, limits=limits, options=validate, faults=options.fault
                     )
                     line = {"key": key, **tested.to_dict()}
                     with out.open("a", encoding="utf-8") as file:
@@ -155,7 +155,10 @@ def main() -> None:
     parser.add_argument("out", nargs="?", default="calibration.jsonl")
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--rounding", action="store_true")
-    parser.add_argument("--good", action="store_true", help="leave the known-bad files out")
+    parser.add_argument(
+        "--fault", action="append", metavar="NAME", help="of the known-bad files, or none; default: all"
+    )
+    parser.add_argument("--timestep", action="append", type=float, default=[])
     parser.add_argument("--graph", choices=list(SIGNATURES), default="interpolator")
     parser.add_argument("--precision", action="append", choices=("fp32", "fp16"), default=[])
     parser.add_argument("--size", action="append", type=parse_size, default=[])

@@ -20,7 +20,7 @@ anybody sees.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any, Final
@@ -80,18 +80,23 @@ def mutants_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Muta
     return (made for made in attempts_of(model, graph) if isinstance(made, Mutant))
 
 
-def attempts_of(model: onnx.ModelProto, graph: GraphName | None) -> Iterator[Mutant | NotMade]:
+def attempts_of(
+    model: onnx.ModelProto, graph: GraphName | None, names: Collection[str] | None = None
+) -> Iterator[Mutant | NotMade]:
     """Give the model each fault in turn, made when it is asked for.
 
     Args:
         model: external data loaded; not modified.
-        graph: which of the five it is, if it is one.
+        graph: which of the four it is, if it is one.
+        names: of the faults; all by default.
 
     Raises:
         InternalError: `invalid-onnx`; what was made is not a valid model.
     """
     source = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
     for name, (description, spoil) in _FAULTS.items():
+        if names is not None and name not in names:
+            continue
         spoiled = source.clone()
         try:
             bad = set(spoil(_Editor(spoiled.graph), graph))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,7 +70,7 @@ def self_test(
     limits: Limits,
     options: ValidateOptions,
     progress: Progress | None = None,
-    faults: bool = True,
+    faults: Collection[str] | None = None,
 ) -> SelfTest:
     """Compare a good file and each known-bad one made of it with the reference.
 
@@ -83,7 +83,7 @@ def self_test(
         limits: those in force for this graph and precision.
         options: how many feeds may fail, and the type of the reference's arithmetic.
         progress: receives each step.
-        faults: try the known-bad files too, not the good one alone.
+        faults: names of those to try; all by default.
 
     Raises:
         RequestError: `not-onnx`; an engine. `model-too-large`; a model above 2 GiB. `no-feeds`.
@@ -110,7 +110,7 @@ def self_test(
         good, good_outputs = bench.trial("good", "the file itself", model.SerializeToString(), every_feed=True)
         say(f"{good.outcome}, {good.measured}")
     mutants = []
-    for attempt in attempts_of(model, artifact.graph) if faults else ():
+    for attempt in attempts_of(model, artifact.graph, faults):
         name, description = attempt.name, attempt.description
         if not isinstance(attempt, Mutant):
             outcome: Outcome = "not made" if attempt.applies else "no such fault"
