@@ -3,8 +3,9 @@
 A *region* is a convolution (all nodes that share its weights) with the pointwise operators behind it and the movers in
 front of it. Each region is measured alone in FP32; then they are added in the order of error removed by cost, each
 measured again, until the target is met; at last, those that are not needed after all are taken out. Cost is the share
-of multiply-adds plus the share of bytes moved that leave FP16. Every measurement is kept in a file, so that an
-interrupted search continues where it stopped, and another target needs few new ones.
+of multiply-adds plus the share of bytes moved that leave FP16. Where the target has to hold at several sizes, the
+search is made at the smallest that misses it, and larger ones take more regions in the same order. Every measurement is
+kept in a file, so that an interrupted search continues where it stopped, and another target needs few new ones.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,9 @@ from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.support.files import write_text
 from refine_export.support.progress import Progress
+
+Measure = Callable[..., "Accuracy"]
+"""Takes regions, and a size where it is not that of the calibration; returns the accuracy with them in FP32."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,10 @@ class Search:
     steps: tuple[Step, ...]
     islands: tuple[str, ...]
     """Names of the nodes that stay FP32; without `reached`, those of every region."""
+    size: str = ""
+    """Size that all of this was measured at; empty for that of the calibration."""
+    at_sizes: Mapping[str, Accuracy] = field(default_factory=dict)
+    """Accuracy with the islands at each further size where the target has to hold."""
 
 
 def search_from_json(content: Mapping[str, Any]) -> Search:
@@ -106,6 +114,8 @@ def search_from_json(content: Mapping[str, Any]) -> Search:
         **{name: Accuracy(**finite(content[name])) for name in ("start", "bound", "final")},
         steps=tuple(Step(**finite(step)) for step in content["steps"]),
         islands=tuple(content["islands"]),
+        size=content["size"],
+        at_sizes={size: Accuracy(**finite(values)) for size, values in content["at_sizes"].items()},
     )
 
 
@@ -115,7 +125,8 @@ class Bench:
     Args:
         prepared: calibrated.
         options: of the lowering.
-        feeds: kept in memory with their reference outputs.
+        feeds: those of the calibration, and where they are made for other sizes, by size. Those of the last size used
+            are kept in memory with their reference outputs.
         memory: file of earlier measurements, created if it is missing.
         key: fingerprint of everything that a measurement depends on; measurements under another key are dropped.
     """
@@ -125,29 +136,43 @@ class Bench:
         prepared: Prepared,
         options: LowerOptions,
         feeds: Iterable[tuple[str, Arrays]],
+        feeds_at: Callable[[str], Iterable[tuple[str, Arrays]]] | None = None,
         *,
         memory: Path | None = None,
         key: str = "",
     ) -> None:
         self._prepared, self._options, self._memory, self._key = prepared, options, memory, key
-        self._feeds = list(feeds)
         self._known = _remembered(memory, key)
         self.measured = 0
-        with OrtRunner(bytes_from_model(prepared.model)) as runner:
-            self._expected = [runner.run(arrays) for _, arrays in self._feeds]
+        self._feeds_at = feeds_at
+        self._calibration = self._with_outputs(feeds)
+        self._larger: tuple[str, list[tuple[Arrays, Arrays]]] = "", []
 
-    def measure(self, regions: Sequence[Region]) -> Accuracy:
-        """Return the accuracy with these regions in FP32."""
-        name = " + ".join(sorted(region.name for region in regions))
+    def _with_outputs(self, feeds: Iterable[tuple[str, Arrays]]) -> list[tuple[Arrays, Arrays]]:
+        with OrtRunner(bytes_from_model(self._prepared.model)) as runner:
+            return [(arrays, runner.run(arrays)) for _, arrays in feeds]
+
+    def _fed(self, size: str) -> list[tuple[Arrays, Arrays]]:
+        """Return the feeds of a size, each with the outputs of the FP32 graph."""
+        if not size or self._feeds_at is None:
+            return self._calibration
+        if self._larger[0] != size:
+            self._larger = "", []  # released first: frames of 2176x3840 do not fit into memory many times
+            self._larger = size, self._with_outputs(self._feeds_at(size))
+        return self._larger[1]
+
+    def measure(self, regions: Sequence[Region], size: str = "") -> Accuracy:
+        """Return the accuracy with these regions in FP32, on the feeds of calibration or of another size."""
+        name = f"{size}: " * bool(size) + " + ".join(sorted(region.name for region in regions))
         if name not in self._known:
-            self._known[name] = self.accuracy(lower(self._prepared, self._options, _nodes(regions)))
+            self._known[name] = self.accuracy(lower(self._prepared, self._options, _nodes(regions)), size)
             self.measured += 1
             if self._memory is not None:
                 content = {"key": self._key, "measured": {k: [a.psnr_db, a.max_error] for k, a in self._known.items()}}
                 write_text(self._memory, json.dumps(content, indent=1) + "\n")
         return self._known[name]
 
-    def accuracy(self, lowered: Lowered) -> Accuracy:
+    def accuracy(self, lowered: Lowered, size: str = "") -> Accuracy:
         """Return the accuracy of a lowered graph.
 
         Raises:
@@ -156,7 +181,7 @@ class Bench:
         squared = largest = 0.0
         with HalfRunner(lowered.model.SerializeToString()) as runner:
             types = {info.name: info.dtype for info in runner.inputs}
-            for (_, arrays), expected in zip(self._feeds, self._expected, strict=True):
+            for arrays, expected in self._fed(size):
                 actual = runner.run({name: array.astype(types[name]) for name, array in arrays.items()})
                 for name, reference in expected.items():
                     if actual[name].shape != reference.shape:
@@ -173,7 +198,7 @@ class Bench:
 
 
 def search(
-    regions: Sequence[Region], bench: Callable[[Sequence[Region]], Accuracy], options: LowerOptions, progress: Progress
+    regions: Sequence[Region], bench: Measure, options: LowerOptions, progress: Progress, sizes: Sequence[str] = ()
 ) -> Search:
     """Find the regions that stay FP32.
 
@@ -182,6 +207,7 @@ def search(
         bench: `Bench.measure`, or anything else that measures.
         options: with the target.
         progress: receives each measurement.
+        sizes: where the target has to hold beside the size of the calibration, smallest first.
     """
 
     def good(accuracy: Accuracy) -> bool:
@@ -192,19 +218,35 @@ def search(
         """Return the error that has the target, which is to become smaller."""
         return accuracy.squared if options.target_psnr_db is not None else accuracy.max_error
 
-    def measured(label: str, chosen: Sequence[Region]) -> Accuracy:
-        with progress.step(label) as say:
-            accuracy = bench(chosen)
+    def measured(label: str, chosen: Sequence[Region], size: str) -> Accuracy:
+        with progress.step(f"at {size}, {label}" if size else label) as say:
+            accuracy = bench(chosen, size)
             say(f"{accuracy.psnr_db:.2f} dB, largest error {accuracy.max_error:.2g}")
         return accuracy
 
-    start = measured("strict FP16, by the rule alone", ())
-    bound = start if good(start) else measured("strict FP16, every region in FP32", regions)
+    def at_sizes(chosen: Sequence[Region]) -> dict[str, Accuracy]:
+        return {one: measured(f"with {len(chosen)} regions in FP32", chosen, one) for one in sizes}
+
+    size = ""
+    start = measured("strict FP16, by the rule alone", (), size)
+    for larger in sizes:
+        if good(start):
+            size, start = larger, measured("strict FP16, by the rule alone", (), larger)
+    bound = start if good(start) else measured("strict FP16, every region in FP32", regions, size)
     if good(start) or not good(bound):
-        islands = () if good(start) else _nodes(regions)
-        return Search(reached=good(start), start=start, bound=bound, final=bound, steps=(), islands=islands)
+        found: Sequence[Region] = () if good(start) else regions
+        return Search(
+            reached=good(start),
+            start=start,
+            bound=bound,
+            final=bound,
+            steps=(),
+            islands=_nodes(found),
+            size=size,
+            at_sizes=at_sizes(found) if good(start) else {},
+        )
     alone = {
-        region.name: measured(f"region {number} of {len(regions)} in FP32: {region.name}", (region,))
+        region.name: measured(f"region {number} of {len(regions)} in FP32: {region.name}", (region,), size)
         for number, region in enumerate(regions, 1)
     }
     ranked = sorted(
@@ -213,7 +255,7 @@ def search(
     chosen: list[Region] = []
     reached = start
     for region in ranked:
-        accuracy = measured(f"with {len(chosen) + 1} regions in FP32, the last {region.name}", (*chosen, region))
+        accuracy = measured(f"with {len(chosen) + 1} regions in FP32, the last {region.name}", (*chosen, region), size)
         if left(accuracy) < left(reached):
             chosen, reached = [*chosen, region], accuracy
         if good(reached):
@@ -222,12 +264,16 @@ def search(
         chosen, reached = list(regions), bound
     for region in sorted(chosen, key=lambda region: region.cost, reverse=True):
         rest = [other for other in chosen if other is not region]
-        accuracy = measured(f"without {region.name}", rest)
+        accuracy = measured(f"without {region.name}", rest, size)
         if good(accuracy):
             chosen, reached = rest, accuracy
+    for larger in sizes[sizes.index(size) + 1 if size else 0 :]:
+        rest, more = [region for region in ranked if region not in chosen], 1
+        while not good(measured(f"with {len(chosen)} regions in FP32", chosen, larger)) and rest:
+            chosen, rest, more = [*chosen, *rest[:more]], rest[more:], 2 * more  # one measurement there takes minutes
     steps = []
     for number, region in enumerate(chosen, 1):
-        accuracy = bench(chosen[:number])
+        accuracy = bench(chosen[:number], size)
         steps.append(
             Step(
                 region=region.name,
@@ -238,7 +284,17 @@ def search(
                 bytes_share=region.bytes_share,
             )
         )
-    return Search(reached=True, start=start, bound=bound, final=reached, steps=tuple(steps), islands=_nodes(chosen))
+    final, everywhere = bench(chosen, size), at_sizes(chosen)
+    return Search(
+        reached=all(map(good, (final, bench(chosen, ""), *everywhere.values()))),
+        start=start,
+        bound=bound,
+        final=final,
+        steps=tuple(steps),
+        islands=_nodes(chosen),
+        size=size,
+        at_sizes=everywhere,
+    )
 
 
 def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:

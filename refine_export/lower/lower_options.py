@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
+
+from refine_export.signature import check_sizes_option, parse_size
 
 Precision = Literal["fp16", "bf16", "fp32"]
 
@@ -25,7 +28,15 @@ class LowerOptions:
     max_error: float | None = field(default=None, metadata={"flag": "--max-error", "metavar": "E"})
     """The same by the largest error, in units of the peak."""
 
+    sizes: tuple[str, ...] = field(
+        default=(), metadata={"flag": "--sizes", "metavar": "HxW", "keyword": "target_sizes"}
+    )
+    """HEIGHTxWIDTH where the target has to hold too, beside the size of the calibration; for a file of free sizes."""
+
     def __post_init__(self) -> None:
+        check_sizes_option("sizes", self.sizes)
+        if self.sizes and not self.searches:
+            raise ValueError("sizes are given without a target; expected target_psnr_db or max_error as well")
         if self.target_psnr_db is not None and not 0 < self.target_psnr_db < 400:
             raise ValueError(f"target_psnr_db is {self.target_psnr_db}; expected decibels between 0 and 400")
         if self.max_error is not None and not 0 < self.max_error < 1:
@@ -39,6 +50,11 @@ class LowerOptions:
     def searches(self) -> bool:
         """Whether FP32 regions are to be searched for."""
         return self.target_psnr_db is not None or self.max_error is not None
+
+    @property
+    def sorted_sizes(self) -> tuple[str, ...]:
+        """The sizes, each once, smallest first."""
+        return tuple(sorted(dict.fromkeys(self.sizes), key=lambda size: math.prod(parse_size(size))))
 
 
 def lowered_suffix(options: LowerOptions) -> str:

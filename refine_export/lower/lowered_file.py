@@ -32,6 +32,7 @@ from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import (
     Lowered,
     NodeType,
+    Prepared,
     calibrated,
     check_lowered,
     count_types,
@@ -39,6 +40,7 @@ from refine_export.lower.lowering import (
     prepare_model,
 )
 from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.signature import fitting_size, parse_size
 from refine_export.support.environment import LOWERERS, versions
 from refine_export.support.files import check_input_file, make_folder, same_file
 from refine_export.support.manifest import (
@@ -177,15 +179,27 @@ def lower_file(
         prepared = prepare_model(_valid(model, source), options, signature, without_warp=without_warp)
         say(f"{len(prepared.model.graph)} nodes" + (f", the graph {signature.graph}" if signature else ""))
     with progress.step("calibrate") as say:
+        _check_sizes(prepared, options, calibration)
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared = calibrated(prepared, feeds)
         name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
         say(f"{len(feeds)} feeds; the largest magnitude is {largest.largest:.4g} in {name}")
     # A measurement does not depend on the target: a search for another one continues from the same file.
-    measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None)
+    measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None, sizes=())
     memory = search_memory(output) if options.searches else None
-    bench = Bench(prepared, options, feeds, memory=memory, key=fingerprint(inputs, measured_by, used))
-    found = search(regions_of(prepared, options), bench.measure, options, progress) if options.searches else None
+    bench = Bench(
+        prepared,
+        options,
+        feeds,
+        lambda size: feeds_of_calibration(
+            prepared, checkpoint, dataclasses.replace(calibration, size=parse_size(size))
+        ),
+        memory=memory,
+        key=fingerprint(inputs, measured_by, used),
+    )
+    found = None
+    if options.searches:
+        found = search(regions_of(prepared, options), bench.measure, options, progress, options.sorted_sizes)
     with progress.step(f"lower {source.name}") as say:
         lowered = lower(prepared, options, found.islands if found else ())
         # Against the prepared model, not the file: its nodes have the names of the lowered ones.
@@ -272,6 +286,25 @@ def _valid(model: onnx.ModelProto, source: Path) -> ir.Model:
         reason = " ".join(str(error).split())
         problem = f"is not valid ONNX ({reason}); expected a valid model: export it again"
         raise GraphError.about(source, "invalid-onnx", problem) from error
+
+
+def _check_sizes(prepared: Prepared, options: LowerOptions, calibration: Calibration) -> None:
+    """Refuse sizes of the target that the file or its feeds do not have, before a search at others.
+
+    Raises:
+        RequestError: `fixed-size`; or `wrong-size`, sides that are not multiples of the network's padding.
+    """
+    shape = prepared.model.graph.inputs[0].shape
+    if options.sizes and (calibration.files or shape is None or any(isinstance(side, int) for side in shape[2:])):
+        raise RequestError(
+            f"the target is to hold at {', '.join(options.sizes)}, and the file or its .npz feeds have one size; "
+            "expected a dynamic file without --calibrate: export it without --size",
+            code="fixed-size",
+            sizes=options.sizes,
+        )
+    if prepared.signature is not None:
+        for size in options.sizes:
+            fitting_size(size, prepared.signature.multiple_of)
 
 
 def _check_loads(content: bytes, options: LowerOptions) -> None:

@@ -86,11 +86,14 @@ def _print_search(screen: Screen, search: Search) -> None:
         )
     start, final, bound = search.start, search.final, search.bound
     outcome = "target met" if search.reached else "target missed: every region is FP32, and that is the best there is"
+    at = f" at {search.size}" if search.size else ""
     at_best = f"; with every region in FP32 {bound.psnr_db:.2f} dB" if search.islands else ""
     screen.line(
-        f"{outcome}: from {start.psnr_db:.2f} to {final.psnr_db:.2f} dB, largest error {start.max_error:.2g} to "
+        f"{outcome}{at}: from {start.psnr_db:.2f} to {final.psnr_db:.2f} dB, largest error {start.max_error:.2g} to "
         f"{final.max_error:.2g}{at_best}"
     )
+    for size, accuracy in search.at_sizes.items():
+        screen.line(f"at {size}: {accuracy.psnr_db:.2f} dB, largest error {accuracy.max_error:.2g}")
 
 
 def print_engine(made: EngineFile) -> None:

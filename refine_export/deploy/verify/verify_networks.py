@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 MAX_LOAD_REQUESTS = 4
 """Different requests of a load test: its clients hold them all in memory."""
 
+LARGEST_EXPLAINED = 2**20
+"""Pixels of the largest frames whose failure is explained, which takes three more runs of the reference."""
+
 
 class _VerifiedRunner(TritonRunner):
     """A runner for which a request without an answer is a failure of the model, not the end of the job."""
@@ -66,7 +69,7 @@ def compare_network(
             with progress.step(f"compare {model.name}: {step.label}") as say:
                 before = len(answers)
                 for compared in compare_candidates(SIGNATURES[graph], runner, step.candidates, step.feeds, memory):
-                    answers.append(_answer(compared))
+                    answers.append(_answer(compared, _sampling(reference, graph, compared)))
                     # The load test takes single pairs of one size, whose answers were right.
                     usable = compared.verdict.status == "passed" and step.sizes[0] == 1
                     if usable and size in ((0, 0), step.sizes[1:]):
@@ -91,7 +94,20 @@ def _candidate(model: ServerModel, channel: ServerOptions, limits: Limits, stack
     return candidate(runner=runner)
 
 
-def _answer(compared: Compared) -> Answer:
+def _sampling(reference: nn.Module, graph: GraphName, compared: Compared) -> tuple[str, ...]:
+    """Return a sentence where a failed answer is that of a wrong sampler; large frames would take too long."""
+    verdict, (height, width) = compared.verdict, compared.feed.size
+    finite = all(one.metrics.max_abs is not None for one in verdict.outputs)
+    if verdict.status != "failed" or not verdict.outputs or not finite or height * width > LARGEST_EXPLAINED:
+        return ()
+    from refine_export.runners.wrong_sampling import sampling_shown  # needs torch at import
+
+    shown = sampling_shown(reference, graph, compared.feed.inputs, compared.expected, compared.actual)
+    advice = "run it in another backend or version, or lower the file with --gridsample gather"
+    return () if shown is None else (f"its backend samples wrongly ({shown}), as the answer shows: {advice}",)
+
+
+def _answer(compared: Compared, more: tuple[str, ...]) -> Answer:
     verdict = compared.verdict
     numbers: dict[str, float | None] = {}
     if verdict.outputs:
@@ -105,7 +121,7 @@ def _answer(compared: Compared) -> Answer:
         channel=verdict.runtime,
         feed=verdict.feed,
         status=verdict.status,
-        reasons=verdict.reasons,
+        reasons=(*more, *verdict.reasons),
         numbers=numbers,
     )
 

@@ -43,7 +43,7 @@ class Fake:
     """The error that no region removes."""
     asked: list[tuple[str, ...]] = field(default_factory=list)
 
-    def __call__(self, regions: Sequence[Region]) -> Accuracy:
+    def __call__(self, regions: Sequence[Region], size: str = "") -> Accuracy:
         names = {each.name for each in regions}
         self.asked.append(tuple(sorted(names)))
         squared = self.floor + sum(error for name, error in self.alone.items() if name not in names)
@@ -54,6 +54,19 @@ class Fake:
         names = dict.fromkeys([*self.alone, *itertools.chain(*self.together)])
         regions = [region(name, costs.get(name, 0.1)) for name in names]
         return search(regions, self, LowerOptions(target_psnr_db=target), Silent())
+
+
+@dataclass
+class Sized(Fake):
+    """The same error, times a factor that depends on the size."""
+
+    factors: Mapping[str, float] = field(default_factory=dict)
+    asked_at: list[str] = field(default_factory=list)
+
+    def __call__(self, regions: Sequence[Region], size: str = "") -> Accuracy:
+        self.asked_at.append(size)
+        accuracy = super().__call__(regions)
+        return Accuracy(psnr_from_mse(accuracy.squared * self.factors.get(size, 1.0)), 1.0)
 
 
 def chosen(found: Search) -> set[str]:
@@ -70,6 +83,22 @@ def test_steps_state_what_each_region_brings():
     assert step.alone_db == pytest.approx(found.final.psnr_db - found.start.psnr_db)
     assert (step.psnr_db, step.max_error) == (found.final.psnr_db, found.final.max_error)
     assert (step.macs_share, step.bytes_share) == (0.05, 0.05)
+
+
+def test_the_target_holds_at_every_size():
+    """Searched at the smallest size that misses it; larger ones take more regions in the same order."""
+    fake = Sized({"a": 1e-5, "b": 4e-6, "c": 2e-6, "d": 1e-8}, factors={"s": 1.0, "m": 10.0, "l": 100.0})
+    regions = [region(name) for name in "abcd"]
+    options = LowerOptions(target_psnr_db=45, sizes=("64x64", "128x128"))
+    found = search(regions, fake, options, Silent(), ("s", "m", "l"))
+    assert (found.reached, found.size, list(found.at_sizes)) == (True, "m", ["s", "m", "l"])
+    assert all(accuracy.psnr_db >= 45 for accuracy in found.at_sizes.values())
+    assert chosen(found) == {"a", "b"} | {"c"}
+    assert fake.asked_at.count("l") <= 4
+    missed = search(regions, Sized({"a": 1e-5}, floor=1e-5, factors={"l": 100.0}), options, Silent(), ("l",))
+    assert (missed.reached, missed.size) == (False, "l")
+    easy = search(regions, fake, LowerOptions(target_psnr_db=20), Silent(), ("s", "m", "l"))
+    assert (easy.reached, easy.islands, set(easy.at_sizes)) == (True, (), {"s", "m", "l"})
 
 
 @pytest.mark.parametrize(
@@ -92,7 +121,7 @@ def test_regions_that_are_needed_are_found(fake, target, costs, expected):
 def test_what_is_not_needed_is_taken_out():
     """Two that were good alone may be of no use beside a third: they leave again, the most expensive first."""
 
-    def bench(regions: Sequence[Region]) -> Accuracy:
+    def bench(regions: Sequence[Region], size: str = "") -> Accuracy:
         names = {each.name for each in regions}
         squared = 1e-3 if not names else 1e-8 if "all" in names else 1e-4 if names == {"x", "y"} else 5e-4
         return Accuracy(psnr_from_mse(squared), math.sqrt(squared))
@@ -130,7 +159,7 @@ def test_the_largest_error_may_be_the_target():
 def test_results_that_are_not_finite():
     """Two regions overflow, each makes all infinite: both are found, though neither alone removes any error."""
 
-    def bench(regions: Sequence[Region]) -> Accuracy:
+    def bench(regions: Sequence[Region], size: str = "") -> Accuracy:
         names = {each.name for each in regions}
         return Accuracy(60.0, 0.001) if {"hot", "too"} <= names else Accuracy(-math.inf, math.inf)
 
@@ -209,7 +238,7 @@ def test_regions_of(request, name):
 
 
 @pytest.fixture
-def bench(foreign, tmp_path) -> Callable[..., Bench]:
+def bench(foreign, tmp_path, size: str = "") -> Callable[..., Bench]:
     prepared, feeds = foreign
 
     def make(key: str = "key") -> Bench:
@@ -245,7 +274,7 @@ def test_an_interrupted_search_continues(foreign, bench):
     expected = search(regions, whole.measure, options, Silent())
     first = bench()
 
-    def until_five(chosen: Sequence[Region]) -> Accuracy:
+    def until_five(chosen: Sequence[Region], size: str = "") -> Accuracy:
         if first.measured == 5:
             raise KeyboardInterrupt
         return first.measure(chosen)

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from refine_export.errors import RequestError
 from refine_export.graph.linter import lint_file
 from refine_export.lower import lowered_file
+from refine_export.lower.fp32_islands import search_from_json
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.strict_fp16 import HalfRunner
 from refine_export.support.manifest import sha256_of_file
@@ -117,6 +118,24 @@ def test_our_own_graph(run, exports, options, operator):
     for name, array in wanted.items():
         assert np.abs(array - given[name].astype(np.float32)).max() < tolerance * np.abs(array).max()
     assert manifest()["inputs"]["checkpoint_sha256"]
+
+
+def test_a_target_holds_at_further_sizes(run, exports):
+    found = run(exports.fp32("contextnet"), target_psnr_db=50.0, sizes=["128x160", "64x64"]).search
+    assert (found.reached, list(found.at_sizes)) == (True, ["64x64", "128x160"])
+    assert all(accuracy.psnr_db >= 50 for accuracy in found.at_sizes.values())
+    assert search_from_json(manifest()["details"]["search"]) == found
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "code"),
+    [
+        ("64x96", {"sizes": ["64x64"]}, "fixed-size"),
+        (None, {"sizes": ["100x100"]}, "wrong-size"),
+    ],
+)
+def test_sizes_that_the_file_does_not_have_are_refused(refused, exports, size, options, code):
+    refused(exports.fp32("contextnet", size=size), target_psnr_db=50.0, **options, code=code)
 
 
 def test_faults_of_the_weights_are_notes(run):
