@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 
 from refine_export import __version__
 from refine_export.accuracy.limits import limits_name
+from refine_export.accuracy.margins import limits_on
 from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
@@ -31,6 +34,7 @@ from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import parse_size
 from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.support.manifest import fingerprint
+from refine_export.support.text import size_text
 from refine_export.validate.comparison import Status, overall
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -164,7 +168,11 @@ def report_on(
         groups=groups,
         shortfalls=shortfalls,
         engines=engines,
-        notes=(*_notes(checkpoint, [artifact for _, artifact in executed], options), *compared.notes),
+        notes=(
+            *_notes(checkpoint, [artifact for _, artifact in executed], options),
+            *compared.notes,
+            *_islands(executed, groups, compared.comparisons),
+        ),
         environment=environment,
         fingerprint=key,
         bisect=_located(files, compared.comparisons, locate),
@@ -207,6 +215,37 @@ def _unmet(
         if option not in known:
             reason = f"it is required, and {'no engine was built' if option == 'rtx' else 'nothing was run'} by it"
             yield Shortfall(what=name, status="not compared", reason=reason, runtime=option)
+
+
+def _islands(
+    files: Sequence[tuple[Path, Artifact]], groups: Sequence[Group], comparisons: Sequence[Comparison]
+) -> Iterator[str]:
+    """Say where a file of 16 bits fails at a size at which its graph passes in FP32, and how to lower it for that."""
+    passed = {(one.graph, one.size) for one in groups if one.status == "passed"}
+    sources = {artifact.graph: path for path, artifact in files if artifact.precision == "fp32"}
+    for path, artifact in files:
+        if artifact.precision == "fp32" or artifact.engine is not None or artifact.graph not in sources:
+            continue
+        failed = [
+            (one.size, output.metrics, limits_on(one.verdict.limits, output.metrics.rounding))
+            for one in comparisons
+            if one.file == artifact.file and one.verdict.status == "failed" and (one.graph, one.size) in passed
+            for output in one.verdict.outputs
+            if output.status == "failed" and output.metrics.psnr_db is not None
+        ]
+        if not failed:
+            continue
+        size, metrics, limits = max(failed, key=lambda one: (math.prod(one[0]), -(one[1].psnr_db or 0.0)))
+        sizes = ",".join(dict.fromkeys(size_text(size) for size, _, _ in failed))
+        targets = ["--target-psnr", f"{limits.psnr_db:.1f}", "--max-error", f"{limits.max_abs:.2g}"]
+        command = shlex.join(
+            ["refine-export", "lower", str(sources[artifact.graph]), "--output", str(path), "--sizes", sizes, *targets]
+        )
+        yield (
+            f"{artifact.file} does not hold at {size_text(size)}, where FP32 does: {metrics.psnr_db:.1f} dB, limit "
+            f"{limits.psnr_db:.1f}; largest error {metrics.max_of_peak:.2g}, limit {limits.max_abs:.2g}. This finds "
+            f"what has to stay FP32, with the same --checkpoint and --frames: {command}"
+        )
 
 
 def _notes(checkpoint: Checkpoint, artifacts: Sequence[Artifact], options: ValidateOptions) -> list[str]:

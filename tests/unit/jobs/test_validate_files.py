@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.util
 import json
+import shlex
 import shutil
 
 import numpy as np
@@ -74,6 +75,19 @@ def test_other_weights_are_noticed(static):
     assert not result.passed
     assert any("other weights" in note for note in result.notes)
     assert result.summary().count("failed") > 1
+
+
+def test_fp16_that_misses_its_limits_says_what_it_takes(exports):
+    """The command that a note gives is one that the command line takes."""
+    files = [exports.fp32("contextnet"), exports.lowered("contextnet")]
+    limits = {"contextnet_fp16": {"max_abs": 1e-6, "psnr_db": 120.0}}
+    result = validate(files, recipe=RECIPE, sizes=["64x128"], limits=limits)
+    [note] = [note for note in result.notes if "does not hold" in note]
+    words = shlex.split(note.rpartition(": ")[2])
+    assert words[:3] == ["refine-export", "lower", str(files[0])]
+    assert {"64x128", "64x96"} < set(words[words.index("--sizes") + 1].split(","))
+    assert (words[words.index("--target-psnr") + 1], words[words.index("--max-error") + 1]) == ("120.0", "1e-06")
+    assert not any("does not hold" in note for note in validate(files[0], recipe=RECIPE).notes)
 
 
 @pytest.mark.slow

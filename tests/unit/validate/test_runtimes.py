@@ -1,31 +1,14 @@
 """Candidates: a runtime that is missing, refuses the file or samples wrongly is named with the reason."""
 
-import onnx
 import pytest
 
 from refine_export.artifacts import artifact_from_file
 from refine_export.errors import UnavailableError
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners import open_runner
-from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.validate import runtimes
 from refine_export.validate.validate_options import ValidateOptions
-
-
-class WrongSampler(OrtRunner):
-    """ONNX Runtime that reads GridSample's attributes wrongly, as TensorRT's parser did."""
-
-    wrong = ("mode", "nearest")
-
-    def __init__(self, model, **given):
-        proto = onnx.load_model_from_string(model)
-        name, value = self.wrong
-        for node in proto.graph.node:
-            if node.op_type == "GridSample":
-                kept = [one for one in node.attribute if one.name != name]
-                del node.attribute[:]
-                node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
-        super().__init__(proto.SerializeToString(), **given)
+from tests.support.wrong_samplers import WRONG, WrongSampler
 
 
 @pytest.fixture(scope="module")
@@ -50,22 +33,33 @@ def candidate(path, **options):
         return found
 
 
-@pytest.mark.parametrize(
-    ("wrong", "problem"),
-    [
-        (("mode", "nearest"), "nearest"),
-        (("padding_mode", "zeros"), "zeros padding"),
-        (("align_corners", 0), "unaligned corners"),
-    ],
-)
-def test_a_runtime_that_samples_wrongly_fails_files_with_grid_sample(native, gather, monkeypatch, wrong, problem):
+@pytest.mark.parametrize("problem", WRONG)
+def test_a_runtime_that_samples_wrongly_fails_files_with_grid_sample(native, gather, monkeypatch, problem):
     monkeypatch.setattr(open_runner, "OrtRunner", WrongSampler)
-    monkeypatch.setattr(WrongSampler, "wrong", wrong)
+    monkeypatch.setattr(WrongSampler, "wrong", WRONG[problem])
     assert open_runner.sampling_problems("onnxruntime-cpu") == (problem,)
     found = candidate(native)
     assert (found.runner, found.missing) == (None, None)
     assert problem in found.refused
     assert candidate(gather).runner is not None
+
+
+def test_the_providers_of_gpus_are_probed_too(native, monkeypatch):
+    """Doubles of both providers, one of which pads with zeros: it runs nothing else."""
+    opened = []
+
+    class Provider(WrongSampler):
+        def __init__(self, model, *, provider):
+            opened.append(provider)
+            self.wrong = WRONG["zeros padding"] if provider == "tensorrt" else ("mode", "bilinear")
+            super().__init__(model)
+
+    monkeypatch.setattr(open_runner, "OrtRunner", Provider)
+    options = ValidateOptions(runtimes=("onnxruntime-cuda", "onnxruntime-tensorrt"))
+    with runtimes.candidates_for(native, artifact_from_file(native), options) as [cuda, tensorrt]:
+        assert (cuda.refused, cuda.runner is None) == (None, False)
+        assert (tensorrt.runner, "zeros padding" in tensorrt.refused) == (None, True)
+    assert opened == ["cuda", "cuda", "tensorrt"]
 
 
 def test_a_file_is_opened_in_a_runtime_that_computes_its_types(native):
