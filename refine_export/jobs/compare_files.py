@@ -65,6 +65,7 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
                         comparisons.append(comparison)
                         selection.add(comparison, compared, own=step.own_size)
                     say(_outcome(comparisons[before:]))
+                notes += filter(None, [step.note])
             if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
                 notes.append("Flows of the kind `network` were not compared: these weights are only a refinement.")
     frames, picture_notes = selection.frames(pair)

@@ -6,12 +6,14 @@ Steps come one at a time. Files that are fed at the same size share a step, and 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from refine_export.artifacts import Artifact, Sizes
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, flow_kinds_of, probe_for
+from refine_export.data.frame_options import FlowKind
 from refine_export.data.frame_source import Source, Sources
 from refine_export.data.images import FramePair, at_size, padded
 from refine_export.data.npz_feeds import feeds_of_arrays
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
 SMALL = (96, 160)
 """Height and width, before padding, at which a batch of two is tried."""
+
+LARGE_PIXELS = 2**20
+LARGE_FLOWS: tuple[FlowKind, ...] = ("network", "outside")
+"""Flows at larger sizes than that, where the frames are smaller: the two that grow with the frames. The others show
+their errors at the frames' own size and on the probe, in a fraction of the time."""
 
 File = tuple[Artifact, Sequence[Candidate]]
 
@@ -41,6 +48,8 @@ class PlanStep:
     candidates: tuple[Candidate, ...]
     own_size: bool = False
     """The frames are at their own size, padded."""
+    note: str = ""
+    """Sentence on what was left out."""
 
 
 def plan_steps(
@@ -63,17 +72,24 @@ def plan_steps(
     unit = max(artifact.multiple_of for artifact, _ in files)
     if sources.single_pairs or sources.clips:
         own = padded_size(*first.size, unit)
+        in_full = {sizes for artifact, _ in files for sizes in artifact.profile or [artifact.closest_sizes(own)]}
         for sizes, candidates in _by_sizes(files, lambda artifact: sizes_for(artifact, own, options)):
             batch, *size = sizes
             pair = first_pair_at(sources.first, sizes, unit)
+            kinds, timesteps, note = options.flows, options.timesteps, ""
+            if math.prod(size) > LARGE_PIXELS and sizes not in in_full:
+                kinds = tuple(kind for kind in kinds if kind in LARGE_FLOWS) or kinds[:1]
+                timesteps = timesteps[-1:]  # behind the first, which may be the one that a fault has fixed
+                fed = f"the timestep {timesteps[0]:g}" if signature.takes_timestep else f"flows {', '.join(kinds)}"
+                if signature.takes_timestep or "flow" in signature.input_names:
+                    note = f"{graph} at {size_text(size)}: only {fed}; frames of that size are compared with all."
             yield PlanStep(
                 label=f"{graph} at {size_text(size if batch == 1 else sizes)}",
                 sizes=sizes,
-                feeds=feeds_for(
-                    reference, signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch
-                ),
+                feeds=feeds_for(reference, signature, pair, kinds=kinds, timesteps=timesteps, batch=batch),
                 candidates=candidates,
                 own_size=pair.size == own,
+                note=note,
             )
     # The limits of graphs that take a flow rest on the probe, so it is fed whatever else is.
     for sizes, candidates in _by_closest_sizes(files, PROBE_SIZE):

@@ -9,7 +9,8 @@ from refine_export.data.feeds import PROBE_SIZE
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import sources_from_options
 from refine_export.errors import RequestError
-from refine_export.signature import SIGNATURES
+from refine_export.signature import SIGNATURES, signature_of
+from refine_export.validate import feed_plan
 from refine_export.validate.feed_plan import (
     notes_on_unused_arrays,
     plan_steps,
@@ -83,3 +84,22 @@ def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_p
     assert arrays == [*probe, ((1, 32, 32), ["dynamic"], False, [(32, 32)])]
     assert len(notes_on_unused_arrays(STATIC, sources)) == 1
     assert notes_on_unused_arrays(ANY, sources) == []
+
+
+def test_large_sizes_get_the_feeds_that_show_something_new(references, monkeypatch):
+    """Frames of that size, and a file of that size alone, get all."""
+    monkeypatch.setattr(feed_plan, "LARGE_PIXELS", 64 * 96)
+    dynamic, static = (
+        (replace, [candidate_of(runtime="x", runner=None)])
+        for replace in (ANY, dataclasses.replace(ANY, fixed=(1, 96, 128)))
+    )
+    sources = sources_from_options(FramesOptions(scene_frames=2), SceneOptions(height=64, width=96, motion_px=4))
+    signature = signature_of("interpolator", timestep=True)
+
+    def steps(*files):
+        plan = plan_steps(references("IFNet"), signature, files, sources, ValidateOptions(sizes=("96x128",)))
+        [step] = [step for step in plan if step.sizes == (1, 96, 128)][:1]
+        return [feed.name.rpartition(" ")[2] for feed in step.feeds], bool(step.note)
+
+    assert steps(dynamic) == (["0.2"], True)
+    assert steps(static) == steps(dynamic, static) == (["0.5", "0.2"], False)
