@@ -60,4 +60,7 @@ with tempfile.TemporaryDirectory() as folder:
         Path(file[0]) if file else rx.export(checkpoint, "interpolator", output=Path(folder) / "interpolator.onnx").path
     )
     frame = FileModel(path).inference(img0, img1)
+# CogVideo gives a video as a list of tensors [3, H, W]: 8 frames a second become 16.
+video = list(rx.interpolate_frames([img0[0], img1[0]], fps_in=8, fps_out=16, checkpoint=checkpoint))
+print(f"{len(video)} frames of {list(video[0].shape)}")
 print(f"largest difference from torch: {(frame - expected).abs().max():.2g}")

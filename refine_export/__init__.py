@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from refine_export.jobs.export_graphs import ExportedFile, export
     from refine_export.jobs.gate_report import GateResult, gate
     from refine_export.jobs.inspect_file import Inspection, inspect
+    from refine_export.jobs.interpolate_arrays import interpolate_frames
     from refine_export.jobs.interpolate_frames import interpolate
     from refine_export.jobs.lint_files import LintReport, lint
     from refine_export.jobs.load_network import load_network
@@ -99,6 +100,7 @@ _HOME = {
     "jobs.export_graphs": ("ExportedFile", "export"),
     "jobs.gate_report": ("GateResult", "gate"),
     "jobs.inspect_file": ("Inspection", "inspect"),
+    "jobs.interpolate_arrays": ("interpolate_frames",),
     "jobs.interpolate_frames": ("interpolate",),
     "jobs.lint_files": ("LintReport", "lint"),
     "jobs.load_network": ("load_network",),
@@ -166,6 +168,7 @@ __all__ = [
     "gate",
     "inspect",
     "interpolate",
+    "interpolate_frames",
     "lint",
     "list_weights",
     "load_network",

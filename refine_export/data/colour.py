@@ -42,6 +42,8 @@ DEPTHS = (10, 12, 16)
 """Bits a channel beyond 8 that pixel formats have."""
 RGB_LAYOUTS = ("rgb48be", "rgb24", "pal8")
 """Pixel formats of pictures, best first."""
+PIPE_LAYOUTS = ("gray", *(f"yuv{one}p{depth}" for one in (420, 422, 444) for depth in ("", "10le", "12le")))
+"""Pixel formats of YUV4MPEG."""
 EVEN_ONLY = ("libx264", "libx265", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 """Encoders that reject an odd side along which chroma is subsampled."""
 
@@ -148,7 +150,7 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
         FrameError: the encoder has no pixel format that fits.
     """
     av = require("av", extra="video")
-    known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()]
+    known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()] or list(PIPE_LAYOUTS)
     if layout is not None and layout not in known:
         raise FrameError(
             f"pix_fmt is {layout}; {codec} takes {', '.join(known)}", code="pixel-format-not-encoded", codec=codec

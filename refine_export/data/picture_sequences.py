@@ -77,8 +77,7 @@ def open_pictures(path: Path, rate: float | None = None, *, allow_missing: bool 
         FrameError: `too-few-frames`, `sizes-differ`, `frame-numbers-missing`; or a picture cannot be read.
     """
     if not path.is_dir() and not PATTERN.search(path.name):
-        with opened_picture(path) as animation:
-            yield _animation(path, animation)
+        yield _animation(path)
         return
     files = files_of(path)
     numbers = numbers_of(files)
@@ -154,23 +153,24 @@ def files_of(path: Path, *, least: int = 2) -> list[Path]:
     return files
 
 
-def _animation(path: Path, picture: Any) -> PictureDecoder:
+def _animation(path: Path) -> PictureDecoder:
     """Return the frames of an animation at their times, as a browser shows them."""
-    count = int(picture.n_frames)
     durations = []
-    for number in range(count):
-        picture.seek(number)
-        picture.load()  # WebP knows the duration only now
-        given = round(picture.info.get("duration", 0))
-        durations.append(given if given > INSTANT_MS else SHOWN_MS)
+    with opened_picture(path) as picture:
+        for frame in ImageSequence.Iterator(picture):
+            frame.load()  # WebP knows the duration only now
+            given = round(frame.info.get("duration", 0))
+            durations.append(given if given > INSTANT_MS else SHOWN_MS)
+    count = len(durations)
 
     def frames() -> Iterator[tuple[Any, int, int]]:
         start = 0
-        for frame, duration in zip(ImageSequence.Iterator(picture), durations, strict=True):
-            shown = Image.new("RGBA", picture.size, "white")
-            shown.alpha_composite(frame.convert("RGBA"))
-            yield np.asarray(shown.convert("RGB")), start, duration
-            start += duration
+        with opened_picture(path) as picture:
+            for frame, duration in zip(ImageSequence.Iterator(picture), durations, strict=True):
+                shown = Image.new("RGBA", picture.size, "white")
+                shown.alpha_composite(frame.convert("RGBA"))
+                yield np.asarray(shown.convert("RGB")), start, duration
+                start += duration
 
     rate = Fraction(1000 * count, sum(durations))
     return PictureDecoder(path=path, time_base=MILLISECOND, rate=rate, expected_frames=count, frames=frames(), notes=[])

@@ -53,7 +53,7 @@ class CopiedStreams:
             handler = self._added(container, stream)
             if handler is not None:
                 self._handlers[stream.index] = handler
-            elif stream.type not in ("audio", "attachment") and not _is_chapter_text(stream):
+            elif stream.type not in ("audio", "attachment", "data"):  # MP4 has the titles of its chapters as data
                 left_out.append(f"{stream.type} ({_codec_name(stream)})")
         if left_out:
             named = ", ".join(f"{left_out.count(one)} {one}" for one in sorted(set(left_out)))
@@ -199,11 +199,6 @@ def merged(*streams: Iterator[Any]) -> Iterator[Any]:
 
     for _, packet in heapq.merge(*map(timed, streams), key=lambda one: one[0]):
         yield packet
-
-
-def _is_chapter_text(stream: Any) -> bool:
-    """Return whether a stream is the titles of MP4's chapters, which are copied as chapters."""
-    return stream.type == "data" and "text" in str(getattr(stream, "name", ""))
 
 
 def _codec_name(stream: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -70,6 +71,7 @@ class Settings:
             RequestError: `cannot-encode`, or an option that it does not have.
         """
         av = require("av", extra="video")
+        os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to standard error otherwise
         context = av.CodecContext.create(self.codec, "w")
         context.height, context.width = self.size
         context.time_base, context.framerate = self.time_base, self.rate

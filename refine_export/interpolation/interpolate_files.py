@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -40,7 +39,6 @@ from refine_export.interpolation.interpolator import (
     check_timestep,
     frames_at,
 )
-from refine_export.interpolation.rates import parts_of
 from refine_export.interpolation.reader import Gap, VideoSource, open_source
 from refine_export.interpolation.scene_cuts import cuts_from_file, similarity
 from refine_export.interpolation.segments import Counts, Segments, SegmentWriter
@@ -202,7 +200,7 @@ class _Work:
     @contextmanager
     def _opens(self, stop: Event) -> Iterator[Callable[[Gap], list[Picture] | None]]:
         with self._backend.open(stop) as interpolator:
-            check_parts(parts_of(self.source.schedule), takes_timestep=interpolator.takes_timestep)
+            check_parts(self.source.schedule.parts, takes_timestep=interpolator.takes_timestep)
             self.providers.add(interpolator.provider)
             if self.source.coding.bits > 8 and not interpolator.keeps_depth:
                 self.notes.add("the server computes 8 bits a channel: the frames between have no more")
@@ -275,8 +273,7 @@ def _copied_streams(work: _Work, output: Path, stack: ExitStack) -> CopiedStream
     if source.container is None or source.path == PIPE:
         return None
     video = stack.enter_context(open_video(source.path))
-    stretch = Fraction(getattr(source.schedule, "stretch", 1))
-    return CopiedStreams(video, output, audio=options.audio, stretch=stretch)
+    return CopiedStreams(video, output, audio=options.audio, stretch=source.schedule.stretch)
 
 
 def _leave_part(work: _Work, settings: Settings, output: Path, segments: Segments, writer: SegmentWriter) -> str:

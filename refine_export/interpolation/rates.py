@@ -35,13 +35,36 @@ class Shot(NamedTuple):
     duration: int
 
 
+@dataclass(frozen=True, kw_only=True)
 class Schedule(ABC):
     """Says which frames the output has between two of the video."""
 
-    time_base: Fraction
-    """Unit of the output's times, in seconds."""
-    rate: Fraction
-    """Frames a second of the output, on average."""
+    source: Fraction
+    """The video's time base, in seconds."""
+    source_rate: Fraction
+    """Its frames a second, on average."""
+    first: int
+    """Time of its first frame."""
+
+    @property
+    @abstractmethod
+    def time_base(self) -> Fraction:
+        """Unit of the output's times, in seconds; every one is whole, if an encoder takes such a unit."""
+
+    @property
+    @abstractmethod
+    def rate(self) -> Fraction:
+        """Frames a second of the output, on average."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> Fraction:
+        """Frames of the output for one of the video."""
+
+    @property
+    def stretch(self) -> Fraction:
+        """Seconds of the output for one of the video."""
+        return self.parts * self.source_rate / self.rate
 
     @abstractmethod
     def between(self, before: int, after: int) -> Sequence[Shot]:
@@ -51,34 +74,52 @@ class Schedule(ABC):
         """Return the frames that hold the video's last one until its end."""
         return [shot._replace(timestep=Fraction(0)) for shot in self.between(last, end)]
 
+    def _seconds(self, pts: int) -> Fraction:
+        """Return a time of the video from its first frame.
+
+        A container's unit, as Matroska's of 1 ms, rounds the times of an even rate: they are taken as even again.
+        """
+        since = (pts - self.first) * self.source
+        even = round(since * self.source_rate) / self.source_rate
+        is_rounded = abs(since - even) <= self.source and self.source * self.source_rate <= COARSE
+        return even if is_rounded else since
+
+    def _unit_of(self, *times: Fraction) -> Fraction:
+        """Return the largest unit in which the start of the video and some times are whole numbers."""
+        unit = self.first * self.source
+        for time in times:
+            over = math.lcm(unit.denominator, time.denominator)
+            unit = Fraction(math.gcd(int(unit * over), int(time * over)), over)
+        return unit if unit.denominator <= LARGEST_DENOMINATOR else Fraction(1, LARGEST_DENOMINATOR)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Division(Schedule):
     """Every interval in equal parts: a rate that varies goes on varying."""
 
-    source: Fraction
-    """The video's time base, in seconds."""
-    source_rate: Fraction
     times: int
     """Parts of each interval."""
 
     @property
-    def time_base(self) -> Fraction:  # type: ignore[override]
-        """Unit in which each part of each interval is a whole number, if an encoder takes it."""
-        finer = self.source / self.times
-        return finer if finer.denominator <= LARGEST_DENOMINATOR else Fraction(1, LARGEST_DENOMINATOR)
+    def time_base(self) -> Fraction:
+        """Unit of the output's times, in seconds."""
+        return self._unit_of(self.source / self.times, 1 / self.rate)
 
     @property
-    def rate(self) -> Fraction:  # type: ignore[override]
+    def rate(self) -> Fraction:
         """Frames a second, on average."""
         return self.source_rate * self.times
 
+    @property
+    def parts(self) -> Fraction:
+        """Frames of the output for one of the video."""
+        return Fraction(self.times)
+
     def between(self, before: int, after: int) -> Sequence[Shot]:
         """Divide the interval."""
-        times = [
-            round((before + Fraction((after - before) * part, self.times)) * self.source / self.time_base)
-            for part in range(self.times + 1)
-        ]
+        start, end = self._seconds(before), self._seconds(after)
+        begins, unit = self.first * self.source, self.time_base
+        times = [round((begins + start + (end - start) * part / self.times) / unit) for part in range(self.times + 1)]
         return [
             Shot(Fraction(part, self.times), times[part], times[part + 1] - times[part]) for part in range(self.times)
         ]
@@ -88,46 +129,36 @@ class Division(Schedule):
 class Grid(Schedule):
     """A constant rate, from the video's first frame to its end."""
 
-    source: Fraction
-    """The video's time base, in seconds."""
-    source_rate: Fraction
-    rate: Fraction
-    first: int
-    """Time of the video's first frame."""
-    stretch: Fraction = Fraction(1)
+    target: Fraction
+    """The rate."""
+    slow: Fraction = Fraction(1)
     """Seconds of the output for one of the video."""
 
     @property
-    def time_base(self) -> Fraction:  # type: ignore[override]
-        """Unit in which the start and every frame are whole numbers, if an encoder takes it."""
-        start, step = self.first * self.source, 1 / self.rate
-        unit = Fraction(
-            math.gcd(start.numerator * step.denominator, step.numerator * start.denominator),
-            start.denominator * step.denominator,
-        )
-        return unit if unit.denominator <= LARGEST_DENOMINATOR else Fraction(1, LARGEST_DENOMINATOR)
+    def time_base(self) -> Fraction:
+        """Unit of the output's times, in seconds."""
+        return self._unit_of(1 / self.target)
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second."""
+        return self.target
+
+    @property
+    def parts(self) -> Fraction:
+        """Frames of the output for one of the video."""
+        return self.target * self.slow / self.source_rate
 
     def between(self, before: int, after: int) -> Sequence[Shot]:
         """Return the frames at the times of the rate."""
-        start, end = self._seconds(before), self._seconds(after)
-        numbers = range(math.ceil(start * self.rate), math.ceil(end * self.rate))
-        pts = [round((self.first * self.source + number / self.rate) / self.time_base) for number in numbers]
-        step = round(1 / self.rate / self.time_base)
+        start, end = self._seconds(before) * self.slow, self._seconds(after) * self.slow
+        begins, unit = self.first * self.source, self.time_base
+        numbers = range(math.ceil(start * self.target), math.ceil(end * self.target))
+        step = round(1 / self.target / unit)
         return [
-            Shot((number / self.rate - start) / (end - start), time, step)
-            for number, time in zip(numbers, pts, strict=True)
+            Shot((number / self.target - start) / (end - start), round((begins + number / self.target) / unit), step)
+            for number in numbers
         ]
-
-    def _seconds(self, pts: int) -> Fraction:
-        """Return a time of the video in the output, from the first frame.
-
-        A container's unit, as Matroska's of 1 ms, rounds the times of an even rate: they are taken as even again.
-        """
-        since = (pts - self.first) * self.source
-        even = round(since * self.source_rate) / self.source_rate
-        if abs(since - even) <= self.source and self.source * self.source_rate <= COARSE:
-            since = even
-        return since * self.stretch
 
 
 def schedule_for(
@@ -148,17 +179,22 @@ def schedule_for(
     slow = Fraction(1) if options.slow is None else fraction_from(options.slow)
     times = Fraction(2 if options.slow is None else 1) if options.times is None else fraction_from(options.times)
     target = rate * times if options.fps is None else named_rate(options.fps)
-    if target < rate / slow * (1 - NAMED / 10):
-        raise RequestError(
-            f"fps is {float(target):g}, and the video has {float(rate / slow):g}{' when slowed' if slow > 1 else ''}; "
-            "expected more: frames are put between, none are taken out",
-            code="fps-below-source",
-            fps=target,
-            source=rate / slow,
-        )
+    check_rate(target, rate / slow)
     if options.fps is None and times.denominator == 1 and slow == 1 and not constant:
-        return Division(source=time_base, source_rate=rate, times=int(times))
-    return Grid(source=time_base, source_rate=rate, rate=target, first=first, stretch=slow)
+        return Division(source=time_base, source_rate=rate, first=first, times=int(times))
+    return Grid(source=time_base, source_rate=rate, first=first, target=target, slow=slow)
+
+
+def check_rate(fps: Fraction, source: Fraction) -> None:
+    """Refuse a rate below that of the frames that there are."""
+    if fps < source * (1 - NAMED / 10):
+        raise RequestError(
+            f"{float(fps):g} frames a second are asked for, and there are {float(source):g}; expected more: frames are "
+            "put between, none are taken out",
+            code="fps-below-source",
+            fps=fps,
+            source=source,
+        )
 
 
 def named_rate(fps: float) -> Fraction:
@@ -172,11 +208,3 @@ def named_rate(fps: float) -> Fraction:
 def fraction_from(number: float) -> Fraction:
     """Return the simple fraction that a decimal number stands for."""
     return Fraction(number).limit_denominator(1000)
-
-
-def parts_of(schedule: Schedule) -> Fraction:
-    """Return into how many parts each interval of an even rate is divided."""
-    if isinstance(schedule, Grid):
-        return schedule.rate * schedule.stretch / schedule.source_rate
-    assert isinstance(schedule, Division)
-    return Fraction(schedule.times)

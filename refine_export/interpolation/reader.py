@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -100,8 +99,7 @@ class VideoSource:
     def expected_frames(self) -> int:
         """Number of frames of the output, as far as is known before all is read; 0 where it is not."""
         seconds = self._video.expected_frames / self._video.rate
-        stretch = Fraction(getattr(self.schedule, "stretch", 1))
-        return round(seconds * stretch * self.schedule.rate)
+        return round(seconds * self.schedule.stretch * self.schedule.rate)
 
     def gaps(self, skip: int = 0) -> Iterator[Gap]:
         """Read all frames with their next ones.

@@ -145,7 +145,7 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
 def _moved_pictures(output: Path) -> Iterator[Path]:
     """Yield the pattern in a folder of its own, and move what is there when the block ends without an exception."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.partial-", dir=output.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=".pictures.partial-", dir=output.parent) as folder:
         yield Path(folder, output.name)
         for picture in sorted(Path(folder).iterdir()):
             picture.replace(output.parent / picture.name)

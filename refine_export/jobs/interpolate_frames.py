@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,32 @@ def interpolate(
     """
     paths = any_paths_of(inputs)
     _check_inputs(paths)
+    compute = compute_options(options, checkpoint, file, server)
+    of_picture, of_video, of_encoder = (part_of(options, one) for one in (PictureOptions, VideoOptions, EncoderOptions))
+    unfit = tuple(of_picture if len(paths) == 1 else of_video | of_encoder)
+    if unfit:
+        given_files = "one video is given; give times" if len(paths) == 1 else "two pictures are given; leave it out"
+        raise RequestError(
+            f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=unfit
+        )
+    backend = Backend(compute, on_wait)
+    target, progress = path_of(output), progress or Silent()
+    if len(paths) == 2:
+        timestep = options_from_keywords(PictureOptions, of_picture).timestep
+        return interpolate_pictures(paths[0], paths[1], target, timestep, backend, force=force, progress=progress)
+    video_options = options_from_keywords(VideoOptions, of_video)
+    encoder = options_from_keywords(EncoderOptions, of_encoder)
+    return interpolate_video(paths[0], target, video_options, encoder, backend, force=force, progress=progress)
+
+
+def compute_options(
+    options: Mapping[str, Any], checkpoint: AnyPath | None, file: AnyPath | None, server: str | ServerOptions | None
+) -> ComputeOptions:
+    """Make the options of what computes from keywords.
+
+    Raises:
+        RequestError: options that do not go together.
+    """
     compute = part_of(options, ComputeOptions)
     if server is None and "concurrency" in compute:
         raise RequestError("concurrency is for a server; give it with one", code="options-do-not-fit")
@@ -71,21 +97,7 @@ def interpolate(
         "file": None if file is None else path_of(file),
         "server": options_from_keywords(ServerOptions, {"url": server}) if isinstance(server, str) else server,
     }
-    of_picture, of_video, of_encoder = (part_of(options, one) for one in (PictureOptions, VideoOptions, EncoderOptions))
-    unfit = tuple(of_picture if len(paths) == 1 else of_video | of_encoder)
-    if unfit:
-        given_files = "one video is given; give times" if len(paths) == 1 else "two pictures are given; leave it out"
-        raise RequestError(
-            f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=unfit
-        )
-    backend = Backend(options_from_keywords(ComputeOptions, compute), on_wait)
-    target, progress = path_of(output), progress or Silent()
-    if len(paths) == 2:
-        timestep = options_from_keywords(PictureOptions, of_picture).timestep
-        return interpolate_pictures(paths[0], paths[1], target, timestep, backend, force=force, progress=progress)
-    video_options = options_from_keywords(VideoOptions, of_video)
-    encoder = options_from_keywords(EncoderOptions, of_encoder)
-    return interpolate_video(paths[0], target, video_options, encoder, backend, force=force, progress=progress)
+    return options_from_keywords(ComputeOptions, compute)
 
 
 def _check_inputs(paths: Sequence[Path]) -> None:

@@ -28,9 +28,11 @@ FUNCTIONS = {
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps, refine",
     "lint": "files",
-    "interpolate": "inputs, *, output, checkpoint, file, server, force, progress, on_wait, timestep, times, scene_cut, "
-    "scene_cuts, audio, codec, crf, allow_host_code, cuda_graph, rtx_kernels, rtx_cache, "
-    "scale, refine, device, runtime, concurrency",
+    "interpolate": "inputs, *, output, checkpoint, file, server, force, progress, on_wait, timestep, times, fps, slow, "
+    "source_fps, scene_cut, scene_cuts, cuts, dedupe, allow_missing, audio, resume, codec, crf, encoder_options, "
+    "allow_host_code, cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, runtime, concurrency",
+    "interpolate_frames": "frames, fps_in, fps_out, *, checkpoint, file, server, scene_cut, allow_host_code, "
+    "cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, runtime, concurrency",
     "deploy_triton": "artifacts, *, output, force, [TritonOptions]",
     "inspect": "file",
     "load_network": "checkpoint, *, scale, refine",

@@ -10,6 +10,8 @@ from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.data.frame_options import SceneOptions
 from refine_export.data.images import uint8_from_frame
 from refine_export.data.sample_scene import Scene
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import clip, read_clip
 from tests.support.paths import ROOT
 
 
@@ -38,4 +40,17 @@ def test_five_lines(frames, tmp_path, monkeypatch, capsys):
 
 def test_cogvideo(exports, frames, monkeypatch, capsys):
     printed = run(monkeypatch, capsys, "cogvideo.py", *exports.network("hdv3")[:1], *frames, exports.network("hdv3")[1])
+    assert printed.startswith("4 frames of [3, 64, 96]")
     assert float(printed.rpartition(" ")[2]) < 1e-4
+
+
+@pytest.mark.parametrize(("script", "package"), [("video_pyav.py", "av"), ("video_opencv.py", "cv2")])
+def test_pipelines(tmp_path, monkeypatch, capsys, script, package):
+    pytest.importorskip(package)
+    monkeypatch.chdir(tmp_path)
+    write_average(tmp_path / "net.onnx")
+    clip(tmp_path / "in.mp4", 12, rate=24)
+    assert run(monkeypatch, capsys, script, "in.mp4", "out.mp4", "60", "net.onnx") == "30 frames\n"
+    found = read_clip(tmp_path / "out.mp4")
+    assert len(found.pictures) == 30
+    assert found.video["rate"] == 60

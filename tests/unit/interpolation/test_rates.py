@@ -46,7 +46,7 @@ def test_a_constant_rate_has_exact_timesteps_and_keeps_the_length(rate, unit, op
 
 def test_a_rate_that_varies_becomes_constant_by_time_of_presentation():
     """Frames at 0, 0.3 and 0.4 s; at 10 a second, 0.1 s is a third of the way to the second."""
-    schedule = Grid(source=Fraction(1, 100), source_rate=Fraction(5), rate=Fraction(10), first=0)
+    schedule = Grid(source=Fraction(1, 100), source_rate=Fraction(5), first=0, target=Fraction(10))
     shots = all_shots(schedule, [0, 30, 40], 60)
     assert [shot.timestep for shot in shots] == [0, Fraction(1, 3), Fraction(2, 3), 0, 0, 0]
     assert [shot.pts * schedule.time_base for shot in shots] == [Fraction(k, 10) for k in range(6)]
@@ -69,8 +69,16 @@ def test_whole_times_divide_each_interval():
     ]
 
 
+def test_times_that_matroska_rounds_are_even_again():
+    times = [round(Fraction(number, 24) * 1000) for number in range(49)]
+    schedule = schedule_for(VideoOptions(times=2), Fraction(1, 1000), Fraction(24), 0)
+    shots = all_shots(schedule, times[:-1], times[-1])
+    assert [shot.pts * schedule.time_base for shot in shots] == [Fraction(k, 48) for k in range(96)]
+    assert {shot.duration * schedule.time_base for shot in shots} == {Fraction(1, 48)}
+
+
 def test_a_time_base_that_no_encoder_takes_is_rounded():
-    division = Division(source=Fraction(1, 10**9), source_rate=Fraction(25), times=3)
+    division = Division(source=Fraction(1, 10**9), source_rate=Fraction(25), first=0, times=3)
     assert division.time_base == Fraction(1, 10**9)
     shots = division.between(10**9, 2 * 10**9)
     assert [shot.pts for shot in shots] == [10**9, 1333333333, 1666666667]

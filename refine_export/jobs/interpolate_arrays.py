@@ -1,0 +1,115 @@
+"""`interpolate_frames`: frames in memory at another rate, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import Any, TypeVar
+
+import numpy as np
+
+from refine_export.data.colour import Picture
+from refine_export.errors import FrameError, RequestError
+from refine_export.interpolation.backends import Backend
+from refine_export.interpolation.interpolation_options import ComputeOptions
+from refine_export.interpolation.interpolator import check_parts, frames_at
+from refine_export.interpolation.rates import Grid, check_rate, named_rate
+from refine_export.interpolation.scene_cuts import similarity
+from refine_export.jobs.interpolate_frames import compute_options
+from refine_export.jobs.job_options import takes_options_of
+from refine_export.jobs.load_inputs import AnyPath
+from refine_export.runners.triton.connection_options import ServerOptions
+
+T = TypeVar("T")
+
+
+@takes_options_of(ComputeOptions)
+def interpolate_frames(
+    frames: Iterable[T],
+    fps_in: float | Fraction,
+    fps_out: float | Fraction,
+    *,
+    checkpoint: AnyPath | None = None,
+    file: AnyPath | None = None,
+    server: str | ServerOptions | None = None,
+    scene_cut: float | None = 0.2,
+    **options: Any,
+) -> Iterator[T]:
+    """Put frames between those of an iterable, so that they have another rate.
+
+    Two frames are held at a time. Frames at their own times are given back as they are; the last one is held until its
+    end: N frames become N * fps_out / fps_in.
+
+    Args:
+        frames: arrays or tensors of one size, [H, W, 3] or [3, H, W]: RGB in uint8, or in floats from 0 to 1.
+        fps_in: their frames a second; 23.976 is 24000/1001.
+        fps_out: the frames a second that are wanted.
+        checkpoint: weights for torch; what computes is chosen as in `interpolate`.
+        file: an ONNX file or an engine that makes frames.
+        server: HOST:PORT of a Triton server, or its options.
+        scene_cut: similarity under which two frames are of different scenes, and the first is repeated; None: do not
+            look for cuts.
+        options: `scale`, `refine`, `tile`, `device`, `runtime` and those of `EngineRunOptions`.
+
+    Returns:
+        An iterator over frames of the same kind, on the same device.
+
+    Raises:
+        RequestError: options that do not go together, or a rate below that of the frames.
+        FrameError: frames that differ in size or are not RGB; when it comes to them.
+        UnavailableError: a package, a device or the server is missing.
+    """
+    rate, target = (fps if isinstance(fps, Fraction) else named_rate(fps) for fps in (fps_in, fps_out))
+    if min(rate, target) <= 0:
+        message = f"fps_in is {float(rate):g}, fps_out {float(target):g}; expected more than 0"
+        raise RequestError(message, code="wrong-option", option="fps_in" if rate <= 0 else "fps_out")
+    check_rate(target, rate)
+    backend = Backend(compute_options(options, checkpoint, file, server))
+    grid = Grid(source=1 / rate, source_rate=rate, first=0, target=target)
+    return _interpolated(iter(frames), grid, backend, scene_cut)
+
+
+def _interpolated(frames: Iterator[T], grid: Grid, backend: Backend, scene_cut: float | None) -> Iterator[T]:
+    before = next(frames, None)
+    if before is None:
+        return
+    picture, like = _picture_of(before)
+    with backend.open() as interpolator:
+        check_parts(grid.parts, takes_timestep=interpolator.takes_timestep)
+        number = 0
+        for number, after in enumerate(frames, 1):
+            following, _ = _picture_of(after)
+            shots = grid.between(number - 1, number)
+            wanted = [shot.timestep for shot in shots if shot.timestep]
+            is_cut = scene_cut is not None and wanted and similarity(picture, following) < scene_cut
+            made = iter([] if is_cut else frames_at(interpolator, picture, following, wanted))
+            for shot in shots:
+                yield before if is_cut or not shot.timestep else like(next(made))
+            before, (picture, like) = after, _picture_of(after)
+        for _ in grid.behind(number, number + 1):
+            yield before
+
+
+def _picture_of(frame: Any) -> tuple[Picture, Callable[[Picture], Any]]:
+    """Return a frame as [H, W, 3], and what turns such a one back into its kind."""
+    array: Any = frame.detach().cpu().numpy() if hasattr(frame, "detach") else np.asarray(frame)
+    channels = next((axis for axis in (-1, -3) if array.ndim == 3 and array.shape[axis] == 3), None)
+    if channels is None or array.dtype.kind not in "uf" or (array.dtype.kind == "u" and array.dtype != np.uint8):
+        raise FrameError(
+            f"a frame is {array.dtype} {list(array.shape)}; expected [H, W, 3] or [3, H, W], uint8 or floats from 0 to "
+            "1",
+            code="not-a-frame",
+        )
+    picture = np.ascontiguousarray(np.moveaxis(array, channels, -1))
+    if picture.dtype != np.uint8:
+        picture = picture.astype(np.float32).clip(0, 1)
+
+    def like(made: Picture) -> Any:
+        result = np.ascontiguousarray(np.moveaxis(made, -1, channels)).astype(array.dtype)
+        if not hasattr(frame, "detach"):
+            return result
+        import torch  # a frame is a tensor of it
+
+        return torch.from_numpy(result).to(frame)
+
+    return picture, like

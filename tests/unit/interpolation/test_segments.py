@@ -1,0 +1,171 @@
+"""Parts of an output: an interrupted job goes on, and is equal to one that was not interrupted."""
+
+import _thread
+import signal
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from refine_export.errors import RequestError
+from refine_export.interpolation import segments
+from refine_export.interpolation.interpolate_files import Interrupted
+from tests.support.interpolation_clips import (
+    Averaging,
+    Sound,
+    assert_frames,
+    clip,
+    numbered,
+    read_clip,
+    run,
+    write_clip,
+)
+from tests.support.refusals import refused
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class Dying(Averaging):
+    """Ends at a number of computed frames."""
+
+    def __init__(self, at, how=Killed):
+        self.left = at
+
+        def wait():
+            self.left -= 1
+            if self.left == 0:
+                if how is KeyboardInterrupt:
+                    _thread.interrupt_main()
+                else:
+                    raise how
+
+        super().__init__(1, wait=wait)
+
+
+@pytest.fixture(autouse=True)
+def short_parts(monkeypatch):
+    monkeypatch.setattr(segments, "LENGTH", 8)
+
+
+@pytest.fixture
+def interrupts():
+    """A shell that starts the tests in the background has them ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("options", [{"times": 3}, {"fps": 60}, {"times": 2, "codec": "ffv1"}])
+def test_a_job_that_is_killed_three_times_is_equal_to_one_that_is_not(tmp_path, options):
+    source = clip(tmp_path / "in.mp4", 40, sounds=[Sound("aac", 1.6)])
+    whole = run(source, tmp_path / "whole.mkv", **options)
+    for at in (11, 5, 17):
+        with pytest.raises(Killed):
+            run(source, tmp_path / "out.mkv", Dying(at), resume=True, **options)
+    folder = tmp_path / "out.mkv.parts"
+    before = len(list(folder.glob("*.json")))
+    assert before >= 3  # with job.json
+    result = run(source, tmp_path / "out.mkv", resume=True, **options)
+    expected, found = read_clip(tmp_path / "whole.mkv"), read_clip(tmp_path / "out.mkv")
+    assert found.times == expected.times
+    for planes, wanted in zip(found.planes, expected.planes, strict=True):
+        assert all(map(np.array_equal, planes, wanted))
+    assert found.sounds == expected.sounds
+    assert (result.frames_written, result.frames_read) == (whole.frames_written, 40)
+    assert names(tmp_path) == ["in.mp4", "out.mkv", "whole.mkv"]
+
+
+def test_a_resumed_job_repeats_less_than_one_part(tmp_path):
+    source = clip(tmp_path / "in.mp4", 40)
+    with pytest.raises(Killed):
+        run(source, tmp_path / "out.mp4", Dying(30), resume=True)
+    counting = Dying(10**6)
+    run(source, tmp_path / "out.mp4", counting, resume=True)
+    assert 10**6 - counting.left <= 39 - 29 + segments.LENGTH // 2 + 16  # 16 are computed ahead of those written
+
+
+def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, interrupts):
+    source = clip(tmp_path / "in.mp4", 60, sounds=[Sound("aac", 2.4)])
+    with pytest.raises(Interrupted) as caught:
+        run(source, tmp_path / "out.mp4", Dying(45, KeyboardInterrupt))
+    part = read_clip(tmp_path / "out.part.mp4")
+    count = len(part.pictures)
+    assert f"{count} frames" in str(caught.value)
+    assert "--resume" in str(caught.value)
+    assert 8 < count < 120
+    assert part.times == [Fraction(k, 50) for k in range(count)]
+    assert 0 < len(part.sounds[0]) < 0.03 * count * 47
+    assert "out.mp4" not in names(tmp_path)
+    with refused("unfinished-output", RequestError):
+        run(source, tmp_path / "out.mp4")
+    run(source, tmp_path / "out.mp4", resume=True)
+    assert_frames(read_clip(tmp_path / "out.mp4").pictures, 60, 2)
+
+
+def test_another_source_or_other_options_are_refused(tmp_path):
+    source, other = clip(tmp_path / "in.mp4", 30), clip(tmp_path / "other.mp4", 31)
+    with pytest.raises(Killed):
+        run(source, tmp_path / "out.mp4", Dying(20))
+    with refused("resume-other-source", RequestError):
+        run(other, tmp_path / "out.mp4", resume=True)
+    with refused("resume-other-options", RequestError, options=("times",)):
+        run(source, tmp_path / "out.mp4", resume=True, times=4)
+    with refused("resume-other-options", RequestError, options=("crf",)):
+        run(source, tmp_path / "out.mp4", resume=True, crf=30)
+    run(source, tmp_path / "out.mp4", force=True, times=4)
+    assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 4)
+
+
+def test_a_part_that_is_not_whole_is_made_again(tmp_path):
+    source = clip(tmp_path / "in.mp4", 30)
+    with pytest.raises(Killed):
+        run(source, tmp_path / "out.mp4", Dying(26))
+    part = tmp_path / "out.mp4.parts" / "00001.packets"
+    part.write_bytes(part.read_bytes()[:-3])
+    run(source, tmp_path / "out.mp4", resume=True)
+    assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 2)
+
+
+@pytest.mark.parametrize("looked_for", [0.2, 0.0])
+def test_counts_go_on(tmp_path, looked_for):
+    frames = [numbered(k) for k in range(12)] + [np.full_like(numbered(0), 255)] * 4 + [numbered(k) for k in range(12)]
+    source = write_clip(tmp_path / "in.mp4", frames, options={"qp": "0"})
+    whole = run(source, tmp_path / "whole.mp4", scene_cut=looked_for)
+    with pytest.raises(Killed):
+        run(source, tmp_path / "out.mp4", Dying(20), scene_cut=looked_for)
+    again = run(source, tmp_path / "out.mp4", resume=True, scene_cut=looked_for)
+    assert (again.scene_cuts, again.still) == (whole.scene_cuts, whole.still)
+    assert again.still == 3
+
+
+@pytest.mark.parametrize(
+    ("codec", "output"), [("libx264", "out.mp4"), ("libx265", "out.mkv"), ("libsvtav1", "out.mp4")]
+)
+def test_every_part_starts_with_a_key_frame(tmp_path, codec, output):
+    source = clip(tmp_path / "in.mp4", 20)
+    run(source, tmp_path / output, codec=codec)
+    with av.open(str(tmp_path / output)) as container:
+        packets = sorted((packet.pts, packet.is_keyframe) for packet in container.demux(video=0) if packet.size)
+    assert all(is_key for _, is_key in packets[:: segments.LENGTH])
+    assert_frames(read_clip(tmp_path / output).pictures, 20, 2)
+
+
+def test_outputs_that_cannot_go_on_refuse_to(tmp_path):
+    source = clip(tmp_path / "in.mp4", 4)
+    with refused("options-do-not-fit", RequestError, option="resume"):
+        run(source, tmp_path / "out_%d.png", resume=True)
+
+
+def test_a_disk_without_space_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+    source = clip(tmp_path / "in.mp4", 30)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with refused("no-space", RequestError, free=1000):
+        run(source, tmp_path / "out.mkv", Averaging(wait=lambda: pytest.fail("computed")), codec="ffv1")
+    assert names(tmp_path) == ["in.mp4"]
