@@ -29,7 +29,7 @@ AddNote: TypeAlias = Callable[[str], None]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Formats that are read; some others of Pillow's start external programs."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
+SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".pnm")
 """Suffixes of the pictures in a folder, in lower case."""
 LONGEST_LABEL = 48
 ORIENTATION = 0x0112  # tag of EXIF

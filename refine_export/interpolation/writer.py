@@ -127,7 +127,7 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
     with ExitStack() as stack:
         target: Any = output
         if output == PIPE:
-            target = stack.enter_context(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+            target = stack.enter_context(os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0))
         elif name == "image2":
             target = stack.enter_context(_moved_pictures(output))
         else:
@@ -136,9 +136,7 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
         file = target if output == PIPE else str(target)
         options = {"strict": "-1"} if output == PIPE else {"loop": "0"} if name == "gif" else {}
         with av.open(file, "w", format=name, container_options=options) as container:
-            writer = FrameWriter(container, settings.add_to(container), settings)
-            yield writer
-            writer.finish()
+            yield FrameWriter(container, settings.add_to(container), settings)
 
 
 @contextmanager
@@ -157,9 +155,10 @@ def _translated(output: Path) -> Iterator[None]:
     av = require("av", extra="video")
     try:
         yield
-    except BrokenPipeError as error:
-        raise RequestError("the reader of the pipe is gone before the end", code="pipe-closed") from error
-    except av.FFmpegError as error:
+    except (av.FFmpegError, BrokenPipeError) as error:
+        if output == PIPE:
+            message = "standard output cannot be written: its reader is gone before the end"
+            raise RequestError(message, code="pipe-closed") from error
         if isinstance(error, OSError):
             raise
         problem = f"cannot be written: {error.strerror}; choose another codec or format"

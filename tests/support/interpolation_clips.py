@@ -187,8 +187,9 @@ def _plane(plane: Any) -> np.ndarray:
 
 
 def average(frame0: np.ndarray, frame1: np.ndarray, timestep: float) -> np.ndarray:
-    """The weighted average, rounded."""
-    return np.uint8(np.rint(frame0 * (1 - timestep) + frame1 * timestep))
+    """The weighted average, rounded to the levels of bytes."""
+    mean = frame0 * (1 - timestep) + frame1 * timestep
+    return np.uint8(np.rint(mean)) if frame0.dtype == np.uint8 else np.float32(mean)
 
 
 class Averager(Interpolator):

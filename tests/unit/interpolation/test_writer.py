@@ -2,17 +2,33 @@
 
 import _thread
 import ctypes
+import io
+import os
 import signal
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
-from refine_export.errors import FrameError, RequestError
+from refine_export.errors import FrameError, RequestError, UnavailableError
+from refine_export.interpolation.reader import open_source
 from refine_export.interpolation.segments import SegmentWriter
-from tests.support.interpolation_clips import Averaging, Sound, clip, read_clip, remuxed, run, write_clip
+from tests.support.interpolation_clips import (
+    Averaging,
+    Sound,
+    assert_frames,
+    clip,
+    expected_shares,
+    read_clip,
+    remuxed,
+    run,
+    shares_of,
+    write_clip,
+)
 from tests.support.refusals import refused
 
 
@@ -146,3 +162,161 @@ def test_an_interrupt_before_the_first_part_leaves_only_what_can_be_played(tmp_p
     finally:
         signal.signal(signal.SIGINT, before)
     assert set(names(tmp_path)) <= {"in.mp4", "out.part.mp4"}
+
+
+@pytest.mark.parametrize(("output", "codec"), [("out.gif", "gif"), ("out.apng", "apng"), ("f_%03d.png", "png")])
+def test_pictures_are_written(tmp_path, output, codec):
+    source = clip(tmp_path / "in.mp4", 5, options={"qp": "0"})
+    result = run(source, tmp_path / output)
+    assert result.frames_written == 10
+    assert len(names(tmp_path)) == (11 if "%" in output else 2)
+    with open_source(tmp_path / output) as written:
+        pictures = [gap.before.picture for gap in written.gaps()]
+    assert_frames(pictures, 5, 2)
+    with refused("output-exists", RequestError):
+        run(source, tmp_path / output)
+    with refused("options-do-not-fit", RequestError):
+        run(source, tmp_path / output, codec="libx264", force=True)
+
+
+def test_a_failure_leaves_no_pictures(tmp_path):
+    def fail():
+        raise UnavailableError("gone", code="server-away")
+
+    with pytest.raises(UnavailableError):
+        run(clip(tmp_path / "in.mp4", 5), tmp_path / "f_%03d.png", Averaging(wait=fail))
+    assert names(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        ({"encoder_options": ("presett=slow",)}, "unknown-encoder-option"),
+        ({"encoder_options": ("preset=nothing",)}, "cannot-encode"),
+        ({"encoder_options": ("pix_fmt=rgb48be",)}, "pixel-format-not-encoded"),
+    ],
+)
+def test_options_that_the_encoder_does_not_have_are_refused(tmp_path, options, code):
+    source = clip(tmp_path / "in.mp4", 2)
+    with refused(code, RequestError):
+        run(source, tmp_path / "out.mp4", **options)
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_an_option_of_the_encoder_reaches_it(tmp_path):
+    source = clip(tmp_path / "in.mp4", 4)
+    run(source, tmp_path / "out.mp4", encoder_options=("pix_fmt=yuv444p", "x264-params=keyint=2"))
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv444p"
+    assert keys.count(True) == 4
+
+
+def test_hdr_goes_through_in_10_bits(tmp_path):
+    """Depth, curve, primaries and the mastering display; the frames between have values that 8 bits do not."""
+    ramp = np.linspace(400, 480, 96).astype(np.uint16)
+    hdr = "log-level=error:qp=1:hdr10=1:max-cll=1000,400:master-display="
+    hdr += "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    with av.open(str(tmp_path / "in.mkv"), "w") as container:
+        stream = container.add_stream("libx265", rate=24, width=96, height=64, options={"x265-params": hdr})
+        context = stream.codec_context
+        context.pix_fmt, context.colorspace, context.color_range = "yuv420p10le", 9, 1
+        context.color_primaries, context.color_trc = 9, 16
+        for number in range(4):
+            frame = av.VideoFrame(96, 64, "yuv420p10le")
+            for plane, values in zip(frame.planes, (ramp + 6 * number, 512, 512), strict=True):
+                np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width] = values
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    for output in ("out.mkv", "out.mp4"):
+        run(tmp_path / "in.mkv", tmp_path / output, crf=1)
+        with av.open(str(tmp_path / output)) as container:
+            context = container.streams.video[0].codec_context
+            frames = list(container.decode(video=0))
+            assert (context.name, context.pix_fmt) == ("hevc", "yuv420p10le")
+            assert (int(context.color_primaries), int(context.color_trc), int(context.colorspace)) == (9, 16, 9)
+        assert {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"} <= {one.type.name for one in frames[0].side_data}
+        levels = [np.frombuffer(one.planes[0], np.uint16)[40] for one in frames]
+        assert levels == pytest.approx([ramp[40] + 3 * k for k in range(7)] + [ramp[40] + 18], abs=1)
+
+
+def test_streams_besides_the_pictures_are_kept(tmp_path):
+    """Subtitles, attachments, chapters and cover art, into the containers that have them."""
+    cover = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(cover, "JPEG")
+    (tmp_path / "text.srt").write_text("1\n00:00:00,200 --> 00:00:00,700\nHello\n")
+    with (
+        av.open(str(clip(tmp_path / "plain.mkv", 50, sounds=[Sound(), Sound()]))) as plain,
+        av.open(str(tmp_path / "text.srt")) as text,
+        av.open(str(tmp_path / "in.mkv"), "w") as rich,
+    ):
+        copies = {one.index: rich.add_stream_from_template(one, opaque=True) for one in plain.streams}
+        titles = rich.add_stream_from_template(text.streams.subtitles[0], opaque=True)
+        titles.metadata["language"] = "deu"
+        rich.add_attachment("cover.jpg", "image/jpeg", cover.getvalue())
+        rich.add_attachment("font.ttf", "application/x-truetype-font", b"a font")
+        rich.set_chapters(
+            [{"id": 1, "start": 0, "end": 1000, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
+        )
+        for packet in text.demux():
+            if packet.size:
+                packet.stream = titles
+                rich.mux_one(packet)
+        for packet in plain.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream.index]
+                rich.mux_one(packet)
+    for output, kinds in (
+        ("out.mkv", ["attachment", "audio", "audio", "subtitle", "video", "video"]),
+        ("out.mp4", ["audio", "audio", "data", "video", "video"]),
+    ):
+        notes = run(tmp_path / "in.mkv", tmp_path / output).notes
+        with av.open(str(tmp_path / output)) as container:
+            assert sorted(one.type for one in container.streams) == kinds
+            assert [one["metadata"]["title"] for one in container.chapters()] == ["one"]
+            if output == "out.mkv":
+                assert [bytes(one) for one in container.demux(subtitles=0) if one.size] == [b"Hello"]
+        assert any("subtitle" in note for note in notes) == (output == "out.mp4")
+
+
+@pytest.mark.parametrize(("output", "codec"), [("out.mkv", "aac"), ("out.webm", "opus")])
+def test_slow_motion_stretches_the_sound(tmp_path, output, codec):
+    source = clip(tmp_path / "in.mp4", 25, sounds=[Sound("aac", 1.0)])
+    result = run(source, tmp_path / output, slow=4)
+    found = read_clip(tmp_path / output)
+    assert result.frames_written == 100
+    assert found.video["rate"] == 25
+    assert_frames(found.pictures, 25, 4)
+    with av.open(str(tmp_path / output)) as container:
+        assert container.streams.audio[0].codec_context.name == codec
+        sound = np.concatenate([one.to_ndarray()[0] for one in container.decode(audio=0)])
+        rate = container.streams.audio[0].rate
+    assert len(sound) / rate == pytest.approx(4, abs=0.1)
+    loudest = np.abs(np.fft.rfft(sound)).argmax() * rate / len(sound)
+    assert loudest == pytest.approx(440, abs=10)  # its pitch stays
+    assert read_clip(tmp_path / output).length_s == pytest.approx(4, abs=0.1)
+    run(source, tmp_path / output, slow=4, audio=False, force=True)
+    assert read_clip(tmp_path / output).sounds == []
+
+
+def test_a_pipe_gives_what_a_file_gives(tmp_path, monkeypatch):
+    """YUV4MPEG on standard input and output."""
+    source = clip(tmp_path / "in.y4m", 6, codec="wrapped_avframe")
+    with (tmp_path / "out.y4m").open("wb") as output, source.open("rb") as given:
+        monkeypatch.setattr("sys.stdin", type("Stream", (), {"buffer": given}))
+        monkeypatch.setattr("sys.stdout", output)
+        result = run(Path("-"), Path("-"), fps=60)
+    assert result.frames_written == 15
+    found = read_clip(tmp_path / "out.y4m")
+    assert (len(found.pictures), found.video["rate"]) == (15, 60)
+    assert names(tmp_path) == ["in.y4m", "out.y4m"]
+    for index in range(13):
+        assert np.abs(np.array(shares_of(found.pictures[index])) - expected_shares(index * 25 / 60)).max() < 0.04
+
+
+def test_a_pipe_that_closes_is_an_error(tmp_path, monkeypatch):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as output, refused("pipe-closed", RequestError):
+        monkeypatch.setattr("sys.stdout", output)
+        run(clip(tmp_path / "in.mp4", 20), Path("-"))

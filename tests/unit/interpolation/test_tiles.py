@@ -1,0 +1,71 @@
+"""Tiles: every pixel once, and no seam."""
+
+import numpy as np
+import pytest
+
+from refine_export.interpolation.interpolator import Interpolator
+from refine_export.interpolation.tiles import TiledInterpolator, starts_of
+from tests.support.interpolation_clips import Averager
+
+
+class Disagreeing(Interpolator):
+    """Computes a tile that is brighter than the last one by a level."""
+
+    takes_timestep, provider = True, "tiles that disagree"
+
+    def __init__(self):
+        self.pixels = 0
+        self.count = 0
+
+    def close(self):
+        pass
+
+    def _interpolate(self, frame0, frame1, timestep):
+        self.pixels += frame0.shape[0] * frame0.shape[1]
+        self.count += 1
+        return np.full_like(frame0, self.count % 2)
+
+
+def noise(size, dtype=np.uint8):
+    levels = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(dtype)
+    return levels if dtype == np.uint8 else levels / 255
+
+
+@pytest.mark.parametrize("size", [(300, 500), (256, 256), (129, 257), (100, 90)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_where_tiles_agree_the_frame_is_that_of_no_tiles(size, dtype):
+    a, b = noise(size, dtype), noise(size[::-1], dtype).transpose(1, 0, 2)
+    whole = Averager().interpolate(a, b, 0.25)
+    tiled = TiledInterpolator(Averager(), 128, 16).interpolate(a, b, 0.25)
+    assert (tiled.dtype, tiled.shape) == (whole.dtype, whole.shape)
+    assert np.abs(tiled.astype(float) - whole).max() <= (1 if dtype == np.uint8 else 1e-5)
+
+
+def test_where_tiles_disagree_they_fade_into_each_other():
+    """The step between neighbours is spread over the overlap."""
+    frame = noise((128, 480), np.float32)
+    made = TiledInterpolator(Disagreeing(), 128, 32).interpolate(frame, frame, 0.5)[..., 0]
+    assert np.abs(np.diff(made, axis=1)).max() <= 1.01 / 32
+    assert np.ptp(made) == 1
+
+
+def test_tiles_cost_at_most_their_overlap():
+    for size in ((2160, 3840), (1080, 1920), (720, 1280)):
+        computed = Disagreeing()
+        frame = np.zeros((*size, 3), np.uint8)
+        TiledInterpolator(computed, 512, 64).interpolate(frame, frame, 0.5)
+        rows, columns = (len(starts_of(side, 512, 64)) for side in size)
+        assert computed.pixels == rows * columns * 512 * 512
+        assert all((len(starts_of(side, 512, 64)) - 1) * 448 < side for side in size)
+
+
+@pytest.mark.parametrize(
+    ("size", "starts"), [(100, [0]), (128, [0]), (129, [0, 1]), (240, [0, 112]), (350, [0, 111, 222])]
+)
+def test_tiles_start_evenly_and_end_with_the_frame(size, starts):
+    assert starts_of(size, 128, 16) == starts
+
+
+def test_the_timestep_reaches_each_tile():
+    a, b = np.zeros((130, 130, 3), np.uint8), np.full((130, 130, 3), 200, np.uint8)
+    assert np.unique(TiledInterpolator(Averager(), 128, 16).interpolate(a, b, 0.2)).tolist() == [40]
