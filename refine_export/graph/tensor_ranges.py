@@ -36,6 +36,7 @@ def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list
     graph.outputs.clear()
     taken = {*mapping, *(node.name or "" for node in graph)}
     prefix = next(p for k in itertools.count() if not any(name.startswith(p := f"range{k}/") for name in taken))
+    nodes: list[ir.Node] = []
     for name in names:
         for measure, op_type in MEASURES.items():
             is_shape = op_type == "Shape"
@@ -44,6 +45,9 @@ def with_ranges(model: ir.Model, values: list[ir.Value]) -> tuple[ir.Model, list
                 type=ir.TensorType(ir.DataType.INT64 if is_shape else ir.DataType.FLOAT),
             )
             attributes = {} if is_shape else {"keepdims": 0}
-            graph.append(ir.node(op_type, [mapping[name]], attributes, outputs=[result], name=result.name))
+            nodes.append(ir.node(op_type, [mapping[name]], attributes, outputs=[result], name=result.name))
             graph.outputs.append(result)
+    # ONNX Runtime begins with what the last node needs: in reverse, each tensor is measured and freed as soon as it is
+    # there; in the other order all of them are kept to the end.
+    graph.extend(reversed(nodes))
     return copy, names
