@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rife.ifnet import SCALES, Interpolation, Motion, padding, resize
+from rife.ifnet import SCALES, Interpolation, Motion, padding, resize, resize_flow
 from rife.refine import conv
 from rife.warplayer import warp
 
@@ -41,11 +41,11 @@ class HDv3Block(nn.Module):
         Returns:
             flow [N, 4, H, W] in pixels and mask logit [N, 1, H, W], both to be added to what there was.
         """
-        x = torch.cat((resize(x, 1 / scale), resize(flow, 1 / scale) * (1 / scale)), 1)
+        x = torch.cat((resize(x, 1 / scale), resize_flow(flow, 1 / scale)), 1)
         x = self.conv0(x)
         for layer in (self.convblock0, self.convblock1, self.convblock2, self.convblock3):
             x = layer(x) + x
-        return resize(self.conv1(x), scale) * scale, resize(self.conv2(x), scale)
+        return resize_flow(self.conv1(x), scale), resize(self.conv2(x), scale)
 
 
 class HDv3(nn.Module):

@@ -46,12 +46,9 @@ class IFBlock(nn.Module):
         Returns:
             flow [N, 4, H, W] in pixels and mask logit [N, 1, H, W], both to be added to those of the step before.
         """
-        if scale != 1:
-            x = resize(x, 1.0 / scale)
+        x = resize(x, 1.0 / scale)
         if flow is not None:
-            if scale != 1:
-                flow = resize(flow, 1.0 / scale) * (1.0 / scale)
-            x = torch.cat((x, flow), 1)
+            x = torch.cat((x, resize_flow(flow, 1.0 / scale)), 1)
         x = self.conv0(x)
         x = self.convblock(x) + x
         growth = scale * self.FIRST_STRIDE  # lastconv undoes one of the two strides; the rest is resized
@@ -179,3 +176,8 @@ def resize(x: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return x
     return interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False, recompute_scale_factor=False)
+
+
+def resize_flow(flow: Tensor, factor: float) -> Tensor:
+    """Resize a flow as `resize` does; its values are in pixels, so they grow by the same factor."""
+    return flow if factor == 1 else resize(flow, factor) * factor

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from rife.ifnet import Interpolation, Motion, padding, resize
+from rife.ifnet import Interpolation, Motion, padding, resize, resize_flow
 from rife.refine import Contextnet, Unet
 from rife.refine import conv as conv_prelu
 from rife.warplayer import warp
@@ -172,11 +172,13 @@ class Block(nn.Module):
         """
         x = resize(x, 1 / scale)
         if flow is not None:
-            x = torch.cat((x, resize(flow, 1 / scale) * (1 / scale)), 1)
+            x = torch.cat((x, resize_flow(flow, 1 / scale)), 1)
         x = self.conv0(x)
         x = self.convblock(x) + x if self.adds_input else self.convblock(x)
-        x = resize(self.lastconv(x), scale * self.growth)
-        return x[:, :4] * (scale * self.growth), x[:, 4:5], x[:, 5:]
+        growth = scale * self.growth
+        x = resize(self.lastconv(x), growth)
+        flow = x[:, :4] if growth == 1 else x[:, :4] * growth
+        return flow, x[:, 4:5], x[:, 5:]
 
 
 class Rife4(nn.Module):

@@ -1,10 +1,10 @@
 """Export a graph of the reference network to ONNX: opset 18, GridSample as a standard operator, named I/O.
 
 The file is right at every size because nothing that the trace reads depends on one. `warp` and `interpolate` are
-replaced, while tracing, by forms whose sizes the runtime computes (Shape, Range; Resize with constant scales), and a
-dynamic graph is traced at two sizes: only when both traces are the same graph, node by node and byte by byte, are its
-dimensions declared free. (A symbolic `torch.export` takes two to six times the time, and specialises
-`linspace` to the traced size.)
+placeholders in the trace, which are then written in operators whose sizes the runtime computes (Shape, Range; Resize
+with constant scales), and a dynamic graph is traced at two sizes: only when both traces are the same graph, step by
+step and constant by constant, are its dimensions declared free. (A symbolic `torch.export` takes two to six times the
+time, and specialises `linspace` to the traced size.)
 
     checkpoint = seeded_checkpoint("IFNet")
     model = onnx_from_network(reference_network(checkpoint), "refine", ExportOptions(dynamic=True))
@@ -16,7 +16,7 @@ import ast
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -24,21 +24,30 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass, RemoveUnusedNodesPass
+from onnx_ir.passes.common import (
+    ClearMetadataAndDocStringPass,
+    CommonSubexpressionEliminationPass,
+    DeduplicateInitializersPass,
+    LiftConstantsToInitializersPass,
+    RemoveUnusedNodesPass,
+)
 
 from refine_export import __version__
 from refine_export.errors import InternalError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import graph_network, signature_of_network
-from refine_export.export.size_free_trace import OPSET, check_same, share_sizes, size_free
+from refine_export.export.size_free_operators import write_size_free_operators
+from refine_export.export.size_free_trace import check_same, trace
 from refine_export.graph.parser_cost import split_slices, widen_constants
 from refine_export.signature import GraphName, Signature, TensorSpec, check_multiples, parse_size
 from refine_export.support.imports import require
 
 if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
+    from torch.export import ExportedProgram
 
-
+OPSET = 18
+"""The newest opset whose GridSample states `bilinear`; from 20 it is `linear`, which TensorRT reads as nearest."""
 TRACE_SIZES = ((1, 2, 7), (3, 5, 3))
 """Batch, height, width of the two traces of a dynamic graph, the sides in units of the network's padding: they differ
 in each, in their order, sum and ratio."""
@@ -67,47 +76,65 @@ def onnx_from_network(
     """
     signature = signature_of_network(reference, graph)
     network = graph_network(reference, graph)
+    unit = signature.multiple_of
     if options.dynamic:
-        unit = signature.multiple_of
-        model, second = (
-            _traced(network, signature, batch, height * unit, width * unit) for batch, height, width in TRACE_SIZES
-        )
-        check_same(graph, model, second)
+        # One batch, height and width to trace, and one to check.
+        sizes = [(batch, rows * unit, columns * unit) for batch, rows, columns in TRACE_SIZES]
     else:
         size = _static_size(options)
-        check_multiples(size, signature.multiple_of)
-        model = _traced(network, signature, options.batch, *size)
+        check_multiples(size, unit)
+        sizes = [(options.batch, *size)]
+    with _quiet():
+        program, *others = (trace(network, signature, *size) for size in sizes)
+        for other in others:
+            check_same(graph, program, other)
+        model = _translated(program, signature)
+    write_size_free_operators(model.graph)
+    if options.dynamic:
+        _forget_sizes(model.graph)
     for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):
         value.shape = ir.Shape(_shape(spec, options))
-    optimizer = require("onnxscript.optimizer", extra="torch")
-    optimizer.optimize(model)  # folds constants, shares common subexpressions, drops what is unused
+    _simplify(model)
+    _tidy(model, metadata or {}, graph)
+    return _with_outputs(ir.to_proto(model), signature, options, sizes[-1])
+
+
+def _translated(program: ExportedProgram, signature: Signature) -> ir.Model:
+    """Translate a trace as torch does, not optimised: every value has the traced size, no constant does."""
+    torch = require("torch", extra="torch")
+    require("onnxscript", extra="torch")
+    result = torch.onnx.export(
+        program,
+        dynamo=True,
+        opset_version=OPSET,
+        optimize=False,
+        verbose=False,
+        input_names=signature.input_names,
+        output_names=signature.output_names,
+    )
+    model: ir.Model = result.model
+    return model
+
+
+def _forget_sizes(graph: ir.Graph) -> None:
+    """Keep only the channels of the shapes of a trace; `check_same` saw that these do not depend on the size."""
+    for node in graph:
+        for value in node.outputs:
+            if value.shape is not None and len(value.shape) == 4:
+                value.shape = ir.Shape([None, value.shape[1], None, None])
+
+
+def _simplify(model: ir.Model) -> None:
+    """Fold constants, share what is equal, and write what TensorRT's parser makes fewer layers of."""
+    require("onnxscript.optimizer", extra="torch").fold_constants(model, onnx_shape_inference=False)
+    RemoveUnusedNodesPass()(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    DeduplicateInitializersPass()(model)  # equal operators have equal constants
+    CommonSubexpressionEliminationPass()(model)
     split_slices(model.graph)
     widen_constants(model.graph)
     RemoveUnusedNodesPass()(model)  # constants that nothing reads any more
-    DeduplicateInitializersPass()(model)
-    _tidy(model, metadata or {}, graph)
-    return _with_outputs(ir.to_proto(model), signature, options)
-
-
-def _traced(network: nn.Module, signature: Signature, batch: int, height: int, width: int) -> ir.Model:
-    """Return the graph as torch exports it, not optimised: every value has the traced size, no constant does."""
-    torch = require("torch", extra="torch")
-    require("onnxscript", extra="torch")
-    examples = tuple(torch.zeros(spec.shape_at(batch, height, width)) for spec in signature.inputs)
-    with torch.no_grad(), _quiet(), size_free():
-        program = torch.onnx.export(
-            network,
-            examples,
-            dynamo=True,
-            opset_version=OPSET,
-            optimize=False,
-            verbose=False,
-            input_names=signature.input_names,
-            output_names=signature.output_names,
-        )
-    model: ir.Model = program.model
-    share_sizes(model.graph)
-    return model
+    DeduplicateInitializersPass()(model)  # sizes of the Splits
 
 
 @contextmanager
@@ -159,8 +186,10 @@ def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
     model.metadata_props.update({"refine_export.graph": graph, **metadata})
 
 
-def _with_outputs(proto: onnx.ModelProto, signature: Signature, options: ExportOptions) -> onnx.ModelProto:
-    """Declare the outputs' shapes, after a check against those that the operators give.
+def _with_outputs(
+    proto: onnx.ModelProto, signature: Signature, options: ExportOptions, size: tuple[int, int, int]
+) -> onnx.ModelProto:
+    """Declare the outputs' shapes, after a check that the operators give them at `size` (batch, height, width).
 
     Raises:
         InternalError: the graph's names or sizes are not the signature's.
@@ -172,22 +201,32 @@ def _with_outputs(proto: onnx.ModelProto, signature: Signature, options: ExportO
         if tuple(value.name for value in values) != names:
             given = [value.name for value in values]
             raise InternalError(f"{signature.graph} has {given}, not {list(names)}", code="wrong-io", given=given)
+    for value, spec in zip(proto.graph.input, signature.inputs, strict=True):
+        _declare(value, spec.shape_at(*size))
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
+    del proto.graph.value_info[:]  # inference would keep the sizes that are left out
     inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     for value, spec in zip(inferred.graph.output, signature.outputs, strict=True):
-        for dim, expected in zip(value.type.tensor_type.shape.dim, _shape(spec, options), strict=True):
+        for dim, expected in zip(value.type.tensor_type.shape.dim, spec.shape_at(*size), strict=True):
             if dim.HasField("dim_value") and dim.dim_value != expected:
                 raise InternalError(
                     f"{signature.graph}: {value.name} has a size {dim.dim_value} where {expected} belongs",
                     code="wrong-io",
                     given=dim.dim_value,
                 )
-            if isinstance(expected, int):
-                dim.dim_value = expected
-            else:
-                dim.dim_param = expected
+    values, specs = (*inferred.graph.input, *inferred.graph.output), (*signature.inputs, *signature.outputs)
+    for value, spec in zip(values, specs, strict=True):
+        _declare(value, _shape(spec, options))
     if options.dynamic:
-        del inferred.graph.value_info[:]  # symbols that no reader could join with the inputs'
+        del inferred.graph.value_info[:]  # shapes at the one size
     onnx.checker.check_model(inferred, full_check=True)
     return inferred
+
+
+def _declare(value: onnx.ValueInfoProto, sizes: Sequence[int | str]) -> None:
+    """Give an input or output its shape."""
+    shape = value.type.tensor_type.shape
+    shape.ClearField("dim")
+    for size in sizes:
+        shape.dim.add(**{"dim_value" if isinstance(size, int) else "dim_param": size})
