@@ -31,11 +31,11 @@ def layers_of(path):
     ("graph", "size", "most"),
     [
         ("contextnet", "64x96", 65),
-        ("contextnet", None, 266),
+        ("contextnet", None, 259),
         ("refine", "64x96", 157),
-        ("refine", None, 367),
+        ("refine", None, 360),
         pytest.param("interpolator", "64x96", 328, marks=pytest.mark.slow),
-        pytest.param("interpolator", None, 631, marks=pytest.mark.slow),
+        pytest.param("interpolator", None, 622, marks=pytest.mark.slow),
     ],
 )
 def test_layers(exports, graph, size, most):
