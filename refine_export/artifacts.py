@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from refine_export.errors import GraphError
+from refine_export.graph.frame_padding import padding_of_graph
 from refine_export.graph.model_file import ONNX_DOMAINS, external_files, model_from_bytes, read_file, sha256_of_model
 from refine_export.signature import (
     LARGEST_BATCH,
@@ -150,7 +151,7 @@ def _described_sizes(dims: list[int | str], free: list[str], signature: Signatur
 def signature_of_model(model: onnx.ModelProto) -> Signature | None:
     """Return the signature of a model by the names of its inputs and outputs; None where it is not one of the graphs.
 
-    Its padding and scale are what the metadata state.
+    Its padding and scale are what the metadata state; a file of another tool states no padding, but its graph shows it.
     """
     signature = signature_from_names(*_io_names(model))
     if signature is None:
@@ -159,7 +160,9 @@ def signature_of_model(model: onnx.ModelProto) -> Signature | None:
     shapes = [_shape(value.type.tensor_type) for value in model.graph.input if value.name == TIMESTEP.name]
     if any(shape[1:] != [1] * (len(shape) - 1) for shape in shapes):
         return None
-    return as_stated(signature, {entry.key: entry.value for entry in model.metadata_props})
+    frames = [spec.name for spec in signature.inputs if spec.quantity == "image"]
+    shown = replace(signature, multiple_of=padding_of_graph(model.graph, frames))
+    return as_stated(shown, {entry.key: entry.value for entry in model.metadata_props})
 
 
 def model_source(path: Path, artifact: Artifact) -> bytes | Path:

@@ -220,10 +220,7 @@ def signature_of(
 
 
 def as_stated(signature: Signature, stated: Mapping[str, str]) -> Signature:
-    """Return a signature with the padding and the scale in a file's metadata, or in a server's config.
-
-    Files of other tools state neither, and count as having those of most networks.
-    """
+    """Return a signature with the padding and the scale in a file's metadata, or in a server's config, if they are."""
     multiple_of = PADDINGS.get(stated.get("refine_export.multiple_of", ""), signature.multiple_of)
     scale = next((one for one in SCALES if stated.get("refine_export.scale") == f"{one:g}"), signature.scale)
     return replace(signature, multiple_of=multiple_of, scale=scale)

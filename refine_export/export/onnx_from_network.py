@@ -89,7 +89,7 @@ def onnx_from_network(
         for other in others:
             check_same(graph, program, other)
         model = _translated(program, signature)
-    write_size_free_operators(model.graph)
+    write_size_free_operators(model)
     if options.dynamic:
         _forget_sizes(model.graph)
     for value, spec in zip(model.graph.inputs, signature.inputs, strict=True):

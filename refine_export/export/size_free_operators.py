@@ -17,8 +17,10 @@ _FP32 = ir.TensorType(ir.DataType.FLOAT)
 _INT64 = ir.TensorType(ir.DataType.INT64)
 
 
-def write_size_free_operators(graph: ir.Graph) -> None:
+def write_size_free_operators(model: ir.Model) -> None:
     """Replace each placeholder in place; samplers of one size share their grid."""
+    graph = model.graph
+    model.opset_imports.pop(DOMAIN, None)
     first: dict[tuple[object, ...], ir.Value] = {}
 
     def seen(values: Iterable[ir.Value]) -> None:
