@@ -105,7 +105,9 @@ class _Writer:
         key = (content.dtype, content.shape, content.tobytes())
         if key not in self._constants:
             tensor = ir.tensor(content, name=next(self._names))
-            value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), shape=tensor.shape, const_value=tensor)
+            value = ir.Value(
+                name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(content.shape), const_value=tensor
+            )
             self._graph.register_initializer(value)
             self._constants[key] = value
         return self._constants[key]
