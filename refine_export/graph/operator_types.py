@@ -23,6 +23,11 @@ MOVES: Final = frozenset(
 )
 """Operators that move values and compute none."""
 
+RANDOM: Final = (
+    *("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
+)
+"""Operators that draw random numbers; a Dropout does in training form."""
+
 SHRINKS: Final = ("Gather", "GatherElements", "GatherND", "Slice", "Split")
 """Movers whose result may be smaller than their input."""
 

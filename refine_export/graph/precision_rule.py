@@ -7,13 +7,19 @@ sampler      The node that samples is FP32: TensorRT wants one type for image, g
              with Gather may move FP16 features; only its indices and weights are coordinates.)
 coordinates  Coordinates stay FP32: from every grid back to the graph's inputs or to the output of a convolution or
              matrix product of more than four terms (fewer move points). An FP16 coordinate is off by up to
-             (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920. So does all that is rounded to integers, and scales of Resize.
+             (W - 1) / 2 * 2^-12 px: 0.23 px at W = 1920. So do weighted sums of positions with their weights, all that
+             is rounded to integers, and scales of Resize.
 size         What is computed only from sizes stays FP32: FP16 counts exactly only to 2048.
 no-low-form  An operator that has no FP16 form in ONNX stays FP32, and so does one without float outputs: a comparison
              reads what it compares before it is rounded.
 island       Nodes that a search or a user chose stay FP32.
 range        What FP16 cannot hold stays FP32: tensors that come near 65504 on the calibration feeds, with their
-             readers, sums that would, and weights that overflow or lose precision in FP16.
+             readers, sums that would, and weights that overflow or lose precision in FP16; so do tensors that are
+             smaller than its normal numbers throughout.
+phase        Arguments beyond 8 of functions that repeat or grow exponentially stay FP32, and so do terms that cancel to
+             less than an eighth: a half has too few bits.
+small        Divisors, and what roots and logarithms are taken of, stay FP32 where they are small on a calibration
+             feed, or a small constant keeps them from zero: what becomes zero in FP16 gives infinity or NaN.
 tail         What follows the last convolution stays FP32 (the sigmoid, the blend): it costs no multiply-adds.
 mover        A node that only moves data has the type of its neighbours, so that nothing is rounded on the way.
 default      Everything else is FP16, or BF16 except for transposed convolutions, which TensorRT lacks in BF16.
@@ -29,9 +35,10 @@ import onnx_ir as ir
 
 from refine_export.errors import GraphError
 from refine_export.graph.fp16_constants import Low, WeightFault, fits
+from refine_export.graph.fragile_values import FP16_NORMAL, fragile_nodes
 from refine_export.graph.model_file import ONNX_DOMAINS
-from refine_export.graph.operator_types import MOVES, SHRINKS, SUMS, has_half_form, is_op, opset_of, sum_bound
-from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, size_values, starts_path, upstream, weights_of
+from refine_export.graph.operator_types import MOVES, RANDOM, SHRINKS, SUMS, has_half_form, is_op, opset_of, sum_bound
+from refine_export.graph.sampling_coordinates import PATH_STARTS, SAMPLERS, grids, size_values, starts_path, upstream, weights_of
 from refine_export.graph.tensor_ranges import TensorRange
 
 Type = Literal["float16", "bfloat16", "float32", "none"]
@@ -100,6 +107,7 @@ def decide(
     keep(_exact_by_kind(graph, choices.low))
     keep((node, "island", "island: chosen to be FP32") for node in graph if node.name in choices.islands)
     keep(_out_of_range(graph, choices.low, ranges or {}, faults))
+    keep(fragile_nodes(graph, choices.low, ranges or {}))
     if choices.fp32_tail:
         keep(_tail(graph))
     _keep_movers(graph, known, choices.low_io)
@@ -141,9 +149,9 @@ def _coordinates(graph: ir.Graph) -> Kept:
     """Yield samplers, and what computes coordinates, positions and scales."""
     sizes = size_values(graph)
     for sample, grid in grids(graph).items():
-        native = is_op(sample, "GridSample")
+        native = is_op(sample, *SAMPLERS)
         if native:
-            yield sample, "sampler", "samples: image, grid and result have one type, and the grid is FP32"
+            yield sample, "sampler", "samples: image, coordinates and result have one type, and coordinates are FP32"
         values = upstream(grid)
         yield from _makers(values, f"coordinates of {sample.name}")
         if not native:
@@ -196,6 +204,8 @@ def _without_low_form(node: ir.Node, opset: int, low: Low) -> str | None:
         return f"{node.op_type} makes FP32 values of its own"
     if is_op(node, "ConstantOfShape") and not fits(node.attributes.get_tensor("value"), low):
         return f"its value does not fit {low}"
+    if is_op(node, *RANDOM) and (node.op_type != "Dropout" or len(node.inputs) > 2):
+        return "draws random numbers: FP16 would draw others"
     if not has_half_form(node, opset, "float16" if is_op(node, "ConvTranspose") else low):
         return f"{node.op_type} of opset {opset} does not take {low}"
     return None
@@ -218,6 +228,9 @@ def _out_of_range(
             if value is not None and found is not None and found.largest > limit:
                 reached = f"{value.name} reaches {found.largest:.4g} on the calibration feeds"
                 yield node, "range", f"{reached}; FP16 ends at 65504"
+            elif value is not None and found is not None and 0 < found.largest < FP16_NORMAL:
+                reached = f"{value.name} reaches {found.largest:.2g} on the calibration feeds"
+                yield node, "range", f"{reached}; FP16 loses bits below 6e-5"
         if node.op_type in SUMS and (bound := sum_bound(node, ranges)) is not None and bound > limit:
             yield node, "range", f"its sum may reach {bound:.4g}; FP16 ends at 65504"
 
@@ -227,7 +240,7 @@ def _tail(graph: ir.Graph) -> Kept:
     leads_on: set[ir.Node] = set()
     for node in reversed(graph):
         readers = {reader for value in node.outputs for reader, _ in value.uses()}
-        if starts_path(node) or readers & leads_on:
+        if is_op(node, *PATH_STARTS) or readers & leads_on:
             leads_on.add(node)
     reason = "follows the last convolution: costs no multiply-adds, rounds the picture itself"
     yield from ((node, "tail", reason) for node in graph if node not in leads_on)

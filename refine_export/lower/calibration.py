@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir as ir
 
 from refine_export.errors import GraphError, RequestError
+from refine_export.graph.fragile_values import divisors
 from refine_export.graph.model_file import bytes_from_model
 from refine_export.graph.prepare import float_values
 from refine_export.graph.tensor_ranges import MEASURES, TensorRange, with_ranges
@@ -27,7 +29,8 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
         RequestError: a feed does not fit the graph, or a tensor becomes NaN or infinite on it.
         UnavailableError: ONNX Runtime is missing.
     """
-    copy, names = with_ranges(model, float_values(model.graph))
+    hung_on = list(dict.fromkeys(value.name or "" for value in divisors(model.graph).values()))
+    copy, names = with_ranges(model, float_values(model.graph), hung_on)
     found: dict[str, TensorRange] = {}
     try:
         opened = OrtRunner(bytes_from_model(copy), optimize=False)  # the outputs leave nothing to fuse
@@ -40,11 +43,12 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
     with opened as runner:
         for feed_name, arrays in feeds:
             outputs = list(runner.run(arrays).values())
+            smallest = {name: float(least) for name, least in zip(hung_on, outputs[-len(hung_on) :], strict=False)}
             for index, name in enumerate(names):
                 measured = outputs[len(MEASURES) * index :][: len(MEASURES)]
-                largest, smallest, total, shape = measured
+                highest, lowest, total, shape = measured
                 sizes = tuple(int(size) for size in shape)
-                magnitude = float(max(abs(largest), abs(smallest))) if 0 not in sizes else 0.0
+                magnitude = float(max(abs(highest), abs(lowest))) if 0 not in sizes else 0.0
                 # NaN shows in the total alone, which may also be NaN by adding infinities of both signs. Infinity
                 # inside of a graph is not a fault: a mask may hold it.
                 nan = np.isnan(magnitude) or (np.isnan(total) and not np.isinf(magnitude))
@@ -56,9 +60,8 @@ def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> d
                         tensor=name,
                         feed=feed_name,
                     )
-                known = found.get(name, TensorRange(0.0, sizes))
-                larger = max(sizes, known.shape, key=lambda sizes: int(np.prod(sizes)))
-                found[name] = TensorRange(max(magnitude, known.largest), larger)
+                one = TensorRange(magnitude, sizes, smallest.get(name, math.inf))
+                found[name] = one.joined(found.get(name, one))
     if not found:
         raise RequestError("there is no feed to calibrate with; expected one or more", code="no-feeds")
     return found

@@ -5,10 +5,11 @@ Shape legend: N batch, C channels, H and W in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from refine_export.export.reference_network import reference_network, signature_
 from refine_export.lower.lowering import Prepared
 from refine_export.signature import LARGEST_SIDE, TensorInfo, check_multiples, padded_size
 
+FRAME_CHANNELS: Final = (3, 6, 7, 8, 9, 10, 11)
+"""Numbers of channels of an input that begins with a frame, or with both."""
 _TIMESTEP = 0.5
 
 
@@ -102,8 +105,10 @@ def _batch_and_size(image: TensorInfo, calibration: Calibration, unit: int) -> t
 def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[int, int] | None) -> Iterator[NamedFeed]:
     """Make a feed for a graph that is not known, by the names and shapes of its inputs.
 
-    Three channels are a frame (the second such input the other frame), six are both; two or four that are called a
-    flow are one, to 96 px; numbers and one-valued planes are a timestep; anything else is noise in [0, 1).
+    Three channels are a frame (the second such input the other frame), six are both, and seven to eleven are both with
+    a timestep, as VapourSynth's RIFE 4 files stack them (of eleven the last four are x and y from -1 to 1 and their
+    steps by pixel); two or four that are called a flow are one, to 96 px; single numbers and one-valued planes are a
+    timestep; anything else is noise in [0, 1).
 
     Raises:
         RequestError: a size is free and none is given, or a shape is not that of a picture.
@@ -112,7 +117,7 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
     arrays: dict[str, NDArray[Any]] = {}
     frames: list[NDArray[Any]] = []
     shapes = {info.name: _shape(info, size) for info in inputs}
-    planes = [shape[2:] for shape in shapes.values() if len(shape) == 4 and shape[1] in (3, 6)]
+    planes = [shape[2:] for shape in shapes.values() if len(shape) == 4 and shape[1] in FRAME_CHANNELS]
     if planes:  # at the largest of each side, from which every input is cut
         height, width = (max(sides) for sides in zip(*planes, strict=True))
         pair = source.at(padded_size(height, width, SMALLEST_SCENE_SIDE))
@@ -127,10 +132,12 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
             )
         channels = shape[1] if len(shape) == 4 else 0
         array: NDArray[Any]
-        if len(shape) < 4 or max(shape[1:]) == 1 or (channels == 1 and "time" in info.name.lower()):
+        # Of a number of each picture in a batch, the batch is free or one.
+        if math.prod(shape[1:] or shape) == 1 or (channels <= 1 and "time" in info.name.lower()):
             array = np.full(shape, _TIMESTEP)
-        elif channels in (3, 6):
-            array = np.concatenate(frames[: channels // 3], axis=1)
+        elif channels in FRAME_CHANNELS:
+            stacked = [*frames[: 2 if channels > 3 else 1], *_planes_behind_frames(channels - 6, shape[2:])]
+            array = np.concatenate([plane[:, :, : shape[2], : shape[3]] for plane in stacked], axis=1)
             frames.reverse()
         elif channels in (2, 4) and "flow" in info.name.lower():
             array = synthetic_flow("large", *padded_size(shape[2], shape[3], SMALLEST_SCENE_SIDE))[:, :channels]
@@ -140,6 +147,22 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
             array = np.broadcast_to(array[:, :, : shape[2], : shape[3]], shape)
         arrays[info.name] = np.array(array, dtype=info.dtype, order="C")
     yield "frames and noise, made for the inputs", arrays
+
+
+def _planes_behind_frames(count: int, size: tuple[int, ...]) -> list[NDArray[Any]]:
+    """Return the planes [1, 1, H, W] that follow two frames in one input, at most five."""
+    y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in size), indexing="ij")
+    steps = [np.full(size, 2 / max(side - 1, 1)) for side in reversed(size)]
+    planes = [np.full(size, _TIMESTEP), x, y, *steps] if count == 5 else [np.full(size, _TIMESTEP)] * max(count, 0)
+    return [plane[None, None] for plane in planes]
+
+
+def flat_feeds(feed: NamedFeed) -> Iterator[NamedFeed]:
+    """Make feeds of black, white and grey pictures from one: texture hides what becomes zero where nothing varies."""
+    name, arrays = feed
+    for label, value_of in (("black", lambda one: 0), ("white", np.max), ("grey", np.mean)):
+        planes = {key: one for key, one in arrays.items() if one.ndim == 4 and math.prod(one.shape[2:]) > 1}
+        yield f"{label} in place of {name}", {**arrays, **{k: np.full_like(v, value_of(v)) for k, v in planes.items()}}
 
 
 def _shape(info: TensorInfo, size: tuple[int, int] | None) -> tuple[int, ...]:

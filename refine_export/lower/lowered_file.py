@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import onnx.checker
 import onnx_ir as ir
@@ -26,8 +27,9 @@ from refine_export.graph.model_file import (
     require_external_data,
     sha256_of_model,
 )
-from refine_export.lower.calibration_feeds import Calibration, feeds_of_calibration
+from refine_export.lower.calibration_feeds import Calibration, feeds_of_calibration, flat_feeds
 from refine_export.lower.fp32_islands import Accuracy, Bench, Search, regions_of, search, search_from_json
+from refine_export.lower.input_scale import scale_notes
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import (
     Lowered,
@@ -74,6 +76,8 @@ class LoweredFile:
     """PSNR against FP32, the worst of the calibration feeds and outputs; infinite where nothing differs."""
     max_error: float
     """Largest error in units of the peak."""
+    fed: dict[str, tuple[float, float]]
+    """Input -> smallest and largest value that it was calibrated with."""
     notes: tuple[str, ...]
     search: Search | None = field(repr=False)
     """The result of a search for FP32 regions."""
@@ -182,8 +186,19 @@ def lower_file(
         _check_sizes(prepared, options, calibration)
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared = calibrated(prepared, feeds)
+        flats, fed_notes = [], []
+        for flat in flat_feeds(feeds[0]) if signature is None else ():  # ours divide by sizes alone
+            try:
+                prepared = calibrated(prepared, [flat])
+                flats.append(flat)
+            except RequestError as error:
+                fed_notes.append(f"not measured on flat pictures: {error}")
+        fed = {
+            name: tuple(float(bound([bound(arrays[name]) for _, arrays in feeds])) for bound in (np.min, np.max))
+            for name in feeds[0][1]
+        }
         name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
-        say(f"{len(feeds)} feeds; the largest magnitude is {largest.largest:.4g} in {name}")
+        say(f"{len(feeds) + len(flats)} feeds; the largest magnitude is {largest.largest:.4g} in {name}")
     # A measurement does not depend on the target: a search for another one continues from the same file.
     measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None, sizes=())
     memory = search_memory(output) if options.searches else None
@@ -194,6 +209,7 @@ def lower_file(
         lambda size: feeds_of_calibration(
             prepared, checkpoint, dataclasses.replace(calibration, size=parse_size(size))
         ),
+        flats=flats,
         memory=memory,
         key=fingerprint(inputs, measured_by, used),
     )
@@ -218,7 +234,8 @@ def lower_file(
         macs_low=lowered.macs_low,
         psnr_db=accuracy.psnr_db,
         max_error=accuracy.max_error,
-        notes=(*lowered.notes, *inherited),
+        fed=fed,
+        notes=(*lowered.notes, *inherited, *fed_notes, *scale_notes(prepared.model, fed)),
         search=found,
         reused=False,
         seconds=time.perf_counter() - started,
@@ -247,7 +264,7 @@ def search_memory(output: Path) -> Path:
     return output.with_name(f"{output.name}.search.json")
 
 
-_DETAILS = ("source_bytes", "macs_low", "psnr_db", "max_error", "notes", "search", "nodes")
+_DETAILS = ("source_bytes", "macs_low", "psnr_db", "max_error", "fed", "notes", "search", "nodes")
 """The fields of `LoweredFile` that its manifest has beside its own."""
 
 
@@ -260,6 +277,7 @@ def _from_manifest(manifest: Manifest, output: Path, seconds: float) -> LoweredF
             "size_bytes": manifest.size_bytes,
             "nodes": tuple(NodeType(**node) for node in details["nodes"]),
             "psnr_db": math.inf if details["psnr_db"] is None else details["psnr_db"],
+            "fed": {name: tuple(bounds) for name, bounds in details["fed"].items()},
             "notes": tuple(details["notes"]),
             "search": None if details["search"] is None else search_from_json(details["search"]),
             "reused": True,

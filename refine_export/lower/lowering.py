@@ -127,8 +127,10 @@ def prepare_model(
 
 
 def calibrated(prepared: Prepared, feeds: Iterable[tuple[str, Arrays]]) -> Prepared:
-    """Return the same with the ranges and shapes that its tensors have on `feeds`."""
-    return dataclasses.replace(prepared, ranges=ranges_from_feeds(prepared.model, feeds))
+    """Return the same with the ranges and shapes that its tensors have on `feeds`, and on those before."""
+    found = ranges_from_feeds(prepared.model, feeds)
+    before = prepared.ranges or found
+    return dataclasses.replace(prepared, ranges={name: one.joined(before[name]) for name, one in found.items()})
 
 
 def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = ()) -> Lowered:
@@ -146,7 +148,7 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
             for n in model.graph
         ]
         return Lowered(model=_finished(model, options), nodes=tuple(nodes), macs_low=0.0, notes=())
-    io = _io_types(prepared, options)
+    io, io_notes = _io_types(prepared, options)
     choices = PrecisionChoices(
         low=_low(options), fp32_tail=options.fp32_tail, islands=frozenset(islands), low_io=frozenset(io)
     )
@@ -159,7 +161,7 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
         model=_finished(model, options),
         nodes=tuple(nodes),
         macs_low=low / (sum(macs.values()) or 1),
-        notes=tuple(_fault_notes(prepared.faults)),
+        notes=(*_fault_notes(prepared.faults), *io_notes),
     )
 
 
@@ -191,10 +193,14 @@ def _low(options: LowerOptions) -> Low:
     return "bfloat16" if options.precision == "bf16" else "float16"
 
 
-def _io_types(prepared: Prepared, options: LowerOptions) -> dict[str, ir.DataType]:
-    """Return the inputs and outputs that become FP16: pictures, masks and features within the range of FP16."""
+def _io_types(prepared: Prepared, options: LowerOptions) -> tuple[dict[str, ir.DataType], list[str]]:
+    """Return the inputs and outputs that become FP16: pictures, masks and features within the range of FP16.
+
+    Of the planes of a graph of another tool that do not, a note each says why.
+    """
+    notes: list[str] = []
     if options.io == "fp32":
-        return {}
+        return {}, notes
     graph = prepared.model.graph
     kept = coordinate_inputs(prepared.model)
     signature = prepared.signature
@@ -213,7 +219,12 @@ def _io_types(prepared: Prepared, options: LowerOptions) -> dict[str, ir.DataTyp
             )
             if value.dtype == ir.DataType.FLOAT and plane and fits and picture and name not in kept:
                 types[name] = ir.DataType.FLOAT16
-    return types
+            elif value.dtype == ir.DataType.FLOAT and plane and signature is None:
+                reason = "its channels or name are not those of one frame or two, so it may hold flows or a timestep"
+                if name in kept or not fits:
+                    reason = "coordinates are computed from it" if name in kept else "FP16 may not hold its values"
+                notes.append(f"the {side} {name} stays FP32: {reason}")
+    return types, notes
 
 
 def _finished(model: ir.Model, options: LowerOptions) -> onnx.ModelProto:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from refine_export.accuracy.metrics import peak_of
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import Lowered, Prepared, calibrated, lower, prepare_model
 from refine_export.runners.onnxruntime import OrtRunner
@@ -86,6 +87,14 @@ def foreign_case(name: str) -> Case:
 
 def outputs(runner: OrtRunner, feeds: Arrays) -> Arrays:
     return runner.run({info.name: feeds[info.name].astype(info.dtype) for info in runner.inputs})
+
+
+def psnr(model: onnx.ModelProto, lowered: Lowered, feeds: Arrays) -> float:
+    """PSNR of strict FP16 against FP32, the worst output; NaN where a value is not finite."""
+    with OrtRunner(model.SerializeToString()) as expected, HalfRunner(lowered.model.SerializeToString()) as actual:
+        pairs = zip(outputs(expected, feeds).values(), outputs(actual, feeds).values(), strict=True)
+        found = [10 * np.log10(peak_of(one) ** 2 / max(np.mean(np.square(one - other)), 1e-20)) for one, other in pairs]
+    return float(np.min(found))
 
 
 def error(model: onnx.ModelProto, lowered: Lowered, *feeds: Arrays) -> float:

@@ -59,7 +59,8 @@ def print_lowered(result: LoweredFile, *, explain: bool) -> None:
     accuracy = f"{result.psnr_db:.1f} dB, largest error {result.max_error:.2g}"
     if math.isinf(result.psnr_db):
         accuracy = "equal to FP32"
-    screen.line(f"on the calibration feeds, rounded as its types say: {accuracy}")
+    fed = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in result.fed.items())
+    screen.line(f"on the calibration feeds ({fed}), rounded as its types say: {accuracy}")
     screen.line(
         f"{result.path}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), {types}; "
         f"{result.macs_low:.1%} of the multiply-adds in FP16 or BF16 "

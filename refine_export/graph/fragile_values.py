@@ -1,0 +1,119 @@
+"""Find what hangs on bits that FP16 lacks though it fits its range: phases, and values that a result is divided by.
+
+A *phase* is the argument of a function that repeats or grows exponentially, or a large term of a small difference: its
+absolute error counts, and in FP16 that is up to 0.25 at 987. A *divisor* is a value of which a quotient, a root or a logarithm is taken: FP16 ends at 6e-8 and
+loses bits from 6e-5 downwards, so one that a small constant keeps from zero (`x / max(norm, 1e-12)`), or that is small
+on a feed, becomes zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import numpy as np
+import onnx_ir as ir
+
+from refine_export.graph.operator_types import MOVES, SUMS, is_op
+from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, starts_path, upstream
+from refine_export.graph.tensor_ranges import TensorRange
+
+FP16_NORMAL: Final = 2.0**-14
+"""The smallest number that FP16 holds with all its bits."""
+LARGEST_PHASE: Final = {"float16": 8.0, "bfloat16": 1.0}
+"""Beyond this a phase is off by more than 2^-8, sixteen times what a result up to 1 is rounded by in FP16."""
+
+_PHASES: Final = ("Sin", "Cos", "Tan", "Exp", "Sinh", "Cosh", "Floor", "Ceil", "Round", "Mod")
+_DIVISORS: Final = {"Div": 1, "Reciprocal": 0, "Log": 0, "Sqrt": 0, "Pow": 0}
+"""Operator -> the input whose smallest values count."""
+_KEEPS_SMALL: Final = (*MOVES, *SUMS, *("Abs", "Add", "Cast", "Clip", "Max", "Mul", "Pow", "Sqrt", "Sub", "Sum", "Where"))
+"""Operators behind which a value that a small constant keeps from zero may still be as small."""
+
+
+def divisors(graph: ir.Graph) -> dict[ir.Node, ir.Value]:
+    """Return the nodes that amplify small values, and the value that counts: a divisor, or what a root is taken of."""
+    found = {}
+    for node in graph:
+        value = node.inputs[_DIVISORS[node.op_type]] if is_op(node, *_DIVISORS) else None
+        if value is None or value.dtype != ir.DataType.FLOAT or value.const_value is not None:
+            continue
+        exponent = node.inputs[1].const_value if is_op(node, "Pow") and node.inputs[1] is not None else None
+        if exponent is not None and all(one >= 1 and one == int(one) for one in exponent.numpy().ravel()):
+            continue  # x * x makes small values smaller, and amplifies none
+        found[node] = value
+    return found
+
+
+def fragile_nodes(
+    graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]
+) -> Iterator[tuple[ir.Node, str, str]]:
+    """Yield what computes phases and small divisors, the name of the rule, and the reason.
+
+    Args:
+        graph: prepared.
+        low: the type that would lose the bits.
+        ranges: of calibration; without them, small constants alone show what is small.
+    """
+    # What a convolution reads is a feature, which FP16 may round: every reader then has the same value.
+    features = {value for node in graph if is_op(node, *PATH_STARTS) for value in node.inputs if value is not None}
+    walks = (upstream(grid) for grid in grids(graph).values())
+    # Of weights of positions, logits count like phases, those of a correlation too; elsewhere FP16 is good enough.
+    weigh = {value.producer() for walk in walks for value in walk if is_op(value.producer(), "Softmax")}
+
+    def before(value: ir.Value | None) -> Iterator[ir.Node]:
+        for one in upstream(value, ends=features):
+            if (node := one.producer()) is not None and (one is value or one not in features):
+                yield node
+
+    for node in graph:
+        if not is_op(node, *_PHASES, "Pow") and node not in weigh:
+            continue
+        phase = node.inputs[1 if is_op(node, "Pow") else 0]
+        known = None if phase is None else ranges.get(phase.name or "")
+        if known is not None and known.largest > LARGEST_PHASE[low]:
+            reason = f"{node.name} takes {phase.name}, which reaches {known.largest:.4g}: FP16 rounds its fraction"
+            kept = (one for one in before(phase) if node in weigh or not starts_path(one))
+            yield from ((one, "phase", reason) for one in (node, *kept))
+    for node in graph:
+        if not is_op(node, "Add", "Sub"):
+            continue
+        made, *given = (ranges.get(value.name or "") for value in (*node.outputs, *node.inputs) if value is not None)
+        terms = max((one.largest for one in given if one is not None), default=0.0)
+        if made is not None and terms > LARGEST_PHASE[low] * made.largest:
+            reason = f"{node.name} leaves {made.largest:.4g} of terms to {terms:.4g}: what is left is their last bits"
+            kept = (one for value in node.inputs for one in before(value) if not starts_path(one))
+            yield from ((one, "phase", reason) for one in (node, *kept))
+    for node, value in divisors(graph).items() if low == "float16" else ():
+        known = ranges.get(value.name or "")
+        if known is not None and known.smallest < FP16_NORMAL:
+            small = f"which is {known.smallest:.2g} on a calibration feed"
+        elif (constant := _kept_alive_by(value)) is not None:
+            small = f"which {constant} keeps from zero"
+        else:
+            continue
+        reason = f"{node.name} hangs on small values of {value.name}, {small}; FP16 loses bits below 6e-5"
+        kept = (one for given in node.inputs for one in before(given) if not starts_path(one))
+        yield from ((one, "small", reason) for one in (node, *kept))
+
+
+def _kept_alive_by(value: ir.Value) -> str | None:
+    """Return the name of a constant below FP16's normal numbers that is added to a value, or bounds it."""
+    waiting, seen = [value], set()
+    while waiting:
+        node = waiting.pop().producer()
+        if node is None or node in seen or not is_op(node, *_KEEPS_SMALL):
+            continue
+        seen.add(node)
+        for one in node.inputs:
+            if one is None or one.dtype != ir.DataType.FLOAT:
+                continue
+            if one.const_value is None:
+                waiting.append(one)
+            elif is_op(node, "Add", "Clip", "Max", "Sum", "Where") and _is_small(one.const_value):
+                return one.name
+    return None
+
+
+def _is_small(constant: ir.TensorProtocol) -> bool:
+    largest = float(np.abs(constant.numpy()).max(initial=0))
+    return 0 < largest < FP16_NORMAL

@@ -1,0 +1,128 @@
+"""Small values that keep a quotient alive, and phases: kept FP32 where FP16 would lose them, and only there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from refine_export.lower.calibration_feeds import flat_feeds
+from refine_export.lower.lower_options import LowerOptions
+from refine_export.lower.lowering import calibrated, lower
+from tests.support.foreign import CONV, IMAGE, OUT, kernel, model_of
+from tests.support.lowering_cases import psnr, ready, small, small_feeds
+from tests.support.lowering_checks import decided
+
+LOW, SMALL, PHASE = ("float16", "default"), ("float32", "small"), ("float32", "phase")
+AXES = (
+    "ax = Constant <value_ints = [1]> () sp = Constant <value_ints = [2,3]> () half = Constant <value_float = -0.5> () "
+)
+
+KEPT_ALIVE = {
+    "a norm": (1e-12, "n = ReduceL2 (c, ax) m = Clip (n, e) [end] d = Div (c, m)"),
+    "a norm, written out": (
+        1e-7,
+        "q = Mul (c, c) s = ReduceSum (q, ax) r = Sqrt (s) m = Max (r, e) [end] d = Div (c, m)",
+    ),
+    "a variance": (
+        1e-10,
+        "m = ReduceMean (c, sp) s = Sub (c, m) q = Mul (s, s) a = ReduceMean (q, sp) b = Add (a, e) r = Sqrt (b) "
+        "[end] d = Div (s, r)",
+    ),
+    "a variance to the power of -0.5": (
+        1e-9,
+        "m = ReduceMean (c, sp) s = Sub (c, m) q = Mul (s, s) a = ReduceMean (q, sp) b = Add (a, e) r = Pow (b, half) "
+        "[end] d = Mul (s, r)",
+    ),
+    "a sum": (1e-8, "r = Relu (c) s = ReduceSum (r, ax) a = Add (s, e) [end] d = Div (r, a)"),
+    "a logarithm": (1e-8, "r = Relu (c) a = Add (r, e) [end] d = Log (a)"),
+    "an inverse": (1e-6, "r = Abs (c) a = Add (e, r) i = Reciprocal (a) [end] d = Mul (c, i)"),
+    "zeros replaced": (1e-7, "r = Relu (c) z = Equal (r, nil) a = Where (z, e, r) [end] d = Div (r, a)"),
+}
+
+
+@pytest.mark.parametrize("name", KEPT_ALIVE)
+def test_what_a_small_constant_keeps_from_zero(name):
+    """On black a convolution without bias gives zeros: the constant is FP32, and so is all behind it that hangs on it.
+
+    In FP16 it was zero again when it was divided by, and 0 / 0 is not a number.
+    """
+    constant, body = KEPT_ALIVE[name]
+    constants = f"{AXES} e = Constant <value_float = {constant}> () nil = Constant <value_float = 0.0> ()"
+    model, prepared = small(f"{constants} c = {CONV} (x, w) {body} [last] y = {CONV} (d, v)")
+    prepared = calibrated(prepared, flat_feeds(("feed", small_feeds(model))))
+    lowered = lower(prepared, LowerOptions())
+    types = {node.node: node.type for node in lowered.nodes}
+    assert types["last"] == "float16"
+    for value in (0.0, 0.5, 1.0):
+        assert psnr(model, lowered, {"x": np.full((1, 3, 16, 24), value, np.float32)}) > 50, value
+    assert psnr(model, lowered, small_feeds(model)) > 65
+
+
+def test_small_values_that_only_a_feed_shows():
+    """No constant keeps a sum of squares alive: its smallest value is measured."""
+    body = (
+        f"{AXES} t = Mul (x, k) q = Mul (t, t) n = ReduceSum (q, sp) [root] r = Sqrt (n) "
+        f"d = Div (t, r) [last] y = {CONV} (d, v)"
+    )
+    model = model_of(f"{kernel('v', 3, 3, 3, 3)} {body}", IMAGE, OUT, k=np.float32([3e-4]))
+    prepared = ready(model, small_feeds(model))
+    found = decided(prepared)
+    assert (found["root"], found["last"]) == (SMALL, LOW)
+    assert prepared.ranges["n"].smallest < 6e-5
+    assert psnr(model, lower(prepared, LowerOptions()), small_feeds(model)) > 60
+
+
+def test_tensors_that_are_small_throughout():
+    """Features of 1e-6 that are scaled back would be multiples of 6e-8."""
+    body = f"c = {CONV} (x, w) [down] s = Mul (c, k) t = Tanh (s) [up] u = Mul (t, j) [last] y = {CONV} (u, v)"
+    model = model_of(
+        f"{kernel('w', 3, 3, 3, 3)} {kernel('v', 3, 3, 3, 3)} {body}",
+        IMAGE,
+        OUT,
+        k=np.float32([1e-3]),
+        j=np.float32([1e3]),
+    )
+    prepared = ready(model, feeds := small_feeds(model, 1e-2))
+    found = decided(prepared)
+    assert (found["down"], found["up"], found["last"]) == (("float32", "range"), ("float32", "range"), LOW)
+    assert psnr(model, lower(prepared, LowerOptions()), feeds) > 60
+
+
+def test_ordinary_quotients_stay_fp16():
+    """By a sum of exponentials, a number or a size, and with a constant that FP16 holds, nothing is lost."""
+    body = (
+        f"{AXES} e = Constant <value_float = 0.01> () two = Constant <value_float = 2.0> () c = {CONV} (x, w) "
+        f"[power] q = Pow (c, two) [sum] a = Add (q, e) [root] r = Sqrt (a) [end] d = Div (c, r) "
+        f"h = Div (d, two) y = {CONV} (h, v)"
+    )
+    found = decided(small(body)[1])
+    assert {found[name] for name in ("power", "sum", "root", "end")} == {LOW}
+
+
+PERIODS = {
+    "Sin": "[end] d = Sin (a)",
+    "Cos": "[end] d = Cos (a)",
+    "a fraction": "f = Floor (a) [end] d = Sub (a, f)",
+    "Mod": "o = Constant <value_float = 1.0> () [end] d = Mod <fmod = 1> (a, o)",
+    "Exp": "n = Neg (a) [end] d = Exp (n)",
+    "Pow": "o = Constant <value_float = 0.99> () [end] d = Pow (o, a)",
+}
+
+
+@pytest.mark.parametrize("name", PERIODS)
+@pytest.mark.parametrize("reach", [2, 987.3])
+def test_phases(name, reach):
+    """A half near 987 has steps of 0.5: what makes arguments of functions that repeat is FP32 there, not at 2."""
+    scales, weights = 10 ** (-np.arange(16) / 4), np.random.default_rng(0).standard_normal((16, 8))
+    model = model_of(
+        f"[scale] a = Mul (t, k) {PERIODS[name]} y = MatMul (d, lin)",
+        "float[1,1] t",
+        "float[1,8] y",
+        k=scales[None].astype(np.float32),
+        lin=weights.astype(np.float32),
+    )
+    feeds = {"t": np.float32([[reach]])}
+    prepared = ready(model, feeds)
+    found = decided(prepared)
+    assert found["scale"] == (PHASE if reach > 8 else LOW)
+    assert psnr(model, lower(prepared, LowerOptions()), feeds) > 55
