@@ -10,16 +10,19 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.metrics import PICTURES
+from refine_export.accuracy.metrics import PICTURES, Metrics
 from refine_export.report.grouping import JudgedGroup, judge_groups, missing_runtimes
 from refine_export.report.report_data import Comparison, Report
 from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import SIGNATURES
 from refine_export.validate.comparison import Status, Verdict, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
+
+_ROUNDED: Final = 1e-3
+"""Share by which means of a picture may be off for their FP32 sums; 0.01 dB."""
 
 Rule = Literal["accuracy", "not-compared", "shortfall", "required-runtime", "baseline-drop", "baseline-missing"]
 
@@ -95,6 +98,12 @@ def decide(
         for one in report.shortfalls
         if (one.counts or (one.runtime in require and one.status == "failed")) and one.status != "passed"
     ]
+    compared = {(one.graph, one.file) for one in report.comparisons}
+    problems += [
+        Problem(rule="not-compared", status="not compared", what=one.file, reason="it has no comparison", file=one.file)
+        for one in report.artifacts
+        if compared and one.engine is None and (one.graph, one.file) not in compared
+    ]
     problems += _runtime_problems(report, groups, require)
     if not groups:
         empty = Problem(rule="not-compared", status="not compared", what="the report", reason="it has no comparison")
@@ -160,8 +169,17 @@ def _contradictions(comparison: Comparison) -> Iterator[str]:
         elif metrics.identical != (metrics.psnr_db is None) or metrics.identical != (metrics.max_abs == 0):
             same = "identical" if metrics.identical else "not identical"
             yield f"{one.output}: {same}, with a largest error of {metrics.max_abs} and a PSNR of {metrics.psnr_db}"
-        elif metrics.psnr_db is not None and not math.isfinite(metrics.psnr_db):
-            yield f"{one.output}: its PSNR is {metrics.psnr_db}; expected a number"
+        elif metrics.psnr_db is not None and not _possible(metrics, metrics.psnr_db):
+            yield f"{one.output}: its PSNR is {metrics.psnr_db}, with errors {errors} at a peak of {metrics.peak}"
+
+
+def _possible(metrics: Metrics, psnr_db: float) -> bool:
+    """Return whether the root of the mean square lies between the mean and the largest error, as it always does."""
+    largest, mean, almost_largest = (float(one or 0) for one in (metrics.max_abs, metrics.mean_abs, metrics.p999_abs))
+    if not math.isfinite(psnr_db) or max(mean, almost_largest) > largest * (1 + _ROUNDED):
+        return False
+    root = metrics.peak * 10 ** (-psnr_db / 20)
+    return mean / (1 + _ROUNDED) <= root <= math.sqrt(mean * largest) * (1 + _ROUNDED)
 
 
 def _runtime_problems(

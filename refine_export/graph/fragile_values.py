@@ -26,7 +26,11 @@ LARGEST_PHASE: Final = {"float16": 8.0, "bfloat16": 1.0}
 _PHASES: Final = ("Sin", "Cos", "Tan", "Exp", "Sinh", "Cosh", "Floor", "Ceil", "Round", "Mod")
 _DIVISORS: Final = {"Div": 1, "Reciprocal": 0, "Log": 0, "Sqrt": 0, "Pow": 0}
 """Operator -> the input whose smallest values count."""
-_KEEPS_SMALL: Final = (*MOVES, *SUMS, *("Abs", "Add", "Cast", "Clip", "Max", "Mul", "Pow", "Sqrt", "Sub", "Sum", "Where"))
+_KEEPS_SMALL: Final = (
+    *MOVES,
+    *SUMS,
+    *("Abs", "Add", "Cast", "Clip", "Max", "Mul", "Pow", "Sqrt", "Sub", "Sum", "Where"),
+)
 """Operators behind which a value that a small constant keeps from zero may still be as small."""
 
 
@@ -44,9 +48,7 @@ def divisors(graph: ir.Graph) -> dict[ir.Node, ir.Value]:
     return found
 
 
-def fragile_nodes(
-    graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]
-) -> Iterator[tuple[ir.Node, str, str]]:
+def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) -> Iterator[tuple[ir.Node, str, str]]:
     """Yield what computes phases and small divisors, the name of the rule, and the reason.
 
     Args:

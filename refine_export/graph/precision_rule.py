@@ -38,7 +38,15 @@ from refine_export.graph.fp16_constants import Low, WeightFault, fits
 from refine_export.graph.fragile_values import FP16_NORMAL, fragile_nodes
 from refine_export.graph.model_file import ONNX_DOMAINS
 from refine_export.graph.operator_types import MOVES, RANDOM, SHRINKS, SUMS, has_half_form, is_op, opset_of, sum_bound
-from refine_export.graph.sampling_coordinates import PATH_STARTS, SAMPLERS, grids, size_values, starts_path, upstream, weights_of
+from refine_export.graph.sampling_coordinates import (
+    PATH_STARTS,
+    SAMPLERS,
+    grids,
+    size_values,
+    starts_path,
+    upstream,
+    weights_of,
+)
 from refine_export.graph.tensor_ranges import TensorRange
 
 Type = Literal["float16", "bfloat16", "float32", "none"]

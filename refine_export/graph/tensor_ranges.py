@@ -32,9 +32,7 @@ class TensorRange:
         return TensorRange(max(self.largest, other.largest), shape, min(self.smallest, other.smallest))
 
 
-def with_ranges(
-    model: ir.Model, values: list[ir.Value], divisors: Collection[str] = ()
-) -> tuple[ir.Model, list[str]]:
+def with_ranges(model: ir.Model, values: list[ir.Value], divisors: Collection[str] = ()) -> tuple[ir.Model, list[str]]:
     """Return a copy whose outputs are the `MEASURES` of each value, and the names of the values.
 
     Args:

@@ -127,6 +127,12 @@ def _inconsistency(report: Report) -> str | None:
     for one in report.comparisons:
         if (one.graph, one.file) not in known:
             return f"{one.key!r} is about {one.file!r} ({one.graph}), which is not among the artifacts"
+    counted = Counter(one.group_key for one in report.comparisons)
+    for group in report.groups:
+        if (count := counted.pop(group.key, 0)) != group.passed + group.failed + group.missing:
+            return f"{group.key} was judged on {group.passed + group.failed + group.missing} comparisons, {count} are there"
+    if counted:
+        return f"{next(iter(counted))} is not among the groups"
     built = {(one.graph, one.file) for one in report.artifacts if one.engine is not None}
     run = {(one.graph, one.file) for one in report.comparisons}
     if len({one.file for one in report.engines}) < len(report.engines):

@@ -18,12 +18,13 @@ STRICT = ValidateOptions()
 def metrics(psnr_db=70.0, max_abs=0.004, **more):
     """Of one output; a PSNR of None says that it is identical."""
     same = psnr_db is None
+    root = 0.0 if same else more.get("peak", 1.0) * 10 ** (-psnr_db / 20)
     given = {
         "peak": 1.0,
         "psnr_db": psnr_db,
         "identical": same,
         "max_abs": 0.0 if same else max_abs,
-        "mean_abs": 0.0 if same else max_abs / 20,
+        "mean_abs": 0.0 if same else root * (root / max_abs) ** 0.5,
         "p999_abs": 0.0 if same else max_abs / 3,
         "nan_count": 0,
         "inf_count": 0,

@@ -108,6 +108,8 @@ def test_not_compared_never_passes():
     assert decide(report, options=ValidateOptions(share=0.01)).status == "not compared"
     decision = decide(report_of([]))
     assert (decision.status, decision.problems[0].what) == ("not compared", "the report")
+    decision = decide(report_of([*report_of().comparisons], artifacts=[FILE, artifact("other.onnx")]))
+    assert (decision.status, decision.problems[0].what) == ("not compared", "other.onnx")
 
 
 def test_a_failure_is_worse_than_what_is_missing():
@@ -144,6 +146,9 @@ def test_shortfalls_count_where_they_are_required():
         {"peak": math.inf},
         {"max_abs": -1.0},
         {"p999_abs": None},
+        {"psnr_db": 120.0},
+        {"psnr_db": 46.0},
+        {"mean_abs": 0.05},
     ],
 )
 def test_numbers_that_contradict_themselves_fail(change):
