@@ -100,8 +100,12 @@ def _check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            stored = all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
+            damaged = archive.testzip() if stored else None  # torch does not compare checksums
     except (zipfile.BadZipFile, OSError, ValueError):
         return  # not an archive, or a damaged one, which torch refuses
+    if damaged is not None:
+        raise _damaged(path, f"a file of torch.save (the checksum of {damaged[:80]} is wrong)")
     names = [entry.filename for entry in entries]
     if any(name.endswith("/constants.pkl") for name in names):
         problem = "is refused: it is a TorchScript program; expected weights alone: save model.state_dict()"
@@ -113,7 +117,7 @@ def _check_archive(path: Path) -> None:
         )
         problem = f"is not a checkpoint: it is a zip archive {found}; {EXPECTED}"
         raise CheckpointError.about(path, "not-a-checkpoint", problem, members=weights)
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):  # unpacks to more than its size
+    if not stored:  # unpacks to more than its size
         problem = (
             "is refused: it is a compressed zip archive, which torch.save does not write; save the state dict again"
         )

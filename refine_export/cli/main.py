@@ -143,12 +143,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.echo(f"{kind}: {clean(str(error))} [{error.code}]", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
+        _exit_if_interrupted()
         named = f"{error.filename}: " if error.filename else ""
         typer.echo(f"error: {clean(named)}{error.strerror or error}; check the path and its permissions", err=True)
         sys.exit(RequestError.exit_code)
     except MemoryError:
+        _exit_if_interrupted()
         typer.echo("missing: there is not enough memory; use a smaller size or batch", err=True)
         sys.exit(UnavailableError.exit_code)
+    except KeyboardInterrupt:  # between two steps of typer
+        _exit_if_interrupted()
+        raise
     except Exception:
         _exit_if_interrupted()
         traceback.print_exc()

@@ -126,6 +126,9 @@ def frame_from_file(path: Path, add_note: AddNote | None = None, label: str = ""
         FrameError: `unreadable-picture`, `too-large` or `unknown-range`; or the path is not a file.
     """
     with opened_picture(path) as picture:
+        if picture.format == "PNG":
+            picture.verify()  # decoding skips the checksums, and does not miss an end that was cut off
+    with opened_picture(path) as picture:
         conversions = list(_conversions(picture))
         pixels = _rgb(picture)
     if pixels is None:

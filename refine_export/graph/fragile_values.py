@@ -1,9 +1,9 @@
 """Find what hangs on bits that FP16 lacks though it fits its range: phases, and values that a result is divided by.
 
 A *phase* is the argument of a function that repeats or grows exponentially, or a large term of a small difference: its
-absolute error counts, and in FP16 that is up to 0.25 at 987. A *divisor* is a value of which a quotient, a root or a logarithm is taken: FP16 ends at 6e-8 and
-loses bits from 6e-5 downwards, so one that a small constant keeps from zero (`x / max(norm, 1e-12)`), or that is small
-on a feed, becomes zero.
+absolute error counts, and in FP16 that is up to 0.25 at 987. A *divisor* is a value of which a quotient, a root or a
+logarithm is taken: FP16 ends at 6e-8 and loses bits from 6e-5 downwards, so one that a small constant keeps from zero
+(`x / max(norm, 1e-12)`), or that is small on a feed, becomes zero.
 """
 
 from __future__ import annotations

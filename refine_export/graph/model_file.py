@@ -15,6 +15,7 @@ import onnx.inliner
 import onnx.shape_inference
 
 from refine_export.errors import GraphError
+from refine_export.graph.model_bounds import check_bounds
 from refine_export.support.files import check_input_file
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def model_from_bytes(content: bytes, path: Path) -> onnx.ModelProto:
     """Parse a model, without its external data; `path` is for messages.
 
     Raises:
-        GraphError: truncated or not ONNX.
+        GraphError: truncated, not ONNX, or beyond the bounds of `check_bounds`.
     """
     try:
         model = onnx.load_model_from_string(content)
@@ -63,6 +64,7 @@ def model_from_bytes(content: bytes, path: Path) -> onnx.ModelProto:
     if not model.HasField("graph") or not model.opset_import:
         missing = "opset" if model.HasField("graph") else "graph"
         raise GraphError.about(path, "not-onnx", f"is not ONNX, or truncated (it has no {missing}); {_EXPECTED}")
+    check_bounds(model, path)
     return model
 
 

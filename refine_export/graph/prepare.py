@@ -85,6 +85,11 @@ def _unify_domain(model: ir.Model) -> None:
     for imports in (model.graph.opset_imports, *(function.opset_imports for function in model.functions.values())):
         if "ai.onnx" in imports:
             imports[""] = max(imports.pop("ai.onnx"), imports.get("", 0))
+    for function in list(model.functions.values()):
+        if function.domain == "ai.onnx":  # it takes the place of a standard operator
+            del model.functions[function.identifier()]
+            function.domain = ""
+            model.functions[function.identifier()] = function
     for node in (*model.graph.all_nodes(), *(node for function in model.functions.values() for node in function)):
         if node.domain == "ai.onnx":
             node.domain = ""

@@ -41,7 +41,8 @@ class Retype(ir.passes.InPlacePass):
         opset = opset_of(graph)
         nodes = list(graph)
         values = (value for node in nodes for value in node.outputs)
-        self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *values)}
+        named = (*graph.inputs, *graph.initializers.values(), *values, *nodes)
+        self._taken = {one.name or "" for one in named}
         # Which inputs need which type is read off the FP32 types, so before any of them changes.
         needed = {node: self._needed(node, opset) for node in nodes}
         outputs = [(value, self._io.get(value.name or "", ir.DataType.FLOAT)) for value in graph.outputs]
@@ -94,8 +95,9 @@ class Retype(ir.passes.InPlacePass):
 
     def _free(self, name: str) -> str:
         """Return this name, with a number where the file has it already."""
-        free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)
-        self._taken.add(free)
+        names = (f"{name}_{k}" if k else name for k in itertools.count())
+        free = next(one for one in names if not {one, f"{one}/Cast"} & self._taken)  # a Cast is called after its result
+        self._taken |= {free, f"{free}/Cast"}
         return free
 
     def _cast_output(self, graph: ir.Graph, index: int, value: ir.Value, dtype: ir.DataType) -> None:

@@ -38,7 +38,7 @@ def with_ranges(model: ir.Model, values: list[ir.Value], divisors: Collection[st
     Args:
         model: prepared; not modified, and its constants are shared.
         values: inputs and node outputs of `model`.
-        divisors: names of those whose smallest magnitude other than zero is put out too, in this order behind all others.
+        divisors: names of those whose smallest magnitude other than zero is put out too, behind all others.
     """
     names = [value.name or "" for value in values]
     copy = model.clone()

@@ -129,8 +129,9 @@ def _inconsistency(report: Report) -> str | None:
             return f"{one.key!r} is about {one.file!r} ({one.graph}), which is not among the artifacts"
     counted = Counter(one.group_key for one in report.comparisons)
     for group in report.groups:
-        if (count := counted.pop(group.key, 0)) != group.passed + group.failed + group.missing:
-            return f"{group.key} was judged on {group.passed + group.failed + group.missing} comparisons, {count} are there"
+        judged, found = group.passed + group.failed + group.missing, counted.pop(group.key, 0)
+        if judged != found:
+            return f"{group.key} was judged on {judged} comparisons, and {found} are there"
     if counted:
         return f"{next(iter(counted))} is not among the groups"
     built = {(one.graph, one.file) for one in report.artifacts if one.engine is not None}

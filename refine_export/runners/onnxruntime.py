@@ -24,6 +24,7 @@ import io
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
@@ -51,6 +52,8 @@ PROVIDERS: Mapping[Provider, str] = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+LONGEST_RUN_S = 1800
+"""Seconds after which a run is stopped: a loop in a stranger's file may have no end. 4K takes two minutes in FP32."""
 _OFF_IN_TENSORRT = ("trt_fp16_enable", "trt_int8_enable", "trt_engine_cache_enable", "trt_timing_cache_enable")
 
 
@@ -95,11 +98,23 @@ class OrtRunner(Runner):
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:
         names = [info.name for info in self.outputs]
+        timer = threading.Timer(LONGEST_RUN_S, setattr, (self._run_options, "terminate", True))
+        timer.daemon = True
+        timer.start()
         try:
             with self._gpu.work(wait=True) if self._gpu else nullcontext():
                 values = self._session.run(names, dict(feeds), self._run_options)
         except Exception as error:  # onnxruntime's own exceptions share no base class but this one
+            if self._run_options.terminate:
+                self._run_options.terminate = False
+                raise RequestError(
+                    f"onnxruntime {self.version} was stopped after {LONGEST_RUN_S} s; expected a graph whose loops "
+                    "end: export it again, or take a smaller size",
+                    code="run-too-long",
+                ) from error
             raise self._failed(error) from error
+        finally:
+            timer.cancel()
         return dict(zip(names, values, strict=True))
 
     def run_torch(self, feeds: Tensors, outputs: Tensors | None = None) -> dict[str, torch.Tensor]:

@@ -77,6 +77,7 @@ BAD = {
         "attack in a pickle that torch never writes": pickle.dumps(Attack()),
         "numpy": pickle.dumps({"a": np.zeros(3)}),
         "plain": pickle.dumps({}),
+        "changed in a weight": saved(STATE).replace(torch.ones(64).numpy().tobytes(), bytes(256), 1),
         "cut": saved(STATE)[: len(saved(STATE)) // 2],
         "cut, old format": saved(STATE, _use_new_zipfile_serialization=False)[:-99],
         "cut safetensors": (300).to_bytes(8, "little") + b'{"a":',

@@ -163,6 +163,8 @@ def test_nan_is_shown():
         ("empty.png", "unreadable-picture"),
         ("text.png", "unreadable-picture"),
         ("cut.png", "unreadable-picture"),
+        ("endless.png", "unreadable-picture"),
+        ("changed.png", "unreadable-picture"),
         ("program.eps", "unreadable-picture"),
         ("long.png", "too-large"),
         ("float.tiff", "unknown-range"),
@@ -172,6 +174,10 @@ def test_refuses(tmp_path, picture, name, code):
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "cut.png").write_bytes(picture("good.png").read_bytes()[:200])
+    content = picture("good.png").read_bytes()
+    (tmp_path / "endless.png").write_bytes(content[:-12])  # without its last chunk, IEND
+    mark = content.index(b"IEND") - 8  # the checksum of the pixels
+    (tmp_path / "changed.png").write_bytes(content[:mark] + b"\0\0\0\0" + content[mark + 4 :])
     # Pillow would start Ghostscript for it.
     (tmp_path / "program.eps").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n")
     picture("long.png", (16400, 2))

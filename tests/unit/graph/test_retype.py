@@ -2,14 +2,16 @@
 
 import numpy as np
 import onnx
+import pytest
 from onnx import helper, numpy_helper
 
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import lower
-from tests.support.foreign import CONV, IMAGE, OUT
+from tests.support.foreign import CONV, IMAGE, OUT, model_of
 from tests.support.lowering_cases import TOLERANCE, error, ready, small, small_feeds
 from tests.support.lowering_checks import assert_lowered, decided
 
+KERNEL = np.full((3, 3, 3, 3), 0.1, np.float32)
 MASKS = f"m = Cast <to = 1> (b) n = Cast <to = 1> (b) a = {CONV} (m, w) c = {CONV} (n, v) y = Add (a, c)"
 
 
@@ -70,3 +72,27 @@ def test_a_cast_like_states_its_type():
     body = f"n = Constant <value_ints = [2049]> () k = CastLike (n, x) c = Mul (x, k) y = {CONV} (c, w)"
     result = lower(small(body, feeds=False)[1], LowerOptions()).model
     assert "CastLike" not in {node.op_type for node in result.graph.node}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_casts_are_called_like_no_other_node(precision):
+    """Names that ours would have, given to nodes of the file: ONNX Runtime refuses two of one name."""
+    model, _ = small(f"c = {CONV} (x, w) r = Relu (c) d = {CONV} (r, v) y = Sigmoid (d)", feeds=False)
+    low = "float16" if precision == "fp16" else "bfloat16"
+    names = [f"x/{low}/Cast", f"x/{low}", f"x/{low}", "y/output/Cast", "d/float/Cast", "Conv_1"]
+    for node, name in zip(model.graph.node, names, strict=True):
+        node.name = name
+    result = lower(ready(model, None, precision=precision), LowerOptions(precision=precision)).model
+    found = [node.name for node in result.graph.node]
+    assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_a_function_takes_the_place_of_a_standard_operator(domain):
+    """A model-local PRelu that adds is called, by both names of the standard domain."""
+    rest = '<domain: "q", opset_import: ["": 18]> PRelu (a, b) => (z) { z = Add (a, b) }'
+    model = model_of(
+        f"p = PRelu (x, slope) y = {CONV} (p, w)", IMAGE, OUT, rest=rest, slope=np.float32([100]), w=KERNEL
+    )
+    model.functions[0].domain = domain
+    assert [node.op_type for node in ready(model, None).model.graph] == ["Add", "Conv"]

@@ -125,7 +125,8 @@ def test_a_graph_for_bytes_is_noted(run, first):
 
 def test_black_pictures_are_measured(run):
     """A quotient whose divisor is zero but for a constant: textured pictures alone do not show it."""
-    body = f"{WEIGHTS} c = {CONV} (x, w) n = ReduceL2 (c, one) e = Add (n, k) i = Reciprocal (e) d = Mul (c, i) y = {CONV} (d, v)"
+    quotient = "n = ReduceL2 (c, one) e = Add (n, k) i = Reciprocal (e) d = Mul (c, i)"
+    body = f"{WEIGHTS} c = {CONV} (x, w) {quotient} y = {CONV} (d, v)"
     model = model_of(body, PICTURE, "float[1,3,64,96] y", k=np.float32([1e-6]), one=np.int64([1]))
     assert run(model, without_warp=True).psnr_db > 50
 

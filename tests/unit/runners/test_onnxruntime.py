@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import parser
 
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.runners import onnxruntime as module
@@ -180,6 +181,21 @@ def test_failures_in_a_run_are_translated(gpu):
             runner.run(feeds_of())
         with refused("run-failed", RequestError):
             runner.run_torch(tensors_of(feeds_of()))
+
+
+def test_a_run_without_an_end_is_stopped(monkeypatch):
+    """A loop whose condition never becomes false."""
+    monkeypatch.setattr(module, "LONGEST_RUN_S", 0.3)
+    body = "k = Constant <value_float = -1.0> () r = Abs (s) m = ReduceMin <keepdims = 0> (r) d = Greater (m, k)"
+    text = (
+        '<ir_version: 8, opset_import: ["": 18]> main (float[1,3,8,8] x) => (float[1,3,8,8] y) { '
+        "n = Constant <value = int64 {9223372036854775807}> () t = Constant <value = bool {1}> () y = Loop (n, t, x) "
+        f"<body = body (int64 i, bool c, float[1,3,8,8] s) => (bool d, float[1,3,8,8] r) {{ {body} }}> }}"
+    )
+    with OrtRunner(parser.parse_model(text).SerializeToString()) as runner:
+        for _ in range(2):
+            with refused("run-too-long", RequestError):
+                runner.run({"x": np.ones((1, 3, 8, 8), np.float32)})
 
 
 def test_tensors_are_used_where_they_are(gpu):
