@@ -72,7 +72,7 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
             continue
         phase = node.inputs[1 if is_op(node, "Pow") else 0]
         known = None if phase is None else ranges.get(phase.name or "")
-        if known is not None and known.largest > LARGEST_PHASE[low]:
+        if phase is not None and known is not None and known.largest > LARGEST_PHASE[low]:
             reason = f"{node.name} takes {phase.name}, which reaches {known.largest:.4g}: FP16 rounds its fraction"
             kept = (one for one in before(phase) if node in weigh or not starts_path(one))
             yield from ((one, "phase", reason) for one in (node, *kept))

@@ -41,8 +41,8 @@ class Retype(ir.passes.InPlacePass):
         opset = opset_of(graph)
         nodes = list(graph)
         values = (value for node in nodes for value in node.outputs)
-        named = (*graph.inputs, *graph.initializers.values(), *values, *nodes)
-        self._taken = {one.name or "" for one in named}
+        named = (*graph.inputs, *graph.initializers.values(), *values)
+        self._taken = {value.name or "" for value in named} | {node.name or "" for node in nodes}
         # Which inputs need which type is read off the FP32 types, so before any of them changes.
         needed = {node: self._needed(node, opset) for node in nodes}
         outputs = [(value, self._io.get(value.name or "", ir.DataType.FLOAT)) for value in graph.outputs]

@@ -161,7 +161,7 @@ class Bench:
         seeded = _repeatable(content)
         # Another layout of a tensor, as optimizing gives it, would give its elements other random numbers.
         with OrtRunner(seeded, optimize=seeded is content) as runner:
-            found = [(arrays, outputs := runner.run(arrays), _peaks(outputs)) for _, arrays in feeds]
+            found: list[_Fed] = [(arrays, outputs := runner.run(arrays), _peaks(outputs)) for _, arrays in feeds]
             for _, arrays in flats:
                 outputs = runner.run(arrays)
                 peaks = {name: max(peak, found[0][2][name]) for name, peak in _peaks(outputs).items()}

@@ -194,7 +194,10 @@ def lower_file(
             except RequestError as error:
                 fed_notes.append(f"not measured on flat pictures: {error}")
         fed = {
-            name: tuple(float(bound([bound(arrays[name]) for _, arrays in feeds])) for bound in (np.min, np.max))
+            name: (
+                float(min(np.min(arrays[name]) for _, arrays in feeds)),
+                float(max(np.max(arrays[name]) for _, arrays in feeds)),
+            )
             for name in feeds[0][1]
         }
         name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
