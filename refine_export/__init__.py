@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from refine_export.jobs.gate_report import GateResult, gate
     from refine_export.jobs.inspect_file import Inspection, inspect
     from refine_export.jobs.interpolate_arrays import interpolate_frames
+    from refine_export.jobs.interpolate_folder import interpolate_folder
     from refine_export.jobs.interpolate_frames import interpolate
     from refine_export.jobs.lint_files import LintReport, lint
     from refine_export.jobs.load_network import load_network
@@ -101,6 +102,7 @@ _HOME = {
     "jobs.gate_report": ("GateResult", "gate"),
     "jobs.inspect_file": ("Inspection", "inspect"),
     "jobs.interpolate_arrays": ("interpolate_frames",),
+    "jobs.interpolate_folder": ("interpolate_folder",),
     "jobs.interpolate_frames": ("interpolate",),
     "jobs.lint_files": ("LintReport", "lint"),
     "jobs.load_network": ("load_network",),
@@ -168,6 +170,7 @@ __all__ = [
     "gate",
     "inspect",
     "interpolate",
+    "interpolate_folder",
     "interpolate_frames",
     "lint",
     "list_weights",

@@ -56,7 +56,7 @@ class VideoDecoder:
         self.count = 0
         """Frames that were decoded so far."""
         self.notes: list[str] = []
-        """What is missing, where that is allowed; complete when all is decoded."""
+        """Missing frames, where that is allowed; complete when all is decoded."""
         self._allow_missing = allow_missing
         self._missing = 0
 
@@ -93,7 +93,8 @@ class VideoDecoder:
             stored += packet.dts is not None or packet.size > 0
             shown += bool(packet.size) and not packet.is_discard and _is_shown(packet)
             if last is not None and _is_hole(last, packet, others):
-                self._lack("frames-missing", "lacks frames: a part of the file cannot be read")
+                problem = self._damage("lacks frames: a part of the file cannot be read")
+                self._lack(FrameError.about(self.path, "frames-missing", problem, frame=self.count))
             if packet.size:
                 last, others = packet, 0
             for frame in self._frames_of(packet):
@@ -101,19 +102,20 @@ class VideoDecoder:
                 interlaced |= bool(frame.interlaced_frame)
                 self._check_frame(frame, size)
                 if frame.is_corrupt:
-                    self._lack("video-broken", "is broken")
+                    self._lack(self._broken("is broken"))
                     continue
                 yield frame
                 self.count += 1
         self._check_length(end_s)
         if stored < self._promised:
-            self._lack("frames-missing", f"has {stored} frames, and its header says {self._promised}")
+            problem = self._damage(f"has {stored} frames, and its header says {self._promised}")
+            self._lack(FrameError.about(self.path, "frames-missing", problem, frame=self.count))
         if (lost := shown - self.count - self._missing) > 0:
-            problem = f"lacks {lost} frames: {lost} of its packets gave none"
             if interlaced:  # packets may be single fields
                 self.notes.append(f"{lost} of its packets gave no frame; it is interlaced, and they may be fields")
             else:
-                self._lack("frames-missing", problem)
+                problem = self._damage(f"lacks {lost} frames: {lost} of its packets gave none")
+                self._lack(FrameError.about(self.path, "frames-missing", problem, frame=self.count))
         if self._missing:
             self.notes.append(f"it is damaged: at {self._missing} places frames are missing or broken")
 
@@ -126,7 +128,7 @@ class VideoDecoder:
     def _frames_of(self, packet: Any) -> Iterator[Any]:
         try:
             if self.stream.codec_context.name == "ffv1" and packet.size and not is_intact(bytes(packet)):
-                self._lack("video-broken", "is broken: the checksum of a slice differs")
+                self._lack(self._broken("is broken: the checksum of a slice differs"))
                 return
             yield from packet.decode()
         except require("av", extra="video").error.InvalidDataError:
@@ -134,11 +136,16 @@ class VideoDecoder:
                 raise
             self._missing += 1
 
-    def _lack(self, code: str, problem: str) -> None:
+    def _damage(self, what: str) -> str:
+        return f"{what}, at frame {self.count}; {AGAIN}"
+
+    def _broken(self, what: str) -> FrameError:
+        return FrameError.about(self.path, "video-broken", self._damage(what), frame=self.count)
+
+    def _lack(self, error: FrameError) -> None:
         """Refuse missing frames, or count the place."""
         if not self._allow_missing:
-            message = f"{problem}, at frame {self.count}; {AGAIN}"
-            raise FrameError.about(self.path, code, message, frame=self.count)
+            raise error
         self._missing += 1
 
     def _check_frame(self, frame: Any, size: tuple[int, int]) -> None:
@@ -162,7 +169,8 @@ class VideoDecoder:
             return
         length_s = container.duration / 1e6
         if length_s - end_s > LENGTH_TOLERANCE / float(self.rate):
-            self._lack("video-truncated", f"ends at {end_s:.2f} of {length_s:.2f} seconds: it is truncated")
+            problem = self._damage(f"ends at {end_s:.2f} of {length_s:.2f} seconds: it is truncated")
+            self._lack(FrameError.about(self.path, "video-truncated", problem, frame=self.count))
 
 
 def _is_shown(packet: Any) -> bool:

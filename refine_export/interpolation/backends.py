@@ -17,6 +17,7 @@ from refine_export.errors import RequestError
 from refine_export.export.reference_network import check_graph, reference_network
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
+from refine_export.interpolation.stacked_input import StackedInterpolator, is_stacked
 from refine_export.interpolation.stream import Stopped
 from refine_export.interpolation.tiles import TiledInterpolator
 from refine_export.runners.base import Runner
@@ -121,6 +122,10 @@ class Backend:
 
 @contextmanager
 def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
+    if path.suffix == ".onnx" and is_stacked(path):
+        with StackedInterpolator(path) as stacked:
+            yield stacked
+        return
     artifact = artifact_from_path(path)
     if artifact.graph != "interpolator":
         problem = f"is {artifact.graph}, which makes no frames; expected interpolator"

@@ -1,4 +1,4 @@
-"""What a video has besides its pictures: sound, subtitles, chapters, cover art, attachments; copied, or slowed."""
+"""Sound, subtitles, chapters, cover art and attachments of a video; copied, or slowed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CopiedStreams:
         self._video, self._output, self._audio, self._stretch = video, output, audio, stretch
         self._container = video.container
         self.notes: list[str] = []
-        """What is left out."""
+        """Streams that are left out."""
         self._handlers: dict[int, Callable[[Any], Iterator[Any]]] = {}
         self.sound = [stream for stream in self._container.streams if stream.type == "audio"]
         self._early: list[Any] = []

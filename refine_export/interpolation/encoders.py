@@ -43,7 +43,7 @@ LARGEST_CRF: Mapping[str, int] = {
 }  # fmt: skip
 BITS_PER_PIXEL = {"ffv1": 4.0, "prores_ks": 4.0}
 LOSSY_BITS_PER_PIXEL = 0.05
-"""What little a frame takes at least, for the estimate of the space on the disk."""
+"""Least bits that a pixel takes, for the estimate of the space on the disk."""
 SQUARE_ONLY = ("libvpx-vp9", "ffv1")
 """Encoders whose stream has no shape of pixels; PyAV cannot write it into the container."""
 

@@ -141,8 +141,6 @@ def interpolate_video(
                 work.write_to(pictures)
         seconds = time.perf_counter() - started
         report(f"{work.written} frames, {work.written / seconds:.3g} a second")
-    if source.read == 1:
-        notes.append("it has one frame: there is nothing to put between")
     return Interpolated(
         path=output,
         computed_by=", ".join(work.providers),

@@ -20,7 +20,7 @@ from refine_export.interpolation.interpolation_options import VideoOptions
 LARGEST_DENOMINATOR = 10**9
 """Upper bound of a time base's denominator: libvpx takes no more, MP4 about twice that."""
 COARSE = Fraction(1, 8)
-"""Units of time, in frames, from which rounding is no longer what moves a frame from an even rate."""
+"""Units of time, in frames, above which a frame is off an even rate by more than rounding."""
 NTSC = Fraction(1000, 1001)
 NAMED = Fraction(1, 200)  # 23.976 and 59.94 are written for 24000/1001 and 60000/1001
 

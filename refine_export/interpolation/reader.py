@@ -135,6 +135,8 @@ class VideoSource:
                 continue
             yield before, last
             before, repeated = last, 0
+        if self.read == 1:
+            raise FrameError.about(self.path, "too-few-frames", "has one frame; expected two or more")
         if last is not before:  # the end of the video repeats one frame
             yield before, last
         yield last, None

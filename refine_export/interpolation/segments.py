@@ -31,7 +31,7 @@ LATEST = 2**62  # in units of the time base: FFmpeg counts in 64 bits
 
 @dataclass
 class Counts:
-    """What a job has counted up to a frame of the output."""
+    """Counts of a job up to a frame of the output."""
 
     scene_cuts: int = 0
     still: int = 0
@@ -45,7 +45,7 @@ class Part:
     packets: list[tuple[int, int, int, bool, int]]
     """Time, decoding time, duration, whether it is a key frame, and size of each."""
     end: int
-    """When its last frame ends."""
+    """Time at which its last frame ends."""
     sha256: str
     counts: Mapping[str, int]
 
@@ -89,12 +89,12 @@ class Segments:
 
     @property
     def end(self) -> int:
-        """When the last frame of the finished parts ends."""
+        """Time at which the last frame of the finished parts ends."""
         return self.parts[-1].end if self.parts else 0
 
     @property
     def counts(self) -> Counts:
-        """What was counted up to the end of the finished parts."""
+        """Counts up to the end of the finished parts."""
         return Counts(**self.parts[-1].counts) if self.parts else Counts()
 
     def add(self, packets: list[Any], frames: int, end: int, counts: Counts) -> None:
@@ -155,11 +155,11 @@ class Segments:
             raise RequestError.about(self.folder, "resume-other-options", problem, options=tuple(differ))
 
     def _read(self) -> None:
-        """Read the parts up to the first that is not whole."""
+        """Read the parts up to the first that is not whole, or shorter: an interrupt or the end of a job leaves those."""
         while (file := self._path(len(self.parts), "json")).exists():
             part = Part(**json.loads(file.read_text()))
             content = self._path(len(self.parts), "packets")
-            if not content.exists() or sha256(content.read_bytes()).hexdigest() != part.sha256:
+            if part.frames != LENGTH or not content.exists() or sha256(content.read_bytes()).hexdigest() != part.sha256:
                 break
             self.parts.append(part)
 
@@ -213,11 +213,12 @@ class SegmentWriter:
             self.finish()
 
     def finish(self) -> None:
-        """End the part; nothing happens where none is open."""
+        """End the part; nothing happens where none is open, as when an interrupt came in here before."""
         if self._encoder is None:
             return
-        self._packets += self._encoder.encode(None)
+        encoder, self._encoder = self._encoder, None
+        self._packets += encoder.encode(None)
         for packet in self._packets:
             packet.duration = self._durations.get(packet.pts, packet.duration)
         self._segments.add(self._packets, self._frames, self._end, self._counts)
-        self._encoder, self._packets, self._durations, self._frames = None, [], {}, 0
+        self._packets, self._durations, self._frames = [], {}, 0

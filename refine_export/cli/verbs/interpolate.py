@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 import refine_export as rx
-from refine_export.cli.exit_codes import show
+from refine_export.cli.exit_codes import print_json, show
 from refine_export.cli.render.console_progress import JsonProgress, make_progress
 from refine_export.cli.render.print_files import print_description
 from refine_export.cli.stage_options import stage_options_of
@@ -44,7 +44,7 @@ def interpolate(
             "--output",
             "-o",
             help="A .png for two pictures; for a video .mp4, .mov, .mkv or .webm, frame_%05d.png, .apng or .gif, or - "
-            "for YUV4MPEG on standard output.",
+            "for YUV4MPEG on standard output; a folder for a folder of videos.",
         ),
     ],
     server: Annotated[
@@ -80,15 +80,22 @@ def interpolate(
         raise RequestError(f"progress is {progress!r}; expected text or json", code="wrong-option", option="progress")
     if output == PIPE and hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the end of who reads the pipe becomes an error with its code
+    common: dict[str, Any] = {
+        "force": force,
+        "progress": JsonProgress() if progress == "json" else make_progress(quiet or as_json),
+        "on_wait": None if quiet or as_json else _tell,
+        **{name: value for name, value in options.items() if name not in connection},
+    }
     try:
-        result = rx.interpolate(
-            inputs,
-            output=output,
-            force=force,
-            progress=JsonProgress() if progress == "json" else make_progress(quiet or as_json),
-            on_wait=None if quiet or as_json else _tell,
-            **{name: value for name, value in options.items() if name not in connection},
-        )
+        if len(inputs) == 1 and inputs[0].is_dir() and not output.suffix and output != PIPE:
+            results = rx.interpolate_folder(inputs[0], output=output, **common)
+            if as_json:
+                print_json([result.to_dict() for result in results])
+            else:
+                for result in results:
+                    _print(result)
+            return
+        result = rx.interpolate(inputs, output=output, **common)
     except KeyboardInterrupt as error:
         _tell(str(error))  # what there is, and how to go on
         raise

@@ -190,11 +190,10 @@ def test_a_video_that_stands_still_stays_as_it_is(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(before.planes[0], planes, strict=True))
 
 
-def test_one_frame_is_one_frame(tmp_path):
-    result, _, found = converted(tmp_path, count=1, run_with={"times": 4})
-    assert (result.frames_read, result.frames_written) == (1, 4)
-    assert "it has one frame: there is nothing to put between" in result.notes
-    assert len(found.pictures) == 4
+def test_one_frame_is_refused(tmp_path):
+    with refused("too-few-frames", FrameError):
+        converted(tmp_path, count=1)
+    assert names(tmp_path) == ["in.mp4"]
 
 
 def test_a_bare_stream_without_times_goes_through(tmp_path):

@@ -3,6 +3,7 @@
 import _thread
 import ctypes
 import io
+import itertools
 import os
 import signal
 import sys
@@ -154,11 +155,12 @@ def test_a_full_disk_leaves_nothing(tmp_path, limit):
 def test_an_interrupt_before_the_first_part_leaves_only_what_can_be_played(tmp_path):
     """Like Ctrl-C, which reaches the main thread while others compute."""
     source = clip(tmp_path / "in.mp4", 30)
+    calls = itertools.count()  # the first, whose number is 0, interrupts
     # A shell that starts the tests in the background has them ignore SIGINT.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            run(source, tmp_path / "out.mp4", Averaging(2, wait=_thread.interrupt_main))
+            run(source, tmp_path / "out.mp4", Averaging(2, wait=lambda: next(calls) or _thread.interrupt_main()))
     finally:
         signal.signal(signal.SIGINT, before)
     assert set(names(tmp_path)) <= {"in.mp4", "out.part.mp4"}
