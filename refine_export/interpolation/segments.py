@@ -155,7 +155,7 @@ class Segments:
             raise RequestError.about(self.folder, "resume-other-options", problem, options=tuple(differ))
 
     def _read(self) -> None:
-        """Read the parts up to the first that is not whole, or shorter: an interrupt or the end of a job leaves those."""
+        """Read the parts up to the first that is not whole; an interrupt or the end of a job leaves a shorter one."""
         while (file := self._path(len(self.parts), "json")).exists():
             part = Part(**json.loads(file.read_text()))
             content = self._path(len(self.parts), "packets")
