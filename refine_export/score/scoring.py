@@ -1,16 +1,19 @@
 """Run every candidate on every triplet, and measure its frames against the true ones.
 
-One triplet is in memory at a time. Each figure is a line of a JSON Lines file, under a key of what it depends on; a run
-that was interrupted starts again where that file ends.
+At most two triplets are in memory: while one is run, its frames so far are measured and the next one is read. Each
+figure is a line of a JSON Lines file, under a key of what it depends on; a run that was interrupted starts again where
+that file ends.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +65,7 @@ class ScoreLog:
 
     def add(self, key: str, score: Score) -> None:
         """Append the figures of a run."""
-        if self._file is None or score.quality is None:
+        if self._file is None or score.quality is None or key in self._known:
             return
         names = {"split": score.triplet.split, "triplet": score.triplet.name, "file": score.contestant.file}
         names["runtime"] = score.contestant.runtime
@@ -118,43 +121,60 @@ def score_triplets(
         on_triplet: receives the number of triplets that are done.
     """
     failed: set[Contestant] = set()
-    for number, triplet in enumerate(triplets):
-        on_triplet(number)
-        frames = hashlib.sha256("".join(map(sha256_of_file, triplet.files)).encode()).hexdigest()
-        keys = {one: f"{one.fingerprint[:32]}:{frames[:32]}" for one in contestants if one not in failed}
-        opened: _OpenTriplet | None = None
-        for contestant, key in keys.items():
-            if (quality := log.find(key)) is not None:
-                yield Score(contestant=contestant, triplet=triplet, quality=quality, seconds=0.0)
-                continue
-            opened = opened or _OpenTriplet(triplet, add_note)
-            score = opened.score(contestant)
-            log.add(key, score)
-            if score.quality is None:
-                failed.add(contestant)
-            yield score
-    on_triplet(len(triplets))
+    with ThreadPoolExecutor(1) as beside:  # frames are read and measured beside the runs
+        ahead = beside.submit(_opened, triplets[0], contestants, log, add_note)
+        for number in range(len(triplets)):
+            on_triplet(number)
+            opened = ahead.result()
+            for following in triplets[number + 1 : number + 2]:
+                ahead = beside.submit(_opened, following, contestants, log, add_note)
+            measured = [opened.run(one, beside.submit) for one in contestants if one not in failed]
+            for score in (finish() for finish in measured):
+                log.add(opened.keys[score.contestant], score)
+                if score.quality is None:
+                    failed.add(score.contestant)
+                yield score
+        on_triplet(len(triplets))
 
 
-class _OpenTriplet:
-    """A triplet in memory."""
+@dataclass(frozen=True, kw_only=True)
+class _Opened:
+    """A triplet in memory, with the keys and the known figures of its contestants."""
 
-    def __init__(self, triplet: Triplet, add_note: AddNote) -> None:
-        self._triplet = triplet
-        self._frame0, truth, self._frame1 = (_picture(path, add_note) for path in triplet.files)
-        self._truth = TrueFrame(truth)
+    triplet: Triplet
+    keys: Mapping[Contestant, str]
+    known: Mapping[Contestant, Quality]
+    frames: tuple[Picture, Picture] | None
+    """The two frames; None where every figure is known."""
+    truth: TrueFrame | None
 
-    def score(self, contestant: Contestant) -> Score:
+    def run(self, contestant: Contestant, submit: Callable[..., Future[Quality]]) -> Callable[[], Score]:
+        """Run a contestant; what is returned waits for the figures of its frame."""
+        score = functools.partial(Score, contestant=contestant, triplet=self.triplet)
+        if contestant in self.known:
+            return functools.partial(score, quality=self.known[contestant], seconds=0.0)
+        assert self.frames is not None
+        assert self.truth is not None
         started = time.perf_counter()
-        quality, reason = None, ""
         try:
-            picture = contestant.interpolator.interpolate(self._frame0, self._frame1, MIDDLE)
+            picture = contestant.interpolator.interpolate(*self.frames, MIDDLE)
         except RequestError as error:
-            reason = f"{self._triplet.name}: {error}"
+            reason = f"{self.triplet.name}: {error}"
+            return functools.partial(score, quality=None, seconds=time.perf_counter() - started, reason=reason)
         seconds = time.perf_counter() - started
-        if not reason:
-            quality = self._truth.quality_of(picture)
-        return Score(contestant=contestant, triplet=self._triplet, quality=quality, seconds=seconds, reason=reason)
+        quality = submit(self.truth.quality_of, picture)
+        return lambda: score(quality=quality.result(), seconds=seconds)
+
+
+def _opened(triplet: Triplet, contestants: Sequence[Contestant], log: ScoreLog, add_note: AddNote) -> _Opened:
+    frames = hashlib.sha256("".join(map(sha256_of_file, triplet.files)).encode()).hexdigest()
+    keys = {one: f"{one.fingerprint[:32]}:{frames[:32]}" for one in contestants}
+    known = {one: quality for one, key in keys.items() if (quality := log.find(key)) is not None}
+    opened = functools.partial(_Opened, triplet=triplet, keys=keys, known=known)
+    if len(known) == len(contestants):
+        return opened(frames=None, truth=None)
+    frame0, truth, frame1 = (_picture(path, add_note) for path in triplet.files)
+    return opened(frames=(frame0, frame1), truth=TrueFrame(truth))
 
 
 def _picture(path: Path, add_note: AddNote) -> Picture:

@@ -31,7 +31,7 @@ def documented_commands():
 
 
 def test_the_workflows_are_complete():
-    github, gitlab = (yaml.safe_load(text) for text in blocks("yaml"))
+    github, gitlab = (yaml.safe_load(text) for text in blocks("yaml")[-2:])
     assert set(github) == {"name", True, "permissions", "jobs"}  # YAML 1.1 reads `on` as true
     (job,) = github["jobs"].values()
     assert job["timeout-minutes"]
@@ -40,6 +40,14 @@ def test_the_workflows_are_complete():
     assert job["artifacts"]["reports"]["junit"] == "gate.xml"
     assert job["artifacts"]["when"] == "always"
     assert job["cache"]["paths"]
+
+
+def test_the_examples_of_the_action_and_the_component_give_inputs_that_there_are():
+    github, gitlab = (yaml.safe_load(text) for text in blocks("yaml")[:2])
+    action = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))
+    spec, _ = yaml.safe_load_all((ROOT / "templates" / "accuracy-gate.yml").read_text(encoding="utf-8"))
+    assert github["steps"][-1]["with"].keys() <= action["inputs"].keys()
+    assert gitlab["include"][0]["inputs"].keys() <= spec["spec"]["inputs"].keys()
 
 
 @pytest.mark.parametrize("line", sorted({line for line in documented_commands() if "refine-export " in line}))
