@@ -18,6 +18,7 @@ from pydantic import NonNegativeFloat
 from refine_export import __version__
 from refine_export.errors import RequestError
 from refine_export.gate.decision import Decision
+from refine_export.gate.speed import SpeedEntry, speeds_from_report
 from refine_export.report.report_files import read_json
 from refine_export.signature import FilePrecision
 from refine_export.support.files import write_text
@@ -66,6 +67,8 @@ class Baseline:
     environment: dict[str, str]
     """Versions and machine of the run that was accepted last."""
     entries: tuple[Entry, ...]
+    speeds: tuple[SpeedEntry, ...] = ()
+    """Latency ratios, where they are held."""
 
 
 def baseline_from_file(path: Path) -> Baseline:
@@ -89,8 +92,8 @@ def write_baseline(path: Path, baseline: Baseline) -> None:
     write_text(path, json.dumps(dataclasses.asdict(ordered), indent=2, allow_nan=False) + "\n")
 
 
-def baseline_from_decision(decision: Decision) -> Baseline:
-    """The baseline that the report gives by itself."""
+def baseline_from_decision(decision: Decision, *, speed: bool = False) -> Baseline:
+    """The baseline that the report gives by itself, with its latency ratios where `speed` is held."""
     report = decision.report
     return Baseline(
         schema=SCHEMA,
@@ -100,6 +103,7 @@ def baseline_from_decision(decision: Decision) -> Baseline:
         reference=report.reference,
         environment=report.environment,
         entries=tuple(_entries(decision)),
+        speeds=speeds_from_report(report) if speed else (),
     )
 
 

@@ -27,6 +27,7 @@ from refine_export.accuracy.margins import LABELS
 from refine_export.errors import RequestError
 from refine_export.gate.baseline import Baseline, Entry, baseline_from_decision, stable_names
 from refine_export.gate.decision import Decision, Problem
+from refine_export.gate.speed import accepted_speeds, speed_problems
 from refine_export.support.text import listed
 
 RESOLUTION = 2.0**-22
@@ -80,13 +81,15 @@ class Changes:
     """Number of entries within their noise."""
     notes: tuple[str, ...]
     problems: tuple[Problem, ...]
+    faster: int = 0
+    """Number of latency ratios that are new or better."""
     accepted: Baseline
     """The baseline that accepting writes."""
 
     @property
     def offered(self) -> bool:
         """Return whether there is something to accept."""
-        return bool(self.gains or self.new)
+        return bool(self.gains or self.new or self.faster)
 
     @property
     def counts(self) -> str:
@@ -113,13 +116,13 @@ class Changes:
         }
 
 
-def compare_with_baseline(decision: Decision, baseline: Baseline) -> Changes:
-    """Find what is worse, better, new and missing.
+def compare_with_baseline(decision: Decision, baseline: Baseline, *, speed: bool = False) -> Changes:
+    """Find what is worse, better, new and missing; with `speed`, latency ratios too (see `speed`).
 
     Raises:
         RequestError: `other-baseline`; the baseline is about other weights, frames or files.
     """
-    measured = baseline_from_decision(decision)
+    measured = baseline_from_decision(decision, speed=speed)
     _check_comparable(measured, baseline)
     now, before = ({entry.key: entry for entry in one.entries} for one in (measured, baseline))
     changes = list(_changes(now, before))
@@ -129,6 +132,8 @@ def compare_with_baseline(decision: Decision, baseline: Baseline) -> Changes:
     better = {change.entry.key for change in gains}
     missing = tuple(entry for key, entry in before.items() if key not in now)
     new = tuple(entry for key, entry in now.items() if key not in before)
+    slower = tuple(speed_problems(baseline.speeds, measured.speeds)) if speed else ()
+    speeds = accepted_speeds(baseline.speeds, measured.speeds)
     entries = {**before, **{key: now[key] for key in better}, **{entry.key: entry for entry in new}}
     return Changes(
         drops=drops,
@@ -137,8 +142,9 @@ def compare_with_baseline(decision: Decision, baseline: Baseline) -> Changes:
         missing=missing,
         same=len(now.keys() & before.keys()) - len(worse | better),
         notes=tuple(_notes(measured, baseline)),
-        problems=tuple(_problems(drops, missing, decision)),
-        accepted=dataclasses.replace(measured, entries=tuple(entries.values())),
+        problems=(*_problems(drops, missing, decision), *slower),
+        faster=len({*speeds} - {*baseline.speeds}),
+        accepted=dataclasses.replace(measured, entries=tuple(entries.values()), speeds=speeds),
     )
 
 

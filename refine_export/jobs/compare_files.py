@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.artifacts import Artifact
-from refine_export.data.feeds import flow_kinds_of
+from refine_export.data.feeds import Feed, flow_kinds_of
+from refine_export.errors import RequestError
 from refine_export.jobs.load_inputs import JobInputs
 from refine_export.report.picture_selection import PictureSelection
 from refine_export.report.pictures import FramePictures, Pictures
-from refine_export.report.report_data import Comparison
+from refine_export.report.report_data import Comparison, MeasuredLatency
+from refine_export.runners.base import Runner
+from refine_export.runners.latency import latency_from_seconds, measure_in_turn, ratio_in_turn
 from refine_export.signature import GraphName
-from refine_export.validate.comparison import Compared, compare_candidates
+from refine_export.support.text import size_text
+from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 from refine_export.validate.feed_plan import PlanStep, notes_on_unused_arrays, plan_steps
 from refine_export.validate.reference import Reference
 from refine_export.validate.runtimes import candidates_for
@@ -31,6 +36,7 @@ class ComparedFiles:
     frames: FramePictures
     reference: str
     notes: tuple[str, ...]
+    latencies: tuple[MeasuredLatency, ...]
 
 
 def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> ComparedFiles:
@@ -44,6 +50,7 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
     selection = PictureSelection(pair.size)
     comparisons: list[Comparison] = []
     notes: list[str] = []
+    latencies: list[MeasuredLatency] = []
     described = ""
     for graph, scale in dict.fromkeys((artifact.graph, artifact.scale) for _, artifact in files):
         memory = ErrorMemory()  # of one sequence of frames, over the calls below
@@ -57,6 +64,7 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
             ]
             for artifact, _ in opened:
                 notes += notes_on_unused_arrays(artifact, sources)
+            timed = not options.latency
             for step in plan_steps(reference, runner.signature, opened, sources, options):
                 with inputs.progress.step(f"compare {step.label}") as say:
                     before = len(comparisons)
@@ -66,6 +74,10 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
                         selection.add(comparison, compared, own=step.own_size)
                     say(_outcome(comparisons[before:]))
                 notes += filter(None, [step.note])
+                if not timed and comparisons[before:]:
+                    timed = True
+                    with inputs.progress.step(f"measure the latency at {size_text(step.sizes)}"):
+                        latencies += _latencies(step, compared.feed, runner, options.latency)
             if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
                 notes.append("Flows of the kind `network` were not compared: these weights are only a refinement.")
     frames, picture_notes = selection.frames(pair)
@@ -75,6 +87,7 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
         frames=frames,
         reference=described,
         notes=(*sources.notes, *dict.fromkeys(notes), *picture_notes),
+        latencies=tuple(latencies),
     )
 
 
@@ -93,6 +106,35 @@ def _comparison(number: int, graph: GraphName, step: PlanStep, compared: Compare
         sequence=compared.feed.sequence,
         index=compared.feed.index,
     )
+
+
+def _latencies(step: PlanStep, feed: Feed, reference: Runner, rounds: int) -> Iterator[MeasuredLatency]:
+    """Time the candidates of a step in turn with the reference; those that cannot be run have no latency."""
+    calls: dict[Candidate | None, Callable[[], object]] = {None: functools.partial(reference.run, feed.inputs)}
+    for one in step.candidates:
+        if one.runner is not None:
+            typed = {info.name: feed.inputs[info.name].astype(info.dtype, copy=False) for info in one.runner.inputs}
+            calls[one] = functools.partial(one.runner.run, typed)
+    try:
+        seconds = measure_in_turn(calls, rounds)
+    except RequestError:  # a file that fails in a run has failed its comparison too
+        return
+    own = seconds[None]
+    for candidate, times in seconds.items():
+        if candidate is None:
+            continue
+        ratio, error = ratio_in_turn(times, own)
+        yield MeasuredLatency(
+            file=candidate.file,
+            runtime=candidate.runtime,
+            batch=step.sizes[0],
+            size=step.sizes[1:],
+            runs=rounds,
+            median_ms=latency_from_seconds(times).median_ms,
+            reference_ms=latency_from_seconds(own).median_ms,
+            ratio=ratio,
+            ratio_error=error,
+        )
 
 
 def _outcome(comparisons: Sequence[Comparison]) -> str:

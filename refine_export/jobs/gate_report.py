@@ -72,6 +72,7 @@ def gate(
     *,
     baseline: AnyPath | None = None,
     accept: bool = False,
+    speed: bool = False,
     junit: AnyPath | None = None,
     markdown: AnyPath | None = None,
     summary: AnyPath | None = None,
@@ -84,6 +85,7 @@ def gate(
         report: a report.json, or the result of `validate` or `run` that wrote one.
         baseline: the file to compare with, or to write with `accept`.
         accept: write what is new or better to the baseline, if the gate passes.
+        speed: hold the latency ratios of the report in the baseline too: for machines without other work.
         junit: a file for JUnit XML.
         markdown: a file for a summary in Markdown.
         summary: a file to which the same summary is appended, such as `$GITHUB_STEP_SUMMARY`.
@@ -102,10 +104,14 @@ def gate(
         None if given is None else path_of(given) for given in (baseline, junit, markdown, summary)
     )
     _check_paths({"the report": path, "--baseline": known, "--junit": xml, "--markdown": page})
-    decision = decide(report_from_file(path), options=chosen.validate if limited else None, require=chosen.run.require)
+    given_report = report_from_file(path)
+    if speed and (known is None or not given_report.latencies):
+        problem = "holds no latency; measure with `refine-export validate --latency 20`, and give a --baseline"
+        raise RequestError.about(path, "no-latency", problem)
+    decision = decide(given_report, options=chosen.validate if limited else None, require=chosen.run.require)
     changes = None
     if known is not None and (known.exists() or not accept):
-        changes = compare_with_baseline(decision, baseline_from_file(known))
+        changes = compare_with_baseline(decision, baseline_from_file(known), speed=speed)
         decision = dataclasses.replace(decision, problems=(*decision.problems, *changes.problems))
     text = markdown_from_decision(decision, changes)
     if xml is not None:
@@ -119,12 +125,12 @@ def gate(
         path=path,
         decision=decision,
         changes=changes,
-        baseline="" if known is None else _settle(known, decision, changes, accept=accept),
+        baseline="" if known is None else _settle(known, decision, changes, accept=accept, speed=speed),
         annotations=tuple(annotations_from_decision(decision, path)),
     )
 
 
-def _settle(path: Path, decision: Decision, changes: Changes | None, *, accept: bool) -> str:
+def _settle(path: Path, decision: Decision, changes: Changes | None, *, accept: bool, speed: bool) -> str:
     """Write the baseline if that was asked for and the gate passed; return what happened to it."""
     passed = decision.status == "passed"
     if not accept:
@@ -136,14 +142,16 @@ def _settle(path: Path, decision: Decision, changes: Changes | None, *, accept: 
             advice = "; what is worse or missing cannot be accepted: if intended, delete the file and accept again"
         return f"{path}: not written, because the gate is {decision.status}{advice}"
     if changes is None:
-        fresh = baseline_from_decision(decision)
+        fresh = baseline_from_decision(decision, speed=speed)
         write_baseline(path, fresh)
         return f"{path}: written, with {len(fresh.entries)} entries"
     if not changes.offered:
         return f"{path}: unchanged, because nothing is better or new"
     write_baseline(path, changes.accepted)
     better = len({change.entry for change in changes.gains})
-    return f"{path}: written, with {better} entries better and {len(changes.new)} new"
+    return f"{path}: written, with {better} entries better and {len(changes.new)} new" + (
+        f", and {changes.faster} latency ratios" if changes.faster else ""
+    )
 
 
 def _check_paths(paths: Mapping[str, Path | None]) -> None:

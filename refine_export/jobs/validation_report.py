@@ -175,6 +175,7 @@ def report_on(
         ),
         environment=environment,
         fingerprint=key,
+        latencies=compared.latencies,
         bisect=_located(files, compared.comparisons, locate),
     )
     if folder is not None:

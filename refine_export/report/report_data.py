@@ -97,6 +97,25 @@ class Shortfall:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasuredLatency:
+    """Latency of one artifact in one runtime, measured in turn with the reference."""
+
+    file: str
+    runtime: str
+    batch: int
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    runs: int
+    median_ms: float
+    reference_ms: float
+    """Median of the reference."""
+    ratio: float
+    """Median of the ratios to the reference, round by round."""
+    ratio_error: float
+    """Relative standard error of the ratio."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Everything that a run measured, with its verdicts."""
 
@@ -131,6 +150,8 @@ class Report:
     """Hash of everything that the verdicts depend on."""
     bisect: tuple[dict[str, Any], ...] = ()
     """Bisection of each file that was searched for its first wrong node."""
+    latencies: tuple[MeasuredLatency, ...] = ()
+    """Latencies, where they were asked for."""
     schema: int = SCHEMA
 
     def to_dict(self) -> dict[str, Any]:

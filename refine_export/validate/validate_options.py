@@ -11,6 +11,9 @@ from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
 from refine_export.signature import check_sizes_option, fitting_size
 
+FEWEST_ROUNDS = 5
+"""Lower bound of the rounds of a latency, below which its spread is not known."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ValidateOptions(EngineRunOptions):
@@ -36,6 +39,8 @@ class ValidateOptions(EngineRunOptions):
     """Upper bound of the feeds that may fail; default: only the share counts."""
     ssim: bool = False
     """Measure SSIM of pictures too, which needs scikit-image; a limit of SSIM measures it in any case."""
+    latency: int = field(default=0, metadata={"flag": "--latency", "metavar": "ROUNDS"})
+    """Rounds in which each file and the reference are timed in turn on the first feed; 0 for none, or 5 and more."""
     limits: LimitsOptions = field(default_factory=LimitsOptions)
     """Limits by graph and precision."""
 
@@ -59,6 +64,8 @@ class ValidateOptions(EngineRunOptions):
             if not 0 < timestep < 1:
                 raise ValueError(f"timesteps has {timestep}; expected numbers between 0 and 1")
         check_sizes_option("sizes", self.sizes)
+        if self.latency and self.latency < FEWEST_ROUNDS:
+            raise ValueError(f"latency is {self.latency}; expected {FEWEST_ROUNDS} rounds or more, or 0 for none")
         if not 0 < self.share <= 1:
             raise ValueError(f"share is {self.share}; expected a number above 0, to 1")
         if self.may_fail is not None and self.may_fail < 0:

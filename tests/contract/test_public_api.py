@@ -24,7 +24,7 @@ FUNCTIONS = {
     "refine",
     "score": "data_set, files, *, checkpoint, refine, output, recipe, progress, allow_host_code, cuda_graph, "
     "rtx_kernels, rtx_cache, layout, limit, runtimes, device, max_loss_db",
-    "gate": "report, *, baseline, accept, junit, markdown, summary, recipe, require, limits, share, may_fail",
+    "gate": "report, *, baseline, accept, speed, junit, markdown, summary, recipe, require, limits, share, may_fail",
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps, refine",
     "lint": "files",

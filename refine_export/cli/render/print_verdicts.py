@@ -38,6 +38,12 @@ def print_report(result: ValidationReport) -> None:
             rows.append([verdict["feed"], *known, *_numbers(output), (output or verdict)["status"]])
     screen.table(["feed", *optional, "output", ">PSNR dB", ">largest error", "verdict"], rows[:ROWS_SHOWN])
     screen.more(len(rows) - ROWS_SHOWN, "in the report")
+    for one in report["latencies"]:
+        what = f"{one['file']} in {one['runtime']} at {size_text((one['batch'], *one['size']))}"
+        screen.line(
+            f"{what}: {one['median_ms']:.1f} ms, {one['ratio']:.3f} times the reference's, to {one['ratio_error']:.1%}",
+            mark="latency",
+        )
     for (status, reason), keys in result.reasons().items():
         screen.line(f"{listed(keys, 1)}: {reason}", mark=status)
     for shortfall in report["shortfalls"]:

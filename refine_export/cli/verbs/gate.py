@@ -29,6 +29,9 @@ def gate(
     accept: Annotated[
         bool, typer.Option("--accept", help="Write what is new or better to the baseline, if the gate passes.")
     ] = False,
+    speed: Annotated[
+        bool, typer.Option("--speed", help="Hold latency ratios in the baseline too; off, as shared runners are noisy.")
+    ] = False,
     junit: Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML.")] = None,
     markdown: Annotated[
         Path | None,
@@ -47,7 +50,13 @@ def gate(
 ) -> None:
     """Decide on a report, or try the limits on known-bad files, and print the verdict."""
     if self_test is not None:
-        of_reports = {"a report": report, "--baseline": baseline, "--accept": accept or None, "--require": require}
+        of_reports = {
+            "a report": report,
+            "--baseline": baseline,
+            "--accept": accept or None,
+            "--speed": speed or None,
+            "--require": require,
+        }
         given = [name for name, value in (of_reports | {"--junit": junit, "--markdown": markdown}).items() if value]
         if given:
             raise RequestError(
@@ -77,6 +86,7 @@ def gate(
         report,
         baseline=baseline,
         accept=accept,
+        speed=speed,
         junit=junit,
         markdown=markdown,
         summary=summary,
