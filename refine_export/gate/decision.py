@@ -24,7 +24,6 @@ from refine_export.validate.validate_options import ValidateOptions
 _ROUNDED: Final = 1e-3
 """Share by which means of a picture may be off for their FP32 sums; 0.01 dB."""
 
-Rule = Literal["accuracy", "not-compared", "shortfall", "required-runtime", "baseline-drop", "baseline-missing"]
 Rule = Literal[
     "accuracy", "not-compared", "shortfall", "required-runtime", "baseline-drop", "baseline-missing", "baseline-slower"
 ]
