@@ -119,7 +119,7 @@ def recognise(
         text = ". ".join(
             f"{len(keys)} {kind}: {listed(key[:80] for key in keys)}" for kind, keys in problems.items() if keys
         )
-        problem = f"looks like {architecture} weights, but the keys do not fit. {text}"
+        problem = f"looks like {architecture} weights, but the keys do not fit. {text}; fetch the file again"
         raise CheckpointError.about(path, "wrong-keys", problem, **problems)
     return architecture
 

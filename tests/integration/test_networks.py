@@ -1,4 +1,4 @@
-"""Every kind of network, on weights by formula: checkpoint to dynamic and static ONNX, strict FP16 and numbers."""
+"""Every kind of network, on weights by formula: dynamic and static ONNX, strict FP16, numbers, self-test and bisect."""
 
 import onnx
 import pytest
@@ -8,7 +8,10 @@ from refine_export.artifacts import artifact_from_file
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.graph.linter import lint_model
 from refine_export.jobs.recipe import Recipe
+from refine_export.jobs.self_test_file import self_test_file
+from refine_export.self_test.mutants import mutants_of
 from refine_export.validate.validate_options import ValidateOptions
+from tests.support.bisect_cases import check_found
 
 RECIPE = Recipe(
     frames=FramesOptions(sample="scene", scene_frames=2),
@@ -21,7 +24,7 @@ RECIPE = Recipe(
     ("name", "scale", "multiple_of"),
     [
         ("hdv3", 1.0, 32),
-        ("rife4_0", 1.0, 32),
+        ("rife4_0_refined", 1.0, 32),
         ("rife4_6", 2.0, 32),
         ("rife4_22", 0.5, 64),
         ("rife4_25_lite", 1.0, 128),
@@ -54,3 +57,21 @@ def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, exports, 
     sizes = {tuple(one["size"]) for one in report.to_dict()["comparisons"]}
     assert size in sizes
     assert all(side % multiple_of == 0 for one in sizes for side in one)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "fault"),
+    [("hdv3", 1.0, "swapped-flows"), ("rife4_6", 2.0, "nearest"), ("rife4_26_heavy", 1.0, "weight")],
+)
+def test_faults_are_found(name, scale, fault, exports, tmp_path):
+    """The self-test finds each known-bad file, and bisect the node of one."""
+    checkpoint, path = exports.network(name, scale)
+    tested = self_test_file(path, checkpoint=checkpoint, recipe=RECIPE)
+    assert (tested.status, tested.problems) == ("passed", ())
+    names = {"nearest", "zeros-padding", "align-corners", "fp16-coordinates", "swapped-flows", "weight"}
+    assert {trial.name for trial in tested.mutants} >= names
+
+    good = onnx.load(path)
+    mutant = next(one for one in mutants_of(good, "interpolator") if one.name == fault)
+    onnx.save(mutant.model, tmp_path / "bad.onnx")
+    check_found(good, mutant, rx.bisect(tmp_path / "bad.onnx", checkpoint=checkpoint, recipe=RECIPE))

@@ -10,6 +10,7 @@ import torch
 from filelock import FileLock
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.checkpoint.recognition import expected_shapes
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
 from refine_export.export.export_file import export_file
@@ -56,13 +57,17 @@ class Exports:
         return path
 
     def network(self, name: str, scale: float = 1.0) -> tuple[Path, Path]:
-        """Return weights by formula of a network of `golden/networks/keys.json`, and its dynamic interpolator."""
+        """Return weights by formula of a network of `golden/networks/keys.json`, and its dynamic interpolator.
+
+        `rife4_0_refined` is 4.0 with a refinement, as the released weights are.
+        """
         folder = self._folder / f"{name}-{scale}"
         weights, onnx = folder / f"{name}.pkl", folder / "interpolator.onnx"
         with FileLock(self._folder / f"{folder.name}.lock"):
             if not onnx.exists():
                 folder.mkdir(exist_ok=True)
                 shapes = json.loads((TESTS / "golden" / "networks" / "keys.json").read_text())
+                shapes["rife4_0_refined"] = shapes["rife4_0"] | expected_shapes("refinement")
                 torch.save(formula_weights(shapes[name]), weights)
                 export(weights, "interpolator", output=onnx, scale=scale)
         return weights, onnx
