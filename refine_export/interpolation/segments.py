@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -43,7 +43,7 @@ class Part:
 
     frames: int
     packets: list[tuple[int, int, int, bool, int]]
-    """Time, decoding time, duration, whether it is a key frame, and size of each."""
+    """Time, decoding time, duration, whether it is a key frame, and size of each; read when the parts are joined."""
     end: int
     """Time at which its last frame ends."""
     sha256: str
@@ -109,7 +109,7 @@ class Segments:
         )
         write_bytes(self._path(len(self.parts), "packets"), content)
         write_text(self._path(len(self.parts), "json"), json.dumps(asdict(part)))
-        self.parts.append(part)
+        self.parts.append(replace(part, packets=[]))
 
     def packets(self, time_base: Fraction) -> Iterator[Any]:
         """Read the packets of all parts.
@@ -117,16 +117,18 @@ class Segments:
         The last one lasts so long that decoding times and durations add up to the length, which is what MP4 tells.
         """
         av = require("av", extra="video")
-        for number, part in enumerate(self.parts):
+        delay: int | None = None  # from decoding to presentation, in the first packet
+        for number in range(len(self.parts)):
+            part = self._part(number)
             content, start = self._path(number, "packets").read_bytes(), 0
-            for place, (pts, dts, duration, is_key, size) in enumerate(part.packets):
+            for place, (pts, dts, duration, is_key, size) in enumerate(part.packets, 1):
+                delay = pts - dts if delay is None else delay
                 packet = av.Packet(content[start : start + size])
                 start += size
                 packet.pts, packet.dts, packet.duration, packet.time_base = pts, dts, duration, time_base
                 packet.is_keyframe = is_key
-                if part is self.parts[-1] and place == len(part.packets) - 1:
-                    first_pts, first_dts, *_ = self.parts[0].packets[0]
-                    packet.duration = max(1, (part.end - first_pts) - (dts - first_dts))
+                if number == len(self.parts) - 1 and place == len(part.packets):
+                    packet.duration = max(1, part.end - dts - delay)
                 yield packet
 
     def keep(self, count: int) -> None:
@@ -156,12 +158,15 @@ class Segments:
 
     def _read(self) -> None:
         """Read the parts up to the first that is not whole; an interrupt or the end of a job leaves a shorter one."""
-        while (file := self._path(len(self.parts), "json")).exists():
-            part = Part(**json.loads(file.read_text()))
+        while self._path(len(self.parts), "json").exists():
+            part = self._part(len(self.parts))
             content = self._path(len(self.parts), "packets")
             if part.frames != LENGTH or not content.exists() or sha256(content.read_bytes()).hexdigest() != part.sha256:
                 break
-            self.parts.append(part)
+            self.parts.append(replace(part, packets=[]))
+
+    def _part(self, number: int) -> Part:
+        return Part(**json.loads(self._path(number, "json").read_text()))
 
 
 class SegmentWriter:
