@@ -26,6 +26,7 @@ from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.files import check_input_file
+from refine_export.support.manifest import sha256_of_file
 
 SILENCE_S = 3.0
 """Seconds without a first answer after which a report says that a server is waited for."""
@@ -74,12 +75,12 @@ class Backend:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Names of what computes, with the options that change its frames."""
+        """Names of what computes, hashes of its files, and the options that change its frames."""
         options = self._options
-        names = {name: getattr(options, name) for name in ("checkpoint", "file", "scale", "refine", "tile")}
-        return {name: str(value) for name, value in names.items()} | {
-            "server": str(options.server and options.server.url)
-        }
+        found = {name: str(getattr(options, name)) for name in ("scale", "refine", "tile")}
+        for name, path in (("checkpoint", options.checkpoint), ("file", options.file)):
+            found[name] = sha256_of_file(path) if path is not None and path.is_file() else str(path)
+        return found | {"server": str(options.server and options.server.url)}
 
     @contextmanager
     def _tiled(self, tile: int, stop: Event | None) -> Iterator[Interpolator]:

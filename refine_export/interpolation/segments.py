@@ -212,7 +212,7 @@ class SegmentWriter:
         frame.pts, frame.time_base = pts, time_base
         frame.pict_type = 0  # as decoded it would decide how x264 codes it
         self._durations[pts], self._end = duration, pts + duration
-        self._packets += self._encoder.encode(frame)
+        self._packets.extend(self._encoder.encode_lazy(frame))  # in C as a whole: an interrupt loses no packet
         self._frames += 1
         if self._frames == LENGTH:
             self.finish()
@@ -222,7 +222,7 @@ class SegmentWriter:
         if self._encoder is None:
             return
         encoder, self._encoder = self._encoder, None
-        self._packets += encoder.encode(None)
+        self._packets.extend(encoder.encode_lazy(None))
         for packet in self._packets:
             packet.duration = self._durations.get(packet.pts, packet.duration)
         self._segments.add(self._packets, self._frames, self._end, self._counts)

@@ -90,3 +90,32 @@ def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, call, monkeyp
     code, _, err = call(source, *options, "--quiet")
     assert (code, err.count(waiting)) == (3, 0)
     assert not (tmp_path / "out.mp4").exists()
+
+
+def test_progress_is_json_on_request(tmp_path, network, source, call, monkeypatch):
+    monkeypatch.setattr("refine_export.interpolation.interpolate_files.REPORT_S", 0)
+    code, out, err = call(source, "-o", tmp_path / "out.mkv", "--file", network, "--progress", "json", "--json")
+    assert (code, json.loads(out)["frames_written"]) == (0, 16)
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert [line["event"] for line in lines] == ["start", *["progress"] * 8, "end"]
+    assert [(line["done"], line["total"]) for line in lines[1:-1]] == [(2 * k, 16) for k in range(1, 9)]
+    assert lines[-2]["seconds_left"] == 0
+
+
+def test_a_folder_of_videos_goes_to_a_folder(tmp_path, network, source, call):
+    (tmp_path / "in").mkdir()
+    source.rename(tmp_path / "in" / "a.mp4")
+    code, out, _ = call(tmp_path / "in", "-o", tmp_path / "out", "--file", network, "--fps", 60, "--json")
+    [result] = json.loads(out)
+    assert (code, result["path"]) == (0, str(tmp_path / "out" / "a.mp4"))
+    assert (result["frames_written"], read_clip(tmp_path / "out" / "a.mp4").video["rate"]) == (20, 60)
+
+
+def test_an_interrupt_is_told_how_to_go_on(tmp_path, network, source, call, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt("12 frames are written; --resume goes on")
+
+    monkeypatch.setattr("refine_export.jobs.interpolate_frames.interpolate_video", interrupted)
+    code, _, err = call(source, "-o", tmp_path / "out.mp4", "--file", network)
+    assert code == 130
+    assert "--resume goes on" in err

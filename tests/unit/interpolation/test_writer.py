@@ -322,3 +322,20 @@ def test_a_pipe_that_closes_is_an_error(tmp_path, monkeypatch):
     with os.fdopen(writing, "wb") as output, refused("pipe-closed", RequestError):
         monkeypatch.setattr("sys.stdout", output)
         run(clip(tmp_path / "in.mp4", 20), Path("-"))
+
+
+def test_mirroring_is_kept_not_applied(tmp_path):
+    with av.open(str(clip(tmp_path / "plain.mp4", 4))) as plain, av.open(str(tmp_path / "in.mp4"), "w") as mirrored:
+        stream = mirrored.add_stream_from_template(plain.streams.video[0])
+        stream.set_display_rotation(90, hflip=True)
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                mirrored.mux_one(packet)
+    matrices = []
+    for name in ("in.mp4", "out.mp4", "out.mkv"):
+        if name != "in.mp4":
+            run(tmp_path / "in.mp4", tmp_path / name)
+        matrices.append(bytes(read_clip(tmp_path / name).first.side_data["DISPLAYMATRIX"]))
+    assert matrices[0] == matrices[1] == matrices[2]
+    assert_frames(read_clip(tmp_path / "out.mkv").pictures, 4, 2)
