@@ -24,6 +24,7 @@ from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
 from refine_export.data.frame_source import Sources
+from refine_export.data.images import labels_of
 from refine_export.jobs.compare_files import compare_files
 from refine_export.jobs.load_inputs import JobInputs
 from refine_export.report.engine_proof import EngineProof, engine_proof
@@ -147,7 +148,8 @@ def report_on(
         return ValidationReport(status=earlier["status"], folder=folder, reused=reused, report=earlier)
     compared = compare_files(executed, inputs)
     groups = tuple(one.group for one in judge_groups(compared.comparisons, options))
-    shortfalls = (*shortfalls, *_unmet(require, groups, compared.reference, shortfalls, engines))
+    unmet = _unmet(require, groups, compared.reference, shortfalls, engines)
+    shortfalls = (*shortfalls, *unmet, *_unused_arrays(sources.arrays, compared.comparisons))
     statuses = [*(group.status for group in groups), *(short.status for short in shortfalls if short.counts)]
     report = Report(
         status=overall(statuses),
@@ -201,6 +203,15 @@ def _described(sources: Sources) -> dict[str, Any]:
     pair = sources.first.pair
     hashes = {} if sources.drawn else {"sha256": list(pair.sha256), "inputs_sha256": sources.sha256}
     return {"name": pair.name, "size": list(pair.size)} | hashes
+
+
+def _unused_arrays(paths: Sequence[Path], comparisons: Sequence[Comparison]) -> Iterator[Shortfall]:
+    """Yield each file of arrays that no file was fed with: it was given to be compared on."""
+    fed = {one.verdict.feed for one in comparisons}
+    for label in labels_of(paths):
+        if not any(feed.endswith(f", {label}") for feed in fed):
+            reason = "no file takes arrays of its names, batch and size: leave it out, or give a file that does"
+            yield Shortfall(what=label, status="not compared", reason=reason)
 
 
 def _unmet(

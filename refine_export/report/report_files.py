@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
-import pydantic_core
 
 from refine_export.errors import RequestError
 from refine_export.report.html import html_from_report
@@ -84,7 +84,8 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
         raise RequestError(f"{path} is not a regular file; give {what}", code="file-not-readable", path=path)
     try:
         text = _OLD_GRAPH_NAMES.sub(lambda found: OLD_NAMES[found[0].decode()].encode(), path.read_bytes())
-        content = pydantic_core.from_json(text, allow_inf_nan=False)
+        # The parser takes a number beyond the largest, such as 1e999, for an infinite one.
+        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}; give {what}"
         raise RequestError(message, code="file-not-readable", path=path) from error
@@ -110,6 +111,17 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
             path=path,
             problems=problems,
         ) from error
+
+
+def _finite(text: str) -> float:
+    """Read a number of JSON, which has none that is infinite or NaN.
+
+    Raises:
+        ValueError: it is beyond the largest number.
+    """
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text[:20]} is no finite number")
+    return number
 
 
 def _problem(details: Any) -> str:

@@ -56,6 +56,20 @@ def test_no_file_is_not_a_pass(job):
         job([])
 
 
+@pytest.mark.parametrize(("batch", "height", "channels"), [(2, 64, 2), (1, 128, 2), (1, 64, 4)])
+def test_arrays_that_no_file_takes_are_not_compared(static, tmp_path, batch, height, channels):
+    """Of another batch or size, or with the names of another graph: they were given to be compared on."""
+    name = {2: "image", 4: "img0"}[channels]
+    arrays = {name: np.zeros((batch, 3, height, 96)), "flow": np.zeros((batch, 2, height, 96))}
+    if channels == 4:
+        arrays = {"img0": arrays["img0"], "img1": arrays["img0"]}
+    np.savez(tmp_path / "feeds.npz", **arrays)
+    frames = dataclasses.replace(RECIPE.frames, inputs=(str(tmp_path / "feeds.npz"),))
+    result = validate(static, recipe=dataclasses.replace(RECIPE, frames=frames))
+    assert (result.passed, result.status) == (False, "not compared")
+    assert [one["what"] for one in result.report["shortfalls"]] == ["feeds.npz"]
+
+
 def test_a_file_or_several_paths_or_results(static, tmp_path):
     result = validate(static, recipe=RECIPE)
     assert (result.passed, result.path, result.folder) == (True, None, None)

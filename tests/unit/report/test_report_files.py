@@ -218,3 +218,13 @@ def test_what_the_schema_refuses_is_refused(read):
             tried += 1
             refused(read, spoilt)
     assert tried > 60
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "NaN", "Infinity"])
+def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
+    """JSON has none, but a parser takes a number that is too large for an infinite one."""
+    path = tmp_path / "report.json"
+    path.write_text(json_from_report(report_of()).replace('"psnr_db": 70.0', f'"psnr_db": {number}', 1))
+    with pytest.raises(RequestError) as error:
+        report_from_file(path)
+    assert error.value.code == "not-json"
