@@ -5,6 +5,8 @@ from typing import Final, Literal
 
 from refine_export.graph.tensorrt_ops import MAX_OPSET, SOURCE
 
+Severity = Literal["error", "warning"]
+
 RULES: Final[dict[str, tuple[str, str]]] = {
     "invalid-model": (
         "A file that breaks the ONNX standard is refused, or read in different ways, by each tool.",
@@ -17,12 +19,14 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     ),
     "gridsample-mode": ("The networks sample bilinearly.", "Export at opset 18 with mode='bilinear'."),
     "gridsample-padding": (
-        "The networks clamp positions outside the frame to its border; ONNX's default (zeros) darkens it.",
-        "Set padding_mode='border'.",
+        "RIFE's networks clamp positions outside the frame to its border; ONNX's default (zeros) darkens it. A network "
+        "that was trained with another padding is right as it is.",
+        "For RIFE's weights, set padding_mode='border'.",
     ),
     "gridsample-corners": (
-        "In the networks -1 and 1 are centres of corner pixels; else a sample is off by up to half a pixel.",
-        "Set align_corners=1 (ONNX's default is 0).",
+        "In RIFE's networks -1 and 1 are centres of corner pixels; else a sample is off by up to half a pixel. A "
+        "network that was trained otherwise is right as it is.",
+        "For RIFE's weights, set align_corners=1 (ONNX's default is 0).",
     ),
     "gridsample-dtype": (
         "TensorRT wants one type for image, grid and result. ONNX Runtime takes a mix and cannot show it.",
@@ -90,7 +94,7 @@ class Finding:
 
     rule: str
     """Stable id, a key of `RULES`."""
-    severity: Literal["error", "warning"]
+    severity: Severity
     node: str
     """Node, output or tensor; "" for the graph. A node without a name is called `Add#2 (output 'x')`."""
     message: str
@@ -101,8 +105,8 @@ class Finding:
     """The remedy."""
 
 
-def finding_of(rule: str, node: str, message: str) -> Finding:
-    """Return a finding with its rule's severity and texts."""
+def finding_of(rule: str, node: str, message: str, severity: Severity | None = None) -> Finding:
+    """Return a finding with its rule's texts and, unless another is given, its severity."""
     why, fix = RULES[rule]
-    severity: Literal["error", "warning"] = "warning" if rule in WARNINGS else "error"
+    severity = severity or ("warning" if rule in WARNINGS else "error")
     return Finding(rule=rule, severity=severity, node=node, message=message, why=why, fix=fix)

@@ -21,11 +21,12 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.lint_texts import Finding, finding_of
+from refine_export.graph.lint_texts import Finding, Severity, finding_of
 from refine_export.graph.model_file import ONNX_DOMAINS, add_output_shapes, load_external_data, model_from_file
-from refine_export.graph.operator_types import HALF, is_op, opset_of, subgraphs
+from refine_export.graph.operator_types import HALF, MOVES, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
 from refine_export.graph.tensorrt_ops import ATTRIBUTES, MAX_OPSET, RTX_ADDS, SUPPORTED_OPS, UNDILATED
+from refine_export.signature import signature_from_names
 from refine_export.support.text import listed
 
 _ROUNDS_NOTHING: Final = (
@@ -33,6 +34,7 @@ _ROUNDS_NOTHING: Final = (
     *("Concat", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "If", "Loop", "Pad"),
     *("Reshape", "Scan", "Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
+_MEETS: Final = ("Add", "Sub", "Mul", "Div", "Where", "Min", "Max", "Concat")
 _GRID_SIZE: Final = 8  # a constant with more elements than this along a spatial axis is part of a grid
 
 
@@ -152,20 +154,25 @@ def _graph_from_model(model: onnx.ModelProto) -> _Graph:
     return _Graph(inferred, nodes, body_inputs, declared)
 
 
-def _finding(rule: str, node: ir.Node | str | None, message: str) -> Finding:
-    return finding_of(rule, (node.name if isinstance(node, ir.Node) else node) or "", message)
+def _finding(rule: str, node: ir.Node | str | None, message: str, severity: Severity | None = None) -> Finding:
+    return finding_of(rule, (node.name if isinstance(node, ir.Node) else node) or "", message, severity)
 
 
 def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
+    values = (graph.model.graph.inputs, graph.model.graph.outputs)
+    ours = signature_from_names(*([value.name or "" for value in side] for side in values)) is not None
+    # Of a graph of another tool the file is the only reference: what it was trained with may be right.
+    severity: Severity = "error" if ours else "warning"
     for node in graph.of("GridSample"):
         mode = node.attributes.get_string("mode", "bilinear")
         if mode != "bilinear":
             rule = "gridsample-mode" if mode == "bicubic" else "gridsample-nearest"
             yield _finding(rule, node, f"mode is {mode!r}; expected 'bilinear'")
         if (padding := node.attributes.get_string("padding_mode", "zeros")) != "border":
-            yield _finding("gridsample-padding", node, f"padding_mode is {padding!r}; expected 'border'")
+            message = f"padding_mode is {padding!r}; RIFE's is 'border'"
+            yield _finding("gridsample-padding", node, message, severity)
         if (corners := node.attributes.get_int("align_corners", 0)) != 1:
-            yield _finding("gridsample-corners", node, f"align_corners is {corners}; expected 1")
+            yield _finding("gridsample-corners", node, f"align_corners is {corners}; RIFE's is 1", severity)
 
 
 def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
@@ -216,9 +223,75 @@ def _baked_grid(graph: _Graph) -> Iterator[Finding]:
     for value in dict.fromkeys(value for grid in found for value in graph.coordinates(grid)):
         tensor = ir.convenience.get_const_tensor(value)
         shape = [] if tensor is None else [int(size) for size in tensor.shape.numpy()]
-        spatial = shape[-3:-1] if len(shape) > 2 and shape[-1] == 2 else shape[-2:]  # [N, H, W, 2], or [..., H, W]
-        if any(size > _GRID_SIZE for size in spatial):
+        last = len(shape) > 2 and shape[-1] == 2  # [N, H, W, 2], or [..., H, W]
+        spatial = range(-3, -1) if last else range(-min(2, len(shape)), 0)
+        if any(shape[axis] > _GRID_SIZE and not _is_window(value, axis) for axis in spatial):
             yield _finding("baked-grid", value.name, f"constant of shape {shape}, though the inputs are dynamic")
+
+
+def _is_window(value: ir.Value, axis: int) -> bool:
+    """Return whether a constant meets only tensors of a known size along an axis from the end: it is no whole frame.
+
+    RAFT looks up a window of 9x9 around each pixel: the constant meets positions [N * H * W, 1, 1, 2].
+    """
+    for node, _ in value.uses():
+        if is_op(node, *MOVES, "Cast"):
+            moved = node.outputs[0].shape
+            if moved is None or len(moved) != len(value.shape or ()) or not _is_window(node.outputs[0], axis):
+                return False
+        elif any(other is not value and not _is_known(other, axis) for other in node.inputs if other is not None):
+            return False
+    return True
+
+
+def _is_known(value: ir.Value, axis: int) -> bool:
+    """Return whether a size along an axis from the end is a number, or missing, which counts as 1."""
+    return value.shape is not None and (len(value.shape) < -axis or isinstance(value.shape[axis], int))
+
+
+def _baked_steps(graph: _Graph) -> Iterator[Finding]:
+    """Find sizes of the traced example inside of a graph whose inputs are dynamic.
+
+    A Resize or Reshape to constants, or a Slice to a constant end, gives one size whatever the input's is; and wherever
+    a tensor of one size meets one that follows the inputs, it was made for one size, whatever made it.
+    """
+    for node in graph.nodes if graph.dynamic_axes() else ():
+        source = node.inputs[0] if node.inputs else None
+        shape = None if source is None else source.shape
+        free = [] if shape is None else [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
+        sizes = _constant(node, 3 if node.op_type == "Resize" else 1)
+        baked: list[int] = []
+        if is_op(node, "Resize", "Upsample") and sizes is not None and "axes" not in node.attributes:
+            baked = [sizes[axis] for axis in free if axis > 1 and axis < len(sizes) and sizes[axis] > 1]
+        elif is_op(node, "Reshape") and sizes is not None and free and all(size > 0 for size in sizes):
+            baked = [size for size in sizes if size > _GRID_SIZE]
+        elif is_op(node, "Slice") and (ends := _constant(node, 2)) is not None:
+            axes = _constant(node, 3) or list(range(len(ends)))
+            rank = len(shape or ())
+            baked = [end for end, axis in zip(ends, axes, strict=False) if axis % max(rank, 1) in free[-2:]]
+            baked = [end for end in baked if _GRID_SIZE < end < 2**31 - 1]
+        elif is_op(node, *_MEETS):
+            baked = list(_met(node))
+        if baked:
+            message = f"{node.op_type} has the constant size {'x'.join(map(str, baked))}, though the inputs are dynamic"
+            yield _finding("baked-size", node, message)
+
+
+def _met(node: ir.Node) -> Iterator[int]:
+    """Yield each fixed size that an operand has where another follows the inputs' by name."""
+    shapes = [value.shape for value in node.inputs if value is not None and value.shape is not None]
+    joined = node.attributes.get_int("axis", 0) if is_op(node, "Concat") else None
+    for axis in (-1, -2):
+        found = [shape[axis] for shape in shapes if len(shape) >= -axis and joined not in (axis, len(shape) + axis)]
+        fixed = [size for size in found if isinstance(size, int) and size > _GRID_SIZE]
+        if fixed and any(isinstance(size, ir.SymbolicDim) and size.value is not None for size in found):
+            yield fixed[0]
+
+
+def _constant(node: ir.Node, index: int) -> list[int] | None:
+    value = node.inputs[index] if index < len(node.inputs) else None
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
+    return None if tensor is None else [int(one) for one in tensor.numpy().ravel()]
 
 
 def _operators(graph: _Graph) -> Iterator[Finding]:
@@ -280,6 +353,6 @@ def _opset(graph: _Graph) -> Iterator[Finding]:
 
 
 _CHECKS: Final[tuple[Callable[[_Graph], Iterator[Finding]], ...]] = (
-    *(_gridsample_attributes, _gridsample_dtype, _fp16_coordinates, _baked_size, _baked_grid),
+    *(_gridsample_attributes, _gridsample_dtype, _fp16_coordinates, _baked_size, _baked_grid, _baked_steps),
     *(_operators, _restrictions, _resize, _float64, _opset),
 )

@@ -19,6 +19,7 @@ from tests.support.foreign import (
     GRID,
     IMAGE,
     OPSETS,
+    SAMPLE,
     function_model,
     grid_input_model,
     kernel,
@@ -68,13 +69,14 @@ def test_custom_operators_stay_fp32(name):
 
 
 def test_faults_of_the_file_are_inherited():
-    """A GridSample without align_corners was wrong before; a nameless one is called after its operator."""
-    model = model_of(f'{kernel("w", 3, 3, 3, 3)} c = {CONV} (x, w) y = GridSample <padding_mode="border"> (c, g)')
+    """A bicubic GridSample was wrong before; a nameless one is called after its operator."""
+    sample = SAMPLE.replace("padding", 'mode="bicubic", padding')
+    model = model_of(f"{kernel('w', 3, 3, 3, 3)} c = {CONV} (x, w) y = {sample} (c, g)")
     prepared = ready(model, small_grid_feeds(), without_warp=False)
     lowered = lower(prepared, LowerOptions())
     (inherited,) = check_lowered(lowered, ir.to_proto(prepared.model))
     assert inherited.startswith("GridSample_1: ")
-    with refused("lint-failed", InternalError, rule="gridsample-corners"):
+    with refused("lint-failed", InternalError, rule="gridsample-mode"):
         check_lowered(lowered)
 
 
