@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rife.ifnet import SCALES, Interpolation, Motion, padding, resize, resize_flow
+from rife.ifnet import SCALES, Interpolation, Motion, blended, padding, resize, resize_flow
 from rife.refine import conv
 from rife.warplayer import warp
 
@@ -91,8 +91,7 @@ class HDv3(nn.Module):
 
     def refine(self, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
         """Blend the warped images; HDv3 has no refinement."""
-        weight = torch.sigmoid(motion.mask)
-        return Interpolation(motion.flow, weight, motion.warped_img0 * weight + motion.warped_img1 * (1 - weight))
+        return blended(motion)
 
     def interpolate(self, img0: Tensor, img1: Tensor) -> Interpolation:
         """Interpolate the middle frame."""

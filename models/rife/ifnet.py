@@ -130,13 +130,7 @@ class IFNet(nn.Module):
 
     def refine(self, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
         """Blend the warped images and add the residual of the refinement."""
-        flow, mask, warped_img0, warped_img1 = motion
-        weight = torch.sigmoid(mask)
-        merged = warped_img0 * weight + warped_img1 * (1 - weight)
-        c0 = self.contextnet(img0, flow[:, :2])
-        c1 = self.contextnet(img1, flow[:, 2:4])
-        residual = self.unet(img0, img1, warped_img0, warped_img1, mask, flow, c0, c1)
-        return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
+        return refined(self.contextnet, self.unet, img0, img1, motion)
 
     def interpolate(self, img0: Tensor, img1: Tensor) -> Interpolation:
         """Interpolate the middle frame of two images [N, 3, H, W]."""
@@ -169,6 +163,20 @@ class IFNet_m(IFNet):  # noqa: N801 (upstream's name)
         """Interpolate the frame at `timestep` (a number, or a tensor [N, 1, 1, 1]) in (0, 1); x as in `IFNet`."""
         img0, img1 = x[:, :3], x[:, 3:6]
         return self.refine(img0, img1, self.motion(img0, img1, timestep, scale=scale))
+
+
+def blended(motion: Motion) -> Interpolation:
+    """Blend the warped images."""
+    weight = torch.sigmoid(motion.mask)
+    return Interpolation(motion.flow, weight, motion.warped_img0 * weight + motion.warped_img1 * (1 - weight))
+
+
+def refined(contextnet: nn.Module, unet: nn.Module, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
+    """Blend the warped images and add the residual of a refinement."""
+    flow, weight, merged = blended(motion)
+    c0, c1 = contextnet(img0, flow[:, :2]), contextnet(img1, flow[:, 2:4])
+    residual = unet(img0, img1, motion.warped_img0, motion.warped_img1, motion.mask, flow, c0, c1)
+    return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
 
 
 def resize(x: Tensor, factor: float) -> Tensor:

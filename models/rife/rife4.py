@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
-from rife.ifnet import Interpolation, Motion, padding, resize, resize_flow
+from rife.ifnet import Interpolation, Motion, blended, padding, refined, resize, resize_flow
 from rife.refine import Contextnet, Unet
 from rife.refine import conv as conv_prelu
 from rife.warplayer import warp
@@ -240,15 +240,9 @@ class Rife4(nn.Module):
 
     def refine(self, img0: Tensor, img1: Tensor, motion: Motion) -> Interpolation:
         """Blend the warped images, and add the residual of the refinement where there is one."""
-        flow, mask, warped_img0, warped_img1 = motion
-        weight = torch.sigmoid(mask)
-        merged = warped_img0 * weight + warped_img1 * (1 - weight)
         if not self.config.refined:
-            return Interpolation(flow, weight, merged)
-        c0 = self.contextnet(img0, flow[:, :2])
-        c1 = self.contextnet(img1, flow[:, 2:4])
-        residual = self.unet(img0, img1, warped_img0, warped_img1, mask, flow, c0, c1)
-        return Interpolation(flow, weight, torch.clamp(merged + (residual * 2 - 1), 0, 1))
+            return blended(motion)
+        return refined(self.contextnet, self.unet, img0, img1, motion)
 
     def interpolate(self, img0: Tensor, img1: Tensor, timestep: float | Tensor = 0.5) -> Interpolation:
         """Interpolate the frame at `timestep`; arguments as in `motion`."""
