@@ -26,11 +26,13 @@ from refine_export.interpolation.timing import Clock
 WITHOUT_TIMES = ("avi",)  # formats that have packets at a rate, and no times of frames
 MOST_REPEATED = 3
 """Repeated frames in a row that are left out: more are a picture that stands still."""
+PULLDOWN = (0, 1, 2, 3, 5)
+"""Numbers of frames that are left where one of five repeats: 24 frames in 30."""
 BLOCK, SAME = 16, 3 / 255
 """Side of the blocks by which frames are compared, and the mean difference that coding makes of equal ones."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class SourceFrame:
     """A frame of the video."""
 
@@ -122,24 +124,33 @@ class VideoSource:
         self.notes += [*self._clock.notes, *self._video.notes]
 
     def _pairs(self) -> Iterator[tuple[SourceFrame, SourceFrame | None]]:
-        before, repeated = self._first, 0
+        before: SourceFrame | None = None
+        for frame in with_even_pulldown(self._kept()) if self._options.dedupe else self._kept():
+            if before is not None:
+                yield before, frame
+            before = frame
+        if self.read == 1 or before is None:
+            raise FrameError.about(self.path, "too-few-frames", "has one frame; expected two or more")
+        yield before, None
+
+    def _kept(self) -> Iterator[SourceFrame]:
+        """Yield the frames that do not repeat the one before, and the last one."""
+        kept, repeated = self._first, 0
         self.read = 1
-        last = before
+        last = kept
+        yield kept
         for number, frame in enumerate(self._items, 1):
             self._check_colours(frame, number)
             last = self._timed(frame, number)
             self.read += 1
-            if self._options.dedupe and repeated < MOST_REPEATED and is_repeated(before.picture, last.picture):
+            if self._options.dedupe and repeated < MOST_REPEATED and is_repeated(kept.picture, last.picture):
                 repeated += 1
                 self.repeated += 1
                 continue
-            yield before, last
-            before, repeated = last, 0
-        if self.read == 1:
-            raise FrameError.about(self.path, "too-few-frames", "has one frame; expected two or more")
-        if last is not before:  # the end of the video repeats one frame
-            yield before, last
-        yield last, None
+            yield last
+            kept, repeated = last, 0
+        if last is not kept:
+            yield last
 
     def _timed(self, frame: Any, number: int) -> SourceFrame:
         return SourceFrame(frame, self.coding, number, *self._clock.times_of(frame))
@@ -149,6 +160,26 @@ class VideoSource:
         if str(coding := coding_from_frame(frame)) != str(self.coding):
             problem = f"has frames in {self.coding}, then in {coding}; expected one kind: cut the video there"
             raise FrameError.about(self.path, "frame-colours-change", problem, frame=number)
+
+
+def with_even_pulldown(frames: Iterator[SourceFrame]) -> Iterator[SourceFrame]:
+    """Give 24 frames in 30 the times of 24: the four that are left of five last 5/4 of a frame each.
+
+    Holds five frames. What has another rhythm keeps its times.
+    """
+    held: list[SourceFrame] = []
+    for frame in frames:
+        held.append(frame)
+        if len(held) == 5:
+            if tuple(one.number - held[0].number for one in held) == PULLDOWN:
+                start, length = held[0].pts, held[4].pts - held[0].pts
+                for place in (1, 2, 3):
+                    held[place].pts = start + round(length * place / 4)
+                yield from held[:4]
+                del held[:4]
+            else:
+                yield held.pop(0)
+    yield from held
 
 
 def is_repeated(frame0: Picture, frame1: Picture) -> bool:

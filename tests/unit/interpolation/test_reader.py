@@ -203,3 +203,13 @@ def test_a_picture_that_stands_still_is_not_taken_for_repeated_frames(tmp_path):
     with open_source(source, VideoOptions(dedupe=True)) as opened:
         pairs = [(gap.before.number, gap.after.number) for gap in opened.gaps() if gap.after is not None]
     assert pairs == [(0, 4), (4, 8), (8, 10), (10, 11)]
+
+
+def test_24_frames_in_30_get_the_times_of_24(tmp_path):
+    """Every fourth frame is shown twice: at 60 a second, each is 2.5 frames behind the one before."""
+    shown = [k for k in range(24) for _ in range(1 + (k % 4 == 3))]
+    source = write_clip(tmp_path / "in.mp4", [numbered(k) for k in shown], rate=30, options={"qp": "2"})
+    result = run(source, tmp_path / "out.mkv", fps=60, dedupe=True, codec="ffv1")
+    assert (result.frames_read, result.repeated, result.frames_written) == (30, 6, 60)
+    for index, picture in enumerate(read_clip(tmp_path / "out.mkv").pictures[:50]):
+        assert np.abs(np.array(shares_of(picture)) - expected_shares(index / 2.5)).max() < 0.04, index
