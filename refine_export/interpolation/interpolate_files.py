@@ -133,7 +133,7 @@ def interpolate_video(
         if is_video(output):
             _check_space(output, settings, source.expected_frames)
             identity = {"source": _hash_of(path), **_identity(options, encoder, backend)}
-            with _segments(output, identity, resume=options.resume, force=force) as segments:
+            with _segments(output, identity, resume=options.resume, force=force or path == PIPE) as segments:
                 notes = _write_video(work, settings, output, segments)
         else:
             notes = []
@@ -237,7 +237,7 @@ def _segments(output: Path, job: dict[str, Any], *, resume: bool, force: bool) -
         yield segments
     except BaseException as error:
         hopeless = isinstance(error, RequestError) and error.code != "cannot-write"  # but a full disk can be mended
-        if hopeless or not segments.parts:
+        if hopeless or not (segments.parts or list(segments.folder.glob("part.*"))):
             segments.remove()
         raise
     segments.remove()
@@ -275,20 +275,22 @@ def _copied_streams(work: _Work, output: Path, stack: ExitStack) -> CopiedStream
 
 
 def _leave_part(work: _Work, settings: Settings, output: Path, segments: Segments, writer: SegmentWriter) -> str:
-    """Write what there is of an interrupted output under another name, and return what to say."""
+    """Write what there is of an interrupted output into the folder of its parts, and return what to say."""
     whole = len(segments.parts)
     writer.finish()  # the part that is open: it is played, and made again later
     frames = segments.frames
     if not frames:
         return "no frame was written"
-    part = output.with_name(f"{output.stem}.part{output.suffix}")
+    part = segments.folder / f"part{output.suffix.lower()}"
     with ExitStack() as stack:
         copied = _copied_streams(work, output, stack)
         with joined_video(part, work.source, settings, copied) as joined:
             joined.join(segments, whole=False)
     segments.keep(whole)
-    kept = "the same command with --resume goes on" if segments.parts else "the same command starts again"
-    return f"{frames} frames are written: {part} has them; {kept} behind frame {segments.frames}"
+    return (
+        f"{frames} frames are written: {part} has them; the same command with --resume goes on behind frame "
+        f"{segments.frames}"
+    )
 
 
 def _weight_of(gap: Gap) -> int:

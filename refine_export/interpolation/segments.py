@@ -3,6 +3,7 @@
     OUTPUT.parts/job.json        the source's hash and the options
     OUTPUT.parts/00003.packets   the packets of a part, one behind the other
     OUTPUT.parts/00003.json      their times and sizes, a hash, and what was counted so far; written last
+    OUTPUT.parts/part.mp4        what there was when the job was interrupted, to be played
 
 Parts start at every `LENGTH`-th frame of the output, wherever a run was interrupted: the same frames go through the
 same encoders, and a resumed output is equal to one that was never interrupted.

@@ -95,7 +95,7 @@ def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, 
     source = clip(tmp_path / "in.mp4", 60, sounds=[Sound("aac", 2.4)])
     with pytest.raises(Interrupted) as caught:
         run(source, tmp_path / "out.mp4", Dying(45, KeyboardInterrupt))
-    part = read_clip(tmp_path / "out.part.mp4")
+    part = read_clip(tmp_path / "out.mp4.parts" / "part.mp4")
     count = len(part.pictures)
     said = int(str(caught.value).split()[0])
     assert abs(said - count) <= 1  # an interrupt between the encoder and the count
@@ -108,6 +108,7 @@ def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, 
         run(source, tmp_path / "out.mp4")
     run(source, tmp_path / "out.mp4", resume=True)
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 60, 2)
+    assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
 
 def test_another_source_or_other_options_are_refused(tmp_path):

@@ -163,7 +163,7 @@ def test_an_interrupt_before_the_first_part_leaves_only_what_can_be_played(tmp_p
             run(source, tmp_path / "out.mp4", Averaging(2, wait=lambda: next(calls) or _thread.interrupt_main()))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert set(names(tmp_path)) <= {"in.mp4", "out.part.mp4"}
+    assert set(names(tmp_path)) <= {"in.mp4", "out.mp4.parts"}
 
 
 @pytest.mark.parametrize(("output", "codec"), [("out.gif", "gif"), ("out.apng", "apng"), ("f_%03d.png", "png")])
