@@ -121,9 +121,13 @@ class VideoDecoder:
 
     @property
     def _promised(self) -> int:
+        """Number of frames by the container's header; 0 where it has none."""
         tags = self.stream.metadata  # of mkvmerge
         tagged = tags.get("NUMBER_OF_FRAMES") or tags.get("NUMBER_OF_FRAMES-eng") or ""
-        return int(self.stream.frames or (tagged if tagged.isdecimal() else 0))
+        frames = int(self.stream.frames or (tagged if tagged.isdecimal() else 0))
+        if self.container.format.name.startswith("mov"):  # an edit list may leave out some, which are not read
+            frames = min(frames, len(self.stream.index_entries))
+        return frames
 
     def _frames_of(self, packet: Any) -> Iterator[Any]:
         try:

@@ -237,7 +237,7 @@ def _segments(output: Path, job: dict[str, Any], *, resume: bool, force: bool) -
         yield segments
     except BaseException as error:
         hopeless = isinstance(error, RequestError) and error.code != "cannot-write"  # but a full disk can be mended
-        if hopeless or not (segments.parts or list(segments.folder.glob("part.*"))):
+        if hopeless or not (segments.parts or any(segments.folder.glob("part.*"))):
             segments.remove()
         raise
     segments.remove()
