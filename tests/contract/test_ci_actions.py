@@ -52,7 +52,7 @@ def run(system, folder, *, environment=None, **inputs):
     for text, names in scripts(system):
         values = {key: given[re.search(r"inputs\.(\w+)", value)[1]] for key, value in names.items()}
         if system == "github":
-            values["PACKAGE"] = values.get("PACKAGE") or str(ROOT)
+            values["PACKAGE"] = values.get("PACKAGE") or str(ROOT)  # what `||` in the action does
         known = {
             "PATH": f"{binaries}:{os.environ['PATH']}",
             "CALLS": str(calls),
@@ -87,6 +87,12 @@ def test_inputs_become_arguments_and_nothing_else(system, tmp_path):
     for _, verb, *words in (validate, gate):
         known = {option for one in load_verb(verb).params for option in one.opts}
         assert {word for word in words if word.startswith("--") and word != "--"} <= known
+
+
+@pytest.mark.parametrize("system", INPUTS)
+def test_the_package_may_have_no_extras(system, tmp_path):
+    calls, _ = run(system, tmp_path, files="a.onnx", package="./own path", extras="")
+    assert calls[0][-1] == "./own path"
 
 
 @pytest.mark.parametrize("system", INPUTS)
