@@ -90,6 +90,12 @@ _CHECKS: tuple[Callable[[], Check], ...] = (
         "tensorrt",
         "validation of ONNX files on TensorRT without an engine file",
     ),
+    partial(
+        _provider,
+        "ONNX Runtime, TensorRT for RTX",
+        "rtx",
+        "validation of ONNX files on RTX GPUs without an engine file",
+    ),
     partial(_packages, "Triton client", "checks against an inference server", pip_install("triton"), "tritonclient"),
     partial(_packages, "video", "reading and writing videos", pip_install("video"), "av"),
 )

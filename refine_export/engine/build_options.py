@@ -115,7 +115,7 @@ class BuildOptions:
                 )
             if name.lower() not in (*COMPUTE_CAPABILITIES, *GPU_FAMILIES):
                 known = ", ".join((*COMPUTE_CAPABILITIES, *GPU_FAMILIES))
-                raise ValueError(f"gpu is {name}; expected some of {known}")
+                raise ValueError(f"gpu has {name or 'an empty name'}; expected some of {known}")
         sizes = [(name, getattr(self, name)) for name in ("min_size", "opt_size", "max_size")]
         for name, size in sizes:
             if size is not None:

@@ -20,7 +20,7 @@ from refine_export.engine.network_types import TypeReport, check_types
 from refine_export.engine.parse_network import network_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.engine.timing_cache import save_timing_cache, set_timing_cache
-from refine_export.errors import UnavailableError
+from refine_export.errors import GraphError, UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes
 
 if TYPE_CHECKING:
@@ -35,6 +35,10 @@ _MEMORY = {
     "Total Weights Memory": "weight_bytes",
 }
 """Lines of the build log (INFO) -> names in `Built.memory`."""
+
+
+LARGEST_GPU_BYTES = 96 << 30
+"""Memory of the largest RTX GPU, an RTX PRO 6000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,12 +78,12 @@ def build_plan(
         log: the process's own.
         progress: see `Progress`; what it raises stops the build, and is raised here.
         timings: file of the timing cache; without it, or without one in this library, none.
-        path: the ONNX file's, where it has external data.
+        path: the ONNX file's, for its external data and for messages.
         unfuse: keep what goes in and out of each GridSample from fusing (the fallback `unfused`).
 
     Raises:
         GraphError: the file cannot be parsed, samples wrongly or has other types (`parser-refused`,
-            `sampler-mismatch`, `engine-types`).
+            `sampler-mismatch`, `engine-types`), or the engine is `too-large` for every RTX GPU.
         UnavailableError: `no-gpu`, `tensorrt-failed`, `unsupported-option`, `profile-refused`, or `stopped`.
     """
     module = library.module
@@ -97,9 +101,18 @@ def build_plan(
     if "timing_cache" not in library.can:
         timings = None  # and with one, TensorRT for RTX would look for a GPU
     notes = [] if timings is None else [set_timing_cache(config, timings, log)]
-    memory = builder.build_serialized_network(parsed.network, config)
+    built = builder.build_serialized_network(parsed.network, config)
     watch.check()
-    plan = content_of(required(memory, "build the engine", log))
+    plan = content_of(required(built, "build the engine", log))
+    memory = memory_from_log(text for _, text in log.lines)
+    needed = memory.get("activation_bytes", 0) + memory.get("weight_bytes", 0)
+    if library.name == "rtx" and needed > LARGEST_GPU_BYTES:  # TensorRT itself finds what one GPU here lacks
+        raise GraphError(
+            f"the engine needs {needed / 2**30:.0f} GiB of GPU memory beside its inputs and outputs, and the largest "
+            f"RTX GPU has {LARGEST_GPU_BYTES >> 30}; choose a smaller size or batch",
+            code="too-large",
+            needed=needed,
+        )
     if timings is not None:
         notes.append(save_timing_cache(config, timings))
     return Built(
@@ -107,7 +120,7 @@ def build_plan(
         samplers=samplers,
         unfused=unfused,
         inferred=inferred,
-        memory=memory_from_log(text for _, text in log.lines),
+        memory=memory,
         notes=tuple(note for note in notes if note),
     )
 

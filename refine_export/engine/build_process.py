@@ -122,7 +122,7 @@ def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, 
         log=log,
         progress=progress,
         timings=request.timings,
-        path=request.onnx if files else None,
+        path=request.onnx,
         unfuse=request.unfuse,
     )
     report(

@@ -14,7 +14,7 @@ from refine_export.engine.bindings import Library, Log, constructed, load_librar
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of
 from refine_export.engine.machine import this_machine
-from refine_export.engine.plan import check_plan, key_of, plan_bytes, plan_header
+from refine_export.engine.plan import check_plan, check_version, key_of, plan_bytes, plan_header
 from refine_export.engine.rtx_runtime import KernelCache, kernels_path, rtx_context
 from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
@@ -69,6 +69,8 @@ class TrtRunner(Runner):
         options = options or EngineRunOptions()
         content, name = (plan, "the plan") if isinstance(plan, bytes) else (plan_bytes(plan), str(plan))
         library = load_library(plan_header(content, Path(name)).library)
+        if isinstance(plan, Path) and not unchecked:
+            check_version(plan)  # before a GPU is looked for, which does not mend it
         self._gpu = CudaDevice()
         self._log = log or process_log(library.module)
         self._log.lines.clear()  # messages end with what was logged since

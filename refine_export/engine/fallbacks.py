@@ -21,7 +21,7 @@ from refine_export.errors import RefineExportError, RequestError, UnavailableErr
 from refine_export.support.text import dict_from_result
 
 Engine = TypeVar("Engine")
-WRONG_FILE = ("engine-types", "wrong-sampling")
+WRONG_FILE = ("engine-types", "wrong-sampling", "too-large")
 """Codes of errors that end the search: another fallback would only hide what is wrong with the file."""
 Status = Literal["passed", "failed", "not built", "not run", "not executed"]
 
@@ -140,8 +140,9 @@ def first_exact(
         tried.append(Tried(rung=rung, status=status, numbers=numbers, reason=reason, seconds=seconds))
         if engine is not None and status in ("passed", "not executed"):
             return Chosen(engine=engine, rung=rung, tried=tuple(tried))
-    if len(rungs) == 1 and faults:
-        raise faults[0]  # the only reason, with its own code
+    refused = [fault for fault in faults if fault.code not in ("parser-refused", "fp32-needed")]
+    if faults and (len(rungs) == 1 or (len(faults) == len(tried) and not refused)):
+        raise faults[0]  # the only reason, with its own code: what the parser refuses, it refuses in each fallback
     results = "".join(f"\n  {one}" for one in tried)
     if len(faults) == len(tried):
         lacking = all(isinstance(fault, UnavailableError) for fault in faults)

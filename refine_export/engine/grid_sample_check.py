@@ -53,6 +53,8 @@ class GridSampleReport:
 
     layers: int
     """GridSample layers of the network, all of which sample as in the file."""
+    sampling: Mapping[str, int]
+    """Layers by their attributes, as read back, such as `LINEAR CLAMP aligned`."""
     repairs: tuple[Repair, ...]
 
 
@@ -100,7 +102,7 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
             "expected one each: build with --rung gather, which samples without them",
             code="sampler-mismatch",
         )
-    repairs = []
+    repairs, sampling = [], Counter[str]()
     for layer in layers:
         expected = _expected(layer, nodes)
         for attribute, wanted in (
@@ -122,7 +124,9 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
                     attribute=attribute,
                 )
             repairs.append(Repair(layer=layer.name, attribute=attribute, found=_text(found), set=_text(wanted)))
-    return GridSampleReport(layers=len(layers), repairs=tuple(repairs))
+        corners = "aligned" if layer.align_corners else "not aligned"
+        sampling[f"{_text(layer.interpolation_mode)} {_text(layer.sample_mode)} {corners}"] += 1
+    return GridSampleReport(layers=len(layers), sampling=dict(sampling), repairs=tuple(repairs))
 
 
 def grid_sample_layers(module: Any, network: trt.INetworkDefinition) -> list[trt.IGridSampleLayer]:

@@ -110,9 +110,7 @@ def describe_mismatch(key: Mapping[str, Any], machine: Machine) -> str | None:
         key: `EngineKey.described` of the engine.
         machine: this one.
     """
-    library, version = key.get("library", "trt"), str(key["tensorrt"])
-    options: Mapping[str, Any] = key.get("options") or {}
-    newer = bool(options.get("version_compatible")) and numbers_of(version) <= numbers_of(machine.tensorrt)
+    library = key["library"]
     gpu, capability, here = str(key["gpu"]), str(key["compute_capability"]), machine.compute_capability or (0, 0)
     system = f"{key['system']} {key['architecture']}"
     if library == "rtx":
@@ -122,9 +120,9 @@ def describe_mismatch(key: Mapping[str, Any], machine: Machine) -> str | None:
         fits = {
             "ampere_plus": here >= (8, 0),
             "same_compute_capability": capability == machine.capability,
-        }.get(str(options.get("hardware_compatibility")), (gpu, capability) == (machine.gpu, machine.capability))
+        }.get(str(key["options"].get("hardware_compatibility")), (gpu, capability) == (machine.gpu, machine.capability))
         same_system = system == f"{machine.system} {machine.architecture}"
-    if library == machine.library and (newer or version == machine.tensorrt) and fits and same_system:
+    if library == machine.library and runs_in(key, machine.tensorrt) and fits and same_system:
         return None
     under = ("", "") if same_system else (f" under {system}", f" under {machine.system} {machine.architecture}")
     return (
@@ -133,9 +131,16 @@ def describe_mismatch(key: Mapping[str, Any], machine: Machine) -> str | None:
     )
 
 
+def runs_in(key: Mapping[str, Any], version: str) -> bool:
+    """Return whether an engine runs in a version of its library: its own, or a newer one where it is compatible."""
+    built = str(key["tensorrt"])
+    newer = bool(key["options"].get("version_compatible")) and numbers_of(built) <= numbers_of(version)
+    return newer or built == version
+
+
 def described_machine(key: Mapping[str, Any]) -> str:
     """Return `TensorRT 11.4.0 on H200 (9.0)` for a key as a manifest has it."""
-    title = REQUIRED_NAMES[key.get("library", "trt")]
+    title = REQUIRED_NAMES[key["library"]]
     return f"{title} {key['tensorrt']} on {_short(str(key['gpu']))} ({key['compute_capability']})"
 
 

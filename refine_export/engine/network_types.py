@@ -40,6 +40,8 @@ class TypeReport:
     """All layers of the network by kind, such as `{"CONVOLUTION": 25, "GRID_SAMPLE": 8}`."""
     types: Mapping[str, int]
     """Layers that were compared, by kind and types: `CONVOLUTION HALF -> HALF`."""
+    promised: Mapping[str, int]
+    """The same layers by the types that the file declares."""
     unchecked: tuple[str, ...]
     """Convolutions and samplers whose tensors the file does not declare."""
 
@@ -56,7 +58,7 @@ def check_types(network: trt.INetworkDefinition, model: onnx.ModelProto) -> Type
             computed in 16 bits. The message names each layer.
     """
     nodes, declared = _declared_types(model)
-    kinds, types = Counter[str](), Counter[str]()
+    kinds, types, promises = Counter[str](), Counter[str](), Counter[str]()
     wrong, unchecked = [], []
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     for layer in layers:
@@ -74,7 +76,8 @@ def check_types(network: trt.INetworkDefinition, model: onnx.ModelProto) -> Type
             (tensor.name, tensor.dtype.name, declared.get(tensor.name) or declared.get(_name_at(node, place)))
             for place, tensor in found
         ]
-        types[f"{kind} {' '.join(type_ for _, type_, _ in pairs[:-1])} -> {pairs[-1][1]}"] += 1
+        types[_kind_and_types(kind, [type_ for _, type_, _ in pairs])] += 1
+        promises[_kind_and_types(kind, [promised or type_ for _, type_, promised in pairs])] += 1
         wrong += [
             f"{layer.name}: {name} is {type_}, {promised} in the file"
             for name, type_, promised in pairs
@@ -90,7 +93,13 @@ def check_types(network: trt.INetworkDefinition, model: onnx.ModelProto) -> Type
             code="engine-types",
             tensors=wrong,
         )
-    return TypeReport(layers=dict(kinds.most_common()), types=dict(types), unchecked=tuple(unchecked))
+    return TypeReport(
+        layers=dict(kinds.most_common()), types=dict(types), promised=dict(promises), unchecked=tuple(unchecked)
+    )
+
+
+def _kind_and_types(kind: str, types: Sequence[str]) -> str:
+    return f"{kind} {' '.join(types[:-1])} -> {types[-1]}"
 
 
 def _rounded_coordinates(layers: Sequence[Any]) -> list[str]:

@@ -43,9 +43,7 @@ class ParserFault:
         return f"{' '.join([self.code, *place])}: {self.reason}"
 
 
-def network_from_onnx(
-    module: Any, builder: trt.Builder, log: Log, content: bytes, path_for_external_data: Path | None = None
-) -> Parsed:
+def network_from_onnx(module: Any, builder: trt.Builder, log: Log, content: bytes, path: Path | None = None) -> Parsed:
     """Parse an ONNX file into a strongly typed network: its types are the file's.
 
     Args:
@@ -53,17 +51,17 @@ def network_from_onnx(
         builder: of the engine.
         log: for the reasons of failures.
         content: the ONNX file.
-        path_for_external_data: the ONNX file's own path, where it has external data.
+        path: the ONNX file's own, for its external data and for messages.
 
     Raises:
         GraphError: `parser-refused`; the message has all of the parser's errors.
         UnavailableError: `tensorrt-failed`; no network could be made.
     """
-    parsed, faults = parse_onnx(module, builder, log, content, path_for_external_data)
+    parsed, faults = parse_onnx(module, builder, log, content, path)
     if faults:
         errors = [str(fault) for fault in faults]
         raise GraphError(
-            f"{title_of(module)} cannot take {path_for_external_data or 'the ONNX file'}, {len(errors)} "
+            f"{title_of(module)} cannot take {path.name if path else 'the ONNX file'}, {len(errors)} "
             f"error{'s' if len(errors) != 1 else ''}; expected operators and types that it supports (`refine-export "
             "lint` knows many): change the model, or take a newer one" + "".join(f"\n  {error}" for error in errors),
             code="parser-refused",

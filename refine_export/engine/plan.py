@@ -14,11 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pydantic
+
 from refine_export.artifacts import Artifact, artifact_from_file
+from refine_export.engine.bindings import load_library
 from refine_export.engine.build_options import BuildOptions, Target
-from refine_export.engine.identity import describe_mismatch, described_machine
+from refine_export.engine.grid_sample_check import GridSampleReport
+from refine_export.engine.identity import EngineKey, describe_mismatch, described_machine, runs_in
+from refine_export.engine.inspector import Precision
 from refine_export.engine.machine import Machine, current_gpu, runs_on
+from refine_export.engine.network_types import TypeReport
 from refine_export.errors import EngineError, RequestError, UnavailableError
+from refine_export.graph.model_file import ENGINE_TAGS
 from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, manifest_path, read_manifest
@@ -31,7 +38,27 @@ ARTIFACT: Final = "artifact"
 """Key under which the `Artifact` of the file that the engine was built from is."""
 HEADER_BYTES: Final = 28
 SUFFIXES: Final = (".plan", ".rtx")
-_MAGIC: Final[Mapping[bytes, Target]] = {b"ftrt": "trt", b"vtrt": "rtx"}
+_MAGIC: Final[Mapping[bytes, Target]] = dict(zip(ENGINE_TAGS, ("trt", "rtx"), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Details:
+    """Form of `Manifest.details` of an engine; people edit manifests."""
+
+    key: EngineKey
+    artifact: Artifact | None
+    onnx: Mapping[str, str]
+    samplers: GridSampleReport
+    unfused: tuple[str, ...]
+    inferred: TypeReport
+    probed: bool
+    precision: Precision | None
+    memory: Mapping[str, int]
+    fallbacks: tuple[Mapping[str, Any], ...]
+    """`Tried` as JSON."""
+    proven: str
+    notes: tuple[str, ...]
+    refitted: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +150,15 @@ def read_engine_manifest(plan: Path) -> Manifest:
         manifest = read_manifest(plan)
     except RequestError as error:
         raise _unknown(plan, f"no manifest ({error})") from error
-    if manifest.kind != KIND or KEY not in manifest.details:
+    if manifest.kind != KIND:
         raise _unknown(plan, f"no manifest ({manifest_path(plan).name} is of kind {manifest.kind!r})")
+    try:
+        pydantic.TypeAdapter(_Details).validate_python(manifest.details)
+    except pydantic.ValidationError as error:
+        [first, *_] = error.errors(include_url=False)
+        where = ".".join(map(str, ("details", *first["loc"])))
+        problem = f"no manifest that can be read ({where} of {manifest_path(plan).name}: {first['msg']})"
+        raise _unknown(plan, problem) from error
     return manifest
 
 
@@ -155,7 +189,7 @@ def why_not_executable(manifest: Manifest) -> str | None:
     Without such a GPU that is expected, and not a fault of the engine; None for engines that are to be run here.
     """
     key = key_of(manifest)
-    if key.get("library") != "rtx":
+    if key["library"] != "rtx":
         return None
     try:
         if runs_on(str(key["compute_capability"]), current_gpu()[1]):
@@ -164,6 +198,26 @@ def why_not_executable(manifest: Manifest) -> str | None:
         pass
     proven = str(manifest.details["proven"])
     return proven if proven.endswith("no RTX GPU") else f"{proven} where it was built; not executed here: no RTX GPU"
+
+
+def check_version(path: Path) -> None:
+    """Refuse an engine that the library on this machine cannot run by its version; this needs no GPU.
+
+    Raises:
+        EngineError: `unknown-engine` or `wrong-machine`.
+    """
+    key = key_of(read_engine_manifest(path))
+    try:
+        library = load_library(key["library"])
+    except UnavailableError:  # whoever is to run it finds the same
+        return
+    if not runs_in(key, library.version):
+        raise EngineError(
+            f"{path} is built for {described_machine(key)}, this machine has {library.title} ({library.version}); on "
+            f"this machine, {_build_again(path)}",
+            code="wrong-machine",
+            path=path,
+        )
 
 
 def check_plan(path: Path, content: bytes, machine: Machine) -> Manifest:

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import PICTURES, Metrics
+from refine_export.gate.engine_rules import engine_problems
 from refine_export.report.grouping import JudgedGroup, judge_groups, missing_runtimes
 from refine_export.report.report_data import Comparison, Report
 from refine_export.runners.runtime_names import RequiredRuntime
@@ -25,7 +26,14 @@ _ROUNDED: Final = 1e-3
 """Share by which means of a picture may be off for their FP32 sums; 0.01 dB."""
 
 Rule = Literal[
-    "accuracy", "not-compared", "shortfall", "required-runtime", "baseline-drop", "baseline-missing", "baseline-slower"
+    "accuracy",
+    "not-compared",
+    "engine-proof",
+    "shortfall",
+    "required-runtime",
+    "baseline-drop",
+    "baseline-missing",
+    "baseline-slower",
 ]
 
 
@@ -94,6 +102,11 @@ def decide(
         )
         for group in groups
         if group.status != "passed"
+    ]
+    problems += [
+        Problem(rule="engine-proof", status="failed", what=engine.file, reason=reason, file=engine.file)
+        for engine in report.engines
+        for reason in engine_problems(engine)
     ]
     problems += [
         Problem(rule="shortfall", status=one.status, what=one.what, reason=one.reason)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ONNX_DOMAINS: Final = ("", "ai.onnx")
 """Both names of the standard domain."""
 _IN_MEMORY_BYTES = 2**31 - 2**26  # protobuf takes less than 2 GiB, graph included
+ENGINE_TAGS = (b"ftrt", b"vtrt")
+"""First bytes of an engine of TensorRT, and of TensorRT for RTX."""
 _EXPECTED = "expected a binary ONNX model: check the path, or export it again"
 
 
@@ -59,6 +61,9 @@ def model_from_bytes(content: bytes, path: Path) -> onnx.ModelProto:
     try:
         model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf's DecodeError, which ships no types
+        if content[:4] in ENGINE_TAGS:
+            problem = "is a TensorRT engine; expected the ONNX file that it was built from, which `inspect` names"
+            raise GraphError.about(path, "not-onnx", problem) from error
         raise GraphError.about(path, "not-onnx", f"is not ONNX, or truncated ({error}); {_EXPECTED}") from error
     # Protobuf parses many files that are something else; a model has a graph and states its opsets.
     if not model.HasField("graph") or not model.opset_import:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from refine_export.engine.plan import artifact_from_path
+from refine_export.engine.plan import artifact_from_path, check_version
 from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of, paths_of
@@ -54,6 +54,9 @@ def validate(
     if folder is not None:
         make_folder(folder)
     known = [(path, artifact_from_path(path)) for path in dict.fromkeys(paths_of(files))]
+    for path, artifact in known:
+        if artifact.engine is not None:
+            check_version(path)
     _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
     advice = ", or compare it all the same with --force"
     known = [

@@ -29,12 +29,15 @@ class EngineProof:
     rung: str
     """The fallback that it has."""
     types: dict[str, int]
-    """Convolutions and samplers by the types that TensorRT inferred, such as `CONVOLUTION HALF -> HALF`; each is the
-    file's."""
+    """Convolutions and samplers by the types that TensorRT inferred, such as `CONVOLUTION HALF -> HALF`."""
+    promised: dict[str, int]
+    """The same layers by the types in the ONNX file."""
     unchecked: tuple[str, ...]
     """Convolutions and samplers whose types the file does not declare."""
     samplers: int
-    """GridSample layers; each is linear, clamped and aligned, as in the networks."""
+    """GridSample layers."""
+    sampling: dict[str, int]
+    """The same by their attributes; those of the networks are `LINEAR CLAMP aligned`."""
     repairs: tuple[str, ...]
     """Attributes of samplers that TensorRT's parser had read wrongly."""
     memory: dict[str, int]
@@ -62,12 +65,15 @@ def engine_proof(path: Path, artifact: Artifact) -> EngineProof:
         file=artifact.file,
         library=key["library"],
         target=described_machine(key),
-        proven=reason or str(details["proven"]),
+        # What was not executed where it was built may be here.
+        proven=reason or f"{str(details['proven']).partition(';')[0]}; compared with torch",
         executed=reason is None,
         rung=str(key["rung"]),
         types=dict(inferred["types"]),
+        promised=dict(inferred["promised"]),
         unchecked=tuple(inferred["unchecked"]),
         samplers=samplers["layers"],
+        sampling=dict(samplers["sampling"]),
         repairs=tuple(f"{one['layer']}: {one['attribute']} was {one['found']}" for one in samplers["repairs"]),
         memory=dict(details["memory"]),
         layers=dict(inferred["layers"]),

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from refine_export.errors import GraphError, RequestError, UnavailableError
+from refine_export.runners import rtx_provider
 from refine_export.runners.base import Arrays, Runner, check_sizes
 from refine_export.runners.cuda_device import CudaDevice, array_like, check_outputs, check_tensors
 from refine_export.signature import TensorInfo, signature_from_names
@@ -45,12 +46,13 @@ if TYPE_CHECKING:  # torch is optional, and only `run_torch` takes its tensors
 
     from refine_export.runners.cuda_device import Tensors
 
-Provider = Literal["cpu", "cuda", "tensorrt"]
+Provider = Literal["cpu", "cuda", "tensorrt", "rtx"]
 
 PROVIDERS: Mapping[Provider, str] = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
+    "rtx": rtx_provider.NAME,
 }
 LONGEST_RUN_S = 1800
 """Seconds after which a run is stopped: a loop in a stranger's file may have no end. 4K takes two minutes in FP32."""
@@ -68,7 +70,8 @@ class OrtRunner(Runner):
 
     Args:
         model: path of the file (external data lies beside it), or the serialized model.
-        provider: `cpu`; `cuda`; or `tensorrt`, with CUDA for what TensorRT cannot compute. The CPU takes what is left.
+        provider: `cpu`; `cuda`; `tensorrt`, with CUDA for what TensorRT cannot compute; or `rtx`, TensorRT for RTX. The
+            CPU takes what is left.
         optimize: let ONNX Runtime rewrite the graph; otherwise it runs the file node by node.
 
     Raises:
@@ -178,7 +181,7 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
         gpu: device and stream to run on. Defaults to the first GPU and a stream of ONNX Runtime's own.
     """
     wanted = PROVIDERS[provider]
-    if wanted not in ort.get_available_providers():
+    if provider != "rtx" and wanted not in ort.get_available_providers():  # a plugin is registered later
         install = "pip uninstall -y onnxruntime && pip install 'onnxruntime-gpu[cuda,cudnn]'"
         raise UnavailableError(
             f"onnxruntime {ort.__version__} was built without {wanted}; install one that has it: {install}",
@@ -195,6 +198,9 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
     if provider != "cpu":  # for `_description`; versions before 1.24 take it and do nothing
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     source = str(model) if isinstance(model, Path) else model
+    if provider == "rtx":
+        place = {} if gpu is None else {"device_id": gpu.device.index or 0, "stream": gpu.stream}
+        rtx_provider.add_provider(ort, options, rtx_provider.RtxProviderOptions(**place))
     try:
         with _without_output(ort):
             if provider != "cpu":
@@ -203,7 +209,8 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
                 if provider == "tensorrt":
                     import_if_installed("tensorrt")
                 ort.preload_dlls()
-            session = ort.InferenceSession(source, options, providers=_providers(provider, gpu), enable_fallback=0)
+            providers = None if provider == "rtx" else _providers(provider, gpu)
+            session = ort.InferenceSession(source, options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exceptions share no base class but this one
         if provider != "cpu" and isinstance(error, RuntimeError | ValueError):  # what its Python layer takes for it
             raise _not_loaded(ort, provider, error) from error
@@ -251,7 +258,7 @@ def _description(ort: Any, session: Any, provider: Provider) -> str:
     wanted = PROVIDERS[provider]
     if provider == "cpu":
         return wanted
-    tf32 = provider == "tensorrt" and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
+    tf32 = provider in ("tensorrt", "rtx") and os.environ.get("NVIDIA_TF32_OVERRIDE") != "0"
     operators: dict[str, set[str]] = {}
     if hasattr(session, "get_provider_graph_assignment_info"):
         for part in session.get_provider_graph_assignment_info():

@@ -19,6 +19,7 @@ _PROVIDERS: Final[dict[Runtime, Provider]] = {
     "onnxruntime-cpu": "cpu",
     "onnxruntime-cuda": "cuda",
     "onnxruntime-tensorrt": "tensorrt",
+    "onnxruntime-rtx": "rtx",
 }
 
 

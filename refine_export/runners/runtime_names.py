@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Literal
 
-Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "half"]
+Runtime = Literal["onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx", "half"]
 """ONNX Runtime on one of its providers, or `half`: the strict FP16 runner on a CPU."""
 
 RequiredRuntime = Literal["torch", "ort", "trt", "rtx"]

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pydantic
+
 import rife
 from refine_export import __version__
 from refine_export.errors import RequestError
@@ -120,12 +122,12 @@ def read_manifest(artifact: Path) -> Manifest:
     """
     path = manifest_path(artifact)
     try:
-        return Manifest(**json.loads(path.read_text(encoding="utf-8")))
+        return pydantic.TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError as error:
         problem = f"is missing; copy the manifest of {artifact.name} there, or make {artifact.name} again"
         raise RequestError.about(path, "missing-manifest", problem) from error
-    except (OSError, ValueError, TypeError, RecursionError) as error:  # not JSON, or not the fields of a manifest
-        problem = f"cannot be read as a manifest ({error}); make {artifact.name} again"
+    except (OSError, ValueError) as error:  # not JSON, or not the fields of a manifest
+        problem = f"cannot be read as a manifest ({' '.join(str(error).split())[:300]}); make {artifact.name} again"
         raise RequestError.about(path, "damaged-manifest", problem) from error
 
 

@@ -20,9 +20,9 @@ class ValidateOptions(EngineRunOptions):
     """Options of the comparison with the reference: runtimes, feeds and limits."""
 
     runtimes: tuple[Runtime, ...] = field(default=(), metadata={"flag": "--runtime"})
-    """Runtimes of each ONNX file: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, half (strict FP16 on a
-    CPU). By default FP32 files are run by onnxruntime-cpu and others by half, because ONNX Runtime computes FP16 in
-    FP32 on a CPU. Engines are run by TensorRT."""
+    """Runtimes of each ONNX file: onnxruntime-cpu, onnxruntime-cuda, onnxruntime-tensorrt, onnxruntime-rtx (TensorRT
+    for RTX, a plugin), half (strict FP16 on a CPU). By default FP32 files are run by onnxruntime-cpu and others by
+    half, because ONNX Runtime computes FP16 in FP32 on a CPU. Engines are run by TensorRT."""
     reference: Literal["float32", "float64"] = "float32"
     """Type of the torch reference's arithmetic, on the original weights."""
     flows: tuple[FlowKind, ...] = FLOW_KINDS

@@ -11,6 +11,8 @@ from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.rtx_runtime import kernels_path
+from refine_export.runners.onnxruntime import OrtRunner
+from refine_export.runners.rtx_provider import INSTALL, NAME
 from tests.support.real_tensorrt import copied
 
 pytestmark = pytest.mark.rtx_gpu
@@ -83,3 +85,11 @@ def test_validate_and_interpolate_run_an_engine(workshop, tmp_path):
     rx.interpolate(pictures, output=tmp_path / "between.png", file=made)
     with Image.open(tmp_path / "between.png") as between:
         assert between.size == (96, 64)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_onnxruntime_runs_a_file_by_its_plugin(workshop, precision):
+    pytest.importorskip("onnxruntime_ep_nv_tensorrt_rtx", reason=f"the plugin is not installed: {INSTALL}")
+    with OrtRunner(workshop.file(precision=precision), provider="rtx") as runner:
+        assert runner.provider.startswith(NAME)
+        workshop.assert_exact(runner, workshop.feeds(), precision)

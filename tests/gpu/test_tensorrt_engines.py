@@ -49,7 +49,9 @@ def test_an_engine_of_each_graph_is_built_and_proven(workshop, graph, precision,
     assert least(kept) >= limits.psnr_db
 
     operators = operators_of(file_of(made, source))
-    assert details["samplers"] == {"layers": operators.count("GridSample"), "repairs": []}
+    count = operators.count("GridSample")
+    sampling = {"LINEAR CLAMP aligned": count} if count else {}
+    assert details["samplers"] == {"layers": count, "sampling": sampling, "repairs": []}
     convolutions = details["precision"]["convolutions"]
     assert details["precision"]["wanted"] == {IN_ENGINE[of]: operators.count("Conv") + operators.count("ConvTranspose")}
     assert sum(convolutions.values()) == sum(details["precision"]["wanted"].values())

@@ -46,7 +46,7 @@ def probed(content):
 def test_the_check_repairs_what_the_parser_reads_wrong(monkeypatch, record_property):
     """With it opset 20 samples as opset 18 does; without it, where it had to repair, the nearest pixel comes out."""
     usual, report = probed(probe_model())
-    assert report == GridSampleReport(layers=2, repairs=())
+    assert report == GridSampleReport(layers=2, sampling={"LINEAR CLAMP aligned": 2}, repairs=())
     linear = at_opset_20(onnx.load_model_from_string(probe_model())).SerializeToString()
     repaired, report = probed(linear)
     record_property("repairs at opset 20", len(report.repairs))
@@ -58,7 +58,11 @@ def test_the_check_repairs_what_the_parser_reads_wrong(monkeypatch, record_prope
     version = load_library("trt").version
     if usual:
         pytest.xfail(f"TensorRT {version} samples wrongly at opset 18 too: {usual}")
-    monkeypatch.setattr(build_module, "check_grid_samples", lambda *_: GridSampleReport(layers=2, repairs=()))
+    monkeypatch.setattr(
+        build_module,
+        "check_grid_samples",
+        lambda *_: GridSampleReport(layers=2, sampling={"LINEAR CLAMP aligned": 2}, repairs=()),
+    )
     assert probed(linear)[0] == (("nearest",) if report.repairs else ())
 
 

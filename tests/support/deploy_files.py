@@ -15,9 +15,10 @@ from refine_export.artifacts import artifact_from_file, io_description
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.identity import engine_key
 from refine_export.engine.machine import Machine
-from refine_export.engine.plan import ARTIFACT, KEY, KIND
+from refine_export.engine.plan import KIND
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, write_with_manifest
+from tests.support.engine_models import details_of
 
 CHECKPOINT = "c" * 64
 
@@ -148,7 +149,7 @@ def write_plan(
         signature=signature,
         fingerprint=key.fingerprint(),
         seconds=1.0,
-        details={KEY: key.described(), ARTIFACT: dataclasses.asdict(dataclasses.replace(artifact, file=source.name))},
+        details=details_of(key, dataclasses.asdict(dataclasses.replace(artifact, file=source.name))),
     )
     write_with_manifest(path, content, manifest)
     return path

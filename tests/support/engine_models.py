@@ -16,7 +16,9 @@ import pytest
 from onnx.parser import parse_model
 
 from refine_export.engine.bindings import Library, Log, load_library
+from refine_export.engine.identity import EngineKey
 from refine_export.engine.parse_network import network_from_onnx
+from refine_export.engine.plan import ARTIFACT, KEY
 from refine_export.errors import RefineExportError
 
 needs_rtx = pytest.mark.skipif(
@@ -51,6 +53,24 @@ def model() -> onnx.ModelProto:
 def rtx_fixture() -> Library:
     """The real TensorRT for RTX."""
     return load_library("rtx")
+
+
+def details_of(key: EngineKey, artifact: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What an engine's manifest has beside its inputs and options: the proof of a network without layers."""
+    return {
+        KEY: key.described(),
+        ARTIFACT: artifact,
+        "onnx": {"file": "m.onnx", "sha256": key.onnx_sha256},
+        "samplers": {"layers": 0, "sampling": {}, "repairs": []},
+        "unfused": [],
+        "inferred": {"layers": {}, "types": {}, "promised": {}, "unchecked": []},
+        "probed": False,
+        "precision": None,
+        "memory": {},
+        "fallbacks": [],
+        "proven": "built and type-checked by nobody; compared with torch",
+        "notes": [],
+    }
 
 
 def network_of(library: Library, made: onnx.ModelProto | bytes, path: Path | None = None) -> Any:

@@ -17,9 +17,10 @@ from refine_export.engine.bindings import Log
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.identity import engine_key
 from refine_export.engine.machine import Machine
-from refine_export.engine.plan import KEY, KIND
+from refine_export.engine.plan import KIND
 from refine_export.runners.cuda_device import CudaDevice
 from refine_export.support.manifest import Manifest, write_with_manifest
+from tests.support.engine_models import details_of
 from tests.support.fake_tensorrt import make_fake
 
 
@@ -141,7 +142,7 @@ def saved(path, content, version, rung="native", **options):
         signature={},
         fingerprint=key.fingerprint(),
         seconds=1.0,
-        details={KEY: key.described()},
+        details=details_of(key),
     )
     write_with_manifest(path, content, manifest)
     return path

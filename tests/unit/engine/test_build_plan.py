@@ -51,6 +51,11 @@ def test_an_engine_is_not_run_without_a_gpu(rtx):
         TrtRunner(build(rtx).plan, unchecked=True)
 
 
+def test_an_engine_that_no_rtx_gpu_holds_is_refused(rtx, monkeypatch):
+    monkeypatch.setattr(module, "LARGEST_GPU_BYTES", 1)
+    assert error_code(GraphError, lambda: build(rtx)) == "too-large"
+
+
 def test_the_same_input_gives_the_same_bytes_and_other_gpus_others(rtx):
     first = build(rtx)
     assert first.plan == build(rtx).plan

@@ -115,7 +115,7 @@ def test_a_build_with_all_its_reports(place):
     built = build(place, progress, unfuse=True)
     assert plan_header(built.plan, Path("m.plan")).library == "rtx"
     assert built.onnx_sha256 == sha256_of_model((place / "m.onnx").read_bytes(), [])
-    assert built.samplers == {"layers": 1, "repairs": []}
+    assert built.samplers == {"layers": 1, "sampling": {"LINEAR CLAMP aligned": 1}, "repairs": []}
     assert built.inferred["types"]["CONVOLUTION HALF -> HALF"] == 1
     assert (built.unfused, built.notes) == (["soft", "moved"], [])
     assert (built.probed, built.precision) == (False, None)  # what is not executed

@@ -89,6 +89,14 @@ def test_where_the_machine_lacks_something_each_time_that_is_the_error():
     assert caught.value is missing
 
 
+def test_what_the_parser_refuses_is_reported_once():
+    unsupported = GraphError("no operator Unique", code="parser-refused")
+    no_fp32 = RequestError("give --fp32", code="fp32-needed")
+    with pytest.raises(GraphError) as caught:
+        Outcomes(**dict.fromkeys(RUNGS, unsupported) | {"fp32": no_fp32}).choose()
+    assert caught.value is unsupported
+
+
 def test_a_forced_rung_is_the_only_one():
     assert rungs_of(BuildOptions()) == RUNGS == ("native", "unfused", "gather", "fp32")
     assert rungs_of(BuildOptions(), compares=False) == ("native", "gather", "fp32")

@@ -4,13 +4,23 @@ import dataclasses
 import json
 import os
 import struct
+import sys
 
 import pytest
 
-from refine_export.engine.plan import KEY, describe, key_of, plan_bytes, plan_header, read_plan, seems_plan
+from refine_export.engine.plan import (
+    KEY,
+    check_version,
+    describe,
+    key_of,
+    plan_bytes,
+    plan_header,
+    read_plan,
+    seems_plan,
+)
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path
-from tests.support.engine_models import error_code
+from tests.support.engine_models import error_code, fake_library
 from tests.support.host_trt import machine_of, saved
 
 VERSION = "11.4.0.3"
@@ -91,7 +101,15 @@ def test_an_engine_cut_short_or_changed(plan):
     assert code_of(plan) == "unknown-engine"
 
 
-@pytest.mark.parametrize("change", [None, {"kind": "onnx"}, {"details": {}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        None,
+        {"kind": "onnx"},
+        *({"details": details} for details in ({}, None, "x", {"key": None}, {"key": "x"})),
+        *({name: value} for name in ("options", "inputs", "versions", "commands") for value in (None, "x")),
+    ],
+)
 def test_without_a_manifest_of_ours_an_engine_is_unknown(plan, change):
     path = manifest_path(plan)
     if change is None:
@@ -102,6 +120,30 @@ def test_without_a_manifest_of_ours_an_engine_is_unknown(plan, change):
     described = describe(plan)
     assert described["tensorrt"] == VERSION
     assert "unknown engine" in described["manifest"]
+
+
+@pytest.mark.parametrize("value", [None, "x", 3, ["x"], {"x": "y"}])
+@pytest.mark.parametrize("name", ["key", "artifact", "samplers", "inferred", "memory", "fallbacks", "proven", "notes"])
+def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
+    fits = {"artifact": [None], "proven": ["x"], "fallbacks": [], "notes": [["x"]]}.get(name, [])
+    path = manifest_path(plan)
+    content = json.loads(path.read_text())
+    content["details"][name] = value
+    path.write_text(json.dumps(content))
+    if value in fits:
+        assert describe(plan)["manifest"] == "whole"
+    else:
+        assert code_of(plan) == "unknown-engine"
+        assert name in describe(plan)["manifest"]
+
+
+def test_another_version_is_refused_without_a_gpu(plan, monkeypatch):
+    fake_library(monkeypatch, "11.4.1")
+    assert error_code(EngineError, lambda: check_version(plan)) == "wrong-machine"
+    fake_library(monkeypatch, VERSION)
+    check_version(plan)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # not installed: whoever runs the engine says so
+    check_version(plan)
 
 
 def test_inspect_shows_the_key_on_any_machine(plan):

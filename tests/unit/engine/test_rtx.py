@@ -1,5 +1,8 @@
 """Engines for RTX GPUs, built by the real TensorRT for RTX, which needs no GPU for it."""
 
+import onnx
+import pytest
+
 from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import load_library
 from refine_export.engine.plan import artifact_from_plan, describe
@@ -25,7 +28,15 @@ def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports
         "DECONVOLUTION HALF -> HALF": 4,
         "GRID_SAMPLE FLOAT FLOAT -> FLOAT": 8,
     }
-    assert (details["inferred"]["unchecked"], details["samplers"]) == ([], {"layers": 8, "repairs": []})
+    assert details["inferred"]["promised"] == details["inferred"]["types"]
+    assert (details["inferred"]["unchecked"], details["samplers"]) == (
+        [],
+        {
+            "layers": 8,
+            "sampling": {"LINEAR CLAMP aligned": 8},
+            "repairs": [],
+        },
+    )
     assert details["fallbacks"][0]["status"] == "not executed"
     assert (details["probed"], details["precision"]) == (False, None)
     assert set(details["memory"]) == {"scratch_bytes", "activation_bytes", "weight_bytes"}
@@ -46,6 +57,28 @@ def test_what_rtx_cannot_honour_is_refused_before_anything_is_written(exports, t
         RequestError, lambda: build(source, output=tmp_path / "a.rtx", target="rtx", refittable=True, **SIZES)
     )
     assert (refused, list(tmp_path.iterdir())) == ("unsupported-option", [])
+    bad = {"target": "rtx", **SIZES}
+    refused = error_code(RequestError, lambda: build(source, output=tmp_path / "x.onnx", **bad))
+    assert (refused, list(tmp_path.iterdir())) == ("wrong-suffix", [])
+    for gpu in ("sm86,", "h100", "sm99"):
+        refused = error_code(
+            RequestError, lambda g=gpu: build(source, output=tmp_path / "a.rtx", gpu=g.split(","), **bad)
+        )
+        assert (refused, list(tmp_path.iterdir())) == ("wrong-option", [])
     vast = {"opt_size": "16384x16384", "max_batch": 256}  # more elements than a tensor may have
     refused = error_code(GraphError, lambda: build(source, output=tmp_path / "a.rtx", target="rtx", **vast))
     assert (refused, list(tmp_path.iterdir())) == ("bad-shape", [])
+
+
+@pytest.mark.parametrize("node", [("Unique", ""), ("Warp", "vendor")])
+def test_an_operator_that_tensorrt_lacks_is_reported_once_and_by_name(exports, tmp_path, node):
+    operator, domain = node
+    model = onnx.load(exports.fp32("contextnet"))
+    model.graph.node.add(op_type=operator, domain=domain, name="odd", input=["img0"], output=["odd"])
+    model.opset_import.add(domain="vendor", version=1)
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(GraphError) as caught:
+        build(tmp_path / "odd.onnx", output=tmp_path / "a.rtx", target="rtx", **SIZES)
+    assert caught.value.code == "parser-refused"
+    assert [error.count("odd") for error in caught.value.fields["errors"]] == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["odd.onnx"]

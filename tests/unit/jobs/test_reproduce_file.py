@@ -149,5 +149,5 @@ def test_an_engine_of_several_sizes_is_the_same_network(exports, tmp_path, monke
     assert [(step.files["onnx"], step.outcome) for step in found.steps] == [(str(source), "same network")]
     assert (found.passed, len(found.notes)) == (True, 1)
     details = json.loads(manifest_path(made).read_text())["details"]
-    changed(made, details=details | {"samplers": {"layers": 0, "repairs": []}})
+    changed(made, details=details | {"samplers": {"layers": 0, "sampling": {}, "repairs": []}})
     assert [step.outcome for step in reproduce(made, run=tmp_path / "other").steps] == ["differs"]

@@ -1,0 +1,80 @@
+"""ONNX Runtime's provider for TensorRT for RTX: a plugin in a package of its own, which brings that library along.
+
+Checked with onnxruntime-gpu 1.31 and onnxruntime-ep-nv-tensorrt-rtx 0.5.0 on a machine without a driver, where the
+plugin does not load (libcuda); not run on a GPU. Names of options are those of tensorrt_rtx_provider_options.h in that
+package. It has no option for TF32.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any, Final
+
+from refine_export.errors import UnavailableError
+from refine_export.support.imports import import_if_installed
+
+NAME: Final = "NvTensorRTRTXExecutionProvider"
+PLUGIN: Final = "onnxruntime_ep_nv_tensorrt_rtx"
+INSTALL: Final = "pip install 'onnxruntime-gpu>=1.24' onnxruntime-ep-nv-tensorrt-rtx"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RtxProviderOptions:
+    """Options of a session on the provider."""
+
+    device_id: int = 0
+    """Index of the CUDA device."""
+    stream: int | None = None
+    """A `cudaStream_t` for all kernels. Defaults to one of the provider's own."""
+
+    def as_strings(self) -> dict[str, str]:
+        """Return the options by the provider's names; all of its values are texts."""
+        given = {"device_id": str(self.device_id)}
+        if self.stream is not None:
+            given |= {"has_user_compute_stream": "1", "user_compute_stream": str(self.stream)}
+        return given
+
+
+def add_provider(ort: Any, session_options: Any, options: RtxProviderOptions) -> None:
+    """Make the provider the first one of a session.
+
+    Args:
+        ort: `onnxruntime`.
+        session_options: an `onnxruntime.SessionOptions`, which is modified.
+        options: of the provider.
+
+    Raises:
+        UnavailableError: `provider-not-built`: the plugin is missing, or ONNX Runtime is too old for plugins;
+            `provider-not-loaded`: the plugin does not load, or finds no RTX GPU. The fields `reason` and `install` say
+            why, and what adds it.
+    """
+    plugin = import_if_installed(PLUGIN)
+    if plugin is None or not hasattr(ort, "register_execution_provider_library"):
+        reason = f"the package {PLUGIN.replace('_', '-')} is not installed" if plugin is None else "1.24 has plugins"
+        raise _unavailable(ort, "provider-not-built", reason)
+    try:
+        _register(ort, plugin.get_ep_name(), plugin.get_library_path())
+    except Exception as error:  # onnxruntime's own exceptions share no base class but this one
+        raise _unavailable(ort, "provider-not-loaded", " ".join(str(error).split())) from error
+    devices = [device for device in ort.get_ep_devices() if device.ep_name == NAME]
+    if len(devices) <= options.device_id:
+        raise _unavailable(ort, "provider-not-loaded", f"it finds {len(devices)} RTX GPUs (Ampere and newer)")
+    session_options.add_provider_for_devices([devices[options.device_id]], options.as_strings())
+
+
+@functools.cache
+def _register(ort: Any, name: str, library: str) -> None:
+    """Load the plugin: a process may do so once."""
+    ort.register_execution_provider_library(name, library)
+
+
+def _unavailable(ort: Any, code: str, reason: str) -> UnavailableError:
+    return UnavailableError(
+        f"asked for {NAME}, onnxruntime {ort.__version__} cannot load it: {reason}; expected an RTX GPU with a driver "
+        f"for CUDA 13, and the plugin: {INSTALL}",
+        code=code,
+        provider=NAME,
+        reason=reason,
+        install=INSTALL,
+    )
