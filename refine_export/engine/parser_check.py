@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from refine_export.engine.bindings import Library, Log, builder_of, load_library
+from refine_export.engine.bindings import MODULES, Library, Log, builder_of, load_library
 from refine_export.engine.build_options import Target
 from refine_export.engine.parse_network import ParserFault, parse_onnx
 from refine_export.errors import UnavailableError
@@ -21,7 +21,6 @@ from refine_export.support.imports import pip_install
 from refine_export.support.progress import Silent
 from refine_export.support.text import json_safe
 
-_MODULES: Final[dict[Target, str]] = {"trt": "tensorrt", "rtx": "tensorrt_rtx"}
 _TIME_LIMIT_S: Final = 60
 """Limit of all files together; a file of 10,000 nodes takes a second."""
 
@@ -53,7 +52,7 @@ def ask_parser(files: Sequence[Path]) -> list[ParserAnswer]:
     Args:
         files: ONNX files whose external data have been checked to lie in their folders.
     """
-    targets = [target for target, module in _MODULES.items() if find_spec(module) is not None]
+    targets = [target for target, module in MODULES.items() if find_spec(module) is not None]
     if not targets:
         missing = f"neither tensorrt nor tensorrt-rtx is installed: {pip_install('rtx')}"
         return [ParserAnswer(library=None, missing=missing)] * len(files)
@@ -81,15 +80,15 @@ def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, 
 
 def _first_usable(targets: Sequence[Target]) -> tuple[Library, Log, Any]:
     """The first library that has a parser here: enterprise TensorRT wants a GPU even for that."""
-    for place, target in enumerate(targets):
-        try:
-            library = load_library(target)
-            log = Log(library.module)
-            return library, log, builder_of(library.module, log)
-        except UnavailableError:
-            if place == len(targets) - 1:
-                raise
-    raise AssertionError
+    first, *others = targets
+    try:
+        library = load_library(first)
+        log = Log(library.module)
+        return library, log, builder_of(library.module, log)
+    except UnavailableError:
+        if not others:
+            raise
+        return _first_usable(others)
 
 
 if __name__ == "__main__":

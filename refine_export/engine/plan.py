@@ -256,7 +256,8 @@ def describe(path: Path) -> dict[str, Any]:
 
     Returns:
         JSON: file, sha256, size_bytes, library and tensorrt (its name and version, from the header), manifest (`whole`,
-        or what is wrong), and of a whole one: key, inputs, versions, signature, seconds, details.
+        or what is wrong), and of a whole one: mismatch (why the library on this machine does not run it, or null), key,
+        inputs, versions, signature, seconds, details.
 
     Raises:
         EngineError: `unreadable`, `not-an-engine` or `truncated`.
@@ -277,6 +278,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         **found,
         "manifest": "whole",
+        "mismatch": _mismatch(path),
         "key": dict(key_of(manifest)),
         "inputs": manifest.inputs,
         "versions": manifest.versions,
@@ -284,6 +286,14 @@ def describe(path: Path) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "details": {name: value for name, value in manifest.details.items() if name != KEY},
     }
+
+
+def _mismatch(path: Path) -> str | None:
+    try:
+        check_version(path)
+    except EngineError as error:
+        return str(error)
+    return None
 
 
 def artifact_from_path(path: Path) -> Artifact:

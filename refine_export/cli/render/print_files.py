@@ -123,6 +123,8 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
     screen.line(f"built by: {description['library']} {description['tensorrt']}")
     if "key" not in description:
         return
+    if description["mismatch"]:
+        screen.line(_one_line(description["mismatch"]), mark="note")
     screen.line("built for and from:")
     for name, value in description["key"].items():
         if isinstance(value, Mapping):
@@ -134,11 +136,9 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
                     screen.line(_one_line(f"  profile {number} of {tensor}: {text}"))
         else:
             screen.line(_one_line(f"  {name}: {value}"))
-    if source := description["details"].get("artifact"):
-        known = {name: source.get(name, "not recorded") for name in ("graph", "precision", "file", "checkpoint")}
-        sha256 = source.get("checkpoint_sha256", "not recorded")
-        screen.line(_one_line("  graph: {graph}, {precision}, {file}".format(**known)))
-        screen.line(_one_line(f"  weights: {known['checkpoint']} (sha256 {sha256})"))
+    if source := description["details"]["artifact"]:
+        screen.line(_one_line("  graph: {graph}, {precision}, {file}".format(**source)))
+        screen.line(_one_line("  weights: {checkpoint} (sha256 {checkpoint_sha256})".format(**source)))
     screen.line("proofs:")
     for line in _proofs(description["details"]):
         screen.line(f"  {line}")
@@ -154,22 +154,21 @@ def _one_line(text: str) -> str:
 
 
 def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
-    """Yield repairs, probe, fallbacks, types and notes, as far as the manifest has them."""
-    if proven := details.get("proven"):
-        yield proven
-    samplers = details.get("samplers") or {}
-    if samplers.get("layers"):
+    """Yield repairs, probe, fallbacks, types and notes."""
+    yield details["proven"]
+    samplers = details["samplers"]
+    if samplers["layers"]:
         yield f"{samplers['layers']} GridSample layers sample as the ONNX file does: linear, clamped, aligned"
-    for repair in samplers.get("repairs", ()):
+    for repair in samplers["repairs"]:
         yield _one_line(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
-    if details.get("probed"):
+    if details["probed"]:
         yield "sampler probe: right"
-    for kinds, count in ((details.get("inferred") or {}).get("types") or {}).items():
+    for kinds, count in details["inferred"]["types"].items():
         yield f"{count} {kinds}"
-    for tried in details.get("fallbacks") or ():
+    for tried in details["fallbacks"]:
         yield _one_line(f"rung {_fallback(tried)}")
-    notes = list(details.get("notes") or ())
-    if precision := details.get("precision"):
+    notes = list(details["notes"])
+    if precision := details["precision"]:
         types = ", ".join(f"{count} {kind}" for kind, count in precision["convolutions"].items()) or "none"
         proven = "proven" if precision["proven"] else "not proven"
         yield _one_line(f"types of the convolutions in the engine: {types} ({proven})")
@@ -181,12 +180,12 @@ def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _contents(details: Mapping[str, Any]) -> Iterator[str]:
-    """Yield memory and layers, as far as the manifest has them."""
-    for name, size in (details.get("memory") or {}).items():
+    """Yield memory and layers."""
+    for name, size in details["memory"].items():
         yield f"{name.removesuffix('_bytes')} memory: {size / 2**20:.1f} MiB"
-    if layers := (details.get("inferred") or {}).get("layers"):
-        kinds = ", ".join(f"{count} {kind}" for kind, count in layers.items())
-        yield _one_line(f"{sum(layers.values())} layers of the network: {kinds}")
+    layers = details["inferred"]["layers"]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in layers.items())
+    yield _one_line(f"{sum(layers.values())} layers of the network: {kinds}")
 
 
 def _fallback(tried: Mapping[str, Any]) -> str:
