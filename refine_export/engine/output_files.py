@@ -33,9 +33,6 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
         RequestError: `unwritable`, `output-is-input` or `output-exists`; `output`, or a file beside it, is a folder, a
             source or a file that is not an engine's. `wrong-suffix`: its name is that of another kind of file.
     """
-    if output.suffix.lower() in (".onnx", ".json"):
-        problem = "is not a name for an engine; expected one that ends in .plan, .rtx or .engine"
-        raise RequestError.about(output, "wrong-suffix", problem)
     if not output.name or output.is_dir():
         raise RequestError(
             f"output is {str(output)!r}, which is a folder; expected the name of the engine to write",
@@ -56,6 +53,9 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             what = "is not a TensorRT engine" if path == output else f"is there without {output.name}"
             problem = f"{what}; choose another name with --output, or overwrite it with --force"
             raise RequestError.about(path, "output-exists", problem)
+    if output.suffix.lower() in (".onnx", ".json"):
+        problem = "is not a name for an engine; expected one that ends in .plan, .rtx or .engine"
+        raise RequestError.about(output, "wrong-suffix", problem)
 
 
 def write_engine(output: Path, plan: bytes, manifest: Manifest, onnx: Path | None = None) -> None:
