@@ -40,6 +40,6 @@ def engine_problems(engine: EngineProof) -> Iterator[str]:
 
 
 def _full_grid(kind: str) -> bool:
-    """Whether the second input of `GRID_SAMPLE FLOAT FLOAT -> FLOAT` is FP32."""
+    """Return whether the grid, the last input of `GRID_SAMPLE FLOAT FLOAT -> FLOAT`, is FP32."""
     inputs = kind.partition(" -> ")[0].split()[1:]
     return inputs[-1:] == ["FLOAT"]

@@ -49,17 +49,22 @@ def add_provider(ort: Any, session_options: Any, options: RtxProviderOptions) ->
             `provider-not-loaded`: the plugin does not load, or finds no RTX GPU. The fields `reason` and `install` say
             why, and what adds it.
     """
-    plugin = import_if_installed(PLUGIN)
-    if plugin is None or not hasattr(ort, "register_execution_provider_library"):
-        reason = f"the package {PLUGIN.replace('_', '-')} is not installed" if plugin is None else "1.24 has plugins"
-        raise _unavailable(ort, "provider-not-built", reason)
+    plugin, reason = import_if_installed(PLUGIN), ""
+    if plugin is None:
+        reason = f"the package {PLUGIN.replace('_', '-')} is not installed"
+    elif not hasattr(ort, "register_execution_provider_library"):
+        reason = "it takes no plugins, as 1.24 and later do"
+    if reason:
+        raise UnavailableError(_message(ort, reason), code="provider-not-built", **_fields(reason))
+    devices: list[Any] = []
     try:
         _register(ort, plugin.get_ep_name(), plugin.get_library_path())
+        devices = [device for device in ort.get_ep_devices() if device.ep_name == NAME]
+        reason = f"it finds {len(devices)} RTX GPUs (Ampere and newer)"
     except Exception as error:  # onnxruntime's own exceptions share no base class but this one
-        raise _unavailable(ort, "provider-not-loaded", " ".join(str(error).split())) from error
-    devices = [device for device in ort.get_ep_devices() if device.ep_name == NAME]
+        reason = " ".join(str(error).split())
     if len(devices) <= options.device_id:
-        raise _unavailable(ort, "provider-not-loaded", f"it finds {len(devices)} RTX GPUs (Ampere and newer)")
+        raise UnavailableError(_message(ort, reason), code="provider-not-loaded", **_fields(reason))
     session_options.add_provider_for_devices([devices[options.device_id]], options.as_strings())
 
 
@@ -69,12 +74,12 @@ def _register(ort: Any, name: str, library: str) -> None:
     ort.register_execution_provider_library(name, library)
 
 
-def _unavailable(ort: Any, code: str, reason: str) -> UnavailableError:
-    return UnavailableError(
+def _message(ort: Any, reason: str) -> str:
+    return (
         f"asked for {NAME}, onnxruntime {ort.__version__} cannot load it: {reason}; expected an RTX GPU with a driver "
-        f"for CUDA 13, and the plugin: {INSTALL}",
-        code=code,
-        provider=NAME,
-        reason=reason,
-        install=INSTALL,
+        f"for CUDA 13, and the plugin: {INSTALL}"
     )
+
+
+def _fields(reason: str) -> dict[str, str]:
+    return {"provider": NAME, "reason": reason, "install": INSTALL}
