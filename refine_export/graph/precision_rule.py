@@ -168,7 +168,7 @@ def _coordinates(graph: ir.Graph) -> Kept:
             for node in weights_of(positions, sizes):
                 yield node, "coordinates", f"interpolation weights of {sample.name}"
     for node in graph:
-        if is_op(node, "Cast") and node.outputs[0].dtype != ir.DataType.FLOAT:
+        if is_op(node, "Cast") and node.outputs[0].dtype not in (ir.DataType.FLOAT, ir.DataType.DOUBLE):
             yield node, "coordinates", "rounds to integers: its input is a position or a count"
             yield from _makers(upstream(node.inputs[0]), f"position or count that {node.name} rounds")
         elif is_op(node, "Resize"):

@@ -10,6 +10,7 @@ from onnx_ir.passes import common
 
 from refine_export.errors import GraphError
 from refine_export.graph.operator_types import HALF, is_op, opset_of
+from refine_export.graph.sampling_coordinates import size_values
 
 _OLDEST_OPSET: Final = 16  # GridSample is a standard operator from here on
 _LISTS: Final = ("Sequence", "Optional", "SplitToSequence", "ConcatFromSequence")
@@ -19,8 +20,9 @@ _GRAPH_TYPES: Final = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
 def prepare(model: ir.Model) -> ir.Model:
     """Inline functions, lift constants to initializers, drop what is unused, infer types, name nodes; in place.
 
-    Postcondition: the graph is flat; every node has a name of its own, every tensor a type, none of them FP16, BF16
-    or FP64; no Identity or Cast is idle but between an input and an output.
+    Postcondition: the graph is flat; every node has a name of its own, every tensor a type, none of them FP16 or BF16,
+    and FP64 only apart from what is computed from pictures; no Identity or Cast is idle but between an input and an
+    output.
 
     Raises:
         GraphError: an opset before 16, functions of another opset, control flow, sequences, FP16 or FP64 tensors, or a
@@ -124,22 +126,37 @@ def _refuse_types(graph: ir.Graph) -> None:
             code="not-fp32",
             tensor=half[0].name,
         )
+    sizes = size_values(graph)
     for value in values:
         node = value.producer()
-        made = f", made by the operator {node.domain or 'ai.onnx'}.{node.op_type}" if node else ""
+        made = f", made by the operator {node.domain or 'ai.onnx'}.{node.op_type}," if node else ""
         if value.dtype is None:
             raise GraphError(
-                f"the type of tensor {value.name!r}{made}, is not known; expected types that can be inferred: replace "
+                f"the type of tensor {value.name!r}{made} is not known; expected types that can be inferred: replace "
                 "custom operators by standard ones, or declare the type in value_info",
                 code="unknown-type",
                 tensor=value.name,
             )
-        if value.dtype == ir.DataType.DOUBLE:
+        # Numbers and sizes, and what leads to an output of its own, never meet what FP16 computes: they stay FP64.
+        apart = value.const_value is not None or value in sizes
+        if value.dtype == ir.DataType.DOUBLE and not apart and _leads_to(value, ir.DataType.FLOAT):
             raise GraphError(
-                f"tensor {value.name!r}{made}, is FP64; expected an FP32 model: export it in FP32",
+                f"tensor {value.name!r}{made} is FP64, and FP32 tensors are computed from it; expected an FP32 model: "
+                "export it in FP32",
                 code="not-fp32",
                 tensor=value.name,
             )
+
+
+def _leads_to(start: ir.Value, dtype: ir.DataType) -> bool:
+    """Return whether a tensor of a type is computed from a value."""
+    waiting, seen = [start], set()
+    while waiting:
+        for node, _ in waiting.pop().uses():
+            if node not in seen:
+                seen.add(node)
+                waiting += node.outputs
+    return any(value.dtype == dtype for node in seen for value in node.outputs)
 
 
 def _remove_idle(graph: ir.Graph) -> None:

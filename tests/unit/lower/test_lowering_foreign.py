@@ -19,6 +19,7 @@ from tests.support.foreign import (
     GRID,
     IMAGE,
     OPSETS,
+    OUT,
     SAMPLE,
     function_model,
     grid_input_model,
@@ -149,3 +150,32 @@ def test_the_standard_domain_has_two_names():
         onnx.checker.check_model(lowered.model, full_check=True)
         assert lint_model(lowered.model) == []
         assert {"float32"} < {node.type for node in lowered.nodes}
+
+
+@pytest.mark.parametrize(
+    ("body", "out"),
+    [
+        (f"s = Cast <to = 1> (d) m = Mul (x, s) y = {CONV} (m, w)", OUT),
+        (
+            "s = Shape (x) i = Constant <value_int = 3> () n = Gather (s, i) e = Cast <to = 11> (n) h = Div (e, d) "
+            f"f = Floor (h) k = Cast <to = 1> (f) m = Div (x, k) y = {CONV} (m, w)",
+            OUT,
+        ),
+        (f"y = {CONV} (x, w) e = Cast <to = 11> (y) z = Mul (e, d)", f'{OUT}, double["N",3,"H","W"] z'),
+    ],
+    ids=["a number", "a size", "an output"],
+)
+def test_fp64_apart_from_the_pictures(body, out):
+    """Numbers, sizes and outputs of their own may be FP64: nothing in FP16 is computed from them as FP64."""
+    model = model_of(f"{kernel('w', 3, 3, 3, 3)} d = Constant <value = double {{2.0}}> () {body}", IMAGE, out)
+    prepared = ready(model, small_feeds(model))
+    lowered = lower(prepared, LowerOptions())
+    check_lowered(lowered, ir.to_proto(prepared.model))
+    assert {node.operator: node.type for node in lowered.nodes}["Conv"] == "float16"
+    assert error(model, lowered, small_feeds(model)) < TOLERANCE
+
+
+@pytest.mark.parametrize("body", ["y = Cast <to = 1> (e)", "f = Sqrt (e) y = Cast <to = 1> (f)"])
+def test_fp64_of_the_pictures_is_refused(body):
+    with refused("not-fp32", GraphError, tensor="e"):
+        ready(model_of(f"e = Cast <to = 11> (x) {body}", IMAGE, OUT), None)
