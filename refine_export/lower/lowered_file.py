@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import os
 import time
@@ -163,6 +164,17 @@ def lower_file(
     model = model_from_bytes(content, source)
     files = external_files(model, source.parent)
     signature = signature_of_model(model)
+
+    @functools.cache
+    def read() -> Prepared:
+        require_external_data(model, source)
+        with progress.step(f"read {source.name}") as say:
+            prepared = prepare_model(_valid(model, source), options, signature, without_warp=without_warp)
+            say(f"{len(prepared.model.graph)} nodes" + (f", the graph {signature.graph}" if signature else ""))
+        return prepared
+
+    if not manifest_path(output).exists():  # nothing can be reused: a file is refused before frames are drawn for it
+        read()
     checkpoint = calibration.checkpoint() if signature is not None and not calibration.files else None
     inputs = {
         "source": source.name,
@@ -178,10 +190,7 @@ def lower_file(
     if (manifest := reusable(output, key)) is not None:
         with suppress(KeyError, TypeError):  # a damaged manifest: the file is made again
             return _from_manifest(manifest, output, time.perf_counter() - started)
-    require_external_data(model, source)
-    with progress.step(f"read {source.name}") as say:
-        prepared = prepare_model(_valid(model, source), options, signature, without_warp=without_warp)
-        say(f"{len(prepared.model.graph)} nodes" + (f", the graph {signature.graph}" if signature else ""))
+    prepared = read()
     with progress.step("calibrate") as say:
         _check_sizes(prepared, options, calibration)
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))

@@ -33,13 +33,16 @@ def here_fixture(tmp_path, monkeypatch) -> Path:
 def run_fixture(here) -> Callable[..., LoweredFile]:
     """Lower a file or model to `output`, calibrated on the small scene or on files."""
 
-    def call(source, output="out.onnx", *, force=False, feeds=(), size=None, without_warp=False, **options):
+    def call(
+        source, output="out.onnx", *, force=False, feeds=(), size=None, without_warp=False, drawing=True, **options
+    ):
         path, output = Path(source if isinstance(source, str | Path) else saved(source)), Path(output)
         check_output(path, output, force=force)
 
         @functools.cache
         def frames():
             assert not feeds, "frames were read, though there are feeds to calibrate with"
+            assert drawing, "frames were drawn for a file that is refused"
             return source_from_options(FramesOptions(), SCENE)
 
         calibration = Calibration(

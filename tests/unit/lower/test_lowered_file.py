@@ -215,6 +215,10 @@ def test_operators_that_cannot_run_are_refused(refused):
     refused(custom_model(typed=True), feeds=["feed.npz"], code="cannot-run")
 
 
+def test_a_file_is_refused_before_frames_are_drawn(refused):
+    refused(control_flow_model(), code="control-flow", drawing=False, size=(64, 96))
+
+
 def test_a_result_that_is_nan_is_refused(refused):
     """Two convolutions that differ in the last bits of FP32: the quotient of their difference is 0 / 0 in FP16."""
     one = kernel("w", 3, 3, 1, 1)
