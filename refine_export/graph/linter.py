@@ -230,7 +230,7 @@ def _baked_grid(graph: _Graph) -> Iterator[Finding]:
 
 
 def _is_window(value: ir.Value, axis: int) -> bool:
-    """Return whether a constant meets only tensors of a known size along an axis from the end: it is no whole frame.
+    """Return whether a constant meets only tensors of a known size along an axis from the end: it is not a whole frame.
 
     RAFT looks up a window of 9x9 around each pixel: the constant meets positions [N * H * W, 1, 1, 2].
     """

@@ -74,7 +74,7 @@ def _bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
 
 
 def _damages(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator[str]:
-    """Yield names that are no text, and tensors whose bytes are not those of their shape."""
+    """Yield names that are not text, and tensors whose bytes are not those of their shape."""
     for graph in graphs:
         tensors = list(graph.initializer) if isinstance(graph, onnx.GraphProto) else []
         names: list[object] = [graph.name, *(tensor.name for tensor in tensors)]

@@ -120,7 +120,7 @@ def _finite(text: str) -> float:
         ValueError: it is beyond the largest number.
     """
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text[:20]} is no finite number")
+        raise ValueError(f"{text[:20]} is not a finite number")
     return number
 
 
