@@ -19,7 +19,6 @@ import onnx
 from measuring import head, row
 from precision_subjects import lowered
 
-from refine_export.accuracy.limits import LimitsOptions
 from refine_export.accuracy.metrics import compare
 from refine_export.artifacts import artifact_from_file
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
@@ -88,10 +87,7 @@ def measure(options: argparse.Namespace) -> None:
                         *feeds_for(network, signature, source.at(size), timesteps=validate.timesteps),
                         *probe_for(network, signature, PROBE_SIZE),
                     ]
-                    limits = LimitsOptions().of(options.graph, precision)
-                    tested = self_test(
-                        path, artifact, network, feeds, limits=limits, options=validate, faults=options.fault
-                    )
+                    tested = self_test(path, artifact, network, feeds, options=validate, faults=options.fault)
                     line = {"key": key, **tested.to_dict()}
                     with out.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")

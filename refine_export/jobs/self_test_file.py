@@ -37,5 +37,4 @@ def self_test_file(
     artifact = inputs.check_weights(path, artifact)
     options, network = inputs.recipe.validate, inputs.network(artifact.scale)
     feeds = self_test_feeds(network, artifact, source, options)
-    limits = options.limits.of(artifact.graph, artifact.precision)
-    return self_test(path, artifact, network, feeds, limits=limits, options=options, progress=inputs.progress)
+    return self_test(path, artifact, network, feeds, options=options, progress=inputs.progress)

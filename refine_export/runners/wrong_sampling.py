@@ -6,18 +6,17 @@ of a backend that samples wrongly is near to one of those. Imports torch; import
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import numpy as np
 from torch import nn
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from refine_export.runners.base import Arrays
+from refine_export.runners.rounded_arithmetic import InsideWarp
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import GraphName
-from rife.warplayer import warp
 
 WRONG: Final[Mapping[str, Mapping[str, Any]]] = {
     "nearest": {"mode": "nearest"},
@@ -29,18 +28,13 @@ CLEARLY: Final = 4.0
 """Mean squared error from the right outputs, in units of that from the outputs of a wrong sampler."""
 
 
-class _WrongSampling(TorchFunctionMode):
+class _WrongSampling(InsideWarp):
     def __init__(self, attributes: Mapping[str, Any]) -> None:
         super().__init__()
         self._attributes = attributes
 
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Sequence[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func is warp:
-            with self:  # torch takes the mode off for the time of this method
-                return warp.__wrapped__(*args)  # type: ignore[attr-defined]
-        return func(*args, **{**(kwargs or {}), **(self._attributes if func is functional.grid_sample else {})})
+    def call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+        return func(*args, **{**kwargs, **(self._attributes if func is functional.grid_sample else {})})
 
 
 def sampling_shown(

@@ -1,6 +1,6 @@
 """Proof that a gate can fail: a good file passes its limits, and each known-bad file made of it does not.
 
-    tested = self_test(Path("refine.onnx"), artifact, reference, feeds, limits=limits, options=options)
+    tested = self_test(Path("refine.onnx"), artifact, reference, feeds, options=options)
     print(tested.status, tested.problems)
 
 The reference runs once for each feed, and its outputs are kept for all files. A known-bad file is fed until its verdict
@@ -67,7 +67,6 @@ def self_test(
     reference: nn.Module,
     feeds: Iterable[Feed],
     *,
-    limits: Limits,
     options: ValidateOptions,
     progress: Progress | None = None,
     faults: Collection[str] | None = None,
@@ -80,8 +79,7 @@ def self_test(
         reference: the network of `reference_network`, with the weights that the file was made from.
         feeds: kept in memory with the reference's outputs. Several timesteps show one that is fixed, flows that leave
             the frame show its border.
-        limits: those in force for this graph and precision.
-        options: how many feeds may fail, and the type of the reference's arithmetic.
+        options: limits, how many feeds may fail, and the type of the reference's arithmetic.
         progress: receives each step.
         faults: names of those to try; all by default.
 
@@ -105,7 +103,7 @@ def self_test(
     if not expected:
         raise RequestError("there is nothing to feed: expected one or more pairs of frames", code="no-feeds")
     runtime = default_runtime(artifact)
-    bench = _Bench(artifact, runner, runtime, limits, options, expected)
+    bench = _Bench(artifact, runner, runtime, options, expected)
     with progress.step("good file") as say:
         good, good_outputs = bench.trial("good", "the file itself", model.SerializeToString(), every_feed=True)
         say(f"{good.outcome}, {good.measured}")
@@ -129,7 +127,7 @@ def self_test(
         graph=artifact.graph,
         precision=artifact.precision,
         runtime=runtime,
-        limits=limits,
+        limits=bench.limits,
         good=good,
         mutants=tuple(mutants),
         seconds=time.perf_counter() - started,
@@ -143,10 +141,14 @@ class _Bench:
     artifact: Artifact
     reference: Reference
     runtime: Runtime
-    limits: Limits
     options: ValidateOptions
     expected: Sequence[tuple[Feed, Outputs]]
     """Each feed with the reference's outputs."""
+
+    @property
+    def limits(self) -> Limits:
+        """Those in force for this graph and precision."""
+        return self.options.limits.of(self.artifact.graph, self.artifact.precision)
 
     def trial(
         self, name: str, description: str, model: bytes, *, every_feed: bool = False

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.limits import Limits, LimitsOptions, limits_name
 from refine_export.artifacts import artifact_from_file
 from refine_export.data.feeds import feeds_for
 from refine_export.errors import GraphError, RequestError
@@ -40,7 +40,9 @@ def tested(exports, path, references, pair_at):
             reference, signature_of_network(reference, graph), pair_at(64, 96), **{"kinds": ("subpixel",)} | given
         )
         file = file or path
-        return self_test(file, artifact_from_file(file), reference, feeds, limits=limits, options=options)
+        artifact = artifact_from_file(file)
+        in_force = LimitsOptions(**{limits_name(artifact.graph, artifact.precision): limits})
+        return self_test(file, artifact, reference, feeds, options=dataclasses.replace(options, limits=in_force))
 
     return call
 
@@ -174,4 +176,4 @@ def test_refusals(path, references, pair_at):
         (dataclasses.replace(artifact, sha256="0" * 64), feeds, GraphError, "file-changed"),
     ):
         with refused(code, error):
-            self_test(path, given, reference, fed, limits=FP32, options=OPTIONS)
+            self_test(path, given, reference, fed, options=OPTIONS)
