@@ -27,6 +27,8 @@ from refine_export.signature import LARGEST_SIDE, TensorInfo, check_multiples, p
 FRAME_CHANNELS: Final = (3, 6, 7, 8, 9, 10, 11)
 """Numbers of channels of an input that begins with a frame, or with both."""
 _TIMESTEP = 0.5
+LARGEST_CALIBRATION = 1024
+"""Pixels of a side of the frames that ranges are measured on, where no size is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +84,8 @@ def _inputs(prepared: Prepared) -> list[TensorInfo]:
 def _batch_and_size(image: TensorInfo, calibration: Calibration, unit: int) -> tuple[int, tuple[int, int]]:
     """Return the file's own batch and size where it has them; else one, and the requested size or the frames', padded.
 
+    Of large frames a part is enough: ranges grow little with the size, and `HEADROOM` covers a factor of 8.
+
     Raises:
         RequestError: `wrong-size`; a size that the user gave is not a multiple of `unit`.
         GraphError: a side of the file is not, or is too large.
@@ -89,7 +93,9 @@ def _batch_and_size(image: TensorInfo, calibration: Calibration, unit: int) -> t
     if calibration.size is not None:
         check_multiples(calibration.size, unit)
     batch, _, *sides = image.shape if len(image.shape) == 4 else ("N", 3, "H", "W")
-    free = calibration.size or padded_size(*calibration.source().pair.size, unit)
+    free = calibration.size or tuple(
+        min(side, LARGEST_CALIBRATION // unit * unit) for side in padded_size(*calibration.source().pair.size, unit)
+    )
     height, width = (side if isinstance(side, int) else known for side, known in zip(sides, free, strict=True))
     count = batch if isinstance(batch, int) else 1
     if any(side < unit or side % unit or side > LARGEST_SIDE for side in (height, width)) or count < 1:

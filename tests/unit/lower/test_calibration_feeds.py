@@ -7,7 +7,8 @@ import pytest
 
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
-from refine_export.lower.calibration_feeds import feeds_for_inputs
+from refine_export.lower import calibration_feeds
+from refine_export.lower.calibration_feeds import Calibration, feeds_for_inputs
 from refine_export.signature import TensorInfo
 from tests.support.foreign import CONV, SAMPLE, foreign_model, grid_input_model, kernel, model_of
 from tests.support.lower_files import here_fixture, refused_fixture, run_fixture, saved, tiny  # noqa: F401 (fixtures)
@@ -148,3 +149,16 @@ def test_random_numbers_stay_fp32(run):
         [node] = [node for node in made.nodes if node.node == "n" or draw.split()[2] == node.operator]
         assert (node.type, made.types["float16"]) == ("float32", 2)
         assert made.psnr_db > 60, draw
+
+
+def test_ranges_of_large_frames_are_measured_on_a_part(monkeypatch):
+    monkeypatch.setattr(calibration_feeds, "LARGEST_CALIBRATION", 100)
+    source = source_from_options(FramesOptions(sample="scene"), SceneOptions(height=80, width=300))
+    image = TensorInfo(name="img0", dtype="float32", shape=("N", 3, "H", "W"))
+
+    def size(**given):
+        calibration = Calibration(source=lambda: source, checkpoint=lambda: None, **given)
+        return calibration_feeds._batch_and_size(image, calibration, 32)
+
+    assert size() == (1, (96, 96))
+    assert size(size=(96, 320)) == (1, (96, 320))
