@@ -146,7 +146,7 @@ def test_a_file_is_fed_until_its_verdict_is_certain(tested):
 
 def test_what_cannot_be_tried_is_never_green(tested, monkeypatch):
     gap = NotMade(name="nearest", description="", reason="it is written out", applies=True)
-    monkeypatch.setattr(module, "attempts_of", lambda model, graph: iter([gap]))
+    monkeypatch.setattr(module, "attempts_of", lambda model, graph, names: iter([gap]))
     found = tested()
     assert (found.status, len(found.problems)) == ("not compared", 1)
 
@@ -154,7 +154,7 @@ def test_what_cannot_be_tried_is_never_green(tested, monkeypatch):
 def test_a_mutant_that_does_not_run_proves_nothing(tested, monkeypatch):
     """A crash is no wrong picture."""
 
-    def crashing(model, graph):
+    def crashing(model, graph, names):
         mutant = next(mutant for mutant in mutants_of(model, graph) if mutant.name == "bgr")
         channels = next(node for node in mutant.model.graph.node if node.name == mutant.first_bad_node).input[1]
         for tensor in mutant.model.graph.initializer:
