@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from refine_export.signature import MULTIPLE_OF, PADDINGS
 
@@ -17,8 +17,10 @@ def padding_of_graph(graph: onnx.GraphProto, frames: Iterable[str]) -> int:
         graph: of any tool. A Resize whose scales it computes is passed over.
         frames: names of the inputs in full size.
     """
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    constants |= {node.output[0]: a.t for node in graph.node if node.op_type == "Constant" for a in node.attribute}
+    constants = {tensor.name: _four_numbers(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            constants |= dict.fromkeys(node.output, [*attribute.floats] or _four_numbers(attribute.t))
     pixels = dict.fromkeys(frames, 1.0)
     for node in graph.node:
         given = next((pixels[name] for name in node.input if name in pixels), None)
@@ -27,7 +29,14 @@ def padding_of_graph(graph: onnx.GraphProto, frames: Iterable[str]) -> int:
     return next((padding for padding in PADDINGS.values() if padding >= max(pixels.values(), default=1)), MULTIPLE_OF)
 
 
-def _growth(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> float:
+def _four_numbers(tensor: onnx.TensorProto) -> list[float]:
+    """Return the content of a tensor of four FP32 numbers in the file; nothing for any other."""
+    if tensor.dims != [4] or tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.raw_data) not in (0, 16):
+        return []
+    return [*tensor.float_data] or np.frombuffer(tensor.raw_data, "<f4").tolist()
+
+
+def _growth(node: onnx.NodeProto, constants: dict[str, list[float]]) -> float:
     """Return by how much a pixel of the result is wider than one of the input."""
     numbers: dict[str, int] = {attribute.name: [attribute.i, *attribute.ints][-1] for attribute in node.attribute}
     stride, block = (max(1, numbers.get(name, 1)) for name in ("strides", "blocksize"))
@@ -37,7 +46,7 @@ def _growth(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> flo
         return 1 / stride
     if node.op_type in ("DepthToSpace", "SpaceToDepth"):
         return 1 / block if node.op_type == "DepthToSpace" else block
-    if node.op_type == "Resize" and len(node.input) == 3 and node.input[2] in constants:
-        scales = numpy_helper.to_array(constants[node.input[2]])
-        return 1 / float(scales[-1]) if scales.size == 4 and scales[-1] > 0 else 1
+    if node.op_type == "Resize" and len(node.input) == 3:
+        scales = constants.get(node.input[2], [])
+        return 1 / scales[-1] if len(scales) == 4 and scales[-1] > 0 else 1
     return 1

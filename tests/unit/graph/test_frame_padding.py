@@ -26,6 +26,8 @@ def network(body):
         (f"r = Resize (x, , s) b = {UP} (r, w) a = {DOWN} (b, w) frame = Resize (a, , l)", 32),
         (f"r = Resize (x, , s) d = DepthToSpace <blocksize = 4> (r) a = {DOWN} (d, w) frame = {DOWN} (a, w)", 32),
         ("c = Constant <value = float[4] {1.0, 1.0, 0.01, 0.01}> () frame = Resize (x, , c)", 128),
+        ("c = Constant <value_floats = [1.0, 1.0, 0.01, 0.01]> () frame = Resize (x, , c)", 128),
+        ("c = Constant <value = float[2] {0.01, 0.01}> () frame = Resize (x, , c)", 32),
         ("h = Shape (x) frame = Resize (x, , , h)", 32),
         ("frame = DepthToSpace <blocksize = 0> (x)", 32),
         ("c = Constant <value = float[4] {1.0, 1.0, 0.0, 0.0}> () frame = Resize (x, , c)", 32),
