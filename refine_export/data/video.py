@@ -64,7 +64,8 @@ class VideoDecoder:
     def expected_frames(self) -> int:
         """Number of frames by the container's header, or by its length; 0 where it has neither."""
         seconds = float(self.container.duration or 0) / 1e6
-        return self._promised or round(seconds * float(self.rate))
+        counts = [self._promised, round(seconds * float(self.rate))]
+        return min(filter(None, counts), default=0)  # an edit list may leave out frames; sound may last longer
 
     def decode(self) -> Iterator[Any]:
         """Decode all frames in order of presentation, with their times (`pts`, in the stream's time base).
