@@ -1,7 +1,8 @@
 """Frames in tiles, where the memory of a device does not hold a whole one.
 
-Tiles overlap, and in an overlap each counts less towards its border: neighbours that disagree fade into each other. A
-motion that is longer than the overlap may be seen in one tile and not in the next.
+Tiles overlap. In an overlap the outer quarter of each is left out, since a network sees too little around it, and in
+between neighbours fade into each other. A motion that is longer than a quarter of the overlap may be seen in one tile
+and not in the next.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def starts_of(size: int, tile: int, overlap: int) -> list[int]:
 def _ramp(size: int, overlap: int, before: bool, behind: bool) -> NDArray[np.float32]:
     """Return the weights of a tile along an axis, which fall towards the borders that it shares."""
     weights = np.ones(size, np.float32)
-    rise = (np.arange(overlap, dtype=np.float32) + 0.5) / overlap
+    rise = ((np.arange(overlap, dtype=np.float32) + 0.5) / overlap * 2 - 0.5).clip(0, 1)
     if before:
         weights[:overlap] *= rise
     if behind:

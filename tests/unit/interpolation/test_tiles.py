@@ -42,10 +42,10 @@ def test_where_tiles_agree_the_frame_is_that_of_no_tiles(size, dtype):
 
 
 def test_where_tiles_disagree_they_fade_into_each_other():
-    """The step between neighbours is spread over the overlap."""
+    """The step between neighbours is spread over the middle half of the overlap."""
     frame = noise((128, 480), np.float32)
     made = TiledInterpolator(Disagreeing(), 128, 32).interpolate(frame, frame, 0.5)[..., 0]
-    assert np.abs(np.diff(made, axis=1)).max() <= 1.01 / 32
+    assert np.abs(np.diff(made, axis=1)).max() <= 1.01 / 16
     assert np.ptp(made) == 1
 
 
