@@ -8,7 +8,7 @@ logarithm is taken: FP16 ends at 6e-8 and loses bits from 6e-5 downwards, so one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 import numpy as np
@@ -62,9 +62,9 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
     # Of weights of positions, logits count like phases, those of a correlation too; elsewhere FP16 is good enough.
     weigh = {value.producer() for walk in walks for value in walk if is_op(value.producer(), "Softmax")}
 
-    def before(value: ir.Value | None) -> Iterator[ir.Node]:
-        for one in upstream(value, ends=features):
-            if (node := one.producer()) is not None and (one is value or one not in features):
+    def before(value: ir.Value | None, ends: Collection[ir.Value] = features) -> Iterator[ir.Node]:
+        for one in upstream(value, ends=ends):
+            if (node := one.producer()) is not None and (one is value or one not in ends):
                 yield node
 
     for node in graph:
@@ -74,8 +74,8 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
         known = None if phase is None else ranges.get(phase.name or "")
         if phase is not None and known is not None and known.largest > LARGEST_PHASE[low]:
             reason = f"{node.name} takes {phase.name}, which reaches {known.largest:.4g}: FP16 rounds its fraction"
-            kept = (one for one in before(phase) if node in weigh or not starts_path(one))
-            yield from ((one, "phase", reason) for one in (node, *kept))
+            # With the convolution that it comes from: what that rounds is beyond what the function can take.
+            yield from ((one, "phase", reason) for one in (node, *before(phase)))
     for node in graph:
         if not is_op(node, "Add", "Sub"):
             continue
@@ -85,6 +85,8 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
             reason = f"{node.name} leaves {made.largest:.4g} of terms to {terms:.4g}: what is left is their last bits"
             kept = (one for value in node.inputs for one in before(value) if not starts_path(one))
             yield from ((one, "phase", reason) for one in (node, *kept))
+    # What is squared is larger than its square, and what both sides of a quotient come from is rounded for both alike.
+    squared = {node.inputs[0] for node in graph if _squares(node) and node.inputs[0] is not None}
     for node, value in divisors(graph).items() if low == "float16" else ():
         known = ranges.get(value.name or "")
         if known is not None and known.smallest < FP16_NORMAL:
@@ -94,8 +96,18 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
         else:
             continue
         reason = f"{node.name} hangs on small values of {value.name}, {small}; FP16 loses bits below 6e-5"
-        kept = (one for given in node.inputs for one in before(given) if not starts_path(one))
+        sides = [set(upstream(given, ends=features)) for given in node.inputs if given is not None]
+        ends = features | squared | (set.intersection(*sides) if len(sides) == 2 else set())
+        kept = (one for given in node.inputs for one in before(given, ends) if not starts_path(one))
         yield from ((one, "small", reason) for one in (node, *kept))
+
+
+def _squares(node: ir.Node) -> bool:
+    """Return whether a node squares its first input."""
+    if is_op(node, "Pow"):
+        exponent = None if node.inputs[1] is None else node.inputs[1].const_value
+        return exponent is not None and bool((exponent.numpy() == 2).all())
+    return is_op(node, "ReduceL2", "ReduceSumSquare") or (is_op(node, "Mul") and node.inputs[0] is node.inputs[1])
 
 
 def _kept_alive_by(value: ir.Value) -> str | None:

@@ -126,3 +126,25 @@ def test_phases(name, reach):
     found = decided(prepared)
     assert found["scale"] == (PHASE if reach > 8 else LOW)
     assert psnr(model, lower(prepared, LowerOptions()), feeds) > 55
+
+
+def test_a_normalization_keeps_no_trunk():
+    """The sum that a normalization begins with is not FP32 for it: both sides of the quotient read it as it is."""
+    body = (
+        f"{AXES} e = Constant <value_float = 0.000001> () two = Constant <value_float = 2.0> () c = {CONV} (x, w) "
+        f"[trunk] t = Add (c, x) [mean] m = ReduceMean (t, ax) s = Sub (t, m) q = Pow (s, two) v1 = ReduceMean (q, ax) "
+        f"a = Add (v1, e) r = Sqrt (a) [end] d = Div (s, r) [last] o = {CONV} (d, v) y = Add (o, t)"
+    )
+    found = decided(small(body)[1])
+    assert (found["trunk"], found["last"], found["end"], found["mean"]) == (LOW, LOW, SMALL, LOW)
+
+
+@pytest.mark.parametrize(("scale", "kind"), [(30.0, "float32"), (0.5, "float16")])
+def test_phases_that_a_convolution_makes(scale, kind):
+    """Fourier features of what was learned: the convolution is FP32 with them, where it reaches as far."""
+    body = f"k = Constant <value_float = {scale}> () [first] c = {CONV} (x, w) a = Mul (c, k) "
+    body += f"s = Sin (a) y = {CONV} (s, v)"
+    model = model_of(f"{kernel('w', 3, 3, 3, 3, scale=0.5)} {kernel('v', 3, 3, 3, 3)} {body}", IMAGE, OUT)
+    prepared = ready(model, small_feeds(model))
+    assert decided(prepared)["first"][0] == kind
+    assert psnr(model, lower(prepared, LowerOptions()), small_feeds(model)) > 65
