@@ -26,19 +26,20 @@ WEIGHTS = {
 
 def floats_from_frame(frame: Any, coding: ColourCoding) -> Floats:
     """Convert planar YUV to RGB [H, W, 3] in [0, 1]."""
-    luma, blue, red = (_samples(plane).astype(np.float32) for plane in frame.planes[:3])
-    height, width = luma.shape
-    down, across = -(-height // blue.shape[0]), -(-width // blue.shape[1])
-    blue, red = (one.repeat(down, 0).repeat(across, 1)[:height, :width] for one in (blue, red))
+    y, blue, red = (_samples(plane).astype(np.float32) for plane in frame.planes[:3])
     offset, luma_range, chroma_range, middle = _levels(coding.full, frame.format.components[0].bits)
-    y, b, r = (luma - offset) / luma_range, (blue - middle) / chroma_range, (red - middle) / chroma_range
     weight_r, weight_b = WEIGHTS[coding.matrix]
-    weight_g = 1 - weight_r - weight_b
-    picture = np.empty((height, width, 3), np.float32)
-    picture[..., 0] = y + 2 * (1 - weight_r) * r
-    picture[..., 2] = y + 2 * (1 - weight_b) * b
-    picture[..., 1] = (y - weight_r * picture[..., 0] - weight_b * picture[..., 2]) / weight_g
-    return picture.clip(0, 1)
+    y -= offset
+    y /= luma_range
+    blue = (blue - middle) * np.float32(2 * (1 - weight_b) / chroma_range)  # B - Y; R - Y; and what they leave for G
+    red = (red - middle) * np.float32(2 * (1 - weight_r) / chroma_range)
+    green = (red * weight_r + blue * weight_b) * np.float32(-1 / (1 - weight_r - weight_b))
+    height, width = y.shape
+    down, across = -(-height // blue.shape[0]), -(-width // blue.shape[1])
+    planes = np.empty((3, height, width), np.float32)  # the order that networks take
+    for plane, chroma in zip(planes, (red, green, blue), strict=True):
+        np.add(y, chroma.repeat(down, 0).repeat(across, 1)[:height, :width], out=plane)
+    return np.moveaxis(planes.clip(0, 1, out=planes), 0, -1)
 
 
 def frame_from_floats(picture: Floats, encoding: Encoding) -> Any:
@@ -47,9 +48,9 @@ def frame_from_floats(picture: Floats, encoding: Encoding) -> Any:
     bits = frame.format.components[0].bits
     offset, luma_range, chroma_range, middle = _levels(encoding.coding.full, bits)
     weight_r, weight_b = WEIGHTS[encoding.coding.matrix]
-    y = picture @ np.array([weight_r, 1 - weight_r - weight_b, weight_b], np.float32)
-    blue = (picture[..., 2] - y) / (2 * (1 - weight_b))
-    red = (picture[..., 0] - y) / (2 * (1 - weight_r))
+    red, green, blue = np.moveaxis(picture, -1, 0)
+    y = red * np.float32(weight_r) + green * np.float32(1 - weight_r - weight_b) + blue * np.float32(weight_b)
+    blue, red = (blue - y) / np.float32(2 * (1 - weight_b)), (red - y) / np.float32(2 * (1 - weight_r))
     levels = [y * luma_range + offset, *(_averaged(one, frame) * chroma_range + middle for one in (blue, red))]
     for plane, values in zip(frame.planes, levels, strict=True):
         _samples(plane)[...] = np.rint(values).clip(0, 2**bits - 1)

@@ -12,6 +12,7 @@ same encoders, and a resumed output is equal to one that was never interrupted.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -67,13 +68,16 @@ class Segments:
     def __init__(self, output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> None:
         self.folder = output.with_name(f"{output.name}.parts")
         self.parts: list[Part] = []
+        if os.path.lexists(self.folder) and not self._is_ours():
+            problem = "is where the parts of the output go, and is something else; move it, or give another output"
+            raise RequestError.about(self.folder, "output-exists", problem)
         if self.folder.exists() and not resume:
             if not force:
                 problem = "has the parts of an interrupted job; go on with --resume, or start again with --force"
                 raise RequestError.about(self.folder, "unfinished-output", problem)
             shutil.rmtree(self.folder)
         plain = json.loads(json.dumps(job))
-        if self.folder.exists():
+        if (self.folder / "job.json").exists():
             self._check_job(plain)
             self._read()
         else:
@@ -146,9 +150,14 @@ class Segments:
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"{number:05}.{suffix}"
 
+    def _is_ours(self) -> bool:
+        """Return whether the folder is one of parts; a run that is killed at once leaves one with nothing in it."""
+        if not self.folder.is_dir() or (self.folder / "job.json").exists():
+            return self.folder.is_dir()
+        return all(file.name.startswith(".job.json") for file in self.folder.iterdir())
+
     def _check_job(self, job: dict[str, Any]) -> None:
-        file = self.folder / "job.json"
-        known = json.loads(file.read_text()) if file.exists() else {}
+        known = json.loads((self.folder / "job.json").read_text())
         if known.get("source") != job["source"]:
             problem = "is the start of an output of another source; give that one, or start again with --force"
             raise RequestError.about(self.folder, "resume-other-source", problem)

@@ -184,6 +184,15 @@ def test_a_server_gets_the_frames_as_they_are_and_the_time():
             interpolator.interpolate(a, b, 0.25)
 
 
+def test_a_server_computes_8_bits_of_frames_that_have_more():
+    a, b = np.full((33, 47, 3), 0.25, np.float32), np.full((33, 47, 3), 0.5, np.float32)
+    with ServedInterpolator(FakeClient()) as interpolator:
+        assert not interpolator.keeps_depth
+        found = interpolator.interpolate(a, b, 0.5)
+    assert found.dtype == np.float32
+    assert np.allclose(found, 0.375, atol=1 / 255)
+
+
 SHAPE = "unexpected shape for input 'img0' for model 'interpolator'. Expected [{}3,96,160], got [{}3,64,96]"
 
 

@@ -125,6 +125,16 @@ def test_another_source_or_other_options_are_refused(tmp_path):
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 4)
 
 
+def test_a_folder_of_something_else_is_not_touched(tmp_path):
+    source = clip(tmp_path / "in.mp4", 4)
+    (tmp_path / "out.mp4.parts").mkdir()
+    (tmp_path / "out.mp4.parts" / "precious").write_text("mine")
+    for options in ({}, {"force": True}, {"resume": True}):
+        with refused("output-exists", RequestError):
+            run(source, tmp_path / "out.mp4", **options)
+    assert (tmp_path / "out.mp4.parts" / "precious").read_text() == "mine"
+
+
 def test_a_part_that_is_not_whole_is_made_again(tmp_path):
     source = clip(tmp_path / "in.mp4", 30)
     with pytest.raises(Killed):
