@@ -119,8 +119,10 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
     content = _with_new_names(content, text, name)
     try:
         # JSON mode: a list may become a tuple, but no text becomes a number.
-        (recipe,) = _adapter().validate_json(json.dumps([content], default=plain_value), strict=True)
-        return recipe
+        plain = json.loads(json.dumps([content], default=plain_value))
+        (recipe,) = _adapter().validate_json(json.dumps(_mapped(plain, _STANDING_IN)), strict=True)
+        restored: Recipe = _mapped(recipe, _STOOD_FOR)
+        return restored
     except RecursionError as error:
         raise RecipeError(
             f"{name} is nested too deeply; expected sections with options", code="not-a-recipe"
@@ -133,6 +135,25 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
             code=codes.pop() if len(codes) == 1 else "wrong-option",
             lines=tuple(message for _, message in problems),
         ) from error
+
+
+_STANDING_IN = {0xDC00 + byte: 0x10DC00 + byte for byte in range(0x80, 0x100)}
+"""What Python has for bytes of file names that are not UTF-8, and what stands for it in JSON, which refuses it."""
+_STOOD_FOR = {new: old for old, new in _STANDING_IN.items()}
+
+
+def _mapped(value: Any, characters: Mapping[int, int]) -> Any:
+    """Return a value with characters of all its texts replaced."""
+    if isinstance(value, str):
+        return value.translate(characters)
+    if isinstance(value, list | tuple):
+        return type(value)(_mapped(one, characters) for one in value)
+    if isinstance(value, dict):
+        return {key: _mapped(one, characters) for key, one in value.items()}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {one.name: _mapped(getattr(value, one.name), characters) for one in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changed)
+    return value
 
 
 def _with_new_names(content: Any, text: str, recipe: str) -> Any:
