@@ -210,7 +210,14 @@ def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
         return _unknown(where, named, is_section=key is None)
     if details["type"] == "value_error":
         return "wrong-option", f"{where}: {section}: {message}"
-    return "wrong-option", f"{where}: {wrong_value(label, details)}"
+    problem = f"{where}: {wrong_value(label, details)}"
+    if details["type"] == "literal_error":  # one of few values, which the option's own text explains
+        owner: Any = Recipe()
+        for part in named[:-1]:
+            owner = getattr(owner, part, None)
+        if meaning := documentation(type(owner)).get(named[-1]):
+            problem += f" ({' '.join(meaning.split())})"
+    return "wrong-option", problem
 
 
 def _unknown(where: str, named: Sequence[str], *, is_section: bool) -> tuple[str, str]:
