@@ -88,7 +88,7 @@ def opened(interpolator: Interpolator) -> Any:
     def once(stop: Event | None = None) -> Iterator[Interpolator]:
         yield interpolator
 
-    return SimpleNamespace(open=once, threads=1, notes=())
+    return SimpleNamespace(open=once, threads=1, identity={})
 
 
 class Repeat(Interpolator):

@@ -44,6 +44,8 @@ RGB_LAYOUTS = ("rgb48be", "rgb24", "pal8")
 """Pixel formats of pictures, best first."""
 PIPE_LAYOUTS = ("gray", *(f"yuv{one}p{depth}" for one in (420, 422, 444) for depth in ("", "10le", "12le")))
 """Pixel formats of YUV4MPEG."""
+LIMITED_ONLY = "prores_ks"
+"""The encoder whose stream and container do not name a range."""
 EVEN_ONLY = ("libx264", "libx265", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 """Encoders that reject an odd side along which chroma is subsampled."""
 
@@ -157,6 +159,12 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
         )
     layout, notes = (layout, []) if layout else _layout(frame, codec, known)
     coding, named, named_range = coding_from_frame(frame), int(frame.colorspace), int(frame.color_range)
+    if coding.full and codec == LIMITED_ONLY:
+        raise FrameError(
+            f"{codec} cannot say that values are in full range, and these are; choose another codec",
+            code="range-not-encoded",
+            codec=codec,
+        )
     if coding.is_rgb:
         notes.append(f"{frame.format.name} becomes {layout}: RGB values are rounded to YUV")
         named, named_range = coding.matrix, LIMITED
@@ -193,7 +201,7 @@ def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
     if encoding.coding.grey:
         return _grey_as(given.reformat(format="gray"), encoding.layout)
     frame = _scaled(given, encoding.layout, encoding.coding)
-    if encoding.coding.full:
+    if encoding.coding.full and encoding.layout in SUBSAMPLED.values():  # of 8 bits
         finer = _scaled(given, f"{encoding.layout}12le", encoding.coding)
         codes = np.arange(4096) + 0.5  # the scaler rounds these down too, so 0.5 is the mean of each code
         levels = np.clip(np.rint((codes - 2048) * (255 / 4095) + 128), 0, 255).astype(np.uint8)
@@ -265,8 +273,9 @@ def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str
         )
         layout = "yuv444p"
     elif layout not in known:
-        layout = "yuv444p"
-        notes.append(f"{codec} has no {source.name}: it is written as yuv444p")
+        more = ("yuv444p", f"{layout}10le", "yuv422p10le", "yuv444p10le")  # the last two are ProRes's
+        layout = next((one for one in more if one in known), "yuv444p")
+        notes.append(f"{codec} has no {source.name}: it is written as {layout}")
     if layout not in known:
         raise FrameError(
             f"{codec} encodes {', '.join(known)}; expected {layout} for a video in {source.name}",

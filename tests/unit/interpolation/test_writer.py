@@ -339,3 +339,13 @@ def test_mirroring_is_kept_not_applied(tmp_path):
         matrices.append(bytes(read_clip(tmp_path / name).first.side_data["DISPLAYMATRIX"]))
     assert matrices[0] == matrices[1] == matrices[2]
     assert_frames(read_clip(tmp_path / "out.mkv").pictures, 4, 2)
+
+
+def test_prores_takes_8_bits_as_10_in_limited_range(tmp_path):
+    source = clip(tmp_path / "in.mp4", 4, options={"qp": "0"})
+    assert any("yuv422p10le" in note for note in run(source, tmp_path / "out.mov", codec="prores_ks").notes)
+    found = read_clip(tmp_path / "out.mov")
+    assert found.video["layout"] == "yuv422p10le"
+    assert_frames(found.pictures, 4, 2)
+    with refused("range-not-encoded", FrameError):
+        run(clip(tmp_path / "full.mp4", 4, full=True), tmp_path / "full.mov", codec="prores_ks")
