@@ -173,7 +173,8 @@ def test_the_slider_moves(tab, page, place):
     x, y, width, height = box
     clip = {"x": x, "y": y, "width": width, "height": height / 4, "scale": 1}
     data = tab.call("Page.captureScreenshot", clip=clip, captureBeyondViewport=True)["data"]
-    white = (np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L")) > 128).mean(axis=0)
+    levels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("L"))
+    white = (levels[2:-2] > 128).mean(axis=0)  # both pictures share the pixels of an edge between two rows
     line = place * len(white) // 100
     assert white[5 : max(5, line - 5)].max(initial=0) == 0
     assert white[line + 5 : -5].min(initial=1) == 1

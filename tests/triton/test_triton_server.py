@@ -2,13 +2,10 @@
 
 import os
 import subprocess
-import threading
-import time
 from pathlib import Path
 
 import pytest
 import triton_server
-import triton_setup
 from triton_server import CannotServeError, serve
 from triton_setup import set_up
 
@@ -21,41 +18,12 @@ def repository(tmp_path):
     return tmp_path / "models"
 
 
-@pytest.mark.parametrize(("system", "machine"), [("darwin", "x86_64"), ("linux", "aarch64")])
-def test_another_platform_is_told_so(monkeypatch, tmp_path, system, machine):
-    monkeypatch.setattr("sys.platform", system)
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    with pytest.raises(CannotServeError, match=f"Linux on x86-64; this is {system} on {machine}"):
-        set_up(tmp_path)
-
-
 def test_without_packages_nothing_is_left_behind(monkeypatch, tmp_path):
     refused = subprocess.CompletedProcess([], 1, "", "WARNING: retrying\nERROR: no route to the index\n")
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: refused)
     with pytest.raises(CannotServeError, match=r"numpy==.* cannot be installed here: ERROR: no route"):
         set_up(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
-
-
-def test_two_processes_set_it_up_once(monkeypatch, tmp_path):
-    made = []
-
-    def put_together(installation):
-        made.append(installation)
-        time.sleep(0.2)
-
-    monkeypatch.setattr(triton_setup, "_put_together", put_together)
-    (tmp_path / "partial-of-one-that-was-killed").mkdir()
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(set_up(tmp_path))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(made) == 1
-    assert found[0] == found[1]
-    assert found[0].folder.is_dir()
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([found[0].folder.name, "lock"])
 
 
 def test_nothing_is_left_of_a_server(triton_installation, repository):
