@@ -259,11 +259,12 @@ def _baked_steps(graph: _Graph) -> Iterator[Finding]:
         source = node.inputs[0] if node.inputs else None
         shape = None if source is None else source.shape
         free = [] if shape is None else [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
-        sizes = _constant(node, 3 if node.op_type == "Resize" else 1)
+        made = node.outputs[0].shape if node.outputs else None
         baked: list[int] = []
-        if is_op(node, "Resize", "Upsample") and sizes is not None and "axes" not in node.attributes:
-            baked = [sizes[axis] for axis in free if axis > 1 and axis < len(sizes) and sizes[axis] > 1]
-        elif is_op(node, "Reshape") and sizes is not None and free and all(size > 0 for size in sizes):
+        if is_op(node, "Resize", "Upsample") and made is not None:
+            # Of sizes that a Concat makes, batch and channels may be computed, and the sides constants.
+            baked = [size for axis in free if axis > 1 and isinstance(size := made[axis], int) and size > 1]
+        elif is_op(node, "Reshape") and (sizes := _constant(node, 1)) and free and min(sizes) > 0:
             baked = [size for size in sizes if size > _GRID_SIZE]
         elif is_op(node, "Slice") and (ends := _constant(node, 2)) is not None:
             axes = _constant(node, 3) or list(range(len(ends)))

@@ -254,6 +254,11 @@ SIDES = "m = Shape (x) n = Constant <value_ints=[1,3,32,48]> ()"
     ("body", "operator"),
     [
         (f"{SIDES} {INSIDE}", "Resize"),
+        (
+            "m = Shape (x) o = Constant <value_ints=[0]> () i = Constant <value_ints=[2]> () b = Slice (m, o, i) "
+            f"f = Constant <value_ints=[32,48]> () n = Concat <axis=0> (b, f) {INSIDE}",
+            "Resize",
+        ),
         (f"{SIDES} p = Expand (k, n) y = Concat <axis=0> (x, p)", "Concat"),
         (f"{SIDES} p = ConstantOfShape (n) y = Add (x, p)", "Add"),
         (f"{SIDES} r = Reshape (x, n) y = Neg (r)", "Reshape"),
