@@ -23,7 +23,8 @@ FP16_NORMAL: Final = 2.0**-14
 LARGEST_PHASE: Final = {"float16": 8.0, "bfloat16": 1.0}
 """Beyond this a phase is off by more than 2^-8, sixteen times what a result up to 1 is rounded by in FP16."""
 
-_PHASES: Final = ("Sin", "Cos", "Tan", "Exp", "Sinh", "Cosh", "Floor", "Ceil", "Round", "Mod")
+_ROUNDS: Final = ("Floor", "Ceil", "Round", "Mod")
+_PHASES: Final = ("Sin", "Cos", "Tan", "Exp", "Sinh", "Cosh", *_ROUNDS)
 _DIVISORS: Final = {"Div": 1, "Reciprocal": 0, "Log": 0, "Sqrt": 0, "Pow": 0}
 """Operator -> the input whose smallest values count."""
 _KEEPS_SMALL: Final = (
@@ -74,8 +75,10 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
         known = None if phase is None else ranges.get(phase.name or "")
         if phase is not None and known is not None and known.largest > LARGEST_PHASE[low]:
             reason = f"{node.name} takes {phase.name}, which reaches {known.largest:.4g}: FP16 rounds its fraction"
-            # With the convolution that it comes from: what that rounds is beyond what the function can take.
-            yield from ((one, "phase", reason) for one in (node, *before(phase)))
+            # With the convolution that it comes from, whose rounding is beyond what the function can take; of what is
+            # rounded to whole numbers, as positions are, the convolution is an estimate.
+            kept = (one for one in before(phase) if node.op_type not in _ROUNDS or not starts_path(one))
+            yield from ((one, "phase", reason) for one in (node, *kept))
     for node in graph:
         if not is_op(node, "Add", "Sub"):
             continue

@@ -292,7 +292,8 @@ def _met(node: ir.Node) -> Iterator[int]:
 def _constant(node: ir.Node, index: int) -> list[int] | None:
     value = node.inputs[index] if index < len(node.inputs) else None
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
-    return None if tensor is None else [int(one) for one in tensor.numpy().ravel()]
+    # Of a file whose external data do not fit into memory, they are not read.
+    return None if tensor is None or isinstance(tensor, ir.ExternalTensor) else [int(x) for x in tensor.numpy().ravel()]
 
 
 def _operators(graph: _Graph) -> Iterator[Finding]:

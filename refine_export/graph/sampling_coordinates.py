@@ -174,7 +174,8 @@ def _is_positions(start: ir.Value | None) -> bool:
 
 def _is_regular(tensor: ir.TensorProtocol) -> bool:
     """Return whether the lines of a constant along some axis are steps of one size, as places are, in rows or not."""
-    if tensor.size <= _POINT_TERMS or tensor.dtype.itemsize < 2:
+    # Weights that are left in a file of their own are too large for memory; those of positions are not.
+    if isinstance(tensor, ir.ExternalTensor) or tensor.size <= _POINT_TERMS or tensor.dtype.itemsize < 2:
         return False
     array = tensor.numpy()
     # A half has steps of two sizes where a float has one.
