@@ -45,7 +45,7 @@ def test_another_graph_is_refused(copied):
     assert refused.value.fields["outputs"] == ["f2", "f3", "f4", "features"]
 
 
-def test_a_name_that_is_not_utf8_is_refused_as_another_graph(tmp_path):
+def test_a_name_that_is_not_utf8_is_damage(tmp_path):
     """Protobuf gives such a name as bytes."""
     value = onnx.helper.make_tensor_value_info
     io = [value("aQQ", 1, [1]), value("b", 1, [1])], [value("c", 1, [1])]
@@ -53,7 +53,7 @@ def test_a_name_that_is_not_utf8_is_refused_as_another_graph(tmp_path):
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", *io))
     path = tmp_path / "foreign.onnx"
     path.write_bytes(model.SerializeToString().replace(b"aQQ", b"a\xff\xfe"))
-    with refused("unknown-graph", GraphError):
+    with refused("not-onnx", GraphError):
         artifact_from_file(path)
 
 
