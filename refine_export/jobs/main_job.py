@@ -85,7 +85,7 @@ def _check_sizes(inputs: JobInputs) -> None:
 
 def _suffix(options: LowerOptions) -> str:
     """Return the part of the lowered files' names before `.onnx`; empty where nothing is lowered."""
-    unchanged = options.precision == "fp32" and options.gridsample == "native"
+    unchanged = lowered_suffix(options) == "fp32"
     return "" if unchanged else f".{lowered_suffix(options)}"
 
 

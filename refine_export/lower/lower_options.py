@@ -21,6 +21,8 @@ class LowerOptions:
     """Type of images and of other planes at the file's inputs and outputs; flows and the timestep are always FP32."""
     gridsample: Literal["native", "gather"] = field(default="native", metadata={"flag": "--gridsample"})
     """gather writes each GridSample out in Gather and arithmetic, for runtimes that sample wrongly."""
+    tune: Literal["none", "cpu"] = field(default="none", metadata={"flag": "--tune"})
+    """cpu, with precision = fp32, rewrites what ONNX Runtime computes slowly on a CPU."""
     fp32_tail: bool = True
     """Keep the nodes after the last convolution (sigmoid, residual, blend) in FP32."""
     target_psnr_db: float | None = field(default=None, metadata={"flag": "--target-psnr", "metavar": "DB"})
@@ -45,6 +47,8 @@ class LowerOptions:
             raise ValueError("precision is fp32, where there is nothing to search for: expected no target")
         if self.precision == "fp32" and self.io == "fp16":
             raise ValueError("precision is fp32, with io = fp16; expected io = fp32")
+        if self.tune == "cpu" and self.precision != "fp32":
+            raise ValueError(f"tune is cpu, with precision = {self.precision}; expected precision = fp32")
 
     @property
     def searches(self) -> bool:
@@ -58,5 +62,6 @@ class LowerOptions:
 
 
 def lowered_suffix(options: LowerOptions) -> str:
-    """Return the part of a lowered file's name between its graph and `.onnx`: `fp16`, `fp16.gather`."""
-    return options.precision + (".gather" if options.gridsample == "gather" else "")
+    """Return the part of a lowered file's name between its graph and `.onnx`: `fp16`, `fp16.gather`, `fp32.cpu`."""
+    parts = (options.precision, "gather" if options.gridsample == "gather" else "", options.tune.replace("none", ""))
+    return ".".join(filter(None, parts))

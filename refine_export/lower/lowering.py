@@ -22,6 +22,7 @@ import onnx_ir as ir
 from refine_export import __version__
 from refine_export.errors import InternalError
 from refine_export.graph.cost import multiply_adds
+from refine_export.graph.cpu_tuning import tune_for_cpu
 from refine_export.graph.fp16_constants import Low, WeightFault, weight_faults
 from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.linter import lint_model
@@ -43,6 +44,8 @@ from refine_export.runners.base import Arrays
 from refine_export.signature import Signature
 
 _BF16_OPSET = 22  # the first whose Conv, ConvTranspose and GridSample take BF16
+
+_TUNED = "written in operators that ONNX Runtime computes faster on a CPU"
 
 _NOT_PICTURES = {
     "input": re.compile(r"flow|time|grid", re.IGNORECASE),
@@ -147,6 +150,9 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
             NodeType(node=n.name or "", operator=n.op_type, type="float32", rule="requested", reason="requested: fp32")
             for n in model.graph
         ]
+        if options.tune == "cpu":
+            tuned = tune_for_cpu(model)
+            nodes = [dataclasses.replace(n, rule="tuned", reason=_TUNED) if n.node in tuned else n for n in nodes]
         return Lowered(model=_finished(model, options), nodes=tuple(nodes), macs_low=0.0, notes=())
     io, io_notes = _io_types(prepared, options)
     choices = PrecisionChoices(
