@@ -7,16 +7,17 @@ and two reorders. With x = max(x, 0) + min(x, 0),
 
 and Relu, a factor per channel (BatchNormalization) and Add stay in that layout; the Add becomes part of its neighbour.
 
-ConvTranspose (4x4, stride 2, padding 1) is a matrix product whose result is then added up pixel by pixel. Every second
-row and column of the output depends on two rows and columns of the input, so it is four 2x2 convolutions of the same
-multiply-adds, whose results DepthToSpace interleaves. It is faster where the blocks are full: channels in multiples of
-16. One 3x3 convolution with zeros for the taps that a phase lacks has 2.25 times the multiply-adds, and was slower at
-every size that was measured. docs/performance.md has the figures, and why no rewrite is applied for TensorRT.
+ConvTranspose (4x4, stride 2, padding 1) is a matrix product whose result is then added up pixel by pixel. Each output
+row depends on two rows of the input, and each column on two columns, so it is one 2x2 convolution of the same
+multiply-adds, whose four results for each position DepthToSpace interleaves. A 3x3 convolution, which needs no crop,
+has 2.25 times the multiply-adds, and was slower at every size that was measured. docs/performance.md has the figures,
+and why nothing is rewritten for TensorRT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,10 +26,9 @@ from onnx_ir import tape
 
 from refine_export.graph.operator_types import is_op
 
-_BLOCK = 16  # channels of a block of ONNX Runtime's layout on AVX-512; 8 on older processors
-_TAPS = (((0, 3), (1, 1)), ((0, 2), (1, 0)))
-"""For even, then odd output rows: (row of the 2x2 kernel, row of the 4x4 kernel). Row 2y is the sum of input row y - 1
-with kernel row 3 and y with 1, row 2y + 1 that of y with 2 and y + 1 with 0; columns likewise."""
+_TAPS = (((0, 2), (1, 0)), ((0, 3), (1, 1)))
+"""For output rows 2y - 1, then 2y: (row of the 2x2 kernel on input rows y - 1 and y, row of the 4x4 kernel). Columns
+are alike. Row 2y - 1 is the odd row of the position before, so that the picture begins with a row to be cropped."""
 
 
 def tune_for_cpu(model: ir.Model) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def tune_for_cpu(model: ir.Model) -> tuple[str, ...]:
 
     Precondition: `prepare`d, of FP32.
     Postcondition: the same inputs and outputs; no PRelu is left whose slopes are constant, one or one for each channel,
-    and no ConvTranspose of 4x4, stride 2, padding 1 with full blocks of channels.
+    and no ConvTranspose of 4x4, stride 2, padding 1.
 
     Returns:
         The names of the nodes that were replaced.
@@ -85,30 +85,30 @@ def _upsampling(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
     bias = _constant(node, 2) if len(node.inputs) > 2 else None
     if weight is None or (len(node.inputs) > 2 and bias is None) or not _doubles(node, weight.shape):
         return None
-    name, phases = node.name or "ConvTranspose", []
+    name, (inner, outer) = node.name or "ConvTranspose", weight.shape[:2]
+    kernel = np.zeros((2, 2, outer, inner, 2, 2), np.float32)
     for row, column in np.ndindex(2, 2):
-        kernel = np.zeros((weight.shape[1], weight.shape[0], 2, 2), np.float32)
         for y, from_y in _TAPS[row]:
             for x, from_x in _TAPS[column]:
-                kernel[:, :, y, x] = weight[:, :, from_y, from_x].T
-        inputs = [node.inputs[0], _initializer(writer, f"{name}/kernel_{row}{column}", kernel)]
-        if bias is not None:
-            inputs.append(node.inputs[2])
-        pads = [1 - row, 1 - column, row, column]
-        phases.append(writer.op("Conv", inputs, {"kernel_shape": [2, 2], "pads": pads}))
-    stacked = writer.op("Concat", phases, {"axis": 1})
-    return writer.op("DepthToSpace", [stacked], {"blocksize": 2, "mode": "DCR"})
+                kernel[row, column, :, :, y, x] = weight[:, :, from_y, from_x].T
+    inputs = [node.inputs[0], _initializer(writer, f"{name}/kernel", kernel.reshape(4 * outer, inner, 2, 2))]
+    if bias is not None:
+        inputs.append(_initializer(writer, f"{name}/bias", np.tile(bias, 4)))
+    phases = writer.op("Conv", inputs, {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]})
+    doubled = writer.op("DepthToSpace", [phases], {"blocksize": 2, "mode": "DCR"})
+    bounds = {"starts": [1, 1], "ends": [-1, -1], "axes": [2, 3]}
+    crop = [_initializer(writer, f"{name}/{what}", np.array(given, np.int64)) for what, given in bounds.items()]
+    return writer.op("Slice", [doubled, *crop])
 
 
 def _doubles(node: ir.Node, shape: Sequence[int]) -> bool:
-    """Whether a ConvTranspose of this weight [in, out, h, w] is 4x4, stride 2, padding 1 and fills its blocks."""
+    """Whether a ConvTranspose of this weight [in, out, h, w] is 4x4, stride 2, padding 1."""
     attributes = node.attributes
     return (
         tuple(shape[2:]) == (4, 4)
-        and not any(size % _BLOCK for size in shape[:2])
-        and attributes.get_ints("strides", [1, 1]) == [2, 2]
-        and attributes.get_ints("pads", [0] * 4) == [1] * 4
-        and attributes.get_ints("dilations", [1, 1]) == [1, 1]
+        and list(attributes.get_ints("strides", [1, 1])) == [2, 2]
+        and list(attributes.get_ints("pads", [0] * 4)) == [1] * 4
+        and list(attributes.get_ints("dilations", [1, 1])) == [1, 1]
         and not any(attributes.get_ints("output_padding", []))
         and "output_shape" not in attributes
         and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
@@ -122,5 +122,5 @@ def _constant(node: ir.Node, place: int) -> NDArray[np.float32] | None:
     return None if tensor is None or tensor.dtype != ir.DataType.FLOAT else tensor.numpy()
 
 
-def _initializer(writer: tape.Tape, name: str, array: NDArray[np.float32]) -> ir.Value:
+def _initializer(writer: tape.Tape, name: str, array: NDArray[Any]) -> ir.Value:
     return writer.initializer(ir.tensor(array, name=name), name=name)

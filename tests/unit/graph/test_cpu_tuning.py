@@ -1,0 +1,78 @@
+"""The rewrites for ONNX Runtime on a CPU compute what the operators compute, at every size, but for FP32 rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from onnx import numpy_helper
+
+from refine_export.graph.cpu_tuning import tune_for_cpu
+from refine_export.graph.prepare import prepare
+from tests.support import foreign
+
+X, Y = 'float["N",16,"H","W"] x', 'float["N","C","h","w"] y'
+UP = "y = ConvTranspose <strides=[2,2], pads=[1,1,1,1]{more}> (x, w{bias})"
+RNG = np.random.default_rng(0)
+
+
+def tuned(body: str, **weights: np.ndarray) -> tuple[list[str], float, float]:
+    """Operators after the rewrite, the largest error against the file as it was, and the largest value."""
+    model = foreign.model_of(body, X, Y)
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    graph = prepare(ir.from_proto(model))
+    tune_for_cpu(graph)
+    rewritten = ir.to_proto(graph)
+    errors, sizes = [], []
+    for height, width in ((1, 1), (5, 8), (32, 17)):
+        x = RNG.normal(size=(2, 16, height, width)).astype(np.float32)
+        before, after = (
+            ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+            for one in (model, rewritten)
+        )
+        errors.append(np.abs(after - before).max())
+        sizes.append(np.abs(before).max())
+    return [node.op_type for node in graph.graph], max(errors), max(sizes)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_transposed_convolution_is_one_convolution(bias: bool) -> None:
+    weights = {"w": RNG.normal(size=(16, 6, 4, 4)).astype(np.float32)}
+    if bias:
+        weights["b"] = RNG.normal(size=6).astype(np.float32)
+    operators, error, largest = tuned(UP.format(more="", bias=", b" if bias else ""), **weights)
+    assert operators == ["Conv", "DepthToSpace", "Slice"]
+    assert error < 2e-6 * largest
+
+
+@pytest.mark.parametrize("shape", [(16, 1, 1), (1, 16, 1, 1)])
+def test_slopes_by_channel(shape: tuple[int, ...]) -> None:
+    slopes = np.linspace(-0.5, 1.5, 16, dtype=np.float32).reshape(shape)
+    operators, error, largest = tuned("y = PRelu (x, s)", s=slopes)
+    assert sorted(operators) == ["Add", "BatchNormalization", "BatchNormalization", "Relu"]
+    assert 0 < error < 2e-6 * largest
+
+
+def test_one_slope() -> None:
+    operators, error, _ = tuned("y = PRelu (x, s)", s=np.full(1, 0.25, np.float32))
+    assert operators == ["LeakyRelu"]
+    assert error == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        (UP.format(more=", output_padding=[1,1]", bias=""), {"w": (16, 6, 4, 4)}),
+        (UP.format(more=", group=2", bias=""), {"w": (16, 6, 4, 4)}),
+        (UP.format(more="", bias=""), {"w": (16, 6, 3, 3)}),
+        ("[slope] s = Shape (x) [cast] c = Cast <to=1> (s) [act] y = PRelu (x, c)", {}),
+    ],
+    ids=["output-padding", "groups", "kernel", "computed-slope"],
+)
+def test_others_stay(body: str, weights: dict[str, tuple[int, ...]]) -> None:
+    model = foreign.model_of(body, X, Y)
+    model.graph.initializer.extend(
+        numpy_helper.from_array(RNG.normal(size=shape).astype(np.float32), name) for name, shape in weights.items()
+    )
+    assert tune_for_cpu(prepare(ir.from_proto(model))) == ()
