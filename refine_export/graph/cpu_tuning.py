@@ -118,7 +118,8 @@ def _doubles(node: ir.Node, shape: Sequence[int]) -> bool:
 
 def _constant(node: ir.Node, place: int) -> NDArray[np.float32] | None:
     """Return an input that is an FP32 constant; None for any other."""
-    tensor = ir.convenience.get_const_tensor(node.inputs[place])
+    value = node.inputs[place]
+    tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None or tensor.dtype != ir.DataType.FLOAT else tensor.numpy()
 
 
