@@ -1,5 +1,7 @@
 """Every kind of network, on weights by formula: dynamic and static ONNX, strict FP16, numbers, self-test and bisect."""
 
+from importlib.util import find_spec
+
 import onnx
 import pytest
 
@@ -12,6 +14,7 @@ from refine_export.jobs.self_test_file import self_test_file
 from refine_export.self_test.mutants import mutants_of
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.bisect_cases import check_found
+from tests.support.engine_models import built_by_rtx
 
 RECIPE = Recipe(
     frames=FramesOptions(sample="scene", scene_frames=2),
@@ -49,6 +52,10 @@ def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, exports, 
     assert list(lint_model(model)) == []
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["refine_export.multiple_of"] == str(multiple_of)
+    if find_spec("tensorrt_rtx") is not None:
+        built = built_by_rtx(fp16.path, size)  # refuses wrong types and samplers
+        assert built.inferred.unchecked == ()
+        assert built.inferred.types["GRID_SAMPLE FLOAT FLOAT -> FLOAT"] == built.samplers.layers > 0
 
     # Formula weights are noise: their limits are not those of trained ones, but the order of the errors is.
     for comparison in report.to_dict()["comparisons"]:

@@ -45,6 +45,8 @@ NOT_VISIBLE = {"swapped-flows", "weight", "bgr", "fixed-timestep"}
 
 
 def source_of(exports, graph, architecture, precision):
+    if architecture == "RIFE 4":
+        return exports.network("rife4_0_refined")[1]
     if precision == "fp32":
         return exports.fp32(graph, architecture=architecture)
     return exports.lowered(graph, LowerOptions(precision=precision), architecture=architecture)
@@ -77,8 +79,13 @@ def test_every_graph_and_precision_becomes_an_engine(
     assert inferred["layers"].get("DECONVOLUTION", 0) == nodes.count("ConvTranspose")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize(("graph", "architecture"), [("refine", "IFNet"), ("interpolator", "IFNet_m")])
+@pytest.mark.parametrize(
+    ("graph", "architecture", "precision"),
+    [
+        *((*graph, kind) for graph in (("refine", "IFNet"), ("interpolator", "IFNet_m")) for kind in ("fp32", "fp16")),
+        ("interpolator", "RIFE 4", "fp32"),
+    ],
+)
 def test_wrong_types_and_samplers_are_caught_at_build_time(exports, graph, architecture, precision):
     library = load_library("rtx")
     log = Log(library.module)

@@ -16,10 +16,14 @@ import pytest
 from onnx.parser import parse_model
 
 from refine_export.engine.bindings import Library, Log, load_library
+from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.build_plan import Built, build_plan
 from refine_export.engine.identity import EngineKey
+from refine_export.engine.onnx_source import read_source
 from refine_export.engine.parse_network import network_from_onnx
 from refine_export.engine.plan import ARTIFACT, KEY
 from refine_export.errors import RefineExportError
+from refine_export.support.text import size_text
 
 needs_rtx = pytest.mark.skipif(
     find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
@@ -77,6 +81,14 @@ def network_of(library: Library, made: onnx.ModelProto | bytes, path: Path | Non
     """The network that a library's parser makes of a model."""
     log, content = Log(library.module), made if isinstance(made, bytes) else made.SerializeToString()
     return network_from_onnx(library.module, library.module.Builder(log.logger), log, content, path).network
+
+
+def built_by_rtx(path: Path, size: tuple[int, int]) -> Built:
+    """Build a file for one size by the real TensorRT for RTX, in this process."""
+    options = BuildOptions(target="rtx", opt_size=size_text(size))
+    library = load_library("rtx")
+    shapes = read_source(path, options).shapes
+    return build_plan(library, path.read_bytes(), options, shapes, log=Log(library.module), path=path)
 
 
 def bare_module(name: str, version: str) -> ModuleType:
