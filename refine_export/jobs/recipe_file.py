@@ -138,7 +138,7 @@ def _checked(content: Mapping[str, Any], text: str, name: str) -> Recipe:
 
 
 _STANDING_IN = {0xDC00 + byte: 0x10DC00 + byte for byte in range(0x80, 0x100)}
-"""What Python has for bytes of file names that are not UTF-8, and what stands for it in JSON, which refuses it."""
+"""Surrogates, as Python reads bytes of file names that are not UTF-8; JSON refuses them."""
 _STOOD_FOR = {new: old for old, new in _STANDING_IN.items()}
 
 
