@@ -27,8 +27,8 @@ from onnx_ir import tape
 from refine_export.graph.operator_types import is_op
 
 _TAPS = (((0, 2), (1, 0)), ((0, 3), (1, 1)))
-"""For output rows 2y - 1, then 2y: (row of the 2x2 kernel on input rows y - 1 and y, row of the 4x4 kernel). Columns
-are alike. Row 2y - 1 is the odd row of the position before, so that the picture begins with a row to be cropped."""
+"""Rows of the kernels for output row 2y - 1, then 2y: (row of the 2x2 kernel, which lies on input rows y - 1 and y, row
+of the 4x4 kernel). Columns are alike. The picture begins with a row and a column that are cropped."""
 
 
 def tune_for_cpu(model: ir.Model) -> tuple[str, ...]:
@@ -102,7 +102,7 @@ def _upsampling(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
 
 
 def _doubles(node: ir.Node, shape: Sequence[int]) -> bool:
-    """Whether a ConvTranspose of this weight [in, out, h, w] is 4x4, stride 2, padding 1."""
+    """Return whether a ConvTranspose of this weight [in, out, h, w] is 4x4, stride 2, padding 1."""
     attributes = node.attributes
     return (
         tuple(shape[2:]) == (4, 4)

@@ -89,7 +89,7 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}; give {what}"
         raise RequestError(message, code="file-not-readable", path=path) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is not JSON ({error}); give {what}", code="not-json", path=path) from error
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema or isinstance(found, bool):

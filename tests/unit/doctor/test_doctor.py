@@ -233,7 +233,7 @@ def test_every_line_of_this_machine_has_what_to_add():
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     checks = json.loads(completed.stdout)
     assert completed.stderr == ""
-    assert len({check["name"] for check in checks}) == len(checks) == 12
+    assert len({check["name"] for check in checks}) == len(checks) == 13
     for check in checks:
         assert check["works"] == (check["add"] is None)
         assert "\n" not in check["found"]
