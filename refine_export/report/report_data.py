@@ -12,7 +12,7 @@ from refine_export.signature import GraphName
 from refine_export.support.text import dict_from_result, size_text
 from refine_export.validate.comparison import Status, Verdict
 
-SCHEMA = 5
+SCHEMA = 6
 """Raised when a field changes its meaning or goes."""
 
 

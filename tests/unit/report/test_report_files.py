@@ -127,11 +127,11 @@ def test_a_real_report_conforms_and_passes_the_gate(exports, tmp_path):
     [
         (b"\xff\xfe", "not-json"),
         (b"[" * 100_000, "not-json"),
-        (b'{"schema": 5, "seconds": NaN}', "not-json"),
+        (b'{"schema": 6, "seconds": NaN}', "not-json"),
         (b"[]", "wrong-schema"),
         (b'{"schema": [5]}', "wrong-schema"),
-        (b'{"schema": 4}', "wrong-schema"),
-        (b'{"schema": 5}', "schema-violation"),
+        (b'{"schema": 5}', "wrong-schema"),
+        (b'{"schema": 6}', "schema-violation"),
     ],
 )
 def test_other_files_are_refused(read, content, code):
