@@ -16,8 +16,8 @@ class Limits:
     """Limits of one output of one run; None limits nothing.
 
     With `times`, an output that misses `max_abs`, `psnr_db` or `snr_db` passes all the same if its error is small
-    beside what rounding costs the reference on the same feed (`margins.limits_on`): flows and their errors grow with
-    the frames, and no one number is right for all sizes and weights.
+    beside what rounding costs the reference on the same feed (`effective_limits.limits_on`): flows and their errors
+    grow with the frames, and no one number is right for all sizes and weights.
     """
 
     max_abs: float

@@ -48,7 +48,7 @@ from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import bytes_from_model
 from refine_export.graph.sampling_coordinates import grids, starts_path, upstream
 from refine_export.runners.base import Runner
-from refine_export.runners.open_runner import open_runner
+from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.runners.runtime_names import Runtime
 from refine_export.support.progress import Progress, Silent
 
@@ -75,7 +75,7 @@ class Side:
 
     def open(self, model: ir.Model | None = None) -> Runner:
         """Open the graph, or a part of it, in the runtime."""
-        return open_runner(bytes_from_model(model or self.model), self.runtime)
+        return open_onnx_runner(bytes_from_model(model or self.model), self.runtime)
 
 
 def bisect(

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from refine_export.accuracy.margins import LABELS
+from refine_export.accuracy.effective_limits import LABELS
 from refine_export.errors import RequestError
 from refine_export.gate.baseline import Baseline, Entry, baseline_from_decision, stable_names
 from refine_export.gate.decision import Decision, Problem

@@ -21,7 +21,7 @@ from refine_export.interpolation.stacked_input import StackedInterpolator, is_st
 from refine_export.interpolation.stream import Stopped
 from refine_export.interpolation.tiles import TiledInterpolator
 from refine_export.runners.base import Runner
-from refine_export.runners.open_runner import default_runtime, open_runner
+from refine_export.runners.open_onnx_runner import default_runtime, open_onnx_runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
@@ -137,7 +137,7 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
     if artifact.engine is not None:
         runner: Runner = TrtRunner(path, options=options)
     else:
-        runner = open_runner(model_source(path, artifact), options.runtime or default_runtime(artifact))
+        runner = open_onnx_runner(model_source(path, artifact), options.runtime or default_runtime(artifact))
     with runner:
         yield LocalInterpolator(runner, artifact)
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from refine_export import __version__
+from refine_export.accuracy.effective_limits import limits_on
 from refine_export.accuracy.limits import limits_name
-from refine_export.accuracy.margins import limits_on
 from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import Checkpoint
 from refine_export.checkpoint.checkpoint import describe as describe_checkpoint

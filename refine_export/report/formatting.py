@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from refine_export.accuracy.effective_limits import LABELS
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import LABELS
 from refine_export.validate.comparison import OutputVerdict
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from refine_export.accuracy.margins import limits_on
+from refine_export.accuracy.effective_limits import limits_on
 from refine_export.accuracy.metrics import psnr_from_mse
 from refine_export.data.images import FramePair, cropped
 from refine_export.report.pictures import FramePictures, Pictures, data_uri_from_frame, pictures_from_compared

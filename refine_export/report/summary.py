@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from refine_export.accuracy.effective_limits import LABELS, Margin, limits_on, margins
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import LABELS, Margin, limits_on, margins
 from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_order, psnr_text
 from refine_export.report.report_data import Report
 from refine_export.validate.comparison import OutputVerdict, Status, overall

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from refine_export.accuracy.effective_limits import limits_on, margins
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import limits_on, margins
 from refine_export.report.grouping import JudgedGroup, groups_of_report
 from refine_export.report.pictures import Pictures
 from refine_export.report.report_data import Comparison, Group, GroupKey, Report

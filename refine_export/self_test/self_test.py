@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refine_export.accuracy.effective_limits import margins
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import margins
 from refine_export.artifacts import Artifact, model_source
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_source import Source
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import load_model
-from refine_export.runners.open_runner import default_runtime, open_runner
+from refine_export.runners.open_onnx_runner import default_runtime, open_onnx_runner
 from refine_export.runners.runtime_names import Runtime
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
@@ -198,7 +198,7 @@ class _Bench:
 
     def _runs(self, name: str, model: bytes) -> Iterator[Compared]:
         memory = ErrorMemory()
-        with open_runner(model, self.runtime) as runner:
+        with open_onnx_runner(model, self.runtime) as runner:
             candidate = Candidate(
                 file=name,
                 limits=self.limits,

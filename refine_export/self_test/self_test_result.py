@@ -44,8 +44,8 @@ class Trial:
     limit: str = ""
     """Name of the limit in the recipe that it was nearest to."""
     margin: float | None = None
-    """Error divided by the error that the limit allows (`margins.Margin.ratio`): above 1 fails. None where nothing was
-    measured."""
+    """Error divided by the error that the limit allows (`effective_limits.Margin.ratio`): above 1 fails. None where
+    nothing was measured."""
     as_good: bool = False
     """Its outputs are those of the good file, to the bit: the feeds never show the fault."""
 

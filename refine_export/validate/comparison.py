@@ -14,9 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from refine_export.accuracy.effective_limits import margins
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import margins
 from refine_export.accuracy.metrics import Metrics, Rounding, compare, signal_to_noise
 from refine_export.data.feeds import Feed
 from refine_export.errors import RequestError

@@ -11,7 +11,7 @@ from refine_export.artifacts import Artifact, model_source
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.base import Runner
-from refine_export.runners.open_runner import default_runtime, open_checked_runner
+from refine_export.runners.open_onnx_runner import default_runtime, open_checked_runner
 from refine_export.validate.comparison import Candidate
 from refine_export.validate.validate_options import ValidateOptions
 

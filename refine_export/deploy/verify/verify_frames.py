@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refine_export.accuracy.effective_limits import limits_on
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import limits_on
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import Feed
 from refine_export.data.images import (

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refine_export.accuracy.effective_limits import limits_on
 from refine_export.accuracy.flicker import ErrorMemory
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import limits_on
 from refine_export.accuracy.metrics import compare
 from refine_export.data.frame_source import Sources
 from refine_export.deploy.verify.load_test import LoadRequest

@@ -19,7 +19,7 @@ from refine_export.jobs.gate_report import gate
 from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_with
-from refine_export.runners import open_runner
+from refine_export.runners import open_onnx_runner
 from refine_export.support.progress import Silent
 from tests.support.engine_models import needs_rtx
 from tests.support.refusals import refused
@@ -148,8 +148,8 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
 
         monkeypatch.setattr(module, name, counting)
 
-    open_runner.sampling_problems("onnxruntime-cpu")  # loads the probe once in a process
-    counted(open_runner, "OrtRunner", "loaded")
+    open_onnx_runner.sampling_problems("onnxruntime-cpu")  # loads the probe once in a process
+    counted(open_onnx_runner, "OrtRunner", "loaded")
     counted(export_file, "onnx_from_network", "exported")
     recipe = small(tmp_path, dynamic=True, size=None, precision="fp32", flows=["subpixel", "zero"], sizes=["32x32"])
     result = run(recipe=recipe)

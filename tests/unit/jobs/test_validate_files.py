@@ -20,7 +20,7 @@ from refine_export.jobs.build_engine import build
 from refine_export.jobs.lint_files import lint
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.jobs.validate_files import validate
-from refine_export.runners import open_runner
+from refine_export.runners import open_onnx_runner
 from tests.support.refusals import refused
 
 RECIPE = recipe_from_toml("""
@@ -145,7 +145,7 @@ def test_a_missing_runtime_is_not_compared_and_tried_again(static, tmp_path, mon
         raise UnavailableError("not today", code="missing-package")
 
     with monkeypatch.context() as patched:
-        patched.setattr(open_runner, "OrtRunner", missing)
+        patched.setattr(open_onnx_runner, "OrtRunner", missing)
         result = validate(static, recipe=RECIPE, report=tmp_path)
     assert result.status == "not compared"
     assert not result.passed

@@ -10,7 +10,7 @@ from refine_export.export.reference_network import signature_of_network
 from refine_export.graph.linter import lint_model
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners.onnxruntime import OrtRunner
-from refine_export.runners.open_runner import open_runner
+from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.self_test.mutants import Mutant, NotMade, attempts_of, mutants_of
 from tests.support.foreign import Foreign, foreign_feeds, foreign_model
 
@@ -66,7 +66,7 @@ def feeds(references, pair_at):
 
 
 def output_of(model, feeds, runtime="onnxruntime-cpu"):
-    with open_runner(model.SerializeToString(), runtime) as runner:
+    with open_onnx_runner(model.SerializeToString(), runtime) as runner:
         return np.concatenate([array.ravel() for array in runner.run(feeds).values()])
 
 

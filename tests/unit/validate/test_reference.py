@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from refine_export.accuracy.effective_limits import limits_on
 from refine_export.accuracy.limits import LimitsOptions
-from refine_export.accuracy.margins import limits_on
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.data.feeds import probe_for
 from refine_export.export.reference_network import reference_network

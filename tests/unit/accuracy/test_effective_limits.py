@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
+from refine_export.accuracy.effective_limits import limits_on, margins
 from refine_export.accuracy.limits import Limits
-from refine_export.accuracy.margins import limits_on, margins
 from refine_export.accuracy.metrics import Rounding, compare
 
 PICTURE = np.full((1, 3, 32, 32), 0.5, np.float32)

@@ -28,7 +28,7 @@ def default_runtime(artifact: Artifact) -> Runtime:
     return "onnxruntime-cpu" if artifact.precision == "fp32" else "half"
 
 
-def open_runner(model: Path | bytes, runtime: Runtime) -> Runner:
+def open_onnx_runner(model: Path | bytes, runtime: Runtime) -> Runner:
     """Open an ONNX model in a runtime.
 
     Raises:
@@ -46,7 +46,7 @@ def sampling_problems(runtime: Runtime) -> tuple[str, ...]:
         UnavailableError: the runtime is missing.
     """
     try:
-        with open_runner(probe_model(), runtime) as runner:
+        with open_onnx_runner(probe_model(), runtime) as runner:
             return sampler_problems(runner.run)
     except RequestError:  # a provider that takes no part of the probe leaves sampling to another one
         return ()
@@ -68,4 +68,4 @@ def open_checked_runner(model: Path | bytes, runtime: Runtime) -> Runner:
             runtime=runtime,
             problems=problems,
         )
-    return open_runner(model, runtime)
+    return open_onnx_runner(model, runtime)
