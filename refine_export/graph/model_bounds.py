@@ -43,7 +43,11 @@ def check_bounds(model: onnx.ModelProto, path: Path) -> None:
     if constants > MOST_CONSTANTS:
         problem = f"has {constants} constants; expected at most {MOST_CONSTANTS}: join them, or export it again"
         raise GraphError.about(path, "model-too-large", problem)
-    nodes = _Count(model).of(model.graph)
+    try:
+        nodes = _Count(model).of(model.graph)
+    except RecursionError as error:
+        problem = "has functions that call one another too deeply; inline them with onnx.inliner, or export it again"
+        raise GraphError.about(path, "endless-model", problem) from error
     if nodes > MOST_NODES:
         found = "calls functions or loops without end" if math.isinf(nodes) else f"comes to {nodes:.3g} nodes"
         problem = f"{found}, with functions inlined and loops unrolled; expected at most {MOST_NODES}: export it again"

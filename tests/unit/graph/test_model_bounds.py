@@ -48,6 +48,7 @@ def loop(limit: str, after: str) -> str:
 
 ENDLESS = {
     "functions that multiply": multiplied(9, 10),
+    "functions that call each other too deeply": multiplied(2000, 1),
     "a function that calls itself": f"{HEAD} {{ y = q.F (x) }} {FUNCTION} F (a) => (b) {{ b = q.F (a) }}",
     "a loop of a constant length": loop("n", "d = Identity (c)"),
     "a loop without a length": loop("", "d = Identity (c)"),
