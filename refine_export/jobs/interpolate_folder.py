@@ -48,10 +48,12 @@ def interpolate_folder(
         options: likewise.
 
     Raises:
-        RequestError: `no-videos`; or `some-videos-failed`, behind all others, with the errors by path as `failed`.
+        RequestError: `not-a-folder` or `no-videos`; or `some-videos-failed`, behind all others, with the errors by path as `failed`.
         UnavailableError: a package, a device or the server is missing.
     """
     source, target = path_of(folder), path_of(output)
+    if not source.is_dir():
+        raise RequestError.about(source, "not-a-folder", "is not a folder; expected a folder of videos")
     videos = sorted(file for file in source.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     if not videos:
         problem = "has no videos; expected a folder of videos, since a folder is the output"

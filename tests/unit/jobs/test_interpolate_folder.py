@@ -34,3 +34,5 @@ def test_each_video_is_written_and_failures_come_last(tmp_path):
 def test_a_folder_without_videos_is_refused(tmp_path):
     with refused("no-videos", RequestError):
         rx.interpolate_folder(tmp_path, output=tmp_path / "out")
+    with refused("not-a-folder", RequestError):
+        rx.interpolate_folder(tmp_path / "missing", output=tmp_path / "out")
