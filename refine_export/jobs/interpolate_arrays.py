@@ -78,14 +78,14 @@ def _interpolated(frames: Iterator[T], grid: Grid, backend: Backend, scene_cut: 
         check_parts(grid.parts, takes_timestep=interpolator.takes_timestep)
         number = 0
         for number, after in enumerate(frames, 1):
-            following, _ = _picture_of(after)
+            following, like_following = _picture_of(after)
             shots = grid.between(number - 1, number)
             wanted = [shot.timestep for shot in shots if shot.timestep]
             is_cut = scene_cut is not None and wanted and similarity(picture, following) < scene_cut
             made = iter([] if is_cut else frames_at(interpolator, picture, following, wanted))
             for shot in shots:
                 yield before if is_cut or not shot.timestep else like(next(made))
-            before, (picture, like) = after, _picture_of(after)
+            before, picture, like = after, following, like_following
         for _ in grid.behind(number, number + 1):
             yield before
 
