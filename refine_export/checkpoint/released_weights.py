@@ -101,7 +101,7 @@ def weights_path(name: str, progress: Progress | None = None) -> Path:
     """Return the file of released weights, fetched where it is not in the cache; errors as in `fetch_weights`."""
     if name not in RELEASED:
         raise CheckpointError(
-            f"there are no released weights {name!r}; expected one of {', '.join(RELEASED)}",
+            f"{name!r} is not the name of released weights; expected one of {', '.join(RELEASED)}",
             code="unknown-weights",
             name=name,
             expected=tuple(RELEASED),

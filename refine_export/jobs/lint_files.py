@@ -26,7 +26,7 @@ class LintReport:
 
     @property
     def passed(self) -> bool:
-        """True where there are no errors; warnings are allowed."""
+        """True if no finding is an error; warnings are allowed."""
         return not self.errors
 
     @property

@@ -56,7 +56,7 @@ class Step:
     versions: Mapping[str, str]
     """Versions of the packages that it was made with."""
     outcome: Outcome = "not run"
-    """`same network`: an engine of the same types, samplers and layers, whose bytes are others in each build."""
+    """`same network`: an engine of the same types, samplers and layers, whose bytes differ from build to build."""
     reasons: tuple[str, ...] = ()
     """Inputs and versions that differ from those of the first time."""
 
@@ -75,7 +75,7 @@ class Reproduced:
 
     @property
     def passed(self) -> bool | None:
-        """Whether every file came out the same; None where nothing was run."""
+        """True if every file was reproduced; None if nothing was run."""
         outcomes = {step.outcome for step in self.steps}
         return None if "not run" in outcomes else "differs" not in outcomes
 
@@ -126,7 +126,7 @@ def reproduce(
 
 
 def _steps(commands: Sequence[Mapping[str, Any]], folder: Path) -> list[Step]:
-    """The commands, in a folder in which each file has a name of its own."""
+    """Return the commands as steps, in a folder in which each file has a name of its own."""
     outputs: dict[str, Path] = {}
     steps = []
     for place, command in enumerate(commands):
@@ -164,7 +164,7 @@ def _run(step: Step, command: Mapping[str, Any], progress: Progress | None) -> S
 
 
 def _built_from(step: Step, engine: Manifest) -> Path:
-    """The file that TensorRT read in the last step: the fallback `gather` has one of its own."""
+    """Return the file that TensorRT read in the last step: the fallback `gather` has one of its own."""
     rung = key_of(engine)["rung"]
     if rung == "gather":
         return step.output.with_name(step.output.name + GATHER)

@@ -59,7 +59,7 @@ class Scores:
 
     @property
     def passed(self) -> bool:
-        """Whether every file was scored, and none loses more than allowed."""
+        """True if every file was scored and none loses more than is allowed."""
         return self.status == "passed"
 
     @property

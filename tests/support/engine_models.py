@@ -60,7 +60,7 @@ def rtx_fixture() -> Library:
 
 
 def details_of(key: EngineKey, artifact: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What an engine's manifest has beside its inputs and options: the proof of a network without layers."""
+    """Return the proof in an engine's manifest, for a network without layers."""
     return {
         KEY: key.described(),
         ARTIFACT: artifact,

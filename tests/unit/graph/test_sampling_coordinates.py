@@ -1,4 +1,4 @@
-"""What is a position: coordinates of every sampler, computed indices, weighted sums of positions; and what is not."""
+"""Positions are the coordinates of every sampler, computed indices and weighted sums of positions; nothing else is."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_mean_of_positions_is_a_position(softmax):
 
 
 def test_a_mean_of_flows_that_is_warped_by_is_a_position():
-    """A flow that attention spreads is no estimate of the product that averages it."""
+    """A flow that attention averages stays a position: the product does not begin a coordinate path."""
     flow = "n = Conv <pads = [1,1,1,1]> (x, two) tall = Constant <value_ints = [1,2,1200]> () o = Reshape (n, tall)"
     model = matching(WARP, None)
     body = model_of(f"{flow} grid = Transpose <perm = [0,2,1]> (o)", f"float[1,3,{H},{W}] x", "float[1,1200,2] grid")
