@@ -48,7 +48,8 @@ def interpolate_folder(
         options: likewise.
 
     Raises:
-        RequestError: `not-a-folder` or `no-videos`; or `some-videos-failed`, behind all others, with the errors by path as `failed`.
+        RequestError: `not-a-folder` or `no-videos`; or `some-videos-failed`, behind all others, with the errors by
+            path as `failed`.
         UnavailableError: a package, a device or the server is missing.
     """
     source, target = path_of(folder), path_of(output)
