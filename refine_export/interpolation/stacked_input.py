@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from refine_export.data.colour import Picture
 from refine_export.data.images import uint8_from_frame
 from refine_export.errors import RequestError
+from refine_export.graph.model_file import model_from_file
 from refine_export.interpolation.interpolator import Interpolator
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.signature import padded_size
@@ -25,8 +25,12 @@ MULTIPLE_OF = 64
 
 
 def is_stacked(path: Path) -> bool:
-    """Return whether an ONNX file has one input with the channels of a stack."""
-    inputs = onnx.load(path, load_external_data=False).graph.input
+    """Return whether an ONNX file has one input with the channels of a stack.
+
+    Raises:
+        GraphError: not an ONNX file, or one that is damaged.
+    """
+    inputs = model_from_file(path).graph.input
     shape = [one.dim_value for one in inputs[0].type.tensor_type.shape.dim] if len(inputs) == 1 else []
     return len(shape) == 4 and shape[1] in CHANNELS
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -59,10 +60,11 @@ def interpolate_frames(
         FrameError: frames that differ in size or are not RGB; when it comes to them.
         UnavailableError: a package, a device or the server is missing.
     """
+    for name, fps in (("fps_in", fps_in), ("fps_out", fps_out)):
+        if not 0 < fps < math.inf:  # NaN is neither
+            message = f"{name} is {float(fps):g}; expected a number of frames a second above 0"
+            raise RequestError(message, code="wrong-option", option=name)
     rate, target = (fps if isinstance(fps, Fraction) else named_rate(fps) for fps in (fps_in, fps_out))
-    if min(rate, target) <= 0:
-        message = f"fps_in is {float(rate):g}, fps_out {float(target):g}; expected more than 0"
-        raise RequestError(message, code="wrong-option", option="fps_in" if rate <= 0 else "fps_out")
     check_rate(target, rate)
     backend = Backend(compute_options(options, checkpoint, file, server))
     grid = Grid(source=1 / rate, source_rate=rate, first=0, target=target)

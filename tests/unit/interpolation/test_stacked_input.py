@@ -8,7 +8,7 @@ from onnx.parser import parse_model
 from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolation_options import ComputeOptions
-from refine_export.interpolation.stacked_input import stacked
+from refine_export.interpolation.stacked_input import is_stacked, stacked
 from tests.support.refusals import refused
 
 
@@ -54,3 +54,10 @@ def test_the_channels_are_those_of_vs_mlrt():
     assert stack[7, 5, 9] == pytest.approx(9 * 2 / 127 - 1)
     assert stack[8, 5, 9] == pytest.approx(5 * 2 / 63 - 1)
     assert [float(stack[k, 5, 9]) for k in (9, 10)] == pytest.approx([2 / 127, 2 / 63])
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(b"\x08\x07 what is left of a model")
+    with refused("not-onnx"):
+        is_stacked(path)

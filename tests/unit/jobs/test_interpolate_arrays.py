@@ -74,6 +74,8 @@ def test_nothing_and_one_frame(network):
     [
         ((24, 23), [], "fps-below-source"),
         ((0, 23), [], "wrong-option"),
+        ((float("nan"), 23), [], "wrong-option"),
+        ((24, float("inf")), [], "wrong-option"),
         ((24, 48), [flat(1, (32, 40))], "not-a-frame"),
         ((24, 48), [flat(1, (32, 40, 3), np.int32)], "not-a-frame"),
         ((24, 48), [flat(1), flat(1, (32, 32, 3))], "frame-sizes-differ"),
