@@ -14,6 +14,7 @@ import onnx
 from refine_export.errors import GraphError
 from refine_export.graph.frame_padding import padding_of_graph
 from refine_export.graph.model_file import ONNX_DOMAINS, external_files, model_from_bytes, read_file, sha256_of_model
+from refine_export.graph.stacked_input import stack_signature
 from refine_export.signature import (
     LARGEST_BATCH,
     LARGEST_SIDE,
@@ -23,6 +24,7 @@ from refine_export.signature import (
     FilePrecision,
     GraphName,
     Signature,
+    TensorInfo,
     as_stated,
     padded_size,
     signature_from_names,
@@ -73,6 +75,8 @@ class Artifact:
     """The scales of its network's blocks were divided by this."""
     network: str | None = None
     """Network that it was made of (`Checkpoint.network`), as its metadata states."""
+    stacked: int | None = None
+    """Channels of the one input of an interpolator that takes a stack (`graph.stacked_input`)."""
 
     @property
     def signature(self) -> Signature:
@@ -111,7 +115,8 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
     Raises:
         GraphError: as `artifact_from_file`.
     """
-    signature = signature_of_model(model)
+    stacked = stacked_signature_of_model(model)
+    signature = stacked or signature_of_model(model)
     if signature is None:
         inputs, outputs = (sorted(map(str, names)) for names in _io_names(model))  # bytes where not UTF-8
         problem = f"is not one of the graphs {', '.join(SIGNATURES)}: it has the inputs {', '.join(inputs)} and the "
@@ -136,10 +141,11 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
         checkpoint_sha256=metadata.get("refine_export.checkpoint_sha256"),
         checkpoint=metadata.get("refine_export.checkpoint"),
         fixed=(batch, height, width),
-        takes_timestep=signature.takes_timestep,
+        takes_timestep=stacked is not None or signature.takes_timestep,
         multiple_of=signature.multiple_of,
         scale=signature.scale,
         network=metadata.get("refine_export.architecture"),
+        stacked=None if stacked is None else int(stacked.inputs[0].shape[1]),
     )
 
 
@@ -161,6 +167,26 @@ def signature_of_model(model: onnx.ModelProto) -> Signature | None:
     if any(shape[1:] != [1] * (len(shape) - 1) for shape in shapes):
         return None
     frames = [spec.name for spec in signature.inputs if spec.quantity == "image"]
+    return _padded(signature, model, frames)
+
+
+def stacked_signature_of_model(model: onnx.ModelProto) -> Signature | None:
+    """Return the signature of an interpolator that takes one stack, with its own names; None where it does not."""
+    names = _io_names(model)
+    inputs, outputs = (
+        [
+            TensorInfo(name=value.name, dtype="", shape=tuple(_shape(value.type.tensor_type)))
+            for value in values
+            if value.name in known
+        ]
+        for values, known in zip((model.graph.input, model.graph.output), names, strict=True)
+    )
+    signature = stack_signature(inputs, outputs)
+    return None if signature is None else _padded(signature, model, signature.input_names)
+
+
+def _padded(signature: Signature, model: onnx.ModelProto, frames: Iterable[str]) -> Signature:
+    """Return a signature with the padding and scale that a model states, or else with the padding that it shows."""
     shown = replace(signature, multiple_of=padding_of_graph(model.graph, frames))
     return as_stated(shown, {entry.key: entry.value for entry in model.metadata_props})
 
@@ -245,16 +271,18 @@ def _image_dims(model: onnx.ModelProto, signature: Signature, path: Path) -> lis
             problem = f"has {spec.name} with {len(tensor.shape.dim)} dimensions; expected N, C, H, W"
             raise GraphError.about(path, "unsupported-shape", problem, tensor=spec.name)
     first = known[signature.inputs[0].name].type.tensor_type
-    dims: list[int | str] = _shape(first) if first.HasField("shape") else ["N", 3, "H", "W"]
+    expected_channels = signature.inputs[0].shape[1]
+    dims: list[int | str] = _shape(first) if first.HasField("shape") else ["N", expected_channels, "H", "W"]
     batch, channels, *size = dims
     multiple_of = signature.multiple_of
     fits = all(isinstance(side, str) or (0 < side <= LARGEST_SIDE and side % multiple_of == 0) for side in size)
     fits = fits and (isinstance(batch, str) or 1 <= batch <= LARGEST_BATCH)
-    if (isinstance(channels, int) and channels != 3) or not fits:
+    if (isinstance(channels, int) and channels != expected_channels) or not fits:
         name = signature.inputs[0].name
-        expected = f"[N, 3, H, W], N to {LARGEST_BATCH}, sides multiples of {multiple_of} to {LARGEST_SIDE}"
+        sides = f"sides multiples of {multiple_of} to {LARGEST_SIDE}"
+        expected = f"[N, {expected_channels}, H, W], N to {LARGEST_BATCH}, {sides}"
         raise GraphError.about(path, "unsupported-shape", f"has {name} as {dims}; expected {expected}", tensor=name)
-    return [batch, 3, *size]
+    return [batch, expected_channels, *size]
 
 
 def _io_names(model: onnx.ModelProto) -> tuple[set[str], set[str]]:

@@ -15,6 +15,8 @@ from refine_export.errors import RequestError
 GraphName = Literal["contextnet", "unet", "refine", "interpolator"]
 Quantity = Literal["image", "flow", "mask", "timestep", "features", "residual"]
 FilePrecision = Literal["fp32", "fp16", "bf16"]
+Layout = Literal["pair", "stacked7", "stacked11"]
+"""Forms of an interpolator's inputs: `img0`, `img1` and `timestep`, or one stack of so many channels."""
 
 MULTIPLE_OF = 32
 """Padding of most networks, and of files that do not state theirs: H and W of frames are multiples of it."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import onnx
 
-from refine_export.artifacts import signature_of_model
+from refine_export.artifacts import signature_of_model, stacked_signature_of_model
 from refine_export.engine.bindings import title_of
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.graph.model_file import all_nodes
@@ -87,7 +87,8 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
             attribute that stays wrong. `wrong-sampling`; a node of our graphs does not sample as the networks do.
     """
     nodes = samplings(model)
-    if signature_of_model(model) and any(sampling != OF_NETWORKS for _, sampling in nodes):
+    ours = signature_of_model(model) or stacked_signature_of_model(model)
+    if ours and any(sampling != OF_NETWORKS for _, sampling in nodes):
         name, found = next(node for node in nodes if node[1] != OF_NETWORKS)
         raise GraphError(
             f"GridSample {name!r} does not sample as the networks do: {found}; expected {OF_NETWORKS}: export the file "

@@ -12,7 +12,12 @@ from typing import Any
 
 import onnx_ir as ir
 
-from refine_export.artifacts import artifact_from_file, io_description, signature_of_model
+from refine_export.artifacts import (
+    artifact_from_file,
+    io_description,
+    signature_of_model,
+    stacked_signature_of_model,
+)
 from refine_export.engine.build_options import LARGEST, BuildOptions, Rung
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
@@ -67,7 +72,7 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
         for name, shape in signature["inputs"].items()
         if name not in weights
     ]
-    shapes = shapes_from_options(infos, options, signature_of_model(model))
+    shapes = shapes_from_options(infos, options, stacked_signature_of_model(model) or signature_of_model(model))
     for shape in shapes:
         if math.prod(shape.maximum) > LARGEST:
             raise GraphError(

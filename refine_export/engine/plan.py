@@ -29,6 +29,7 @@ from refine_export.graph.model_file import ENGINE_TAGS
 from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, manifest_path, read_manifest
+from refine_export.support.text import size_text
 
 KIND: Final = "engine"
 """`Manifest.kind` of an engine."""
@@ -330,14 +331,15 @@ def artifact_from_plan(path: Path) -> Artifact:
     )
     if not key["profiles"]:
         return artifact
-    image = artifact.signature.inputs[0].name
-    low, best, high = ((batch, height, width) for batch, _, height, width in key["profiles"][0][image])
+    profile = key["profiles"][0]
+    image = artifact.signature.inputs[0].name if artifact.stacked is None else next(iter(profile))
+    low, best, high = ((batch, height, width) for batch, _, height, width in profile[image])
     batch, height, width = (size if size == other else None for size, other in zip(low, high, strict=True))
     return dataclasses.replace(
         artifact,
         profile=(low, best, high),
         fixed=(batch, height, width),
-        sizes=" to ".join(dict.fromkeys(f"{size[0]}x3x{size[1]}x{size[2]}" for size in (low, high))),
+        sizes=" to ".join(dict.fromkeys(size_text((one[0], artifact.stacked or 3, *one[1:])) for one in (low, high))),
     )
 
 

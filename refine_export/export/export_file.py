@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from refine_export import __version__
 from refine_export.artifacts import Artifact, artifact_from_file, artifact_from_model, io_description
 from refine_export.checkpoint.checkpoint import Checkpoint
-from refine_export.errors import InternalError
+from refine_export.errors import InternalError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.export.reference_network import signature_of_network
 from refine_export.graph.linter import lint_model
+from refine_export.graph.stacked_input import with_stacked_input
 from refine_export.signature import GraphName, Signature
 from refine_export.support.environment import EXPORTERS, versions
 from refine_export.support.manifest import Manifest, fingerprint, reusable, write_with_manifest
@@ -55,8 +56,17 @@ def export_file(
         return dataclasses.replace(artifact_from_file(path), file=path.name, reused=True)
     started = time.perf_counter()
     reference = network()
-    metadata = _metadata(checkpoint, signature_of_network(reference, graph), options)
-    model = onnx_from_network(reference, graph, options, metadata)
+    signature = signature_of_network(reference, graph)
+    model = onnx_from_network(reference, graph, options, _metadata(checkpoint, signature, options))
+    if options.layout != "pair" and graph == "interpolator":
+        if not signature.takes_timestep:
+            raise RequestError(
+                f"layout is {options.layout}, which has a timestep, and {checkpoint.architecture} takes none; leave it "
+                "out, or give weights of RIFE 4",
+                code="options-do-not-fit",
+                option="layout",
+            )
+        model = with_stacked_input(model, options.layout, signature.multiple_of)
     for finding in lint_model(model):
         raise InternalError(
             f"the exported {graph} does not pass our own lint: {finding.node}: {finding.message}",

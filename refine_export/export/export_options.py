@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from refine_export.signature import LARGEST_BATCH, check_scale, parse_size
+from refine_export.signature import LARGEST_BATCH, Layout, check_scale, parse_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,9 @@ class ExportOptions:
     frames."""
     scale: float = field(default=1.0, metadata={"flag": "--scale"})
     """0.25, 0.5, 1 or 2: divides the scales at which the network estimates motion; below 1 for large frames."""
+    layout: Layout = field(default="pair", metadata={"flag": "--layout"})
+    """Inputs of an interpolator: two frames and the timestep (pair), or one stack as vs-mlrt has it, of 7 channels
+    (stacked7; a file for any size pads inside) or of 11 (stacked11)."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.batch <= LARGEST_BATCH:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,8 +25,9 @@ from refine_export.graph.lint_texts import Finding, Severity, finding_of
 from refine_export.graph.model_file import ONNX_DOMAINS, add_output_shapes, load_external_data, model_from_file
 from refine_export.graph.operator_types import HALF, MOVES, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
+from refine_export.graph.stacked_input import stack_signature
 from refine_export.graph.tensorrt_ops import ATTRIBUTES, MAX_OPSET, RTX_ADDS, SUPPORTED_OPS, UNDILATED
-from refine_export.signature import signature_from_names
+from refine_export.signature import TensorInfo, signature_from_names
 from refine_export.support.text import listed
 
 _ROUNDS_NOTHING: Final = (
@@ -160,7 +161,9 @@ def _finding(rule: str, node: ir.Node | str | None, message: str, severity: Seve
 
 def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
     values = (graph.model.graph.inputs, graph.model.graph.outputs)
-    ours = signature_from_names(*([value.name or "" for value in side] for side in values)) is not None
+    ours = stack_signature(*map(_infos, values)) or signature_from_names(
+        *([value.name or "" for value in side] for side in values)
+    )
     # Of a graph of another tool the file is the only reference: what it was trained with may be right.
     severity: Severity = "error" if ours else "warning"
     for node in graph.of("GridSample"):
@@ -173,6 +176,14 @@ def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
             yield _finding("gridsample-padding", node, message, severity)
         if (corners := node.attributes.get_int("align_corners", 0)) != 1:
             yield _finding("gridsample-corners", node, f"align_corners is {corners}; RIFE's is 1", severity)
+
+
+def _infos(values: Sequence[ir.Value]) -> list[TensorInfo]:
+    shapes = [[dim if isinstance(dim, int) else str(dim) for dim in value.shape or ()] for value in values]
+    return [
+        TensorInfo(name=value.name or "", dtype="", shape=tuple(shape))
+        for value, shape in zip(values, shapes, strict=True)
+    ]
 
 
 def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:

@@ -17,11 +17,11 @@ from refine_export.errors import RequestError
 from refine_export.export.reference_network import check_graph, reference_network
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
-from refine_export.interpolation.stacked_input import StackedInterpolator, is_stacked
 from refine_export.interpolation.stream import Stopped
 from refine_export.interpolation.tiles import TiledInterpolator
 from refine_export.runners.base import Runner
 from refine_export.runners.open_onnx_runner import default_runtime, open_onnx_runner
+from refine_export.runners.pair_runner import pair_runner
 from refine_export.runners.torch import TorchRunner
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
@@ -123,10 +123,6 @@ class Backend:
 
 @contextmanager
 def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
-    if path.suffix == ".onnx" and is_stacked(path):
-        with StackedInterpolator(path) as stacked:
-            yield stacked
-        return
     artifact = artifact_from_path(path)
     if artifact.graph != "interpolator":
         problem = f"is {artifact.graph}, which makes no frames; expected interpolator"
@@ -138,8 +134,8 @@ def _from_file(path: Path, options: ComputeOptions) -> Iterator[Interpolator]:
         runner: Runner = TrtRunner(path, options=options)
     else:
         runner = open_onnx_runner(model_source(path, artifact), options.runtime or default_runtime(artifact))
-    with runner:
-        yield LocalInterpolator(runner, artifact)
+    with pair_runner(runner) as opened:
+        yield LocalInterpolator(opened, artifact)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RequestError
 from refine_export.jobs.load_inputs import JobInputs
+from refine_export.runners.pair_runner import pair_runner
 from refine_export.signature import check_multiples
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 from refine_export.validate.reference import Reference
@@ -34,7 +35,7 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
     options, source = inputs.recipe.validate, inputs.sources.first
     artifact = inputs.check_graph(Path(artifact.file), artifact)
     signature = artifact.signature
-    [image] = [shape for shape in shapes if shape.name == signature.inputs[0].name]
+    image = next((one for one in shapes if one.name == signature.inputs[0].name), shapes[0])  # a stack has its own name
     sizes = tuple(
         dict.fromkeys((shape[0], shape[2], shape[3]) for shape in (image.minimum, image.optimum, image.maximum))
     )
@@ -47,7 +48,7 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
         built_here = EngineRunOptions(allow_host_code=True)
         with (
             Reference(reference, artifact.graph, dtype=options.reference) as torch,
-            TrtRunner(plan, unchecked=True, options=built_here) as runner,
+            pair_runner(TrtRunner(plan, unchecked=True, options=built_here)) as runner,
         ):
             candidate = Candidate(
                 file=artifact.file,

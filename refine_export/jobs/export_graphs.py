@@ -78,6 +78,13 @@ def export(
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     path = path_of(output)
     known = check_graph(inputs.checkpoint, graph)
+    if inputs.recipe.export.layout != "pair" and known != "interpolator":
+        raise RequestError(
+            f"layout is {inputs.recipe.export.layout}, which is for the graph interpolator, and {known} is asked for; "
+            "leave it out",
+            code="options-do-not-fit",
+            option="layout",
+        )
     given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
     if any(file and same_file(user_path(file), path) for file in given):
         raise RequestError.about(path, "output-is-input", "is one of the files to be read; choose another name")

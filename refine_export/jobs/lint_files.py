@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from refine_export.artifacts import stacked_signature_of_model
 from refine_export.engine.parser_check import ParserAnswer, ask_parser
 from refine_export.graph.lint_texts import Finding, finding_of
 from refine_export.graph.linter import lint_file
+from refine_export.graph.model_file import model_from_file
 from refine_export.jobs.load_inputs import AnyPath, paths_of
 from refine_export.support.text import json_safe
 
@@ -24,6 +26,9 @@ class LintReport:
     parser: Mapping[str, ParserAnswer] = field(repr=False)
     """Path as given -> answer of the parser of the TensorRT library that is installed."""
 
+    stacks: Mapping[str, int] = field(default_factory=dict, repr=False)
+    """Path as given -> channels, of interpolators with one input, as vs-mlrt has them."""
+
     @property
     def passed(self) -> bool:
         """True if no finding is an error; warnings are allowed."""
@@ -34,6 +39,7 @@ class LintReport:
         """The findings, one line each, and the parser's conclusion on each file."""
         found = [(file, one) for file, findings in self.findings.items() for one in findings]
         lines = [f"{file}: {one.severity}: {one.message} ({one.rule})" for file, one in found]
+        lines += [f"{file}: RIFE with one input, of {n} channels, as in vs-mlrt" for file, n in self.stacks.items()]
         return (*lines, *(f"{file}: {answer.conclusion}" for file, answer in self.parser.items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -68,6 +74,11 @@ def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
         warnings=severities.count("warning"),
         findings=found,
         parser=dict(zip(found, answers, strict=True)),
+        stacks={
+            str(path): int(signature.inputs[0].shape[1])
+            for path in paths
+            if (signature := stacked_signature_of_model(model_from_file(path))) is not None
+        },
     )
 
 

@@ -21,6 +21,7 @@ from refine_export.data.frame_source import Source
 from refine_export.data.npz_feeds import NamedFeed, feeds_from_npz
 from refine_export.errors import GraphError, RequestError
 from refine_export.export.reference_network import reference_network, signature_of_network
+from refine_export.graph.stacked_input import CHANNELS, stack_of
 from refine_export.lower.lowering import Prepared
 from refine_export.signature import LARGEST_SIDE, TensorInfo, check_multiples, padded_size
 
@@ -112,9 +113,8 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
     """Make a feed for a graph that is not known, by the names and shapes of its inputs.
 
     Three channels are a frame (the second such input the other frame), six are both, and seven to eleven are both with
-    a timestep, as VapourSynth's RIFE 4 files stack them (of eleven the last four are x and y from -1 to 1 and their
-    steps by pixel); two or four that are called a flow are one, to 96 px; single numbers and one-valued planes are a
-    timestep; anything else is noise in [0, 1).
+    a timestep (seven and eleven as in `graph.stacked_input`); two or four that are called a flow are one, to 96 px;
+    single numbers and one-valued planes are a timestep; anything else is noise in [0, 1).
 
     Raises:
         RequestError: a size is free and none is given, or a shape is not that of a picture.
@@ -142,8 +142,12 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
         if math.prod(shape[1:] or shape) == 1 or (channels <= 1 and "time" in info.name.lower()):
             array = np.full(shape, _TIMESTEP)
         elif channels in FRAME_CHANNELS:
-            stacked = [*frames[: 2 if channels > 3 else 1], *_planes_behind_frames(channels - 6, shape[2:])]
-            array = np.concatenate([plane[:, :, : shape[2], : shape[3]] for plane in stacked], axis=1)
+            cut = [frame[:, :, : shape[2], : shape[3]] for frame in frames[: 2 if channels > 3 else 1]]
+            if channels in CHANNELS.values():
+                array = stack_of(cut[0], cut[1], np.full((1, 1, 1, 1), _TIMESTEP), channels)
+            else:
+                rest = np.full((1, max(0, channels - 6), *shape[2:]), _TIMESTEP)
+                array = np.concatenate([*cut, rest], axis=1)
             frames.reverse()
         elif channels in (2, 4) and "flow" in info.name.lower():
             array = synthetic_flow("large", *padded_size(shape[2], shape[3], SMALLEST_SCENE_SIDE))[:, :channels]
@@ -153,14 +157,6 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
             array = np.broadcast_to(array[:, :, : shape[2], : shape[3]], shape)
         arrays[info.name] = np.array(array, dtype=info.dtype, order="C")
     yield "frames and noise, made for the inputs", arrays
-
-
-def _planes_behind_frames(count: int, size: tuple[int, ...]) -> list[NDArray[Any]]:
-    """Return the planes [1, 1, H, W] that follow two frames in one input, at most five."""
-    y, x = np.meshgrid(*(np.linspace(-1, 1, side) for side in size), indexing="ij")
-    steps = [np.full(size, 2 / max(side - 1, 1)) for side in reversed(size)]
-    planes = [np.full(size, _TIMESTEP), x, y, *steps] if count == 5 else [np.full(size, _TIMESTEP)] * max(count, 0)
-    return [plane[None, None] for plane in planes]
 
 
 def flat_feeds(feed: NamedFeed) -> Iterator[NamedFeed]:

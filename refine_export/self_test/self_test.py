@@ -28,6 +28,7 @@ from refine_export.data.frame_source import Source
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import load_model
 from refine_export.runners.open_onnx_runner import default_runtime, open_onnx_runner
+from refine_export.runners.pair_runner import pair_runner
 from refine_export.runners.runtime_names import Runtime
 from refine_export.self_test.mutants import Mutant, attempts_of
 from refine_export.self_test.self_test_result import Outcome, SelfTest, Trial
@@ -198,7 +199,7 @@ class _Bench:
 
     def _runs(self, name: str, model: bytes) -> Iterator[Compared]:
         memory = ErrorMemory()
-        with open_onnx_runner(model, self.runtime) as runner:
+        with pair_runner(open_onnx_runner(model, self.runtime)) as runner:
             candidate = Candidate(
                 file=name,
                 limits=self.limits,

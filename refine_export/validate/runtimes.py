@@ -12,6 +12,7 @@ from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.base import Runner
 from refine_export.runners.open_onnx_runner import default_runtime, open_checked_runner
+from refine_export.runners.pair_runner import pair_runner
 from refine_export.validate.comparison import Candidate
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -34,7 +35,7 @@ def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> 
         candidates = []
         for runtime, open_in_runtime in _openers(path, artifact, options):
             try:
-                runner = stack.enter_context(open_in_runtime())
+                runner = stack.enter_context(pair_runner(open_in_runtime()))
             except UnavailableError as error:
                 candidates.append(candidate(runtime=runtime, runner=None, missing=str(error)))
             except RequestError as error:

@@ -105,6 +105,9 @@ def read_model_source(path: Path) -> ModelSource:
         GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported` or `not-deployable`.
     """
     artifact = artifact_from_path(path)
+    if artifact.stacked is not None:
+        problem = "takes both frames in one input; expected img0, img1 and timestep: export it with --layout pair"
+        raise GraphError.about(path, "not-deployable", problem)
     signature = artifact.signature
     names = signature.input_names + signature.output_names
     if meant_as_plan(path):

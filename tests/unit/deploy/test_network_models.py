@@ -11,6 +11,7 @@ from refine_export.errors import GraphError, RecipeError, RequestError
 from refine_export.jobs.job_options import options_from_keywords
 from tests.support.deploy_files import write_average, write_plan
 from tests.support.refusals import refused
+from tests.support.stacks import stacked_file
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,11 @@ def test_gpus_with_a_plan_each_are_one_version(files, tmp_path):
     assert (model.max_batch_size, model.sizes) == (2, ((256, 448),))
     [model] = network_models([read_model_source(files[name]) for name in ("plan", "plan 2")], TritonOptions())
     assert [list(version) for version in model.versions] == [["model.plan"], ["model.plan"]]
+
+
+def test_a_stack_is_not_deployed(tmp_path):
+    with refused("not-deployable"):
+        read_model_source(stacked_file(tmp_path / "net.onnx", 7))
 
 
 def test_bf16_is_not_for_onnxruntime(tmp_path):

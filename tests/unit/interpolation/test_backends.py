@@ -3,6 +3,7 @@
 import threading
 import time
 
+import numpy as np
 import onnx
 import pytest
 from onnx.parser import parse_model
@@ -16,6 +17,7 @@ from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.stream import Stopped
 from refine_export.runners.triton.connection_options import ServerOptions
 from tests.support.refusals import refused
+from tests.support.stacks import stacked_file
 
 pytest.importorskip("tritonclient.grpc")
 
@@ -23,6 +25,24 @@ pytest.importorskip("tritonclient.grpc")
 def nobody(**options):
     """A server that is not there."""
     return ComputeOptions(server=ServerOptions(url="127.0.0.1:9", timeout_s=1, **options), concurrency=3)
+
+
+@pytest.mark.parametrize("channels", [7, 11])
+def test_a_stack_is_fed(tmp_path, channels):
+    a, b = np.full((50, 70, 3), 40, np.uint8), np.full((50, 70, 3), 80, np.uint8)
+    options = ComputeOptions(file=stacked_file(tmp_path / "net.onnx", channels))
+    with Backend(options).open() as interpolator:
+        assert interpolator.takes_timestep
+        assert np.array_equal(interpolator.interpolate(a, b, 0.25), np.full_like(a, 50))
+        deep = interpolator.interpolate(np.float32(a / 255), np.float32(b / 255), 0.25)
+        assert deep == pytest.approx(50 / 255, abs=1e-6)
+
+
+def test_a_stack_of_another_size_is_refused(tmp_path):
+    frame = np.zeros((50, 70, 3), np.uint8)
+    options = ComputeOptions(file=stacked_file(tmp_path / "net.onnx", 7, "64, 64"))
+    with Backend(options).open() as interpolator, refused("size-not-taken", RequestError, size=(64, 96)):
+        interpolator.interpolate(frame, frame, 0.5)
 
 
 def test_weights_and_files_that_make_no_frames_are_refused(tmp_path):

@@ -24,6 +24,21 @@ def files(tmp_path):
     return [tmp_path / "good.onnx", tmp_path / "bad.onnx"]
 
 
+def test_a_stack_is_named_and_judged(tmp_path):
+    """As a RIFE, whose warps are to clamp to the border, unlike a graph of which nothing is known."""
+    found = {}
+    for channels in (7, 8):
+        model = model_of(
+            f"p = Constant <value_ints = [3, 2, {channels - 5}]> () i, f, r = Split <axis = 1> (x, p) "
+            "g = Transpose <perm = [0, 2, 3, 1]> (f) y = GridSample <align_corners = 1> (i, g)",
+            inputs=f'float[1, {channels}, "H", "W"] x',
+        )
+        onnx.save_model(model, path := tmp_path / f"{channels}.onnx")
+        report = lint(path)
+        found[channels] = report.errors, list(report.stacks.values()), any("one input" in note for note in report.notes)
+    assert found == {7: (1, [7], True), 8: (0, [], False)}
+
+
 @needs_rtx
 def test_the_parser_is_asked_node_by_node(files, capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", None)

@@ -16,6 +16,7 @@ from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.cli.render.print_verdicts import print_report
 from refine_export.engine import plan
 from refine_export.errors import RequestError, UnavailableError
+from refine_export.graph.stacked_input import with_stacked_input
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.lint_files import lint
 from refine_export.jobs.recipe_file import recipe_from_toml
@@ -108,6 +109,18 @@ def test_fp16_that_misses_its_limits_says_what_it_takes(exports):
 def test_weights_that_do_not_make_the_graph_are_refused(exports):
     with refused("graph-not-in-weights", RequestError):
         validate(exports.fp32("interpolator", size="64x96"), recipe=IFNET_M)  # the file is IFNet's
+
+
+def test_stacks_are_compared_with_torch_and_a_wrong_one_fails(exports, tmp_path):
+    weights, pair = exports.network("rife4_6")
+    good, bad = tmp_path / "good.onnx", tmp_path / "bad.onnx"
+    model = with_stacked_input(onnx.load(pair), "stacked11", 32)
+    onnx.save(model, good)
+    [split] = [node for node in model.graph.node if node.op_type == "Split" and node.input[0] == "input"]
+    split.output[0], split.output[1] = split.output[1], split.output[0]  # the frames exchanged
+    onnx.save(model, bad)
+    for path, status in ((good, "passed"), (bad, "failed")):
+        assert validate(path, checkpoint=weights, recipe=RECIPE).status == status
 
 
 def test_own_weights_and_frames(static, tmp_path):
