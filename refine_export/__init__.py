@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refine_export.accuracy.limits import Limits, LimitsOptions
+    from refine_export.bench.bench_options import BenchOptions
+    from refine_export.bench.bench_result import Benchmarks
     from refine_export.bisect.bisect_result import Bisected
     from refine_export.checkpoint.checkpoint_options import CheckpointOptions
     from refine_export.checkpoint.released_weights import ReleasedWeights, fetch_weights, list_weights
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     )
     from refine_export.export.export_options import ExportOptions
     from refine_export.interpolation.interpolate_files import Interpolated
+    from refine_export.jobs.bench_speed import bench
     from refine_export.jobs.bisect_file import bisect
     from refine_export.jobs.build_engine import build
     from refine_export.jobs.deploy_repository import deploy_triton
@@ -73,6 +76,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "accuracy.limits": ("Limits", "LimitsOptions"),
+    "bench.bench_options": ("BenchOptions",),
+    "bench.bench_result": ("Benchmarks",),
     "bisect.bisect_result": ("Bisected",),
     "checkpoint.checkpoint_options": ("CheckpointOptions",),
     "checkpoint.released_weights": ("ReleasedWeights", "fetch_weights", "list_weights"),
@@ -95,6 +100,7 @@ _HOME = {
     ),
     "export.export_options": ("ExportOptions",),
     "interpolation.interpolate_files": ("Interpolated",),
+    "jobs.bench_speed": ("bench",),
     "jobs.bisect_file": ("bisect",),
     "jobs.build_engine": ("build",),
     "jobs.deploy_repository": ("deploy_triton",),
@@ -124,6 +130,8 @@ _HOME = {
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
+    "BenchOptions",
+    "Benchmarks",
     "Bisected",
     "BuildOptions",
     "CheckpointError",
@@ -162,6 +170,7 @@ __all__ = [
     "ValidateOptions",
     "ValidationReport",
     "__version__",
+    "bench",
     "bisect",
     "build",
     "deploy_triton",

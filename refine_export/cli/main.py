@@ -41,6 +41,7 @@ VERBS = {
     "lint": "Find what makes an ONNX file wrong on TensorRT: nearest sampling, FP16 coordinates, baked-in sizes.",
     "validate": "Compare ONNX files and engines with the torch reference on the checkpoint's weights.",
     "score": "Measure PSNR, SSIM and interpolation error against the true frames of a data set, in torch and in files.",
+    "bench": "Measure latency, throughput and memory of ONNX files, engines and torch, in turn in one run.",
     "gate": "Decide on a report by limits and a baseline: exit code, JUnit XML, Markdown; or prove that it can fail.",
     "bisect": "Find the first node whose result its inputs and its type do not explain. Exit code 1 if there is one.",
     "deploy": "Put artifacts on an inference server, and prove what it answers.",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from refine_export.checkpoint.checkpoint import Checkpoint
@@ -54,7 +55,7 @@ def feeds_of_calibration(
     Raises:
         RequestError: an array cannot be used, or nothing can be made for an input.
     """
-    inputs = _inputs(prepared)
+    inputs = inputs_of_model(prepared.model)
     if calibration.files:
         return feeds_from_npz(calibration.files, inputs)
     if prepared.signature is None or checkpoint is None:
@@ -68,9 +69,16 @@ def feeds_of_calibration(
     return ((feed.name, feed.inputs) for feed in feeds)
 
 
-def _inputs(prepared: Prepared) -> list[TensorInfo]:
+def inputs_of_model(model: ir.Model) -> list[TensorInfo]:
+    """Return the inputs as a file declares them.
+
+    Raises:
+        GraphError: `unknown-shape`.
+    """
     infos = []
-    for value in prepared.model.graph.inputs:
+    for value in model.graph.inputs:
+        if value.name in model.graph.initializers:  # up to IR version 3 every constant is listed as an input too
+            continue
         if value.shape is None or value.dtype is None:
             raise GraphError(
                 f"input {value.name} has no shape; expected its number of dimensions at least: export it again",

@@ -24,6 +24,8 @@ FUNCTIONS = {
     "refine",
     "score": "data_set, files, *, checkpoint, refine, output, recipe, progress, allow_host_code, cuda_graph, "
     "rtx_kernels, rtx_cache, layout, limit, runtimes, device, max_loss_db",
+    "bench": "files, *, checkpoint, refine, frames, require, output, recipe, progress, allow_host_code, cuda_graph, "
+    "rtx_kernels, rtx_cache, sizes, batches, torch, device, runtimes, rounds, memory",
     "gate": "report, *, baseline, accept, speed, junit, markdown, summary, recipe, require, limits, share, may_fail",
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps, refine",
@@ -43,6 +45,7 @@ FUNCTIONS = {
     "fetch_weights": "name, *, progress",
 }
 OPTIONS = (
+    "BenchOptions",
     "BuildOptions",
     "CheckpointOptions",
     "ExportOptions",
@@ -59,6 +62,7 @@ OPTIONS = (
     "ValidateOptions",
 )
 RESULTS = {  # with the fields that every result of its kind has
+    "Benchmarks": "path passed notes",
     "Bisected": "passed notes",
     "Deployed": "path notes",
     "EngineFile": "path notes",

@@ -1,4 +1,4 @@
-"""Print figures: quality against true frames."""
+"""Print figures: quality against true frames, speed and memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from refine_export.cli.render.screen import Screen
 
 if TYPE_CHECKING:
+    from refine_export.bench.bench_result import Benchmarks
     from refine_export.score.score_result import Scores
 
 
@@ -21,3 +22,19 @@ def print_scores(result: Scores) -> None:
     screen.verdict(result.status, result.summary())
     if result.folder is not None:
         screen.line(result.folder / "score.html", mark="report")
+
+
+def print_benchmarks(result: Benchmarks) -> None:
+    """Print a line per subject and size, the state of the GPU, what has no figures, the notes, the verdict."""
+    from refine_export.bench.bench_result import shown_status
+
+    screen = Screen()
+    for table in result.tables()[:2]:
+        if table.rows:
+            screen.table(table.headings, table.rows)
+    for one in result.shortfalls:
+        screen.line(f"{one.what}: {shown_status(one)}: {one.reason}", mark=one.status)
+    screen.notes(result.notes)
+    screen.verdict(result.status, result.summary())
+    if result.folder is not None:
+        screen.line(result.folder / "bench.html", mark="report")

@@ -1,5 +1,7 @@
 """The reference in torch, and what every runner has in common with it."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -78,3 +80,27 @@ def test_a_device_that_is_not_there_is_refused(references, monkeypatch):
     for device, code in (("cuda:0", "no-cuda-device"), ("tpu", "unknown-device")):
         with refused(code, (UnavailableError, RequestError)):
             TorchRunner(references("IFNet"), "contextnet", device=device)
+
+
+def test_a_compiler_that_fails_is_missing_and_an_error_of_torch_itself_is_not(references, feed, monkeypatch):
+    def fails(*tensors):
+        raise RuntimeError("No working C++ compiler found\nand a long trace")
+
+    for compiled, error in ((True, UnavailableError), (False, RuntimeError)):
+        with TorchRunner(references("IFNet"), "contextnet", compiled=compiled) as runner:
+            assert runner.provider == ("torch float32, compiled" if compiled else "torch float32")
+            monkeypatch.setattr(runner, "_network", fails)
+            with pytest.raises(error) as caught:
+                runner.run(feed)
+            assert getattr(caught.value, "code", None) == ("cannot-compile" if compiled else None)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ on a CPU")
+@pytest.mark.filterwarnings("default")  # of torch's own compiler
+def test_what_torch_compiles_agrees_with_torch(references, feed):
+    with TorchRunner(references("IFNet"), "contextnet") as eager:
+        expected = eager.run(feed)
+    with TorchRunner(references("IFNet"), "contextnet", compiled=True) as compiled:
+        actual = compiled.run(feed)
+    assert all(np.abs(actual[name] - expected[name]).max() < 1e-5 for name in expected)

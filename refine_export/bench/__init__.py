@@ -1,0 +1,1 @@
+"""Latency, throughput and memory of files and of torch, measured in turn."""
