@@ -202,7 +202,8 @@ def signal_to_noise(reference: NDArray[Any], candidate: NDArray[Any]) -> float |
     reference is flat or nothing differs.
     """
     variance = float(np.mean(np.var(reference, axis=(0, 2, 3), dtype=np.float64)))
-    squared = float(np.mean(np.square(candidate - reference), dtype=np.float64))
+    # In float64, where no square of a float32 overflows.
+    squared = float(np.mean(np.square(candidate.astype(np.float64) - reference)))
     if candidate.dtype == np.float16:
         squared -= float(np.mean(np.square(reference.astype(np.float16) - reference), dtype=np.float64))
     return 10 * math.log10(variance / squared) if variance > 0 and squared > 0 else None

@@ -34,6 +34,8 @@ def inspectable_model(proto: onnx.ModelProto) -> ir.Model:
         if model.functions:
             common.InlinePass()(model)
         tidy(model)
+        model.graph.sort()
+        model.clone()  # fails where a node reads what nothing makes
     except Exception as error:  # of onnx and onnx_ir, which have a class of their own for each way to be wrong
         raise GraphError(
             f"the model is not valid ONNX ({error}); expected a valid one: export it again", code="invalid-onnx"

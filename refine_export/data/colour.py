@@ -165,8 +165,9 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
             code="range-not-encoded",
             codec=codec,
         )
-    if coding.is_rgb:
+    if coding.is_rgb and not av.VideoFormat(layout).is_rgb and layout != "pal8":
         notes.append(f"{frame.format.name} becomes {layout}: RGB values are rounded to YUV")
+    if coding.is_rgb:
         named, named_range = coding.matrix, LIMITED
     elif coding.full:
         named_range = FULL

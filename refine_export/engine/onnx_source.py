@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from refine_export.artifacts import (
     artifact_from_file,
     io_description,
@@ -26,6 +24,7 @@ from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.model_file import (
     bytes_from_model,
     external_files,
+    ir_from_model,
     load_model,
     model_from_bytes,
     read_file,
@@ -108,7 +107,7 @@ def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan
         return fp32
     if rung != "gather":
         return source
-    model = ir.from_proto(load_model(source))
+    model = ir_from_model(load_model(source), source)
     if not lower_grid_sample(model):
         raise GraphError(
             f"{source} has no GridSample, so that gather would be native; take that rung",

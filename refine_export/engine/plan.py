@@ -170,8 +170,16 @@ def key_of(manifest: Manifest) -> Mapping[str, Any]:
 
 
 def options_of(manifest: Manifest) -> BuildOptions:
-    """Return the options that an engine was built with."""
-    return BuildOptions(**{**manifest.options, "gpu": tuple(manifest.options["gpu"])})
+    """Return the options that an engine was built with.
+
+    Raises:
+        EngineError: `unknown-engine`; they are not options of a build.
+    """
+    try:
+        return BuildOptions(**{**manifest.options, "gpu": tuple(manifest.options["gpu"])})
+    except (KeyError, TypeError, ValueError) as error:
+        problem = f"no manifest that can be read (its options: {error})"
+        raise _unknown(Path(manifest.artifact), problem) from error
 
 
 def read_plan(path: Path, machine: Machine) -> tuple[bytes, Manifest]:

@@ -85,6 +85,9 @@ def _damages(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator
         for node in graph.node:
             names += [node.name, node.op_type, node.domain, *node.input, *node.output]
             names += [attribute.name for attribute in node.attribute]
+            if not _domain(node.domain):  # operators of others may keep bytes in a string
+                strings = [one.s for one in node.attribute if one.type == onnx.AttributeProto.STRING]
+                names += [text for text in strings if not _is_text(text)]
             tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
         if isinstance(graph, onnx.GraphProto):
             names += [value.name for value in (*graph.input, *graph.output, *graph.value_info)]
@@ -97,6 +100,19 @@ def _damages(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator
                 if expected is not None and len(tensor.raw_data) != expected:
                     shape = list(tensor.dims)
                     yield f"tensor {tensor.name!r} of shape {shape} has {len(tensor.raw_data)} bytes, not {expected}"
+            elif tensor.data_location != onnx.TensorProto.EXTERNAL:
+                try:
+                    numpy_helper.to_array(tensor)
+                except Exception as error:  # ValueError, TypeError and KeyError, by the type that the tensor states
+                    yield f"tensor {tensor.name!r} of shape {list(tensor.dims)} cannot be read ({error})"
+
+
+def _is_text(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 _BITS: Final = {

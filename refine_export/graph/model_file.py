@@ -104,6 +104,21 @@ def require_external_data(model: onnx.ModelProto, path: Path) -> None:
         raise GraphError.about(path, "model-too-large", problem)
 
 
+def ir_from_model(model: onnx.ModelProto, path: Path) -> ir.Model:
+    """Return the model as the passes take it; `path` is for messages.
+
+    Raises:
+        GraphError: `invalid-onnx`.
+    """
+    import onnx_ir as ir
+
+    try:
+        return ir.from_proto(model)
+    except Exception as error:  # onnx_ir has a class of its own for each way to be wrong
+        problem = f"is not valid ONNX ({' '.join(str(error.__cause__ or error).split())}); convert or export it again"
+        raise GraphError.about(path, "invalid-onnx", problem) from error
+
+
 def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
     """Return the files that hold a model's external data, each once.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+import onnx
+import onnx.checker
 import onnx_ir as ir
 from onnx_ir.passes import common
 
@@ -45,10 +47,12 @@ def prepare(model: ir.Model) -> ir.Model:
     if model.functions:
         try:
             common.InlinePass()(model)
-        except Exception as error:  # onnx_ir has no class of its own for it
+            # A call may leave out inputs of a function, which nodes inside of it need.
+            onnx.checker.check_model(ir.to_proto(model))
+        except Exception as error:  # of onnx and onnx_ir, which share no base class
             raise GraphError(
-                f"the model's functions cannot be inlined ({error}); expected functions of the model's own opset: "
-                "export it again, or inline them with onnx.inliner",
+                f"the model's functions cannot be inlined ({error}); expected functions of the model's own opset, with "
+                "all inputs that they need: export it again, or inline them with onnx.inliner",
                 code="unsupported-functions",
             ) from error
     _refuse_control_flow(model.graph)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.data.video import VideoDecoder
-from refine_export.errors import RequestError
+from refine_export.errors import FrameError, RequestError
 from refine_export.support.imports import require
 
 METADATA = ("title", "artist", "album", "date", "comment", "copyright", "description", "genre", "creation_time")
@@ -149,7 +149,14 @@ class CopiedStreams:
         graph.link_nodes(*chain, graph.add("abuffersink")).configure()
 
         def packets(packet: Any) -> Iterator[Any]:
-            frames = packet.decode()
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                at = 0.0 if packet.pts is None else float(packet.pts * packet.time_base)
+                problem = f"has sound that cannot be decoded at {at:.2f} seconds: copy or make it again, or leave the "
+                raise FrameError.about(
+                    self._video.path, "sound-damaged", f"{problem}sound out with --no-audio"
+                ) from error
             for frame in frames if packet.size else [*frames, None]:
                 graph.push(frame)
                 while True:

@@ -23,6 +23,7 @@ SMALL = 32  # pixels a side
 WINDOW = 11
 SIGMA = 1.5
 C1, C2 = 0.01**2, 0.03**2
+_MOST_DIGITS = 18
 
 
 def cuts_from_file(path: Path) -> frozenset[int]:
@@ -35,7 +36,7 @@ def cuts_from_file(path: Path) -> frozenset[int]:
     numbers = set()
     for place, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         text = line.partition("#")[0].strip()
-        if text and not text.isdecimal():
+        if text and not (text.isdecimal() and len(text) <= _MOST_DIGITS):
             problem = f"has {text!r} in line {place}; expected the number of a frame, counted from 0"
             raise RequestError.about(path, "not-a-frame-number", problem, line=place)
         numbers |= {int(text)} if text else set()

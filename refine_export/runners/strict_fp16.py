@@ -21,7 +21,13 @@ from onnx import TensorProto
 
 from refine_export.errors import GraphError
 from refine_export.graph.fp16_emulation import emulation_from_half
-from refine_export.graph.model_file import bytes_from_model, load_external_data, model_from_bytes, model_from_file
+from refine_export.graph.model_file import (
+    bytes_from_model,
+    ir_from_model,
+    load_external_data,
+    model_from_bytes,
+    model_from_file,
+)
 from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.support.imports import require
@@ -88,10 +94,4 @@ def _emulation(model: Path | bytes) -> bytes:
             code="onnx-too-large",
             path=name,
         )
-    try:
-        loaded = ir.from_proto(proto)
-    except Exception as error:  # onnx_ir has a class of its own for each way to be wrong
-        raise GraphError(
-            f"{name} is not valid ONNX, convert it again: {error}", code="invalid-onnx", path=name
-        ) from error
-    return bytes_from_model(emulation_from_half(loaded))
+    return bytes_from_model(emulation_from_half(ir_from_model(proto, name)))

@@ -84,7 +84,7 @@ def score_log(path: Path | None) -> Iterator[ScoreLog]:
         yield ScoreLog()
         return
     try:
-        with path.open("a+", encoding="utf-8") as file:
+        with path.open("a+", encoding="utf-8", errors="replace") as file:
             file.seek(0)
             lines = file.read().split("\n")
             if lines[-1]:  # cut off when the process was killed: the next line must not continue it

@@ -122,6 +122,8 @@ def read_manifest(artifact: Path) -> Manifest:
     """
     path = manifest_path(artifact)
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is not a regular file")
         return pydantic.TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError as error:
         problem = f"is missing; copy the manifest of {artifact.name} there, or make {artifact.name} again"

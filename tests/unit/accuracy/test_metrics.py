@@ -146,3 +146,4 @@ def test_signal_to_noise_counts_no_rounding_of_the_output():
     flat = np.full_like(reference, 0.5)
     assert signal_to_noise(flat, flat + 1) is None
     assert signal_to_noise(reference, reference) is None
+    assert signal_to_noise(reference, reference + np.float32(1e30)) == pytest.approx(-640, abs=1)

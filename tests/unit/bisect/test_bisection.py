@@ -14,6 +14,7 @@ from refine_export.self_test.mutants import mutants_of
 from refine_export.signature import SIGNATURES
 from refine_export.support.progress import Silent
 from tests.support.bisect_cases import FLOWS, X, bisected, check_found, lowered, model_of, sampling_model
+from tests.support.refusals import refused
 
 CHAIN = "[a] t = Mul (x, k) [b] u = Sub (t, near) [c] v = Sigmoid (u) [d] y = Add (v, x)"
 
@@ -136,6 +137,13 @@ def test_other_graphs_and_feeds_are_refused(bad, feeds, code):
     with pytest.raises((GraphError, RequestError)) as caught:
         bisected(model_of("[a] y = Abs (x)"), bad, feeds)
     assert caught.value.code == code
+
+
+def test_a_tensor_that_nothing_makes_is_refused():
+    good, bad = model_of("[a] t = Abs (x) [b] y = Neg (t)"), model_of("[a] t = Abs (x) [b] y = Neg (t)")
+    bad.graph.node[1].input[0] = "nothing"
+    with refused("invalid-onnx", GraphError):
+        bisected(good, bad, [{"x": X}])
 
 
 @pytest.fixture(scope="module")

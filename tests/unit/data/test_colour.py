@@ -160,3 +160,8 @@ def test_full_range_by_its_old_name_is_full_range_by_its_tag_and_its_values_stay
 def test_an_encoder_without_a_format_that_fits_is_refused():
     with refused("pixel-format-not-encoded", FrameError, expected="yuv444p"):
         encoding_for(decoded("yuv444p"), "libsvtav1")
+
+
+@pytest.mark.parametrize("codec", ["png", "gif", "apng"])
+def test_pictures_that_stay_rgb_have_no_note_of_a_rounding(codec):
+    assert not any("YUV" in note for note in encoding_for(decoded("rgb24"), codec).notes)

@@ -8,12 +8,14 @@ import os
 import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 
 from refine_export.engine import engine_file as module
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import engine_file
 from refine_export.engine.fallbacks import Judge, Numbers
+from refine_export.engine.onnx_source import file_of_rung
 from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import describe, read_plan
 from refine_export.errors import GraphError, RequestError, UnavailableError
@@ -21,7 +23,9 @@ from refine_export.support.progress import Silent
 from tests.support.engine_models import error_code, fake_library, model
 from tests.support.engine_seat import NO_PROBE
 from tests.support.fake_tensorrt import write_fake
+from tests.support.foreign import model_of
 from tests.support.host_trt import machine_of
+from tests.support.refusals import refused
 
 OPTIONS = BuildOptions(opt_size="32x32", rung="native")
 ANY = dataclasses.replace(OPTIONS, rung="auto")
@@ -202,3 +206,11 @@ def test_folders_are_not_engines(tmp_path):
         error_code(RequestError, lambda: check_engine_output(tmp_path / "m.plan", sources=[], force=True))
         == "unwritable"
     )
+
+
+def test_a_file_that_cannot_be_rewritten_is_refused(tmp_path):
+    """TensorRT's parser takes two tensors of one name; the rung `gather` does not."""
+    path = tmp_path / "m.onnx"
+    onnx.save(model_of("y = Relu (x) y = Abs (x)"), path)
+    with refused("invalid-onnx", path=path):
+        file_of_rung("gather", path, None, tmp_path, "m.rtx")

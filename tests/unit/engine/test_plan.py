@@ -13,13 +13,14 @@ from refine_export.engine.plan import (
     check_version,
     describe,
     key_of,
+    options_of,
     plan_bytes,
     plan_header,
     read_plan,
     seems_plan,
 )
 from refine_export.errors import EngineError
-from refine_export.support.manifest import manifest_path
+from refine_export.support.manifest import manifest_path, read_manifest
 from tests.support.engine_models import error_code, fake_library
 from tests.support.host_trt import machine_of, saved
 
@@ -135,6 +136,12 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
     else:
         assert code_of(plan) == "unknown-engine"
         assert name in describe(plan)["manifest"]
+
+
+@pytest.mark.parametrize("options", [{}, {"gpu": None}, {"gpu": [], "exclude_lean_runtime": True}])
+def test_options_that_were_edited_by_hand_are_refused(plan, options):
+    manifest = dataclasses.replace(read_manifest(plan), options=options)
+    assert error_code(EngineError, lambda: options_of(manifest)) == "unknown-engine"
 
 
 def test_another_version_is_refused_without_a_gpu(plan, monkeypatch):

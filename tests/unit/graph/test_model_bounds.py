@@ -103,6 +103,24 @@ def test_tensors_of_other_bytes_than_their_shape(change):
         read(model.SerializeToString())
 
 
+@pytest.mark.parametrize("data_type", [onnx.TensorProto.UNDEFINED, onnx.TensorProto.INT4, onnx.TensorProto.DOUBLE, 99])
+def test_tensors_without_the_values_of_their_type(data_type):
+    model = small()
+    model.graph.initializer.add(name="k", data_type=data_type, dims=[1], float_data=[1.0])
+    with refused("not-onnx"):
+        read(model.SerializeToString())
+
+
+def test_strings_that_are_not_utf8():
+    """Operators of others may keep bytes in one."""
+    model = small()
+    attribute = model.graph.node[0].attribute.add(name="auto_pad", type=onnx.AttributeProto.STRING, s=b"\xff\xfe")
+    with refused("not-onnx"):
+        read(model.SerializeToString())
+    model.graph.node[0].domain = "com.microsoft"
+    assert read(model.SerializeToString()).graph.node[0].attribute[-1] == attribute
+
+
 @pytest.mark.parametrize("field", ["name", "output", "op_type"])
 def test_names_that_are_not_utf8(field):
     model = small()

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import conv3d, interpolate, pad
 
-from refine_export.interpolation.scene_cuts import similarity
+from refine_export.interpolation.scene_cuts import cuts_from_file, similarity
+from tests.support.refusals import refused
 
 
 def upstream(frame0, frame1):
@@ -46,3 +47,13 @@ def test_equal_frames_are_alike_and_other_scenes_are_not():
     assert similarity(first, first) == pytest.approx(1)
     moved = np.roll(first, 3, axis=1)
     assert similarity(first, second) < 0.2 < similarity(first, moved)
+
+
+def test_cuts_of_a_file(tmp_path):
+    path = tmp_path / "cuts.txt"
+    path.write_text("# scenes\n12\n 40 # the station\n\n")
+    assert cuts_from_file(path) == {12, 40}
+    for line in ("-1", "2.0", "9" * 6000):
+        path.write_text(f"12\n{line}")
+        with refused("not-a-frame-number", line=2):
+            cuts_from_file(path)

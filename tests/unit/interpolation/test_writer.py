@@ -349,3 +349,15 @@ def test_prores_takes_8_bits_as_10_in_limited_range(tmp_path):
     assert_frames(found.pictures, 4, 2)
     with refused("range-not-encoded", FrameError):
         run(clip(tmp_path / "full.mp4", 4, full=True), tmp_path / "full.mov", codec="prores_ks")
+
+
+def test_sound_that_cannot_be_decoded_is_named(tmp_path):
+    """Slow motion decodes it; otherwise it is copied as it is."""
+    source = clip(tmp_path / "in.mkv", sounds=[Sound("aac", 0.2)])
+    with av.open(str(source)) as container:
+        packet = bytes([packet for packet in container.demux(audio=0) if packet.size][4])
+    source.write_bytes(source.read_bytes().replace(packet, b"\xff" * len(packet)))
+    with refused("sound-damaged", path=source):
+        run(source, tmp_path / "out.mkv", slow=2)
+    assert run(source, tmp_path / "out.mkv", slow=2, audio=False).frames_written == 12
+    assert run(source, tmp_path / "copied.mkv").frames_written == 12

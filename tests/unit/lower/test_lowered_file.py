@@ -189,6 +189,12 @@ def unsorted_model() -> onnx.ModelProto:
     return model
 
 
+def _short_call(model):
+    """Leave out the grid in the call of a function, which onnx.checker allows."""
+    model.graph.node[0].input.pop()
+    return model
+
+
 @pytest.mark.parametrize(
     ("build", "code", "fields"),
     [
@@ -202,6 +208,7 @@ def unsorted_model() -> onnx.ModelProto:
         (unsorted_model, "invalid-onnx", {}),
         (lambda: model_of("s = Shape (x) y = Add (x, s)", IMAGE), "invalid-onnx", {}),
         (lambda: function_model(inner=17), "unsupported-functions", {}),
+        (lambda: _short_call(function_model()), "unsupported-functions", {}),
     ],
 )
 def test_models_that_are_refused(refused, build, code, fields):

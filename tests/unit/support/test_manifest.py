@@ -1,4 +1,5 @@
 import dataclasses
+import os
 
 import pytest
 
@@ -64,3 +65,15 @@ def test_a_damaged_manifest_means_make_it_again(artifact, text):
     manifest_path(artifact).unlink()
     with refused("missing-manifest", RequestError):
         read_manifest(artifact)
+
+
+def test_a_manifest_that_is_not_a_file_is_not_read(artifact):
+    """A pipe or a device may have no end."""
+    reader, writer = os.pipe()
+    os.write(writer, manifest_path(artifact).read_bytes())
+    os.close(writer)
+    manifest_path(artifact).unlink()
+    manifest_path(artifact).symlink_to(f"/proc/self/fd/{reader}")
+    with refused("damaged-manifest", RequestError, path=manifest_path(artifact)):
+        read_manifest(artifact)
+    os.close(reader)
