@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from refine_export.data.colour import coding_from_frame, colour_notes, is_convertible, rgb_from_frame
+from refine_export.data.completeness import AGAIN, Completeness
 from refine_export.data.ffv1_checksums import is_intact
 from refine_export.data.images import AddNote, Frame
 from refine_export.errors import FrameError
@@ -29,18 +30,10 @@ SUFFIXES = (
 )  # fmt: skip
 """Suffixes by which a video is known, in lower case."""
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,ivf,yuv4mpegpipe,flv,nut"
-TELL_THEIR_LENGTH = ("mov", "matroska", "avi")
-"""Containers that have their length written down; for others it is estimated."""
 PIPE = Path("-")
 """Standard input, or output."""
 LARGEST_PIXELS = 2**27
-LENGTH_TOLERANCE = 0.75
-"""Frames by which a video may end before the end that its container states."""
-HOLE_FRAMES, HOLE_BYTES = 1.5, 1024
-"""A jump in time and bytes that belong to no packet: together they are frames that a demuxer skipped. Either alone is
-usual: variable rates, indices and padding."""
 USUAL_RATE = Fraction(25)
-AGAIN = "copy or make it again, cut the video before the damage, or have interpolate accept it with --allow-missing"
 
 
 class VideoDecoder:
@@ -59,12 +52,13 @@ class VideoDecoder:
         """Missing frames, where that is allowed; complete when all is decoded."""
         self._allow_missing = allow_missing
         self._missing = 0
+        self._completeness = Completeness(path, container, stream, self.rate)
 
     @property
     def expected_frames(self) -> int:
         """Number of frames by the container's header, or by its length; 0 where it has neither."""
         seconds = float(self.container.duration or 0) / 1e6
-        counts = [self._promised, round(seconds * float(self.rate))]
+        counts = [self._completeness.promised, round(seconds * float(self.rate))]
         return min(filter(None, counts), default=0)  # an edit list may leave out frames; sound may last longer
 
     def decode(self) -> Iterator[Any]:
@@ -83,52 +77,25 @@ class VideoDecoder:
             raise _undecodable(self.path, error) from error
 
     def _decode(self) -> Iterator[Any]:
-        end_s, stored, shown, size, interlaced, last = 0.0, 0, 0, None, False, None
-        others = 0  # bytes of other streams since the last packet of the video
+        completeness, size = self._completeness, None
         for packet in self.container.demux():  # all streams, since the longest one decides on the file's length
-            if packet.pts is not None and packet.duration and packet.time_base:
-                end_s = max(end_s, float((packet.pts + packet.duration) * packet.time_base))
-            if packet.stream.index != self.stream.index:
-                others += packet.size
-                continue
-            stored += packet.dts is not None or packet.size > 0
-            shown += bool(packet.size) and not packet.is_discard and _is_shown(packet)
-            if last is not None and _is_hole(last, packet, others):
-                problem = self._damage("lacks frames: a part of the file cannot be read")
-                self._lack(FrameError.about(self.path, "frames-missing", problem, frame=self.count))
-            if packet.size:
-                last, others = packet, 0
-            for frame in self._frames_of(packet):
+            if problem := completeness.take_packet(packet):
+                self._lack(problem)
+            for frame in self._frames_of(packet) if packet.stream.index == self.stream.index else ():
                 size = size or (frame.height, frame.width)
-                interlaced |= bool(frame.interlaced_frame)
                 self._check_frame(frame, size)
                 if frame.is_corrupt:
                     self._lack(self._broken("is broken"))
                     continue
+                completeness.take_frame(frame)
                 yield frame
                 self.count += 1
-        self._check_length(end_s)
-        if stored < self._promised:
-            problem = self._damage(f"has {stored} frames, and its header says {self._promised}")
-            self._lack(FrameError.about(self.path, "frames-missing", problem, frame=self.count))
-        if (lost := shown - self.count - self._missing) > 0:
-            if interlaced:  # packets may be single fields
-                self.notes.append(f"{lost} of its packets gave no frame; it is interlaced, and they may be fields")
-            else:
-                problem = self._damage(f"lacks {lost} frames: {lost} of its packets gave none")
-                self._lack(FrameError.about(self.path, "frames-missing", problem, frame=self.count))
+        broken = self._missing
+        for problem in completeness.problems(broken):
+            self._lack(problem)
+        self.notes += completeness.notes(broken)
         if self._missing:
             self.notes.append(f"it is damaged: at {self._missing} places frames are missing or broken")
-
-    @property
-    def _promised(self) -> int:
-        """Number of frames by the container's header; 0 where it has none."""
-        tags = self.stream.metadata  # of mkvmerge
-        tagged = tags.get("NUMBER_OF_FRAMES") or tags.get("NUMBER_OF_FRAMES-eng") or ""
-        frames = int(self.stream.frames or (tagged if tagged.isdecimal() else 0))
-        if self.container.format.name.startswith("mov"):  # an edit list may leave out some, which are not read
-            frames = min(frames, len(self.stream.index_entries))
-        return frames
 
     def _frames_of(self, packet: Any) -> Iterator[Any]:
         try:
@@ -141,11 +108,9 @@ class VideoDecoder:
                 raise
             self._missing += 1
 
-    def _damage(self, what: str) -> str:
-        return f"{what}, at frame {self.count}; {AGAIN}"
-
-    def _broken(self, what: str) -> FrameError:
-        return FrameError.about(self.path, "video-broken", self._damage(what), frame=self.count)
+    def _broken(self, problem: str) -> FrameError:
+        described = self._completeness.described(problem)
+        return FrameError.about(self.path, "video-broken", described, frame=self.count)
 
     def _lack(self, error: FrameError) -> None:
         """Refuse missing frames, or count the place."""
@@ -166,29 +131,6 @@ class VideoDecoder:
         if not is_convertible(frame):
             problem = f"has the colour matrix {int(frame.colorspace)} of FFmpeg; expected BT.601, BT.709 or BT.2020"
             raise FrameError.about(self.path, "colour-matrix-unknown", f"{problem}: convert it with ffmpeg")
-
-    def _check_length(self, end_s: float) -> None:
-        """Refuse a video that stops before its own end: a truncated file decodes without an error."""
-        container = self.container
-        if container.duration is None or not container.format.name.startswith(TELL_THEIR_LENGTH):
-            return
-        length_s = container.duration / 1e6
-        if length_s - end_s > LENGTH_TOLERANCE / float(self.rate):
-            problem = self._damage(f"ends at {end_s:.2f} of {length_s:.2f} seconds: it is truncated")
-            self._lack(FrameError.about(self.path, "video-truncated", problem, frame=self.count))
-
-
-def _is_shown(packet: Any) -> bool:
-    """Return whether a packet is to give a frame; VP8 has hidden ones (RFC 6386, section 9.1: show_frame)."""
-    return packet.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] >> 4 & 1)
-
-
-def _is_hole(last: Any, packet: Any, others: int) -> bool:
-    """Return whether packets are missing between two of the video, by their times and by their places in the file."""
-    if None in (last.dts, packet.dts, last.pos, packet.pos) or not last.duration:
-        return False
-    unread = packet.pos - last.pos - last.size - others
-    return bool(packet.dts - last.dts > HOLE_FRAMES * last.duration and unread > HOLE_BYTES)
 
 
 @contextmanager
