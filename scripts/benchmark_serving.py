@@ -19,7 +19,7 @@ from typing import Any
 import av
 import numpy as np
 import onnx
-from measuring import head, in_turn, row
+from measuring import head, medians, row
 from onnx import helper
 from triton_server import CannotServeError, serve
 
@@ -45,7 +45,6 @@ from refine_export.support.progress import Silent
 HEIGHT, WIDTH, FRAMES = 256, 448, 25
 GRAPH = "interpolator"
 TRANSPORT_SIZES = ((256, 448), (1088, 1920))
-CLIENTS = (1, 4)
 REQUESTS = 64
 ECHO_TYPES = {"UINT8": (onnx.TensorProto.UINT8, np.uint8), "FP32": (onnx.TensorProto.FLOAT, np.float32)}
 ECHO_CONFIG = """
@@ -125,7 +124,7 @@ def measure_pipeline(folder: Path) -> None:
             for before, after in itertools.pairwise(frames):
                 interpolator.interpolate(before, after, 0.5)
 
-        inference, pipeline = in_turn(alone, whole(interpolator), rounds=3)
+        inference, pipeline = medians(alone, whole(interpolator), rounds=3)
         computing = processor_s(alone)
     rates = [(FRAMES - 1) / seconds for seconds in (pipeline, inference)]
     figure = f"{inference / pipeline:.2f} ({rates[0]:.2f} / {rates[1]:.2f} a second)"
@@ -146,8 +145,8 @@ def measure_served(folder: Path) -> None:
             LocalInterpolator(OrtRunner(path)) as local,
             ServedInterpolator(TritonClient(options)) as served,
         ):
-            copied = in_turn(lambda: [picture.tobytes() for picture in (before, after, before)], rounds=21)[0]
-            here, there = in_turn(
+            copied = medians(lambda: [picture.tobytes() for picture in (before, after, before)], rounds=21)[0]
+            here, there = medians(
                 lambda: local.interpolate(before, after, 0.5), lambda: served.interpolate(before, after, 0.5), rounds=15
             )
         figure = f"{(there - copied) / here:.2f} ({there * 1e3:.0f} / {here * 1e3:.0f} ms, copy {copied * 1e3:.1f} ms)"
@@ -177,7 +176,7 @@ def loopback_bytes(call: Callable[[], object]) -> int:
 
 
 def measure_transport(folder: Path) -> None:
-    """The cost of transport, by protocol, size and number of clients."""
+    """The cost of transport, by protocol and size."""
     for dtype, (element, _) in ECHO_TYPES.items():
         name = f"echo_{dtype.lower()}"
         ends = [helper.make_tensor_value_info(end, element, ["H", "W", 3]) for end in "xy"]
@@ -189,15 +188,15 @@ def measure_transport(folder: Path) -> None:
     ways = list(itertools.product(("grpc", "http"), (False, True)))
     with serve(folder) as server:
         print()
-        head("Size each way", "clients", "gRPC", "gRPC, shared memory", "HTTP", "HTTP, shared memory")
-        for (height, width), dtype, clients in itertools.product(TRANSPORT_SIZES, ECHO_TYPES, CLIENTS):
+        head("Size each way", "gRPC", "gRPC, shared memory", "HTTP", "HTTP, shared memory")
+        for (height, width), dtype in itertools.product(TRANSPORT_SIZES, ECHO_TYPES):
             array = np.random.default_rng(0).integers(0, 255, (height, width, 3)).astype(ECHO_TYPES[dtype][1])
             what = f"{height}x{width} {dtype}, {array.nbytes / 2**20:.1f} MiB"
-            row(what, clients, *(transport_figure(server, dtype, array, clients, *way) for way in ways))
+            row(what, *(transport_figure(server, dtype, array, *way) for way in ways))
 
 
-def transport_figure(server: Any, dtype: str, array: Any, clients: int, protocol: str, shared: bool) -> str:
-    """Time requests of one array: median and 95 % of the latency, and the rate."""
+def transport_figure(server: Any, dtype: str, array: Any, protocol: str, shared: bool) -> str:
+    """Time requests of one array: median and 95 % of the latency."""
 
     def problem(answer: Any) -> str | None:
         return None if np.array_equal(answer["y"], array) else "the answer is not the input"
@@ -208,12 +207,12 @@ def transport_figure(server: Any, dtype: str, array: Any, clients: int, protocol
         "",
         [LoadRequest(inputs={"x": array}, why_wrong=problem)],
         array.shape[:2],
-        concurrency=clients,
+        concurrency=1,
         requests=REQUESTS,
     )
     if load.errors:
         raise SystemExit(load.reason)
-    return f"{load.latency_ms['p50']:.1f} / {load.latency_ms['p95']:.1f} ms, {load.per_second:.0f}"
+    return f"{load.latency_ms['p50']:.1f} / {load.latency_ms['p95']:.1f} ms"
 
 
 MEASURES = {"pipeline": measure_pipeline, "served": measure_served, "transport": measure_transport}

@@ -1,4 +1,4 @@
-"""Tools of the benchmarks: Markdown tables, medians of calls in turn, and the peak memory of a process."""
+"""Tools of the scripts that measure: Markdown tables, medians of calls in turn, and the peak memory of a process."""
 
 import json
 import statistics
@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from refine_export.runners.latency import measure_in_turn
+
 CLI = (sys.executable, "-c", "from refine_export.cli.main import program; program()")
 
 # A process of its own between this one and the one that is measured: Linux counts the memory of the process that
@@ -15,18 +17,21 @@ CLI = (sys.executable, "-c", "from refine_export.cli.main import program; progra
 _WATCH = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
-output = subprocess.run(sys.argv[1:], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
-seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(json.dumps([seconds, peak / 2**20, output]))
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+seconds, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20]))
 """
 
 
 class Watched(NamedTuple):
-    """Time and memory of a process, and its output."""
+    """Time and memory of a process."""
 
     seconds: float
+    processor_s: float
     peak_gib: float
-    output: str
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.processor_s:.1f} s of processor time), peak {self.peak_gib:.2f} GiB"
 
 
 def head(*names: str) -> None:
@@ -41,24 +46,15 @@ def row(*cells: object) -> None:
     print(f"| {' | '.join(texts)} |", flush=True)
 
 
-def in_turn(*calls: Callable[[], object], rounds: int = 5) -> list[float]:
-    """Return the median seconds of each call, run A B A B after one warm-up: machines are shared and noisy."""
-    seconds: list[list[float]] = [[] for _ in calls]
-    for index in range(rounds + 1):
-        for call, measured in zip(calls, seconds, strict=True):
-            started = time.perf_counter()
-            call()
-            if index:
-                measured.append(time.perf_counter() - started)
-    return [statistics.median(measured) for measured in seconds]
+def medians(
+    *calls: Callable[[], object], rounds: int = 5, clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
+    """Return the median seconds of each call, measured in turn after a warm-up: machines are shared and noisy."""
+    measured = measure_in_turn(dict(enumerate(calls)), rounds, clock=clock)
+    return [statistics.median(seconds) for seconds in measured.values()]
 
 
-def watched(*command: str) -> Watched:
-    """Run a program, and measure its wall time and its peak memory."""
-    result = subprocess.run([sys.executable, "-c", _WATCH, *command], check=True, capture_output=True, text=True)
-    return Watched(*json.loads(result.stdout))
-
-
-def cli(*arguments: str) -> Watched:
-    """Run the command line in a process of its own."""
-    return watched(*CLI, *arguments)
+def cli(*arguments: object) -> Watched:
+    """Run the command line in a process of its own, and measure its time and its peak memory."""
+    command = [sys.executable, "-c", _WATCH, *CLI, *map(str, arguments)]
+    return Watched(*json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,8 @@ from refine_export.support.text import dict_from_result, size_text
 from refine_export.validate.comparison import Status
 
 NOT_MEASURED: Final = "not measured"
+NOISY: Final = 0.1
+"""Spread above which other programs have disturbed a measurement; on an idle machine it is a few percent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +164,17 @@ class Benchmarks:
 def shown_status(shortfall: Shortfall) -> str:
     """Return `failed` or `not measured`."""
     return "failed" if shortfall.status == "failed" else NOT_MEASURED
+
+
+def notes_on_noise(measurements: Iterable[Measurement]) -> Iterator[str]:
+    """Say where other programs ran meanwhile: that slows down runtimes by different factors, and ratios with them."""
+    if noisy := [one for one in measurements if one.latency.spread > NOISY]:
+        worst = max(noisy, key=lambda one: one.latency.spread)
+        yield (
+            f"The times of {len(noisy)} rows spread by more than {NOISY:.0%} (to {worst.latency.spread:.0%}, "
+            f"{worst.file} in {worst.runtime}): other programs ran meanwhile, which changes ratios too. "
+            "Measure again on an idle machine."
+        )
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from refine_export.artifacts import Sizes
 from refine_export.bench.bench_files import BenchFile, bench_file, points_of
 from refine_export.bench.bench_options import BenchOptions
-from refine_export.bench.bench_result import Benchmarks, Measurement, PointState
+from refine_export.bench.bench_result import Benchmarks, Measurement, PointState, notes_on_noise
 from refine_export.bench.gpu_state import GpuState, gpu_state
 from refine_export.bench.measuring import Ready, measurements_from_seconds, ready_subject, seconds_in_turn
 from refine_export.bench.memory_child import Memory, measure_memory
@@ -146,7 +146,7 @@ class _Bench:
             measurements=tuple(self._measurements),
             gpu_states=tuple(self._states),
             shortfalls=tuple(shortfalls),
-            notes=(*self._notes,),
+            notes=(*self._notes, *notes_on_noise(self._measurements)),
             rounds=self._options.rounds,
             frames=self._inputs.sources.first.pair.name,
             seconds=time.perf_counter() - started,
