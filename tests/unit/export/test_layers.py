@@ -1,6 +1,6 @@
 """What TensorRT makes of the exported graphs: no layer that computes a shape in a static file, and no more than known.
 
-The figures are of TensorRT for RTX 1.7, FP32 files; docs/performance.md has them by kind.
+The figures are of TensorRT for RTX 1.7, FP32 files; docs/performance.md has the totals.
 """
 
 import importlib.util
