@@ -44,6 +44,8 @@ RGB_LAYOUTS = ("rgb48be", "rgb24", "pal8")
 """Pixel formats of pictures, best first."""
 PIPE_LAYOUTS = ("gray", *(f"yuv{one}p{depth}" for one in (420, 422, 444) for depth in ("", "10le", "12le")))
 """Pixel formats of YUV4MPEG."""
+RAW_ONLY = {"rawvideo": ("rgb24", "rgb48be")}
+"""Pixel formats that frames without a header have beside those."""
 LIMITED_ONLY = "prores_ks"
 """The encoder whose stream and container do not name a range."""
 EVEN_ONLY = ("libx264", "libx265", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
@@ -152,7 +154,8 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
         FrameError: the encoder has no pixel format that fits.
     """
     av = require("av", extra="video")
-    known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()] or list(PIPE_LAYOUTS)
+    known = [one.name for one in av.codec.Codec(codec, "w").video_formats or ()]
+    known = known or [*PIPE_LAYOUTS, *RAW_ONLY.get(codec, ())]
     if layout is not None and layout not in known:
         raise FrameError(
             f"pix_fmt is {layout}; {codec} takes {', '.join(known)}", code="pixel-format-not-encoded", codec=codec
@@ -247,6 +250,8 @@ def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
 def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str]]:
     """Choose the pixel format to encode, and describe what it loses."""
     source, bits = frame.format, coding_from_frame(frame).bits
+    if source.name in RAW_ONLY.get(codec, ()):
+        return source.name, []
     if not any(one.startswith("yuv") for one in known):  # pictures
         [chosen, *_] = [one for one in RGB_LAYOUTS if one in known and (bits > 8 or one != "rgb48be")]
         return chosen, [f"{codec} has 256 colours a frame: others are dithered"] if chosen == "pal8" else []

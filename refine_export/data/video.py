@@ -9,6 +9,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from refine_export.data.colour import coding_from_frame, colour_notes, is_conver
 from refine_export.data.completeness import AGAIN, Completeness
 from refine_export.data.ffv1_checksums import is_intact
 from refine_export.data.images import AddNote, Frame
-from refine_export.errors import FrameError
+from refine_export.errors import FrameError, RequestError
 from refine_export.signature import LARGEST_SIDE
 from refine_export.support.files import check_input_file
 from refine_export.support.imports import require
@@ -30,10 +31,46 @@ SUFFIXES = (
 )  # fmt: skip
 """Suffixes by which a video is known, in lower case."""
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,ivf,yuv4mpegpipe,flv,nut"
+RAW = "rawvideo"
+"""FFmpeg's container of frames without a header."""
 PIPE = Path("-")
 """Standard input, or output."""
 LARGEST_PIXELS = 2**27
 USUAL_RATE = Fraction(25)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawVideo:
+    """Frames one behind the other, without a header."""
+
+    size: tuple[int, int]
+    """Height and width in pixels."""
+    layout: str
+    """FFmpeg's name of the pixel format."""
+    rate: Fraction
+    """Frames a second."""
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of FFmpeg's demuxer.
+
+        Raises:
+            RequestError: `wrong-option`; there is no such pixel format, or the rate is 0.
+        """
+        try:
+            require("av", extra="video").VideoFormat(self.layout)
+        except ValueError as error:
+            raise RequestError(
+                f"{self.layout} is not a pixel format; expected one such as yuv420p or rgb24: `ffmpeg -pix_fmts` lists "
+                "them",
+                code="wrong-option",
+                option="raw_input",
+            ) from error
+        if not self.rate:
+            message = "the rate of raw_input is 0; expected a number of frames a second, such as 24"
+            raise RequestError(message, code="wrong-option", option="raw_input")
+        size = f"{self.size[1]}x{self.size[0]}"
+        return {"video_size": size, "pixel_format": self.layout, "framerate": str(self.rate)}
 
 
 class VideoDecoder:
@@ -103,10 +140,15 @@ class VideoDecoder:
                 self._lack(self._broken("is broken: the checksum of a slice differs"))
                 return
             yield from packet.decode()
-        except require("av", extra="video").error.InvalidDataError:
-            if not self._allow_missing:
+        except require("av", extra="video").error.FFmpegError as error:
+            if self.container.format.name == RAW:
+                problem = f"ends with {packet.size} bytes, fewer than a frame has, at frame {self.count}; expected "
+                problem += "whole frames: check the size and the pixel format of --raw-input"
+                self._lack(FrameError.about(self.path, "raw-frame-cut", problem, frame=self.count))
+            elif self._allow_missing and isinstance(error, require("av", extra="video").error.InvalidDataError):
+                self._missing += 1
+            else:
                 raise
-            self._missing += 1
 
     def _broken(self, problem: str) -> FrameError:
         described = self._completeness.described(problem)
@@ -134,25 +176,28 @@ class VideoDecoder:
 
 
 @contextmanager
-def open_video(path: Path, *, allow_missing: bool = False) -> Iterator[VideoDecoder]:
+def open_video(path: Path, *, allow_missing: bool = False, raw: RawVideo | None = None) -> Iterator[VideoDecoder]:
     """Open a video.
 
     Args:
         path: the file, or `-` for standard input: YUV4MPEG, or a container that is read from its start.
         allow_missing: leave out what is missing or broken, and note it.
+        raw: what its frames are, where it has no header.
 
     Raises:
         FrameError: it is not a video.
+        RequestError: as `RawVideo.options`.
         UnavailableError: PyAV is missing.
     """
     av = require("av", extra="video")
-    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "file"}
+    options = {"format_whitelist": DEMUXERS if raw is None else RAW, "protocol_whitelist": "file"}
+    options |= {} if raw is None else raw.options
     given: Any = sys.stdin.buffer
     if path != PIPE:
         check_input_file(path, FrameError, "give a video, such as an MP4")
         given = f"file:{path.resolve()}"
     try:
-        container = av.open(given, options=options, metadata_errors="replace")
+        container = av.open(given, format=raw and RAW, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
         raise _undecodable(path, error) from error
     with container:
@@ -210,5 +255,9 @@ def _turned_frame(frame: Any) -> Frame:
 
 
 def _undecodable(path: Path, error: Any) -> FrameError:
+    if path == PIPE:
+        problem = f"cannot be decoded ({error.strerror}); expected YUV4MPEG, a container that can be read from its "
+        problem += "start, or --raw-input for frames without a header"
+        return FrameError.about(path, "video-undecodable", problem)
     problem = f"cannot be decoded ({error.strerror}): it is not a video, broken or truncated; {AGAIN}"
     return FrameError.about(path, "video-undecodable", problem)

@@ -13,7 +13,7 @@ import numpy as np
 
 from refine_export.data.colour import Encoding
 from refine_export.data.picture_sequences import PATTERN
-from refine_export.data.video import PIPE
+from refine_export.data.video import PIPE, RAW
 from refine_export.errors import FrameError, RequestError, UnavailableError
 from refine_export.interpolation.interpolation_options import Codec, EncoderOptions
 from refine_export.support.imports import require
@@ -159,6 +159,10 @@ def encoder_for(output: Path, options: EncoderOptions, bits: int = 8) -> str:
         UnavailableError: PyAV is missing or has no such encoder.
     """
     container, only = container_of(output)
+    if options.raw_output and output != PIPE:
+        message = f"raw_output is given, and the output is {output}; expected - for standard output"
+        raise RequestError(message, code="options-do-not-fit", option="raw_output")
+    only = RAW if options.raw_output else only
     if only is not None and (options.codec or options.crf is not None):
         message = f"codec or crf is given, and {output} has an encoder of its own, {only}; leave them out"
         raise RequestError(message, code="options-do-not-fit", option="codec")

@@ -21,6 +21,8 @@ MOST_TIMES = 64
 MOST_FPS = 1000
 MOST_CONCURRENT = 64
 LEAST_TILE = 128
+RAW = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4}):(\w+):(\d+(?:\.\d+|/[1-9]\d*)?)", re.ASCII)
+"""Width, height, pixel format and rate of frames without a header."""
 
 _VIDEO, _COMPUTE, _SERVER = "Video", "What computes: one of three", "Server"  # panels of --help
 
@@ -46,6 +48,11 @@ class VideoOptions:
     """Slow motion: how much longer the output lasts, 1 to 64, at the video's own rate; sound is stretched."""
     source_fps: float | None = field(default=None, metadata={"flag": "--source-fps", "panel": _VIDEO})
     """Frames a second of pictures, which have no times of their own; default: 25."""
+    raw_input: str | None = field(
+        default=None, metadata={"flag": "--raw-input", "metavar": "WxH:PIX_FMT:FPS", "panel": _VIDEO}
+    )
+    """Standard input has frames without a header (ffmpeg's rawvideo): width, height, pixel format and frames a second,
+    such as 1920x1080:yuv420p:24000/1001."""
     scene_cut: float = field(default=0.2, metadata={"flag": "--scene-cut", "metavar": "0-1", "panel": _VIDEO})
     """Similarity, 0 to 1, under which two frames are of different scenes, and the earlier one is repeated."""
     scene_cuts: bool = field(default=True, metadata={"flag": "--scene-cuts/--no-scene-cuts", "panel": _VIDEO})
@@ -75,6 +82,10 @@ class VideoOptions:
         ):
             if value is not None and not lowest <= value <= highest:
                 raise ValueError(f"{name} is {value:g}; expected {math.floor(lowest) or lowest:g} to {highest}")
+        if self.raw_input is not None and not RAW.fullmatch(self.raw_input):
+            raise ValueError(
+                f"raw_input is {self.raw_input!r}; expected WIDTHxHEIGHT:PIX_FMT:FPS, such as 1920x1080:yuv420p:24"
+            )
         if not 0 <= self.scene_cut <= 1:
             raise ValueError(f"scene_cut is {self.scene_cut:g}; expected 0 to 1, such as 0.2")
         if self.cuts is not None and not self.scene_cuts:
@@ -94,6 +105,10 @@ class EncoderOptions:
         default=(), metadata={"flag": "--encoder-options", "metavar": "NAME=VALUE", "panel": _VIDEO}
     )
     """Options of the encoder as FFmpeg names them, such as preset=slow; pix_fmt chooses the pixel format."""
+
+    raw_output: bool = field(default=False, metadata={"flag": "--raw-output/--no-raw-output", "panel": _VIDEO})
+    """Standard output gets frames without headers (ffmpeg's rawvideo), in the source's pixel format or in that of
+    --encoder-options pix_fmt."""
 
     def __post_init__(self) -> None:
         for option in self.encoder_options:

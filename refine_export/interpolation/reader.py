@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,10 @@ import numpy as np
 from refine_export.data.colour import ColourCoding, Picture, coding_from_frame, colour_notes, rgb_from_frame
 from refine_export.data.deep_colour import floats_from_frame
 from refine_export.data.picture_sequences import PictureDecoder, is_sequence, open_pictures
-from refine_export.data.video import VideoDecoder, open_video, stream_notes
-from refine_export.errors import FrameError
-from refine_export.interpolation.interpolation_options import VideoOptions
-from refine_export.interpolation.rates import Schedule, Shot, schedule_for
+from refine_export.data.video import PIPE, RawVideo, VideoDecoder, open_video, stream_notes
+from refine_export.errors import FrameError, RequestError
+from refine_export.interpolation.interpolation_options import RAW, VideoOptions
+from refine_export.interpolation.rates import Schedule, Shot, named_rate, schedule_for
 from refine_export.interpolation.timing import Clock
 
 WITHOUT_TIMES = ("avi",)  # formats that have packets at a rate, and no times of frames
@@ -198,7 +199,7 @@ def open_source(path: Path, options: VideoOptions | None = None) -> Iterator[Vid
     """Open a video, an animation or pictures with numbers, up to the first frame.
 
     Args:
-        path: a file, a folder, a pattern such as `frame_%05d.png`, or `-` for YUV4MPEG from standard input.
+        path: a file, a folder, a pattern such as `frame_%05d.png`, or `-` for standard input.
         options: what the output is to be; by default twice the frames.
 
     Raises:
@@ -207,10 +208,25 @@ def open_source(path: Path, options: VideoOptions | None = None) -> Iterator[Vid
         UnavailableError: PyAV is missing.
     """
     options = options or VideoOptions()
+    if options.raw_input is not None and path != PIPE:
+        raise RequestError(
+            f"raw_input is given with {path}; it describes standard input: leave it out, or give - and pipe the file",
+            code="options-do-not-fit",
+            option="raw_input",
+        )
     opened: Any = (
         open_pictures(path, options.source_fps, allow_missing=options.allow_missing)
         if is_sequence(path)
-        else open_video(path, allow_missing=options.allow_missing)
+        else open_video(path, allow_missing=options.allow_missing, raw=_raw_video(options))
     )
     with opened as video:
         yield VideoSource(video, options)
+
+
+def _raw_video(options: VideoOptions) -> RawVideo | None:
+    """Return the kind of frames that have no header; None where they have."""
+    if options.raw_input is None or (match := RAW.fullmatch(options.raw_input)) is None:
+        return None
+    width, height, layout, rate = match.groups()
+    exact = Fraction(rate) if "/" in rate else named_rate(float(rate))
+    return RawVideo(size=(int(height), int(width)), layout=layout, rate=exact)

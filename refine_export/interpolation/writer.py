@@ -14,10 +14,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from refine_export.data.video import PIPE
+from refine_export.data.video import PIPE, RAW
 from refine_export.errors import RequestError
 from refine_export.interpolation.copied_streams import CopiedStreams, merged
-from refine_export.interpolation.encoders import Settings, container_of
+from refine_export.interpolation.encoders import PIPE_FORMAT, Settings, container_of
 from refine_export.interpolation.reader import VideoSource
 from refine_export.interpolation.segments import Segments
 from refine_export.support.files import atomic_path
@@ -114,7 +114,7 @@ class FrameWriter:
 
 @contextmanager
 def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
-    """Open an output of pictures, an animation, or standard output for YUV4MPEG.
+    """Open an output of pictures, an animation, or standard output for YUV4MPEG or bare frames.
 
     Several pictures are complete or absent together: they are written in a folder beside theirs, and moved.
 
@@ -123,7 +123,7 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
         RequestError: `pipe-closed`; who reads the pipe is gone.
     """
     av = require("av", extra="video")
-    name, _ = container_of(output)
+    name = RAW if settings.codec == RAW else container_of(output)[0]
     with ExitStack() as stack:
         target: Any = output
         if output == PIPE:
@@ -134,7 +134,7 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
             target = stack.enter_context(atomic_path(output))
         stack.enter_context(_translated(output))
         file = target if output == PIPE else str(target)
-        options = {"strict": "-1"} if output == PIPE else {"loop": "0"} if name == "gif" else {}
+        options = {"strict": "-1"} if name == PIPE_FORMAT[0] else {"loop": "0"} if name == "gif" else {}
         with av.open(file, "w", format=name, container_options=options) as container:
             yield FrameWriter(container, settings.add_to(container), settings)
 

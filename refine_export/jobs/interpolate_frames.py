@@ -44,9 +44,9 @@ def interpolate(
 
     Args:
         inputs: two pictures of one size; or one video: a file, an animation, a folder of frames, a pattern such as
-            `frame_%05d.png`, or `-` for standard input (YUV4MPEG).
+            `frame_%05d.png`, or `-` for standard input.
         output: a .png for pictures; for a video .mp4, .mov, .mkv or .webm, pictures as `frame_%05d.png`, .apng or
-            .gif, or `-` for YUV4MPEG on standard output.
+            .gif, or `-` for standard output.
         checkpoint: weights for torch.
         file: an ONNX file or an engine that makes frames, or the result of `export`, `lower` or `build`.
         server: HOST:PORT of a Triton server with the ensemble `interpolate`, or its options.

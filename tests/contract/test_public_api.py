@@ -31,11 +31,13 @@ FUNCTIONS = {
     "flows, timesteps, refine",
     "lint": "files",
     "interpolate": "inputs, *, output, checkpoint, file, server, force, progress, on_wait, timestep, times, fps, slow, "
-    "source_fps, scene_cut, scene_cuts, cuts, dedupe, allow_missing, audio, resume, codec, crf, encoder_options, "
-    "allow_host_code, cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, runtime, concurrency",
+    "source_fps, raw_input, scene_cut, scene_cuts, cuts, dedupe, allow_missing, audio, resume, codec, crf, "
+    "encoder_options, raw_output, allow_host_code, cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, "
+    "runtime, concurrency",
     "interpolate_folder": "folder, *, output, checkpoint, file, server, force, progress, on_wait, times, fps, slow, "
-    "source_fps, scene_cut, scene_cuts, cuts, dedupe, allow_missing, audio, resume, codec, crf, encoder_options, "
-    "allow_host_code, cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, runtime, concurrency",
+    "source_fps, raw_input, scene_cut, scene_cuts, cuts, dedupe, allow_missing, audio, resume, codec, crf, "
+    "encoder_options, raw_output, allow_host_code, cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, "
+    "runtime, concurrency",
     "interpolate_frames": "frames, fps_in, fps_out, *, checkpoint, file, server, scene_cut, allow_host_code, "
     "cuda_graph, rtx_kernels, rtx_cache, scale, refine, device, tile, runtime, concurrency",
     "deploy_triton": "artifacts, *, output, force, [TritonOptions]",

@@ -231,7 +231,7 @@ def clip(path: Path, count: int = 6, **options: Any) -> Path:
 
 def run(source: Path, output: Path, backend: Any = None, *, force: bool = False, **options: Any) -> Interpolated:
     """Interpolate a video with averages; `codec` and `crf` are the encoder's, other options the video's."""
-    own = ("codec", "crf", "encoder_options")
+    own = ("codec", "crf", "encoder_options", "raw_output")
     encoder = EncoderOptions(**{name: options.pop(name) for name in own if name in options})
     backend = backend or Averaging()
     progress = options.pop("progress", Silent())
