@@ -10,8 +10,15 @@ and Relu, a factor per channel (BatchNormalization) and Add stay in that layout;
 ConvTranspose (4x4, stride 2, padding 1) is a matrix product whose result is then added up pixel by pixel. Each output
 row depends on two rows of the input, and each column on two columns, so it is one 2x2 convolution of the same
 multiply-adds, whose four results for each position DepthToSpace interleaves. A 3x3 convolution, which needs no crop,
-has 2.25 times the multiply-adds, and was slower at every size that was measured. docs/performance.md has the figures,
-and why nothing is rewritten for TensorRT.
+has 2.25 times the multiply-adds, and was slower at every size that was measured.
+
+GridSample computes the position of each pixel anew for every channel. Written as Gather (`gather_sampler`), positions
+are computed once and a pixel's channels are copied as one block; from `LEAST_GATHERED` channels on that is faster.
+
+A flow is turned to [N, H, W, 2] before it is normalised, which suits TensorRT. ONNX Runtime computes a broadcast over
+the last axis in runs of its length, here two numbers, so the Transpose moves behind the Div and the Adds.
+
+docs/performance.md has the figures, what was tried and is not done, and why nothing is rewritten for TensorRT.
 """
 
 from __future__ import annotations
@@ -24,7 +31,14 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir import tape
 
+from refine_export.graph.gather_sampler import lower_grid_sample
 from refine_export.graph.operator_types import is_op
+from refine_export.graph.prepare import tidy
+
+LEAST_GATHERED = 8
+"""Channels from which a GridSample is faster as Gather; images have three, features 16 and more."""
+_TO_LAST, _FROM_LAST = [0, 2, 3, 1], [0, 3, 1, 2]
+"""Permutations that move the channels to the end, and back."""
 
 _TAPS = (((0, 2), (1, 0)), ((0, 3), (1, 1)))
 """Rows of the kernels for output row 2y - 1, then 2y: (row of the 2x2 kernel, which lies on input rows y - 1 and y, row
@@ -32,28 +46,52 @@ of the 4x4 kernel). Columns are alike. The picture begins with a row and a colum
 
 
 def tune_for_cpu(model: ir.Model) -> tuple[str, ...]:
-    """Rewrite activations and transposed convolutions for ONNX Runtime on a CPU, in place.
+    """Rewrite activations, transposed convolutions and samplers for ONNX Runtime on a CPU, in place.
 
     Precondition: `prepare`d, of FP32.
-    Postcondition: the same inputs and outputs; no PRelu is left whose slopes are constant, one or one for each channel,
-    and no ConvTranspose of 4x4, stride 2, padding 1.
+    Postcondition: the same inputs and outputs, and no unused initializer; no PRelu is left whose slopes are constant,
+    one or one for each channel, no ConvTranspose of 4x4, stride 2, padding 1, no bilinear GridSample of
+    `LEAST_GATHERED` channels or more with border padding and aligned corners, and no Div or Add of a tensor whose
+    channels were moved to the end.
 
     Returns:
         The names of the nodes that were replaced.
     """
-    replaced = []
+    before = {node: node.name or node.op_type for node in model.graph}
+    turned: dict[ir.Value, ir.Value] = {}
     for node in list(model.graph):
         writer = tape.Tape(model.graph)
-        output = _activation(writer, node) or _upsampling(writer, node)
+        output = _activation(writer, node) or _upsampling(writer, node) or _turned_behind(writer, node, turned)
         if output is None:
             continue
-        prefix = node.name or node.op_type
         for place, (made, parts) in enumerate(zip(writer.nodes, [n.outputs for n in writer.nodes], strict=True)):
-            made.name = f"{prefix}/tuned_{place}"
+            made.name = f"{before[node]}/tuned_{place}"
             parts[0].name = f"{made.name}/out"
         ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
-        replaced.append(prefix)
-    return tuple(replaced)
+    lower_grid_sample(model, least_channels=LEAST_GATHERED)
+    tidy(model)  # drops what is unused, and infers the types and shapes of the new nodes
+    return tuple(name for node, name in before.items() if node.graph is None)
+
+
+def _turned_behind(writer: tape.Tape, node: ir.Node, turned: dict[ir.Value, ir.Value]) -> ir.Value | None:
+    """Write a Div or Add of a tensor with its channels moved to the end as one with them in place, moved behind it.
+
+    Args:
+        writer: writes the nodes.
+        node: any node.
+        turned: other operands -> the same with their channels in place, written once.
+    """
+    if not (is_op(node, "Div") or is_op(node, "Add")):
+        return None
+    (value, other), moved = node.inputs, node.inputs[0].producer() if node.inputs[0] else None
+    if moved is None or not is_op(moved, "Transpose") or list(moved.attributes.get_ints("perm", [])) != _TO_LAST:
+        return None
+    if value is None or other is None or other.shape is None or len(other.shape) != 4:
+        return None
+    if other not in turned:
+        turned[other] = writer.op("Transpose", [other], {"perm": _FROM_LAST})
+    result = writer.op(node.op_type, [moved.inputs[0], turned[other]])
+    return writer.op("Transpose", [result], {"perm": _TO_LAST})
 
 
 def _activation(writer: tape.Tape, node: ir.Node) -> ir.Value | None:

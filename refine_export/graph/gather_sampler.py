@@ -36,11 +36,12 @@ from refine_export.graph.operator_types import HALF, is_op
 _FP32: Final = ir.DataType.FLOAT
 
 
-def lower_grid_sample(model: ir.Model) -> bool:
+def lower_grid_sample(model: ir.Model, *, least_channels: int = 0) -> bool:
     """Replace each GridSample of `model` by the graph above, in place.
 
     Precondition: each is in the main graph, 4-D, bilinear, border, with align_corners 1, of a float type.
-    Postcondition: none is left.
+    Postcondition: none is left. With `least_channels`, that holds for those whose X states as many channels or more;
+    the others, and those that do not meet the precondition, are left as they are.
 
     A value without a type is read as FP32. X may be FP32, FP16 or BF16, and the output has its type; the grid is cast
     to FP32 if it is not. Sizes that X and grid state in their shapes are constants, the others are computed at run
@@ -56,11 +57,10 @@ def lower_grid_sample(model: ir.Model) -> bool:
         GraphError: a GridSample does not meet the precondition; the model is as it was.
     """
     samples = _grid_samples(model)
+    if least_channels:
+        samples = [node for node in samples if _channels(node) >= least_channels and not _faults(node, model)]
     for node in samples:
-        faults = _faults(node)
-        if node.graph is not model.graph:
-            faults.append("it is in a subgraph or a function, expected in the main graph")
-        if faults:
+        if faults := _faults(node, model):
             name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
             raise GraphError(
                 f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample",
@@ -158,7 +158,14 @@ def _grid_samples(model: ir.Model) -> list[ir.Node]:
     return [node for node in (*model.graph.all_nodes(), *functions) if is_op(node, "GridSample")]
 
 
-def _faults(node: ir.Node) -> list[str]:
+def _channels(node: ir.Node) -> int:
+    """Return the channels that X states; 0 where it does not."""
+    x = node.inputs[0]
+    stated = x.shape[1] if x is not None and x.shape is not None and len(x.shape) == 4 else 0
+    return stated if isinstance(stated, int) else 0
+
+
+def _faults(node: ir.Node, model: ir.Model) -> list[str]:
     """Return why a GridSample has no Gather form. Attributes that are left out have ONNX's defaults."""
     mode = node.attributes.get_string("mode", "linear")
     padding = node.attributes.get_string("padding_mode", "zeros")
@@ -175,6 +182,8 @@ def _faults(node: ir.Node) -> list[str]:
             faults.append(f"{value.name!r} is {len(value.shape)}-D, expected 4-D")
         if value is not None and value.dtype not in (None, _FP32, *HALF):
             faults.append(f"{value.name!r} is {value.dtype}, expected FLOAT, FLOAT16 or BFLOAT16")
+    if node.graph is not model.graph:
+        faults.append("it is in a subgraph or a function, expected in the main graph")
     return faults
 
 

@@ -8,7 +8,7 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from refine_export.graph.cpu_tuning import tune_for_cpu
+from refine_export.graph.cpu_tuning import LEAST_GATHERED, tune_for_cpu
 from refine_export.graph.prepare import prepare
 from tests.support import foreign
 
@@ -57,6 +57,52 @@ def test_slopes_by_channel(shape: tuple[int, ...]) -> None:
 def test_one_slope() -> None:
     operators, error, _ = tuned("y = PRelu (x, s)", s=np.full(1, 0.25, np.float32))
     assert operators == ["LeakyRelu"]
+    assert error == 0
+
+
+WARP = (
+    "[turn] t = Transpose <perm=[0,2,3,1]> (f) [scale] d = Div (t, s) [move] g = Add (d, o) "
+    '[warp] y = GridSample <mode="{mode}", padding_mode="border", align_corners=1> (x, g)'
+)
+
+
+def warped(channels: int, mode: str = "bilinear") -> tuple[list[str], tuple[str, ...], float]:
+    """Operators after the rewrite of a warp, the names of the replaced nodes, and the largest error."""
+    inputs = f'float["N",{channels},"H","W"] x, float["N",2,"H","W"] f'
+    model = foreign.model_of(WARP.format(mode=mode), inputs, f'float["N",{channels},"H","W"] y')
+    weights = {"s": [[[[2.0, 3.0]]]], "o": [[[[0.1, -0.2]]]], "unused": [1.0]}
+    model.graph.initializer.extend(numpy_helper.from_array(np.array(v, np.float32), k) for k, v in weights.items())
+    graph = prepare(ir.from_proto(model))
+    replaced = tune_for_cpu(graph)
+    feeds = {"x": RNG.random((2, channels, 9, 13), np.float32), "f": RNG.normal(size=(2, 2, 9, 13)).astype(np.float32)}
+    before, after = (
+        ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for one in (model, ir.to_proto(graph))
+    )
+    assert "unused" not in graph.graph.initializers
+    return [node.op_type for node in graph.graph], replaced, float(np.abs(after - before).max())
+
+
+def test_a_flow_is_normalised_before_it_is_turned() -> None:
+    operators, replaced, error = warped(3)
+    assert [operator for operator in operators if operator != "Transpose"] == ["Div", "Add", "GridSample"]
+    assert operators[-2:] == ["Transpose", "GridSample"]
+    assert replaced == ("turn", "scale", "move")
+    assert error == 0
+
+
+def test_features_are_gathered() -> None:
+    operators, replaced, error = warped(LEAST_GATHERED)
+    assert "GridSample" not in operators
+    assert operators.count("GatherND") == 4
+    assert replaced == ("turn", "scale", "move", "warp")
+    assert error < 1e-6
+
+
+def test_a_sampler_without_a_gather_form_stays() -> None:
+    operators, replaced, error = warped(LEAST_GATHERED, "nearest")
+    assert "GridSample" in operators
+    assert "warp" not in replaced
     assert error == 0
 
 
