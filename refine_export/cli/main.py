@@ -22,6 +22,8 @@ from refine_export.errors import InternalError, RefineExportError, RequestError,
 from refine_export.support.text import clean
 
 INTERRUPTED = 130
+LONGEST_MESSAGE = 4000
+"""Characters of an error that are printed."""
 _INTERRUPTED = "interrupted: what was not finished is not written"
 _signals: list[int] = []
 """Signals that came during the command."""
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RefineExportError as error:
         _exit_if_interrupted()
         kind = {2: "error", 3: "missing"}.get(error.exit_code, "bug in refine-export")
-        typer.echo(f"{kind}: {clean(str(error))} [{error.code}]", err=True)
+        typer.echo(f"{kind}: {clean(_shortened(str(error)))} [{error.code}]", err=True)
         sys.exit(error.exit_code)
     except OSError as error:
         _exit_if_interrupted()
@@ -162,6 +164,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         traceback.print_exc()
         typer.echo("bug in refine-export: please report it with the lines above", err=True)
         sys.exit(InternalError.exit_code)
+
+
+def _shortened(message: str) -> str:
+    """Leave out the middle of a long message: names and values of a damaged file may have megabytes."""
+    half = LONGEST_MESSAGE // 2
+    return message if len(message) <= LONGEST_MESSAGE else f"{message[:half]} [...] {message[-half:]}"
 
 
 def _exit_if_interrupted() -> None:

@@ -23,8 +23,8 @@ FP16_NORMAL: Final = 2.0**-14
 LARGEST_PHASE: Final = {"float16": 8.0, "bfloat16": 1.0}
 """Beyond this a phase is off by more than 2^-8, sixteen times what a result up to 1 is rounded by in FP16."""
 
-_ROUNDS: Final = ("Floor", "Ceil", "Round", "Mod")
-_PHASES: Final = ("Sin", "Cos", "Tan", "Exp", "Sinh", "Cosh", *_ROUNDS)
+_ROUNDS: Final = ("Floor", "Ceil", "Round")
+_PHASES: Final = ("Sin", "Cos", "Tan", "Exp", "Sinh", "Cosh", "Mod", *_ROUNDS)
 _DIVISORS: Final = {"Div": 1, "Reciprocal": 0, "Log": 0, "Sqrt": 0, "Pow": 0}
 """Operator -> the input whose smallest values count."""
 _KEEPS_SMALL: Final = (
@@ -101,8 +101,20 @@ def fragile_nodes(graph: ir.Graph, low: str, ranges: Mapping[str, TensorRange]) 
         reason = f"{node.name} hangs on small values of {value.name}, {small}; FP16 loses bits below 6e-5"
         sides = [set(upstream(given, ends=features)) for given in node.inputs if given is not None]
         ends = features | squared | (set.intersection(*sides) if len(sides) == 2 else set())
-        kept = (one for given in node.inputs for one in before(given, ends) if not starts_path(one))
-        yield from ((one, "small", reason) for one in (node, *kept))
+        lost = [one for given in node.inputs for one in before(given, ends) if not starts_path(one)]
+        if known is not None and known.smallest < FP16_NORMAL and starts_path(_made_by(value)):
+            # What makes the divisor itself, from values that may be as small, and what it divides.
+            makers = [one for one in map(_made_by, node.inputs) if one is not None and starts_path(one)]
+            lost += [other for one in makers for other in (one, *before(one.inputs[0]))]
+        yield from ((one, "small", reason) for one in (node, *lost))
+
+
+def _made_by(value: ir.Value | None) -> ir.Node | None:
+    """Return the node that makes a value, before it is moved, its sign changes, or a root is taken."""
+    node = None if value is None else value.producer()
+    while node is not None and is_op(node, *MOVES, "Abs", "Neg", "Sqrt") and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
 
 
 def _squares(node: ir.Node) -> bool:

@@ -212,6 +212,8 @@ def _without_low_form(node: ir.Node, opset: int, low: Low) -> str | None:
         return f"{node.op_type} makes FP32 values of its own"
     if is_op(node, "ConstantOfShape") and not fits(node.attributes.get_tensor("value"), low):
         return f"its value does not fit {low}"
+    if is_op(node, "CumSum"):
+        return "adds up step by step: FP16 would round each partial sum"
     if is_op(node, *RANDOM) and (node.op_type != "Dropout" or len(node.inputs) > 2):
         return "draws random numbers: FP16 would draw others"
     if not has_half_form(node, opset, "float16" if is_op(node, "ConvTranspose") else low):

@@ -107,6 +107,8 @@ def grids(nodes: Iterable[ir.Node], body_inputs: Mapping[ir.Value, ir.Node] | No
 
 def _sums_positions(node: ir.Node) -> bool:
     """Return whether a node sums positions by weights, or picks one: its result is a position, or a distance."""
+    if is_op(node, "Conv", "ConvTranspose"):  # of positions, by learned weights, it makes features
+        return _is_positions(node.inputs[1]) and not _is_positions(node.inputs[0])
     if is_op(node, *_PRODUCTS):
         return any(map(_is_positions, node.inputs[:2])) and not all(map(_is_positions, node.inputs[:2]))
     if is_op(node, *GATHERS):
@@ -163,7 +165,9 @@ def _is_positions(start: ir.Value | None) -> bool:
         node = value.producer()
         if (constant := ir.convenience.get_const_tensor(value)) is not None:
             found = found or _is_regular(constant)
-        elif is_op(node, *_COUNTS):
+        elif node is not None and is_op(node, *_COUNTS):
+            if any(starts_path(one.producer()) for one in upstream(node.inputs[0])):
+                return False  # a running sum of features
             found = True
         elif node is None or not is_op(node, *_SIZES, "ConstantOfShape", *_KEEPS_PLACES):
             return False

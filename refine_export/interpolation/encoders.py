@@ -74,16 +74,17 @@ class Settings:
         os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 writes its settings to standard error otherwise
         context = av.CodecContext.create(self.codec, "w")
         context.height, context.width = self.size
-        context.time_base, context.framerate = self.time_base, self.rate
         context.options = dict(self.options)
         context.flags |= int(av.codec.context.Flags.global_header)
         self.apply(context)
         try:
+            context.time_base, context.framerate = self.time_base, self.rate
             context.open()
-        except (av.FFmpegError, ValueError) as error:
+        except (av.FFmpegError, OverflowError, ValueError) as error:
             raise RequestError(
-                f"{self.codec} cannot be opened with {self.size[1]}x{self.size[0]} {self.encoding.layout} and "
-                f"{dict(self.options)}: {error}; choose another codec or other --encoder-options",
+                f"{self.codec} cannot be opened with {self.size[1]}x{self.size[0]} {self.encoding.layout} at "
+                f"{float(self.rate):.6g} frames a second and {dict(self.options)}: {error}; choose another codec, "
+                "another rate or other --encoder-options",
                 code="cannot-encode",
                 codec=self.codec,
             ) from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from refine_export.engine.onnx_source import read_source
 from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.profile_shapes import InputShapes
-from refine_export.errors import GraphError, RecipeError, RequestError, UnavailableError
+from refine_export.errors import RecipeError, RequestError, UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
 from refine_export.jobs.commands import commands_of
 from refine_export.jobs.engine_judge import judge_of
@@ -32,7 +31,7 @@ from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.signature import padded_size
 from refine_export.support.files import user_path
 from refine_export.support.imports import pip_install
-from refine_export.support.manifest import manifest_path
+from refine_export.support.manifest import manifest_path, read_manifest
 from refine_export.support.progress import Progress
 from refine_export.support.text import size_text
 
@@ -221,10 +220,10 @@ def _fp32_of(source: Path, artifact: Artifact) -> Path | None:
     if artifact.precision == "fp32":
         return source
     try:
-        inputs = json.loads(manifest_path(source).read_text(encoding="utf-8"))["inputs"]
+        inputs = read_manifest(source).inputs
         path = source.parent / Path(str(inputs["source"])).name
         content = read_file(path)
         sha256 = sha256_of_model(content, external_files(model_from_bytes(content, path), path.parent))
-    except (OSError, ValueError, TypeError, KeyError, GraphError):  # no manifest, another tool's, or no such file
+        return path if sha256 == inputs["source_sha256"] else None
+    except (KeyError, RequestError):  # no manifest, another tool's, or no such file
         return None
-    return path if sha256 == inputs["source_sha256"] else None

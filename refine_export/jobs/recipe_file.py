@@ -202,7 +202,7 @@ def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
     section, key = location[0], location[1] if len(location) > 1 else None
     if details["type"] == "value_error" and key is None:
         key = message.split()[0].strip(":")  # messages of the options' own checks begin with the option's name
-    named = [part for part in (section, key, *location[2:]) if part and not part.isdigit()]
+    named = [part for part in (section, key, *location[2:]) if part is not None and not part.isdigit()]
     line = _line_of(text, named)
     where = f"{name}, line {line}" if line else name
     label = ".".join(named)

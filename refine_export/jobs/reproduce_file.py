@@ -111,7 +111,11 @@ def reproduce(
         raise RequestError.about(manifest_path(path), "no-command", problem)
     folder = Path(FOLDER) if run is None else path_of(run)
     commands = [*manifest.commands[:-1], made(manifest)]
-    steps = _steps(commands, folder)
+    try:
+        steps = _steps(commands, folder)
+    except (AttributeError, KeyError, TypeError) as error:
+        problem = f"has commands that no verb writes ({type(error).__name__}: {error}); make {path.name} again"
+        raise RequestError.about(manifest_path(path), "damaged-manifest", problem) from error
     notes: tuple[str, ...] = ()
     if steps[0].verb != "export":
         given = ", ".join(steps[0].files.values())

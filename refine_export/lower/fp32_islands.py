@@ -380,5 +380,5 @@ def _remembered(memory: Path | None, key: str) -> dict[str, Accuracy]:
         content: Any = json.loads(memory.read_text(encoding="utf-8")) if memory is not None else {}
         known = content["measured"] if content.get("key") == key else {}
         return {name: Accuracy(*map(float, values)) for name, values in known.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, RecursionError, ValueError, TypeError, KeyError, AttributeError):
         return {}

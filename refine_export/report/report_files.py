@@ -51,7 +51,7 @@ def earlier_report(folder: Path, fingerprint: str) -> dict[str, Any] | None:
         content: dict[str, Any] = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         page = (folder / "report.html").read_text(encoding="utf-8")
         same = content["status"] == "passed" and content["fingerprint"] == fingerprint and fingerprint in page
-    except (OSError, ValueError, TypeError, KeyError):  # not there, or damaged
+    except (OSError, RecursionError, ValueError, TypeError, KeyError):  # not there, or damaged
         return None
     return content if same else None
 

@@ -100,7 +100,7 @@ def _read(lines: Sequence[str]) -> Iterator[tuple[str, Quality]]:
         try:
             content = json.loads(line)
             yield content["key"], Quality(**{name: content[name] for name in names})
-        except (ValueError, KeyError, TypeError):  # a line that was cut off
+        except (RecursionError, ValueError, KeyError, TypeError):  # a line that was cut off
             continue
 
 

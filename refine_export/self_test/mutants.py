@@ -31,7 +31,7 @@ import onnx.checker
 import onnx.shape_inference
 import onnx_ir as ir
 
-from refine_export.errors import InternalError
+from refine_export.errors import GraphError, InternalError
 from refine_export.graph.model_file import ONNX_DOMAINS
 from refine_export.graph.operator_types import MOVES, is_op
 from refine_export.graph.sampling_coordinates import starts_path, upstream
@@ -93,7 +93,14 @@ def attempts_of(
     Raises:
         InternalError: `invalid-onnx`; what was made is not a valid model.
     """
-    source = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
+    try:
+        source = ir.from_proto(onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True))
+        source.clone()  # fails where nodes are not sorted, or read what nothing makes
+    except Exception as error:  # of onnx and onnx_ir, which have a class of their own for each way to be wrong
+        raise GraphError(
+            "the model is not valid ONNX: a node reads what no node before it makes; export it again",
+            code="invalid-onnx",
+        ) from error
     for name, (description, spoil) in _FAULTS.items():
         if names is not None and name not in names:
             continue

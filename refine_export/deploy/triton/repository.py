@@ -130,7 +130,7 @@ def _recorded_files(repository: Path) -> set[Path]:
     try:
         content = json.loads((repository / names.DEPLOYMENT_FILE).read_text(encoding="utf-8"))
         return files | {repository / name for name in content["files"]}
-    except (ValueError, TypeError, KeyError):
+    except (RecursionError, ValueError, TypeError, KeyError):
         return files
 
 
@@ -143,7 +143,7 @@ def _network_of_ensemble(networks: Sequence[NetworkModel]) -> tuple[NetworkModel
 
 def _write_config(folder: Path, config: Config) -> None:
     (folder / config["name"]).mkdir()
-    (folder / config["name"] / names.CONFIG_FILE).write_text(text_from_config(config), encoding="ascii")
+    (folder / config["name"] / names.CONFIG_FILE).write_text(text_from_config(config), encoding="utf-8")
 
 
 def _write_versions(folder: Path, network: NetworkModel) -> None:

@@ -16,7 +16,7 @@ import torch
 
 from refine_export.cli import main as cli_main
 from refine_export.cli.render.print_files import print_description
-from refine_export.errors import InternalError
+from refine_export.errors import InternalError, RequestError
 from refine_export.support.text import clean
 
 RECIPE = """
@@ -233,6 +233,19 @@ def test_a_bug_is_exit_code_70(run, monkeypatch):
     monkeypatch.setattr("refine_export.doctor.diagnosis.diagnose", promised)
     code, _, err = run("doctor")
     assert (code, err) == (70, "bug in refine-export: a promise [broken-promise]\n")
+
+
+def test_a_long_message_keeps_its_begin_and_its_end(run, monkeypatch):
+    """A damaged file may have a name of a megabyte."""
+
+    def refused():
+        raise RequestError("begin" + "x" * 10**6 + "end", code="too-long")
+
+    monkeypatch.setattr("refine_export.doctor.diagnosis.diagnose", refused)
+    code, _, err = run("doctor")
+    assert (code, len(err) < 5000) == (2, True)
+    assert err.startswith("error: begin")
+    assert err.endswith("end [too-long]\n")
 
 
 def test_no_line_of_another_looks_like_ours():

@@ -5,6 +5,8 @@ import os
 
 import onnx
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
 
 from refine_export.artifacts import artifact_from_file
 from refine_export.deploy.triton import repository
@@ -245,3 +247,13 @@ def test_the_command_line(source, output, command):
     content = json.loads(out)
     assert (code, content["path"]) == (0, os.fspath(output))
     assert [model["name"] for model in content["models"]] == ["interpolator"]
+
+
+def test_metadata_of_any_script_reach_the_config(source, output):
+    model = onnx.load(source)
+    model.metadata_props[0].value = "é" * 64
+    onnx.save(model, source)
+    deployed([source], output)
+    config = (output / "interpolator" / "config.pbtxt").read_text(encoding="utf-8")
+    parameters = text_format.Parse(config, model_config_pb2.ModelConfig()).parameters
+    assert "é" * 64 in {value.string_value for value in parameters.values()}

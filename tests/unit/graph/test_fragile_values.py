@@ -7,7 +7,7 @@ import pytest
 
 from refine_export.lower.calibration_feeds import flat_feeds
 from refine_export.lower.lower_options import LowerOptions
-from refine_export.lower.lowering import calibrated, lower
+from refine_export.lower.lowering import calibrated, check_lowered, lower
 from tests.support.foreign import CONV, IMAGE, OUT, kernel, model_of
 from tests.support.lowering_cases import psnr, ready, small, small_feeds
 from tests.support.lowering_checks import decided
@@ -148,3 +148,52 @@ def test_phases_that_a_convolution_makes(scale, kind):
     prepared = ready(model, small_feeds(model))
     assert decided(prepared)["first"][0] == kind
     assert psnr(model, lower(prepared, LowerOptions()), small_feeds(model)) > 65
+
+
+RAMP = np.linspace(1, 0, 24)
+QUOTIENTS = {
+    "a quotient": "d = Div (s, c)",
+    "a root": "r = Abs (c) q = Sqrt (r) d = Div (s, q)",
+    "a logarithm": "d = Log (c)",
+}
+
+
+@pytest.mark.parametrize(("exponent", "kept"), [(-7, True), (-3, False)])
+@pytest.mark.parametrize("name", QUOTIENTS)
+def test_a_convolution_that_makes_a_small_divisor(name, exponent, kept):
+    """From 1e-7 to 1 over the picture: in FP16 the left of it is zero, in the convolution and before it."""
+    average = "k = Constant <value_float = 0.037> () one = Constant <value_ints = [3, 3, 3, 3]> () t = Expand (k, one)"
+    body = f"{average} s = Mul (x, ramp) [small] c = {CONV} (s, t) {QUOTIENTS[name]} [last] y = {CONV} (d, v)"
+    model = model_of(f"{kernel('v', 3, 3, 3, 3)} {body}", IMAGE, ramp=(10.0 ** (exponent * RAMP)).astype(np.float32))
+    feeds = {"x": 0.5 + small_feeds(model)["x"] / 2}
+    lowered = lower(ready(model, feeds), LowerOptions())
+    types = {node.node: node.type for node in lowered.nodes}
+    assert (types["small"], types["last"]) == ("float32" if kept else "float16", "float16")
+    assert psnr(model, lowered, feeds) > 55
+
+
+def test_a_remainder_repeats_as_a_sine_does():
+    """What is rounded to whole numbers may be off by one for an estimate; a remainder of it is off by all there is."""
+    body = f"k = Constant <value_float = 500.0> () one = Constant <value_float = 1.0> () [c] c = {CONV} (x, w) "
+    model, prepared = small(f"{body} p = Mul (c, k) m = Mod <fmod = 1> (p, one) y = {CONV} (m, v)")
+    assert decided(prepared)["c"] == PHASE
+    assert psnr(model, lower(prepared, LowerOptions()), small_feeds(model)) > 70
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"c = {CONV} (x, w) a = Constant <value_int = 3> () [sum] p = CumSum (c, a) y = {CONV} (p, v)",
+        "e = Shape <start = 3, end = 4> (x) n = Squeeze (e) z = Constant <value_int = 0> () "
+        "i = Constant <value_int = 1> () r = Range (z, n, i) f = Cast <to = 1> (r) s = Shape (x) p = Expand (f, s) "
+        f"c = {CONV} (p, w) q = Add (c, x) y = {CONV} (q, v)",
+    ],
+    ids=["a running sum of features", "features of positions"],
+)
+def test_features_are_no_positions(body):
+    """The lowered file had an error of our own lint, which is a bug of this package."""
+    model, prepared = small(body)
+    lowered = lower(prepared, LowerOptions())
+    assert check_lowered(lowered, model) == ()
+    assert {node.type for node in lowered.nodes if node.operator == "CumSum"} <= {"float32"}
+    assert psnr(model, lowered, small_feeds(model)) > 60

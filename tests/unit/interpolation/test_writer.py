@@ -361,3 +361,12 @@ def test_sound_that_cannot_be_decoded_is_named(tmp_path):
         run(source, tmp_path / "out.mkv", slow=2)
     assert run(source, tmp_path / "out.mkv", slow=2, audio=False).frames_written == 12
     assert run(source, tmp_path / "copied.mkv").frames_written == 12
+
+
+def test_rates_that_no_encoder_takes_are_refused(tmp_path):
+    """A YUV4MPEG header may state any."""
+    source = tmp_path / "in.y4m"
+    picture = bytes(64 * 96 * 3 // 2)
+    source.write_bytes(b"YUV4MPEG2 W96 H64 F99999999999:1 C420jpeg\n" + 2 * (b"FRAME\n" + picture))
+    with refused("cannot-encode"):
+        run(source, tmp_path / "out.mkv")

@@ -124,6 +124,11 @@ def test_what_differs_is_named_with_its_reason(here, monkeypatch):
 
 @needs_rtx
 def test_files_without_a_command_are_refused(here, exports, tmp_path, capsys):
+    for broken in ({"files": "x"}, {"arguments": 3}, {"verb": "export", "arguments": {}}):
+        commands = json.loads(manifest_path(here).read_text())["commands"]
+        changed(here, commands=[commands[0] | broken, *commands[1:]])
+        assert error_code(RequestError, lambda: reproduce(here)) == "damaged-manifest"
+        changed(here, commands=commands)
     changed(here, commands=[])
     assert error_code(RequestError, lambda: reproduce(here)) == "no-command"
     changed(here, sha256="0" * 64)

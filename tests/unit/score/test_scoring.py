@@ -81,7 +81,7 @@ def test_a_run_continues_where_its_log_ends(tmp_path):
     first = scored(folder, [contestant("torch")], log)
     text = log.read_text()
     assert text.count("\n") == 3
-    log.write_bytes(b"\xff\xfe\n" + text[: text.rindex("\n", 0, -1) + 20].encode())
+    log.write_bytes(b"\xff\xfe\n" + b"[" * 99999 + b"\n" + text[: text.rindex("\n", 0, -1) + 20].encode())
     torch, other = contestant("torch"), contestant("other")
     again = scored(folder, [torch, other], log)
     assert (torch.interpolator.runs, other.interpolator.runs) == (1, 3)

@@ -13,6 +13,7 @@ from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.self_test.mutants import Mutant, NotMade, attempts_of, mutants_of
 from tests.support.foreign import Foreign, foreign_feeds, foreign_model
+from tests.support.refusals import refused
 
 FAULTS = ["nearest", "zeros-padding", "align-corners", "fp16-coordinates", "swapped-flows", "weight", "bgr"]
 NAMES = [name for name in FAULTS if name != "swapped-flows"]  # of contextnet, which has one flow
@@ -267,3 +268,11 @@ def test_a_sampler_of_another_form_is_a_gap(warp):
 @pytest.mark.parametrize("options", [Foreign(), Foreign(opset=20), Foreign(opset=16), Foreign(size=(64, 96))])
 def test_graphs_of_other_tools_have_all_faults(options):
     assert [mutant.name for mutant in mutants_of(foreign_model(options), None)] == [*FAULTS, "fixed-timestep"]
+
+
+def test_a_model_that_reads_what_nothing_makes_is_refused(models):
+    model = onnx.ModelProto()
+    model.CopyFrom(models("contextnet")[0])
+    model.graph.node[3].input[0] = "nothing"
+    with refused("invalid-onnx"):
+        list(mutants_of(model, "contextnet"))
