@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from refine_export.engine.engine_run_options import EngineRunOptions
-from refine_export.runners.runtime_names import Runtime
+from refine_export.runners.runtime_names import RequiredRuntime, Runtime
 from refine_export.signature import LARGEST_BATCH, check_sizes_option
 from refine_export.validate.validate_options import FEWEST_ROUNDS
 
@@ -28,6 +28,8 @@ class BenchOptions(EngineRunOptions):
     """Device of torch, such as cuda:0."""
     runtimes: tuple[Runtime, ...] = field(default=(), metadata={"flag": "--runtime"})
     """Runtimes of each ONNX file; default: onnxruntime-cpu. half emulates FP16, and its speed is not that of FP16."""
+    require: tuple[RequiredRuntime, ...] = field(default=(), metadata={"flag": "--require"})
+    """Runtimes in which something has to be measured, else the exit code is 3; trt and rtx by an engine, on a GPU."""
     rounds: int = field(default=20, metadata={"flag": "--rounds"})
     """Times that each is measured, after the warm-up; 5 or more."""
     memory: bool = field(default=True, metadata={"flag": "--memory/--no-memory"})

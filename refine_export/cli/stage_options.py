@@ -43,6 +43,8 @@ def _with_options(function: Verb, options: Iterable[Option]) -> Verb:
         for one in inspect.signature(function, eval_str=True).parameters.values()
         if one.kind is not inspect.Parameter.VAR_KEYWORD
     ]
+    options = list(options)
+    numbers = {option.keyword for option in options if int in get_args(_without_none(option.type))}
     added = {option.keyword: _parameter(option) for option in options if "flag" in option.metadata}
     own = [one for one in own if one.name not in added]
 
@@ -53,7 +55,8 @@ def _with_options(function: Verb, options: Iterable[Option]) -> Verb:
             if given.get(keyword) is None:
                 given.pop(keyword, None)  # not given: the recipe's value holds
             elif isinstance(given[keyword], list):  # `--require ort,trt` and `--require ort --require trt` are the same
-                given[keyword] = [_part(part) for value in given[keyword] for part in _parts(value)]
+                parts = [_part(part) for value in given[keyword] for part in _parts(value)]
+                given[keyword] = [int(one) if keyword in numbers and one.isdecimal() else one for one in parts]
         function(**given)
 
     # The stage's options come before --force, --quiet and --json, as in every verb.
@@ -108,7 +111,7 @@ def _cli_type(option: Option) -> Any:
         return list[str]
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
-        return list[str if get_origin(inner) is Literal else inner] | None  # type: ignore[misc]
+        return list[str if get_origin(inner) is Literal or inner is int else inner] | None  # type: ignore[misc]
     if get_origin(kind) is Literal:
         return str | None
     return kind | None

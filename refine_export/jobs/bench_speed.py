@@ -49,7 +49,6 @@ def bench(
     checkpoint: AnyPath | None = None,
     refine: bool | None = None,
     frames: tuple[AnyPath, AnyPath] | None = None,
-    require: Sequence[RequiredRuntime] | None = None,
     output: AnyPath | None = None,
     recipe: AnyRecipe = None,
     progress: Progress | None = None,
@@ -62,7 +61,6 @@ def bench(
         checkpoint: the weights of torch, and of the flows that a refinement is fed. Defaults to released RIFE 4.0.
         refine: use the refinement of a RIFE 4.0 file that has one.
         frames: two pictures. Defaults to the sample.
-        require: runtimes that have to be measured.
         output: folder for bench.json and bench.html. Defaults to none.
         recipe: Recipe object or path, for weights and frames; explicit options override it.
         progress: receives each batch and size.
@@ -75,7 +73,7 @@ def bench(
     """
     started = time.perf_counter()
     chosen = options_from_keywords(BenchOptions, options)
-    inputs = job_inputs(recipe, progress, checkpoint, frames, refine=refine, require=require)
+    inputs = job_inputs(recipe, progress, checkpoint, frames, refine=refine)
     if checkpoint is not None and chosen.torch != ("none",):
         with suppress(UnavailableError):  # without torch, files are measured all the same
             _ = inputs.checkpoint
@@ -132,7 +130,7 @@ class _Bench:
         """Return all figures, and the verdict."""
         shortfalls = [*self._shortfalls.values()]
         named = {one.runtime for one in shortfalls}
-        for runtime in dict.fromkeys(self._inputs.recipe.run.require):
+        for runtime in dict.fromkeys(self._options.require):
             if runtime not in self._ran | named:
                 reason = "it is required, and nothing was measured in it"
                 what = REQUIRED_NAMES[runtime]
@@ -258,7 +256,7 @@ class _Bench:
     def _lacks(self, subject: Subject, reason: str) -> None:
         """Note what this machine cannot run; it counts where it was asked for."""
         runtime = _runtime_of(subject)
-        asked = subject.mode in self._options.runtimes or runtime in self._inputs.recipe.run.require
+        asked = subject.mode in self._options.runtimes or runtime in self._options.require
         self._shortfalls[subject.name, reason] = Shortfall(
             what=subject.name, status="not compared", reason=reason, counts=asked, runtime=runtime
         )

@@ -24,8 +24,8 @@ FUNCTIONS = {
     "refine",
     "score": "data_set, files, *, checkpoint, refine, output, recipe, progress, allow_host_code, cuda_graph, "
     "rtx_kernels, rtx_cache, layout, limit, runtimes, device, max_loss_db",
-    "bench": "files, *, checkpoint, refine, frames, require, output, recipe, progress, allow_host_code, cuda_graph, "
-    "rtx_kernels, rtx_cache, sizes, batches, torch, device, runtimes, rounds, memory",
+    "bench": "files, *, checkpoint, refine, frames, output, recipe, progress, allow_host_code, cuda_graph, "
+    "rtx_kernels, rtx_cache, sizes, batches, torch, device, runtimes, require, rounds, memory",
     "gate": "report, *, baseline, accept, speed, junit, markdown, summary, recipe, require, limits, share, may_fail",
     "bisect": "onnx, *, checkpoint, frames, against, runtime, against_runtime, size, feeds, recipe, force, progress, "
     "flows, timesteps, refine",

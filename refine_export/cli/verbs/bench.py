@@ -15,7 +15,7 @@ from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, Reci
 
 
 @stage_options_of(BenchOptions)
-@stage_options("checkpoint.path", "checkpoint.refine", "frames.pair", "run.require")
+@stage_options("checkpoint.path", "checkpoint.refine", "frames.pair")
 def bench(
     files: Annotated[list[Path], typer.Argument(help="ONNX files of any tool, and engines.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench.json and bench.html.")] = None,

@@ -14,7 +14,7 @@ from refine_export.errors import InternalError, RequestError, UnavailableError
 from refine_export.jobs import bench_speed
 from refine_export.jobs.bench_speed import bench
 from refine_export.jobs.build_engine import build
-from refine_export.jobs.recipe_file import recipe_from_toml
+from refine_export.jobs.recipe_file import recipe_from_toml, toml_from_recipe
 from refine_export.runners.torch import TorchRunner
 from tests.support.engine_models import needs_rtx
 from tests.support.engine_seat import RECIPE as RECIPE_OF_ENGINES
@@ -61,6 +61,22 @@ def test_torch_and_files_of_any_tool_are_measured_at_each_size_and_reported(file
     assert f"{result.measurements[1].ratio:.2f}" in page
     assert not re.search(r"<script|https?://", page)
     assert len(result.summary().splitlines()) == 4
+    assert page.count("<br>") == 3
+
+
+def test_the_command_prints_a_row_for_each_and_exits_by_what_was_asked_for(file, tmp_path, command):
+    (tmp_path / "recipe.toml").write_text(toml_from_recipe(RECIPE), encoding="utf-8")
+    words = ("bench", file, "--recipe", tmp_path / "recipe.toml", "--rounds", 5, "--no-memory", "--quiet")
+    code, output, _ = command(*words, "--batch", "1,2")
+    assert code == 0
+    assert [line.split()[:3] for line in output.splitlines()[1:5]] == [
+        [*name, f"{batch}x64x96"] for batch in (1, 2) for name in (("torch", "eager"), (file.name, "onnxruntime-cpu"))
+    ]
+    code, output, _ = command(*words, "--torch", "none", "--require", "rtx", "--json")
+    content = json.loads(output)
+    assert (code, content["status"], len(content["measurements"])) == (3, "not compared", 1)
+    code, _, messages = command(*words, "--size", "64x70")
+    assert (code, "[wrong-size]" in messages) == (2, True)
 
 
 def test_16_bit_files_run_in_onnx_runtime_with_a_note_and_paths_tell_files_of_one_name_apart(exports, tmp_path):
