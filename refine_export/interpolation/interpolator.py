@@ -39,6 +39,8 @@ class Interpolator(ABC):
     """It computes timesteps other than 0.5."""
     provider: str
     """Description of what computes."""
+    multiple_of: int = MULTIPLE_OF
+    """Frames are padded to multiples of this."""
     keeps_depth: bool = True
     """It computes more than 8 bits a channel where frames have them."""
 
@@ -92,7 +94,7 @@ class LocalInterpolator(Interpolator):
         self.provider = f"{runner.backend} {runner.version}, {runner.provider}, on {runner.device}"
         self._runner = runner
         self._artifact = artifact
-        self._multiple_of = multiple_of if artifact is None else artifact.multiple_of
+        self.multiple_of = multiple_of if artifact is None else artifact.multiple_of
 
     def close(self) -> None:
         """Close the runner."""
@@ -100,7 +102,7 @@ class LocalInterpolator(Interpolator):
 
     def _interpolate(self, frame0: Picture, frame1: Picture, timestep: float) -> Picture:
         height, width = frame0.shape[:2]
-        fed = padded_size(height, width, self._multiple_of)
+        fed = padded_size(height, width, self.multiple_of)
         if self._artifact is not None and not self._artifact.accepts((1, *fed)):
             raise RequestError(
                 f"frames of {height}x{width} (height x width) are fed as one pair of {size_text(fed)}, and "

@@ -42,11 +42,27 @@ def test_where_tiles_agree_the_frame_is_that_of_no_tiles(size, dtype):
 
 
 def test_where_tiles_disagree_they_fade_into_each_other():
-    """The step between neighbours is spread over the middle half of the overlap."""
-    frame = noise((128, 480), np.float32)
-    made = TiledInterpolator(Disagreeing(), 128, 32).interpolate(frame, frame, 0.5)[..., 0]
-    assert np.abs(np.diff(made, axis=1)).max() <= 1.01 / 16
+    """The step between neighbours is spread over the middle fifth of the overlap."""
+    frame = noise((128, 896), np.float32)
+    made = TiledInterpolator(Disagreeing(), 256, 96).interpolate(frame, frame, 0.5)[..., 0]
+    assert np.abs(np.diff(made, axis=1)).max() <= 1.01 / (96 / 5)
     assert np.ptp(made) == 1
+
+
+def test_tiles_start_at_multiples_of_the_padding():
+    """A network of which every 64th pixel is a corner of its coarse map computes what it does in the whole frame."""
+
+    class Coarse(Averager):
+        multiple_of = 64
+
+        def _interpolate(self, frame0, frame1, timestep):
+            assert not any(side % 64 for side in frame0.shape[:2])
+            return np.kron(frame0[::64, ::64], np.ones((64, 64, 1), frame0.dtype))
+
+    a = noise((300, 500), np.float32)
+    whole = Coarse().interpolate(np.pad(a, ((0, 20), (0, 12), (0, 0)), "edge"), np.zeros((320, 512, 3)), 0.5)
+    tiled = TiledInterpolator(Coarse(), 200, 50).interpolate(a, a, 0.5)
+    assert np.abs(tiled - whole[:300, :500]).max() < 1e-6
 
 
 def test_tiles_cost_at_most_their_overlap():
