@@ -24,6 +24,9 @@ WITHOUT_PLACES = ("mpeg", "mov", "avi")
 DOUBTFUL = 3
 """Packets from one that a demuxer marks as corrupt to the jump in time: it may be an earlier one that is marked."""
 
+FRAME_HEADER_BYTES = 80
+"""Longest line before a frame of YUV4MPEG that FFmpeg reads."""
+
 AGAIN = "copy or make it again, cut the video before the damage, or have interpolate accept it with --allow-missing"
 
 
@@ -115,16 +118,21 @@ class Completeness:
             return self._doubtful > 0  # MPEG TS counts its packets
         return bool(packet.pos - last.pos - last.size - self._between > HOLE_BYTES)
 
-    def problems(self, broken: int) -> Iterator[FrameError]:
+    def problems(self, broken: int, size: int) -> Iterator[FrameError]:
         """Yield what is missing, when all is decoded.
 
         Args:
             broken: places that are known.
+            size: bytes of the file, or those that were read of a pipe.
         """
         tolerance = next((one for name, one in LENGTH_TOLERANCE.items() if self._format.startswith(name)), None)
         if tolerance is not None and self._length and self._length - self._end > tolerance / float(self._rate):
             problem = f"ends at {float(self._end):.2f} of {float(self._length):.2f} seconds: it is truncated"
             yield FrameError.about(self._path, "video-truncated", self.described(problem), frame=self.count)
+        is_y4m = self._format == "yuv4mpegpipe" and self._last is not None
+        if is_y4m and size - self._last.pos - self._last.size > FRAME_HEADER_BYTES:
+            problem = self.described("ends within a frame: it is truncated")
+            yield FrameError.about(self._path, "video-truncated", problem, frame=self.count)
         if self._stored < self.promised:
             problem = self.described(f"has {self._stored} frames, and its header says {self.promised}")
             yield FrameError.about(self._path, "frames-missing", problem, frame=self.count)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -37,6 +37,21 @@ PIPE = Path("-")
 """Standard input, or output."""
 LARGEST_PIXELS = 2**27
 USUAL_RATE = Fraction(25)
+
+
+class CountedPipe:
+    """A pipe that counts what is read: FFmpeg leaves out the part of a frame with which YUV4MPEG ends."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self.count = 0
+        """Bytes so far."""
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to a number of bytes."""
+        content = self._pipe.read(size)
+        self.count += len(content)
+        return content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +91,9 @@ class RawVideo:
 class VideoDecoder:
     """An open video; made by `open_video`."""
 
-    def __init__(self, path: Path, container: Any, stream: Any, *, allow_missing: bool = False) -> None:
+    def __init__(
+        self, path: Path, container: Any, stream: Any, size: Callable[[], int], *, allow_missing: bool = False
+    ) -> None:
         self.path = path
         self.container = container
         self.stream = stream
@@ -89,6 +106,7 @@ class VideoDecoder:
         """Missing frames, where that is allowed; complete when all is decoded."""
         self._allow_missing = allow_missing
         self._missing = 0
+        self._size = size
         self._completeness = Completeness(path, container, stream, self.rate)
 
     @property
@@ -128,7 +146,7 @@ class VideoDecoder:
                 yield frame
                 self.count += 1
         broken = self._missing
-        for problem in completeness.problems(broken):
+        for problem in completeness.problems(broken, self._size()):
             self._lack(problem)
         self.notes += completeness.notes(broken)
         if self._missing:
@@ -192,7 +210,7 @@ def open_video(path: Path, *, allow_missing: bool = False, raw: RawVideo | None 
     av = require("av", extra="video")
     options = {"format_whitelist": DEMUXERS if raw is None else RAW, "protocol_whitelist": "file"}
     options |= {} if raw is None else raw.options
-    given: Any = sys.stdin.buffer
+    given: Any = CountedPipe(sys.stdin.buffer)
     if path != PIPE:
         check_input_file(path, FrameError, "give a video, such as an MP4")
         given = f"file:{path.resolve()}"
@@ -206,7 +224,8 @@ def open_video(path: Path, *, allow_missing: bool = False, raw: RawVideo | None 
             raise FrameError.about(path, "no-video", "has no video that can be decoded; give one with pictures in it")
         stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
         stream.thread_type = "AUTO"
-        yield VideoDecoder(path, container, stream, allow_missing=allow_missing)
+        size = (lambda: given.count) if path == PIPE else (lambda: path.stat().st_size)
+        yield VideoDecoder(path, container, stream, size, allow_missing=allow_missing)
 
 
 def frames_of_video(path: Path, add_note: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:

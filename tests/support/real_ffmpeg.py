@@ -21,5 +21,5 @@ def ffmpeg(arguments: str, folder: Path) -> None:
 
 def ffprobe(path: Path, entries: str) -> str:
     """Return what ffprobe says of a file, without labels."""
-    command = ["ffprobe", "-loglevel", "error", "-of", "csv=p=0", "-show_entries", entries, str(path)]
+    command = ["ffprobe", "-loglevel", "error", "-of", "csv=p=0", "-show_entries", *shlex.split(entries), str(path)]
     return subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout.strip()

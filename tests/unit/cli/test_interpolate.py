@@ -1,16 +1,19 @@
 """`refine-export interpolate` as a user calls it."""
 
 import functools
+import io
 import json
 
+import av
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
+from refine_export.support.files import write_text
 from tests.support.deploy_files import write_average
-from tests.support.interpolation_clips import Sound, assert_frames, numbered, read_clip, write_clip
+from tests.support.interpolation_clips import Sound, _write_sound, assert_frames, numbered, read_clip, write_clip
 
 
 @pytest.fixture
@@ -75,6 +78,55 @@ def test_wrong_requests_exit_with_2_and_make_nothing(
         torch.save(dict(seeded_checkpoint("IFNet").state_dict), "net.pkl")
     before = sorted(path.name for path in tmp_path.iterdir())
     found, _, err = call(*arguments)
+    assert (found, f"[{code}]" in err) == (2, True), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def two_times_at_once(path):
+    write_clip(path, [numbered(number) for number in range(6)], codec="ffv1", times=[0, 1, 3, 3, 4, 5])
+
+
+def only_sound(path):
+    with av.open(str(path), "w") as container:
+        _write_sound(container, container.add_stream("aac", rate=48000), Sound())
+
+
+def resumed(path):
+    write_clip(path, [numbered(number) for number in range(4)])
+    write_text(path.parent / "out.mp4.parts" / "job.json", json.dumps({"source": "another"}))
+
+
+BAD_INPUT = {
+    "one frame": (lambda path: write_clip(path, [numbered(0)]), "in.mp4", [], "too-few-frames"),
+    "no video": (only_sound, "in.mp4", [], "no-video"),
+    "a rate of zero": (lambda path: None, "-", ["--raw-input", "96x64:rgb24:0"], "wrong-option"),
+    "a target of zero": (lambda path: None, "in.mp4", ["--fps", "0"], "wrong-option"),
+    "times that go back": (two_times_at_once, "in.mkv", [], "frame-times-not-growing"),
+    "a pipe without frames": (lambda path: None, "-", ["--raw-input", "96x64:rgb24:25"], "no-frames"),
+    "codec": (
+        lambda path: write_clip(path, [numbered(number) for number in range(4)]),
+        "in.mp4",
+        ["--codec", "prores_ks"],
+        "codec-not-in-container",
+    ),
+    "below": (
+        lambda path: write_clip(path, [numbered(number) for number in range(4)]),
+        "in.mp4",
+        ["--fps", "20"],
+        "fps-below-source",
+    ),
+    "another source": (resumed, "in.mp4", ["--resume"], "resume-other-source"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_INPUT)
+def test_bad_input_exits_with_2_and_makes_nothing(tmp_path, monkeypatch, call, network, name):
+    make, source, options, code = BAD_INPUT[name]
+    make(tmp_path / source)
+    monkeypatch.setattr("sys.stdin", type("Stream", (), {"buffer": io.BytesIO()}))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    given = source if source == "-" else str(tmp_path / source)
+    found, _, err = call(given, "-o", str(tmp_path / "out.mp4"), "--file", str(network), *options)
     assert (found, f"[{code}]" in err) == (2, True), err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 

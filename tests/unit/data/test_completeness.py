@@ -6,6 +6,7 @@ from refine_export.data.completeness import Completeness
 from refine_export.data.video import open_video
 from refine_export.errors import FrameError
 from tests.support.real_ffmpeg import ffmpeg, needs_ffmpeg
+from tests.support.refusals import refused
 
 SOURCE = "-f lavfi -i testsrc2=s=128x96:r=30:d=2"
 SOUND = "-f lavfi -i sine=440:d=4"
@@ -115,4 +116,15 @@ def test_frames_that_lead_the_first_key_frame_are_not_asked_for(tmp_path):
             for frame in packet.decode():
                 if frame.pts != 500:
                     found.take_frame(frame)
-        assert (found.lost, [error.code for error in found.problems(0)]) == (1, ["frames-missing"])
+        assert (found.lost, [error.code for error in found.problems(0, 0)]) == (1, ["frames-missing"])
+
+
+@pytest.mark.parametrize(("more", "is_cut"), [(0, False), (500, True)])
+def test_yuv4mpeg_that_ends_within_a_frame(tmp_path, more, is_cut):
+    frame = b"FRAME\n" + bytes(96 * 64 * 3 // 2)
+    (tmp_path / "in.y4m").write_bytes(b"YUV4MPEG2 W96 H64 F25:1 C420jpeg\n" + frame * 3 + frame[:more])
+    if is_cut:
+        with refused("video-truncated", FrameError, frame=3):
+            decoded(tmp_path / "in.y4m")
+    else:
+        assert decoded(tmp_path / "in.y4m") == 3
