@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Clock:
                 self.notes.append("not all of its frames have a time: its average rate is taken for them")
         if self._last is not None and pts <= self._last:
             problem = f"has the time {pts} for frame {self._count}, after {self._last}; give its frames new times"
-            advice = f"ffmpeg -i '{self._path}' -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
+            advice = f"ffmpeg -i {shlex.quote(str(self._path))} -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
             raise FrameError.about(self._path, "frame-times-not-growing", f"{problem}: {advice}", frame=self._count)
         self._last = pts
         self._count += 1
