@@ -68,16 +68,19 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
             for step in plan_steps(reference, runner.signature, opened, sources, options):
                 with inputs.progress.step(f"compare {step.label}") as say:
                     before = len(comparisons)
+                    feed: Feed | None = None
                     for compared in compare_candidates(runner.signature, runner, step.candidates, step.feeds, memory):
                         comparison = _comparison(len(comparisons) + 1, graph, step, compared)
                         comparisons.append(comparison)
                         selection.add(comparison, compared, own=step.own_size)
+                        feed = None if timed else compared.feed
+                        del compared  # before the next feed is made
                     say(_outcome(comparisons[before:]))
                 notes += filter(None, [step.note])
-                if not timed and comparisons[before:]:
+                if feed is not None:
                     timed = True
                     with inputs.progress.step(f"measure the latency at {size_text(step.sizes)}"):
-                        latencies += _latencies(step, compared.feed, runner, options.latency)
+                        latencies += _latencies(step, feed, runner, options.latency)
             if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
                 notes.append("Flows of the kind `network` were not compared: these weights are only a refinement.")
     frames, picture_notes = selection.frames(pair)

@@ -63,10 +63,15 @@ class RoundedArithmetic(InsideWarp):
         elif func is functional.grid_sample:
             args = (args[0], rounded(args[1], POSITION_BITS), *args[2:])
         result = func(*args, **kwargs)
-        return rounded(result, self._bits) if func in _ROUNDED else result
+        return _round_in_place(result.view(torch.int32), self._bits) if func in _ROUNDED else result
 
 
 def rounded(value: torch.Tensor, bits: int) -> torch.Tensor:
     """Round an FP32 tensor to a number of significant bits, below 24; ties away from zero."""
+    return _round_in_place(value.view(torch.int32).clone(), bits)
+
+
+def _round_in_place(words: torch.Tensor, bits: int) -> torch.Tensor:
+    """Round the FP32 values whose bits are `words`, without a second tensor of their size."""
     dropped = 24 - bits
-    return value.view(torch.int32).add(1 << (dropped - 1)).bitwise_and_(-1 << dropped).view(torch.float32)
+    return words.add_(1 << (dropped - 1)).bitwise_and_(-1 << dropped).view(torch.float32)

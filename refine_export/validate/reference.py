@@ -13,6 +13,7 @@ from refine_export.data.feeds import Feed
 from refine_export.runners.base import Arrays
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import FilePrecision, GraphName, Quantity
+from refine_export.support.memory import return_freed_memory
 
 if TYPE_CHECKING:
     from torch import nn  # optional: annotations alone must not need it
@@ -52,6 +53,7 @@ class Reference(TorchRunner):
             yield self._known[shared]
         if own not in self._known:
             network, graph = self._of
+            return_freed_memory()
             with TorchRunner(network, graph, rounded_to=precision) as runner:
                 rounded = runner.run(feed.inputs)
             self._known[own] = {

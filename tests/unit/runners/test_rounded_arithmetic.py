@@ -24,6 +24,17 @@ def test_infinity_and_large_values_stay():
     assert rounded(torch.tensor([1e30]), 11).item() == pytest.approx(1e30, rel=1e-3)
 
 
+def test_what_goes_in_is_not_changed():
+    generator = torch.Generator().manual_seed(0)
+    image, weight = torch.rand(1, 3, 8, 12, generator=generator), torch.rand(4, 3, 3, 3, generator=generator)
+    before = image.clone(), weight.clone()
+    with RoundedArithmetic("fp16"):
+        functional.leaky_relu(functional.conv2d(image, weight), 0.3)
+        functional.leaky_relu(image, 0.3)
+    assert torch.equal(image, before[0])
+    assert torch.equal(weight, before[1])
+
+
 def test_convolutions_activations_and_warps_are_rounded_and_sums_are_not():
     generator = torch.Generator().manual_seed(0)
     image, flow = (torch.rand(1, channels, 8, 12, generator=generator) for channels in (3, 2))

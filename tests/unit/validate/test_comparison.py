@@ -1,6 +1,7 @@
 """Verdicts on made-up outputs: each fault is named, and what was not run is never green."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -134,6 +135,24 @@ def test_a_candidate_costs_its_own_run_only():
     candidates = [candidate_of(runtime="a", runner=first), candidate_of(runtime="b", runner=second)]
     assert len(list(compare_candidates(REFINE, reference, candidates, [FEED] * 6))) == 12
     assert (reference.runs, first.runs, second.runs) == (6, 6, 6)
+
+
+def test_a_feed_is_released_before_the_next_is_made():
+    released = []
+
+    def feeds():
+        for name in "ab":
+            feed = dataclasses.replace(FEED, name=name)
+            weakref.finalize(feed, released.append, name)
+            yield feed
+            del feed
+            released.append("asked")
+
+    for compared in compare_candidates(
+        INTERPOLATOR, Fake({"frame": FRAME}), [candidate_of(runtime="fake", runner=None)], feeds()
+    ):
+        del compared
+    assert released == ["a", "asked", "b", "asked"]
 
 
 @pytest.mark.parametrize(
