@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         UnavailableError,
     )
     from refine_export.export.export_options import ExportOptions
-    from refine_export.interpolation.interpolate_files import Interpolated
+    from refine_export.interpolation.interpolate_video import Interpolated
     from refine_export.jobs.bench_speed import bench
     from refine_export.jobs.bisect_file import bisect
     from refine_export.jobs.build_engine import build
@@ -99,7 +99,7 @@ _HOME = {
         "UnavailableError",
     ),
     "export.export_options": ("ExportOptions",),
-    "interpolation.interpolate_files": ("Interpolated",),
+    "interpolation.interpolate_video": ("Interpolated",),
     "jobs.bench_speed": ("bench",),
     "jobs.bisect_file": ("bisect",),
     "jobs.build_engine": ("build",),

@@ -34,7 +34,7 @@ from refine_export.deploy.verify.load_test import LoadRequest, measure_load
 from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
-from refine_export.interpolation.interpolate_files import interpolate_video
+from refine_export.interpolation.interpolate_video import interpolate_video
 from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.runners.onnxruntime import OrtRunner

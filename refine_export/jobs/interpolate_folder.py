@@ -9,7 +9,7 @@ from typing import Any
 
 from refine_export.data.video import SUFFIXES
 from refine_export.errors import RequestError
-from refine_export.interpolation.interpolate_files import Interpolated
+from refine_export.interpolation.interpolate_video import Interpolated
 from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
 from refine_export.jobs.interpolate_frames import interpolate
 from refine_export.jobs.job_options import takes_options_of

@@ -11,7 +11,8 @@ from refine_export.data import images, video
 from refine_export.data.picture_sequences import is_sequence
 from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
-from refine_export.interpolation.interpolate_files import Interpolated, interpolate_pictures, interpolate_video
+from refine_export.interpolation.interpolate_pictures import interpolate_pictures
+from refine_export.interpolation.interpolate_video import Interpolated, interpolate_video
 from refine_export.interpolation.interpolation_options import (
     ComputeOptions,
     EncoderOptions,

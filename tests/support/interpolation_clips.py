@@ -14,7 +14,7 @@ import av
 import numpy as np
 
 from refine_export.data.colour import EXACT
-from refine_export.interpolation.interpolate_files import Interpolated, interpolate_video
+from refine_export.interpolation.interpolate_video import Interpolated, interpolate_video
 from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
 from refine_export.interpolation.interpolator import Interpolator
 from refine_export.support.progress import Silent

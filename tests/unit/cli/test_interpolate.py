@@ -145,7 +145,7 @@ def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, call, monkeyp
 
 
 def test_progress_is_json_on_request(tmp_path, network, source, call, monkeypatch):
-    monkeypatch.setattr("refine_export.interpolation.interpolate_files.REPORT_S", 0)
+    monkeypatch.setattr("refine_export.interpolation.frame_work.REPORT_S", 0)
     code, out, err = call(source, "-o", tmp_path / "out.mkv", "--file", network, "--progress", "json", "--json")
     assert (code, json.loads(out)["frames_written"]) == (0, 16)
     lines = [json.loads(line) for line in err.splitlines()]

@@ -10,7 +10,7 @@ import pytest
 
 from refine_export.errors import RequestError
 from refine_export.interpolation import segments
-from refine_export.interpolation.interpolate_files import Interrupted
+from refine_export.interpolation.interpolate_video import Interrupted
 from tests.support.interpolation_clips import (
     Averaging,
     Sound,

@@ -9,11 +9,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from refine_export.errors import FrameError, RequestError, UnavailableError
-from refine_export.interpolation import interpolate_files
-from refine_export.interpolation.interpolate_files import interpolate_pictures
+from refine_export.interpolation import frame_work
 from refine_export.support.progress import Silent
 from tests.support.interpolation_clips import (
     HEIGHT,
@@ -248,7 +246,7 @@ def test_progress_is_reported_up_to_the_last_frame(tmp_path, monkeypatch):
         def within(self, phase, done, steps):
             reports.append((phase, done, steps))
 
-    monkeypatch.setattr(interpolate_files, "REPORT_S", 0)
+    monkeypatch.setattr(frame_work, "REPORT_S", 0)
     run(clip(tmp_path / "in.mp4", 5), tmp_path / "out.mp4", times=3, progress=Reporting())
     assert [(done, steps) for _, done, steps in reports] == [(k, 15) for k in (3, 6, 9, 12, 15)]
     assert all("frames/s, 0:0" in phase for phase, _, _ in reports)
@@ -320,37 +318,3 @@ def test_a_number_of_times_that_is_not_computed_is_refused_where_nothing_is_to_c
 
 
 # Two pictures
-
-
-def save(path, size, mode="RGB"):
-    Image.new(mode, size).save(path)
-    return path
-
-
-def middle(first, second, output, timestep=0.5):
-    return interpolate_pictures(first, second, output, timestep, Averaging(), force=True, progress=Silent())
-
-
-@pytest.mark.parametrize(
-    ("second", "output", "timestep", "code"),
-    [
-        ((40, 33), "out.png", 0.5, "frame-sizes-differ"),
-        ((40, 32), "out.jpg", 0.5, "output-suffix"),
-        ((40, 32), "out.png", 1.0, "wrong-option"),
-        ((40, 32), "a.png", 0.5, "output-is-input"),
-    ],
-)
-def test_pictures_that_do_not_go_together_make_nothing(tmp_path, second, output, timestep, code):
-    first, other = save(tmp_path / "a.png", (40, 32)), save(tmp_path / "b.png", second)
-    with refused(code, RequestError):
-        middle(first, other, tmp_path / output, timestep)
-    assert names(tmp_path) == ["a.png", "b.png"]
-
-
-def test_what_pictures_lose_is_noted(tmp_path):
-    first, second = save(tmp_path / "a.png", (40, 32), "RGBA"), save(tmp_path / "b.png", (40, 32))
-    assert "alpha" in middle(first, second, tmp_path / "out.png").notes[0]
-    Image.fromarray(np.full((32, 40), 1000, np.uint16)).save(first)
-    assert any("8 bits" in note for note in middle(first, second, tmp_path / "deep.png").notes)
-    with Image.open(tmp_path / "out.png") as picture:
-        assert (picture.size, picture.mode) == ((40, 32), "RGB")
