@@ -7,6 +7,7 @@ required, 70 a bug of this tool, 130 interrupted.
 import atexit
 import gc
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -181,6 +182,11 @@ def _exit_if_interrupted() -> None:
 
 def _interrupt(number: int, frame: Any) -> None:
     _signals.append(number)
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    if getattr(spec, "_initializing", False):  # an exception in its C++ would abort; nothing is written by then
+        sys.stderr.write(f"{_INTERRUPTED}\n")
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)
     signal.default_int_handler(number, frame)
 
 

@@ -278,6 +278,18 @@ def test_a_signal_that_a_library_turns_into_its_own_error_is_exit_code_130(run, 
     assert run("doctor")[0] == 70
 
 
+def test_a_signal_while_torch_is_imported_is_exit_code_130(tmp_path):
+    """An exception within torch's C++ aborts the process (SIGABRT)."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").write_text(
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept KeyboardInterrupt:\n    os.abort()"
+    )
+    code = "import sys; sys.path.insert(0, sys.argv.pop()); from refine_export.cli.main import program; program()"
+    command = [sys.executable, "-c", code, "doctor", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "interrupted: what was not finished is not written\n")
+
+
 def test_completion_works():
     """What the shell asks for and what it gets: the verbs that begin with the letters typed."""
     typed = {"COMP_WORDS": "refine-export va", "COMP_CWORD": "1", "_REFINE_EXPORT_COMPLETE": "complete_bash"}
