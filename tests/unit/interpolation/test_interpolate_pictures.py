@@ -7,12 +7,8 @@ from PIL import Image
 from refine_export.errors import RequestError
 from refine_export.interpolation.interpolate_pictures import interpolate_pictures
 from refine_export.support.progress import Silent
-from tests.support.interpolation_clips import (
-    Averaging,
-)
+from tests.support.interpolation_clips import Averaging
 from tests.support.refusals import refused
-
-LOSSLESS = {"codec": "libx264", "crf": 0}
 
 
 def save(path, size, mode="RGB"):
