@@ -329,8 +329,12 @@ def artifact_from_plan(path: Path) -> Artifact:
             code="unknown-graph",
             path=path,
         )
+    try:
+        made = Artifact(**{**made_of, "fixed": tuple(made_of["fixed"])})
+    except (KeyError, TypeError) as error:  # a name that was edited by hand
+        raise _unknown(path, f"no manifest that can be read (details.{ARTIFACT}: {error})") from error
     artifact = dataclasses.replace(
-        Artifact(**{**made_of, "fixed": tuple(made_of["fixed"])}),
+        made,
         file=str(path),
         sha256=manifest.sha256,
         size_bytes=manifest.size_bytes,

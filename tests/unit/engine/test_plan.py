@@ -10,6 +10,7 @@ import pytest
 
 from refine_export.engine.plan import (
     KEY,
+    artifact_from_plan,
     check_version,
     describe,
     key_of,
@@ -22,6 +23,7 @@ from refine_export.engine.plan import (
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path, read_manifest
 from tests.support.engine_models import error_code, fake_library
+from tests.support.gate_reports import artifact
 from tests.support.host_trt import machine_of, saved
 
 VERSION = "11.4.0.3"
@@ -142,6 +144,16 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
 def test_options_that_were_edited_by_hand_are_refused(plan, options):
     manifest = dataclasses.replace(read_manifest(plan), options=options)
     assert error_code(EngineError, lambda: options_of(manifest)) == "unknown-engine"
+
+
+def test_a_field_that_was_renamed_by_hand_is_refused(plan, tmp_path):
+    """Checks of types pass what they do not know."""
+    known = dataclasses.asdict(artifact(graph="unet"))
+    path = manifest_path(plan)
+    content = json.loads(path.read_text())
+    content["details"]["artifact"] = {**known, "multiples_of": 32}
+    path.write_text(json.dumps(content))
+    assert error_code(EngineError, lambda: artifact_from_plan(plan)) == "unknown-engine"
 
 
 def test_another_version_is_refused_without_a_gpu(plan, monkeypatch):
