@@ -193,6 +193,9 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
     options = ort.SessionOptions()
     options.log_severity_level = 4  # errors come as exceptions, and the loaded provider is checked below
     options.enable_mem_pattern = False  # a pattern keeps a second copy of the activations
+    # By default threads wait in a busy loop for tens of milliseconds after a run, and take the cores of what runs next:
+    # torch, another session, the encoder of a video.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if provider != "cpu":  # for `_description`; versions before 1.24 take it and do nothing

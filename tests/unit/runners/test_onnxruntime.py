@@ -66,6 +66,12 @@ def test_the_cpu_is_asked_for_nothing_of_this(gpu):
             runner.run_torch(tensors_of(feeds_of()))
 
 
+def test_threads_do_not_spin_after_a_run():
+    with OrtRunner(model_of()) as runner:
+        options = runner._session.get_session_options()
+        assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="shows what happens without a GPU, and this machine has one")
 @pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
 def test_without_a_gpu_the_missing_library_is_named_and_nothing_is_printed(provider, capfd):
