@@ -49,6 +49,7 @@ VERBS = {
     "bisect": "Find the first node whose result its inputs and its type do not explain. Exit code 1 if there is one.",
     "deploy": "Put artifacts on an inference server, and prove what it answers.",
     "interpolate": "Make the frame between two pictures, or put frames between those of a video.",
+    "serve-page": "Serve a web page on this machine that interpolates pictures or a clip, and compares frames.",
     "weights": "Show the released weights that can be used by name, and fetch them.",
     "doctor": "Show what this machine can do, and the command that adds what is missing.",
 }
@@ -84,7 +85,7 @@ class VerbGroup(PlainGroup):
 
 def load_verb(verb: str) -> Any:
     """Return the command of a verb, such as `run` or `deploy triton`."""
-    name = verb.replace(" ", "_")
+    name = verb.replace(" ", "_").replace("-", "_")
     module = import_module(f"refine_export.cli.verbs.{name}")
     alone = typer.Typer(add_completion=False, **_SETTINGS | {"no_args_is_help": False})
     alone.command(verb.split()[-1], cls=PlainCommand, help=(VERBS | SUBVERBS)[verb])(getattr(module, name))

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from refine_export.errors import UnavailableError
 
-Extra = Literal["torch", "ort", "trt", "rtx", "triton", "video", "ssim"]
+Extra = Literal["torch", "ort", "trt", "rtx", "triton", "video", "ssim", "page"]
 
 # Wheels of onnxruntime-gpu exist for these two; they run on a CPU too.
 _HAS_GPU_WHEELS = (sys.platform, platform.machine()) in (("linux", "x86_64"), ("win32", "AMD64"))
@@ -21,6 +21,7 @@ _PACKAGES: dict[Extra, str] = {
     "triton": "'tritonclient[grpc,http]'",
     "video": "av",
     "ssim": "scikit-image",
+    "page": "gradio",
 }
 
 

@@ -1,21 +1,8 @@
-"""The page in a browser, headless Chromium: no errors, the slider moves, the filter filters.
-
-It is driven by its DevTools protocol over a pipe (`--remote-debugging-pipe`: JSON that ends in a NUL, on the file
-descriptors 3 and 4), so that what the browser logs is seen.
-"""
+"""The page in a browser, headless Chromium: no errors, the slider moves, the filter filters."""
 
 import base64
-import contextlib
 import io
-import itertools
-import json
-import os
 import re
-import select
-import shutil
-import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -23,101 +10,22 @@ from PIL import Image
 
 from refine_export.report.html import html_from_report
 from refine_export.report.pictures import data_uri_from_frame
+from tests.support.chromium import Tab, browser, needs_chromium
 from tests.support.page_reports import FRAMES, long_report, pictures_of
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-pipe --hide-scrollbars --window-size=1200,900"
-)
-SECONDS = 60
 SLIDER = "document.querySelector('details[open] .slider')"
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is missing: apt-get install chromium")
-
-
-class Tab:
-    """A tab of a browser; errors and requests of the page are in `complaints`."""
-
-    def __init__(self, send, receive):
-        self._send, self._receive, self._buffer = send, receive, b""
-        self._numbers = itertools.count(1)
-        self._session = None
-        self._loaded = False
-        self.complaints = []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def call(self, method, **params):
-        number = next(self._numbers)
-        message = {"id": number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._send, json.dumps(message).encode() + b"\0")
-        while (answer := self._next()).get("id") != number:
-            pass
-        assert "error" not in answer, f"{method}: {answer}"
-        return answer["result"]
-
-    def _next(self):
-        """The next answer or event."""
-        deadline = time.monotonic() + SECONDS
-        while b"\0" not in self._buffer:
-            ready, _, _ = select.select([self._receive], [], [], max(0.0, deadline - time.monotonic()))
-            assert ready, f"no message from chromium for {SECONDS} s"
-            part = os.read(self._receive, 1 << 20)
-            assert part, "chromium ended"
-            self._buffer += part
-        text, _, self._buffer = self._buffer.partition(b"\0")
-        message = json.loads(text)
-        method, params = message.get("method"), message.get("params", {})
-        self._loaded |= method == "Page.loadEventFired"
-        request = params.get("request", {}).get("url", "file:") if method == "Network.requestWillBeSent" else "file:"
-        logged = method in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
-        if logged or not request.startswith(("file:", "data:")):
-            self.complaints.append(params)
-        return message
-
-    def open(self, path):
-        self._loaded = False
-        self.call("Page.navigate", url=path.as_uri())
-        while not self._loaded:
-            self._next()
-
-    def value(self, expression):
-        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in result, result
-        return result["result"].get("value")
+pytestmark = needs_chromium
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """The pipes of a browser with a profile of its own."""
-    to_read, send = os.pipe()
-    receive, to_write = os.pipe()
-    command = f'exec "$@" 3<&{to_read} 4>&{to_write}'
-    profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-    process = subprocess.Popen(
-        ["bash", "-c", command, "bash", CHROMIUM, *FLAGS.split(), profile],
-        pass_fds=(to_read, to_write),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    os.close(to_read)
-    os.close(to_write)
-    yield send, receive
-    os.close(send)
-    os.close(receive)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    process.wait(SECONDS)
+def pipes(tmp_path_factory):
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
 
 
 @pytest.fixture
-def tab(browser):
-    return Tab(*browser)
+def tab(pipes):
+    return Tab(*pipes)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +47,7 @@ def page(report, tmp_path_factory):
 
 
 def test_nothing_complains_and_nothing_is_requested(tab, page):
-    tab.open(page)
+    tab.open(page.as_uri())
     assert tab.value("document.documentElement.className") == "script"
     assert tab.value("document.querySelectorAll('.slider').length") > 0
     assert tab.complaints == []
@@ -149,7 +57,7 @@ def test_a_script_that_the_policy_does_not_name_is_refused(tab, page):
     """The test above can fail: the browser logs it. Without the script both pictures are visible."""
     spoilt = page.with_name("spoilt.html")
     spoilt.write_text(page.read_text(encoding="utf-8").replace("classList.add", "classList .add"), encoding="utf-8")
-    tab.open(spoilt)
+    tab.open(spoilt.as_uri())
     assert tab.value("document.documentElement.className") == ""
     (complaint,) = tab.complaints
     assert "Content Security Policy" in complaint["entry"]["text"]
@@ -163,7 +71,7 @@ def test_a_script_that_the_policy_does_not_name_is_refused(tab, page):
 @pytest.mark.parametrize("place", [0, 30, 50, 100])
 def test_the_slider_moves(tab, page, place):
     """Left of the line is the reference, black, and right of it the candidate, white."""
-    tab.open(page)
+    tab.open(page.as_uri())
     box = tab.value(
         f"(() => {{ const range = {SLIDER}.querySelector('input'); range.value = {place};"
         " range.dispatchEvent(new Event('input', { bubbles: true }));"
@@ -184,7 +92,7 @@ def test_the_slider_moves(tab, page, place):
 
 def test_the_filter_filters(tab, page, report):
     """By verdict and by words; the target of a link is shown again."""
-    tab.open(page)
+    tab.open(page.as_uri())
     rows = "[...document.querySelectorAll('.comparisons tbody tr:not(.group)')].filter((row) => row.offsetParent)"
     count = "document.querySelector('.filter output').textContent"
     total = len(report.comparisons)
@@ -210,6 +118,6 @@ def test_it_fits_a_telephone(tab, page):
     path = page.with_name("long_names.html")
     name = "a_folder/another_folder/a_file_with_a_long_name/refine-3.onnx"
     path.write_text(page.read_text(encoding="utf-8").replace("refine-3.onnx", name), encoding="utf-8")
-    tab.open(path)
+    tab.open(path.as_uri())
     assert tab.value("document.documentElement.scrollWidth") <= 420
     tab.call("Emulation.clearDeviceMetricsOverride")

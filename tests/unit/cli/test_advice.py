@@ -153,6 +153,6 @@ def test_options_and_verbs_that_texts_name_exist():
             wrong += [
                 f"{place}: {flag}" for flag in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text) if flag not in known
             ]
-        verbs = re.findall(r"`refine-export ([a-z]+(?: (?:triton|check|kserve|verify|get|list))?)", text)
+        verbs = re.findall(r"`refine-export ([a-z-]+(?: (?:triton|check|kserve|verify|get|list))?)", text)
         wrong += [f"{place}: refine-export {verb}" for verb in verbs if verb not in COMMANDS | {"weights list": None}]
     assert not wrong
