@@ -144,7 +144,10 @@ def _from_checkpoint(options: ComputeOptions) -> Iterator[Interpolator]:
     checkpoint = checkpoint_from_options(CheckpointOptions(path=path, refine=options.refine))
     if checkpoint.architecture == "refinement":
         check_graph(checkpoint, "interpolator")  # raises: a refinement alone makes no frames
-    runner = TorchRunner(reference_network(checkpoint, options.scale), "interpolator", device=options.device or "cpu")
+    network = reference_network(checkpoint, options.scale)
+    from refine_export.interpolation.remembered_features import remember_features  # needs torch at import
+
+    runner = TorchRunner(remember_features(network), "interpolator", device=options.device or "cpu")
     with LocalInterpolator(runner, multiple_of=runner.signature.multiple_of) as interpolator:
         interpolator.provider += f", {checkpoint.source}"
         yield interpolator
