@@ -18,10 +18,7 @@ def print_scores(result: Scores) -> None:
     screen.table(table.headings, table.rows)
     for one in result.shortfalls:
         screen.line(f"{one.what}: {one.reason}", mark=one.status)
-    screen.notes(result.notes)
-    screen.verdict(result.status, result.summary())
-    if result.folder is not None:
-        screen.line(result.folder / "score.html", mark="report")
+    _print_end(screen, result, "score.html")
 
 
 def print_benchmarks(result: Benchmarks) -> None:
@@ -34,7 +31,12 @@ def print_benchmarks(result: Benchmarks) -> None:
             screen.table(table.headings, table.rows)
     for one in result.shortfalls:
         screen.line(f"{one.what}: {shown_status(one)}: {one.reason}", mark=one.status)
+    _print_end(screen, result, "bench.html")
+
+
+def _print_end(screen: Screen, result: Scores | Benchmarks, page: str) -> None:
+    """Print the notes, the verdict, and the path of the page where one was written."""
     screen.notes(result.notes)
     screen.verdict(result.status, result.summary())
     if result.folder is not None:
-        screen.line(result.folder / "bench.html", mark="report")
+        screen.line(result.folder / page, mark="report")
