@@ -178,7 +178,7 @@ def notes_on_noise(measurements: Iterable[Measurement]) -> Iterator[str]:
 
 
 def _number(value: float | None) -> str:
-    """Write three digits; empty where there is no value."""
+    """Return a number with three significant digits, or an empty string for None."""
     if value is None:
         return ""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -29,7 +29,7 @@ def gpu_state(device: str) -> GpuState:
     """
     torch = import_if_installed("torch")
     if torch is None:
-        raise UnavailableError("torch is missing, by which NVML is asked; pip install torch", code="no-nvml")
+        raise UnavailableError("torch, which reads NVML, is missing; pip install torch", code="no-nvml")
     try:
         return GpuState(
             clock_mhz=torch.cuda.clock_rate(device),

@@ -70,7 +70,7 @@ class RawVideo:
         """Options of FFmpeg's demuxer.
 
         Raises:
-            RequestError: `wrong-option`; there is no such pixel format, or the rate is 0.
+            RequestError: `wrong-option`; FFmpeg does not know the pixel format, or the rate is 0.
         """
         try:
             require("av", extra="video").VideoFormat(self.layout)

@@ -1,4 +1,4 @@
-"""What a message says to do works: the advice is taken from the message, and followed."""
+"""The advice of a message works: the option or command is taken from the message and followed."""
 
 import ast
 import re

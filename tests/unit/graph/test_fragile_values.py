@@ -173,7 +173,7 @@ def test_a_convolution_that_makes_a_small_divisor(name, exponent, kept):
 
 
 def test_a_remainder_repeats_as_a_sine_does():
-    """What is rounded to whole numbers may be off by one for an estimate; a remainder of it is off by all there is."""
+    """A value that is rounded to a whole number is off by one at most, a remainder by as much as the divisor."""
     body = f"k = Constant <value_float = 500.0> () one = Constant <value_float = 1.0> () [c] c = {CONV} (x, w) "
     model, prepared = small(f"{body} p = Mul (c, k) m = Mod <fmod = 1> (p, one) y = {CONV} (m, v)")
     assert decided(prepared)["c"] == PHASE

@@ -37,7 +37,7 @@ def test_the_channels_are_those_of_vs_mlrt():
 
 @pytest.mark.parametrize("name", ["rife4_6", "rife4_25"])
 def test_a_written_file_computes_what_torch_does(exports, name):
-    """At a size that is no multiple of the padding, seven channels pad inside; eleven are padded by the caller."""
+    """At a size that is not a multiple of the padding, a file of 7 channels pads inside; for 11 the caller pads."""
     weights, pair = exports.network(name)
     reference = reference_network(checkpoint_from_file(weights))
     unit = reference.multiple_of

@@ -75,7 +75,7 @@ def test_files_have_headers_of_their_own(tmp_path):
 
 @needs_ffmpeg
 def test_between_two_ffmpegs(tmp_path):
-    """As a command line has it: decoded by one, encoded by another."""
+    """One ffmpeg decodes and another one encodes, as in a shell pipeline."""
     clip(tmp_path / "in.mkv", 8, codec="ffv1")
     write_average(tmp_path / "net.onnx")
     here = f"{shlex.quote(sys.executable)} -c 'from refine_export.cli.main import program; program()' interpolate"

@@ -25,7 +25,7 @@ def files(tmp_path):
 
 
 def test_a_stack_is_named_and_judged(tmp_path):
-    """As a RIFE, whose warps are to clamp to the border, unlike a graph of which nothing is known."""
+    """A stack is judged as a RIFE network, whose warps must clamp to the border; an unknown graph is not."""
     found = {}
     for channels in (7, 8):
         model = model_of(
