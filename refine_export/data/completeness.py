@@ -50,7 +50,8 @@ class Completeness:
         self._length = container.duration and Fraction(container.duration, 10**6)
         if self._format == "avi":  # of which sound may claim more than there is
             self._length = stream.duration and stream.duration * Fraction(stream.time_base)
-        self._end, self._last_interval = Fraction(0), Fraction(0)
+        self._end = Fraction(0)
+        self._last_interval = 0
         self._stored = self._due = self._shown = 0
         self._last: Any = None
         self._between = 0
@@ -101,9 +102,8 @@ class Completeness:
         self._shown += not self._leads(frame.pts)
         if frame.pts is not None:
             if self._latest is not None:
-                self._last_interval = (frame.pts - self._latest) * Fraction(self._stream.time_base)
+                self._last_interval = frame.pts - self._latest
             self._latest = frame.pts
-            self._end = max(self._end, frame.pts * Fraction(self._stream.time_base) + self._last_interval)
 
     def _leads(self, pts: int | None) -> bool:
         """Return whether a picture comes before the first key frame: it needs what a copied part does not have."""
@@ -125,9 +125,13 @@ class Completeness:
             broken: places that are known.
             size: bytes of the file, or those that were read of a pipe.
         """
+        # The last frame is taken to last as long as the one before it. Of an earlier one, such as the first behind a
+        # still picture, the end would be too late, and hide a cut.
+        shown_until = ((self._latest or 0) + self._last_interval) * Fraction(self._stream.time_base)
+        end = max(self._end, shown_until)
         tolerance = next((one for name, one in LENGTH_TOLERANCE.items() if self._format.startswith(name)), None)
-        if tolerance is not None and self._length and self._length - self._end > tolerance / float(self._rate):
-            problem = f"ends at {float(self._end):.2f} of {float(self._length):.2f} seconds: it is truncated"
+        if tolerance is not None and self._length and self._length - end > tolerance / float(self._rate):
+            problem = f"ends at {float(end):.2f} of {float(self._length):.2f} seconds: it is truncated"
             yield FrameError.about(self._path, "video-truncated", self.described(problem), frame=self.count)
         is_y4m = self._format == "yuv4mpegpipe" and self._last is not None
         if is_y4m and size - self._last.pos - self._last.size > FRAME_HEADER_BYTES:

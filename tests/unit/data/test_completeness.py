@@ -96,9 +96,11 @@ def test_a_hole_is_found(tmp_path, name, encoder, at):
     assert caught.value.code in ("frames-missing", "video-broken", "video-undecodable", "video-truncated")
 
 
-@pytest.mark.parametrize("name", ["end.avi", "end.mkv", "end.mp4"])
-def test_an_end_that_is_missing_is_found(tmp_path, name):
-    ffmpeg(f"{SOURCE} -c:v mpeg4 -movflags faststart {name}", tmp_path)
+@pytest.mark.parametrize(
+    ("name", "options"), [("end.avi", ""), ("end.mkv", ""), ("end.mp4", "-movflags faststart"), ("still.mkv", STILL)]
+)
+def test_an_end_that_is_missing_is_found(tmp_path, name, options):
+    ffmpeg(f"{SOURCE} -c:v mpeg4 {options} {name}", tmp_path)
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: len(content) * 9 // 10])
     with pytest.raises(FrameError):
