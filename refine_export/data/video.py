@@ -223,7 +223,8 @@ def open_video(path: Path, *, allow_missing: bool = False, raw: RawVideo | None 
         if stream is None or stream.codec_context is None:
             raise FrameError.about(path, "no-video", "has no video that can be decoded; give one with pictures in it")
         stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
-        stream.thread_type = "AUTO"
+        # With frames in threads, FFmpeg's H.264 decoder now and then does not mark a frame as broken.
+        stream.thread_type = "SLICE" if stream.codec_context.name == "h264" else "AUTO"
         size = (lambda: given.count) if path == PIPE else (lambda: path.stat().st_size)
         yield VideoDecoder(path, container, stream, size, allow_missing=allow_missing)
 
