@@ -6,6 +6,7 @@ Only containers that hold their own data are opened, as files: no playlist, addr
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,10 +47,13 @@ class CountedPipe:
         self._pipe = pipe
         self.count = 0
         """Bytes so far."""
+        self.start = b""
+        """The bytes that were read first."""
 
     def read(self, size: int = -1) -> bytes:
         """Read up to a number of bytes."""
         content = self._pipe.read(size)
+        self.start = self.start or content
         self.count += len(content)
         return content
 
@@ -222,11 +226,29 @@ def open_video(path: Path, *, allow_missing: bool = False, raw: RawVideo | None 
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
             raise FrameError.about(path, "no-video", "has no video that can be decoded; give one with pictures in it")
+        if container.format.name == "yuv4mpegpipe":
+            _check_rate(path, given.start if path == PIPE else _header_of(path))
         stream.codec_context.options = {"max_pixels": str(LARGEST_PIXELS)}
         # With frames in threads, FFmpeg's H.264 decoder now and then does not mark a frame as broken.
         stream.thread_type = "SLICE" if stream.codec_context.name == "h264" else "AUTO"
         size = (lambda: given.count) if path == PIPE else (lambda: path.stat().st_size)
         yield VideoDecoder(path, container, stream, size, allow_missing=allow_missing)
+
+
+def _header_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.readline(1024)
+
+
+def _check_rate(path: Path, header: bytes) -> None:
+    """Refuse a YUV4MPEG header with a rate of zero, in place of which FFmpeg takes 25 frames a second."""
+    rate = re.search(rb" F(\S*)", header.partition(b"\n")[0])
+    if rate is not None and re.fullmatch(rb"0*[1-9]\d*:0*[1-9]\d*", rate[1]) is None:
+        problem = (
+            f"has the frame rate {rate[1].decode(errors='replace')} in its header; expected one such as 24000:1001"
+        )
+        advice = "`-r 24` before `-f yuv4mpegpipe` sets it in ffmpeg"
+        raise FrameError.about(path, "frame-rate-zero", f"{problem}: {advice}")
 
 
 def frames_of_video(path: Path, add_note: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:

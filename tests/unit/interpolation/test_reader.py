@@ -1,5 +1,6 @@
 """Videos that are not what they say: packets that are lost, colours that change, times and sound of another kind."""
 
+import io
 from fractions import Fraction
 
 import av
@@ -175,6 +176,20 @@ def test_a_variable_rate_is_not_damage(tmp_path):
     ticks = [0, 1, 2, 9, 10, 30, 31]
     source = clip(tmp_path / "in.mkv", 7, codec="ffv1", times=ticks, time_base=Fraction(1, 25))
     assert run(source, tmp_path / "out.mkv").frames_read == 7
+
+
+@pytest.mark.parametrize("rate", ["0:0", "0:1", "1:0", "-1:1", ""])
+@pytest.mark.parametrize("is_pipe", [False, True])
+def test_a_rate_of_zero_is_refused(tmp_path, monkeypatch, rate, is_pipe):
+    """FFmpeg takes 25 in its place, without a message."""
+    content = f"YUV4MPEG2 W96 H64 F{rate} C420jpeg\n".encode() + 3 * (b"FRAME\n" + bytes(96 * 64 * 3 // 2))
+    (source := tmp_path / "in.y4m").write_bytes(content)
+    if is_pipe:
+        source = source.__class__("-")
+        monkeypatch.setattr("sys.stdin", type("Stream", (), {"buffer": io.BytesIO(content)}))
+    with refused("frame-rate-zero", FrameError, path=source):
+        run(source, tmp_path / "out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.y4m"]
 
 
 def test_alpha_that_the_decoder_drops_is_noted(tmp_path):
