@@ -32,6 +32,15 @@ class Inspection:
         """Return the description."""
         return dict(self.description)
 
+    def check(self) -> None:
+        """Refuse an engine that the library on this machine cannot run by its version; this needs no GPU.
+
+        Raises:
+            EngineError: `wrong-machine`, as `validate` raises it.
+        """
+        if self.description.get("mismatch"):
+            plan.check_version(self.path)
+
 
 def inspect(file: AnyPath) -> Inspection:
     """Describe a file: architecture, parameters, types, hash, ranges, or the machine that an engine is for.

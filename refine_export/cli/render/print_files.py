@@ -123,8 +123,6 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
     screen.line(f"built by: {description['library']} {description['tensorrt']}")
     if "key" not in description:
         return
-    if description["mismatch"]:
-        screen.line(_one_line(description["mismatch"]), mark="note")
     screen.line("built for and from:")
     for name, value in description["key"].items():
         if isinstance(value, Mapping):

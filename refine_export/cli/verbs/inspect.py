@@ -18,5 +18,7 @@ def inspect(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Inspect a file and print its description."""
-    show(rx.inspect(file), as_json, print_inspection)
+    """Inspect a file, print its description, and refuse an engine that is for another version of its library."""
+    found = rx.inspect(file)
+    show(found, as_json, print_inspection)
+    found.check()

@@ -22,7 +22,7 @@ from refine_export.engine.plan import (
 )
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path, read_manifest
-from tests.support.engine_models import error_code, fake_library
+from tests.support.engine_models import bare_module, error_code
 from tests.support.gate_reports import artifact
 from tests.support.host_trt import machine_of, saved
 
@@ -156,17 +156,21 @@ def test_a_field_that_was_renamed_by_hand_is_refused(plan, tmp_path):
     assert error_code(EngineError, lambda: artifact_from_plan(plan)) == "unknown-engine"
 
 
-def test_another_version_is_refused_without_a_gpu(plan, monkeypatch):
-    fake_library(monkeypatch, "11.4.1")
-    assert error_code(EngineError, lambda: check_version(plan)) == "wrong-machine"
-    fake_library(monkeypatch, VERSION)
-    check_version(plan)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)  # not installed: whoever runs the engine says so
-    check_version(plan)
-
-
-def test_inspect_shows_the_key_on_any_machine(plan):
-    described = describe(plan)
-    assert (described["manifest"], described["key"]["compute_capability"]) == ("whole", "9.0")
-    assert KEY not in described["details"]
-    json.dumps(described)
+def test_another_version_is_refused_without_a_gpu(plan, monkeypatch, command):
+    """`inspect` describes the engine first."""
+    monkeypatch.setitem(sys.modules, "tensorrt", bare_module("tensorrt", "11.4.1"))
+    with pytest.raises(EngineError) as caught:
+        check_version(plan)
+    assert caught.value.code == "wrong-machine"
+    refusal = f"error: {caught.value} [wrong-machine]\n"
+    code, out, error = command("inspect", plan)
+    assert (code, f"built by: TensorRT {VERSION}" in out, error) == (2, True, refusal)
+    code, out, error = command("inspect", plan, "--json")
+    assert (code, json.loads(out)["mismatch"], error) == (2, str(caught.value), refusal)
+    for module in (bare_module("tensorrt", VERSION), None):  # not installed: whoever runs the engine says so
+        monkeypatch.setitem(sys.modules, "tensorrt", module)
+        check_version(plan)
+        code, out, _ = command("inspect", plan, "--json")
+        described = json.loads(out)
+        assert (code, described["manifest"], described["mismatch"]) == (0, "whole", None)
+        assert (described["key"]["compute_capability"], KEY in described["details"]) == ("9.0", False)
