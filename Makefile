@@ -21,7 +21,7 @@ help:  ## Show this list.
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,ort,rtx,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[torch,ort,rtx,page,dev]'
 	@touch $@
 
 $(FETCHED): $(READY)

@@ -20,7 +20,8 @@ import refine_export as rx
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.jobs.serve_page import LOOPBACK
 from tests.support.chromium import SECONDS, Tab, browser, needs_chromium
-from tests.support.interpolation_clips import numbered, read_clip, write_clip
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import assert_frames, numbered, read_clip, write_clip
 from tests.support.paths import ROOT
 
 PROGRAM = "from refine_export.cli.main import program; program()"
@@ -46,9 +47,16 @@ def weights(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def url(weights, tmp_path_factory):
+def file(tmp_path_factory):
+    """An ONNX file without weights, with a timestep."""
+    return write_average(tmp_path_factory.mktemp("files") / "average.onnx")
+
+
+@pytest.fixture(scope="module")
+def url(weights, file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("uploads")
-    words = [sys.executable, "-c", PROGRAM, "serve-page", "--checkpoint", str(weights), "--port", str(free_port())]
+    options = ["--checkpoint", str(weights), "--file", str(file), "--port", str(free_port())]
+    words = [sys.executable, "-c", PROGRAM, "serve-page", *options]
     settings = {"env": os.environ | {"TMPDIR": str(folder)}, "cwd": ROOT, "text": True}
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings) as process:
         try:
@@ -77,21 +85,36 @@ def download(tab, expression):
         return answer.read()
 
 
-def test_two_pictures_give_the_middle_frame_in_the_slider(tab, weights, tmp_path):
+def choose(tab, label, name):
+    """Choose from a list as a click does."""
+    tab.value(f"document.querySelector('input[aria-label=\"{label}\"]').focus()")
+    tab.wait(f"!!document.querySelector('[role=option][aria-label=\"{name}\"]')")
+    tab.value(
+        f"document.querySelector('[role=option][aria-label=\"{name}\"]')"
+        ".dispatchEvent(new MouseEvent('mousedown', { bubbles: true }))"
+    )
+    tab.wait(f"document.querySelector('input[aria-label=\"{label}\"]').value == '{name}'")
+
+
+def test_two_pictures_give_the_frames_of_weights_and_of_a_file_in_the_slider(tab, weights, file, tmp_path):
     pictures = [tmp_path / f"{number}.png" for number in (21, 42)]
     for place, (path, number) in enumerate(zip(pictures, (21, 42), strict=True)):
         Image.fromarray(numbered(number)).save(path)
         tab.give_file(f"[...document.querySelectorAll('input[type=file]')].at({-place})", path)
         tab.wait(f"document.querySelectorAll('.image-frame img').length == {place + 1}")
+    choose(tab, "left", file.name)
     tab.value("document.querySelector('#compute').click()")
-    assert "ifnet.pkl" in tab.wait("document.querySelector('#notes textarea').value")
+    notes = tab.wait("document.querySelector('#notes textarea').value").splitlines()
+    assert ["average.onnx" in notes[0], "ifnet.pkl" in notes[1]] == [True, True]
     tab.wait("document.querySelectorAll('#compared img').length >= 2")
     shown = [
         np.asarray(Image.open(io.BytesIO(download(tab, f"document.querySelectorAll('#compared img')[{place}].src"))))
         for place in (0, 1)
     ]
-    rx.interpolate(pictures, output=tmp_path / "middle.png", checkpoint=weights)
-    expected = [np.asarray(Image.open(path)) for path in (pictures[0], tmp_path / "middle.png")]
+    rx.interpolate(pictures, output=tmp_path / "torch.png", checkpoint=weights)
+    rx.interpolate(pictures, output=tmp_path / "file.png", file=file)
+    expected = [np.asarray(Image.open(tmp_path / name)) for name in ("torch.png", "file.png")]
+    assert not np.array_equal(*expected)
     assert sorted(one.tobytes() for one in shown) == sorted(one.tobytes() for one in expected)
     tab.value(
         "(() => { const range = document.querySelector('input[type=range]'); range.value = 0.3;"
@@ -102,17 +125,18 @@ def test_two_pictures_give_the_middle_frame_in_the_slider(tab, weights, tmp_path
     tab.wait("document.body.innerText.includes('timestep is 0.3; expected 0.5')")
 
 
-def test_a_clip_gives_a_clip(tab, tmp_path):
+def test_a_clip_gives_a_clip(tab, file, tmp_path):
     clip = write_clip(tmp_path / "in.mp4", [numbered(number) for number in range(4)])
     tab.value(f"{CLIP_TAB}.click()")
     tab.wait("!!document.querySelector('input[type=file][accept*=video]')")
     tab.give_file("document.querySelector('input[type=file][accept*=video]')", clip)
     tab.wait("!!document.querySelector('video')")
+    choose(tab, "computed by", file.name)
     tab.value("document.querySelector('#compute-clip').click()")
     assert "4 frames became 8" in tab.wait("document.querySelector('#clip-notes textarea').value")
     tab.wait("!!document.querySelector('#interpolated video')")
     (tmp_path / "out.mp4").write_bytes(download(tab, "document.querySelector('#interpolated video').src"))
-    assert len(read_clip(tmp_path / "out.mp4").pictures) == 8
+    assert_frames(read_clip(tmp_path / "out.mp4").pictures, 4, 2)
 
 
 def test_a_forged_request_opens_nothing(url, weights, tmp_path):
