@@ -11,14 +11,14 @@ because FFmpeg's conversion to 16-bit RGB ends at 65280 instead of 65535.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refine_export.data.deep_colour import frame_from_floats
+from refine_export.data.deep_colour import frame_from_floats, planar_layout
 from refine_export.errors import FrameError
 from refine_export.support.imports import require
 
@@ -50,6 +50,9 @@ LIMITED_ONLY = "prores_ks"
 """The encoder whose stream and container do not name a range."""
 EVEN_ONLY = ("libx264", "libx265", "libsvtav1", "h264_nvenc", "hevc_nvenc", "av1_nvenc")
 """Encoders that reject an odd side along which chroma is subsampled."""
+
+DEEP_NVENC = ("hevc_nvenc", "av1_nvenc")
+"""Encoders that take 4:2:0 of 10 bits as p010le. So does h264_nvenc, on Blackwell and later alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +194,8 @@ def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
     if encoding.layout == "rgb48be":
         return av.VideoFrame.from_ndarray(np.rint(picture * 65535).astype(np.uint16), format="rgb48be")
     if picture.dtype != np.uint8 and encoding.layout not in RGB_LAYOUTS:
-        return frame_from_floats(picture, encoding)
+        planar = planar_layout(av.VideoFormat(encoding.layout))
+        return _recoded(frame_from_floats(picture, replace(encoding, layout=planar)), encoding)
     picture = bytes_from_picture(picture)
     if encoding.layout == "pal8":
         few = Image.fromarray(picture).quantize(dither=Image.Dither.FLOYDSTEINBERG)
@@ -236,9 +240,15 @@ def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
         for source, target in zip(frame.planes, copy.planes, strict=True):
             _values(target)[...] = _values(source)
         return copy
+    return _recoded(frame, encoding)
+
+
+def _recoded(frame: Any, encoding: Encoding) -> Any:
+    """Convert to the output's pixel format, in the same matrix and range."""
+    coding = encoding.coding
     value_range, matrix = FULL if coding.full else LIMITED, _scaler_matrix(coding.matrix)
     return frame.reformat(
-        format=layout,
+        format=encoding.layout,
         src_colorspace=matrix,
         dst_colorspace=matrix,
         src_color_range=value_range,
@@ -266,6 +276,9 @@ def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str
     if bits > 8:
         depths = [depth for depth in DEPTHS if f"{layout}{depth}le" in known]
         fitting = [depth for depth in depths if depth >= bits] or depths[-1:]
+        if not depths and layout == "yuv420p" and codec in DEEP_NVENC:
+            lost = [f"{codec} has no {bits} bits a channel: 10 are written"] if bits > 10 else []
+            return "p010le", lost
         if not depths and "yuv422p10le" in known and layout != "yuv444p":  # ProRes has no 4:2:0
             fitting, layout = [10], "yuv422p"
         if fitting:

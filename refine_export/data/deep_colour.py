@@ -6,6 +6,7 @@ values, so that frames made from RGB do not flicker beside unchanged ones.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,14 +19,25 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 
+PLANAR = re.compile(r"yuv4\d\dp(\d+le)?")
 WEIGHTS = {
     1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593),
 }  # fmt: skip
 """Red and blue of luma by AVColorSpace (ITU-T H.273, table 4)."""
 
 
+def planar_layout(layout: Any) -> str:
+    """Return the planar YUV that holds the values of a pixel format (`av.VideoFormat`): yuv420p10le for p010le."""
+    if PLANAR.fullmatch(layout.name):
+        return str(layout.name)
+    subsampled = {(8, 8): "yuv420p", (8, 16): "yuv422p", (16, 8): "yuv440p", (16, 16): "yuv444p"}
+    bits = layout.components[0].bits
+    return subsampled[layout.chroma_width(16), layout.chroma_height(16)] + (f"{bits}le" if bits > 8 else "")
+
+
 def floats_from_frame(frame: Any, coding: ColourCoding) -> Floats:
-    """Convert planar YUV to RGB [H, W, 3] in [0, 1]."""
+    """Convert YUV to RGB [H, W, 3] in [0, 1]."""
+    frame = frame.reformat(format=planar_layout(frame.format))
     y, blue, red = (_samples(plane).astype(np.float32) for plane in frame.planes[:3])
     offset, luma_range, chroma_range, middle = _levels(coding.full, frame.format.components[0].bits)
     weight_r, weight_b = WEIGHTS[coding.matrix]
@@ -43,7 +55,7 @@ def floats_from_frame(frame: Any, coding: ColourCoding) -> Floats:
 
 
 def frame_from_floats(picture: Floats, encoding: Encoding) -> Any:
-    """Convert RGB [H, W, 3] in [0, 1] to a frame in the output's pixel format, 8 bits included."""
+    """Convert RGB [H, W, 3] in [0, 1] to a frame in the output's pixel format, planar YUV of 8 bits or more."""
     frame = require("av", extra="video").VideoFrame(picture.shape[1], picture.shape[0], encoding.layout)
     bits = frame.format.components[0].bits
     offset, luma_range, chroma_range, middle = _levels(encoding.coding.full, bits)

@@ -81,10 +81,13 @@ class Settings:
             context.time_base, context.framerate = self.time_base, self.rate
             context.open()
         except (av.FFmpegError, OverflowError, ValueError) as error:
+            needs = ""
+            if self.codec.endswith("nvenc"):
+                needs = "it needs an NVIDIA GPU that encodes this, and its driver (`nvidia-smi` shows both); "
             raise RequestError(
                 f"{self.codec} cannot be opened with {self.size[1]}x{self.size[0]} {self.encoding.layout} at "
-                f"{float(self.rate):.6g} frames a second and {dict(self.options)}: {error}; choose another codec, "
-                "another rate or other --encoder-options",
+                f"{float(self.rate):.6g} frames a second and {dict(self.options)}: {error}; {needs}choose another "
+                "codec, another rate or other --encoder-options",
                 code="cannot-encode",
                 codec=self.codec,
             ) from error

@@ -100,7 +100,7 @@ class EncoderOptions:
     """ffv1 is lossless; default: libvpx-vp9 for .webm, libx264 for others, and libx265 for more than 8 bits."""
     crf: int | None = field(default=None, metadata={"flag": "--crf", "panel": _VIDEO})
     """Quality, from 0: lower is better and larger; default: 18 for libx264, 20 for libx265, 24 for libvpx-vp9, 26
-    for libsvtav1 and 19 for nvenc."""
+    for libsvtav1, 19 for nvenc and 24 for its AV1."""
     encoder_options: tuple[str, ...] = field(
         default=(), metadata={"flag": "--encoder-options", "metavar": "NAME=VALUE", "panel": _VIDEO}
     )

@@ -1,5 +1,7 @@
 """More than 8 bits: to floats and back without loss, in the meaning that the values have."""
 
+from dataclasses import replace
+
 import av
 import numpy as np
 import pytest
@@ -69,3 +71,26 @@ def test_own_frames_pass_and_layouts_keep_the_depth():
         assert encoding.layout == layout
         assert frame_to_encode(frame, picture, encoding).format.name == layout
     assert (encoding.primaries, encoding.transfer) == (int(frame.color_primaries), int(frame.color_trc))
+
+
+@pytest.mark.parametrize(
+    ("codec", "expected", "noted"),
+    [("hevc_nvenc", "p010le", 0), ("av1_nvenc", "p010le", 0), ("h264_nvenc", "yuv420p", 1)],
+)
+def test_nvenc_takes_10_bits_in_two_planes(monkeypatch, codec, expected, noted):
+    """NVENC has no yuv420p10le; these are its formats in FFmpeg 5 and later, whose builds do not all have it."""
+    known = [av.VideoFormat(name) for name in ("yuv420p", "nv12", "p010le", "yuv444p", "p016le", "yuv444p16le")]
+    monkeypatch.setattr("av.codec.Codec", lambda *_: type("Codec", (), {"video_formats": known}))
+    encoding = encoding_for(frame_of(500, 512, 512, "yuv420p10le"), codec)
+    assert (encoding.layout, len(encoding.notes)) == (expected, noted)
+
+
+@pytest.mark.parametrize("layout", ["p010le", "nv12", "yuva420p10le", "gbrp10le", "bgr0", "yuv444p10msble"])
+def test_other_layouts_show_the_same_colours(layout):
+    """Frames made from RGB are equal to those that the scaler converts."""
+    frame = frame_of(600, 400, 560, "yuv420p10le")
+    picture = floats_from_frame(frame, coding_from_frame(frame))
+    encoding = replace(encoding_for(frame, "ffv1"), layout=layout)
+    own, made = frame_to_encode(frame, picture, encoding), frame_from_rgb(picture, encoding)
+    for planes in zip(made.planes, own.planes, strict=True):
+        assert np.array_equal(*(np.frombuffer(one, np.uint8).reshape(one.height, -1)[:, : one.width] for one in planes))

@@ -5,6 +5,7 @@ import ctypes
 import io
 import itertools
 import os
+import shutil
 import signal
 import sys
 from fractions import Fraction
@@ -202,6 +203,15 @@ def test_options_that_the_encoder_does_not_have_are_refused(tmp_path, options, c
     source = clip(tmp_path / "in.mp4", 2)
     with refused(code, RequestError):
         run(source, tmp_path / "out.mp4", **options)
+    assert names(tmp_path) == ["in.mp4"]
+
+
+@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this is about machines without an NVIDIA GPU")
+@pytest.mark.parametrize("codec", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
+def test_nvenc_without_a_gpu_is_refused(tmp_path, codec):
+    source = clip(tmp_path / "in.mp4", 2)
+    with refused("cannot-encode", RequestError, codec=codec):
+        run(source, tmp_path / "out.mkv", codec=codec)
     assert names(tmp_path) == ["in.mp4"]
 
 
