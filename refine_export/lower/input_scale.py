@@ -43,6 +43,8 @@ def _scalings(value: ir.Value, seen: set[ir.Node]) -> Iterator[str]:
         seen.add(node)
         other = node.inputs[1 - index] if is_op(node, *_SCALES) else None
         constant = None if other is None else other.const_value
+        if other is not None and constant is None:
+            continue  # a sum of two tensors is not a picture
         largest = 0.0 if constant is None else float(np.abs(constant.numpy()).max(initial=0))
         if largest and node.op_type in ("Mul", "Div"):
             divisor = largest if node.op_type == "Div" else 1 / largest
