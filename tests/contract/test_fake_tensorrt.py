@@ -13,19 +13,9 @@ from tests.support.engine_models import model, needs_rtx
 
 rtx = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed: pip install tensorrt-rtx")
 from tests.support.fake_tensorrt import FAKED, make_fake  # noqa: E402 (it imports tensorrt_rtx)
-from tests.support.fake_tensorrt.inspector import EngineInspector  # noqa: E402
 
 pytestmark = needs_rtx
-FAKE_CLASSES = [getattr(source, name) for source, names in FAKED.items() for name in names.split()]
 DIFFERENCES = {
-    "sampler of opset 20": (  # enterprise parsers of 10.1 to 11.1 read nearest (NVIDIA/TensorRT#4646)
-        "InterpolationMode.NEAREST",
-        "InterpolationMode.LINEAR",
-    ),
-    "hardware compatibility": (  # an option of enterprise TensorRT, which the other ignores
-        "HardwareCompatibilityLevel.AMPERE_PLUS",
-        "HardwareCompatibilityLevel.NONE",
-    ),
     "damaged timing cache": ("None", "ITimingCache"),  # which warns, and gives an empty one that it never fills
     "format of an engine's bytes": ("B", "f"),  # Python 3.11 has no buffers of other formats
 }
@@ -162,7 +152,7 @@ def signature(call: Any) -> list[str]:
     return [part.partition(":")[0].strip() for part in inside.split(",")[1:]]
 
 
-@pytest.mark.parametrize("made", [*FAKE_CLASSES, EngineInspector], ids=lambda made: made.__name__)
+@pytest.mark.parametrize("made", FAKED, ids=lambda made: made.__name__)
 def test_the_fake_has_no_call_that_the_real_library_lacks(made):
     real = getattr(rtx, made.__name__)
     for name, member in vars(made).items():

@@ -1,7 +1,9 @@
-"""Small models that engines are built from."""
+"""Small models that engines are built from, manifests of engines, and libraries that build them."""
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -18,11 +20,13 @@ from onnx.parser import parse_model
 from refine_export.engine.bindings import Library, Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import Built, build_plan
-from refine_export.engine.identity import EngineKey
+from refine_export.engine.identity import EngineKey, engine_key
+from refine_export.engine.machine import Machine
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.parse_network import network_from_onnx
-from refine_export.engine.plan import ARTIFACT, KEY
+from refine_export.engine.plan import ARTIFACT, KEY, KIND
 from refine_export.errors import RefineExportError
+from refine_export.support.manifest import Manifest, write_with_manifest
 from refine_export.support.text import size_text
 
 needs_rtx = pytest.mark.skipif(
@@ -77,6 +81,40 @@ def details_of(key: EngineKey, artifact: dict[str, Any] | None = None) -> dict[s
     }
 
 
+def machine_of(version: str) -> Machine:
+    """This machine as one with a GPU and enterprise TensorRT."""
+    return Machine(
+        tensorrt=version,
+        gpu="NVIDIA H200",
+        compute_capability=(9, 0),
+        cuda=13,
+        system=platform.system(),
+        architecture=platform.machine(),
+    )
+
+
+def saved(path: Path, content: bytes, version: str, **options: Any) -> Path:
+    """Write an engine of `machine_of(version)`, with the manifest of a network without layers."""
+    key = engine_key(
+        machine_of(version), onnx_sha256="a" * 64, profiles=(), options=BuildOptions(**options), rung="native"
+    )
+    manifest = Manifest(
+        artifact=path.name,
+        kind=KIND,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        inputs={},
+        options={},
+        versions={},
+        signature={},
+        fingerprint=key.fingerprint(),
+        seconds=1.0,
+        details=details_of(key),
+    )
+    write_with_manifest(path, content, manifest)
+    return path
+
+
 def network_of(library: Library, made: onnx.ModelProto | bytes, path: Path | None = None) -> Any:
     """The network that a library's parser makes of a model."""
     log, content = Log(library.module), made if isinstance(made, bytes) else made.SerializeToString()
@@ -99,12 +137,25 @@ def bare_module(name: str, version: str) -> ModuleType:
     return module
 
 
-def fake_library(monkeypatch: pytest.MonkeyPatch, version: str = "11.4.0", **behaviour: Any) -> Library:
-    """The library of a fake TensorRT that is installed in this process; its `module.fake` is the `Behaviour`."""
+def fake_library(monkeypatch: pytest.MonkeyPatch, version: str = "11.4.0") -> Library:
+    """The library of a fake TensorRT that is installed in this process."""
     from tests.support.fake_tensorrt import make_fake
 
-    monkeypatch.setitem(sys.modules, "tensorrt", make_fake(version, **behaviour))
+    monkeypatch.setitem(sys.modules, "tensorrt", make_fake(version))
     return load_library("trt")
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, kind: Any, call: str, log: Log | None, gives: object = None) -> None:
+    """Make a call of a class of TensorRT's give or raise something, after a line in the log."""
+
+    def failing(*given: object, **named: object) -> object:
+        if log is not None:
+            log.logger.log(log.logger.ERROR, f"{call}: Error Code 1: the test asked for it")
+        if isinstance(gives, Exception):
+            raise gives
+        return gives
+
+    monkeypatch.setattr(kind, call, failing)
 
 
 def error_code(kind: type[RefineExportError], call: Callable[[], object]) -> str:

@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from refine_export.accuracy.limits import Limits, LimitsOptions
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine import machine
 from refine_export.jobs.build_engine import build
@@ -44,6 +45,9 @@ RECIPE = recipe_from_toml("""
     [validate.limits]
     contextnet_fp16 = { max_abs = 0.05, psnr_db = 40.0 }
 """)
+_EXACT = LimitsOptions(contextnet_fp16=Limits(max_abs=0.05, psnr_db=300.0))
+STRICT = dataclasses.replace(RECIPE, validate=dataclasses.replace(RECIPE.validate, limits=_EXACT))
+"""With limits that no FP16 file meets."""
 
 
 def made_by(folder, recipe=RECIPE, **given):
@@ -89,11 +93,11 @@ class Seat:
         monkeypatch.setattr(runner_module, "CudaDevice", HostDevice)
         self.fake()
 
-    def fake(self, **behaviour):
-        """Another TensorRT, here and in the children."""
+    def fake(self, code="", **behaviour):
+        """A TensorRT here and in the children, where `code` has run."""
         runner_module.process_log.cache_clear()
         self.monkeypatch.setitem(sys.modules, "tensorrt", make_fake(self.version, **behaviour))
-        write_fake(self.folder / "fake", self.version, NO_PROBE, **behaviour)
+        write_fake(self.folder / "fake", self.version, NO_PROBE + code, **behaviour)
 
     def built(self, **given):
         """Put an engine of `fp16` in its place, as `build` makes it: each kind is built once in a session."""

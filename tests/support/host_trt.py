@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 import sys
 from contextlib import contextmanager
 
@@ -14,13 +12,9 @@ from onnx.parser import parse_model
 
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine.bindings import Log
-from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.identity import engine_key
-from refine_export.engine.machine import Machine
-from refine_export.engine.plan import KIND
+from refine_export.engine.parse_network import network_from_onnx
 from refine_export.runners.cuda_device import CudaDevice
-from refine_export.support.manifest import Manifest, write_with_manifest
-from tests.support.engine_models import details_of
+from tests.support.engine_models import machine_of, saved
 from tests.support.fake_tensorrt import make_fake
 
 
@@ -59,17 +53,6 @@ class HostDevice(CudaDevice):
         return replay
 
 
-def machine_of(version):
-    return Machine(
-        tensorrt=version,
-        gpu="NVIDIA H200",
-        compute_capability=(9, 0),
-        cuda=13,
-        system=platform.system(),
-        architecture=platform.machine(),
-    )
-
-
 @pytest.fixture(name="trt", params=["10.16.1", "11.4.0"])
 def trt_fixture(request, monkeypatch):
     fake = make_fake(request.param)
@@ -102,50 +85,25 @@ def built(trt, text=None, *, sides=((32, 64, 96),), batch=1, flags=()):
     return plan_of(trt, model, profiles=profiles, flags=flags)
 
 
-def plan_of(trt, model, *, shapes=None, profiles=(), flags=(), verbosity="DETAILED"):
-    """The bytes of a model's plan, by the fake; `shapes` are those of a profile without a range."""
+def plan_of(trt, model, *, profiles=(), flags=()):
+    """The bytes of a model's plan, by the fake."""
     log = Log(trt)
     builder = trt.Builder(log.logger)
-    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log.logger)
-    assert parser.parse(model.SerializeToString()), log.errors()
+    parsed = network_from_onnx(trt, builder, log, model.SerializeToString())
     config = builder.create_builder_config()
-    config.profiling_verbosity = getattr(trt.ProfilingVerbosity, verbosity)
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
-    for ranges in (*profiles, *([{name: [shape] * 3 for name, shape in shapes.items()}] if shapes else ())):
+    for ranges in profiles:
         profile = builder.create_optimization_profile()
         for name, given in ranges.items():
             profile.set_shape(name, *given)
         config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None, log.errors()
-    return bytes(plan)
+    return bytes(builder.build_serialized_network(parsed.network, config))
 
 
 def loaded(trt, plan):
     """The engine of a plan."""
     return trt.Runtime(Log(trt).logger).deserialize_cuda_engine(plan)
-
-
-def saved(path, content, version, rung="native", **options):
-    options = BuildOptions(**options)
-    key = engine_key(machine_of(version), onnx_sha256="a" * 64, profiles=(), options=options, rung=rung)
-    manifest = Manifest(
-        artifact=path.name,
-        kind=KIND,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        inputs={},
-        options={},
-        versions={},
-        signature={},
-        fingerprint=key.fingerprint(),
-        seconds=1.0,
-        details=details_of(key),
-    )
-    write_with_manifest(path, content, manifest)
-    return path
 
 
 @pytest.fixture(name="plan")

@@ -1,22 +1,23 @@
-"""A fake `tensorrt` for what TensorRT for RTX cannot do without a GPU: execution, refits, timing caches, failures.
+"""A fake `tensorrt` for what TensorRT for RTX cannot do without a GPU: execution, inspection, refits, timing caches.
 
 Parser, network, configuration, profiles, enumerations and callbacks are those of the real `tensorrt_rtx`. What is
 built is a "plan" of JSON behind the 28 bytes that a real one starts with, and its numbers come from ONNX Runtime on the
 CPU, through pointers to host memory. What the fake adds, and where enterprise TensorRT differs, is read in the bindings
 of 10.16 and 11.x (`tests/stubs/tensorrt`); `test_fake_tensorrt.py` compares it with the real classes.
 
-    trt = make_fake("11.4.0", failing={"execute_async_v3"})
+    trt = make_fake("11.4.0")
     monkeypatch.setitem(sys.modules, "tensorrt", trt)
-    trt.fake.failing.clear()  # a `Behaviour`, which can be changed at any time
+    monkeypatch.setattr(trt.IExecutionContext, "execute_async_v3", lambda context, stream: False)
 
-A child process gets its own from `write_fake(folder, ...)`, with `folder` first in its PYTHONPATH.
+A child process gets its own from `write_fake`, or the real library from `write_real`, with a folder first in its
+PYTHONPATH.
 """
 
 from __future__ import annotations
 
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 try:
@@ -26,49 +27,50 @@ except ImportError:
 
     pytest.skip("tensorrt-rtx is not installed: pip install tensorrt-rtx", allow_module_level=True)
 
-from . import builder, refit, runtime
-from .behaviour import CALLS, Behaviour
+from .builder import Builder, IBuilderConfig, ITimingCache, OnnxParser
 from .inspector import EngineInspector
+from .refit import OnnxParserRefitter, Refitter
+from .runtime import ICudaEngine, IExecutionContext, ISerializationConfig, Runtime
 
-__all__ = ["CALLS", "Behaviour", "make_fake", "write_fake"]
+__all__ = ["FAKED", "make_fake", "write_fake", "write_real"]
 
-FAKED = {
-    builder: "Builder IBuilderConfig ITimingCache OnnxParser",
-    runtime: "Runtime ICudaEngine IExecutionContext ISerializationConfig",
-    refit: "Refitter OnnxParserRefitter",
-}
+FAKED = (
+    *(Builder, IBuilderConfig, ITimingCache, OnnxParser, EngineInspector, OnnxParserRefitter, Refitter),
+    *(ICudaEngine, IExecutionContext, ISerializationConfig, Runtime),
+)
 
 
-def make_fake(version: str = "11.4.0", **behaviour: Any) -> ModuleType:
-    """A module to put into `sys.modules` as `tensorrt`; its `fake` is the `Behaviour` made of the arguments."""
-    fake = Behaviour(version=version, **behaviour)
-    module = fake.module = ModuleType("tensorrt", "A fake.")
+def make_fake(version: str = "11.4.0", error: float = 0.0) -> Any:
+    """Return a module to put into `sys.modules` as `tensorrt`.
+
+    Args:
+        version: its first number chooses between the forms of the inspector.
+        error: what engines that it builds add to their outputs.
+    """
+    module: Any = ModuleType("tensorrt", "A fake.")
     vars(module).update({name: value for name, value in vars(rtx).items() if not name.startswith("__")})
-    module.__spec__ = ModuleSpec("tensorrt", None)
-    module.__version__, module.fake, module.EngineInspector = version, fake, EngineInspector
-    for source, names in FAKED.items():
-        for name in names.split():
-            setattr(module, name, getattr(source, name))
-    for name in ("Builder", "OnnxParser", "Runtime"):
-        setattr(module, name, type(name, (getattr(module, name),), {"_fake": fake}))
-    if fake.numbers < (10, 14):
-        flags = {name: flag for name, flag in rtx.SerializationFlag.__members__.items() if name != "INCLUDE_REFIT"}
-        module.SerializationFlag = SimpleNamespace(__members__=flags, **flags)
+    module.__spec__, module.__version__, module.error, module.parsed = ModuleSpec("tensorrt", None), version, error, {}
+    for made in FAKED:
+        setattr(module, made.__name__, type(made.__name__, (made,), {"_trt": module}))
     return module
 
 
-def write_fake(folder: Path, version: str = "11.4.0", code: str = "", **behaviour: Any) -> Path:
-    """Write `tensorrt.py` into `folder`, for a child process that has `folder` in its PYTHONPATH.
+def write_fake(folder: Path, version: str = "11.4.0", code: str = "", **behaviour: float) -> None:
+    """Write a fake `tensorrt` into `folder`, for a child process that has `folder` in its PYTHONPATH.
 
     Args:
-        code: runs in the child after the fake is made.
-        behaviour: as for `make_fake`, of values whose `repr` is Python.
+        code: runs in the child, with the fake as `trt`.
+        behaviour: as for `make_fake`.
     """
-    path = folder / "tensorrt.py"
-    path.write_text(
-        "import sys\n"
-        f"sys.path.append({str(Path(__file__).parents[3])!r})\n"
+    (folder / "tensorrt.py").write_text(
+        f"import sys\nsys.path.append({str(Path(__file__).parents[3])!r})\n"
         "from tests.support.fake_tensorrt import make_fake\n"
-        f"sys.modules[__name__] = make_fake({version!r}, **{behaviour!r})\n{code}"
+        f"trt = sys.modules[__name__] = make_fake({version!r}, **{behaviour!r})\n{code}"
     )
-    return path
+
+
+def write_real(folder: Path, code: str) -> None:
+    """Write a `tensorrt_rtx` into `folder` that is the real one as `trt`, after `code` has run in the child."""
+    (folder / "tensorrt_rtx.py").write_text(
+        f"import sys\nsys.path.remove({str(folder)!r})\ndel sys.modules[__name__]\nimport tensorrt_rtx as trt\n{code}"
+    )

@@ -5,11 +5,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from .runtime import ICudaEngine, IExecutionContext
 
 _SHORT = {"FLOAT": "Float", "HALF": "Half", "BF16": "BFloat16", "INT32": "Int32", "INT64": "Int64", "BOOL": "Bool"}
 _FORMATS = {"FLOAT": "Row major linear FP32", "HALF": "Channel major FP16 format where channel % 8 == 0"}
@@ -23,34 +18,31 @@ _UNKNOWN = "N/A due to dynamic shapes"
 
 
 class EngineInspector:
-    def __init__(self, engine: ICudaEngine) -> None:
-        self._engine = engine
-        self.execution_context: IExecutionContext | None = None
+    def __init__(self, engine):
+        self._engine, self.execution_context = engine, None
 
-    def get_engine_information(self, format: Any) -> str:
-        verbosity, layers = self._engine._payload["verbosity"], self._engine._payload["layers"]
-        made: list[Any] = [] if verbosity == "NONE" else [layer["name"] for layer in layers]
-        if verbosity == "DETAILED":
-            made = [self._layer(layer) for layer in layers]
-        return json.dumps({"Layers": made, "Bindings": self._engine._names})
+    def get_engine_information(self, format):
+        network = self._engine._network
+        layers = [network.get_layer(index) for index in range(network.num_layers)]
+        return json.dumps({"Layers": [self._layer(one) for one in layers if one.type.name != "CONSTANT"]})
 
-    def _layer(self, layer: Mapping[str, Any]) -> dict[str, Any]:
-        kind, parameters = _KINDS.get(layer["kind"], ("kgen", None))
+    def _layer(self, layer):
+        kind, parameters = _KINDS.get(layer.type.name, ("kgen", ""))
+        inputs = [layer.get_input(index) for index in range(layer.num_inputs)]
+        outputs = [layer.get_output(index) for index in range(layer.num_outputs)]
         context = self.execution_context
-        known = not layer["dynamic"] or (context is not None and context.all_binding_shapes_specified)
+        known = (context is not None and not context.infer_shapes()) or not any(-1 in one.shape for one in outputs)
         return {
-            "Name": layer["name"],
+            "Name": layer.name,
             "LayerType": kind,
-            **{end.capitalize(): [self._tensor(kind, type_, known) for type_ in layer[end]] for end in _ENDS},
-            **({"ParameterType": parameters} if parameters else {}),
-            "Metadata": layer["metadata"],
+            "ParameterType": parameters,
+            "Inputs": [self._tensor(kind, one.dtype.name, known) for one in inputs if one is not None],
+            "Outputs": [self._tensor(kind, one.dtype.name, known) for one in outputs],
+            "Metadata": layer.metadata,
         }
 
-    def _tensor(self, kind: str, dtype: str, known: bool) -> dict[str, Any]:
-        text = _FORMATS.get(dtype, dtype) if known else _UNKNOWN
-        if self._engine._fake.numbers < (11,):
-            return {"Format/Datatype": text if kind.startswith("Cask") or not known else _SHORT.get(dtype, dtype)}
-        return {"Datatype": _SHORT.get(dtype, dtype), "Format": text}
-
-
-_ENDS = ("inputs", "outputs")
+    def _tensor(self, kind, dtype, known):
+        text, short = _FORMATS.get(dtype, dtype) if known else _UNKNOWN, _SHORT.get(dtype, dtype)
+        if self._engine._trt.__version__.startswith("10."):
+            return {"Format/Datatype": text if kind.startswith("Cask") or not known else short}
+        return {"Datatype": short, "Format": text}

@@ -2,278 +2,197 @@
 
 from __future__ import annotations
 
-import base64
 import ctypes
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import onnx
 import tensorrt_rtx as rtx
-from numpy.typing import NDArray
 
-from .behaviour import Behaviour, IHostMemory, Shape, say
-from .builder import model_text, needs_gpu, payload_from_plan, plan_from_payload
-from .inspector import EngineInspector
-
-NUMPY: Mapping[str, Any] = {
-    "FLOAT": np.float32,
-    "HALF": np.float16,
-    "INT8": np.int8,
-    "UINT8": np.uint8,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "BOOL": np.bool_,
-}
+from .builder import payload_from_plan, plan_from_payload, say
 
 
 class Runtime:
-    _fake: ClassVar[Behaviour]
+    _trt: Any
 
-    def __init__(self, logger: Any) -> None:
+    def __init__(self, logger):
         self._logger = logger
-        needs_gpu(self._fake, logger)
         self.engine_host_code_allowed: bool = False
 
-    def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
-        if self._fake.fails("deserialize_cuda_engine", self._logger):
-            return None
-        payload = payload_from_plan(bytes(serialized_engine))
-        refusal = payload if isinstance(payload, str) else self._refusal(payload)
-        if isinstance(payload, str) or refusal:
+    def deserialize_cuda_engine(self, serialized_engine):
+        try:
+            payload, model = payload_from_plan(bytes(serialized_engine))
+            refusal = self._refusal(payload)
+        except ValueError as error:
+            refusal = f"Serialization assertion failed: {error}"
+        if refusal:
             say(self._logger, f"IRuntime::deserializeCudaEngine: Error Code 1: {refusal}")
             return None
-        engine: ICudaEngine = self._fake.module.ICudaEngine(self._fake, self._logger, payload)
-        return engine
+        return self._trt.ICudaEngine(self._logger, payload, model)
 
-    def _refusal(self, payload: Mapping[str, Any]) -> str | None:
-        ours, theirs = self._fake.version, payload["version"]
-        newer = self._fake.numbers >= tuple(int(part) for part in theirs.split("."))
-        if ours != theirs and not (payload["version_compatible"] and newer):
-            return (
-                "The engine plan file is not compatible with this version of TensorRT, "
-                f"expecting library version {ours} got {theirs}, please rebuild."
-            )
-        if payload["lean_runtime"] and not self.engine_host_code_allowed:
-            return "The plan contains host code, and engine_host_code_allowed is False."
-        return None
+    def _refusal(self, payload):
+        ours, theirs, flags = self._trt.__version__, payload["version"], payload["flags"]
+        newer = [int(part) for part in ours.split(".")] >= [int(part) for part in theirs.split(".")]
+        if ours != theirs and not ("VERSION_COMPATIBLE" in flags and newer):
+            return f"expecting library version {ours} got {theirs}, please rebuild."
+        lean = "VERSION_COMPATIBLE" in flags and "EXCLUDE_LEAN_RUNTIME" not in flags
+        return "engine_host_code_allowed is False." if lean and not self.engine_host_code_allowed else None
 
 
 class ISerializationConfig:
-    def __init__(self, fake: Behaviour, flags: int) -> None:
-        self._fake, self.flags = fake, flags
+    def __init__(self, flags):
+        self._flags = flags
 
-    def set_flag(self, flag: Any) -> bool:
-        self.flags |= 1 << int(flag)
+    def set_flag(self, flag):
+        self._flags.add(flag)
         return True
 
-    def clear_flag(self, flag: Any) -> bool:
-        self.flags &= ~(1 << int(flag))
+    def clear_flag(self, flag):
+        self._flags.discard(flag)
         return True
 
-    def get_flag(self, flag: Any) -> bool:
-        return bool(self.flags >> int(flag) & 1)
+    def get_flag(self, flag):
+        return flag in self._flags
 
 
 class ICudaEngine:
-    def __init__(self, fake: Behaviour, logger: Any, payload: dict[str, Any]) -> None:
-        self._fake, self._logger, self._payload = fake, logger, payload
-        self._model = onnx.load_model_from_string(base64.b64decode(payload["model"]))
-        self._session: Any = None
+    _trt: Any
+
+    def __init__(self, logger, payload, model):
+        self._logger, self._payload, self._model, self._session = logger, payload, model, None
+        builder = rtx.Builder(logger)
+        self._network = builder.create_network(1 << int(rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        self._parser = rtx.OnnxParser(self._network, logger)
+        assert self._parser.parse(model.SerializeToString())
+        self._inputs = [self._network.get_input(index) for index in range(self._network.num_inputs)]
+        outputs = [self._network.get_output(index) for index in range(self._network.num_outputs)]
+        self._tensors = {one.name: one for one in (*self._inputs, *outputs)}
 
     @property
-    def num_io_tensors(self) -> int:
-        return len(self._names)
+    def num_io_tensors(self):
+        return len(self._tensors)
 
     @property
-    def num_optimization_profiles(self) -> int:
-        return len(self._payload["profiles"])
+    def num_optimization_profiles(self):
+        return len(self._payload["profiles"]) or 1
 
     @property
-    def refittable(self) -> bool:
-        return self._payload["refit"] is not None
+    def refittable(self):
+        return self._payload["refit"]
 
-    @property
-    def profiling_verbosity(self) -> Any:
-        return rtx.ProfilingVerbosity.__members__[self._payload["verbosity"]]
+    def get_tensor_name(self, index):
+        return [*self._tensors][index]
 
-    def get_tensor_name(self, index: int) -> str:
-        return self._names[index]
+    def get_tensor_mode(self, name):
+        return rtx.TensorIOMode.INPUT if self._tensors[name].is_network_input else rtx.TensorIOMode.OUTPUT
 
-    def get_tensor_mode(self, name: str) -> Any:
-        for mode in ("INPUT", "OUTPUT"):
-            if name in self._payload[f"{mode.lower()}s"]:
-                return rtx.TensorIOMode.__members__[mode]
-        return rtx.TensorIOMode.NONE
+    def get_tensor_dtype(self, name):
+        return self._tensors[name].dtype
 
-    def get_tensor_dtype(self, name: str) -> Any:
-        return rtx.DataType.__members__[self._known(name)["dtype"]]
+    def get_tensor_shape(self, name):
+        return self._tensors[name].shape
 
-    def get_tensor_shape(self, name: str) -> Any:
-        return rtx.Dims(self._known(name)["shape"])
-
-    def get_tensor_location(self, name: str) -> Any:
+    def get_tensor_location(self, name):
         return rtx.TensorLocation.DEVICE
 
-    def get_tensor_profile_shape(self, name: str, profile_index: int) -> list[Any]:
-        static = [self._known(name)["shape"]] * 3
-        return [rtx.Dims(shape) for shape in self._payload["profiles"][profile_index].get(name, static)]
+    def get_tensor_profile_shape(self, name, profile_index):
+        ranges = [*self._payload["profiles"], {}][profile_index]
+        return [rtx.Dims(shape) for shape in ranges.get(name, [[*self._tensors[name].shape]] * 3)]
 
-    def create_execution_context(self) -> IExecutionContext | None:
-        if self._fake.fails("create_execution_context", self._logger):
-            return None
-        if self._payload["missing"]:
+    def create_execution_context(self):
+        if self._payload["stripped"]:
             say(self._logger, "createExecutionContext: the weights of this engine were stripped: refit it")
             return None
-        return IExecutionContext(self)
+        return self._trt.IExecutionContext(self)
 
-    def create_engine_inspector(self) -> EngineInspector:
-        return EngineInspector(self)
+    def create_engine_inspector(self):
+        return self._trt.EngineInspector(self)
 
-    def create_serialization_config(self) -> ISerializationConfig:
-        return ISerializationConfig(self._fake, 1 if self._payload["stripped"] else 0)
+    def create_serialization_config(self):
+        return ISerializationConfig(
+            {self._trt.SerializationFlag.EXCLUDE_WEIGHTS} if self._payload["stripped"] else set()
+        )
 
-    def serialize(self) -> IHostMemory | None:
-        return self.serialize_with_config(self.create_serialization_config())
+    def serialize_with_config(self, config, /):
+        stripped = config.get_flag(self._trt.SerializationFlag.EXCLUDE_WEIGHTS)
+        keep = self._trt.SerializationFlag.__members__.get("INCLUDE_REFIT")
+        was_stripped = "STRIP_PLAN" in self._payload["flags"]
+        refit = self.refittable and (stripped or not was_stripped or (keep is not None and config.get_flag(keep)))
+        return plan_from_payload({**self._payload, "stripped": stripped, "refit": refit}, self._model)
 
-    def serialize_with_config(self, config: ISerializationConfig, /) -> IHostMemory | None:
-        stripped = config.get_flag(self._fake.module.SerializationFlag.EXCLUDE_WEIGHTS)
-        keeps_refit = self._fake.module.SerializationFlag.__members__.get("INCLUDE_REFIT")
-        payload = dict(self._payload)
-        if self._payload["stripped"] and not stripped:
-            payload["stripped"] = False
-            if keeps_refit is None or not config.get_flag(keeps_refit):
-                payload["refit"] = None
-        if stripped:
-            payload["missing"] = list(payload["digests"])
-        payload["model"] = model_text(self._model, payload["missing"])
-        return IHostMemory(plan_from_payload(self._fake.numbers, payload))
-
-    @property
-    def _names(self) -> list[str]:
-        return [*self._payload["inputs"], *self._payload["outputs"]]
-
-    def _known(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._payload["inputs"].get(name) or self._payload["outputs"].get(name) or {}
-        if not found:  # of length -1 up to 11.1, in place of the error
-            raise RuntimeError(f"Could not get shape for tensor '{name}'. Check that the tensor name is correct.")
-        return found
-
-    def _run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def _run(self, feeds):
         import onnxruntime as ort
 
         if self._session is None:
             options = ort.SessionOptions()
             options.intra_op_num_threads = 1
             options.log_severity_level = 4
-            self._session = ort.InferenceSession(
-                self._model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            content = self._model.SerializeToString()
+            self._session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        return dict(zip(names, self._session.run(names, feeds), strict=True))
 
 
 class IExecutionContext:
-    def __init__(self, engine: ICudaEngine) -> None:
-        self._engine = engine
-        self._addresses: dict[str, int] = {}
-        self._inferred: dict[str, Shape] | None = None
+    def __init__(self, engine):
+        self._engine, self._addresses = engine, {}
         self._use(0)
 
     @property
-    def active_optimization_profile(self) -> int:
+    def active_optimization_profile(self):
         return self._profile
 
-    @property
-    def all_binding_shapes_specified(self) -> bool:
-        return not any(-1 in shape for shape in self._shapes.values())
-
-    def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-        fails = self._engine._fake.fails("set_optimization_profile_async", self._engine._logger)
-        if fails or not 0 <= profile_index < self._engine.num_optimization_profiles:
-            raise RuntimeError("Error in set optimization profile async.")
+    def set_optimization_profile_async(self, profile_index, stream_handle):
         self._use(profile_index)
         return True
 
-    def set_input_shape(self, name: str, shape: Any) -> bool:
+    def set_input_shape(self, name, shape):
         wanted = tuple(shape)
-        if self._engine._fake.fails("set_input_shape", self._engine._logger):
-            return False
-        if name not in self._shapes:
-            return self._refuse(f"setInputShape: no input is named {name}")
         low, _, high = (tuple(dims) for dims in self._engine.get_tensor_profile_shape(name, self._profile))
-        fits = len(low) == len(wanted) == len(high)
-        if not fits or any(not a <= b <= c for a, b, c in zip(low, wanted, high, strict=True)):
+        if len(low) != len(wanted) or any(not a <= b <= c for a, b, c in zip(low, wanted, high, strict=True)):
             return self._refuse(f"setInputShape: {name} is {wanted}; profile {self._profile} has {low} to {high}")
-        self._shapes[name] = wanted
-        self._inferred = None
+        self._shapes[name], self._inferred = wanted, None
         return True
 
-    def get_tensor_shape(self, name: str) -> Any:
-        if name in self._shapes:
-            return rtx.Dims(self._shapes[name])
-        known = self._engine._known(name)
-        return rtx.Dims(self._output_shapes()[name] if self.all_binding_shapes_specified else known["shape"])
+    def get_tensor_shape(self, name):
+        if self._inferred is None and not self.infer_shapes():
+            zeros = {one: np.zeros(shape, self._type(one)) for one, shape in self._shapes.items()}
+            self._inferred = {one: array.shape for one, array in self._engine._run(zeros).items()}
+        known = {**(self._inferred or {}), **self._shapes}
+        return rtx.Dims(known[name]) if name in known else self._engine.get_tensor_shape(name)
 
-    def infer_shapes(self) -> list[str]:
-        if self._engine._fake.fails("infer_shapes", self._engine._logger):
-            raise RuntimeError("infer_shapes error code: -1")
+    def infer_shapes(self):
         return [name for name, shape in self._shapes.items() if -1 in shape]
 
-    def set_tensor_address(self, name: str, memory: int) -> bool:
-        if self._engine._fake.fails("set_tensor_address", self._engine._logger):
-            return False
-        if name not in self._engine._names:
-            return self._refuse(f"setTensorAddress: no tensor is named {name}")
+    def set_tensor_address(self, name, memory):
         self._addresses[name] = memory
         return True
 
-    def get_tensor_address(self, name: str) -> int:
+    def get_tensor_address(self, name):
         return self._addresses.get(name, 0)
 
-    def execute_async_v3(self, stream_handle: int) -> bool:
-        if self._engine._fake.fails("execute_async_v3", self._engine._logger):
-            return False
-        if missing := self.infer_shapes():
-            return self._refuse(f"enqueueV3: the shapes of {missing} are not set")
-        if missing := [name for name in self._engine._names if not self._addresses.get(name)]:
-            return self._refuse(f"enqueueV3: the addresses of {missing} are not set")
-        try:
-            outputs = self._engine._run(
-                {name: self._memory(name, shape).copy() for name, shape in self._shapes.items()}
-            )
-        except Exception as error:
-            return self._refuse(f"enqueueV3: {error}")
-        for name, array in outputs.items():
-            if self._engine._payload["error"] and array.dtype.kind == "f":
-                array = (array + self._engine._payload["error"]).astype(array.dtype)
-            self._memory(name, array.shape)[...] = array
+    def execute_async_v3(self, stream_handle):
+        missing = [name for name in self._engine._tensors if not self._addresses.get(name)] or self.infer_shapes()
+        if missing:
+            return self._refuse(f"enqueueV3: addresses or shapes of {missing} are not set")
+        feeds = {name: self._memory(name, shape).copy() for name, shape in self._shapes.items()}
+        for name, array in self._engine._run(feeds).items():
+            self._memory(name, array.shape)[...] = array + array.dtype.type(self._engine._payload["error"])
         return True
 
-    def _memory(self, name: str, shape: Shape) -> NDArray[Any]:
+    def _memory(self, name, shape):
         """The caller's memory as an array."""
         dtype = np.dtype(self._type(name))
         raw = (ctypes.c_char * (math.prod(shape) * dtype.itemsize)).from_address(self._addresses[name])
         return np.ndarray(shape, dtype, raw)
 
-    def _output_shapes(self) -> dict[str, Shape]:
-        if self._inferred is None:
-            zeros = {name: np.zeros(shape, self._type(name)) for name, shape in self._shapes.items()}
-            found = {name: array.shape for name, array in self._engine._run(zeros).items()}
-            self._inferred = found
-        return self._inferred
+    def _type(self, name):
+        return rtx.nptype(self._engine.get_tensor_dtype(name))
 
-    def _type(self, name: str) -> Any:
-        return NUMPY[self._engine.get_tensor_dtype(name).name]
+    def _use(self, profile):
+        self._profile, self._inferred = profile, None
+        self._shapes = {one.name: tuple(one.shape) for one in self._engine._inputs}
 
-    def _use(self, profile: int) -> None:
-        self._profile = profile
-        self._shapes: dict[str, Shape] = {
-            name: tuple(known["shape"]) for name, known in self._engine._payload["inputs"].items()
-        }
-        self._inferred = None
-
-    def _refuse(self, text: str) -> bool:
+    def _refuse(self, text):
         say(self._engine._logger, f"IExecutionContext::{text}")
         return False

@@ -1,6 +1,6 @@
 """A build in a child process: its reports, errors, crashes, limits and Ctrl-C, none of which leave anything behind.
 
-The child is real, and so is TensorRT for RTX in it; what executes, and what TensorRT does not do on request, is fake.
+The child is real, and so is TensorRT for RTX in it; only what executes is fake.
 """
 
 import functools
@@ -28,7 +28,7 @@ from refine_export.errors import EngineError, GraphError, InternalError, Request
 from refine_export.graph.model_file import sha256_of_model
 from refine_export.support.progress import Silent
 from tests.support.engine_models import error_code, model, needs_rtx
-from tests.support.fake_tensorrt import write_fake
+from tests.support.fake_tensorrt import write_fake, write_real
 
 pytestmark = needs_rtx
 SHAPES = (
@@ -39,11 +39,16 @@ from tests.support import host_trt
 host_trt.runner_module.CudaDevice = host_trt.HostDevice
 """
 
+WRONG_TYPES = """
+inner = trt.EngineInspector.get_engine_information
+trt.EngineInspector.get_engine_information = lambda *given: inner(*given).replace("Half", "Float")
+"""
+
 
 @functools.cache
 def slow_model() -> bytes:
     """A chain of convolutions that takes TensorRT for RTX many seconds."""
-    names = ["x", *(f"t{index}" for index in range(7999)), "y"]
+    names = ["x", *(f"t{index}" for index in range(2499)), "y"]
     nodes = [helper.make_node("Conv", [one, "w"], [other]) for one, other in itertools.pairwise(names)]
     ends = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, 4, 32, 32]) for name in ("x", "y")]
     weight = numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")
@@ -59,8 +64,8 @@ def children():
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A folder with a model and an old engine: a test must leave no folder, no touched engine and no child."""
-    (tmp_path / "fake").mkdir()
-    monkeypatch.syspath_prepend(tmp_path / "fake")
+    (tmp_path / "first").mkdir()
+    monkeypatch.syspath_prepend(tmp_path / "first")
     out = tmp_path / "out"
     out.mkdir()
     (out / "m.onnx").write_bytes(model().SerializeToString())
@@ -78,8 +83,12 @@ def slow(place):
     return place
 
 
-def fake(place, version="11.4.0", code=HOST, **behaviour):
-    write_fake(place.parent / "fake", version, code, **behaviour)
+def fake(place, code="", **behaviour):
+    write_fake(place.parent / "first", code=HOST + code, **behaviour)
+
+
+def real(place, code):
+    write_real(place.parent / "first", code)
 
 
 class Recorded(Silent):
@@ -123,18 +132,15 @@ def test_a_build_with_all_its_reports(place):
     assert progress.phases[0][:2] == ("Building engine", 0)
 
 
-@pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
-def test_a_build_of_enterprise_tensorrt_is_probed_loaded_and_timed(place, version):
-    fake(place, version)
+def test_a_build_of_enterprise_tensorrt_is_probed_loaded_and_timed(place):
+    fake(place)
     progress = Recorded()
     built = build(place, progress, target="trt")
-    assert plan_header(built.plan, Path("m.plan")).text.startswith(version.rpartition(".")[0])
-    assert [repair["set"] for repair in built.samplers["repairs"]] == ["LINEAR"]
+    assert plan_header(built.plan, Path("m.plan")).text.startswith("11.4")
     assert built.precision is not None
     assert (built.probed, built.precision["convolutions"], built.precision["proven"]) == (True, {"Half": 1}, True)
     assert [step[0] for step in progress.steps] == ["probe the sampler", "build m.onnx", "prove the precision"]
-    assert len(built.notes) == 1  # no timings yet
-    assert build(place, target="trt").notes == []
+    assert (len(built.notes), (place / "a.timing").is_file()) == (1, True)  # no timings yet
     json.dumps([built.samplers, built.precision, built.inferred], allow_nan=False)
 
 
@@ -157,10 +163,13 @@ def test_errors_come_back_with_class_code_and_fields(place, old, new, shapes, ki
 @pytest.mark.parametrize(
     ("behaviour", "kind", "code"),
     [
-        ({"convolutions": "FLOAT"}, GraphError, "engine-types"),
-        ({"failing": {"create_execution_context"}}, UnavailableError, "tensorrt-failed"),
-        ({"wrong": "grid_sample"}, EngineError, "sampler-wrong"),
-        ({"gpu": False}, UnavailableError, "no-gpu"),
+        ({"code": WRONG_TYPES}, GraphError, "engine-types"),
+        (
+            {"code": "trt.ICudaEngine.create_execution_context = lambda engine: None\n"},
+            UnavailableError,
+            "tensorrt-failed",
+        ),
+        ({"error": 0.25}, EngineError, "sampler-wrong"),
     ],
 )
 def test_errors_of_what_executes(place, behaviour, kind, code):
@@ -170,19 +179,25 @@ def test_errors_of_what_executes(place, behaviour, kind, code):
     assert (type(caught.value), caught.value.code) == (kind, code)
 
 
-def test_an_unforeseen_error_is_our_bug(place):
-    fake(place, code="sys.modules[__name__].Builder = lambda logger: 1 / 0\n")
-    with pytest.raises(InternalError, match="ZeroDivisionError"):
-        build(place, target="trt")
+@pytest.mark.parametrize(
+    ("raised", "kind", "code"),
+    [
+        ("TypeError('factory function returned nullptr')", UnavailableError, "no-gpu"),
+        ("MemoryError()", UnavailableError, "out-of-memory"),
+        ("ZeroDivisionError()", InternalError, "child-bug"),
+    ],
+)
+def test_what_a_constructor_raises(place, raised, kind, code):
+    real(place, f"def raises(logger):\n    raise {raised}\ntrt.Builder = raises\n")
+    assert error_code(kind, lambda: build(place)) == code
 
 
 @pytest.mark.parametrize("file", ["plan", "answer.json.partial"])
 def test_a_full_disk_in_the_child(place, file):
-    fake(
+    real(
         place,
-        code=f"""
+        f"""
 import errno, pathlib
-sys.modules["__main__"]._probe = sys.modules["__main__"]._precision = lambda *given: None
 def with_full(inner):
     def full(self, *given, **named):
         if self.name == {file!r}:
@@ -193,20 +208,14 @@ for name in ("write_bytes", "write_text"):
     setattr(pathlib.Path, name, with_full(getattr(pathlib.Path, name)))
 """,
     )
-    assert error_code(RequestError, lambda: build(place, target="trt")) == "unwritable"
+    assert error_code(RequestError, lambda: build(place)) == "unwritable"
 
 
-@pytest.mark.parametrize(
-    ("code", "last"),
-    [
-        ("import os\nprint('printed', flush=True)\nos.write(2, b'assertion failed\\n')\nos.abort()\n", "SIGABRT"),
-        ("import os\nprint('printed', flush=True)\nos.write(2, b'assertion failed\\n')\nos._exit(7)\n", "exit code 7"),
-    ],
-)
-def test_a_child_that_dies_is_named_with_its_last_lines(place, code, last):
-    fake(place, code=code)
+@pytest.mark.parametrize(("end", "last"), [("os.abort()", "SIGABRT"), ("os._exit(7)", "exit code 7")])
+def test_a_child_that_dies_is_named_with_its_last_lines(place, end, last):
+    real(place, f"import os\nprint('printed', flush=True)\nos.write(2, b'assertion failed\\n')\n{end}\n")
     with pytest.raises(UnavailableError) as caught:
-        build(place, target="trt")
+        build(place)
     assert caught.value.code == "child-ended"
     for part in (last, "printed", "assertion failed"):
         assert part in str(caught.value)

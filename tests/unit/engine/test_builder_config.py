@@ -1,6 +1,6 @@
 """Every option reaches TensorRT by its name, and nothing that TensorRT refuses or ignores goes unnoticed.
 
-On TensorRT for RTX; what it cannot honour, and calls that fail, on the fake.
+On TensorRT for RTX.
 """
 
 import dataclasses
@@ -13,20 +13,15 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code, fake_library, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import error_code, fail, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 
 pytestmark = needs_rtx
 DYNAMIC = InputShapes(name="x", minimum=(1, 3, 32, 32), optimum=(1, 3, 64, 64), maximum=(2, 3, 96, 96), dynamic=True)
 STATIC = InputShapes(name="s", minimum=(1, 3), optimum=(1, 3), maximum=(1, 3), dynamic=False)
 
 
-@pytest.fixture
-def trt(monkeypatch):
-    return fake_library(monkeypatch)
-
-
-def config(library, *shapes, monitor=None, **options):
-    log = Log(library.module)
+def config(library, *shapes, monitor=None, log=None, **options):
+    log = log or Log(library.module)
     builder = library.module.Builder(log.logger)
     return config_from_options(library, builder, log, BuildOptions(**options), shapes, monitor)
 
@@ -64,10 +59,22 @@ def test_each_property_is_set(rtx):
     assert capabilities == ["SM86", "SM89"]
 
 
-def test_what_enterprise_tensorrt_has_alone(trt):
-    made = config(trt, hardware_compatibility="ampere_plus", tiling_level="moderate")
-    assert made.hardware_compatibility_level == trt.module.HardwareCompatibilityLevel.AMPERE_PLUS
-    assert made.tiling_optimization_level == trt.module.TilingOptimizationLevel.MODERATE
+def test_what_enterprise_tensorrt_has_alone(rtx, monkeypatch):
+    """TensorRT for RTX keeps the tiling, which has no effect there, and ignores the compatibility."""
+    able, options = dataclasses.replace(rtx, can=frozenset({"tiling"})), {"tiling_level": "moderate"}
+    assert config(able, **options).tiling_optimization_level == rtx.module.TilingOptimizationLevel.MODERATE
+    able, options = dataclasses.replace(rtx, can=frozenset({"hardware_compatibility"})), {}
+    config(able)
+    options["hardware_compatibility"] = "ampere_plus"
+    assert error_code(UnavailableError, lambda: config(able, **options)) == "unsupported-option"
+    kept = []
+    monkeypatch.setattr(
+        rtx.module.IBuilderConfig,
+        "hardware_compatibility_level",
+        property(lambda config: kept[-1], lambda config, level: kept.append(level)),
+    )
+    config(able, **options)
+    assert kept == [rtx.module.HardwareCompatibilityLevel.AMPERE_PLUS]
 
 
 def test_the_profile_names_every_input(rtx, monkeypatch):
@@ -80,19 +87,19 @@ def test_the_profile_names_every_input(rtx, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("call", "code"),
+    ("kind", "call", "gives", "code"),
     [
-        ("create_builder_config", "tensorrt-failed"),
-        ("create_optimization_profile", "tensorrt-failed"),
-        ("add_optimization_profile", "profile-refused"),
+        ("Builder", "create_builder_config", None, "tensorrt-failed"),
+        ("Builder", "create_optimization_profile", None, "tensorrt-failed"),
+        ("IBuilderConfig", "add_optimization_profile", -1, "profile-refused"),
     ],
 )
-def test_a_call_that_fails_is_an_error_with_the_log(trt, call, code):
-    trt.module.fake.failing.add(call)
-    with pytest.raises(UnavailableError) as caught:
-        config(trt, DYNAMIC)
+def test_a_call_that_fails_is_an_error_with_the_log(rtx, monkeypatch, kind, call, gives, code):
+    log = Log(rtx.module)
+    fail(monkeypatch, getattr(rtx.module, kind), call, log, gives)
+    with pytest.raises(UnavailableError, match=f"{call}: Error Code 1") as caught:
+        config(rtx, DYNAMIC, log=log)
     assert caught.value.code == code
-    assert f"{call}: Error Code 1" in str(caught.value)
 
 
 @pytest.mark.parametrize("shapes", [((4,), (2,), (3,)), ((4,), (4, 4), (4,)), ((-1,), (2,), (3,))])
@@ -118,9 +125,5 @@ def test_an_option_that_this_tensorrt_lacks(rtx, monkeypatch, kind, name, option
 
 def test_what_tensorrt_ignores_is_noticed(rtx, monkeypatch):
     """Setters of TensorRT return nothing: it logs a warning, and the old value stays."""
-    able = dataclasses.replace(rtx, can=frozenset({"hardware_compatibility"}))
-    config(able)
-    refused = error_code(UnavailableError, lambda: config(able, hardware_compatibility="ampere_plus"))
-    assert refused == "unsupported-option"
     monkeypatch.setattr(rtx.module.IBuilderConfig, "set_flag", lambda config, flag: None)
     assert error_code(UnavailableError, lambda: config(rtx, refittable=True)) == "unsupported-option"

@@ -1,6 +1,6 @@
 """An engine is built once, reused while nothing changes, and rebuilt with the difference named.
 
-Against the fake, in real child processes.
+On TensorRT for RTX, in real child processes; as if its engines were executed here, by a comparison that a test chooses.
 """
 
 import dataclasses
@@ -13,20 +13,21 @@ import pytest
 
 from refine_export.engine import engine_file as module
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.engine_file import engine_file
+from refine_export.engine.engine_file import EngineTarget, engine_file
 from refine_export.engine.fallbacks import Judge, Numbers
+from refine_export.engine.machine import rtx_gpus
 from refine_export.engine.onnx_source import file_of_rung
 from refine_export.engine.output_files import check_engine_output
-from refine_export.engine.plan import describe, read_plan
+from refine_export.engine.plan import describe, manifest_of
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.support.progress import Silent
-from tests.support.engine_models import error_code, fake_library, model
-from tests.support.engine_seat import NO_PROBE
-from tests.support.fake_tensorrt import write_fake
+from tests.support.engine_models import error_code, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.fake_tensorrt import write_real
 from tests.support.foreign import model_of
-from tests.support.host_trt import machine_of
 from tests.support.refusals import refused
 
+pytestmark = needs_rtx
+NOT_EXECUTED = 'main = sys.modules["__main__"]\nmain._probe = main._precision = lambda *given: None\n'
 OPTIONS = BuildOptions(opt_size="32x32", rung="native")
 ANY = dataclasses.replace(OPTIONS, rung="auto")
 FILES = ["m.plan", "m.plan.json"]
@@ -35,21 +36,18 @@ FILES = ["m.plan", "m.plan.json"]
 class Place:
     """A folder with a model, and a comparison that only the rungs in `exact` pass."""
 
-    def __init__(self, folder, version, monkeypatch):
-        self.folder, self.version, self.monkeypatch = folder, version, monkeypatch
-        self.exact, self.compared = {"native"}, []
+    def __init__(self, folder, library, monkeypatch):
+        self.folder, self.exact, self.compared = folder, {"native"}, []
         self.judged_by = {"frames": "drawn"}
-        self.machine = machine_of(version)
-        monkeypatch.setattr(module, "this_machine", lambda version: self.machine)
+        self.target = EngineTarget(library=library, machine=rtx_gpus(library.version, ()), executes=True)
         self.source, self.plan = folder / "m.onnx", folder / "out" / "m.plan"
         self.source.write_bytes(model().SerializeToString())
-        (folder / "fake").mkdir()
-        monkeypatch.syspath_prepend(folder / "fake")
-        self.fake()
+        (folder / "first").mkdir()
+        monkeypatch.syspath_prepend(folder / "first")
+        self.in_child()
 
-    def fake(self, **behaviour):
-        fake_library(self.monkeypatch, self.version)
-        write_fake(self.folder / "fake", self.version, NO_PROBE, **behaviour)
+    def in_child(self, code=""):
+        write_real(self.folder / "first", NOT_EXECUTED + code)
 
     def compare(self, plan, rung):
         self.compared.append(rung)
@@ -59,60 +57,55 @@ class Place:
 
     def build(self, options=OPTIONS, **more):
         judge = Judge(compare=self.compare, described=self.judged_by)
-        return engine_file(self.source, self.plan, options, judge, Silent(), **more)
+        return engine_file(self.source, self.plan, options, judge, Silent(), target=self.target, **more)
 
     def content(self):
-        return {path.name: path.read_bytes() for path in self.plan.parent.iterdir() if path.suffix != ".timing"}
+        return {path.name: path.read_bytes() for path in self.plan.parent.iterdir()}
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
-    return Place(tmp_path, "11.4.0", monkeypatch)
+def place(tmp_path, rtx, monkeypatch):
+    return Place(tmp_path, rtx, monkeypatch)
 
 
-@pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
-def test_an_engine_with_its_manifest_is_reused(tmp_path, monkeypatch, version):
-    place = Place(tmp_path, version, monkeypatch)
+def test_an_engine_with_its_manifest_is_reused(place):
     made = place.build()
     assert (made.rung, made.reused, made.passed, made.changes) == ("native", False, True, ())
-    assert made.notes[0] == f"built and type-checked by TensorRT {version}; compared with torch"
+    assert made.notes[0] == f"built and type-checked by {place.target.library.title}; compared with torch"
     assert sorted(place.content()) == FILES
-    assert read_plan(place.plan, place.machine)[1].fingerprint == made.manifest.fingerprint
+    assert manifest_of(place.plan, place.plan.read_bytes()).fingerprint == made.manifest.fingerprint
     assert describe(place.plan)["manifest"] == "whole"
-    details = made.manifest.details
-    assert details["samplers"]["repairs"][0]["set"] == "LINEAR"
-    assert (details["precision"]["proven"], details["probed"]) == (True, True)
-    assert details["inferred"]["types"]["CONVOLUTION HALF -> HALF"] == 1
+    assert made.manifest.details["inferred"]["types"]["CONVOLUTION HALF -> HALF"] == 1
     before = place.plan.stat().st_mtime_ns
-    again = place.build(dataclasses.replace(OPTIONS, time_limit_s=100, target="trt"))
+    again = place.build(dataclasses.replace(OPTIONS, time_limit_s=100, target="rtx"))
     assert (again.reused, again.rung, place.plan.stat().st_mtime_ns) == (True, "native", before)
     assert place.compared == ["native"]
     assert again.to_dict()["manifest"]["sha256"] == made.manifest.sha256
 
 
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        (lambda place: dataclasses.replace(OPTIONS, optimization_level=5), "optimization_level: was 3"),
-        (lambda place: dataclasses.replace(OPTIONS, max_size="64x64"), "profile 0 of image"),
-        (lambda place: place.judged_by.update(frames="real"), "judged_by: was {'frames': 'drawn'}"),
-        (lambda place: setattr(place, "machine", dataclasses.replace(place.machine, gpu="NVIDIA L4")), "gpu: was"),
-        (lambda place: place.plan.write_bytes(place.plan.read_bytes()[:-9]), "truncated"),
-        (lambda place: Path(f"{place.plan}.json").write_text("{"), "unknown engine"),
-    ],
-)
-def test_what_changed_is_named_and_rebuilt(place, monkeypatch, change, named):
+def test_what_changed_is_named_and_rebuilt(place, monkeypatch):
     place.build()
-    options = change(place)
-    built = []
+    target, built, found, inner = place.target, [], [], module._reusable
     monkeypatch.setattr(module, "first_exact", lambda *given: built.append(given))
-    inner, found = module._reusable, []
-    monkeypatch.setattr(module, "_reusable", lambda *given: found.append(inner(*given)) or found[0])
-    with pytest.raises(AttributeError):  # what is built is None here
-        place.build(options if isinstance(options, BuildOptions) else OPTIONS)
-    [(manifest, changes)] = found
-    assert (manifest, len(built)) == (None, 1)
-    assert named in " ".join(changes)
+    monkeypatch.setattr(module, "_reusable", lambda *given: found.append(inner(*given)) or found[-1])
+
+    def changes(**options):
+        with pytest.raises(AttributeError):  # what is built is None here
+            place.build(dataclasses.replace(OPTIONS, **options))
+        manifest, names = found[-1]
+        assert (manifest, len(built)) == (None, len(found))
+        return " ".join(names)
+
+    assert "optimization_level: was 3" in changes(optimization_level=5)
+    assert "profile 0 of image" in changes(max_size="64x64")
+    place.target = dataclasses.replace(target, machine=rtx_gpus(target.library.version, ("sm89",)))
+    assert "compute_capability: was Ampere and newer" in changes()
+    place.target, place.judged_by = target, {"frames": "real"}
+    assert "judged_by: was {'frames': 'drawn'}" in changes()
+    place.plan.write_bytes(place.plan.read_bytes()[:-9])
+    assert "truncated" in changes()
+    Path(f"{place.plan}.json").write_text("{")
+    assert "unknown engine" in changes()
 
 
 def test_the_fallback_gather_has_a_file_of_its_own(place):
@@ -120,7 +113,7 @@ def test_the_fallback_gather_has_a_file_of_its_own(place):
     made = place.build(ANY)
     assert (made.rung, place.compared) == ("gather", ["native", "unfused", "gather"])
     assert [tried["status"] for tried in made.manifest.details["fallbacks"]] == ["failed", "failed", "passed"]
-    assert (made.manifest.details["samplers"]["layers"], made.manifest.details["probed"]) == (0, False)
+    assert made.manifest.details["samplers"]["layers"] == 0
     assert "m.plan.gather.onnx" in place.content()
     assert place.build(ANY).reused
 
@@ -141,7 +134,7 @@ def test_where_nothing_passes_or_a_build_dies_the_old_engine_stays(place):
     place.exact = set()
     other = dataclasses.replace(OPTIONS, optimization_level=1)
     assert error_code(RequestError, lambda: place.build(other)) == "no-exact-engine"
-    place.fake(dies=True)
+    place.in_child("import os\ntrt.Builder = lambda logger: os.kill(os.getpid(), 9)\n")
     assert error_code(UnavailableError, lambda: place.build(other)) == "child-ended"
     assert place.content() == before
 

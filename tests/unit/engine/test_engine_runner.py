@@ -19,16 +19,14 @@ from refine_export.errors import EngineError, GraphError, RequestError, Unavaila
 from refine_export.runners.base import check_sizes
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import manifest_path
-from tests.support.engine_models import error_code
+from tests.support.engine_models import error_code, fail, machine_of, saved
 from tests.support.fake_tensorrt import make_fake
 from tests.support.host_trt import (  # noqa: F401 (fixtures)
     built,
     feeds_of,
-    machine_of,
     middle,
     model_text,
     plan_fixture,
-    saved,
     tensors_of,
     trt_fixture,
 )
@@ -82,7 +80,7 @@ def test_an_engine_of_fixed_sizes(trt, tmp_path, monkeypatch):
         assert error_code(RequestError, lambda: runner.run(feeds_of(96))) == "feed-shape"
 
 
-def test_the_first_profile_that_fits_is_used(trt, tmp_path):
+def test_the_first_profile_that_fits_is_used(trt, tmp_path, monkeypatch):
     """Going back and forth between them, too."""
     sides = ((32, 32, 32), (32, 64, 96), (96, 128, 160))
     path = saved(tmp_path / "m.plan", built(trt, sides=sides), trt.__version__)
@@ -92,7 +90,8 @@ def test_the_first_profile_that_fits_is_used(trt, tmp_path):
             assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
             assert runner._context.active_optimization_profile == profile
         assert error_code(RequestError, lambda: runner.run(feeds_of(192))) == "outside-profile"
-        trt.fake.failing.add("set_optimization_profile_async")
+        error = RuntimeError("Error in set optimization profile async.")
+        fail(monkeypatch, trt.IExecutionContext, "set_optimization_profile_async", runner._log, error)
         with pytest.raises(RequestError, match="the test asked for it"):
             runner.run(feeds_of(128))
 
@@ -138,10 +137,13 @@ def test_an_unchecked_engine_is_named_so(trt, plan):
     assert error_code(EngineError, lambda: TrtRunner(b"nothing of the kind", unchecked=True)) == "not-an-engine"
 
 
-def test_an_engine_of_the_other_library_asks_for_it(plan, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    content = b"vtrt" + plan.read_bytes()[4:]
-    assert error_code(UnavailableError, lambda: TrtRunner(content, unchecked=True)) == "missing-package"
+@pytest.mark.parametrize(("tag", "module"), [(b"ftrt", "tensorrt"), (b"vtrt", "tensorrt_rtx")])
+def test_an_engine_asks_for_its_library(plan, monkeypatch, tag, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    content = tag + plan.read_bytes()[4:]
+    with pytest.raises(UnavailableError, match=f"this needs {module},") as caught:
+        TrtRunner(content, unchecked=True)
+    assert caught.value.code == "missing-package"
 
 
 def test_an_unchecked_engine_of_another_version_shows_what_tensorrt_logs(trt):
@@ -280,40 +282,40 @@ def test_an_engine_that_can_not_be_captured(trt, plan):
         assert runner._gpu.captures == 0  # a failure makes the next run a warm-up
 
 
-@pytest.mark.parametrize("call", ["set_input_shape", "infer_shapes", "set_tensor_address", "execute_async_v3"])
-def test_what_a_run_fails_with_is_in_the_message(trt, plan, call):
+@pytest.mark.parametrize(
+    ("call", "gives"),
+    [
+        ("set_input_shape", False),
+        ("infer_shapes", RuntimeError("infer_shapes error code: -1")),
+        ("set_tensor_address", False),
+        ("execute_async_v3", False),
+    ],
+)
+def test_what_a_run_fails_with_is_in_the_message_and_not_repeated(trt, plan, monkeypatch, call, gives):
     with TrtRunner(plan) as runner:
-        trt.fake.failing.add(call)
-        for _ in range(2):
-            with pytest.raises(RequestError, match=f"{call}: Error Code 1"):
+        runner._log.logger.log(trt.ILogger.ERROR, "of an earlier run")
+        with monkeypatch.context() as patch:
+            fail(patch, trt.IExecutionContext, call, runner._log, gives)
+            with pytest.raises(RequestError, match=f"{call}: Error Code 1") as caught:
                 runner.run(feeds_of())
-        trt.fake.failing.clear()
+        assert "earlier" not in str(caught.value)
         assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
 
 
-def test_old_errors_are_not_repeated(trt, plan):
-    with TrtRunner(plan) as runner:
-        trt.fake.failing.add("set_input_shape")
-        with pytest.raises(RequestError):
-            runner.run(feeds_of())
-        trt.fake.failing = {"execute_async_v3"}
-        with pytest.raises(RequestError) as caught:
-            runner.run(feeds_of())
-        assert "set_input_shape" not in str(caught.value)
-
-
-@pytest.mark.parametrize("call", ["deserialize_cuda_engine", "create_execution_context"])
-def test_none_at_loading_is_an_error_with_the_log(trt, plan, call):
-    trt.fake.failing.add(call)
-    with pytest.raises(UnavailableError, match=f"{call}: Error Code 1"):
-        TrtRunner(plan)
-
-
-def test_no_gpu_or_no_tensorrt(trt, plan, monkeypatch):
-    trt.fake.gpu = False
-    assert error_code(UnavailableError, lambda: TrtRunner(plan)) == "tensorrt-failed"
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert error_code(UnavailableError, lambda: TrtRunner(plan)) == "missing-package"
+@pytest.mark.parametrize(
+    ("kind", "call", "gives"),
+    [
+        ("Runtime", "__init__", TypeError("pybind11::init(): factory function returned nullptr")),  # no GPU
+        ("Runtime", "deserialize_cuda_engine", None),
+        ("ICudaEngine", "create_execution_context", None),
+    ],
+)
+def test_null_at_loading_is_an_error_with_the_log(trt, plan, monkeypatch, kind, call, gives):
+    log = Log(trt)
+    fail(monkeypatch, getattr(trt, kind), call, log, gives)
+    with pytest.raises(UnavailableError, match=f"{call}: Error Code 1") as caught:
+        TrtRunner(plan, log=log)
+    assert caught.value.code == "tensorrt-failed"
 
 
 def test_a_closed_runner_is_refused(trt, plan):

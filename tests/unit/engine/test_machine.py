@@ -12,8 +12,7 @@ import pytest
 from refine_export.engine import machine
 from refine_export.engine.machine import Machine, has_gpu_of, numbers_of, rtx_gpus, this_machine
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code
-from tests.support.host_trt import machine_of
+from tests.support.engine_models import error_code, machine_of
 
 
 def test_versions_are_read_as_numbers():

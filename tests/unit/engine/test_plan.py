@@ -22,9 +22,8 @@ from refine_export.engine.plan import (
 )
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path, read_manifest
-from tests.support.engine_models import bare_module, error_code
+from tests.support.engine_models import bare_module, error_code, machine_of, saved
 from tests.support.gate_reports import artifact
-from tests.support.host_trt import machine_of, saved
 
 VERSION = "11.4.0.3"
 

@@ -7,8 +7,7 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.timing_cache import save_timing_cache, set_timing_cache, timing_cache_path
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code, fake_library
-from tests.support.host_trt import machine_of
+from tests.support.engine_models import error_code, fail, fake_library, machine_of
 
 
 @pytest.fixture
@@ -40,13 +39,13 @@ def test_timings_go_from_build_to_build(library, path):
     assert second.get_timing_cache()._entries == {"conv": 0.5}
 
 
-@pytest.mark.parametrize("content", ["damaged", "of another GPU"])
+@pytest.mark.parametrize("content", ["damaged", "of another version"])
 def test_what_tensorrt_rejects_is_replaced(library, path, monkeypatch, content):
     made, log = config(library)
     path.parent.mkdir()
     path.write_bytes(b"rubbish")
     if content != "damaged":
-        other, elsewhere = config(fake_library(monkeypatch, compute_capability=(8, 9)))
+        other, elsewhere = config(fake_library(monkeypatch, "11.3.0"))
         set_timing_cache(other, path.with_name("none"), elsewhere)
         save_timing_cache(other, path)
     before = path.read_bytes()
@@ -70,7 +69,7 @@ def test_without_a_cache_there_is_nothing_to_save(library, path):
 
 
 @pytest.mark.parametrize("call", ["create_timing_cache", "set_timing_cache"])
-def test_a_tensorrt_that_takes_no_cache_at_all(library, path, call):
+def test_a_tensorrt_that_takes_no_cache_at_all(library, path, monkeypatch, call):
     made, log = config(library)
-    library.module.fake.failing.add(call)
+    fail(monkeypatch, library.module.IBuilderConfig, call, log)
     assert error_code(UnavailableError, lambda: set_timing_cache(made, path, log)) == "tensorrt-failed"

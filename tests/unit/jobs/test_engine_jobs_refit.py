@@ -3,7 +3,6 @@
 import dataclasses
 import json
 
-from refine_export.accuracy.limits import Limits, LimitsOptions
 from refine_export.artifacts import artifact_from_file
 from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import RequestError
@@ -12,7 +11,7 @@ from refine_export.jobs.refit_engine import refit
 from refine_export.jobs.validate_files import validate
 from refine_export.support.manifest import manifest_path
 from tests.support.engine_models import error_code
-from tests.support.engine_seat import RECIPE, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
+from tests.support.engine_seat import RECIPE, STRICT, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
 
 
 def test_new_weights_go_into_an_engine(seat, tmp_path):
@@ -42,9 +41,7 @@ def test_a_refit_with_wrong_numbers_is_not_kept(seat, tmp_path):
     seat.built(refittable=True)
     old = seat.plan.read_bytes()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
-    recipe = recipe_with_seed(1)
-    limits = LimitsOptions(contextnet_fp16=Limits(max_abs=0.05, psnr_db=300.0))
-    strict = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, limits=limits))
+    strict = dataclasses.replace(STRICT, checkpoint=recipe_with_seed(1).checkpoint)
     refused = error_code(RequestError, lambda: refit(seat.plan, source, output=seat.plan, recipe=strict))
     assert refused == "no-exact-engine"
     assert seat.plan.read_bytes() == old

@@ -18,7 +18,7 @@ from refine_export.jobs import build_engine
 from refine_export.jobs.gate_report import gate
 from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe import Recipe
-from refine_export.jobs.recipe_file import recipe_with
+from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
 from refine_export.runners import open_onnx_runner
 from refine_export.support.progress import Silent
 from tests.support.engine_models import needs_rtx
@@ -204,13 +204,19 @@ def test_an_engine_is_built_and_stands_beside_the_verdict_of_what_was_compared(c
     assert run(recipe=small(copied, target="rtx", require=["rtx", "ort"])).reused
 
 
-@pytest.mark.parametrize(("required", "status"), [([], "passed"), (["rtx"], "not compared")])
-def test_a_library_that_is_missing_is_named(copied, monkeypatch, required, status):
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    report = run(recipe=small(copied, target="rtx", require=required)).report
+@pytest.mark.parametrize(("target", "module"), [("trt", "tensorrt"), ("rtx", "tensorrt_rtx")])
+@pytest.mark.parametrize(("required", "status", "code"), [(False, "passed", 0), (True, "not compared", 3)])
+def test_a_library_that_is_missing_is_named(
+    copied, tmp_path, monkeypatch, command, target, module, required, status, code
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(toml_from_recipe(small(copied, target=target)))
+    found, out, _ = command("run", "--recipe", recipe, "-q", *(["--require", target] if required else []))
+    assert (found, f": not compared, {module} is not installed: pip install" in out) == (code, True)
+    report = json.loads((copied / "report.json").read_text())
     [shortfall] = report["shortfalls"]
-    assert (report["status"], shortfall["runtime"], shortfall["counts"]) == (status, "rtx", bool(required))
-    assert "pip install tensorrt-rtx" in shortfall["reason"]
+    assert (report["status"], shortfall["runtime"], shortfall["counts"]) == (status, target, required)
 
 
 @needs_rtx
