@@ -87,7 +87,9 @@ def measure(options: argparse.Namespace) -> None:
                         *feeds_for(network, signature, source.at(size), timesteps=validate.timesteps),
                         *probe_for(network, signature, PROBE_SIZE),
                     ]
-                    tested = self_test(path, artifact, network, feeds, options=validate, faults=options.fault)
+                    tested = self_test(
+                        path, artifact, network, feeds, options=validate, faults=options.fault, every_feed=True
+                    )
                     line = {"key": key, **tested.to_dict()}
                     with out.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(line) + "\n")

@@ -4,7 +4,7 @@
     print(tested.status, tested.problems)
 
 The reference runs once for each feed, and its outputs are kept for all files. A known-bad file is fed until its verdict
-is certain, so it is measured on the feeds down to the one that showed the fault.
+is certain, so it is measured on the feeds down to the one that showed the fault, unless every feed is asked for.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def self_test(
     options: ValidateOptions,
     progress: Progress | None = None,
     faults: Collection[str] | None = None,
+    every_feed: bool = False,
 ) -> SelfTest:
     """Compare a good file and each known-bad one made of it with the reference.
 
@@ -83,6 +84,7 @@ def self_test(
         options: limits, how many feeds may fail, and the type of the reference's arithmetic.
         progress: receives each step.
         faults: names of those to try; all by default.
+        every_feed: run them on every feed, which finds the one that shows each best.
 
     Raises:
         RequestError: `not-onnx`; an engine. `model-too-large`; a model above 2 GiB. `no-feeds`.
@@ -116,7 +118,7 @@ def self_test(
             mutants.append(Trial(name=name, description=description, outcome=outcome, note=attempt.reason))
             continue
         with progress.step(name) as say:
-            trial, outputs = bench.trial(name, description, attempt.model.SerializeToString())
+            trial, outputs = bench.trial(name, description, attempt.model.SerializeToString(), every_feed=every_feed)
             same = len(outputs) == len(good_outputs) and all(map(_equal, outputs, good_outputs))
             trial = dataclasses.replace(trial, first_bad_node=attempt.first_bad_node, as_good=same)
             if trial.note:  # it failed because it could not be run, which proves nothing about the limits
