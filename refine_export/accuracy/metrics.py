@@ -53,7 +53,7 @@ class Rounding:
     snr_db: float | None = None
     """Ratio of signal to noise, of the probe."""
     feed: str
-    """The feed it was measured on: for FP32 one feed serves all of its size that it suffices for."""
+    """The feed it was measured on: one feed serves all of its size that it suffices for."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -77,19 +77,34 @@ def test_explicit_limits_are_absolute(reference, network):
     assert limits_on(limits, verdict.outputs[0].metrics.rounding) is limits
 
 
-def test_one_rounded_run_serves_fp32_files_at_a_size_until_a_feed_needs_its_own(reference, network, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_one_rounded_run_serves_files_at_a_size_until_a_feed_needs_its_own(reference, network, monkeypatch, precision):
     [probe] = probe_for(network, reference.signature, (64, 96))
     feed = dataclasses.replace(probe, name="frames", probe=False)
     expected = reference.run(feed.inputs)
-    [first] = reference.roundings("fp32", feed, expected)
+    [first] = reference.roundings(precision, feed, expected)
     runs = []
     run = TorchRunner.run
     monkeypatch.setattr(TorchRunner, "run", lambda self, feeds: runs.append(self.provider) or run(self, feeds))
     other = dataclasses.replace(feed, name="another")
-    found = reference.roundings("fp32", other, expected)
+    found = reference.roundings(precision, other, expected)
     assert next(found) == first
     assert runs == []
     assert next(found)["f1"].feed == "another"
-    assert runs == ["torch float32, rounded to fp32"]
-    [own] = reference.roundings("fp32", probe, expected)  # it has another scale of values than frames
+    assert runs == [f"torch float32, rounded to {precision}"]
+    [own] = reference.roundings(precision, probe, expected)  # it has another scale of values than frames
     assert own["f1"].feed == probe.name
+
+
+def test_the_least_that_rounding_cost_at_a_size_is_tried_first(reference, network):
+    [probe] = probe_for(network, reference.signature, (64, 96))
+    own = []
+    for factor in (1.0, 40.0, 2.0, 3.0):  # far outside the frame there is little to round
+        inputs = {**probe.inputs, "flow": probe.inputs["flow"] * factor}
+        feed = dataclasses.replace(probe, name=f"{factor:g} times the flow", probe=False, inputs=inputs)
+        *tried, found = reference.roundings("fp16", feed, reference.run(feed.inputs))
+        own.append(found)
+    [least] = tried
+    assert {one.feed for one in least.values()} == {"40 times the flow"}
+    for name, one in least.items():
+        assert one.psnr_db == max(earlier[name].psnr_db for earlier in own[:3])
