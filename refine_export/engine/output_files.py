@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from refine_export.engine.plan import seems_plan
 from refine_export.errors import RequestError
-from refine_export.support.files import atomic_path, is_running, same_file
+from refine_export.support.files import atomic_path, private_folder, same_file
 from refine_export.support.manifest import Manifest, manifest_path, text_of_manifest
 
 GATHER = ".gather.onnx"
@@ -87,17 +84,10 @@ def folder_beside(output: Path) -> Iterator[Path]:
     Raises:
         RequestError: `unwritable`.
     """
-    name = f".{output.name}.work-"
-    try:
-        for left_over in output.parent.glob(f"{glob.escape(name)}*"):
-            if not is_running(left_over.name.removeprefix(name).partition("-")[0]):
-                shutil.rmtree(left_over, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{name}{os.getpid()}-", dir=output.parent))
-    except OSError as error:
-        raise RequestError(
-            f"cannot write {output}: {error.strerror}; choose a folder that is writable", code="unwritable", path=output
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(private_folder(output.parent, f".{output.name}.work-"))
+        except OSError as error:
+            problem = f"cannot write {output}: {error.strerror}; choose a folder that is writable"
+            raise RequestError(problem, code="unwritable", path=output) from error
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

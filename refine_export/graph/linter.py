@@ -104,6 +104,10 @@ def _lint(model: onnx.ModelProto, checked: onnx.ModelProto | str) -> list[Findin
     except Exception as exc:  # ValidationError, InferenceError, and what a damaged model makes protobuf raise
         invalid = [_finding("invalid-model", "", f"onnx.checker refuses the model: {exc}")]
     try:
+        if model.functions:
+            model = _inlined(model)
+            if not invalid and not isinstance(checked, str):  # else the weights are not there to be checked
+                invalid = _needs_of_functions(model)
         graph = _graph_from_model(_without_converter_faults(model) if invalid else model)
         return invalid + [finding for rule in _CHECKS for finding in rule(graph)]
     except Exception as exc:
@@ -130,15 +134,26 @@ def _without_converter_faults(model: onnx.ModelProto) -> onnx.ModelProto:
     return ir.to_proto(sortable)
 
 
+def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
+    try:
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
+    except Exception as exc:  # a RuntimeError of its converter, which has no class of its own
+        raise GraphError(
+            f"the model's functions cannot be inlined ({exc}); inline them, or export again",
+            code="unsupported-functions",
+        ) from exc
+
+
+def _needs_of_functions(inlined: onnx.ModelProto) -> list[Finding]:
+    """Return a finding if a call leaves out an input of a function that nodes inside of it need."""
+    try:
+        onnx.checker.check_model(inlined)
+    except onnx.checker.ValidationError as exc:
+        return [_finding("invalid-model", "", f"with its functions inlined, onnx.checker refuses the model: {exc}")]
+    return []
+
+
 def _graph_from_model(model: onnx.ModelProto) -> _Graph:
-    if model.functions:
-        try:
-            model = onnx.inliner.inline_local_functions(model, convert_version=True)
-        except Exception as exc:  # a RuntimeError of its converter, which has no class of its own
-            raise GraphError(
-                f"the model's functions cannot be inlined ({exc}); inline them, or export again",
-                code="unsupported-functions",
-            ) from exc
     declared = {}
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim

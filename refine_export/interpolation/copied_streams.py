@@ -80,6 +80,19 @@ class CopiedStreams:
             path=self._video.path,
         )
 
+    def damaged(self, error: Any) -> FrameError:
+        """Build the error of streams that FFmpeg refuses as it copies them."""
+        named = ", ".join(dict.fromkeys(f"{one.type} ({_codec_name(one)})" for one in self.taken))
+        advice = ", or leave the sound out with --no-audio" * any(one.type == "audio" for one in self.taken)
+        problem = f"has {named}, which cannot be copied into {self._output.suffix} ({error.strerror}): the header or a "
+        problem += f"packet is damaged; copy or make it again{advice}"
+        return FrameError.about(self._video.path, "stream-damaged", problem)
+
+    @property
+    def taken(self) -> list[Any]:
+        """The streams that are copied."""
+        return [stream for stream in self._container.streams if stream.index in self._handlers]
+
     @property
     def codecs_of_sound(self) -> str:
         """Names of the codecs, for messages."""

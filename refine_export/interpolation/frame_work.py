@@ -19,6 +19,7 @@ from refine_export.interpolation.scene_cuts import similarity
 from refine_export.interpolation.segments import Counts
 from refine_export.interpolation.stream import in_order
 from refine_export.support.progress import Progress
+from refine_export.support.text import listed
 
 AHEAD, LEAST_WEIGHT = 16, 4
 """Frames that wait for each thread that computes, and how many a pair counts for at least."""
@@ -61,6 +62,9 @@ class FrameWork:
                 meter.report(self.written)
                 if pictures:
                     pictures.clear()  # the loop variable would hold them while the next ones are waited for
+        if beyond := sorted(number for number in self._cuts or () if number >= self.source.read):
+            named = listed(map(str, beyond))
+            self.notes.add(f"the last frame is number {self.source.read - 1}, so no scene begins at these: {named}")
         writer.finish()
 
     @contextmanager

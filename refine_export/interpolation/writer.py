@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -20,7 +19,7 @@ from refine_export.interpolation.copied_streams import CopiedStreams, merged
 from refine_export.interpolation.encoders import PIPE_FORMAT, Settings, container_of
 from refine_export.interpolation.reader import VideoSource
 from refine_export.interpolation.segments import Segments
-from refine_export.support.files import atomic_path
+from refine_export.support.files import atomic_path, private_folder
 from refine_export.support.imports import require
 
 
@@ -49,7 +48,8 @@ class JoinedVideo:
         for packet in merged(video(), *([] if self._copied is None else [self._copied.packets()])):
             if end is not None and packet.stream is not self._stream and (packet.pts or 0) * packet.time_base > end:
                 continue
-            self._container.mux_one(packet)
+            with _named(None if packet.stream is self._stream else self._copied):
+                self._container.mux_one(packet)
 
 
 @contextmanager
@@ -90,8 +90,24 @@ def joined_video(
         except av.FFmpegError as error:
             if isinstance(error, OSError) or copied is None or not copied.codecs_of_sound:
                 raise
+            if isinstance(error, av.error.InvalidDataError):
+                raise copied.damaged(error) from error
             raise copied.refused(f"{copied.codecs_of_sound}: {error.strerror}") from error
         yield JoinedVideo(container, stream, settings, copied)
+        with _named(copied):
+            container.close()  # writes the trailer, in which MP4 has the headers of the sound
+
+
+@contextmanager
+def _named(copied: CopiedStreams | None) -> Iterator[None]:
+    """Translate errors of FFmpeg, except those of the disk, into one that names the streams that are copied."""
+    av = require("av", extra="video")
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError) or copied is None or not copied.taken:
+            raise
+        raise copied.damaged(error) from error
 
 
 class FrameWriter:
@@ -143,9 +159,9 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
 def _moved_pictures(output: Path) -> Iterator[Path]:
     """Yield the pattern in a folder of its own, and move what is there when the block ends without an exception."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".pictures.partial-", dir=output.parent) as folder:
-        yield Path(folder, output.name)
-        for picture in sorted(Path(folder).iterdir()):
+    with private_folder(output.parent, ".pictures.work-") as folder:
+        yield folder / output.name
+        for picture in sorted(folder.iterdir()):
             picture.replace(output.parent / picture.name)
 
 

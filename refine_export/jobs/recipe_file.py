@@ -193,7 +193,7 @@ def _adapter() -> TypeAdapter[tuple[Recipe]]:
 
 def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
     """Translate one of pydantic's errors: code and message."""
-    location = [str(part) for part in details["loc"][1:]]  # without the place in the tuple of `_adapter`
+    location = details["loc"][1:]  # without the place in the tuple of `_adapter`
     if "surrogate" in details["msg"]:  # as Python has bytes of file names that are not UTF-8
         return "not-utf-8", f"{name} have text that is not UTF-8; give files and folders other names"
     if not location:  # not even JSON: text that is not Unicode, or too deep
@@ -202,10 +202,10 @@ def _problem(text: str, name: str, details: Any) -> tuple[str, str]:
     section, key = location[0], location[1] if len(location) > 1 else None
     if details["type"] == "value_error" and key is None:
         key = message.split()[0].strip(":")  # messages of the options' own checks begin with the option's name
-    named = [part for part in (section, key, *location[2:]) if part is not None and not part.isdigit()]
+    named = [part for part in (section, key, *location[2:]) if isinstance(part, str)]  # without places in lists
     line = _line_of(text, named)
     where = f"{name}, line {line}" if line else name
-    label = ".".join(named)
+    label = _spelled(named)
     if details["type"] == "unexpected_keyword_argument":
         return _unknown(where, named, is_section=key is None)
     if details["type"] == "value_error":
@@ -225,11 +225,16 @@ def _unknown(where: str, named: Sequence[str], *, is_section: bool) -> tuple[str
     fields = dataclasses.fields(table)
     for field in fields:
         if field.metadata.get("formerly") == named[-1]:
-            new = ".".join([*named[:-1], field.name])
-            return "renamed-option", f"{where}: {'.'.join(named)} is now called {new}; rename it"
+            new = _spelled([*named[:-1], field.name])
+            return "renamed-option", f"{where}: {_spelled(named)} is now called {new}; rename it"
     what = "section" if is_section else "key"
     known = ", ".join(field.name for field in fields)
-    return "unknown-option", f"{where}: there is no {what} {'.'.join(named)}; expected one of: {known}"
+    return "unknown-option", f"{where}: there is no {what} {_spelled(named)}; expected one of: {known}"
+
+
+def _spelled(names: Sequence[str]) -> str:
+    """Join names as TOML has them: those that are empty or have other characters in quotes."""
+    return ".".join(name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name) for name in names)
 
 
 def _line_of(text: str, names: Sequence[str]) -> int | None:

@@ -47,6 +47,20 @@ class Calibration:
     """Height and width for a graph that takes any; those of the frames for one of ours."""
 
 
+def check_inputs(prepared: Prepared, calibration: Calibration) -> None:
+    """Refuse inputs that nothing can be made for, before frames are read or drawn for them.
+
+    Raises:
+        RequestError: as `feeds_of_calibration`.
+    """
+    inputs = inputs_of_model(prepared.model)
+    if not calibration.files and prepared.signature is not None:
+        _known_sides(inputs[0], calibration, prepared.signature.multiple_of)
+    elif not calibration.files:
+        for info in inputs:
+            _shape(info, calibration.size)
+
+
 def feeds_of_calibration(
     prepared: Prepared, checkpoint: Checkpoint | None, calibration: Calibration
 ) -> Iterator[NamedFeed]:
@@ -96,25 +110,39 @@ def _batch_and_size(image: TensorInfo, calibration: Calibration, unit: int) -> t
     Of large frames a part is enough: ranges grow little with the size, and `HEADROOM` covers a factor of 8.
 
     Raises:
+        RequestError: as `_known_sides`.
+    """
+    batch, *sides = _known_sides(image, calibration, unit)
+    if None in sides:
+        free = padded_size(*calibration.source().pair.size, unit)
+        limit = LARGEST_CALIBRATION // unit * unit
+        sides = [known or min(side, limit) for known, side in zip(sides, free, strict=True)]
+    height, width = (side for side in sides if side is not None)
+    return batch or 1, (height, width)
+
+
+def _known_sides(image: TensorInfo, calibration: Calibration, unit: int) -> tuple[int | None, int | None, int | None]:
+    """Return batch, height and width that the file has, or that are requested; None where the frames decide.
+
+    Raises:
         RequestError: `wrong-size`; a size that the user gave is not a multiple of `unit`.
         GraphError: a side of the file is not, or is too large.
     """
     if calibration.size is not None:
         check_multiples(calibration.size, unit)
     batch, _, *sides = image.shape if len(image.shape) == 4 else ("N", 3, "H", "W")
-    free = calibration.size or tuple(
-        min(side, LARGEST_CALIBRATION // unit * unit) for side in padded_size(*calibration.source().pair.size, unit)
-    )
-    height, width = (side if isinstance(side, int) else known for side, known in zip(sides, free, strict=True))
-    count = batch if isinstance(batch, int) else 1
-    if any(side < unit or side % unit or side > LARGEST_SIDE for side in (height, width)) or count < 1:
+    requested = calibration.size or (None, None)
+    count = batch if isinstance(batch, int) else None
+    height, width = (side if isinstance(side, int) else other for side, other in zip(sides, requested, strict=True))
+    known = [side for side in (height, width) if side is not None]
+    if any(side < unit or side % unit or side > LARGEST_SIDE for side in known) or (count is not None and count < 1):
         raise GraphError(
-            f"the inputs are for a batch of {count} at {height}x{width}; expected sides that are multiples of "
+            f"the inputs are {list(image.shape)}; expected a batch of 1 or more, and sides that are multiples of "
             f"{unit} to {LARGEST_SIDE}: export the graph at such a size",
             code="unsupported-shape",
             tensor=image.name,
         )
-    return count, (height, width)
+    return count, height, width
 
 
 def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[int, int] | None) -> Iterator[NamedFeed]:
@@ -138,12 +166,6 @@ def feeds_for_inputs(inputs: Sequence[TensorInfo], source: Source, size: tuple[i
         frames = [pair.img0, pair.img1]
     for info in inputs:
         shape = shapes[info.name]
-        if info.dtype not in ("float32", "float16"):
-            raise RequestError(
-                f"input {info.name} is {info.dtype}, for which no value can be made up; give feeds with --calibrate",
-                code="needs-feeds",
-                tensor=info.name,
-            )
         channels = shape[1] if len(shape) == 4 else 0
         array: NDArray[Any]
         # Of a number of each picture in a batch, the batch is free or one.
@@ -176,7 +198,18 @@ def flat_feeds(feed: NamedFeed) -> Iterator[NamedFeed]:
 
 
 def _shape(info: TensorInfo, size: tuple[int, int] | None) -> tuple[int, ...]:
-    """Return an input's shape in numbers: free ones are a batch of 1 and the given size."""
+    """Return an input's shape in numbers: free ones are a batch of 1 and the given size.
+
+    Raises:
+        RequestError: no value can be made up for it.
+    """
+    if info.dtype not in ("float32", "float16"):
+        raise RequestError(
+            f"input {info.name} is {info.dtype}, for which no value can be made up; give feeds with --calibrate "
+            "FILE.npz",
+            code="needs-feeds",
+            tensor=info.name,
+        )
     if any(isinstance(dim, int) and not 1 <= dim <= LARGEST_SIDE for dim in info.shape):
         raise RequestError(
             f"input {info.name} is {list(info.shape)}; expected sizes of 1 to {LARGEST_SIDE}: export it again, or "

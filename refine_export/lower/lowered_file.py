@@ -28,7 +28,7 @@ from refine_export.graph.model_file import (
     require_external_data,
     sha256_of_model,
 )
-from refine_export.lower.calibration_feeds import Calibration, feeds_of_calibration, flat_feeds
+from refine_export.lower.calibration_feeds import Calibration, check_inputs, feeds_of_calibration, flat_feeds
 from refine_export.lower.fp32_islands import Accuracy, Bench, Search, regions_of, search, search_from_json
 from refine_export.lower.input_scale import scale_notes
 from refine_export.lower.lower_options import LowerOptions
@@ -171,6 +171,8 @@ def lower_file(
         with progress.step(f"read {source.name}") as say:
             prepared = prepare_model(_valid(model, source), options, signature, without_warp=without_warp)
             say(f"{len(prepared.model.graph)} nodes" + (f", the graph {signature.graph}" if signature else ""))
+        _check_sizes(prepared, options, calibration)
+        check_inputs(prepared, calibration)
         return prepared
 
     if not manifest_path(output).exists():  # nothing can be reused: a file is refused before frames are drawn for it
@@ -192,7 +194,6 @@ def lower_file(
             return _from_manifest(manifest, output, time.perf_counter() - started)
     prepared = read()
     with progress.step("calibrate") as say:
-        _check_sizes(prepared, options, calibration)
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared = calibrated(prepared, feeds)
         flats, fed_notes = [], []

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,9 +82,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-            if not is_running(left_over.name.rpartition("-")[2]):
-                left_over.unlink(missing_ok=True)
+        for left_over in _left_overs(path.parent, f".{path.name}.partial-"):
+            left_over.unlink(missing_ok=True)
         temporary.touch()
     except OSError as error:
         raise cannot_write(path, error, "choose a writable folder") from error
@@ -113,19 +113,44 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
+def private_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Make a folder `PREFIXPID-*`, which is removed at the end; those of processes that were killed go first.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    for left_over in _left_overs(parent, prefix):
+        shutil.rmtree(left_over, ignore_errors=True)
+    name = f"{prefix}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=name, dir=parent, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _left_overs(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield what processes that are gone have left at `PREFIXPID`, with anything behind a hyphen."""
+    for path in parent.glob(f"{glob.escape(prefix)}*"):
+        if not is_running(path.name.removeprefix(prefix).partition("-")[0]):
+            yield path
+
+
+@contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder, which takes the place of `path` if the block ends without an exception.
 
     Until then whatever was at `path` stays. A process that is killed between the two renames at the end leaves the old
-    folder at `.NAME.partial-*/old`.
+    folder at `.NAME.work-PID-*/old`, from where the next writer of the same folder brings it back.
 
     Raises:
         RequestError: `cannot-write`; the folder cannot be created or written, or the disk is full.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.partial-", dir=path.parent) as beside:
-            new, old = Path(beside, "new"), Path(beside, "old")
+        prefix = f".{path.name}.work-"
+        for left_over in _left_overs(path.parent, prefix):
+            if (left_over / "old").is_dir() and not path.exists():
+                (left_over / "old").rename(path)
+        with private_folder(path.parent, prefix) as beside:
+            new, old = beside / "new", beside / "old"
             new.mkdir()
             yield new
             for file in new.rglob("*"):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.support.files import cannot_write, is_running
+from refine_export.support.files import cannot_write, private_folder
 from refine_export.support.progress import Progress, Silent
 
 CACHE_VARIABLE = "REFINE_EXPORT_CACHE"
@@ -92,11 +90,8 @@ def _scratch_folder() -> Iterator[Path]:
     cache = cache_folder()
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        for left_over in cache.glob(".fetch-*"):
-            if not is_running(left_over.name.split("-")[1]):
-                shutil.rmtree(left_over, ignore_errors=True)
-        with tempfile.TemporaryDirectory(prefix=f".fetch-{os.getpid()}-", dir=cache) as folder:
-            yield Path(folder)
+        with private_folder(cache, ".fetch-") as folder:
+            yield folder
     except OSError as error:
         raise cannot_write(cache, error, f"free some space, or name another folder in {CACHE_VARIABLE}") from error
 

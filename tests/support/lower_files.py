@@ -58,14 +58,14 @@ def run_fixture(here) -> Callable[..., LoweredFile]:
 
 @pytest.fixture(name="refused")
 def refused_fixture(run, here) -> Callable[..., RequestError]:
-    """Expect a request error (exit code 2) with this code, and nothing written."""
+    """Expect a request error (exit code 2) with this code, before frames are drawn, and nothing written."""
 
-    def call(source, *arguments, code: str, **options) -> RequestError:
+    def call(source, *arguments, code: str, drawing=False, **options) -> RequestError:
         if not isinstance(source, str | Path):
             source = saved(source)
         before = {path: path.read_bytes() for path in here.rglob("*") if path.is_file()}
         with pytest.raises(RequestError) as error:
-            run(source, *arguments, **options)
+            run(source, *arguments, drawing=drawing, **options)
         assert error.value.code == code, error.value
         assert {path: path.read_bytes() for path in here.rglob("*") if path.is_file()} == before
         return error.value

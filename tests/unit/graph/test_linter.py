@@ -371,6 +371,8 @@ def test_subgraphs_and_functions_are_read():
         assert lint_model(model_of("y = my.Warp (x, flow)", rest=function)) == []
         bad = function.replace("border", "zeros")
         only(lint_model(model_of("y = my.Warp (x, flow)", rest=bad)), "gridsample-padding", "GridSample#1 (output 'y')")
+    function = f'<domain: "my", opset_import: ["": 18]> Warp (a, b) => (o) {{ o = GridSample <{GOOD}> (a, b) }}'
+    only(lint_model(model_of("y = my.Warp (x)", rest=function)), "invalid-model", "", "functions inlined")
 
 
 def test_grid_made_outside_and_inside_of_a_loop():

@@ -172,6 +172,13 @@ def test_at_a_cut_the_earlier_frame_is_repeated_until_the_cut(tmp_path, looked_f
     assert repeated == ([True, True, True, False] if cuts else [False] * 4)
 
 
+def test_cuts_of_a_file_beyond_the_last_frame_are_named(tmp_path):
+    (tmp_path / "cuts.txt").write_text("3\n6\n100\n")
+    result = run(clip(tmp_path / "in.mp4", 6), tmp_path / "out.mp4", cuts=tmp_path / "cuts.txt")
+    assert result.scene_cuts == 1
+    assert [note for note in result.notes if note.endswith("begins at these: 6, 100")]
+
+
 def test_a_video_that_stands_still_stays_as_it_is(tmp_path):
     """Frames between equal frames are those frames, planes and all, and nothing is computed."""
 

@@ -186,6 +186,7 @@ def test_a_failure_leaves_no_pictures(tmp_path):
     def fail():
         raise UnavailableError("gone", code="server-away")
 
+    (tmp_path / f".pictures.work-{2**22 + 1}-x").mkdir()  # of a process that was killed
     with pytest.raises(UnavailableError):
         run(clip(tmp_path / "in.mp4", 5), tmp_path / "f_%03d.png", Averaging(wait=fail))
     assert names(tmp_path) == ["in.mp4"]
@@ -371,6 +372,21 @@ def test_sound_that_cannot_be_decoded_is_named(tmp_path):
         run(source, tmp_path / "out.mkv", slow=2)
     assert run(source, tmp_path / "out.mkv", slow=2, audio=False).frames_written == 12
     assert run(source, tmp_path / "copied.mkv").frames_written == 12
+
+
+@pytest.mark.parametrize(("codec", "output"), [("libopus", "out.mp4"), ("flac", "out.mp4"), ("flac", "out.mkv")])
+def test_sound_with_a_damaged_header_is_named(tmp_path, codec, output):
+    """MP4 and Matroska refuse it as they write the trailer, and the header."""
+    source = clip(tmp_path / "in.mkv", sounds=[Sound(codec, 0.2)])
+    with av.open(str(source)) as container:
+        header = bytes(container.streams.audio[0].codec_context.extradata)
+    before, found, after = source.read_bytes().partition(header)
+    at = before.rindex(b"\x63\xa2")  # CodecPrivate
+    source.write_bytes(before[:at] + b"\x63\xa3" + before[at + 2 :] + found + after)
+    with refused("stream-damaged", FrameError, path=source):
+        run(source, tmp_path / output)
+    assert names(tmp_path) == ["in.mkv"]
+    assert run(source, tmp_path / output, audio=False).frames_written == 12
 
 
 def test_rates_that_no_encoder_takes_are_refused(tmp_path):

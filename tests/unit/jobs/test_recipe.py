@@ -65,7 +65,9 @@ def test_another_recipe_survives_the_round_trip():
     [
         ("[export]\nheigth = 4", "unknown-option", "r.toml, line 2: there is no key export.heigth"),
         ("\n[foo]\na = 1", "unknown-option", "r.toml, line 2: there is no section foo"),
-        ('[""]\na = 1', "unknown-option", "r.toml, line 1: there is no section "),
+        ('[""]\na = 1', "unknown-option", 'r.toml, line 1: there is no section "";'),
+        ("[3]\na = 1", "unknown-option", "r.toml, line 1: there is no section 3;"),
+        ("[export]\n12 = 1", "unknown-option", "r.toml, line 2: there is no key export.12;"),
         ("run = 3", "wrong-option", "r.toml, line 1: run is 3"),
         ("[export]\n\nsize = '100by64'", "wrong-option", "r.toml, line 3: export: size"),
         ("[export]\ndynamic = 'yes'", "wrong-option", 'r.toml, line 2: export.dynamic is "yes"'),

@@ -222,8 +222,16 @@ def test_operators_that_cannot_run_are_refused(refused):
     refused(custom_model(typed=True), feeds=["feed.npz"], code="cannot-run")
 
 
-def test_a_file_is_refused_before_frames_are_drawn(refused):
-    refused(control_flow_model(), code="control-flow", drawing=False, size=(64, 96))
+@pytest.mark.parametrize(
+    ("build", "options", "code"),
+    [
+        (control_flow_model, {"size": (64, 96)}, "control-flow"),
+        (foreign_model, {}, "needs-size"),
+        (lambda: foreign_model(STATIC), {"target_psnr_db": 99, "sizes": ("64x64",)}, "fixed-size"),
+    ],
+)
+def test_a_file_is_refused_before_frames_are_drawn(refused, build, options, code):
+    refused(build(), code=code, drawing=False, **options)
 
 
 def test_a_result_that_is_nan_is_refused(refused):
@@ -233,7 +241,7 @@ def test_a_result_that_is_nan_is_refused(refused):
         f"{one} {one.replace('w =', 'u =').replace('0.', '0.0000001')} a = Conv (x, w) b = Conv (x, u) c = Add (a, b) "
     )
     other = f"{kernel('v', 3, 3, 1, 1)} e = Conv (c, v) f = Conv (a, v) s = Sub (e, f) d = Div (s, s) y = Conv (d, v)"
-    refused(model_of(body + other, IMAGE), code="not-finite", **DYNAMIC)
+    refused(model_of(body + other, IMAGE), code="not-finite", drawing=True, **DYNAMIC)
 
 
 @pytest.mark.parametrize("lost", ["out.onnx", "out.onnx.json"])
@@ -281,7 +289,7 @@ def test_an_interrupted_write_leaves_the_old_file(refused, run, monkeypatch):
     """A full disk while writing: the old file and its manifest stay, and nothing else is left behind."""
     run(tiny())
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    refused("in.onnx", force=True, io="fp16", code="cannot-write")
+    refused("in.onnx", force=True, io="fp16", code="cannot-write", drawing=True)
 
 
 def test_a_search_reaches_its_target(run):

@@ -118,6 +118,21 @@ def test_a_folder_keeps_its_name_when_a_rename_ends_early(tmp_path, monkeypatch,
     assert (path / "file").read_text() == "old"
 
 
+@pytest.mark.parametrize("path_is_there", [True, False])
+def test_folders_of_killed_writers_are_removed(tmp_path, path_is_there):
+    """What one has taken away is brought back, as one that fails must leave it."""
+    path = tmp_path / "fol[der]"
+    if path_is_there:
+        make_folder_with(path, "old")
+    for pid in (2**22 + 1, os.getppid()):
+        (tmp_path / f".fol[der].work-{pid}-x").mkdir()
+    make_folder_with(tmp_path / f".fol[der].work-{2**22 + 1}-x" / "old", "older" if path_is_there else "old")
+    with pytest.raises(ZeroDivisionError), replace_folder(path):
+        raise ZeroDivisionError
+    assert {one.name for one in tmp_path.iterdir()} == {"fol[der]", f".fol[der].work-{os.getppid()}-x"}
+    assert (path / "file").read_text() == "old"
+
+
 def test_only_regular_files_are_read(tmp_path):
     (tmp_path / "file").touch()
     check_input_file(tmp_path / "file", FrameError, "give a file")
