@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,9 @@ def ffmpeg(arguments: str, folder: Path) -> None:
     subprocess.run(command, cwd=folder, check=True, timeout=60, stderr=subprocess.PIPE)
 
 
-def ffprobe(path: Path, entries: str) -> str:
-    """Return what ffprobe says of a file, without labels."""
-    command = ["ffprobe", "-loglevel", "error", "-of", "csv=p=0", "-show_entries", *shlex.split(entries), str(path)]
-    return subprocess.run(command, check=True, timeout=60, capture_output=True, text=True).stdout.strip()
+def ffprobe(path: Path) -> dict[str, Any]:
+    """Return what ffprobe says of a file: format, streams, chapters and frames."""
+    what = "-show_format -show_streams -show_chapters -show_frames"
+    command = ["ffprobe", "-loglevel", "error", "-of", "json", *what.split(), str(path)]
+    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, timeout=60, capture_output=True).stdout)
+    return found
