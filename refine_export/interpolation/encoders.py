@@ -41,7 +41,7 @@ LARGEST_CRF: Mapping[str, int] = {
     "libx264": 51, "libx265": 51, "libsvtav1": 63, "libvpx-vp9": 63, "h264_nvenc": 51, "hevc_nvenc": 51,
     "av1_nvenc": 51,
 }  # fmt: skip
-BITS_PER_PIXEL = {"ffv1": 4.0, "prores_ks": 4.0}
+BITS_PER_PIXEL = {"ffv1": 4.0, "prores_ks": 4.0, "png": 4.0, "apng": 1.0, "gif": 1.0}
 LOSSY_BITS_PER_PIXEL = 0.05
 """Least bits that a pixel takes, for the estimate of the space on the disk."""
 SQUARE_ONLY = ("libvpx-vp9", "ffv1")

@@ -90,8 +90,8 @@ def interpolate_video(
         settings = settings_for(source, codec, encoding, encoder, schedule.time_base, schedule.rate)
         settings.open()  # refuses options of the encoder
         work = FrameWork(source, backend, encoding, options, cuts, progress)
+        check_space(output, settings, source.expected_frames)
         if is_video(output):
-            check_space(output, settings, source.expected_frames)
             identity = {"source": _hash_of(path), **_identity(options, encoder, backend)}
             with _segments(output, identity, resume=options.resume, force=force or path == PIPE) as segments:
                 notes = _write_video(work, settings, output, segments)

@@ -9,7 +9,7 @@ from pathlib import Path
 from refine_export.data.picture_sequences import PATTERN, files_of
 from refine_export.data.video import PIPE
 from refine_export.errors import RequestError
-from refine_export.interpolation.encoders import Settings
+from refine_export.interpolation.encoders import Settings, is_video
 from refine_export.support.files import make_folder, same_file
 
 
@@ -32,15 +32,17 @@ def check_output(output: Path, sources: tuple[Path, ...], *, force: bool) -> Non
 
 
 def check_space(output: Path, settings: Settings, frames: int) -> None:
-    """Refuse an output that the disk cannot hold, with its parts."""
-    needed = 2 * settings.least_bytes(frames)
+    """Refuse an output that the disk cannot hold; a video's parts and the video are there at the same time."""
+    if output == PIPE:
+        return
+    needed = settings.least_bytes(frames) * (2 if is_video(output) else 1)
     free = shutil.disk_usage(output.parent).free
     if free < needed:
         raise RequestError.about(
             output,
             "no-space",
-            f"takes {needed / 1e9:.1f} GB or more with its parts, and {free / 1e9:.1f} GB are free; free some space, "
-            "or choose another folder",
+            f"takes {needed / 1e6:,.1f} MB or more on the way, and {free / 1e6:,.1f} MB are free; free some space, or "
+            "choose another folder",
             needed=needed,
             free=free,
         )

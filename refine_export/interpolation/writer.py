@@ -19,7 +19,7 @@ from refine_export.interpolation.copied_streams import CopiedStreams, merged
 from refine_export.interpolation.encoders import PIPE_FORMAT, Settings, container_of
 from refine_export.interpolation.reader import VideoSource
 from refine_export.interpolation.segments import Segments
-from refine_export.support.files import atomic_path, private_folder
+from refine_export.support.files import atomic_path, cannot_write, private_folder
 from refine_export.support.imports import require
 
 
@@ -159,10 +159,13 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
 def _moved_pictures(output: Path) -> Iterator[Path]:
     """Yield the pattern in a folder of its own, and move what is there when the block ends without an exception."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with private_folder(output.parent, ".pictures.work-") as folder:
-        yield folder / output.name
-        for picture in sorted(folder.iterdir()):
-            picture.replace(output.parent / picture.name)
+    try:
+        with private_folder(output.parent, ".pictures.work-") as folder:
+            yield folder / output.name
+            for picture in sorted(folder.iterdir()):
+                picture.replace(output.parent / picture.name)
+    except OSError as error:
+        raise cannot_write(output, error, "free some space, or choose another folder") from error
 
 
 @contextmanager

@@ -177,9 +177,10 @@ def test_outputs_that_cannot_go_on_refuse_to(tmp_path):
         run(source, tmp_path / "out_%d.png", resume=True)
 
 
-def test_a_disk_without_space_is_refused_before_anything_is_computed(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("output", "codec"), [("out.mkv", "ffv1"), ("out_%03d.png", None), ("out.gif", None)])
+def test_a_disk_without_space_is_refused_before_anything_is_computed(tmp_path, monkeypatch, output, codec):
     source = clip(tmp_path / "in.mp4", 30)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with refused("no-space", RequestError, free=1000):
-        run(source, tmp_path / "out.mkv", Averaging(wait=lambda: pytest.fail("computed")), codec="ffv1")
+        run(source, tmp_path / output, Averaging(wait=lambda: pytest.fail("computed")), codec=codec)
     assert names(tmp_path) == ["in.mp4"]

@@ -2,6 +2,7 @@
 
 import _thread
 import ctypes
+import errno
 import io
 import itertools
 import os
@@ -189,6 +190,16 @@ def test_a_failure_leaves_no_pictures(tmp_path):
     (tmp_path / f".pictures.work-{2**22 + 1}-x").mkdir()  # of a process that was killed
     with pytest.raises(UnavailableError):
         run(clip(tmp_path / "in.mp4", 5), tmp_path / "f_%03d.png", Averaging(wait=fail))
+    assert names(tmp_path) == ["in.mp4"]
+
+
+def test_a_disk_that_is_full_while_pictures_are_written_is_named(tmp_path):
+    def fill():
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    output = tmp_path / "f_%03d.png"
+    with refused("cannot-write", RequestError, path=output):
+        run(clip(tmp_path / "in.mp4", 5), output, Averaging(wait=fill))
     assert names(tmp_path) == ["in.mp4"]
 
 
