@@ -21,7 +21,9 @@ from onnx_ir.tape import Tape
 
 from refine_export.signature import Layout, Signature, TensorInfo, TensorSpec
 
-CHANNELS: Final[Mapping[str, int]] = {"stacked7": 7, "stacked11": 11}
+CHANNELS: Final[Mapping[Layout, int]] = {"stacked7": 7, "stacked11": 11}
+LAYOUTS: Final[Mapping[int, Layout]] = {channels: layout for layout, channels in CHANNELS.items()}
+TIMESTEP_CHANNEL = 6
 INPUT, OUTPUT = "input", "output"
 """Names in vs-mlrt's files."""
 PADS_INSIDE = 7
@@ -51,6 +53,11 @@ def stack_of(img0: NDArray[Any], img1: NDArray[Any], timestep: NDArray[Any], cha
     if channels > PADS_INSIDE:
         stack[:, 7:] = coordinate_planes(height, width)
     return stack
+
+
+def pair_of(stack: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Take the inputs of an interpolator of pairs from a stack."""
+    return {"img0": stack[:, :3], "img1": stack[:, 3:6], "timestep": stack[:, TIMESTEP_CHANNEL:7, :1, :1]}
 
 
 def coordinate_planes(height: int, width: int) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from refine_export.accuracy.metrics import largest_error
-from refine_export.artifacts import Artifact, artifact_from_file, signature_of_model
+from refine_export.artifacts import Artifact, artifact_from_file, signature_of_model, stacked_signature_of_model
 from refine_export.bisect import bisection
 from refine_export.bisect.bisect_result import Bisected
 from refine_export.bisect.bisection import Arrays, Side
@@ -23,11 +23,13 @@ from refine_export.errors import RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.model_file import load_model
+from refine_export.graph.stacked_input import LAYOUTS, pair_of, stack_of, with_stacked_input
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, any_paths_of, job_inputs, path_of
 from refine_export.jobs.lower_onnx import checked_size
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
+from refine_export.runners.pair_runner import pair_runner
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import check_multiples
@@ -83,8 +85,8 @@ def bisect(
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
     arrays = _arrays(candidate, any_paths_of(feeds))
-    signature = signature_of_model(model)
-    if signature is None:
+    is_known = signature_of_model(model) is not None
+    if not is_known and (against is not None or stacked_signature_of_model(model) is None):
         if against is None:
             raise RequestError(
                 f"{path} is not one of the graphs that weights make; give the file that it was made from with "
@@ -100,16 +102,23 @@ def bisect(
     artifact = artifact_from_file(path)
     check = inputs.check_graph if force or against is not None else inputs.check_weights
     artifact = check(path, artifact)
-    arrays = arrays or _feeds(artifact, inputs, given)
+    arrays = arrays or _feeds(artifact, inputs, given, str(candidate.model.graph.inputs[0].name))
     if against is not None:
         return bisection.bisect(_reference(path_of(against), against_runtime), candidate, arrays, inputs.progress)
     graph, network = artifact.graph, inputs.network(artifact.scale)
     with inputs.progress.step(f"export {graph} in FP32"):
         exported = onnx_from_network(network, graph, _export_options(artifact))
+        if artifact.stacked is not None:
+            exported = with_stacked_input(exported, LAYOUTS[artifact.stacked], artifact.multiple_of)
     reference = _side(exported, against_runtime or "onnxruntime-cpu", f"{graph} of {inputs.checkpoint.source}")
+    feed = arrays[0][1]
+    if artifact.stacked is not None:
+        for own, theirs in zip(_io(reference), _io(candidate), strict=True):
+            own.name = theirs.name
+        feed = pair_of(*feed.values())
     with inputs.progress.step("compare it with torch") as say:
         with reference.open() as runner, TorchRunner(network, graph) as torch:
-            actual, expected = runner.run(arrays[0][1]), torch.run(arrays[0][1])
+            actual, expected = pair_runner(runner).run(feed), torch.run(feed)
         error = max(largest_error(expected[name], actual[name]) for name in expected)
         say(f"largest error {error:.2g}")
     found = bisection.bisect(reference, candidate, arrays, inputs.progress)
@@ -142,6 +151,10 @@ def _side(proto: onnx.ModelProto, runtime: Runtime | None, name: str) -> Side:
     return Side(model, runtime or ("half" if low else "onnxruntime-cpu"), name)
 
 
+def _io(side: Side) -> list[ir.Value]:
+    return [*side.model.graph.inputs, *side.model.graph.outputs]
+
+
 def _reference(path: Path, runtime: Runtime | None) -> Side:
     return _side(_loaded(path), runtime, path.name)
 
@@ -154,15 +167,21 @@ def _arrays(side: Side, feeds: Sequence[Path]) -> list[tuple[str, Arrays]]:
         return list(feeds_from_npz(feeds, runner.inputs))
 
 
-def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None) -> list[tuple[str, Arrays]]:
-    """Make the feeds of one of the graphs, at the file's size where it has one."""
+def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None, stack: str) -> list[tuple[str, Arrays]]:
+    """Make the feeds of one of the graphs, at the file's size where it has one; `stack` is the input that takes one."""
     if size is not None:
         check_multiples(size, artifact.multiple_of)
     batch, height, width = artifact.closest_sizes(size or inputs.sources.first.pair.size)
     pair, network = inputs.sources.first.at((height, width)), inputs.network(artifact.scale)
     options = inputs.recipe.validate
     feeds = feeds_for(network, artifact.signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
-    return [(feed.name, feed.inputs) for feed in feeds]
+    named: list[tuple[str, Arrays]] = [(feed.name, feed.inputs) for feed in feeds]
+    if artifact.stacked is None:
+        return named
+    return [
+        (name, {stack: stack_of(feed["img0"], feed["img1"], feed["timestep"], artifact.stacked)})
+        for name, feed in named
+    ]
 
 
 def _export_options(artifact: Artifact) -> ExportOptions:

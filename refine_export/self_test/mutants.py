@@ -35,6 +35,7 @@ from refine_export.errors import GraphError, InternalError
 from refine_export.graph.model_file import ONNX_DOMAINS
 from refine_export.graph.operator_types import MOVES, is_op
 from refine_export.graph.sampling_coordinates import starts_path, upstream
+from refine_export.graph.stacked_input import CHANNELS, TIMESTEP_CHANNEL
 from refine_export.self_test.samplers import Sampler, UnknownSamplerError, samplers
 from refine_export.signature import GraphName
 
@@ -313,21 +314,30 @@ def _weight(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
 
 def _bgr(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     for value in editor.graph.inputs:
-        if value.shape is not None and len(value.shape) == 4 and value.shape[1] == 3:
-            uses = list(value.uses())
-            _replace(uses, editor.add("Gather", value, editor.constant(np.array([2, 1, 0])), axis=1))
+        if channels := _channels_of(value):
+            uses, order = list(value.uses()), np.array([2, 1, 0, *range(3, channels)])
+            _replace(uses, editor.add("Gather", value, editor.constant(order), axis=1))
             return editor.made
     raise _NotPossibleError("no input of it is an image of three channels")
 
 
 def _fixed_timestep(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     given = next((value for value in editor.graph.inputs if value.name == "timestep"), None)
+    is_timestep = np.ones((), bool)
+    if given is None and len(editor.graph.inputs) == 1 and (channels := _channels_of(editor.graph.inputs[0])) > 3:
+        [given], is_timestep = editor.graph.inputs, (np.arange(channels) == TIMESTEP_CHANNEL)[:, None, None]
     if given is None or given.dtype is None:
         raise _NotPossibleError("it takes no timestep", applies=False)
     uses, dtype = list(given.uses()), given.dtype.numpy()
-    nothing = editor.add("Mul", given, editor.constant(np.zeros((), dtype)))  # keeps the input's shape
-    _replace(uses, editor.add("Add", nothing, editor.constant(np.full((), FIXED_TIMESTEP, dtype))))
+    others = editor.add("Mul", given, editor.constant((~is_timestep).astype(dtype)))
+    _replace(uses, editor.add("Add", others, editor.constant((is_timestep * FIXED_TIMESTEP).astype(dtype))))
     return editor.made
+
+
+def _channels_of(value: ir.Value) -> int:
+    """Return the channels of an input that is an image, or a stack of two and a timestep; else 0."""
+    channels = value.shape[1] if value.shape is not None and len(value.shape) == 4 else 0
+    return channels if isinstance(channels, int) and channels in (3, *CHANNELS.values()) else 0
 
 
 def _differing(changed: list[ir.Node], otherwise: str) -> list[ir.Node]:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from refine_export.cli.render.print_verdicts import print_bisected
 from refine_export.cli.verbs import bisect as verb
 from refine_export.data.frame_options import SceneOptions
 from refine_export.errors import RequestError
+from refine_export.graph.stacked_input import with_stacked_input
 from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.self_test.mutants import mutants_of
@@ -36,6 +38,22 @@ def test_a_file_is_compared_with_its_weights(exports, tmp_path, recipe):
     bad = next(mutant for mutant in mutants_of(onnx.load(path), "contextnet") if mutant.name == "weight")
     onnx.save(bad.model, tmp_path / "bad.onnx")
     assert bisect(tmp_path / "bad.onnx", recipe=recipe).first.layer.node == bad.first_bad_node
+
+
+@pytest.mark.slow
+def test_a_stack_is_compared_with_its_weights(exports, tmp_path, recipe):
+    """Under other names of its input and output, as files of other tools have."""
+    weights, pair = exports.network("rife4_6")
+    model = ir.from_proto(with_stacked_input(onnx.load(pair), "stacked11", 32))
+    model.graph.inputs[0].name, model.graph.outputs[0].name = "both", "middle"
+    onnx.save(good := ir.to_proto(model), tmp_path / "good.onnx")
+    found = bisect(tmp_path / "good.onnx", checkpoint=weights, recipe=recipe)
+    assert found.passed
+    assert found.reference_error < 1e-5
+    bad = next(mutant for mutant in mutants_of(good, None) if mutant.name == "fixed-timestep")
+    onnx.save(bad.model, tmp_path / "bad.onnx")
+    found = bisect(tmp_path / "bad.onnx", checkpoint=weights, recipe=recipe, timesteps=(0.25,))
+    assert found.first.layer.node == "stack/Split"  # the first that both files have behind the fault
 
 
 def test_a_file_of_another_tool_needs_a_file_to_be_compared_with(tmp_path, recipe):

@@ -8,12 +8,14 @@ from onnx import helper
 from refine_export.data.feeds import feeds_for
 from refine_export.export.reference_network import signature_of_network
 from refine_export.graph.linter import lint_model
+from refine_export.graph.stacked_input import stack_of
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.self_test.mutants import Mutant, NotMade, attempts_of, mutants_of
 from tests.support.foreign import Foreign, foreign_feeds, foreign_model
 from tests.support.refusals import refused
+from tests.support.stacks import stacked_file
 
 FAULTS = ["nearest", "zeros-padding", "align-corners", "fp16-coordinates", "swapped-flows", "weight", "bgr"]
 NAMES = [name for name in FAULTS if name != "swapped-flows"]  # of contextnet, which has one flow
@@ -201,6 +203,19 @@ def test_half_coordinates_are_those_of_a_converter(models, feeds):
 def test_a_wrong_input_gives_what_the_good_model_makes_of_it(models, feeds, graph, name, change):
     (model, attempts), given = models(graph), feeds(graph)
     np.testing.assert_array_equal(output_of(attempts[name].model, given), output_of(model, given | change(given)))
+
+
+@pytest.mark.parametrize("channels", [7, 11])
+def test_faults_of_a_stack(tmp_path, channels):
+    """The first image as BGR, the timestep as a half, and nothing else."""
+    model = onnx.load(stacked_file(tmp_path / "net.onnx", channels))
+    mutants = {mutant.name: mutant.model for mutant in mutants_of(model, "interpolator")}
+    assert set(mutants) == {"bgr", "fixed-timestep"}
+    a, b = np.random.default_rng(0).random((2, 1, 3, 4, 6), np.float32)
+    given = {"source": stack_of(a, b, np.full((1, 1, 1, 1), 0.2, np.float32), channels)}
+    for name, first, timestep in (("bgr", a[:, ::-1], 0.2), ("fixed-timestep", a, 0.5)):
+        expected = first + (b - first) * np.float32(timestep)
+        assert np.allclose(output_of(mutants[name], given), expected.ravel(), atol=1e-6)
 
 
 def test_a_fixed_timestep_is_the_middle():
