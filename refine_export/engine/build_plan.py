@@ -5,6 +5,7 @@ Checked against the API documentation of TensorRT 10.12 to 11.4; not run. Run wi
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -39,6 +40,9 @@ _MEMORY = {
 
 LARGEST_GPU_BYTES = 96 << 30
 """Memory of the largest RTX GPU, an RTX PRO 6000."""
+LARGEST_COUNTED_BYTES = 7 << 30
+"""Largest tensor that 1.7.1 counts where a size is free: ones of 6.7 GiB are in the memory that it logs, and ones of
+7.9 GiB are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,7 @@ def build_plan(
 
     Raises:
         GraphError: the file cannot be parsed, samples wrongly or has other types (`parser-refused`,
-            `sampler-mismatch`, `engine-types`), or the engine is `too-large` for every RTX GPU.
+            `sampler-mismatch`, `engine-types`), or the engine is `too-large` for every RTX GPU or to be counted.
         UnavailableError: `no-gpu`, `tensorrt-failed`, `unsupported-option`, `profile-refused`, or `stopped`.
     """
     module = library.module
@@ -94,6 +98,8 @@ def build_plan(
     parsed = network_from_onnx(module, builder, log, content, path)
     samplers = check_grid_samples(module, parsed.network, model)
     inferred = check_types(parsed.network, model)
+    if library.name == "rtx" and any(shape.minimum != shape.maximum for shape in shapes):
+        _check_tensors(parsed.network, shapes)
     unfused = keep_from_fusing(module, parsed.network) if unfuse else ()
     watch = _Watch(progress)
     monitor = _monitor(module, watch)
@@ -123,6 +129,28 @@ def build_plan(
         memory=memory,
         notes=tuple(note for note in notes if note),
     )
+
+
+def _check_tensors(network: trt.INetworkDefinition, shapes: tuple[InputShapes, ...]) -> None:
+    """Refuse a range of sizes whose largest needs more memory than TensorRT can tell; the network stays as it is."""
+    inputs: list[Any] = [network.get_input(place) for place in range(network.num_inputs)]
+    layers: list[Any] = [network.get_layer(place) for place in range(network.num_layers)]
+    free = {tensor.name: tuple(tensor.shape) for tensor in inputs}
+    largest = free | {shape.name: shape.maximum for shape in shapes}
+    for tensor in inputs:
+        tensor.shape = largest[tensor.name]  # TensorRT infers the others' from these
+    outputs = [layer.get_output(place) for layer in layers for place in range(layer.num_outputs)]
+    needed, name = max((math.prod(one.shape) * one.dtype.itemsize, one.name) for one in outputs)
+    for tensor in inputs:
+        tensor.shape = free[tensor.name]
+    if needed > LARGEST_COUNTED_BYTES:
+        raise GraphError(
+            f"{name} takes {needed / 2**30:.1f} GiB at the largest size, and TensorRT for RTX does not count tensors "
+            f"above {LARGEST_COUNTED_BYTES >> 30} GiB in the memory of an engine for several sizes; choose a smaller "
+            "size or batch, or build for one size",
+            code="too-large",
+            needed=needed,
+        )
 
 
 def memory_from_log(lines: Iterable[str]) -> dict[str, int]:

@@ -53,9 +53,9 @@ class HostDevice(CudaDevice):
         return replay
 
 
-@pytest.fixture(name="trt", params=["10.16.1", "11.4.0"])
-def trt_fixture(request, monkeypatch):
-    fake = make_fake(request.param)
+@pytest.fixture(name="trt")
+def trt_fixture(monkeypatch):
+    fake = make_fake()
     monkeypatch.setitem(sys.modules, "tensorrt", fake)
     monkeypatch.setattr(runner_module, "CudaDevice", HostDevice)
     monkeypatch.setattr(runner_module, "this_machine", lambda version, library: machine_of(version))

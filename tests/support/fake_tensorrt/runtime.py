@@ -22,21 +22,15 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine):
         try:
             payload, model = payload_from_plan(bytes(serialized_engine))
-            refusal = self._refusal(payload)
         except ValueError as error:
-            refusal = f"Serialization assertion failed: {error}"
-        if refusal:
-            say(self._logger, f"IRuntime::deserializeCudaEngine: Error Code 1: {refusal}")
-            return None
+            return self._refuse(f"Serialization assertion failed: {error}")
+        lean = "VERSION_COMPATIBLE" in payload["flags"] and "EXCLUDE_LEAN_RUNTIME" not in payload["flags"]
+        if lean and not self.engine_host_code_allowed:
+            return self._refuse("engine_host_code_allowed is False.")
         return self._trt.ICudaEngine(self._logger, payload, model)
 
-    def _refusal(self, payload):
-        ours, theirs, flags = self._trt.__version__, payload["version"], payload["flags"]
-        newer = [int(part) for part in ours.split(".")] >= [int(part) for part in theirs.split(".")]
-        if ours != theirs and not ("VERSION_COMPATIBLE" in flags and newer):
-            return f"expecting library version {ours} got {theirs}, please rebuild."
-        lean = "VERSION_COMPATIBLE" in flags and "EXCLUDE_LEAN_RUNTIME" not in flags
-        return "engine_host_code_allowed is False." if lean and not self.engine_host_code_allowed else None
+    def _refuse(self, text):
+        say(self._logger, f"IRuntime::deserializeCudaEngine: Error Code 1: {text}")
 
 
 class ISerializationConfig:

@@ -148,6 +148,7 @@ def test_a_build_of_enterprise_tensorrt_is_probed_loaded_and_timed(place):
     ("old", "new", "shapes", "kind", "code"),
     [
         (b"Relu", b"Zelu", SHAPES, GraphError, "parser-refused"),
+        (b"warped", b"\xff\xff\xff\xff\xff\xff", SHAPES, GraphError, "not-onnx"),
         (b"border", b"nicest", SHAPES, GraphError, "bad-attribute"),  # the parser takes it
         (b"", b"", (), UnavailableError, "tensorrt-failed"),  # a dynamic input needs a profile
     ],

@@ -20,7 +20,6 @@ from refine_export.runners.base import check_sizes
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import manifest_path
 from tests.support.engine_models import error_code, fail, machine_of, saved
-from tests.support.fake_tensorrt import make_fake
 from tests.support.host_trt import (  # noqa: F401 (fixtures)
     built,
     feeds_of,
@@ -31,12 +30,10 @@ from tests.support.host_trt import (  # noqa: F401 (fixtures)
     trt_fixture,
 )
 
-SIDES = (32, 64, 96)
-
 
 def test_outputs_are_those_of_the_engine_at_every_shape(trt, plan):
     with TrtRunner(plan) as runner:
-        for side in SIDES:
+        for side in (32, 64, 96):
             feeds = feeds_of(side, seed=side)
             assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
         assert (runner.backend, runner.version, runner.provider) == ("tensorrt", trt.__version__, "engine, rung native")
@@ -119,9 +116,8 @@ def test_the_manifest_is_checked_before_tensorrt_sees_the_engine(trt, plan, monk
         here = dataclasses.replace(machine_of("11.4.1"), gpu="NVIDIA L4", compute_capability=(8, 9))
         patch.setattr(runner_module, "this_machine", lambda version, library: here)
         assert error_code(EngineError, lambda: TrtRunner(plan)) == "wrong-machine"
-    for damaged, code in ((b"", "not-an-engine"), (content[:-5], "truncated"), (b"PK" * 99, "not-an-engine")):
-        plan.write_bytes(damaged)
-        assert error_code(EngineError, lambda: TrtRunner(plan)) == code
+    plan.write_bytes(content[:-5])
+    assert error_code(EngineError, lambda: TrtRunner(plan)) == "truncated"
     plan.write_bytes(content)
     manifest_path(plan).unlink()
     assert error_code(EngineError, lambda: TrtRunner(plan)) == "unknown-engine"
@@ -144,11 +140,6 @@ def test_an_engine_asks_for_its_library(plan, monkeypatch, tag, module):
     with pytest.raises(UnavailableError, match=f"this needs {module},") as caught:
         TrtRunner(content, unchecked=True)
     assert caught.value.code == "missing-package"
-
-
-def test_an_unchecked_engine_of_another_version_shows_what_tensorrt_logs(trt):
-    with pytest.raises(UnavailableError, match="got 10.13.0"):
-        TrtRunner(built(make_fake("10.13.0")), unchecked=True)
 
 
 def test_host_code_is_for_those_who_ask(trt, tmp_path, monkeypatch):
@@ -205,17 +196,19 @@ def test_inputs_of_one_graph_are_of_one_size():
         check_sizes(SIGNATURES["unet"], {**shapes, "c1_3": (1, 64, 8, 8)})
 
 
-def test_types_that_numpy_or_torch_lack(trt, plan, monkeypatch):
+def test_bfloat16_is_for_tensors_only(trt, plan, monkeypatch):
     monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.BF16)
     with TrtRunner(plan) as runner:
         assert runner.inputs[0].dtype == "bfloat16"
         assert error_code(RequestError, lambda: runner._run(feeds_of())) == "bfloat16-feed"
-    monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.FP8)
-    assert error_code(GraphError, lambda: TrtRunner(plan)) == "unsupported-tensor"
 
 
-def test_shape_tensors_are_refused(trt, plan, monkeypatch):
-    monkeypatch.setattr(trt.ICudaEngine, "get_tensor_location", lambda self, name: trt.TensorLocation.HOST)
+@pytest.mark.parametrize(
+    ("call", "kind", "value"), [("dtype", "DataType", "FP8"), ("location", "TensorLocation", "HOST")]
+)
+def test_types_that_torch_lacks_and_shape_tensors_are_refused(trt, plan, monkeypatch, call, kind, value):
+    gives = getattr(getattr(trt, kind), value)
+    monkeypatch.setattr(trt.ICudaEngine, f"get_tensor_{call}", lambda self, name: gives)
     assert error_code(GraphError, lambda: TrtRunner(plan)) == "unsupported-tensor"
 
 

@@ -22,10 +22,10 @@ def test_versions_are_read_as_numbers():
 
 
 class Driver:
-    """libcuda with a GPU, or with an error in one of its calls."""
+    """libcuda and libcudart with a GPU, or with an error in one of their calls."""
 
-    def __init__(self, failing: str = "") -> None:
-        self.failing = failing
+    def __init__(self, failing: str = "", cuda: int = 12090) -> None:
+        self.failing, self.cuda = failing, cuda
 
     def cuInit(self, flags):
         return 100 if self.failing == "cuInit" else 0
@@ -41,9 +41,12 @@ class Driver:
         ctypes.cast(value, ctypes.POINTER(ctypes.c_int))[0] = {75: 8, 76: 9}[attribute]
         return 0
 
-    def cudaRuntimeGetVersion(self, value):
-        ctypes.cast(value, ctypes.POINTER(ctypes.c_int))[0] = 12090
-        return 0
+    def cuDriverGetVersion(self, value):
+        """1000 * major + 10 * minor of the newest CUDA."""
+        ctypes.cast(value, ctypes.POINTER(ctypes.c_int))[0] = self.cuda
+        return 3 if self.failing == "cuDriverGetVersion" else 0
+
+    cudaRuntimeGetVersion = cuDriverGetVersion
 
 
 @pytest.fixture
@@ -97,19 +100,6 @@ def test_without_torch_the_driver_names_it(bare, monkeypatch, torch):
     assert (found.gpu, found.capability, found.cuda, found.driver) == ("NVIDIA L4", "8.9", 12, None)
 
 
-def test_tensorrts_own_wheel_names_its_cuda(bare, monkeypatch):
-    """Torch may be of another CUDA than TensorRT."""
-    monkeypatch.setattr(machine, "import_if_installed", lambda name: fake_torch("12.8"))
-
-    def version(name):
-        if name != "tensorrt-cu13":
-            raise metadata.PackageNotFoundError(name)
-        return "11.4.0"
-
-    monkeypatch.setattr(machine.metadata, "version", version)
-    assert this_machine("11.4.0").cuda == 13
-
-
 def test_no_gpu_and_no_cuda(bare):
     assert error_code(UnavailableError, lambda: this_machine("11.4.0")) == "no-gpu"
     for call in ("cuInit", "cuDeviceGet"):
@@ -130,29 +120,13 @@ def test_an_rtx_engine_needs_a_gpu_that_it_is_for(monkeypatch):
     assert not has_gpu_of(rtx_gpus("1.7.1.116", ()))
 
 
-def library(monkeypatch, version=0, init=0, failing=False):
-    """A libcuda whose newest CUDA is `version`, as cuDriverGetVersion tells it: 1000 * major + 10 * minor."""
-
-    def version_into(value):
-        ctypes.cast(value, ctypes.POINTER(ctypes.c_int))[0] = version
-        return 3 if failing else 0
-
-    driver = SimpleNamespace(cuInit=lambda flags: init, cuDriverGetVersion=version_into)
-    monkeypatch.setattr(machine, "_library", {machine.DRIVER_LIBRARY: driver}.get)
-
-
-def test_the_drivers_newest_cuda(monkeypatch):
-    library(monkeypatch, 12090)
-    assert machine.driver_cuda() == (12, 9)
-    library(monkeypatch, 13000, failing=True)
-    assert machine.driver_cuda() is None
-
-
-def test_the_drivers_answer(monkeypatch):
-    library(monkeypatch, init=803)
-    assert machine.driver_status() == 803
-    monkeypatch.setattr(machine, "_library", lambda name: None)
-    assert machine.driver_status() is None
+def test_the_driver_tells_its_newest_cuda_and_its_state(bare):
+    assert (machine.driver_cuda(), machine.driver_status()) == (None, None)
+    bare[machine.DRIVER_LIBRARY] = Driver()
+    assert (machine.driver_cuda(), machine.driver_status()) == ((12, 9), 0)
+    bare[machine.DRIVER_LIBRARY] = Driver("cuInit")
+    assert machine.driver_status() == 100
+    bare[machine.DRIVER_LIBRARY] = Driver("cuDriverGetVersion", cuda=13000)
     assert machine.driver_cuda() is None
 
 
@@ -164,11 +138,15 @@ def test_the_drivers_answer(monkeypatch):
         (("tensorrt-cu12", "tensorrt-cu13"), (13, 12)),
     ],
 )
-def test_wheels_have_their_cuda(monkeypatch, packages, majors):
+def test_wheels_of_tensorrt_tell_their_cuda(bare, monkeypatch, packages, majors):
+    """Torch may be of another."""
+
     def version(name):
         if name not in packages:
             raise metadata.PackageNotFoundError(name)
         return "11.4.0"
 
     monkeypatch.setattr(machine.metadata, "version", version)
+    monkeypatch.setattr(machine, "import_if_installed", lambda name: fake_torch("12.8"))
     assert machine.tensorrt_cudas() == majors
+    assert this_machine("11.4.0").cuda == (13 if majors else 12)

@@ -63,7 +63,7 @@ def test_strategies(engine):
     assert made.config.dynamic_shapes_kernel_specialization_strategy == "lazy"
 
 
-def test_kernels_are_kept_for_the_next_start(engine, tmp_path):
+def test_kernels_are_kept_for_the_next_start_and_written_when_they_are_new(engine, tmp_path):
     path = kernels_path(tmp_path / "m.rtx")
     _, cache = context(engine, path)
     cache.save()
@@ -71,8 +71,11 @@ def test_kernels_are_kept_for_the_next_start(engine, tmp_path):
     engine.config.cache.kernels = b"ours: one"
     cache.save()
     assert path.read_bytes() == b"ours: one"
-    context(engine, path)
+    _, cache = context(engine, path)
     assert engine.config.cache.kernels == b"ours: one"
+    path.unlink()
+    cache.save()
+    assert not path.exists()  # they are known
 
 
 def test_kernels_of_another_gpu_are_replaced(engine, tmp_path):
@@ -82,15 +85,6 @@ def test_kernels_of_another_gpu_are_replaced(engine, tmp_path):
     engine.config.cache.kernels = b"ours"
     cache.save()
     assert path.read_bytes() == b"ours"
-
-
-def test_known_kernels_are_not_written_again(engine, tmp_path):
-    path = tmp_path / "m.rtx.kernels"
-    path.write_bytes(b"ours")
-    _, cache = context(engine, path)
-    path.unlink()
-    cache.save()
-    assert not path.exists()
 
 
 def test_a_folder_that_cannot_be_written_does_not_fail_a_run(engine, tmp_path):
