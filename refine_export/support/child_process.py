@@ -103,8 +103,11 @@ def serve(work: Callable[[Mapping[str, Any], Path, Report], Mapping[str, Any]]) 
     def report(kind: str, content: Any) -> None:
         line = json.dumps([kind, content]).encode() + b"\n"
         with lock:
-            while line:
-                line = line[os.write(channel, line) :]
+            try:
+                while line:
+                    line = line[os.write(channel, line) :]
+            except BrokenPipeError:  # the parent has ended, and another thread is about to find that
+                _end(folder)
 
     try:
         request = json.loads((folder / _REQUEST).read_text(encoding="utf-8"))
@@ -243,6 +246,10 @@ def _end_with_parent(folder: Path) -> None:
     """Wait for the end of standard input, which is never written to and closes with the parent process."""
     while os.read(0, 1):
         pass
+    _end(folder)
+
+
+def _end(folder: Path) -> NoReturn:
     shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 

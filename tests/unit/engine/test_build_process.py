@@ -269,3 +269,18 @@ tests.build(Path({str(slow)!r}), tests.Recorded(lambda: print("begun", flush=Tru
     end = time.monotonic() + 60
     while [path for path in slow.iterdir() if path.name.startswith(".")] and time.monotonic() < end:
         time.sleep(0.05)
+
+
+def test_a_child_that_nobody_reads_ends_and_removes_its_folder(tmp_path):
+    """A report may be the first to meet the end of the parent."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "request.json").write_text("{}")
+    code = "from refine_export.support.child_process import serve; serve(lambda *given: given[2]('stage', 'it') or {})"
+    words, pipe = [sys.executable, "-c", code, str(folder)], subprocess.PIPE
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(words, stdin=pipe, stdout=pipe, env=environment) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        assert child.wait(60) == 1
+    assert not folder.exists()
