@@ -44,6 +44,8 @@ LARGEST_CRF: Mapping[str, int] = {
 BITS_PER_PIXEL = {"ffv1": 4.0, "prores_ks": 4.0, "png": 4.0, "apng": 1.0, "gif": 1.0}
 LOSSY_BITS_PER_PIXEL = 0.05
 """Least bits that a pixel takes, for the estimate of the space on the disk."""
+HDR = ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")
+"""Side data of frames, of PyAV."""
 SQUARE_ONLY = ("libvpx-vp9", "ffv1")
 """Encoders whose stream has no shape of pixels; PyAV cannot write it into the container."""
 
@@ -230,12 +232,22 @@ def settings_for(
     )
 
 
+def lost_notes(frame: Any, codec: str, output: Path) -> list[str]:
+    """Describe what the first frame says and the output cannot."""
+    notes = []
+    if any(name in frame.side_data for name in HDR) and not hdr_options(codec, frame):
+        notes.append(f"left out: HDR's mastering display and content light level, which {codec} does not write here")
+    if "DISPLAYMATRIX" in frame.side_data and not is_video(output):
+        notes.append(f"it is to be shown turned or mirrored, which {output} cannot say: its frames are not turned")
+    return notes
+
+
 def hdr_options(codec: str, frame: Any) -> dict[str, str]:
     """Return the options that write a frame's mastering display and content light level into the stream.
 
     The layouts are those of AVMasteringDisplayMetadata and AVContentLightMetadata in FFmpeg's libavutil.
     """
-    mastering, light = (frame.side_data.get(name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
+    mastering, light = (frame.side_data.get(name) for name in HDR)
     parts: dict[str, str] = {}
     if mastering is not None:
         pairs = np.frombuffer(mastering, np.int32)[:20].reshape(10, 2).astype(np.float64)

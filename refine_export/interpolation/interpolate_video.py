@@ -22,6 +22,7 @@ from refine_export.interpolation.encoders import (
     encoder_for,
     given_options,
     is_video,
+    lost_notes,
     settings_for,
 )
 from refine_export.interpolation.frame_work import FrameWork
@@ -110,7 +111,7 @@ def interpolate_video(
         still=work.counts.still,
         repeated=source.repeated,
         seconds=seconds,
-        notes=(*source.notes, *encoding.notes, *work.notes, *notes),
+        notes=(*source.notes, *encoding.notes, *lost_notes(source.first, codec, output), *work.notes, *notes),
     )
 
 

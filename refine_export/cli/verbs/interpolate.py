@@ -99,8 +99,11 @@ def interpolate(
     except KeyboardInterrupt as error:
         _tell(str(error))  # what there is, and how to go on
         raise
-    if output != PIPE:  # there the frames are
+    if output != PIPE:
         show(result, as_json, _print)
+    elif not (quiet or as_json):  # standard output has the frames
+        for note in result.notes:
+            _tell(f"note: {note}")
 
 
 def _print(result: Any) -> None:

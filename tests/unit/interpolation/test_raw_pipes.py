@@ -81,7 +81,7 @@ def test_between_two_ffmpegs(tmp_path):
     here = f"{shlex.quote(sys.executable)} -c 'from refine_export.cli.main import program; program()' interpolate"
     subprocess.run(
         "ffmpeg -loglevel error -i in.mkv -f rawvideo -pix_fmt yuv420p - | "
-        f"{here} - -o - --file net.onnx --fps 50 --raw-input 96x64:yuv420p:25 --raw-output | "
+        f"{here} - -o - --file net.onnx --fps 50 --raw-input 96x64:yuv420p:25 --raw-output 2>notes.txt | "
         "ffmpeg -loglevel error -f rawvideo -pix_fmt yuv420p -s 96x64 -r 50 -i - -c:v ffv1 out.mkv",
         shell=True,  # the pipe is what is tested
         executable="/bin/bash",
@@ -92,3 +92,4 @@ def test_between_two_ffmpegs(tmp_path):
     found = read_clip(tmp_path / "out.mkv")
     assert_frames(found.pictures, 8, 2)
     assert found.video["rate"] == 50
+    assert "note: it names no colour matrix" in (tmp_path / "notes.txt").read_text()

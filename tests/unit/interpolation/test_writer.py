@@ -264,6 +264,13 @@ def test_hdr_goes_through_in_10_bits(tmp_path):
         assert levels == pytest.approx([ramp[40] + 3 * k for k in range(7)] + [ramp[40] + 18], abs=1)
 
 
+def test_hdr_that_an_encoder_does_not_write_is_noted(tmp_path):
+    options = {"x265-params": "log-level=error:hdr10=1:max-cll=1000,400"}
+    source = clip(tmp_path / "in.mkv", 2, codec="libx265", layout="yuv420p10le", options=options)
+    notes = {codec: run(source, tmp_path / f"{codec}.mkv", codec=codec).notes for codec in ("ffv1", "libx265")}
+    assert [any("content light" in note for note in notes[codec]) for codec in notes] == [True, False]
+
+
 def test_streams_besides_the_pictures_are_kept(tmp_path):
     """Subtitles, attachments, chapters and cover art, into the containers that have them."""
     cover = io.BytesIO()
@@ -360,6 +367,7 @@ def test_mirroring_is_kept_not_applied(tmp_path):
             run(tmp_path / "in.mp4", tmp_path / name)
         matrices.append(bytes(read_clip(tmp_path / name).first.side_data["DISPLAYMATRIX"]))
     assert matrices[0] == matrices[1] == matrices[2]
+    assert any("not turned" in note for note in run(tmp_path / "in.mp4", tmp_path / "out.gif").notes)
     assert_frames(read_clip(tmp_path / "out.mkv").pictures, 4, 2)
 
 
