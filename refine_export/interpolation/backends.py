@@ -85,7 +85,7 @@ class Backend:
     @contextmanager
     def _tiled(self, tile: int, stop: Event | None) -> Iterator[Interpolator]:
         with self._open(stop) as interpolator:
-            yield TiledInterpolator(interpolator, tile, tile // 4)
+            yield TiledInterpolator(interpolator, tile)
 
     def _open(self, stop: Event | None) -> AbstractContextManager[Interpolator]:
         if self._options.server is not None:
