@@ -13,6 +13,8 @@ size         What is computed only from sizes stays FP32: FP16 counts exactly on
 no-low-form  An operator that has no FP16 form in ONNX stays FP32, and so does one without float outputs: a comparison
              reads what it compares before it is rounded.
 island       Nodes that a search or a user chose stay FP32.
+amplified    What makes rounding errors several times larger stays FP32 with what it reads, where a measurement shows
+             that the outputs would be further off than FP16 explains.
 range        What FP16 cannot hold stays FP32: tensors that come near 65504 on the calibration feeds, with their
              readers, sums that would, and weights that overflow or lose precision in FP16; so do tensors that are
              smaller than its normal numbers throughout.
@@ -28,7 +30,7 @@ default      Everything else is FP16, or BF16 except for transposed convolutions
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import onnx_ir as ir
@@ -81,6 +83,8 @@ class PrecisionChoices:
     """Keep the nodes after the last convolution FP32."""
     islands: Collection[str] = ()
     """Names of nodes that stay FP32 because a search or a user chose them."""
+    amplified: Mapping[str, str] = field(default_factory=dict)
+    """Names of nodes that stay FP32 because rounding errors grow behind them, with the reason."""
     low_io: Collection[str] = ()
     """Names of the graph's inputs and outputs that are FP16."""
 
@@ -114,6 +118,7 @@ def decide(
     keep(_coordinates(graph))
     keep(_exact_by_kind(graph, choices.low))
     keep((node, "island", "island: chosen to be FP32") for node in graph if node.name in choices.islands)
+    keep((node, "amplified", reason) for node in graph if (reason := choices.amplified.get(node.name or "")))
     keep(_out_of_range(graph, choices.low, ranges or {}, faults))
     keep(fragile_nodes(graph, choices.low, ranges or {}))
     if choices.fp32_tail:

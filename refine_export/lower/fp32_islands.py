@@ -158,7 +158,7 @@ class Bench:
 
     def _with_outputs(self, feeds: Iterable[_NamedArrays], flats: Iterable[_NamedArrays] = ()) -> list[_Fed]:
         content = bytes_from_model(self._prepared.model)
-        seeded = _repeatable(content)
+        seeded = repeatable(content)
         # Another layout of a tensor, as optimizing gives it, would give its elements other random numbers.
         with OrtRunner(seeded, optimize=seeded is content) as runner:
             found: list[_Fed] = [(arrays, outputs := runner.run(arrays), _peaks(outputs)) for _, arrays in feeds]
@@ -167,6 +167,11 @@ class Bench:
                 peaks = {name: max(peak, found[0][2][name]) for name, peak in _peaks(outputs).items()}
                 found.append((arrays, outputs, peaks))
         return found
+
+    @property
+    def feeds(self) -> list[Arrays]:
+        """The arrays of the calibration."""
+        return [arrays for arrays, _, _ in self._calibration]
 
     def _fed(self, size: str) -> list[_Fed]:
         """Return the feeds of a size, each with the outputs of the FP32 graph and their peaks."""
@@ -189,16 +194,22 @@ class Bench:
         return self._known[name]
 
     def accuracy(self, lowered: Lowered, size: str = "") -> Accuracy:
-        """Return the accuracy of a lowered graph.
+        """Return the accuracy of a lowered graph, the worst of all feeds; errors as of `accuracies`."""
+        found = self.accuracies(lowered, size)
+        return Accuracy(min(one.psnr_db for one in found), max(one.max_error for one in found))
+
+    def accuracies(self, lowered: Lowered, size: str = "") -> list[Accuracy]:
+        """Return the accuracy of a lowered graph on each feed.
 
         Raises:
             GraphError: its outputs have other shapes than those of the FP32 graph.
         """
-        squared = largest = 0.0
-        with HalfRunner(_repeatable(lowered.model.SerializeToString())) as runner:
+        found = []
+        with HalfRunner(repeatable(lowered.model.SerializeToString())) as runner:
             types = {info.name: info.dtype for info in runner.inputs}
             for arrays, expected, peaks in self._fed(size):
                 actual = runner.run({name: array.astype(types[name]) for name, array in arrays.items()})
+                squared = largest = 0.0
                 for name, reference in expected.items():
                     if actual[name].shape != reference.shape:
                         raise GraphError(
@@ -210,7 +221,8 @@ class Bench:
                         )
                     one, other = distance(reference, actual[name], peaks[name])
                     squared, largest = max(squared, one), max(largest, other)
-        return Accuracy(psnr_from_mse(squared), largest)
+                found.append(Accuracy(psnr_from_mse(squared), largest))
+        return found
 
 
 def search(
@@ -353,7 +365,7 @@ def _peaks(outputs: Arrays) -> dict[str, float]:
     return {name: peak_of(array) for name, array in outputs.items()}
 
 
-def _repeatable(content: bytes) -> bytes:
+def repeatable(content: bytes) -> bytes:
     """Return a model with seeds at its random nodes: both sides of a comparison then draw the same numbers."""
     model = onnx.ModelProto.FromString(content)
     drawing = [node for node in model.graph.node if node.op_type in RANDOM]

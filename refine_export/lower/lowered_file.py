@@ -28,12 +28,12 @@ from refine_export.graph.model_file import (
     require_external_data,
     sha256_of_model,
 )
+from refine_export.lower.amplified_errors import Outcome, lower_measured
 from refine_export.lower.calibration_feeds import Calibration, check_inputs, feeds_of_calibration, flat_feeds
-from refine_export.lower.fp32_islands import Accuracy, Bench, Search, regions_of, search, search_from_json
+from refine_export.lower.fp32_islands import Bench, Search, regions_of, search, search_from_json
 from refine_export.lower.input_scale import scale_notes
 from refine_export.lower.lower_options import LowerOptions
 from refine_export.lower.lowering import (
-    Lowered,
     NodeType,
     Prepared,
     calibrated,
@@ -230,12 +230,23 @@ def lower_file(
     if options.searches:
         found = search(regions_of(prepared, options), bench.measure, options, progress, options.sorted_sizes)
     with progress.step(f"lower {source.name}") as say:
-        lowered = lower(prepared, options, found.islands if found else ())
+        if found is not None:
+            lowered = lower(prepared, options, found.islands)
+            outcome = Outcome(lowered, bench.accuracy(lowered))
+        else:
+            outcome = lower_measured(prepared, options, bench, progress)
+        lowered, accuracy = outcome.lowered, outcome.accuracy
         # Against the prepared model, not the file: its nodes have the names of the lowered ones.
         inherited = check_lowered(lowered, ir.to_proto(prepared.model))
         lowered_bytes = lowered.model.SerializeToString(deterministic=True)
         _check_loads(lowered_bytes, options)
-        accuracy = _measured(bench, lowered)
+        if not math.isfinite(accuracy.max_error):
+            raise GraphError(
+                "the lowered graph gives NaN or infinite values on the calibration feeds, the FP32 graph does not; "
+                "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision "
+                "bf16",
+                code="not-finite",
+            )
         counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
         share = f"{lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
         say(f"{counts}; {share}; {accuracy.psnr_db:.1f} dB against FP32")
@@ -248,7 +259,7 @@ def lower_file(
         psnr_db=accuracy.psnr_db,
         max_error=accuracy.max_error,
         fed=fed,
-        notes=(*lowered.notes, *inherited, *fed_notes, *scale_notes(prepared.model, fed)),
+        notes=(*outcome.notes, *lowered.notes, *inherited, *fed_notes, *scale_notes(prepared.model, fed)),
         search=found,
         reused=False,
         seconds=time.perf_counter() - started,
@@ -346,20 +357,3 @@ def _check_loads(content: bytes, options: LowerOptions) -> None:
         OrtRunner(content).close()
     except GraphError as error:
         raise InternalError(f"ONNX Runtime refuses the lowered model: {error}", code="lowered-not-loadable") from error
-
-
-def _measured(bench: Bench, lowered: Lowered) -> Accuracy:
-    """Return the accuracy of the lowered graph on the calibration feeds.
-
-    Raises:
-        GraphError: its outputs have NaN or infinite values, or other shapes.
-    """
-    accuracy = bench.accuracy(lowered)
-    if not math.isfinite(accuracy.max_error):
-        raise GraphError(
-            "the lowered graph gives NaN or infinite values on the calibration feeds, the FP32 graph does not; "
-            "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision "
-            "bf16",
-            code="not-finite",
-        )
-    return accuracy

@@ -66,6 +66,8 @@ class Prepared:
     """Faults of its constants in the requested type."""
     ranges: Mapping[str, TensorRange] = field(default_factory=dict)
     """Size of each tensor on the calibration feeds."""
+    amplified: Mapping[str, str] = field(default_factory=dict)
+    """Node that stays FP32 since rounding errors grow behind it (`amplified_errors`) -> the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +158,11 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
         return Lowered(model=_finished(model, options), nodes=tuple(nodes), macs_low=0.0, notes=())
     io, io_notes = _io_types(prepared, options)
     choices = PrecisionChoices(
-        low=_low(options), fp32_tail=options.fp32_tail, islands=frozenset(islands), low_io=frozenset(io)
+        low=_low(options),
+        fp32_tail=options.fp32_tail,
+        islands=frozenset(islands),
+        amplified=prepared.amplified,
+        low_io=frozenset(io),
     )
     decisions = decide(model, choices, prepared.ranges, prepared.faults)
     nodes = [NodeType(node=n.name or "", operator=n.op_type, **dataclasses.asdict(decisions[n])) for n in model.graph]

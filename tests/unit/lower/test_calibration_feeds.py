@@ -119,9 +119,10 @@ def test_a_graph_for_bytes_is_noted(run, first):
     )
     made = run(model, without_warp=True)
     assert made.fed["x"][1] <= 1
-    assert len(made.notes) == 1
+    assert made.notes[-1].startswith("input x was fed")
     np.savez("bytes.npz", x=np.full((1, 3, 64, 96), 200, np.float32))
-    assert run(model, "bytes.onnx", feeds=["bytes.npz"], without_warp=True).notes == ()
+    noted = run(model, "bytes.onnx", feeds=["bytes.npz"], without_warp=True).notes
+    assert not [note for note in noted if note.startswith("input")]
 
 
 def test_black_pictures_are_measured(run):
