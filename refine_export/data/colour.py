@@ -67,7 +67,7 @@ class ColourCoding:
     grey: bool = False
     """True for frames without colour. FFmpeg's scaler treats any grey as full range: values are not changed."""
     bits: int = 8
-    """Bits a channel that are kept: 8, or those of YUV that has more."""
+    """Bits a channel that are kept: 8 for grey."""
 
     def __str__(self) -> str:
         if self.is_rgb or self.grey:
@@ -106,7 +106,7 @@ def coding_from_frame(frame: Any) -> ColourCoding:
         named_range = FULL
     guessed = BT709 if frame.height > LARGE[0] or frame.width > LARGE[1] else BT470BG
     matrix = guessed if is_rgb or named in (UNSPECIFIED, RGB_MATRIX) else named
-    bits = 8 if is_rgb or grey else max(8, *(part.bits for part in frame.format.components if not part.is_alpha))
+    bits = 8 if grey else max(8, *(part.bits for part in frame.format.components if not part.is_alpha))
     return ColourCoding(matrix=matrix, full=named_range == FULL and not is_rgb, is_rgb=is_rgb, grey=grey, bits=bits)
 
 
@@ -115,7 +115,7 @@ def colour_notes(frame: Any, *, deep: bool = False) -> Iterator[str]:
 
     Args:
         frame: the first.
-        deep: YUV of more than 8 bits is not read as 8.
+        deep: colours of more than 8 bits are not read as 8.
     """
     coding = coding_from_frame(frame)
     if coding.matrix != int(frame.colorspace) and not coding.is_rgb and not coding.grey:

@@ -1,4 +1,4 @@
-"""YUV of more than 8 bits to RGB in floats and back; HDR's curves are kept as they are.
+"""Colours of more than 8 bits to RGB in floats and back; HDR's curves are kept as they are.
 
 Chroma is repeated for each pixel that shares it, and averaged on the way back: a frame that goes both ways keeps its
 values, so that frames made from RGB do not flicker beside unchanged ones.
@@ -36,7 +36,9 @@ def planar_layout(layout: Any) -> str:
 
 
 def floats_from_frame(frame: Any, coding: ColourCoding) -> Floats:
-    """Convert YUV to RGB [H, W, 3] in [0, 1]."""
+    """Convert a frame to RGB [H, W, 3] in [0, 1]."""
+    if coding.is_rgb:
+        return np.asarray(frame.to_ndarray(format="rgb48le") / np.float32(65535), np.float32)
     frame = frame.reformat(format=planar_layout(frame.format))
     y, blue, red = (_samples(plane).astype(np.float32) for plane in frame.planes[:3])
     offset, luma_range, chroma_range, middle = _levels(coding.full, frame.format.components[0].bits)

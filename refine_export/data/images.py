@@ -114,13 +114,16 @@ def uint8_from_frame(frame: NDArray[Any]) -> NDArray[np.uint8]:
     return picture
 
 
-def frame_from_file(path: Path, add_note: AddNote | None = None, label: str = "") -> Frame:
+def frame_from_file(
+    path: Path, add_note: AddNote | None = None, label: str = "", read_deep: Callable[[Path], Frame] | None = None
+) -> Frame:
     """Read a picture as [1, 3, H, W].
 
     Args:
         path: the file.
         add_note: receives what was converted.
         label: name of the picture, or of its folder, in the notes.
+        read_deep: reads colours of 16 bits as [H, W, 3] in [0, 1]; they are read as 8 bits without it.
 
     Raises:
         FrameError: `unreadable-picture`, `too-large` or `unknown-range`; or the path is not a file.
@@ -129,8 +132,9 @@ def frame_from_file(path: Path, add_note: AddNote | None = None, label: str = ""
         if picture.format == "PNG":
             picture.verify()  # decoding skips the checksums, and does not miss an end that was cut off
     with opened_picture(path) as picture:
-        conversions = list(_conversions(picture))
-        pixels = _rgb(picture)
+        reads_deep = read_deep is not None and is_deep(picture) and picture.getexif().get(ORIENTATION, 1) == 1
+        conversions = list(_conversions(picture, reads_deep=reads_deep))
+        pixels = read_deep(path) if read_deep is not None and reads_deep and picture.mode[0] != "I" else _rgb(picture)
     if pixels is None:
         problem = "has pixels of 32 bits without a range; expected 8 or 16 bits a channel: convert it"
         raise FrameError.about(path, "unknown-range", problem)
@@ -186,9 +190,9 @@ def opened_picture(path: Path) -> Iterator[Any]:
         raise FrameError.about(path, "unreadable-picture", problem) from error
 
 
-def _conversions(picture: Any) -> Iterator[str]:
+def _conversions(picture: Any, *, reads_deep: bool) -> Iterator[str]:
     """Describe what the conversion to RGB changes; to be called before the pixels are read."""
-    mode, deep = picture.mode, _has_deep_channels(picture)  # first: reading EXIF may decode the picture
+    mode, deep = picture.mode, is_deep(picture)  # first: reading EXIF may decode the picture
     if getattr(picture, "n_frames", 1) > 1:
         yield f"the first of {picture.n_frames} pictures is read"
     if picture.getexif().get(ORIENTATION, 1) != 1:
@@ -201,12 +205,12 @@ def _conversions(picture: Any) -> Iterator[str]:
         yield f"{mode} becomes RGB"
     if mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in picture.info:
         yield "its alpha channel is left out"
-    if deep and mode[0] != "I":
+    if deep and mode[0] != "I" and not reads_deep:
         yield "16 bits a channel are read as 8"
 
 
-def _has_deep_channels(picture: Any) -> bool:
-    """Return whether the file has more than 8 bits a channel; Pillow keeps them only for grey."""
+def is_deep(picture: Any) -> bool:
+    """Return whether a picture that is not read yet has more than 8 bits a channel; Pillow keeps them only for grey."""
     if not picture.tile:
         return False
     codec, _, _, arguments = picture.tile[0]

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
 from refine_export.data import images
-from refine_export.data.images import frame_from_file, natural_order, opened_picture, size_of_file, uint8_from_frame
+from refine_export.data.images import (
+    AddNote,
+    frame_from_file,
+    is_deep,
+    natural_order,
+    opened_picture,
+    size_of_file,
+    uint8_from_frame,
+)
 from refine_export.errors import FrameError
 from refine_export.support.imports import require
 from refine_export.support.text import size_text
@@ -37,7 +46,7 @@ class PictureDecoder:
     rate: Fraction
     expected_frames: int
     frames: Iterator[tuple[Any, int, int]]
-    """Each picture as uint8 [H, W, 3], its time and its duration."""
+    """Each picture as uint8 or uint16 [H, W, 3], its time and its duration."""
     notes: list[str]
     container: None = field(default=None, init=False)
     stream: None = field(default=None, init=False)
@@ -50,7 +59,8 @@ class PictureDecoder:
         """
         av = require("av", extra="video")
         for picture, pts, duration in self.frames:
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            layout = "rgb24" if picture.dtype == np.uint8 else "rgb48le"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
             frame.pts, frame.duration, frame.time_base = pts, duration, self.time_base
             yield frame
 
@@ -104,13 +114,34 @@ def open_pictures(path: Path, rate: float | None = None, *, allow_missing: bool 
     def frames() -> Iterator[tuple[Any, int, int]]:
         found: dict[str, None] = {}  # each note once
         for file, number in zip(files, numbers, strict=True):
-            yield uint8_from_frame(frame_from_file(file, found.setdefault, path.name)), number - numbers[0], 1
+            yield _levels_of(file, found.setdefault, path.name), number - numbers[0], 1
         notes.extend(found)
 
     expected = numbers[-1] - numbers[0] + 1
     yield PictureDecoder(
         path=path, time_base=1 / exact, rate=exact, expected_frames=expected, frames=frames(), notes=notes
     )
+
+
+def _levels_of(file: Path, add_note: AddNote, label: str) -> NDArray[Any]:
+    """Read a picture as uint8 [H, W, 3], or as uint16 where it has more than 8 bits a channel."""
+    with opened_picture(file) as picture:
+        deep = is_deep(picture)
+    frame = frame_from_file(file, add_note, label, _deep_pixels)
+    return np.rint(np.moveaxis(frame[0], 0, -1) * 65535).astype(np.uint16) if deep else uint8_from_frame(frame)
+
+
+def _deep_pixels(file: Path) -> NDArray[np.float32]:
+    """Read colours of 16 bits with FFmpeg."""
+    av = require("av", extra="video")
+    options = {"format_whitelist": "png_pipe,tiff_pipe,ppm_pipe,image2", "protocol_whitelist": "file"}
+    try:
+        with av.open(f"file:{file.resolve()}", options=options | {"pattern_type": "none"}) as container:
+            picture = next(container.decode(video=0))
+    except av.FFmpegError as error:
+        problem = f"cannot be read as a picture ({error.strerror}); give a complete PNG or TIFF file"
+        raise FrameError.about(file, "unreadable-picture", problem) from error
+    return np.asarray(picture.to_ndarray(format="rgb48le") / np.float32(65535), np.float32)
 
 
 def numbers_of(files: Sequence[Path]) -> list[int]:

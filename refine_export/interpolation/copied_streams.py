@@ -184,13 +184,13 @@ class CopiedStreams:
         return packets
 
     def _cover(self, container: Any, stream: Any) -> Callable[[Any], Iterator[Any]] | None:
-        """Keep the cover art: Matroska has it as an attachment, MP4 as a stream of one picture."""
+        """Keep the cover art: Matroska has it as an attachment, MP4 as a stream of one picture, and MOV not at all."""
         codec = _codec_name(stream)
         if container.format.name == "matroska" and codec in COVER_SUFFIXES:
             suffix = COVER_SUFFIXES[codec]
             container.add_attachment(f"cover.{suffix}", f"image/{suffix.replace('jpg', 'jpeg')}", self._first(stream))
             return lambda packet: iter(())
-        if container.format.name not in ("mp4", "mov") or codec not in COVER_SUFFIXES:
+        if container.format.name != "mp4" or codec not in COVER_SUFFIXES:
             return None
         return self._copy(container, stream)
 

@@ -104,6 +104,7 @@ def side_data_of(found):
         ("mirrored.mkv", f"{ORIENTED}:flip=vertical:rotate=90", "both.mov", {}, "h264"),
         ("moving.gif", "-f lavfi -i testsrc2=s=128x96:r=10:d=1", "moving.gif", {}, "gif"),
         ("f_%05d.png", VIDEO, "out_%05d.png", {"source_fps": 25}, "png"),
+        ("deep_%05d.png", f"{VIDEO} -pix_fmt rgb48be", "out_%05d.png", {"source_fps": 25}, "png"),
     ],
 )
 def test_a_clip_of_each_kind(tmp_path, name, made_with, output, written_with, codec):

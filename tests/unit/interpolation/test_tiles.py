@@ -108,6 +108,14 @@ def test_tiles_start_evenly_and_end_with_the_frame(size, starts):
     assert starts_of(size, 128, 16) == starts
 
 
+def test_a_tile_is_two_paddings_or_more(monkeypatch):
+    """Tiles of one could not overlap."""
+    monkeypatch.setattr(Averager, "multiple_of", 128)
+    a, b = noise((300, 500), np.float32), noise((300, 500), np.float32)
+    made = TiledInterpolator(Averager(), 128).interpolate(a, b, 0.5)
+    assert np.abs(made - Averager().interpolate(a, b, 0.5)).max() < 1e-6
+
+
 def test_the_timestep_reaches_each_tile():
     a, b = np.zeros((130, 130, 3), np.uint8), np.full((130, 130, 3), 200, np.uint8)
     assert np.unique(TiledInterpolator(Averager(), 128).interpolate(a, b, 0.2)).tolist() == [40]

@@ -264,6 +264,50 @@ def test_hdr_goes_through_in_10_bits(tmp_path):
         assert levels == pytest.approx([ramp[40] + 3 * k for k in range(7)] + [ramp[40] + 18], abs=1)
 
 
+def test_pictures_keep_16_bits(tmp_path):
+    """Colours and grey, by the levels that 8 bits do not have; the middle is rounded to one of 16 bits."""
+    levels = np.random.default_rng(0).integers(0, 65536, (2, 64, 96, 3)).astype(np.uint16)
+    for number, level in enumerate(levels):
+        write_picture(tmp_path / f"rgb_{number}.png", level)
+        Image.fromarray(level[..., 0]).save(tmp_path / f"grey_{number}.png")
+    for name, expected in (("rgb", levels), ("grey", levels[..., :1].repeat(3, -1))):
+        result = run(tmp_path / f"{name}_%d.png", tmp_path / f"out_{name}_%d.png", scene_cuts=False)
+        assert not any("8" in note for note in result.notes)
+        made = [read_picture(tmp_path / f"out_{name}_{number}.png") for number in (1, 2, 3)]
+        assert np.array_equal(made[0], expected[0])
+        assert np.array_equal(made[2], expected[1])
+        assert np.abs(made[1] - expected.astype(int).mean(0)).max() <= 1
+
+
+def write_picture(path, levels):
+    with av.open(str(path), "w", format="image2", options={"update": "1"}) as container:
+        stream = container.add_stream("png", width=levels.shape[1], height=levels.shape[0], pix_fmt="rgb48be")
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(levels, format="rgb48be")))
+        container.mux(stream.encode(None))
+
+
+def read_picture(path):
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        assert frame.format.name == "rgb48be"
+        return frame.to_ndarray(format="rgb48le").astype(int)
+
+
+def test_cover_art_is_left_out_where_it_cannot_be(tmp_path):
+    """FFmpeg writes none into MOV, and does not say so."""
+    cover = io.BytesIO()
+    Image.new("RGB", (32, 32), "red").save(cover, "PNG")
+    with av.open(str(clip(tmp_path / "plain.mkv", 2))) as plain, av.open(str(tmp_path / "in.mkv"), "w") as rich:
+        copy = rich.add_stream_from_template(plain.streams.video[0])
+        rich.add_attachment("cover.png", "image/png", cover.getvalue())
+        for packet in plain.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                rich.mux_one(packet)
+    notes = {name: run(tmp_path / "in.mkv", tmp_path / name).notes for name in ("out.mov", "out.mp4")}
+    assert [any("png" in note for note in notes[name]) for name in notes] == [True, False]
+
+
 def test_hdr_that_an_encoder_does_not_write_is_noted(tmp_path):
     options = {"x265-params": "log-level=error:hdr10=1:max-cll=1000,400"}
     source = clip(tmp_path / "in.mkv", 2, codec="libx265", layout="yuv420p10le", options=options)
