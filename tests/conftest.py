@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from refine_export.data.sample_scene import Scene
 from refine_export.export.reference_network import reference_network
 from tests.support.exports import Exports
 from tests.support.real_tensorrt import Workshop
+
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"  # as the command line sets it; tests import ONNX Runtime without it too
 
 pytest_plugins = ["tests.support.triton_fixture"]
 

@@ -133,6 +133,7 @@ for _name, _text in VERBS.items():
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit; the one place where errors become exit codes."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read as ONNX Runtime is imported; its wheels send by default
     logging.getLogger("onnx_ir").addHandler(logging.NullHandler())
     logging.getLogger("onnx_ir").propagate = False  # it prints names of files as they are
     _signals.clear()

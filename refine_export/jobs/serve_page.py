@@ -117,10 +117,8 @@ def serve_page(
     """
     choices = choices_of(checkpoint, files)
     with tempfile.TemporaryDirectory(prefix="refine-export-page-") as folder:
-        # Read as gradio and ONNX Runtime are imported: a folder for uploads and copies of results, no telemetry, and no
-        # history of runs in the browser.
+        # Read as gradio is imported: a folder for uploads and copies of results, no telemetry, no history of runs.
         os.environ |= {
-            "ORT_DISABLE_TELEMETRY": "1",
             "GRADIO_TEMP_DIR": folder,
             "GRADIO_ANALYTICS_ENABLED": "False",
             "GRADIO_RUN_HISTORY": "False",

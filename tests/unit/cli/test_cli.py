@@ -218,6 +218,15 @@ def test_a_wrong_request_is_exit_code_2(run, here, arguments, error):
     assert error is None or codes_of(err) == [error], err
 
 
+@pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0")])
+def test_onnx_runtime_sends_nothing_unless_the_environment_says_so(run, monkeypatch, given, kept):
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    if given:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", given)
+    run("--version")
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == kept
+
+
 def test_a_bug_is_exit_code_70(run, monkeypatch):
     def broken():
         raise ZeroDivisionError
