@@ -52,10 +52,11 @@ def test_a_network_goes_through_the_pipeline(name, scale, multiple_of, exports, 
     assert list(lint_model(model)) == []
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["refine_export.multiple_of"] == str(multiple_of)
-    if find_spec("tensorrt_rtx") is not None:
-        built = built_by_rtx(fp16.path, size)  # refuses wrong types and samplers
+    for path, type_ in ((dynamic, "FLOAT"), (fp16.path, "HALF")) if find_spec("tensorrt_rtx") else ():
+        built = built_by_rtx(path, size)  # refuses wrong types and samplers
         assert built.inferred.unchecked == ()
         assert built.inferred.types["GRID_SAMPLE FLOAT FLOAT -> FLOAT"] == built.samplers.layers > 0
+        assert built.inferred.types[f"CONVOLUTION {type_} -> {type_}"] == built.inferred.layers["CONVOLUTION"]
 
     # Formula weights are noise: their limits are not those of trained ones, but the order of the errors is.
     for comparison in report.to_dict()["comparisons"]:
