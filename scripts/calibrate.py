@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 from collections import defaultdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -128,23 +129,23 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def table(path: Path) -> None:
-    """Print a line for each file and size: the right file's worst error, and the fault nearest to the limits."""
-    groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    """Print a line for each file: at each size the right file's worst error and that of the fault nearest to 1."""
+    lines: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     for line in read(path):
-        groups[tuple(line["key"][:4])].append(line)
-    head("graph", "weights", "file", "size", "right file: error / allowed", "faults stopped", "nearest fault")
-    for key, lines in groups.items():
-        good = max((line["good"] for line in lines), key=lambda trial: trial["margin"])
-        tried = [trial for line in lines for trial in line["mutants"] if trial["outcome"] in ("passed", "failed")]
-        stopped = sum(trial["outcome"] == "failed" for trial in tried)
-        finite = [trial for trial in tried if trial["margin"] is not None]
-        nearest = min(finite, key=lambda trial: trial["margin"], default=None)
-        row(
-            *key,
-            f"{good['margin']:.2f}",
-            f"{stopped} of {len(tried)}" if tried else "not tried",
-            f"{nearest['name']}, {nearest['margin']:.1f}" if nearest else "",
-        )
+        lines[tuple(line["key"][:3])][line["key"][3]].append(line)
+    head("graph", "weights", "file", *SIZES)
+    tried: list[str] = []
+    for key, sizes in lines.items():
+        cells = []
+        for found in (sizes.get(size, []) for size in SIZES):
+            faults = [one for line in found for one in line["mutants"] if one["outcome"] in ("passed", "failed")]
+            tried += [one["outcome"] for one in faults]
+            right = max((line["good"]["margin"] for line in found), default=None)
+            nearest = min((one for one in faults if one["margin"] is not None), key=itemgetter("margin"), default=None)
+            cells.append("" if right is None else f"{right:.2f}")
+            cells[-1] += f"; {nearest['name']} {nearest['margin']:.1f}" if nearest else ""
+        row(*key, *cells)
+    print(f"\n{tried.count('failed')} of {len(tried)} faults stopped")
 
 
 def main() -> None:
