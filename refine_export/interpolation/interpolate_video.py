@@ -84,7 +84,8 @@ def interpolate_video(
         raise RequestError(problem, code="options-do-not-fit", option="resume")
     check_output(output, (path,), force=force)
     cuts = None if options.cuts is None else cuts_from_file(options.cuts)
-    with progress.step(f"interpolate {path.name}") as report, open_source(path, options) as source:
+    constant = output == PIPE  # which carries no times
+    with progress.step(f"interpolate {path.name}") as report, open_source(path, options, constant=constant) as source:
         codec = encoder_for(output, encoder, source.coding.bits)
         encoding = encoding_for(source.first, codec, given_options(encoder).get("pix_fmt"))
         schedule = source.schedule

@@ -68,7 +68,7 @@ class Gap:
 class VideoSource:
     """An open video, read up to its first frame; made by `open_source`."""
 
-    def __init__(self, video: VideoDecoder | PictureDecoder, options: VideoOptions) -> None:
+    def __init__(self, video: VideoDecoder | PictureDecoder, options: VideoOptions, *, constant: bool = False) -> None:
         self._video, self._options = video, options
         self.path, self.container, self.stream = video.path, video.container, video.stream
         self._items = video.decode()
@@ -85,7 +85,7 @@ class VideoSource:
             starts = int(self.stream.start_time or 0)
         self._clock = Clock(self.path, video.time_base, video.rate, starts)
         self._first = self._timed(self.first, 0)
-        constant = self.container is None or options.dedupe
+        constant = constant or self.container is None or options.dedupe
         self.schedule: Schedule = schedule_for(options, video.time_base, video.rate, self._first.pts, constant=constant)
         self.read = 0
         """Frames that were read so far."""
@@ -195,12 +195,13 @@ def is_repeated(frame0: Picture, frame1: Picture) -> bool:
 
 
 @contextmanager
-def open_source(path: Path, options: VideoOptions | None = None) -> Iterator[VideoSource]:
+def open_source(path: Path, options: VideoOptions | None = None, *, constant: bool = False) -> Iterator[VideoSource]:
     """Open a video, an animation or pictures with numbers, up to the first frame.
 
     Args:
         path: a file, a folder, a pattern such as `frame_%05d.png`, or `-` for standard input.
         options: what the output is to be; by default twice the frames.
+        constant: keep to one rate where the intervals vary.
 
     Raises:
         FrameError: it is not a video, or its first frame cannot be used.
@@ -220,7 +221,7 @@ def open_source(path: Path, options: VideoOptions | None = None) -> Iterator[Vid
         else open_video(path, allow_missing=options.allow_missing, raw=_raw_video(options))
     )
     with opened as video:
-        yield VideoSource(video, options)
+        yield VideoSource(video, options, constant=constant)
 
 
 def _raw_video(options: VideoOptions) -> RawVideo | None:

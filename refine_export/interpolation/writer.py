@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -113,14 +114,14 @@ def _named(copied: CopiedStreams | None) -> Iterator[None]:
 class FrameWriter:
     """Encodes frames straight into a container of pictures or a pipe; made by `frame_writer`."""
 
-    def __init__(self, container: Any, stream: Any, settings: Settings) -> None:
-        self._container, self._stream, self._time_base = container, stream, settings.time_base
+    def __init__(self, container: Any, stream: Any, time_base: Fraction) -> None:
+        self._container, self._stream, self._time_base = container, stream, time_base
 
     def write_frame(self, frame: Any, pts: int, duration: int) -> None:
         """Encode a frame."""
         frame.pts, frame.duration, frame.time_base, frame.pict_type = pts, duration, self._time_base, 0
-        for packet in self._stream.encode(frame):
-            packet.duration = duration
+        for packet in self._stream.encode(frame):  # in the encoder's unit
+            packet.duration = round(duration * self._time_base / packet.time_base)
             self._container.mux_one(packet)
 
     def finish(self) -> None:
@@ -151,8 +152,10 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
         stack.enter_context(_translated(output))
         file = target if output == PIPE else str(target)
         options = {"strict": "-1"} if name == PIPE_FORMAT[0] else {"loop": "0"} if name == "gif" else {}
+        # FFmpeg writes the encoder's unit of time as the rate of YUV4MPEG.
+        opened = replace(settings, time_base=1 / settings.rate) if output == PIPE else settings
         with av.open(file, "w", format=name, container_options=options) as container:
-            yield FrameWriter(container, settings.add_to(container), settings)
+            yield FrameWriter(container, opened.add_to(container), settings.time_base)
 
 
 @contextmanager

@@ -389,6 +389,31 @@ def test_a_pipe_gives_what_a_file_gives(tmp_path, monkeypatch):
         assert np.abs(np.array(shares_of(found.pictures[index])) - expected_shares(index * 25 / 60)).max() < 0.04
 
 
+@pytest.mark.parametrize(
+    ("name", "first", "options"),
+    [("in.mp4", 0, {}), ("in.mkv", 0, {}), ("in.mkv", 7, {"fps": 48}), ("in.mp4", 7, {"times": 2})],
+)
+def test_a_pipe_states_the_rate_whatever_the_unit_of_the_times(tmp_path, monkeypatch, name, first, options):
+    unit = Fraction(1, 24000)
+    source = clip(tmp_path / name, rate=24, times=[first * 1000 + 1000 * k for k in range(6)], time_base=unit)
+    with (tmp_path / "out.y4m").open("wb") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        run(source, Path("-"), **options)
+    assert b" F48:1 " in (tmp_path / "out.y4m").read_bytes()[:60]
+    assert_frames(read_clip(tmp_path / "out.y4m").pictures, 6, 2)
+
+
+def test_a_pipe_has_a_constant_rate_where_that_of_the_video_varies(tmp_path, monkeypatch):
+    source = clip(tmp_path / "in.mkv", times=[0, 1, 2, 5, 6, 9], time_base=Fraction(1, 25), codec="ffv1")
+    with (tmp_path / "out.y4m").open("wb") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        run(source, Path("-"))
+    found = read_clip(tmp_path / "out.y4m")
+    assert float(found.length_s) == pytest.approx(10 / 25, abs=0.08)
+    shown = round(Fraction(5, 25) * found.video["rate"])
+    assert np.abs(np.array(shares_of(found.pictures[shown])) - expected_shares(3)).max() < 0.3
+
+
 def test_a_pipe_that_closes_is_an_error(tmp_path, monkeypatch):
     reading, writing = os.pipe()
     os.close(reading)
