@@ -53,14 +53,17 @@ def limits_text(limits: Limits) -> str:
 
 def margin_text(value: float, limit: float) -> str:
     """The distance of an error from its limit, in words; rounded towards the limit, so that no margin looks larger."""
-    if not value or not math.isfinite(value) or value == limit:
-        return "at the limit" if value == limit else "not finite" if value else "no error"
+    the_limit = f"the limit of {error_text(limit)}"
+    if value == limit:
+        return f"at {the_limit}"
+    if not value or not math.isfinite(value):
+        return f"{'not finite' if value else 'no error'}, limit {error_text(limit)}"
     side, ratio = ("below", limit / value) if value < limit else ("above", value / limit)
     if ratio < 1.1:
-        return f"just {side} the limit"
+        return f"just {side} {the_limit}"
     digits = 10.0 ** (math.floor(math.log10(ratio)) - 1)
     rounded = math.floor(ratio / digits + 1e-9) * digits
-    return f"{rounded:.1f} times {side} the limit" if rounded < 10 else f"{rounded:,.0f} times {side} the limit"
+    return f"{rounded:.1f} times {side} {the_limit}" if rounded < 10 else f"{rounded:,.0f} times {side} {the_limit}"
 
 
 def _ssim(value: float | None) -> str:

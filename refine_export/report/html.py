@@ -82,6 +82,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
         with_flicker=any(one.flicker is not None for one in metrics),
         bisections=[bisection_for_page(found) for found in report.bisect],
         error_limits=limit_texts(report, "max_abs"),
+        follows_rounding=any(one.rounding is not None for one in metrics),
         limit_names={
             name: label
             for name, label in LABELS.items()

@@ -56,9 +56,8 @@ def key_figures(report: Report) -> tuple[Figure, Figure]:
         error = Figure(name=name, value="not finite", note="NaN or infinite values", file=one.file)
     elif one := worst.get("max_abs"):
         value, limit = one.output.metrics.max_of_peak, one.limits.max_abs
-        note = margin_text(value, limit)
-        note += f" of {error_text(limit)}" if note.endswith("limit") else f", limit {error_text(limit)}"
-        error = Figure(name=name, value=f"{error_text(value)} of the peak", note=note + _follows(one), file=one.file)
+        note = margin_text(value, limit) + _follows(one)
+        error = Figure(name=name, value=f"{error_text(value)} of the peak", note=note, file=one.file)
     else:
         note = f"limit {', '.join(limit_texts(report, 'max_abs'))}"
         error = Figure(name=name, value="not measured", note=note)

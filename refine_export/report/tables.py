@@ -81,9 +81,10 @@ class Row:
 
     @property
     def limits(self) -> Limits:
-        """The limits of the worst output."""
+        """The limits that decided on the worst output; the cost of rounding is in them where it was measured."""
         rounding = self.worst.metrics.rounding if self.worst else None
-        return limits_on(self.comparison.verdict.limits, rounding)
+        limits = limits_on(self.comparison.verdict.limits, rounding)
+        return limits if rounding is None else replace(limits, times=None)
 
 
 @dataclass(frozen=True, kw_only=True)

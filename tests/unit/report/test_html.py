@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from refine_export.accuracy.limits import Limits
+from refine_export.accuracy.metrics import Rounding
 from refine_export.report.engine_proof import EngineProof
 from refine_export.report.html import html_from_report
 from refine_export.report.report_data import Shortfall
@@ -94,6 +96,19 @@ def test_tables_of_verdicts():
     assert [len(row) for row in rows] == [1, 6, 1, 3, 1, 6]
     head, *limits = page.tables["limits"]
     assert limits == [["refine_fp32", "1.0e-04", "90 dB"], ["refine_fp16", "5.0e-02", "58 dB"]]
+
+
+def test_each_row_shows_the_limit_that_decided():
+    """4 times 2 times a cost of rounding of 0.004 allow an error of 0.032, which is not above an absolute 0.001."""
+    limits = Limits(max_abs=1e-3, psnr_db=90.0, times=2.0)
+    found = metrics(69.0, 0.02, rounding=Rounding(max_of_peak=4e-3, psnr_db=70.0, feed="x"))
+    page = Page(html_from_report(report_of([comparison(artifact(), "network", found, limits=limits)]), {}, FRAMES))
+    text = page.text.replace(" ,", ",")
+    _, _, row = page.tables["comparisons"]
+    assert (row[0], "1.6 times below the limit of 3.2e-02" in row[2]) == ("passed", True)
+    assert "2.0e-02 of the peak, 1.6 times below the limit of 3.2e-02" in text
+    assert "largest error 3.2e-02, PSNR 63.9794 dB Rounding alone" in text
+    assert "2 times that is allowed" in text
 
 
 def test_ssim_and_flicker_are_shown_where_they_were_measured():

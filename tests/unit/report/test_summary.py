@@ -49,6 +49,10 @@ def test_key_figures_without_numbers():
 
 
 def test_margins_are_rounded_towards_the_limit():
-    texts = {0.0: "no error", 1e-4: "at the limit", 0.99e-4: "just below the limit", 1.01e-4: "just above the limit"}
-    texts |= {4.9e-5: "2.0 times below the limit", 0.1: "1,000 times above the limit", float("inf"): "not finite"}
-    assert {value: margin_text(value, 1e-4) for value in texts} == texts
+    texts = {1e-4: "at", 0.99e-4: "just below", 1.01e-4: "just above", 4.9e-5: "2.0 times below"}
+    texts |= {0.1: "1,000 times above"}
+    assert {value: margin_text(value, 1e-4) for value in texts} == {
+        value: f"{text} the limit of 1.0e-04" for value, text in texts.items()
+    }
+    assert margin_text(0.0, 1e-4) == "no error, limit 1.0e-04"
+    assert margin_text(float("inf"), 1e-4) == "not finite, limit 1.0e-04"
