@@ -23,6 +23,9 @@ from refine_export.interpolation.segments import Segments
 from refine_export.support.files import atomic_path, cannot_write, private_folder
 from refine_export.support.imports import require
 
+LEAST_OF_GIF = Fraction(1, 50)
+"""Shortest time of a GIF's frame, in seconds. GIF counts in 1/100 s, and players show frames of 1/100 s for 1/10 s."""
+
 
 class JoinedVideo:
     """An open output whose header is written; made by `joined_video`."""
@@ -118,7 +121,18 @@ class FrameWriter:
         self._container, self._stream, self._time_base = container, stream, time_base
 
     def write_frame(self, frame: Any, pts: int, duration: int) -> None:
-        """Encode a frame."""
+        """Encode a frame.
+
+        Raises:
+            RequestError: `frames-too-close`; it is too short for GIF.
+        """
+        seconds = duration * self._time_base
+        if self._container.format.name == "gif" and seconds < LEAST_OF_GIF:
+            raise RequestError(
+                f"a frame lasts {float(seconds) * 1e3:.3g} ms, and players slow GIFs down whose frames last less than "
+                f"{float(LEAST_OF_GIF) * 1e3:.0f} ms: give --fps {1 / LEAST_OF_GIF} or less, or write .apng or .mp4",
+                code="frames-too-close",
+            )
         frame.pts, frame.duration, frame.time_base, frame.pict_type = pts, duration, self._time_base, 0
         for packet in self._stream.encode(frame):  # in the encoder's unit
             packet.duration = round(duration * self._time_base / packet.time_base)

@@ -183,6 +183,19 @@ def test_pictures_are_written(tmp_path, output, codec):
         run(source, tmp_path / output, codec="libx264", force=True)
 
 
+@pytest.mark.parametrize(
+    "options", [{"rate": 20}, {"times": [0, 1, 2, 12, 22], "time_base": Fraction(1, 30)}], ids=["constant", "varying"]
+)
+def test_frames_that_players_of_gif_show_too_long_are_refused(tmp_path, options):
+    source = clip(tmp_path / "in.mkv", 5, codec="ffv1", **options)
+    with refused("frames-too-close", RequestError):
+        run(source, tmp_path / "out.gif", times=3)
+    assert names(tmp_path) == ["in.mkv"]
+    run(source, tmp_path / "out.gif", fps=50)
+    before, after = read_clip(source), read_clip(tmp_path / "out.gif")
+    assert float(after.length_s) == pytest.approx(float(before.length_s), abs=0.03)
+
+
 def test_a_failure_leaves_no_pictures(tmp_path):
     def fail():
         raise UnavailableError("gone", code="server-away")
