@@ -74,14 +74,14 @@ def check_multiples(size: tuple[int, int], multiple_of: int) -> None:
         RequestError: `wrong-size`.
     """
     if any(side % multiple_of for side in size):
-        height, width = (max(1, round(side / multiple_of)) * multiple_of for side in size)
+        height, width = padded_size(*size, multiple_of)
         raise RequestError(
             f"size is {size[0]}x{size[1]} (height x width); this network takes multiples of {multiple_of}, such as "
             f"{height}x{width}",
             code="wrong-size",
             size=size,
             multiple_of=multiple_of,
-            nearest=(height, width),
+            padded=(height, width),
         )
 
 

@@ -14,12 +14,12 @@ def test_what_is_not_a_size(text):
         parse_size(text)
 
 
-@pytest.mark.parametrize(("multiple_of", "nearest"), [(32, (96, 192)), (64, (128, 192)), (128, (128, 256))])
-def test_what_the_user_gave_has_to_fit_the_padding_and_a_default_is_padded(multiple_of, nearest):
+@pytest.mark.parametrize(("multiple_of", "padded"), [(32, (128, 224)), (64, (128, 256)), (128, (128, 256))])
+def test_what_the_user_gave_has_to_fit_the_padding_and_a_default_is_padded(multiple_of, padded):
     with pytest.raises(RequestError) as caught:
         fitting_size("100x200", multiple_of)
     fields = caught.value.fields
-    assert (caught.value.code, fields["multiple_of"], fields["nearest"]) == ("wrong-size", multiple_of, nearest)
+    assert (caught.value.code, fields["multiple_of"], fields["padded"]) == ("wrong-size", multiple_of, padded)
     assert fitting_size("1088x1920", 64) == (1088, 1920)
     assert fitting_size("1088x1920", 128, default=True) == (1152, 1920)
 

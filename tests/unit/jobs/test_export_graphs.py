@@ -47,7 +47,7 @@ def test_refusals(tmp_path, weights):
         with refused(code, RequestError):
             export(weights, graph, output=output, **given)
     assert output.read_text() == "mine"
-    with refused("wrong-size", RequestError, nearest=(32, 64)):
+    with refused("wrong-size", RequestError, padded=(32, 64)):
         export(weights, "contextnet", output=tmp_path / "other.onnx", size="32x63")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.onnx"]
 

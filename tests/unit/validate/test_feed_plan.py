@@ -45,7 +45,7 @@ def test_sizes_are_padded_for_the_network_unless_the_user_gave_them():
     lite = dataclasses.replace(ANY, multiple_of=128)
     assert list(sizes_for(lite, (256, 448), ValidateOptions())) == [(1, 256, 512), (1, 1152, 1920), (2, 128, 256)]
     assert lite.closest_sizes(PROBE_SIZE) == (1, 128, 1920)
-    with refused("wrong-size", RequestError, multiple_of=128, nearest=(128, 128)):
+    with refused("wrong-size", RequestError, multiple_of=128, padded=(128, 128)):
         list(sizes_for(lite, (256, 448), OPTIONS))
 
 
