@@ -82,8 +82,33 @@ def build(
     return _engine_file(source, target, inputs.recipe.build, judge, inputs, lowered_from, built_for)
 
 
+def engine_targets(recipe: Recipe) -> tuple[list[EngineTarget], list[Shortfall]]:
+    """Return what the main job builds engines for, and the libraries that are missing.
+
+    Raises:
+        RequestError: `engine-cannot-run` or `unsupported-option`; the options do not fit.
+    """
+    if recipe.build.strip_weights:
+        raise RecipeError(
+            "build.strip_weights is true, and such an engine cannot be run; use the verb build instead",
+            code="engine-cannot-run",
+        )
+    found, shortfalls = [], []
+    for name in _libraries(recipe):
+        try:
+            found.append(engine_target(dataclasses.replace(recipe.build, target=name)))
+        except UnavailableError as error:
+            absent = find_spec(MODULES[name]) is None
+            reason = f"{MODULES[name]} is not installed: {pip_install(name)}" if absent else str(error)
+            counts = name in recipe.run.require
+            shortfalls.append(
+                Shortfall(what=REQUIRED_NAMES[name], status="not compared", reason=reason, counts=counts, runtime=name)
+            )
+    return found, shortfalls
+
+
 def build_engines(
-    files: Sequence[tuple[Path, Artifact]], inputs: JobInputs
+    files: Sequence[tuple[Path, Artifact]], targets: Sequence[EngineTarget], inputs: JobInputs
 ) -> tuple[list[tuple[Path, Artifact]], list[Shortfall]]:
     """Build the engine of each graph's last file for each target, for the main job.
 
@@ -93,30 +118,15 @@ def build_engines(
         The engines, and what could not be built.
 
     Raises:
-        RequestError: a file that is not an engine's is in the way, or the options do not fit.
+        RequestError: a file that is not an engine's is in the way, or the sizes do not fit.
     """
-    if inputs.recipe.build.strip_weights:
-        raise RecipeError(
-            "build.strip_weights is true, and such an engine cannot be run; use the verb build instead",
-            code="engine-cannot-run",
-        )
     last = {artifact.graph: (path, artifact) for path, artifact in files}
     fp32 = {artifact.graph: path for path, artifact in files if artifact.precision == "fp32"}
     engines: list[tuple[Path, Artifact]] = []
     shortfalls = []
-    for name in _targets(inputs.recipe):
+    for target in targets:
+        name = target.library.name
         required = name in inputs.recipe.run.require
-        try:
-            target = engine_target(dataclasses.replace(inputs.recipe.build, target=name))
-        except UnavailableError as error:
-            absent = find_spec(MODULES[name]) is None
-            reason = f"{MODULES[name]} is not installed: {pip_install(name)}" if absent else str(error)
-            shortfalls.append(
-                Shortfall(
-                    what=REQUIRED_NAMES[name], status="not compared", reason=reason, counts=required, runtime=name
-                )
-            )
-            continue
         for graph, (path, artifact) in last.items():
             output = path.with_suffix(".plan" if name == "trt" else ".rtx")
             check_engine_output(output, sources=[path], force=False)
@@ -159,7 +169,7 @@ def _engine_file(
     return engine_file(source, output, options, judge, inputs.progress, fp32=fp32, target=target, commands=commands)
 
 
-def _targets(recipe: Recipe) -> list[Target]:
+def _libraries(recipe: Recipe) -> list[Target]:
     """Return the libraries that the main job builds with, or names as missing: the recipe's, and those required."""
     chosen = recipe.build.target
     found: list[Target] = [chosen] if chosen != "auto" else ["trt"] if find_spec("tensorrt") else ["trt", "rtx"]

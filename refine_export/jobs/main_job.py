@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import Artifact, artifact_from_file
+from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import UnavailableError
 from refine_export.export.reference_network import signature_of_checkpoint
-from refine_export.jobs.build_engine import build_engines
+from refine_export.jobs.build_engine import build_engines, engine_targets
 from refine_export.jobs.commands import commands_of
 from refine_export.jobs.export_graphs import chosen_graphs, export_graphs
 from refine_export.jobs.job_options import takes_options
@@ -29,6 +30,7 @@ from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lower_options import LowerOptions, lowered_suffix
 from refine_export.lower.lowered_file import lower_file
 from refine_export.report.report_data import Shortfall
+from refine_export.signature import fitting_size
 from refine_export.support.files import make_folder, user_path
 from refine_export.support.progress import Progress
 
@@ -63,24 +65,30 @@ def run(
     make_folder(folder)
     _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
     _check_sizes(inputs)
+    targets, missing = engine_targets(inputs.recipe)
     exported = [
         (one.path, one.artifact)
         for one in export_graphs(inputs, force=force, suffixes=("", _suffix(inputs.recipe.lower)))
     ]
     files, shortfalls = _with_lowered(exported, inputs)
-    engines, unbuilt = build_engines(files, inputs)
-    return report_on([*files, *engines], inputs, folder, started=started, shortfalls=[*shortfalls, *unbuilt])
+    engines, unbuilt = build_engines(files, targets, inputs)
+    shortfalls += [*missing, *unbuilt]
+    return report_on([*files, *engines], inputs, folder, started=started, shortfalls=shortfalls)
 
 
 def _check_sizes(inputs: JobInputs) -> None:
-    """Refuse sizes of the validation that do not fit the padding of a graph.
+    """Refuse sizes of the validation and of engines that do not fit the padding of a graph.
 
     Raises:
         RequestError: `wrong-size`.
     """
-    export = inputs.recipe.export
+    export, build = inputs.recipe.export, inputs.recipe.build
     for graph in chosen_graphs(inputs) if export.dynamic else ():
-        inputs.recipe.validate.sizes_at(signature_of_checkpoint(inputs.checkpoint, graph, export.scale).multiple_of)
+        unit = signature_of_checkpoint(inputs.checkpoint, graph, export.scale).multiple_of
+        inputs.recipe.validate.sizes_at(unit)
+        for size in (build.min_size, build.opt_size, build.max_size):
+            if size is not None:
+                fitting_size(size, unit, default=size == BuildOptions.opt_size)
 
 
 def _suffix(options: LowerOptions) -> str:

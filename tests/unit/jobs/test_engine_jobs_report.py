@@ -5,7 +5,7 @@ import sys
 
 from refine_export.engine import machine
 from refine_export.engine.plan import artifact_from_plan
-from refine_export.errors import EngineError, RecipeError
+from refine_export.errors import EngineError
 from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe_file import recipe_with
 from refine_export.jobs.validate_files import validate
@@ -43,11 +43,6 @@ def test_a_main_job_whose_build_dies_is_not_green(seat, tmp_path):
     report = run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run")})).report
     assert report["status"] == "not compared"
     assert "SIGKILL" in report["shortfalls"][0]["reason"]
-
-
-def test_the_main_job_builds_no_engine_that_it_could_not_run(tmp_path):
-    with refused("engine-cannot-run", RecipeError):
-        run(recipe=recipe_with(RECIPE, {"output": str(tmp_path / "run"), "strip_weights": True}))
 
 
 def test_validate_names_a_required_runtime_that_nothing_was_run_by(files):

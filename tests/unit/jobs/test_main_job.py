@@ -21,7 +21,7 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
 from refine_export.runners import open_onnx_runner
 from refine_export.support.progress import Silent
-from tests.support.engine_models import needs_rtx
+from tests.support.engine_models import bare_module, needs_rtx
 from tests.support.refusals import refused
 
 SMALL = Recipe(
@@ -157,13 +157,17 @@ def test_one_load_and_one_trace(tmp_path, monkeypatch):
     assert counts == {"loaded": 1, "exported": 1}
 
 
-def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path, tmp_path_factory):
+def test_wrong_inputs_are_refused_before_anything_is_made(tmp_path, tmp_path_factory, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", bare_module("tensorrt_rtx", "1.7.1.116"))
     refinement = tmp_path_factory.mktemp("weights") / "refinement.pkl"
     torch.save(dict(seeded_checkpoint("refinement").state_dict), refinement)
     for options, code in (
         ({"graphs": ["interpolator"], "checkpoint": str(refinement)}, "graph-not-in-weights"),
         ({"frames": ["a.png", "b.png"]}, None),
         ({"checkpoint": "absent.pkl"}, None),
+        ({"strip_weights": True}, "engine-cannot-run"),
+        ({"target": "rtx", "refittable": True}, "unsupported-option"),
+        ({"dynamic": True, "size": None, "opt_size": "100x100"}, "wrong-size"),
     ):
         with pytest.raises(RequestError) as caught:
             run(recipe=small(tmp_path, **options))
