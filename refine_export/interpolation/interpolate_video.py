@@ -149,8 +149,8 @@ def _write_video(work: FrameWork, settings: Settings, output: Path, segments: Se
                 raise RequestError.about(
                     work.source.path,
                     "resume-other-source",
-                    f"gives {work.source.written} frames, and {segments.frames} are written: it has changed; start "
-                    "again with --force",
+                    f"gives {work.source.written} frames, and {segments.frames} are written: it has changed; give "
+                    "--force in place of --resume",
                 )
             joined.join(segments)
         return [] if copied is None else copied.notes

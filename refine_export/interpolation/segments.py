@@ -159,11 +159,11 @@ class Segments:
     def _check_job(self, job: dict[str, Any]) -> None:
         known = json.loads((self.folder / "job.json").read_text())
         if known.get("source") != job["source"]:
-            problem = "is the start of an output of another source; give that one, or start again with --force"
+            problem = "is the start of an output of another source; give that one, or --force in place of --resume"
             raise RequestError.about(self.folder, "resume-other-source", problem)
         if differ := sorted(name for name in {*known, *job} if known.get(name) != job.get(name)):
             was = ", ".join(f"{name} was {known.get(name)!r}, not {job.get(name)!r}" for name in differ)
-            problem = f"was made with other options: {was}; give those, or start again with --force"
+            problem = f"was made with other options: {was}; give those, or --force in place of --resume"
             raise RequestError.about(self.folder, "resume-other-options", problem, options=tuple(differ))
 
     def _read(self) -> None:

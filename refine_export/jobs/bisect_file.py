@@ -84,6 +84,8 @@ def bisect(
             )
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
+    if runtime is not None:  # one that is missing, before anything is exported
+        candidate.open().close()
     arrays = _arrays(candidate, any_paths_of(feeds))
     is_known = signature_of_model(model) is not None
     if not is_known and (against is not None or stacked_signature_of_model(model) is None):

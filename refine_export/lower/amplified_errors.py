@@ -56,7 +56,8 @@ class Amplifier:
     times: float
 
     def __str__(self) -> str:
-        return f"{self.node.op_type} {self.node.name} enlarges rounding errors {self.times:.3g} times"
+        times = f"{self.times:.3g} times" if math.isfinite(self.times) else "without bound"
+        return f"{self.node.op_type} {self.node.name} enlarges rounding errors {times}"
 
 
 @dataclass(frozen=True)

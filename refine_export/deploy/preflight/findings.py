@@ -159,7 +159,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     ),
     "deployment": (
         "The repository is not the one that was made: a file was changed, lost or only half copied.",
-        "Make it again: refine-export deploy triton; or copy it again.",
+        "Make it again: refine-export deploy triton --force; or copy it again.",
     ),
     "parameters": (
         "Clients read from these which model they talk to, and would learn of another one.",

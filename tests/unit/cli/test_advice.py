@@ -1,4 +1,4 @@
-"""The advice of a message works: the option or command is taken from the message and followed."""
+"""The advice of messages works: each piece that the package gives is followed as it is written."""
 
 import ast
 import re
@@ -6,122 +6,30 @@ import shlex
 import subprocess
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from PIL import Image
 
-from refine_export.jobs.recipe import Recipe
-from refine_export.jobs.recipe_file import recipe_from_file
+from tests.support.advice import ADVICE, follow
+from tests.support.advice_cases import FOLLOWED, FOLLOWED_SLOWLY, NOT_FOLLOWED, here_fixture  # noqa: F401 (fixture)
 from tests.support.commands import COMMANDS, options_of_command
-from tests.support.data_sets import drawn_triplet
-from tests.support.deploy_files import write_average
-from tests.support.foreign import Foreign, foreign_model, plain_model
-from tests.support.interpolation_clips import Sound, clip
-from tests.support.lower_files import tiny
+from tests.support.interpolation_clips import clip
 from tests.support.paths import ROOT
 from tests.support.real_ffmpeg import needs_ffmpeg
 
-RECIPE = """
-[checkpoint]
-weights = "seeded"
-[frames]
-sample = "scene"
-[scene]
-height = 64
-width = 96
-[export]
-dynamic = false
-size = "64x96"
-"""
 FOREIGN_PROGRAMS = re.compile(r"docker |pip |ffmpeg |trtexec|polygraphy", re.IGNORECASE)
 OTHER_OPTIONS = {"--force-reinstall", "--help", "--gpus", "--upgrade"}
 """Options of pip and docker."""
 
 
-@pytest.fixture(name="here")
-def here_fixture(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "r.toml").write_text(RECIPE)
-    for name, picture in zip(("a.png", "m.png", "b.png"), drawn_triplet(), strict=True):
-        Image.fromarray(picture).save(name)
-    write_average(tmp_path / "average.onnx")
-    onnx.save(plain_model(), "plain.onnx")
-    onnx.save(tiny(), "tiny.onnx")
-    onnx.save(foreign_model(Foreign()), "dynamic.onnx")
-    onnx.save(foreign_model(Foreign(size=(64, 96))), "static.onnx")
-    (tmp_path / "there.onnx").write_text("mine")
-    (tmp_path / "there.png").write_text("mine")
-    for number in (1, 2, 5):
-        Image.fromarray(drawn_triplet()[0]).save(f"gap_{number}.png")
-    return tmp_path
+@pytest.mark.parametrize(("advice", "number"), [(name, k) for name in FOLLOWED for k in range(len(FOLLOWED[name]))])
+def test_advice_helps_where_it_is_followed(advice, number, command, here, request, capfd):
+    case = FOLLOWED[advice][number]
+    case.prepare(request)
+    capfd.readouterr()
+    follow(advice, case, command)
 
 
-def counted():
-    model = tiny()
-    model.graph.input.append(onnx.helper.make_tensor_value_info("k", onnx.TensorProto.INT64, [1]))
-    model.graph.node.append(onnx.helper.make_node("Cast", ["k"], ["kf"], to=1))
-    model.graph.node.append(onnx.helper.make_node("Add", ["y", "kf"], ["z"]))
-    model.graph.output[0].name = "z"
-    onnx.save(model, "counted.onnx")
-    arrays = {"x": (1, 3, 16, 24), "g": (1, 16, 24, 2)}
-    made = {name: np.full(shape, 0.5, np.float32) for name, shape in arrays.items()}
-    np.savez("x.npz", k=np.ones(1, np.int64), **made)
-
-
-FOLLOWED = {
-    "a graph that does not warp": (
-        None,
-        "lower plain.onnx -o o.onnx --recipe r.toml --size 64x96",
-        "--without-warp",
-        "",
-    ),
-    "a size that is not known": (None, "lower dynamic.onnx -o o.onnx --recipe r.toml", "--size", "64x96"),
-    "an input of integers": (counted, "lower counted.onnx -o o.onnx --recipe r.toml", "--calibrate", "x.npz"),
-    "an output of another program": (None, "lower tiny.onnx -o there.onnx --recipe r.toml", "--force", ""),
-    "an output that is read": (None, "lower tiny.onnx -o tiny.onnx --force --recipe r.toml", "--output", "o.onnx"),
-    "a picture that is there": (None, "interpolate a.png b.png --file average.onnx -o there.png", "--force", ""),
-    "gaps in numbers": (None, "interpolate gap_%d.png --file average.onnx -o o.mkv", "--allow-missing", ""),
-    "sound that a container lacks": (
-        lambda: clip(Path("pcm.mkv"), 3, sounds=[Sound("pcm_s16le", 0.1)]),
-        "interpolate pcm.mkv --file average.onnx -o o.webm",
-        "--no-audio",
-        "",
-    ),
-    "a graph that no weights make": (
-        None,
-        "bisect dynamic.onnx --size 64x96 --recipe r.toml",
-        "--against",
-        "dynamic.onnx",
-    ),
-    "a repository that is there": (
-        lambda: COMMANDS["deploy triton"](["average.onnx", "-o", "models"], standalone_mode=False),
-        "deploy triton average.onnx -o models",
-        "--force",
-        "",
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FOLLOWED)
-def test_an_option_that_a_message_names_helps(name, command, here):
-    prepare, line, option, value = FOLLOWED[name]
-    if prepare is not None:
-        prepare()
-    code, _, err = command(*line.split())
-    assert code == 2, err
-    assert option in re.findall(r"--[a-z][a-z-]+", err), err
-    code, out, err = command(*line.split(), option, *value.split())
-    assert code == 0, out + err
-
-
-def test_a_command_that_a_message_names_is_run(command, here):
-    """The recipe is missing."""
-    code, _, err = command("export", "--recipe", "new.toml")
-    assert code == 2
-    [advised] = re.findall(r"`(refine-export [^`]+)`", err)
-    assert command(*shlex.split(advised)[1:])[0] == 0
-    assert recipe_from_file(Path("new.toml")) == Recipe()
+def test_each_piece_of_advice_is_followed_or_has_a_reason():
+    assert sorted([*FOLLOWED, *FOLLOWED_SLOWLY, *NOT_FOLLOWED]) == sorted(ADVICE)
 
 
 @needs_ffmpeg
