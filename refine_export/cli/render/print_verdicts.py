@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refine_export.cli.render.screen import Screen
+from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.support.text import listed, size_text
 
 if TYPE_CHECKING:
@@ -57,9 +58,18 @@ def print_report(result: ValidationReport) -> None:
             f"{statuses.count('passed')} of {len(statuses)} comparisons with {report['reference']} are within their "
             f"limits ({_limits(report['thresholds'])})" + (f"; {missing} could not be run" if missing else "")
         )
-    screen.verdict(report["status"], counted)
+    screen.verdict(report["status"], "; ".join([counted, *_causes(report["shortfalls"])]))
     if result.folder is not None:
         screen.line(result.folder / "report.html", mark="report")
+
+
+def _causes(shortfalls: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Name what the verdict depends on beside the comparisons, and is missing or failed."""
+    for one in shortfalls:
+        if one["counts"]:
+            runtime = one["runtime"]
+            required = f"required (--require {runtime}) and " if REQUIRED_NAMES.get(runtime) == one["what"] else ""
+            yield f"{one['what']} is {required}{one['status']}"
 
 
 def _numbers(output: Mapping[str, Any] | None) -> list[str]:

@@ -221,6 +221,9 @@ def test_a_library_that_is_missing_is_named(
     report = json.loads((copied / "report.json").read_text())
     [shortfall] = report["shortfalls"]
     assert (report["status"], shortfall["runtime"], shortfall["counts"]) == (status, target, required)
+    [verdict] = [line for line in out.splitlines() if "are within their limits" in line]
+    cause = f"; {shortfall['what']} is required (--require {target}) and not compared"
+    assert verdict.endswith(cause) is required
 
 
 @needs_rtx
