@@ -163,6 +163,7 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
         raise FrameError(
             f"pix_fmt is {layout}; {codec} takes {', '.join(known)}", code="pixel-format-not-encoded", codec=codec
         )
+    given = layout
     layout, notes = (layout, []) if layout else _layout(frame, codec, known)
     coding, named, named_range = coding_from_frame(frame), int(frame.colorspace), int(frame.color_range)
     if coding.full and codec == LIMITED_ONLY:
@@ -173,6 +174,12 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
         )
     if coding.is_rgb and not av.VideoFormat(layout).is_rgb and layout != "pal8":
         notes.append(f"{frame.format.name} becomes {layout}: RGB values are rounded to YUV")
+        is_even = frame.width % 2 == frame.height % 2 == 0
+        if given is None and layout.startswith("yuv444p") and "yuv420p" in known and codec in EVEN_ONLY and is_even:
+            notes.append(
+                f"many players and browsers cannot play {layout}: --encoder-options pix_fmt=yuv420p makes a video "
+                "that they can play"
+            )
     if coding.is_rgb:
         named, named_range = coding.matrix, LIMITED
     elif coding.full:

@@ -27,7 +27,8 @@ DOUBTFUL = 3
 FRAME_HEADER_BYTES = 80
 """Longest line before a frame of YUV4MPEG that FFmpeg reads."""
 
-AGAIN = "copy or make it again, cut the video before the damage, or have interpolate accept it with --allow-missing"
+AGAIN = "copy or make it again"
+OR_ACCEPT = f"{AGAIN}, cut the video before the damage, or have interpolate accept it with --allow-missing"
 
 
 class Completeness:
@@ -147,7 +148,7 @@ class Completeness:
 
     def described(self, problem: str) -> str:
         """Return a problem with its place, and what to do."""
-        return f"{problem}, at frame {self.count}; {AGAIN}"
+        return f"{problem}, at frame {self.count}; {OR_ACCEPT}"
 
     @property
     def lost(self) -> int:

@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 from refine_export.data.colour import coding_from_frame, colour_notes, is_convertible, rgb_from_frame
-from refine_export.data.completeness import AGAIN, Completeness
+from refine_export.data.completeness import AGAIN, OR_ACCEPT, Completeness
 from refine_export.data.ffv1_checksums import is_intact
 from refine_export.data.images import AddNote, Frame
 from refine_export.errors import FrameError, RequestError
@@ -133,7 +133,7 @@ class VideoDecoder:
         try:
             yield from self._decode()
         except require("av", extra="video").FFmpegError as error:
-            raise _undecodable(self.path, error) from error
+            raise _undecodable(self.path, error, AGAIN if self._allow_missing else OR_ACCEPT) from error
 
     def _decode(self) -> Iterator[Any]:
         completeness, size = self._completeness, None
@@ -221,7 +221,7 @@ def open_video(path: Path, *, allow_missing: bool = False, raw: RawVideo | None 
     try:
         container = av.open(given, format=raw and RAW, options=options, metadata_errors="replace")
     except av.FFmpegError as error:
-        raise _undecodable(path, error) from error
+        raise _undecodable(path, error, AGAIN) from error  # nothing of it can be accepted
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
@@ -296,10 +296,10 @@ def _turned_frame(frame: Any) -> Frame:
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0)[None], dtype=np.float32) / np.float32(255)
 
 
-def _undecodable(path: Path, error: Any) -> FrameError:
+def _undecodable(path: Path, error: Any, advice: str) -> FrameError:
     if path == PIPE:
         problem = f"cannot be decoded ({error.strerror}); expected YUV4MPEG, a container that can be read from its "
         problem += "start, or --raw-input for frames without a header"
         return FrameError.about(path, "video-undecodable", problem)
-    problem = f"cannot be decoded ({error.strerror}): it is not a video, broken or truncated; {AGAIN}"
+    problem = f"cannot be decoded ({error.strerror}): it is not a video, broken or truncated; {advice}"
     return FrameError.about(path, "video-undecodable", problem)

@@ -179,8 +179,8 @@ def _leave_part(work: FrameWork, settings: Settings, output: Path, segments: Seg
             joined.join(segments, whole=False)
     segments.keep(whole)
     return (
-        f"{frames} frames are written: {part} has them; the same command with --resume goes on behind frame "
-        f"{segments.frames}"
+        f"{frames} frames are written: {part} plays them; the same command with --resume keeps the {segments.frames} "
+        "of them that are in whole parts, and makes the unfinished part again"
     )
 
 

@@ -57,7 +57,8 @@ def interpolate_folder(
         raise RequestError.about(source, "not-a-folder", "is not a folder; expected a folder of videos")
     videos = sorted(file for file in source.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
     if not videos:
-        problem = "has no videos; expected a folder of videos, since a folder is the output"
+        problem = "has no videos; expected a folder of videos, since a folder is the output: to write pictures, give "
+        problem += f"-o {target / 'frame_%05d.png'}"
         raise RequestError.about(source, "no-videos", problem)
     results: list[Interpolated] = []
     failed: dict[Path, RequestError] = {}

@@ -116,6 +116,23 @@ def test_what_is_encoded_holds_what_was_decoded(layout, codec, expected):
 
 
 @pytest.mark.parametrize(
+    ("layout", "size", "codec", "given", "noted"),
+    [
+        ("rgb24", (32, 48), "libx264", None, True),
+        ("rgb48le", (32, 48), "libx265", None, True),
+        ("rgb24", (33, 47), "libx264", None, False),  # cannot be yuv420p
+        ("rgb24", (32, 48), "libx264", "yuv444p", False),
+        ("rgb24", (32, 48), "libx264", "yuv420p", False),
+        ("rgb24", (32, 48), "ffv1", None, False),
+        ("yuv444p", (32, 48), "libx264", None, False),
+    ],
+)
+def test_rgb_that_becomes_what_few_players_play_is_noted_with_the_option_that_helps(layout, size, codec, given, noted):
+    notes = encoding_for(av.VideoFrame(size[1], size[0], layout), codec, given).notes
+    assert any("pix_fmt=yuv420p" in note for note in notes) == noted
+
+
+@pytest.mark.parametrize(
     ("frame", "words"),
     [
         (decoded("yuv420p10le", matrix=1), "10 bits"),

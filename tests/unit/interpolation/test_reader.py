@@ -123,6 +123,15 @@ def test_what_is_not_a_whole_video_is_refused(tmp_path, make, codes):
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_missing_frames_are_no_advice_for_a_container_that_cannot_be_opened(tmp_path):
+    truncated(tmp_path, ".mp4")  # its index is at the end
+    for allow_missing in (False, True):
+        with pytest.raises(FrameError, match="copy or make it again") as caught:
+            run(tmp_path / "in.mp4", tmp_path / "out.mp4", allow_missing=allow_missing)
+        assert caught.value.code == "video-undecodable"
+        assert "--allow-missing" not in str(caught.value)
+
+
 def zeroed(folder, name, share, **options):
     """Write a video, and the same with 4 KiB of zeros in it as `in` beside it."""
     content = bytearray(moving(folder / f"whole{name}", **options).read_bytes())

@@ -1,5 +1,7 @@
 """A folder of videos: each of them, and what fails at the end."""
 
+import re
+
 import pytest
 
 import refine_export as rx
@@ -32,7 +34,8 @@ def test_each_video_is_written_and_failures_come_last(tmp_path):
 
 
 def test_a_folder_without_videos_is_refused(tmp_path):
-    with refused("no-videos", RequestError):
+    with pytest.raises(RequestError, match=re.escape(str(tmp_path / "out" / "frame_%05d.png"))) as caught:
         rx.interpolate_folder(tmp_path, output=tmp_path / "out")
+    assert caught.value.code == "no-videos"
     with refused("not-a-folder", RequestError):
         rx.interpolate_folder(tmp_path / "missing", output=tmp_path / "out")
