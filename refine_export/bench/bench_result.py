@@ -148,16 +148,13 @@ class Benchmarks:
         ]
 
     def summary(self) -> str:
-        """Return a line for each size: its fastest subject."""
+        """Return a line for each graph and size, the fastest first: `refine 1x64x96: 5 ms in torch (eager), ...`."""
         lines = []
-        for key in dict.fromkeys((one.graph, one.batch, one.size) for one in self.measurements):
-            members = [one for one in self.measurements if (one.graph, one.batch, one.size) == key]
-            best = min(members, key=lambda one: one.latency.median_ms)
-            size = size_text((best.batch, *best.size))
-            lines.append(
-                f"{best.graph} {size}: {_number(best.latency.median_ms)} ms, {_number(best.per_second)} pairs a "
-                f"second, in {best.file} ({best.runtime})"
-            )
+        for graph, batch, size in dict.fromkeys((one.graph, one.batch, one.size) for one in self.measurements):
+            members = [one for one in self.measurements if (one.graph, one.batch, one.size) == (graph, batch, size)]
+            members.sort(key=lambda one: one.latency.median_ms)
+            texts = [f"{_number(one.latency.median_ms)} ms in {one.file} ({one.runtime})" for one in members]
+            lines.append(f"{graph} {size_text((batch, *size))}: {', '.join(texts)}")
         return "\n".join(lines) or "nothing was measured"
 
 

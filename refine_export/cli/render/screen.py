@@ -11,6 +11,7 @@ from refine_export.support.text import clean
 
 MARKS = {
     "passed": "[green]passed[/]",
+    "measured": "[green]measured[/]",
     "failed": "[red]failed[/]",
     "error": "[red]error[/]",
     "warning": "[yellow]warning[/]",

@@ -72,6 +72,10 @@ def test_the_command_prints_a_row_for_each_and_exits_by_what_was_asked_for(file,
     assert [line.split()[:3] for line in output.splitlines()[1:5]] == [
         [*name, f"{batch}x64x96"] for batch in (1, 2) for name in (("torch", "eager"), (file.name, "onnxruntime-cpu"))
     ]
+    *_, verdict = output.strip().splitlines()
+    assert all(text in verdict for text in ("interpolator 2x64x96: ", " ms in torch (eager)", f" ms in {file.name} ("))
+    assert output.count("measured: ") == 1
+    assert "passed" not in output
     code, output, _ = command(*words, "--torch", "none", "--require", "rtx", "--json")
     content = json.loads(output)
     assert (code, content["status"], len(content["measurements"])) == (3, "not compared", 1)
