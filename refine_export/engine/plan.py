@@ -92,8 +92,8 @@ def plan_header(content: bytes, path: Path) -> Header:
     library = _MAGIC.get(content[:4])
     if library is None:
         raise EngineError(
-            f"{path} is not a TensorRT engine: it begins with {content[:4].hex(' ') or 'nothing'}, expected 66 74 72 "
-            f"74{_hint(content)}",
+            f"{path} is not a TensorRT engine: it begins with {content[:4].hex(' ') or 'nothing'}, expected "
+            f"{' or '.join(tag.hex(' ') for tag in _MAGIC)}{_hint(content)}",
             code="not-an-engine",
             path=path,
         )
@@ -150,7 +150,8 @@ def read_engine_manifest(plan: Path) -> Manifest:
     try:
         manifest = read_manifest(plan)
     except RequestError as error:
-        raise _unknown(plan, f"no manifest ({error})") from error
+        problem = str(error).partition("; ")[0]  # without its advice, which is this error's too
+        raise _unknown(plan, f"no manifest ({problem})") from error
     if manifest.kind != KIND:
         raise _unknown(plan, f"no manifest ({manifest_path(plan).name} is of kind {manifest.kind!r})")
     try:
