@@ -4,7 +4,6 @@ Each build is a real child process; ONNX Runtime on the CPU stands in for the en
 """
 
 import json
-import sys
 
 import pytest
 
@@ -91,19 +90,6 @@ def test_other_weights_than_the_files_are_refused_before_a_build(seat):
 def test_the_source_is_not_overwritten(seat, name):
     output = seat.fp16.with_name(name.removesuffix(".json"))
     assert error_code(RequestError, lambda: seat.build(output=output, force=True)) == "output-is-input"
-
-
-@pytest.mark.parametrize(
-    ("size", "code"),
-    [
-        ({"opt_size": "128x64"}, "bad-shape"),
-        ({"opt_size": "65x64"}, "wrong-size"),
-        ({"max_batch": 4}, "bad-shape"),
-    ],
-)
-def test_sizes_that_do_not_fit_are_refused_without_tensorrt(seat, monkeypatch, size, code):
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert error_code(RequestError, lambda: seat.build(**size)) == code
 
 
 def test_the_command_line_builds(seat, command):
