@@ -301,6 +301,14 @@ FOLLOWED = {
     "changes.py --accept": [
         Case("gate r.json --baseline b.json", "+ --accept", of_other_weights, after=lambda: Path("b.json").unlink())
     ],
+    "colour.py --encoder-options": [
+        Case(
+            f"interpolate gap_%d.png {AVERAGE} -o o.mp4 --allow-missing --force",
+            "+ --encoder-options pix_fmt=yuv420p",
+            gaps,
+            code=0,
+        )
+    ],
     "completeness.py --allow-missing": [Case(f"interpolate cut.mkv {AVERAGE} -o o.mkv", "+ --allow-missing", cut)],
     "copied_streams.py --no-audio": [
         Case(
@@ -637,6 +645,7 @@ NOT_FOLLOWED = {
     "onnxruntime.py lint": "a provider of a GPU",
     "plan.py --target": "the end of the command of `plan.py build`",
     "print_files.py weights get": "the network",
+    "print_verdicts.py --require": "names the option that asks for a runtime; `decision.py --require` is followed",
     "recipe_file.py run --recipe": "a comment in a file, with the command of `init.py run --recipe`",
     "refit_file.py --refittable": "a GPU; tests/unit/jobs/test_engine_jobs_refit.py refits such an engine of the fake",
     "releases.py --rm": "docker",

@@ -93,7 +93,7 @@ def test_errors_of_grpc(code, message, failure):
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
 def test_a_server_that_does_not_answer_is_slow(protocol):
     def never(path):
-        time.sleep(2)
+        time.sleep(60)
         return b""
 
     with served(never) as server:
@@ -101,7 +101,7 @@ def test_a_server_that_does_not_answer_is_slow(protocol):
         started = time.monotonic()
         with pytest.raises(ConnectionFailure) as caught:
             connection.server()
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 30
     assert caught.value.failure == "slow"
 
 
