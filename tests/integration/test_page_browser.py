@@ -4,7 +4,6 @@ import importlib.util
 import io
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -62,7 +61,7 @@ def url(weights, file, tmp_path_factory):
         try:
             yield process.stderr.readline().split()[0]
         finally:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             output, _ = process.communicate(timeout=SECONDS)
     assert (process.returncode, output) == (130, "")
     assert list(folder.iterdir()) == []
