@@ -101,7 +101,9 @@ def bisect(
         UnavailableError: a runtime is missing.
     """
     progress = progress or Silent()
-    _check(reference, candidate, feeds)
+    check_same_graph(reference, candidate)
+    if not feeds:
+        raise RequestError("there is no feed to compare on; expected one or more", code="no-feeds")
     with progress.step("match the tensors") as say:
         shapes, theirs = (_shapes(side, feeds[0][1]) for side in (reference, candidate))
         matches = match_tensors(reference.model.graph, candidate.model.graph, shapes, theirs)
@@ -256,9 +258,12 @@ class _Comparison:
         return Jump(layer=layer, candidate=tuple(node.name or "" for node in theirs.nodes), reasons=reasons)
 
 
-def _check(reference: Side, candidate: Side, feeds: Sequence[tuple[str, Arrays]]) -> None:
-    if not feeds:
-        raise RequestError("there is no feed to compare on; expected one or more", code="no-feeds")
+def check_same_graph(reference: Side, candidate: Side) -> None:
+    """Refuse graphs of other inputs or outputs.
+
+    Raises:
+        GraphError: `other-graph`.
+    """
     for what in ("inputs", "outputs"):
         ours, theirs = (
             sorted(value.name or "" for value in getattr(side.model.graph, what)) for side in (reference, candidate)

@@ -57,15 +57,16 @@ def export_file(
     started = time.perf_counter()
     reference = network()
     signature = signature_of_network(reference, graph)
+    stacked = options.layout != "pair" and graph == "interpolator"
+    if stacked and not signature.takes_timestep:
+        raise RequestError(
+            f"layout is {options.layout}, which has a timestep, and {checkpoint.architecture} takes none; leave it "
+            "out, or give weights of RIFE 4",
+            code="options-do-not-fit",
+            option="layout",
+        )
     model = onnx_from_network(reference, graph, options, _metadata(checkpoint, signature, options))
-    if options.layout != "pair" and graph == "interpolator":
-        if not signature.takes_timestep:
-            raise RequestError(
-                f"layout is {options.layout}, which has a timestep, and {checkpoint.architecture} takes none; leave it "
-                "out, or give weights of RIFE 4",
-                code="options-do-not-fit",
-                option="layout",
-            )
+    if stacked:
         model = with_stacked_input(model, options.layout, signature.multiple_of)
     for finding in lint_model(model):
         raise InternalError(

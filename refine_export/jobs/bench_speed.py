@@ -79,10 +79,12 @@ def bench(
             _ = inputs.checkpoint
     known = [bench_file(path) for path in _each_once(paths_of(files))]
     folder = None if output is None else path_of(output)
-    frame_size = inputs.sources.first.pair.size
-    points = points_of(known, [parse_size(size) for size in chosen.sizes], chosen.batches, frame_size)
+    sizes = [parse_size(size) for size in chosen.sizes]
+    points = points_of(known, sizes, chosen.batches, sizes[0]) if sizes else []
     if folder is not None:
         make_folder(folder)
+    # Frames are drawn when all that they are not needed for is checked.
+    points = points or points_of(known, (), chosen.batches, inputs.sources.first.pair.size)
     load = f"{os.getloadavg()[0]:.2f}" if hasattr(os, "getloadavg") else "not known"
     measured = _Bench(inputs, chosen)
     for point in points:

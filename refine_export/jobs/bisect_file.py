@@ -29,8 +29,10 @@ from refine_export.jobs.load_inputs import AnyPath, JobInputs, any_paths_of, job
 from refine_export.jobs.lower_onnx import checked_size
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import feeds_for_inputs
+from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.runners.pair_runner import pair_runner
 from refine_export.runners.runtime_names import Runtime
+from refine_export.runners.sampler_probe import probe_model
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import check_multiples
 from refine_export.support.progress import Progress
@@ -82,21 +84,23 @@ def bisect(
             raise RecipeError(
                 f"there is no runtime {name!r}; expected one of {known}", code="wrong-option", option="runtime"
             )
+        if name is not None:  # one that is missing, before anything is drawn or exported
+            open_onnx_runner(probe_model(), name).close()
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
-    if runtime is not None:  # one that is missing, before anything is exported
-        candidate.open().close()
+    reference = None if against is None else _reference(path_of(against), against_runtime)
+    if reference is not None:
+        bisection.check_same_graph(reference, candidate)
     arrays = _arrays(candidate, any_paths_of(feeds))
     is_known = signature_of_model(model) is not None
-    if not is_known and (against is not None or stacked_signature_of_model(model) is None):
-        if against is None:
+    if not is_known and (reference is not None or stacked_signature_of_model(model) is None):
+        if reference is None:
             raise RequestError(
                 f"{path} is not one of the graphs that weights make; give the file that it was made from with "
                 "--against",
                 code="unknown-graph",
                 path=path,
             )
-        reference = _reference(path_of(against), against_runtime)
         if not arrays:
             with candidate.open() as runner:
                 arrays = list(feeds_for_inputs(runner.inputs, inputs.sources.first, given))
@@ -105,8 +109,8 @@ def bisect(
     check = inputs.check_graph if force or against is not None else inputs.check_weights
     artifact = check(path, artifact)
     arrays = arrays or _feeds(artifact, inputs, given, str(candidate.model.graph.inputs[0].name))
-    if against is not None:
-        return bisection.bisect(_reference(path_of(against), against_runtime), candidate, arrays, inputs.progress)
+    if reference is not None:
+        return bisection.bisect(reference, candidate, arrays, inputs.progress)
     graph, network = artifact.graph, inputs.network(artifact.scale)
     with inputs.progress.step(f"export {graph} in FP32"):
         exported = onnx_from_network(network, graph, _export_options(artifact))

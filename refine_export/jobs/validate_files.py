@@ -57,12 +57,13 @@ def validate(
     for path, artifact in known:
         if artifact.engine is not None:
             check_version(path)
-    _ = inputs.checkpoint, inputs.sources  # loaded, or refused, before the first long step
     advice = ", or compare it all the same with --force"
     known = [
         (path, inputs.check_graph(path, one) if force else inputs.check_weights(path, one, advice=advice))
         for path, one in known
     ]
+    for _, artifact in known:
+        inputs.recipe.validate.sizes_at(artifact.multiple_of)
     return report_on(
         known,
         inputs,
