@@ -102,7 +102,9 @@ def feeds_for(
         index: number of the pair in the clip.
     """
     graph, frames = signature.graph, (pair.img0, pair.img1)
-    img0, img1 = (np.concatenate([frames[(k + first) % 2] for k in range(batch)]) for first in (0, 1))
+    img0, img1 = frames
+    if batch > 1:
+        img0, img1 = (np.concatenate([frames[(k + first) % 2] for k in range(batch)]) for first in (0, 1))
 
     def feed(inputs: dict[str, NDArray[np.float32]], variant: str = "") -> Feed:
         flow = inputs.get("flow")

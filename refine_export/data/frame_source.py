@@ -167,12 +167,13 @@ def _scene_source(options: SceneOptions, count: int) -> tuple[Source, Clip]:
 
 
 def _scene_at(options: SceneOptions) -> Callable[[tuple[int, int]], FramePair]:
-    """Return a function that draws the two ends of the scene at a size, with their middle; each size once."""
+    """Return a function that draws the two ends of the scene at a size, and their middle at its own; each size once."""
+    own = options.height, options.width
     name = f"procedural scene (seed {options.seed}, motion to {options.motion_px:g} px)"
 
     @functools.cache
     def at(size: tuple[int, int]) -> FramePair:
         scene = Scene(dataclasses.replace(options, height=size[0], width=size[1]))
-        return FramePair(name, scene.frame(0.0), scene.frame(1.0), scene.frame(0.5))
+        return FramePair(name, scene.frame(0.0), scene.frame(1.0), scene.frame(0.5) if size == own else None)
 
     return at

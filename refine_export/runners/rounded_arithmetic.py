@@ -59,11 +59,21 @@ class RoundedArithmetic(InsideWarp):
     def call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
         """Round what goes into a convolution, a position, and what comes out."""
         if func in _CONVOLUTIONS:
-            args = tuple(rounded(value, self._bits) if isinstance(value, torch.Tensor) else value for value in args)
+            args = tuple(self._rounded(value) if isinstance(value, torch.Tensor) else value for value in args)
         elif func is functional.grid_sample:
             args = (args[0], rounded(args[1], POSITION_BITS), *args[2:])
         result = func(*args, **kwargs)
-        return _round_in_place(result.view(torch.int32), self._bits) if func in _ROUNDED else result
+        if func in _ROUNDED:
+            _round_in_place(result.view(torch.int32), self._bits)
+        if func in _ROUNDED or (func is torch.cat and all(map(self._is_rounded, args[0]))):
+            result.bits = self._bits  # the convolution behind it needs no copy
+        return result
+
+    def _is_rounded(self, value: torch.Tensor) -> bool:
+        return getattr(value, "bits", None) == self._bits
+
+    def _rounded(self, value: torch.Tensor) -> torch.Tensor:
+        return value if self._is_rounded(value) else rounded(value, self._bits)
 
 
 def rounded(value: torch.Tensor, bits: int) -> torch.Tensor:

@@ -64,7 +64,7 @@ def test_the_default_is_the_street_and_the_scene_at_larger_sizes(street):
     assert (pair.size, sequence, sources.drawn) == (SIZE, None, False)
     assert np.array_equal(sources.first.at((32, 32)).img1, pair.img1[..., :32, :32])
     larger = sources.first.at((64, 32))
-    assert (larger.size, larger.middle is None, larger.name.split()[0]) == ((64, 32), False, "procedural")
+    assert (larger.size, larger.middle, larger.name.split()[0]) == ((64, 32), None, "procedural")
     assert sources.first.at((64, 32)) is larger
 
 

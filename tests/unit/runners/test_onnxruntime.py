@@ -66,6 +66,20 @@ def test_the_cpu_is_asked_for_nothing_of_this(gpu):
             runner.run_torch(tensors_of(feeds_of()))
 
 
+@pytest.mark.parametrize("out", ['"N", 3, "H"', '"N", 3, "K"'])
+def test_outputs_do_not_lie_in_onnxruntimes_memory(out):
+    """They would keep a piece of its arena, unless the file does not tell their shape."""
+    with OrtRunner(model_of(out=out)) as runner:
+        found = runner.run(feeds_of())["y"]
+    assert found.flags.owndata == ("K" not in out)
+    assert np.array_equal(found, sum(feeds_of().values()))
+
+
+def test_an_output_of_another_shape_than_the_file_tells_fails():
+    with OrtRunner(model_of("y = Concat <axis = 2> (a, b)")) as runner, refused("run-failed", RequestError):
+        runner.run(feeds_of())
+
+
 def test_threads_do_not_spin_after_a_run():
     with OrtRunner(model_of()) as runner:
         options = runner._session.get_session_options()

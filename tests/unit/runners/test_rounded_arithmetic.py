@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from refine_export.data.feeds import feeds_for
+from refine_export.runners import rounded_arithmetic
 from refine_export.runners.rounded_arithmetic import RoundedArithmetic, rounded
 from refine_export.runners.torch import TorchRunner
 from refine_export.signature import SIGNATURES
@@ -49,6 +50,24 @@ def test_convolutions_activations_and_warps_are_rounded_and_sums_are_not():
     for name, value in made.items():
         assert torch.equal(value, rounded(value, 11)), name
     assert torch.equal(total, image + 1e-4)
+
+
+def test_what_is_rounded_already_is_not_copied(monkeypatch):
+    """Results are the same; one copy less of the largest tensors."""
+    generator = torch.Generator().manual_seed(0)
+    image, weight = torch.rand(1, 4, 8, 12, generator=generator), torch.rand(4, 4, 3, 3, generator=generator)
+    wide = weight.repeat(1, 2, 1, 1)
+    copied: list[torch.Tensor] = []
+    monkeypatch.setattr(rounded_arithmetic, "rounded", lambda value, bits: copied.append(value) or rounded(value, bits))
+    with RoundedArithmetic("fp16"):
+        x = functional.leaky_relu(functional.conv2d(image, weight, padding=1), 0.3)
+        both, mixed, total = torch.cat((x, x), 1), torch.cat((x, image), 1), x + x
+        y = functional.conv2d(both, wide)
+        functional.conv2d(mixed, wide)
+        functional.conv2d(total, weight)
+    inputs = [value for value in copied if value is not weight and value is not wide]
+    assert [id(value) for value in inputs] == [id(image), id(mixed), id(total)]
+    assert torch.equal(y, rounded(functional.conv2d(rounded(both, 11), rounded(wide, 11)), 11))
 
 
 def test_positions_are_rounded_as_a_sampler_rounds_them():
