@@ -15,7 +15,7 @@ from refine_export.artifacts import Artifact, Sizes, artifact_from_model
 from refine_export.engine.plan import artifact_from_plan, check_version, meant_as_plan
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.cost import multiply_adds
-from refine_export.graph.model_file import model_from_bytes, read_file
+from refine_export.graph.model_file import ir_from_model, model_from_bytes, read_file
 from refine_export.lower.calibration_feeds import inputs_of_model
 from refine_export.signature import FilePrecision, TensorInfo, check_multiples, padded_size
 from refine_export.support.text import size_text
@@ -119,7 +119,7 @@ class BenchFile:
 
     def _declared(self) -> list[TensorInfo]:
         assert self.model is not None  # an engine is one of our graphs
-        return inputs_of_model(ir.from_proto(self.model))
+        return inputs_of_model(ir_from_model(self.model, self.path))
 
     def work_at(self, sizes: Sizes) -> Work | None:
         """Count the work of one run; None for an engine, and where the shape of a convolution cannot be inferred."""

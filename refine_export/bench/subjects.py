@@ -18,6 +18,7 @@ from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import reference_network
+from refine_export.graph.stacked_input import stack_of, stack_signature
 from refine_export.lower.calibration_feeds import feeds_for_inputs
 from refine_export.runners.base import Arrays, Runner
 from refine_export.runners.onnxruntime import OrtRunner
@@ -90,6 +91,9 @@ def open_subject(subject: Subject, network: Callable[[float], nn.Module] | None 
 
 def call_of(runner: Runner, feeds: Arrays) -> Callable[[], object]:
     """Return a call of one run; on a GPU that torch finds, inputs and outputs stay in its memory."""
+    if "img0" in feeds and stack_signature(runner.inputs, runner.outputs) is not None:
+        [stack] = runner.inputs  # made once, so that its copy is not in the time
+        feeds = {stack.name: stack_of(feeds["img0"], feeds["img1"], feeds["timestep"], int(stack.shape[1]))}
     typed = {info.name: feeds[info.name].astype(info.dtype, copy=False) for info in runner.inputs}
     if not on_gpu(runner):
         return partial(runner.run, typed)

@@ -34,6 +34,11 @@ def test_a_file_of_another_tool_is_measured_with_its_own_inputs(foreign):
     assert (stacked.shape, stacked.dtype) == ((2, 8, 64, 128), "float32")
     with refused("not-found", GraphError):
         bench_file(foreign.path.with_name("other.onnx"))
+    model = onnx.load(foreign.path)
+    model.graph.input[0].type.tensor_type.elem_type = 99
+    onnx.save(model, foreign.path.with_name("bad.onnx"))
+    with refused("invalid-onnx", GraphError):
+        points_of([bench_file(foreign.path.with_name("bad.onnx"))], [(64, 96)], [], (64, 96))
 
 
 def test_sizes_are_those_given_else_those_of_static_files_else_those_of_the_frames(dynamic, static, foreign):

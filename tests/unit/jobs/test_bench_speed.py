@@ -21,6 +21,7 @@ from tests.support.engine_seat import RECIPE as RECIPE_OF_ENGINES
 from tests.support.engine_seat import files_fixture, seat_fixture  # noqa: F401 (fixtures)
 from tests.support.foreign import Foreign, foreign_model
 from tests.support.refusals import refused
+from tests.support.stacks import stacked_file
 
 RECIPE = recipe_from_toml(
     '[checkpoint]\nweights = "seeded"\narchitecture = "IFNet_m"\n[scene]\nheight = 64\nwidth = 96\nmotion_px = 8.0'
@@ -90,6 +91,14 @@ def test_16_bit_files_run_in_onnx_runtime_with_a_note_and_paths_tell_files_of_on
     assert [one.file for one in result.measurements] == [str(lowered), str(copy)]
     assert any("16-bit" in note for note in result.notes)
     assert result.passed
+
+
+@pytest.mark.parametrize("channels", [7, 11])
+def test_files_that_take_a_stack_are_fed_with_one(tmp_path, channels):
+    path = stacked_file(tmp_path / "stack.onnx", channels)
+    result = bench(path, batches=[1], sizes=["64x96"], torch=["none"], **FAST | {"memory": True})
+    assert subjects_of(result) == [("stack.onnx", "onnxruntime-cpu", 1, (64, 96))]
+    assert (result.status, result.measurements[0].memory is not None) == ("passed", True)
 
 
 def test_a_refinement_is_fed_by_the_network_or_by_hand_with_a_note(exports):
