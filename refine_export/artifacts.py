@@ -126,7 +126,7 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
     dims = _image_dims(model, signature, path)
     batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
     free = [name for name, size in (("batch", batch), ("height", height), ("width", width)) if size is None]
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    metadata = _metadata(model)
     return Artifact(
         graph=signature.graph,
         file=str(path),
@@ -188,7 +188,7 @@ def stacked_signature_of_model(model: onnx.ModelProto) -> Signature | None:
 def _padded(signature: Signature, model: onnx.ModelProto, frames: Iterable[str]) -> Signature:
     """Return a signature with the padding and scale that a model states, or else with the padding that it shows."""
     shown = replace(signature, multiple_of=padding_of_graph(model.graph, frames))
-    return as_stated(shown, {entry.key: entry.value for entry in model.metadata_props})
+    return as_stated(shown, _metadata(model))
 
 
 def model_source(path: Path, artifact: Artifact) -> bytes | Path:
@@ -235,13 +235,18 @@ def describe(path: Path) -> dict[str, Any]:
         "sha256": sha256_of_model(content, files),
         "size_bytes": len(content) + sum(file.stat().st_size for file in files),
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
-        "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "opsets": {str(entry.domain or "ai.onnx"): entry.version for entry in model.opset_import},
         "inputs": values(info for info in model.graph.input if info.name in inputs),
         "outputs": values(model.graph.output),
         "nodes": dict(Counter(node.op_type for node in model.graph.node).most_common()),
         "parameters": sum(math.prod(tensor.dims) for tensor in model.graph.initializer),
-        "metadata": {entry.key: entry.value for entry in model.metadata_props},
+        "metadata": _metadata(model),
     }
+
+
+def _metadata(model: onnx.ModelProto) -> dict[str, str]:
+    """Return what a model states about itself; protobuf gives text that is not UTF-8 as bytes."""
+    return {str(entry.key): str(entry.value) for entry in model.metadata_props}
 
 
 def _precision(model: onnx.ModelProto) -> FilePrecision:

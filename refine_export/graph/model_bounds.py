@@ -90,7 +90,9 @@ def _damages(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator
                 names += [text for text in strings if not _is_text(text)]
             tensors += [attribute.t for attribute in node.attribute if attribute.HasField("t")]
         if isinstance(graph, onnx.GraphProto):
-            names += [value.name for value in (*graph.input, *graph.output, *graph.value_info)]
+            values = [*graph.input, *graph.output, *graph.value_info]
+            names += [value.name for value in values]
+            names += [dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim]
         if wrong := [name for name in names if not isinstance(name, str)]:  # protobuf gives such a field as bytes
             yield f"the name {wrong[0]!r} is not UTF-8"
         for tensor in tensors:

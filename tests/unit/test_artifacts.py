@@ -1,5 +1,6 @@
 """Recognising and describing ONNX files of the four graphs."""
 
+import json
 import shutil
 
 import onnx
@@ -132,3 +133,15 @@ def test_external_data_are_part_of_the_file(copied):
     copied.write_bytes(model.SerializeToString())
     with refused("unsafe-external-data", GraphError):
         artifact_from_file(copied)
+
+
+@pytest.mark.parametrize("size", [4, 5_000_000])
+def test_what_a_file_states_in_other_encodings_or_at_length_is_described_as_json(copied, size):
+    """Protobuf gives text that is not UTF-8 as bytes, which JSON does not take."""
+    model = onnx.load(copied)
+    for key, value in (("MARK", "v"), ("refine_export.checkpoint", "MARK" * (size // 4))):
+        model.metadata_props.add(key=key, value=value)
+    model.opset_import.add(domain="MARK", version=1)
+    copied.write_bytes(model.SerializeToString().replace(b"MARK", b"\xff\xfeRK"))
+    assert len(json.dumps(describe(copied), allow_nan=False)) > size
+    assert isinstance(artifact_from_file(copied).checkpoint, str)

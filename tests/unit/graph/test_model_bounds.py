@@ -121,12 +121,14 @@ def test_strings_that_are_not_utf8():
     assert read(model.SerializeToString()).graph.node[0].attribute[-1] == attribute
 
 
-@pytest.mark.parametrize("field", ["name", "output", "op_type"])
+@pytest.mark.parametrize("field", ["name", "output", "op_type", "dimension"])
 def test_names_that_are_not_utf8(field):
     model = small()
     node = model.graph.node[0]
     if field == "output":
         node.output[0] = model.graph.node[1].input[0] = "MARK"
+    elif field == "dimension":
+        model.graph.output[0].type.tensor_type.shape.dim[2].dim_param = "MARK"
     else:
         setattr(node, field, "MARK")
     with refused("not-onnx"):
