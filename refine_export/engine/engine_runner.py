@@ -68,9 +68,9 @@ class TrtRunner(Runner):
     ) -> None:
         options = options or EngineRunOptions()
         content, name = (plan, "the plan") if isinstance(plan, bytes) else (plan_bytes(plan), str(plan))
-        library = load_library(plan_header(content, Path(name)).library)
         if isinstance(plan, Path) and not unchecked:
             check_version(plan)  # before a GPU is looked for, which does not mend it
+        library = load_library(plan_header(content, Path(name)).library)
         self._gpu = CudaDevice()
         self._log = log or process_log(library.module)
         self._log.lines.clear()  # messages end with what was logged since

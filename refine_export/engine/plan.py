@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,7 @@ from typing import Any, Final
 import pydantic
 
 from refine_export.artifacts import Artifact, artifact_from_file
-from refine_export.engine.bindings import load_library
+from refine_export.engine.bindings import MODULES, Library, load_library
 from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.grid_sample_check import GridSampleReport
 from refine_export.engine.identity import EngineKey, describe_mismatch, described_machine, runs_in
@@ -211,23 +212,37 @@ def why_not_executable(manifest: Manifest) -> str | None:
 
 
 def check_version(path: Path) -> None:
-    """Refuse an engine that the library on this machine cannot run by its version; this needs no GPU.
+    """Refuse an engine that the TensorRT library on this machine cannot run: of the other one, or another version.
+
+    This needs no GPU. Where no library is installed nothing is refused: whoever is to run the engine asks for one.
 
     Raises:
         EngineError: `unknown-engine` or `wrong-machine`.
     """
-    key = key_of(read_engine_manifest(path))
-    try:
-        library = load_library(key["library"])
-    except UnavailableError:  # whoever is to run it finds the same
-        return
-    if not runs_in(key, library.version):
-        raise EngineError(
-            f"{path} is built for {described_machine(key)}, this machine has {library.title} ({library.version}); on "
-            f"this machine, {_build_again(path)}",
-            code="wrong-machine",
-            path=path,
-        )
+    if mismatch := _mismatch(path, key_of(read_engine_manifest(path))):
+        raise EngineError(mismatch, code="wrong-machine", path=path)
+
+
+def _mismatch(path: Path, key: Mapping[str, Any]) -> str | None:
+    """Say why no library on this machine runs an engine; `key` has what a header tells, or all that a manifest has."""
+    needed = REQUIRED_NAMES[key["library"]]
+    library = _installed_library(key["library"])
+    if library is None or (library.name == key["library"] and runs_in(key, library.version)):
+        return None
+    advice = f"on this machine, {_build_again(path)}"
+    if library.name != key["library"]:
+        advice = f"run it where {needed} is installed, or build one for this machine: "
+        advice += f"refine-export build FILE.onnx -o NAME.{'rtx --target rtx' if library.name == 'rtx' else 'plan'}"
+    built_for = described_machine(key) if "gpu" in key else f"{needed} {key['tensorrt']}"
+    return f"{path} is built for {built_for}, this machine has {library.title} ({library.version}); {advice}"
+
+
+def _installed_library(target: Target) -> Library | None:
+    """Find the library of an engine, or else the other one; None where neither can be used."""
+    for name in (target, *(other for other in MODULES if other != target)):
+        with suppress(UnavailableError):
+            return load_library(name)
+    return None
 
 
 def check_plan(path: Path, content: bytes, machine: Machine) -> Manifest:
@@ -265,9 +280,9 @@ def describe(path: Path) -> dict[str, Any]:
     """Describe an engine for `inspect`, on any machine; what is wrong with the manifest is shown, and not an error.
 
     Returns:
-        JSON: file, sha256, size_bytes, library and tensorrt (its name and version, from the header), manifest (`whole`,
-        or what is wrong), and of a whole one: mismatch (why the library on this machine does not run it, or null), key,
-        inputs, versions, signature, seconds, details.
+        JSON: file, sha256, size_bytes, library and tensorrt (its name and version, from the header), mismatch (why the
+        library on this machine does not run it, or null), manifest (`whole`, or what is wrong), and of a whole one:
+        key, inputs, versions, signature, seconds, details.
 
     Raises:
         EngineError: `unreadable`, `not-an-engine` or `truncated`.
@@ -284,11 +299,12 @@ def describe(path: Path) -> dict[str, Any]:
     try:
         manifest = manifest_of(path, content)
     except EngineError as error:
-        return {**found, "manifest": str(error)}
+        key = {"library": header.library, "tensorrt": header.text, "options": {}}
+        return {**found, "mismatch": _mismatch(path, key) if header.version else None, "manifest": str(error)}
     return {
         **found,
+        "mismatch": _mismatch(path, key_of(manifest)),
         "manifest": "whole",
-        "mismatch": _mismatch(path),
         "key": dict(key_of(manifest)),
         "inputs": manifest.inputs,
         "versions": manifest.versions,
@@ -296,14 +312,6 @@ def describe(path: Path) -> dict[str, Any]:
         "seconds": manifest.seconds,
         "details": {name: value for name, value in manifest.details.items() if name != KEY},
     }
-
-
-def _mismatch(path: Path) -> str | None:
-    try:
-        check_version(path)
-    except EngineError as error:
-        return str(error)
-    return None
 
 
 def artifact_from_path(path: Path) -> Artifact:

@@ -11,6 +11,7 @@ from refine_export import artifacts
 from refine_export.checkpoint import checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.engine import plan
+from refine_export.errors import EngineError
 from refine_export.graph.model_file import seems_onnx
 from refine_export.jobs.load_inputs import AnyPath, path_of
 
@@ -33,13 +34,13 @@ class Inspection:
         return dict(self.description)
 
     def check(self) -> None:
-        """Refuse an engine that the library on this machine cannot run by its version; this needs no GPU.
+        """Refuse an engine that the TensorRT library on this machine cannot run; this needs no GPU.
 
         Raises:
             EngineError: `wrong-machine`, as `validate` raises it.
         """
-        if self.description.get("mismatch"):
-            plan.check_version(self.path)
+        if mismatch := self.description.get("mismatch"):
+            raise EngineError(mismatch, code="wrong-machine", path=self.path)
 
 
 def inspect(file: AnyPath) -> Inspection:

@@ -118,8 +118,10 @@ def print_inspection(found: Inspection) -> None:
 
 def _print_engine_description(description: Mapping[str, Any]) -> None:
     screen = Screen()
-    for name in ("file", "sha256", "size_bytes", "manifest"):
+    for name in ("file", "sha256", "size_bytes"):
         screen.line(_one_line(f"{name}: {description[name]}"))
+    if description["manifest"] != "whole":
+        screen.line(_one_line(f"manifest: {description['manifest']}"))
     screen.line(f"built by: {description['library']} {description['tensorrt']}")
     if "key" not in description:
         return
@@ -132,7 +134,7 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
                 for tensor, shapes in profile.items():
                     text = " / ".join(size_text(shape) for shape in shapes)
                     screen.line(_one_line(f"  profile {number} of {tensor}: {text}"))
-        else:
+        elif value is not None:
             screen.line(_one_line(f"  {name}: {value}"))
     if source := description["details"]["artifact"]:
         screen.line(_one_line("  graph: {graph}, {precision}, {file}".format(**source)))

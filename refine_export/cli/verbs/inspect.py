@@ -18,7 +18,7 @@ def inspect(
     ],
     as_json: JsonOption = False,
 ) -> None:
-    """Inspect a file, print its description, and refuse an engine that is for another version of its library."""
+    """Inspect a file, print its description, and refuse an engine that the library here cannot run."""
     found = rx.inspect(file)
     show(found, as_json, print_inspection)
     found.check()

@@ -7,6 +7,7 @@ models = network_models(sources, options)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +15,16 @@ from typing import Any, cast
 from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
 from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, Backend
-from refine_export.engine.plan import artifact_from_path, key_of, meant_as_plan, read_engine_manifest
-from refine_export.errors import GraphError, RequestError
+from refine_export.engine.plan import (
+    artifact_from_path,
+    key_of,
+    meant_as_plan,
+    plan_bytes,
+    plan_header,
+    read_engine_manifest,
+    seems_plan,
+)
+from refine_export.errors import EngineError, GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
 from refine_export.signature import LARGEST_SIDE, SIGNATURES, GraphName, Signature, fitting_size
 from refine_export.support.text import size_text
@@ -104,6 +113,7 @@ def read_model_source(path: Path) -> ModelSource:
     Raises:
         GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported` or `not-deployable`.
     """
+    _refuse_rtx(path)
     artifact = artifact_from_path(path)
     if artifact.stacked is not None:
         problem = "takes both frames in one input; expected img0, img1 and timestep: export it with --layout pair"
@@ -113,11 +123,6 @@ def read_model_source(path: Path) -> ModelSource:
     if meant_as_plan(path):
         manifest = read_engine_manifest(path)
         key: Mapping[str, Any] = key_of(manifest)
-        if key.get("library") == "rtx":
-            problem = (
-                "is an engine of TensorRT for RTX, which Triton has no backend for; deploy the ONNX file that it was "
-            )
-            raise GraphError.about(path, "not-deployable", f"{problem}built from, {manifest.inputs.get('source')}")
         target = PlanTarget(
             tensorrt=key["tensorrt"],
             gpu=key["gpu"],
@@ -140,6 +145,19 @@ def read_model_source(path: Path) -> ModelSource:
         types={name: _TYPES[types[name]] for name in names},
         external_data=tuple(external_files(model, path.parent)),
     )
+
+
+def _refuse_rtx(path: Path) -> None:
+    """Refuse an engine of TensorRT for RTX by its first bytes, whatever its manifest says."""
+    if not seems_plan(path) or plan_header(plan_bytes(path), path).library != "rtx":
+        return
+    problem = "is an engine of TensorRT for RTX, which Triton has no backend for; deploy the ONNX file that it was "
+    problem += "built from"
+    source = None
+    with suppress(EngineError):
+        source = read_engine_manifest(path).inputs.get("source")
+        problem += f", {source}"
+    raise GraphError.about(path, "not-deployable", problem, source=source)
 
 
 def network_models(sources: Sequence[ModelSource], options: TritonOptions) -> list[NetworkModel]:

@@ -1,5 +1,7 @@
 """Artifacts that can be served together, with which options, and those that are refused."""
 
+import dataclasses
+
 import onnx
 import pytest
 
@@ -9,7 +11,9 @@ from refine_export.deploy.triton.network_models import network_models, read_mode
 from refine_export.deploy.triton.releases import NEWEST, RELEASES, releases_with
 from refine_export.errors import GraphError, RecipeError, RequestError
 from refine_export.jobs.job_options import options_from_keywords
+from refine_export.support.manifest import manifest_path, read_manifest, write_with_manifest
 from tests.support.deploy_files import write_average, write_plan
+from tests.support.engine_models import saved
 from tests.support.refusals import refused
 from tests.support.stacks import stacked_file
 
@@ -112,6 +116,18 @@ def test_gpus_with_a_plan_each_are_one_version(files, tmp_path):
 def test_a_stack_is_not_deployed(tmp_path):
     with refused("not-deployable"):
         read_model_source(stacked_file(tmp_path / "net.onnx", 7))
+
+
+def test_engines_for_rtx_are_not_deployed(tmp_path):
+    """Triton has no backend for them, with their manifest or without; that names the file to deploy."""
+    plan = saved(tmp_path / "m.rtx", b"vtrt" + bytes(24) + b"engine", "1.7.1.116")
+    manifest = dataclasses.replace(read_manifest(plan), inputs={"source": "refine.onnx"})
+    write_with_manifest(plan, plan.read_bytes(), manifest)
+    with refused("not-deployable", source="refine.onnx"):
+        read_model_source(plan)
+    manifest_path(plan).unlink()
+    with refused("not-deployable", source=None):
+        read_model_source(plan)
 
 
 def test_bf16_is_not_for_onnxruntime(tmp_path):

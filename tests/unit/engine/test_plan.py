@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from refine_export.engine.plan import (
-    KEY,
     artifact_from_plan,
     check_version,
     describe,
@@ -155,21 +154,31 @@ def test_a_field_that_was_renamed_by_hand_is_refused(plan, tmp_path):
     assert error_code(EngineError, lambda: artifact_from_plan(plan)) == "unknown-engine"
 
 
-def test_another_version_is_refused_without_a_gpu(plan, monkeypatch, command):
-    """`inspect` describes the engine first."""
-    monkeypatch.setitem(sys.modules, "tensorrt", bare_module("tensorrt", "11.4.1"))
-    with pytest.raises(EngineError) as caught:
-        check_version(plan)
-    assert caught.value.code == "wrong-machine"
-    refusal = f"error: {caught.value} [wrong-machine]\n"
+def installed(monkeypatch, **versions):
+    """Make these versions of `tensorrt` and `tensorrt_rtx` the installed ones; None: not installed."""
+    for name, version in versions.items():
+        monkeypatch.setitem(sys.modules, name, version and bare_module(name, version))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("versions", [("11.4.1", None), (None, "1.7.1.116"), (None, None), (VERSION, "1.7.1.116")])
+def test_another_version_or_library_is_refused_without_a_gpu(plan, monkeypatch, command, versions, whole):
+    """`inspect` describes the engine first, and reads the header of one without a manifest."""
+    installed(monkeypatch, tensorrt=versions[0], tensorrt_rtx=versions[1])
+    if not whole:
+        manifest_path(plan).unlink()
+    code, out, error = command("inspect", plan, "--json")
+    described = json.loads(out)
+    assert ((described["manifest"] == "whole"), "key" in described) == (whole, whole)
+    if versions in ((None, None), (VERSION, "1.7.1.116")):  # where none is installed, whoever runs the engine says so
+        assert (code, described["mismatch"], error) == (0, None, "")
+        return
+    refusal = f"error: {described['mismatch']} [wrong-machine]\n"
+    assert (code, error) == (2, refusal)
+    assert ("--target rtx" in refusal, "run it where TensorRT is installed" in refusal) == (versions[0] is None,) * 2
     code, out, error = command("inspect", plan)
     assert (code, f"built by: TensorRT {VERSION}" in out, error) == (2, True, refusal)
-    code, out, error = command("inspect", plan, "--json")
-    assert (code, json.loads(out)["mismatch"], error) == (2, str(caught.value), refusal)
-    for module in (bare_module("tensorrt", VERSION), None):  # not installed: whoever runs the engine says so
-        monkeypatch.setitem(sys.modules, "tensorrt", module)
+    with pytest.raises(EngineError) as caught:
         check_version(plan)
-        code, out, _ = command("inspect", plan, "--json")
-        described = json.loads(out)
-        assert (code, described["manifest"], described["mismatch"]) == (0, "whole", None)
-        assert (described["key"]["compute_capability"], KEY in described["details"]) == ("9.0", False)
+    assert caught.value.code == ("wrong-machine" if whole else "unknown-engine")
+    assert not whole or str(caught.value) == described["mismatch"]
