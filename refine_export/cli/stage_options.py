@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 
+from refine_export.errors import RecipeError
 from refine_export.jobs.job_options import Option, options_of, select
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
@@ -93,6 +94,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         rich_help_panel=metadata.get("panel"),
         show_default=False,
         autocompletion=(lambda: list(known)) if known else None,
+        callback=_check_two_files if metadata.get("metavar") == "A B" else None,
     )
     return inspect.Parameter(
         option.keyword,
@@ -100,6 +102,21 @@ def _parameter(option: Option) -> inspect.Parameter:
         default=inspect.Parameter.empty if option.required else None,
         annotation=Annotated[_cli_type(option), info],
     )
+
+
+def _check_two_files(files: tuple[Path, Path] | None) -> tuple[Path, Path] | None:
+    """Refuse a next option in place of a file: the parser takes two words, whatever they are.
+
+    Raises:
+        RecipeError: `wrong-option`.
+    """
+    for place, file in zip(("first", "second"), files or (), strict=False):
+        if str(file).startswith("-") and not file.exists():
+            raise RecipeError(
+                f"--frames takes two picture files, and the {place} is {file}; give both, as in --frames A.png B.png",
+                code="wrong-option",
+            )
+    return files
 
 
 def _cli_type(option: Option) -> Any:

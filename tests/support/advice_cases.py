@@ -443,6 +443,12 @@ FOLLOWED = {
         )
         for follow in ("- --times 8; + --times 2", "- -o o.mkv; + -o o.mp4")
     ],
+    "stage_options.py --frames": [
+        Case(
+            "lower plain.onnx -o o.onnx --without-warp --size 64x96 --frames a.png --quiet",
+            "- --frames a.png; + --frames a.png b.png",
+        ),
+    ],
     "street_frames.py --frames": [
         Case("lower plain.onnx -o o.onnx --without-warp --size 64x96", "+ --frames a.png b.png", code=3)
     ],

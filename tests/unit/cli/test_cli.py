@@ -218,6 +218,19 @@ def test_a_wrong_request_is_exit_code_2(run, here, arguments, error):
     assert error is None or codes_of(err) == [error], err
 
 
+@pytest.mark.parametrize(
+    ("line", "taken"),
+    [
+        ("run --frames a.png --checkpoint w.pkl", "--checkpoint"),
+        ("validate x.onnx --frames a.png --float64", "--float64"),
+    ],
+)
+def test_an_option_is_not_taken_for_the_second_picture(run, line, taken):
+    code, _, err = run(*line.split())
+    assert (code, codes_of(err)) == (2, ["wrong-option"])
+    assert f"--frames takes two picture files, and the second is {taken}" in err
+
+
 @pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0")])
 def test_onnx_runtime_sends_nothing_unless_the_environment_says_so(run, monkeypatch, given, kept):
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
