@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -12,39 +12,25 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import typer
 
 from refine_export.errors import RecipeError
-from refine_export.jobs.job_options import Option, options_of, select
+from refine_export.jobs.job_options import Option, select
 
 Verb = TypeVar("Verb", bound=Callable[..., None])
 
 
-def stage_options(*names: str) -> Callable[[Verb], Verb]:
-    """Give a verb that has `**options` the named options by name, as `job_options.select` takes them.
+def stage_options(*wanted: str | type[Any]) -> Callable[[Verb], Verb]:
+    """Give a verb that has `**options` some options, as `job_options.select` takes them.
 
     The verb receives those that the user gave, by keyword.
     """
-
-    def decorate(function: Verb) -> Verb:
-        return _with_options(function, select(*names))
-
-    return decorate
+    return functools.partial(_with_options, options=select(*wanted))
 
 
-def stage_options_of(*owners: type[Any]) -> Callable[[Verb], Verb]:
-    """Do the same with the fields of dataclasses that are not part of the recipe."""
-
-    def decorate(function: Verb) -> Verb:
-        return _with_options(function, [option for owner in owners for option in options_of(owner)])
-
-    return decorate
-
-
-def _with_options(function: Verb, options: Iterable[Option]) -> Verb:
+def _with_options(function: Verb, options: Sequence[Option]) -> Verb:
     own = [
         one
         for one in inspect.signature(function, eval_str=True).parameters.values()
         if one.kind is not inspect.Parameter.VAR_KEYWORD
     ]
-    options = list(options)
     numbers = {option.keyword for option in options if int in get_args(_without_none(option.type))}
     added = {option.keyword: _parameter(option) for option in options if "flag" in option.metadata}
     own = [one for one in own if one.name not in added]

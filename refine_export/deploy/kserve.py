@@ -91,7 +91,7 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
         name=options.name or _service_name(names),
         release=release,
         grpc=options.protocol == "grpc",
-        builds_engines=any(_builds_engines(model) for model in models),
+        builds_engines=any(model.builds_engines for model in models),
         capabilities=sorted({plan.capability for plan in plans if plan.capability and not plan.ampere_plus}),
         version_compatible=any(plan.version_compatible for plan in plans),
         memory=f"{_memory_gib(models, options, len(python))}Gi",
@@ -131,11 +131,6 @@ def _gpu_notes(models: Sequence[Model], options: KServeOptions) -> list[str]:
     if options.gpus and not uses_gpu:
         return [f"no model of the repository asks for a GPU, and each replica is given {options.gpus}: --gpu 0"]
     return []
-
-
-def _builds_engines(model: Model) -> bool:
-    accelerators = model.config.optimization.execution_accelerators.gpu_execution_accelerator
-    return any(accelerator.name == "tensorrt" for accelerator in accelerators)
 
 
 def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, list[str]]:

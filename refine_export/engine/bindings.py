@@ -184,11 +184,6 @@ def builder_of(module: Any, log: Log) -> trt.Builder:
     return builder
 
 
-def content_of(memory: Any) -> bytes:
-    """Return the bytes of an IHostMemory, which is a buffer and nothing else."""
-    return bytes(memory)
-
-
 class Log:
     """Lines that TensorRT logged, newest last; `logger` is the object that its constructors take.
 

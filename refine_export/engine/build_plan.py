@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.engine.bindings import Library, Log, builder_of, content_of, required
+from refine_export.engine.bindings import Library, Log, builder_of, required
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.grid_sample_check import GridSampleReport, check_grid_samples, keep_from_fusing
@@ -109,7 +109,7 @@ def build_plan(
     notes = [] if timings is None else [set_timing_cache(config, timings, log)]
     built = builder.build_serialized_network(parsed.network, config)
     watch.check()
-    plan = content_of(required(built, "build the engine", log))
+    plan = bytes(required(built, "build the engine", log))
     memory = memory_from_log(text for _, text in log.lines)
     needed = memory.get("activation_bytes", 0) + memory.get("weight_bytes", 0)
     if library.name == "rtx" and needed > LARGEST_GPU_BYTES:  # TensorRT itself finds what one GPU here lacks

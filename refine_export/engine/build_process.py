@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import pydantic
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.build_options import BuildOptions
@@ -48,8 +49,8 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChildBuilt:
-    """An engine from a child, and its reports as JSON, for the manifest."""
+class BuildAnswer:
+    """Answer of a child: the engine, and its reports as JSON, for the manifest."""
 
     plan: bytes
     onnx_sha256: str
@@ -68,7 +69,7 @@ class ChildBuilt:
     notes: list[str]
 
 
-def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> ChildBuilt:
+def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> BuildAnswer:
     """Build an engine in a child process, within `time_limit_s` and `memory_limit_mib` of the options.
 
     Args:
@@ -93,12 +94,12 @@ def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> C
         time_limit_s=options.time_limit_s,
         memory_limit_mib=options.memory_limit_mib,
     )
-    return ChildBuilt(plan=(folder / _PLAN).read_bytes(), **answer)
+    return BuildAnswer(plan=(folder / _PLAN).read_bytes(), **answer)
 
 
 def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:
     """Do the child's work; the arguments and the answer are `serve`'s."""
-    request = _request(content)
+    request = pydantic.TypeAdapter(BuildRequest).validate_python(content)
     library = load_library(request.options.target)
     log = Log(library.module, lambda severity, text: report("log", [severity, text]))
     bytes_ = read_file(request.onnx)
@@ -181,18 +182,6 @@ def _precision(
     proof = check_precision(inspect_engine(library.module, engine, context), nodes_from_onnx(model))
     report("outcome", "proven" if proof.proven else f"not proven: {'; '.join(proof.notes)}")
     return dataclasses.asdict(proof)
-
-
-def _request(content: Mapping[str, Any]) -> BuildRequest:
-    kinds = ("minimum", "optimum", "maximum")
-    shapes = tuple(
-        InputShapes(**{**shape, **{kind: tuple(shape[kind]) for kind in kinds}}) for shape in content["shapes"]
-    )
-    options = BuildOptions(**{**content["options"], "gpu": tuple(content["options"]["gpu"])})
-    timings = None if content["timings"] is None else Path(content["timings"])
-    return BuildRequest(
-        **{**content, "onnx": Path(content["onnx"]), "options": options, "shapes": shapes, "timings": timings}
-    )
 
 
 if __name__ == "__main__":

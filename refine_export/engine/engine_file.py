@@ -12,7 +12,7 @@ from typing import Any
 
 from refine_export.engine.bindings import MODULES, Library, load_library
 from refine_export.engine.build_options import BuildOptions, Rung
-from refine_export.engine.build_process import BuildRequest, ChildBuilt, build_in_child
+from refine_export.engine.build_process import BuildAnswer, BuildRequest, build_in_child
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Chosen, Judge, Numbers, first_exact, rungs_of
 from refine_export.engine.identity import EngineKey, differences, engine_key
@@ -69,7 +69,7 @@ class EngineFile:
 class _Built:
     """One fallback's engine: from which file, and with which options."""
 
-    child: ChildBuilt
+    child: BuildAnswer
     file: Path
     options: BuildOptions
     rung: Rung

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.engine_run_options import EngineRunOptions
-from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of
+from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of, sizes_from_dims
 from refine_export.engine.machine import this_machine
 from refine_export.engine.plan import check_plan, check_version, key_of, plan_bytes, plan_header
 from refine_export.engine.rtx_runtime import KernelCache, kernels_path, rtx_context
@@ -46,7 +46,7 @@ class TrtRunner(Runner):
         log: the process's one log of TensorRT. Defaults to `process_log`.
 
     Raises:
-        EngineError: as `read_plan`; or `stripped`: it was built without its weights.
+        EngineError: as `plan_bytes` and `check_plan`; or `stripped`: it was built without its weights.
         RequestError: `manifest-needed`: bytes without `unchecked`; `host-code`: an engine with a lean runtime without
             `allow_host_code`.
         UnavailableError: TensorRT, torch with CUDA or a GPU is missing, or TensorRT refuses the engine.
@@ -177,7 +177,7 @@ class TrtRunner(Runner):
                     raise self._failed(f"take {name} of shape {list(shape)}")
             if missing := context.infer_shapes():
                 raise self._failed(f"compute shapes: those of {missing} are missing")
-            shapes = {info.name: _sizes(context.get_tensor_shape(info.name)) for info in self.outputs}
+            shapes = {info.name: sizes_from_dims(context.get_tensor_shape(info.name)) for info in self.outputs}
         except RuntimeError as error:
             raise self._failed(f"set the shapes of this run ({error})") from error
         if unknown := [name for name, shape in shapes.items() if min(shape, default=0) < 0]:
@@ -253,8 +253,3 @@ def _checked_rung(plan: Path | bytes, content: bytes, library: Library, run: Eng
             f"{plan} was built without its weights; refit it first: refine-export refit", code="stripped", path=plan
         )
     return str(key["rung"])
-
-
-def _sizes(dims: trt.Dims) -> tuple[int, ...]:
-    """Dims as a tuple: they have no hash, and raise where they are compared with others (10.12 to 11.4)."""
-    return tuple(int(dims[place]) for place in range(len(dims)))

@@ -59,8 +59,7 @@ def io_of(
                 code="unsupported-tensor",
                 tensor=name,
             )
-        dims = engine.get_tensor_shape(name)
-        sizes = tuple(int(dims[place]) for place in range(len(dims)))
+        sizes = sizes_from_dims(engine.get_tensor_shape(name))
         known = symbols.get(name, ())
         if len(known) != len(sizes):
             known = tuple(f"{name}?{place}" for place in range(len(sizes)))
@@ -82,8 +81,7 @@ def ranges_of(engine: trt.ICudaEngine, inputs: Sequence[TensorInfo]) -> tuple[Ra
         if len(fixed) == len(info.shape):
             return fixed, fixed
         low, _, high = engine.get_tensor_profile_shape(info.name, profile)
-        places = range(len(info.shape))
-        return tuple(int(low[place]) for place in places), tuple(int(high[place]) for place in places)
+        return sizes_from_dims(low), sizes_from_dims(high)
 
     return tuple(
         {info.name: limits(info, profile) for info in inputs} for profile in range(engine.num_optimization_profiles)
@@ -112,6 +110,11 @@ def choose_profile(profiles: Sequence[Ranges], shapes: Mapping[str, Shape]) -> i
         code="outside-profile",
         tensor=name,
     )
+
+
+def sizes_from_dims(dims: trt.Dims) -> Shape:
+    """Return Dims as a tuple: they have no hash, and raise where they are compared with others (10.12 to 11.4)."""
+    return tuple(int(dims[place]) for place in range(len(dims)))
 
 
 def _within(shape: Shape, low: Shape, high: Shape) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,7 +11,8 @@ from pathlib import Path
 from refine_export.engine.plan import seems_plan
 from refine_export.errors import RequestError
 from refine_export.support.files import atomic_path, private_folder, same_file
-from refine_export.support.manifest import Manifest, manifest_path, text_of_manifest
+from refine_export.support.manifest import Manifest, manifest_path
+from refine_export.support.text import json_text
 
 GATHER = ".gather.onnx"
 """Suffix, behind an engine's name, of the file with its samplers written out."""
@@ -69,7 +71,7 @@ def write_engine(output: Path, plan: bytes, manifest: Manifest, onnx: Path | Non
     """
     with atomic_path(manifest_path(output)) as new_manifest, atomic_path(output) as new_plan:
         new_plan.write_bytes(plan)
-        new_manifest.write_text(text_of_manifest(manifest), encoding="utf-8")
+        new_manifest.write_text(json_text(dataclasses.asdict(manifest)), encoding="utf-8")
         for path in (new_plan, new_manifest):  # a disk may be found full as late as here: before the first rename
             with path.open("rb+") as file:
                 os.fsync(file.fileno())

@@ -184,16 +184,6 @@ def options_of(manifest: Manifest) -> BuildOptions:
         raise _unknown(Path(manifest.artifact), problem) from error
 
 
-def read_plan(path: Path, machine: Machine) -> tuple[bytes, Manifest]:
-    """Read an engine that this machine can run, and its manifest.
-
-    Raises:
-        EngineError: `unreadable`, `not-an-engine`, `truncated`, `unknown-engine` or `wrong-machine`.
-    """
-    content = plan_bytes(path)
-    return content, check_plan(path, content, machine)
-
-
 def why_not_executable(manifest: Manifest) -> str | None:
     """Return why this machine cannot run an engine for RTX GPUs, after what its build has proven.
 
@@ -328,7 +318,7 @@ def artifact_from_plan(path: Path) -> Artifact:
     """Read what an engine is from its manifest; this needs neither a TensorRT library nor a GPU.
 
     Raises:
-        EngineError: as `read_plan`, except for another machine; or `unknown-graph`: the engine is not one of ours.
+        EngineError: as `plan_bytes` and `manifest_of`; or `unknown-graph`: the engine is not one of ours.
     """
     manifest = manifest_of(path, plan_bytes(path))
     key, made_of = key_of(manifest), manifest.details.get(ARTIFACT)

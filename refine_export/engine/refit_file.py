@@ -14,7 +14,7 @@ from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
 from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifest_entry_of, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import ARTIFACT, key_of, options_of, read_plan
+from refine_export.engine.plan import ARTIFACT, check_plan, key_of, options_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import read_file
@@ -44,13 +44,14 @@ def refit_file(
         commands: for the manifest.
 
     Raises:
-        EngineError: as `read_plan`.
+        EngineError: as `plan_bytes` and `check_plan`.
         GraphError: `weights-mismatch`, or `changed-during-build`.
         RequestError: `not-refittable`, `wrong-weights`, `wrong-shapes`, or `no-exact-engine`.
         UnavailableError: TensorRT or a GPU is missing, or fails.
     """
     started = time.perf_counter()
-    content, manifest = read_plan(plan, target.machine)
+    content = plan_bytes(plan)
+    manifest = check_plan(plan, content, target.machine)
     options = options_of(manifest)
     rung: Rung = key_of(manifest)["rung"]
     if not options.refittable and not options.strip_weights:

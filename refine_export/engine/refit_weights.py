@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_export.engine.bindings import Log, constructed, content_of, required
+from refine_export.engine.bindings import Log, constructed, required
 from refine_export.errors import GraphError, RequestError, UnavailableError
 
 if TYPE_CHECKING:
@@ -76,4 +76,4 @@ def _serialized(module: Any, engine: trt.ICudaEngine, log: Log) -> bytes:
     keep = module.SerializationFlag.__members__.get("INCLUDE_REFIT")
     if keep is not None and not config.set_flag(keep):
         raise UnavailableError(f"TensorRT cannot keep the engine refittable{log.last_errors()}", code="tensorrt-failed")
-    return content_of(required(engine.serialize_with_config(config), "serialize the engine", log))
+    return bytes(required(engine.serialize_with_config(config), "serialize the engine", log))

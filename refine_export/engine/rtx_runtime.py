@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from refine_export.engine.bindings import Log, content_of, required
+from refine_export.engine.bindings import Log, required
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.support.files import write_bytes
@@ -49,7 +49,7 @@ class KernelCache:
     def save(self) -> None:
         """Write the file, if there is something new; a folder that cannot be written costs the next start time."""
         memory = self._cache.serialize()
-        content = b"" if memory is None else content_of(memory)
+        content = b"" if memory is None else bytes(memory)
         if content in (b"", self._known):
             return
         try:

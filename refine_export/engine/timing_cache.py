@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_export.engine.bindings import Log, content_of, required
+from refine_export.engine.bindings import Log, required
 from refine_export.engine.machine import Machine
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.support.files import write_bytes
@@ -68,7 +68,7 @@ def save_timing_cache(config: trt.IBuilderConfig, path: Path) -> str | None:
     if content is None:
         return "TensorRT kept no timings: no timing cache was written"
     try:
-        write_bytes(path, content_of(content))
+        write_bytes(path, bytes(content))
     except RequestError as error:
         return f"the timing cache was not saved: {error}"
     return None

@@ -7,7 +7,6 @@ drops cannot add up; what is worse or missing cannot be accepted: delete the fil
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -22,6 +21,7 @@ from refine_export.gate.speed import SpeedEntry, speeds_from_report
 from refine_export.report.report_files import read_json
 from refine_export.signature import FilePrecision
 from refine_export.support.files import write_text
+from refine_export.support.text import json_text
 
 SCHEMA = 1
 
@@ -89,7 +89,7 @@ def baseline_from_file(path: Path) -> Baseline:
 def write_baseline(path: Path, baseline: Baseline) -> None:
     """Write a baseline; entries are sorted, so that a diff shows what changed."""
     ordered = dataclasses.replace(baseline, entries=tuple(sorted(baseline.entries, key=lambda entry: entry.key)))
-    write_text(path, json.dumps(dataclasses.asdict(ordered), indent=2, allow_nan=False) + "\n")
+    write_text(path, json_text(dataclasses.asdict(ordered)))
 
 
 def baseline_from_decision(decision: Decision, *, speed: bool = False) -> Baseline:

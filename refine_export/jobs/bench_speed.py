@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from refine_export.bench.subjects import Mode, Subject, feeds_at, on_gpu, open_s
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.plan import key_of, manifest_of, plan_bytes, read_engine_manifest, why_not_executable
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
-from refine_export.jobs.job_options import options_from_keywords, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of, paths_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.figure_page import html_from_tables
@@ -35,14 +34,14 @@ from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.support.files import make_folder, same_file, write_text
 from refine_export.support.imports import import_if_installed
 from refine_export.support.progress import Progress
-from refine_export.support.text import listed, size_text
+from refine_export.support.text import json_text, listed, size_text
 from refine_export.validate.comparison import Status, overall
 
 if TYPE_CHECKING:  # torch is optional
     from torch import nn
 
 
-@takes_options_of(BenchOptions)
+@takes_options(BenchOptions)
 def bench(
     files: AnyPath | Sequence[AnyPath],
     *,
@@ -92,7 +91,7 @@ def bench(
     result = measured.result(folder, started, load)
     if folder is not None:
         write_text(folder / "bench.html", _page(result))
-        write_text(folder / "bench.json", json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text(folder / "bench.json", json_text(result.to_dict()))
     return result
 
 
@@ -200,7 +199,7 @@ class _Bench:
                     self._lacks(subject, network)
                 else:
                     yield subject, file
-        engine = {field.name: getattr(self._options, field.name) for field in dataclasses.fields(EngineRunOptions)}
+        engine = part_of(vars(self._options), EngineRunOptions)
         names = Counter(file.path.name for file in files)
         for file in files:
             name = file.path.name

@@ -9,11 +9,11 @@ from typing import Any
 from refine_export.deploy.triton import repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import Deployed
-from refine_export.jobs.job_options import options_from_keywords, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, takes_options
 from refine_export.jobs.load_inputs import AnyPath, any_paths_of, path_of
 
 
-@takes_options_of(TritonOptions)
+@takes_options(TritonOptions)
 def deploy_triton(
     artifacts: AnyPath | Sequence[AnyPath], *, output: str | os.PathLike[str], force: bool = False, **options: Any
 ) -> Deployed:

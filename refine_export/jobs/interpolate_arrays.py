@@ -17,14 +17,14 @@ from refine_export.interpolation.interpolator import check_parts, frames_at
 from refine_export.interpolation.rates import Grid, check_rate, named_rate
 from refine_export.interpolation.scene_cuts import similarity
 from refine_export.jobs.interpolate_frames import compute_options
-from refine_export.jobs.job_options import takes_options_of
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath
 from refine_export.runners.triton.connection_options import ServerOptions
 
 T = TypeVar("T")
 
 
-@takes_options_of(ComputeOptions)
+@takes_options(ComputeOptions)
 def interpolate_frames(
     frames: Iterable[T],
     fps_in: float | Fraction,

@@ -12,13 +12,13 @@ from refine_export.errors import RequestError
 from refine_export.interpolation.interpolate_video import Interpolated
 from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
 from refine_export.jobs.interpolate_frames import interpolate
-from refine_export.jobs.job_options import takes_options_of
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress
 
 
-@takes_options_of(VideoOptions, EncoderOptions, ComputeOptions)
+@takes_options(VideoOptions, EncoderOptions, ComputeOptions)
 def interpolate_folder(
     folder: str | os.PathLike[str],
     *,

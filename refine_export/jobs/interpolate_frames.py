@@ -19,14 +19,14 @@ from refine_export.interpolation.interpolation_options import (
     PictureOptions,
     VideoOptions,
 )
-from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options
 from refine_export.jobs.load_inputs import AnyPath, any_paths_of, path_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress, Silent
 from refine_export.support.text import listed
 
 
-@takes_options_of(PictureOptions, VideoOptions, EncoderOptions, ComputeOptions)
+@takes_options(PictureOptions, VideoOptions, EncoderOptions, ComputeOptions)
 def interpolate(
     inputs: AnyPath | Sequence[AnyPath],
     *,

@@ -19,7 +19,7 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, get_type_hints
@@ -60,7 +60,7 @@ class Option:
         return documentation(self.owner).get(self.name, "")
 
 
-def options_of(owner: type[Any], section: str = "") -> tuple[Option, ...]:
+def _options_of(owner: type[Any], section: str = "") -> tuple[Option, ...]:
     """Return the options of a stage's dataclass, in its order."""
     types = get_type_hints(owner)
     return tuple(
@@ -79,13 +79,15 @@ def options_of(owner: type[Any], section: str = "") -> tuple[Option, ...]:
     )
 
 
-def select(*names: str) -> tuple[Option, ...]:
-    """Return options of recipes by name: `export` for a whole section, `export.size` for one."""
+def select(*wanted: str | type[Any]) -> tuple[Option, ...]:
+    """Return the options of a recipe's section (`export`), one of them (`export.size`), or those of a dataclass."""
     chosen: list[Option] = []
-    for name in names:
-        section, _, option = name.partition(".")
-        found = options_of(SECTIONS[section], section)
-        chosen += [one for one in found if not option or one.name == option]
+    for one in wanted:
+        if not isinstance(one, str):
+            chosen += _options_of(one)
+            continue
+        section, _, name = one.partition(".")
+        chosen += [option for option in _options_of(SECTIONS[section], section) if name in ("", option.name)]
     return tuple(chosen)
 
 
@@ -95,32 +97,19 @@ def options_by_keyword() -> Mapping[str, Option]:
     return {option.keyword: option for option in select(*SECTIONS)}
 
 
-def takes_options(*names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Give a function that has `**options` the named options as keywords, and show them in its signature.
+def takes_options(*wanted: str | type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Give a function that has `**options` some options as keywords, and show them in its signature.
 
     Args:
-        names: as `select` takes them.
+        wanted: as `select` takes them.
 
     Returns:
         A decorator. What it returns refuses a keyword that is not among them with `unknown-option`.
     """
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        return _with_keywords(function, select(*names))
-
-    return decorate
+    return functools.partial(_with_keywords, options=select(*wanted))
 
 
-def takes_options_of(*owners: type[Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Do the same as `takes_options` with the fields of dataclasses that are not part of the recipe."""
-
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        return _with_keywords(function, [option for owner in owners for option in options_of(owner)])
-
-    return decorate
-
-
-def _with_keywords(function: Callable[P, R], options: Iterable[Option]) -> Callable[P, R]:
+def _with_keywords(function: Callable[P, R], options: Sequence[Option]) -> Callable[P, R]:
     own = inspect.signature(function)
     parameters = [one for one in own.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
     named = {one.name for one in parameters}

@@ -73,11 +73,6 @@ def any_paths_of(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
     return [path_of(one) for one in several]
 
 
-def texts_of(paths: AnyPath | Sequence[AnyPath] | None) -> list[str] | None:
-    """Return paths as recipes hold them."""
-    return None if paths is None else list(map(str, any_paths_of(paths)))
-
-
 class JobInputs:
     """The options, weights and frames of one job; each is loaded once, when the job first asks for it."""
 
@@ -178,4 +173,5 @@ def job_inputs(
 ) -> JobInputs:
     """Return what a job starts from: a recipe with the job's own arguments in the place of its values."""
     weights = None if checkpoint is None else str(path_of(checkpoint))
-    return JobInputs(chosen_recipe(recipe, checkpoint=weights, frames=texts_of(frames), **options), progress)
+    pair = None if frames is None else list(map(str, any_paths_of(frames)))
+    return JobInputs(chosen_recipe(recipe, checkpoint=weights, frames=pair, **options), progress)

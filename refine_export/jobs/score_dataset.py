@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,7 +15,7 @@ from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.interpolation.interpolator import LocalInterpolator
-from refine_export.jobs.job_options import options_from_keywords, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, any_paths_of, job_inputs, path_of
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.figure_page import html_from_tables
@@ -31,13 +30,13 @@ from refine_export.support.environment import COMPARERS, machine, versions
 from refine_export.support.files import make_folder, write_text
 from refine_export.support.manifest import fingerprint
 from refine_export.support.progress import Progress
-from refine_export.support.text import size_text
+from refine_export.support.text import json_text, size_text
 from refine_export.validate.comparison import Status, overall
 from refine_export.validate.runtimes import candidates_for
 from refine_export.validate.validate_options import ValidateOptions
 
 
-@takes_options_of(ScoreOptions)
+@takes_options(ScoreOptions)
 def score(
     data_set: AnyPath,
     files: AnyPath | Sequence[AnyPath] = (),
@@ -115,7 +114,7 @@ def score(
     )
     if folder is not None:
         write_text(folder / "score.html", _page(result))
-        write_text(folder / "score.json", json.dumps(result.to_dict(), indent=2, allow_nan=False) + "\n")
+        write_text(folder / "score.json", json_text(result.to_dict()))
     return result
 
 
@@ -158,8 +157,7 @@ def _contestants(
     interpolator = LocalInterpolator(torch, multiple_of=multiple_of)
     contestants = [Contestant(file="torch", runtime="torch", interpolator=interpolator, fingerprint=own)]
     shortfalls: list[Shortfall] = []
-    of_engines = {field.name: getattr(options, field.name) for field in dataclasses.fields(EngineRunOptions)}
-    runtimes = ValidateOptions(runtimes=options.runtimes, **of_engines)
+    runtimes = ValidateOptions(runtimes=options.runtimes, **part_of(vars(options), EngineRunOptions))
     for path, artifact in files:
         for one in stack.enter_context(candidates_for(path, artifact, runtimes)):
             if one.runner is None:

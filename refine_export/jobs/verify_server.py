@@ -20,7 +20,7 @@ from refine_export.deploy.verify.verify_networks import compare_network
 from refine_export.deploy.verify.verify_options import VerifyOptions
 from refine_export.deploy.verify.verify_result import ModelComparison, Verified
 from refine_export.errors import RequestError, UnavailableError
-from refine_export.jobs.job_options import options_from_keywords, takes_options_of
+from refine_export.jobs.job_options import options_from_keywords, takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs
 from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.report_data import Shortfall
@@ -31,7 +31,7 @@ from refine_export.support.text import size_text
 from refine_export.validate.comparison import Status, overall
 
 
-@takes_options_of(VerifyOptions)
+@takes_options(VerifyOptions)
 def verify_server(
     *,
     checkpoint: AnyPath | None = None,

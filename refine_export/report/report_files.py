@@ -21,7 +21,7 @@ from refine_export.report.pictures import FramePictures, Pictures
 from refine_export.report.report_data import SCHEMA, Report
 from refine_export.signature import OLD_NAMES
 from refine_export.support.files import write_text
-from refine_export.support.text import listed
+from refine_export.support.text import json_text, listed
 from refine_export.validate.validate_options import ValidateOptions
 
 PROBLEMS_SHOWN = 5
@@ -34,12 +34,7 @@ T = TypeVar("T")
 def write_report(folder: Path, report: Report, pictures: Mapping[str, Pictures], frames: FramePictures) -> None:
     """Write both files; the JSON comes last, so that it never describes a page that is not there."""
     write_text(folder / "report.html", html_from_report(report, pictures, frames))
-    write_text(folder / "report.json", json_from_report(report))
-
-
-def json_from_report(report: Report) -> str:
-    """The report as JSON text, without NaN or infinity."""
-    return json.dumps(report.to_dict(), indent=2, allow_nan=False) + "\n"
+    write_text(folder / "report.json", json_text(report.to_dict()))
 
 
 def earlier_report(folder: Path, fingerprint: str) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ import rife
 from refine_export import __version__
 from refine_export.errors import RequestError
 from refine_export.support.files import atomic_path
+from refine_export.support.text import json_text
 
 SCHEMA = 1
 
@@ -106,12 +107,7 @@ def write_with_manifest(artifact: Path, content: bytes, manifest: Manifest) -> N
     """
     with atomic_path(artifact) as new, atomic_path(manifest_path(artifact)) as new_manifest:
         new.write_bytes(content)
-        new_manifest.write_text(text_of_manifest(manifest), encoding="utf-8")
-
-
-def text_of_manifest(manifest: Manifest) -> str:
-    """Return the manifest as JSON, one line per value."""
-    return json.dumps(dataclasses.asdict(manifest), indent=2, allow_nan=False) + "\n"
+        new_manifest.write_text(json_text(dataclasses.asdict(manifest)), encoding="utf-8")
 
 
 def read_manifest(artifact: Path) -> Manifest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,6 +48,11 @@ def json_safe(content: Any) -> Any:
 def dict_from_result(result: Any) -> dict[str, Any]:
     """Convert the fields of a dataclass with `json_safe`, by name."""
     return {field.name: json_safe(getattr(result, field.name)) for field in dataclasses.fields(result)}
+
+
+def json_text(content: Any) -> str:
+    """Write JSON for a file: indented, without NaN or infinity."""
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
 
 
 def clean(text: str) -> str:

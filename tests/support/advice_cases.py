@@ -21,8 +21,8 @@ from refine_export.cli.main import main
 from refine_export.interpolation import segments
 from refine_export.lower import amplified_errors
 from refine_export.report.report_data import MeasuredLatency
-from refine_export.report.report_files import json_from_report
 from refine_export.runners import open_onnx_runner
+from refine_export.support.text import json_text
 from tests.support.advice import Case, call
 from tests.support.data_sets import draw_data_set, drawn_triplet
 from tests.support.deploy_files import write_average
@@ -159,7 +159,7 @@ def not_a_number(request):
 
 def report(path="r.json", psnr=70, **more):
     made = report_of([comparison(artifact(), feed, metrics(psnr)) for feed in FEEDS], **more)
-    Path(path).write_text(json_from_report(made))
+    Path(path).write_text(json_text(made.to_dict()))
 
 
 def reported(request):
@@ -181,7 +181,7 @@ def of_other_weights(request):
 def many_failures(request):
     files = [artifact(f"{number}.fp16.onnx") for number in range(60)]
     made = report_of([comparison(one, "network", metrics(50)) for one in files], artifacts=files)
-    Path("r.json").write_text(json_from_report(made))
+    Path("r.json").write_text(json_text(made.to_dict()))
 
 
 def measured(request):

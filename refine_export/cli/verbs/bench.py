@@ -10,12 +10,11 @@ from refine_export.bench.bench_options import BenchOptions
 from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_figures import print_benchmarks
-from refine_export.cli.stage_options import stage_options, stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 
 
-@stage_options_of(BenchOptions)
-@stage_options("checkpoint.path", "checkpoint.refine", "frames.pair")
+@stage_options("checkpoint.path", "checkpoint.refine", "frames.pair", BenchOptions)
 def bench(
     files: Annotated[list[Path], typer.Argument(help="ONNX files of any tool, and engines.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for bench.json and bench.html.")] = None,

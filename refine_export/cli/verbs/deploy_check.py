@@ -7,12 +7,12 @@ import typer
 
 from refine_export.cli.exit_codes import show
 from refine_export.cli.render.print_files import print_preflight
-from refine_export.cli.stage_options import stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption
 from refine_export.deploy.preflight.preflight_options import PreflightOptions
 
 
-@stage_options_of(PreflightOptions)
+@stage_options(PreflightOptions)
 def deploy_check(
     repository: Annotated[Path, typer.Argument(help="A model repository of Triton's, of this tool or any other.")],
     as_json: JsonOption = False,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from refine_export.cli.stage_options import stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.errors import RequestError
@@ -13,7 +13,7 @@ from refine_export.jobs.job_options import options_from_keywords
 from refine_export.support.text import clean
 
 
-@stage_options_of(KServeOptions)
+@stage_options(KServeOptions)
 def deploy_kserve(
     repository: Annotated[Path, typer.Argument(help="The model repository, which has to pass deploy check.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The manifest to write.")] = Path(

@@ -8,12 +8,12 @@ import typer
 import refine_export as rx
 from refine_export.cli.exit_codes import show
 from refine_export.cli.render.print_files import print_deployed
-from refine_export.cli.stage_options import stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption
 from refine_export.deploy.triton.deploy_options import TritonOptions
 
 
-@stage_options_of(TritonOptions)
+@stage_options(TritonOptions)
 def deploy_triton(
     artifacts: Annotated[
         list[Path],

@@ -5,13 +5,12 @@ from typing import Any
 from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_verdicts import print_verified
-from refine_export.cli.stage_options import stage_options, stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 from refine_export.deploy.verify.verify_options import VerifyOptions
 
 
-@stage_options_of(VerifyOptions)
-@stage_options("checkpoint.path", "frames.pair", "validate.sizes")
+@stage_options("checkpoint.path", "frames.pair", "validate.sizes", VerifyOptions)
 def deploy_verify(
     recipe: RecipeOption = None, quiet: QuietOption = False, as_json: JsonOption = False, **options: Any
 ) -> None:

@@ -11,10 +11,15 @@ import refine_export as rx
 from refine_export.cli.exit_codes import print_json, show
 from refine_export.cli.render.console_progress import JsonProgress, make_progress
 from refine_export.cli.render.print_files import print_description
-from refine_export.cli.stage_options import stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
 from refine_export.errors import RequestError
-from refine_export.interpolation import interpolation_options as options_of
+from refine_export.interpolation.interpolation_options import (
+    ComputeOptions,
+    EncoderOptions,
+    PictureOptions,
+    VideoOptions,
+)
 from refine_export.jobs.job_options import options_from_keywords, part_of
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.text import clean
@@ -22,13 +27,7 @@ from refine_export.support.text import clean
 PIPE = Path("-")
 
 
-@stage_options_of(
-    options_of.PictureOptions,
-    options_of.VideoOptions,
-    options_of.EncoderOptions,
-    options_of.ComputeOptions,
-    ServerOptions,
-)
+@stage_options(PictureOptions, VideoOptions, EncoderOptions, ComputeOptions, ServerOptions)
 def interpolate(
     inputs: Annotated[
         list[Path],

@@ -9,13 +9,12 @@ import refine_export as rx
 from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_figures import print_scores
-from refine_export.cli.stage_options import stage_options, stage_options_of
+from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import JsonOption, QuietOption, RecipeOption
 from refine_export.score.score_options import ScoreOptions
 
 
-@stage_options_of(ScoreOptions)
-@stage_options("checkpoint.path", "checkpoint.refine")
+@stage_options("checkpoint.path", "checkpoint.refine", ScoreOptions)
 def score(
     data_set: Annotated[
         Path, typer.Argument(help="Folder of Vimeo90K, UCF101, SNU-FILM, Middlebury, or of folders of three pictures.")

@@ -52,6 +52,12 @@ class Model:
         return bool(self.config.max_batch_size > 0)
 
     @property
+    def builds_engines(self) -> bool:
+        """True where ONNX Runtime has TensorRT compile the file on the server."""
+        accelerators = self.config.optimization.execution_accelerators.gpu_execution_accelerator
+        return any(accelerator.name == "tensorrt" for accelerator in accelerators)
+
+    @property
     def capabilities(self) -> list[str]:
         """Compute capabilities with a plan of their own, such as `8.9`."""
         return sorted(self.config.cc_model_filenames)

@@ -23,15 +23,13 @@ def onnx_files(model: Model) -> list[Path]:
 
 def check_onnx(model: Model) -> Iterator[Finding]:
     """Check that each file is complete, with its external data; lint those that TensorRT parses."""
-    accelerators = model.config.optimization.execution_accelerators.gpu_execution_accelerator
     for path in onnx_files(model):
-        where = model.where(path)
         try:
             load_model(path)
-            if any(accelerator.name == "tensorrt" for accelerator in accelerators):
+            if model.builds_engines:
                 yield from _lint(model, path)
         except GraphError as error:
-            yield model.found("onnx-file", where, str(error))
+            yield model.found("onnx-file", model.where(path), str(error))
 
 
 def _lint(model: Model, path: Path) -> Iterator[Finding]:

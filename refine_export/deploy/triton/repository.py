@@ -40,7 +40,7 @@ from refine_export.deploy.triton.repository_readme import readme_text
 from refine_export.errors import GraphError, RepositoryError, RequestError
 from refine_export.support.files import replace_folder, write_text
 from refine_export.support.manifest import manifest_path, read_manifest, sha256_of_file
-from refine_export.support.text import dict_from_result, json_safe, size_text
+from refine_export.support.text import dict_from_result, json_safe, json_text, size_text
 
 SCHEMA = 1
 """Version of the form of deployment.json."""
@@ -100,7 +100,7 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
             "models": models,
             "files": _file_records(folder),
         }
-        text = json.dumps(deployment, indent=2, allow_nan=False) + "\n"
+        text = json_text(deployment)
         (folder / names.DEPLOYMENT_FILE).write_text(text, encoding="utf-8")
     return Deployed(path=output, deployment=deployment, notes=notes)
 

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from refine_export.report.report_files import json_from_report
+from refine_export.support.text import json_text
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, report_of
 
 FILE = artifact()
@@ -29,7 +29,7 @@ def run(command, here):
 
 def write(first=70.0, **more):
     rows = [comparison(FILE, FEEDS[0], metrics(first), **more), *(comparison(FILE, f, metrics()) for f in FEEDS[1:])]
-    Path("report.json").write_text(json_from_report(report_of(rows)))
+    Path("report.json").write_text(json_text(report_of(rows).to_dict()))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_github_reads_annotations_and_the_summary(run, monkeypatch):
 def test_names_cannot_steer_the_terminal(run):
     made = artifact("\x1b[31m[red]a")
     Path("report.json").write_text(
-        json_from_report(report_of([comparison(made, "\x1b[2J", None, refused="\x07")], artifacts=[made]))
+        json_text(report_of([comparison(made, "\x1b[2J", None, refused="\x07")], artifacts=[made]).to_dict())
     )
     code, out, _ = run("report.json")
     assert code == 1

@@ -10,13 +10,13 @@ import pytest
 
 from refine_export.engine.plan import (
     artifact_from_plan,
+    check_plan,
     check_version,
     describe,
     key_of,
     options_of,
     plan_bytes,
     plan_header,
-    read_plan,
     seems_plan,
 )
 from refine_export.errors import EngineError
@@ -38,15 +38,14 @@ def plan(tmp_path):
 
 
 def code_of(path, machine=None):
-    return error_code(EngineError, lambda: read_plan(path, machine or machine_of(VERSION)))
+    return error_code(EngineError, lambda: check_plan(path, plan_bytes(path), machine or machine_of(VERSION)))
 
 
 def test_a_whole_engine_of_this_machine_is_read_under_any_name(plan):
     moved = plan.with_name("other.plan")
     manifest_path(plan).rename(manifest_path(moved))
     plan.rename(moved)
-    content, manifest = read_plan(moved, machine_of(VERSION))
-    assert content == moved.read_bytes()
+    manifest = check_plan(moved, plan_bytes(moved), machine_of(VERSION))
     assert key_of(manifest)["gpu"] == "NVIDIA H200"
     assert seems_plan(moved)
 

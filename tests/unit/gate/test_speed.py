@@ -11,8 +11,8 @@ from refine_export.gate.baseline import baseline_from_file
 from refine_export.gate.speed import SpeedEntry, accepted_speeds, noise_of, speed_problems
 from refine_export.jobs.gate_report import gate
 from refine_export.report.report_data import MeasuredLatency
-from refine_export.report.report_files import json_from_report
 from refine_export.runners.latency import measure_in_turn, ratio_in_turn
+from refine_export.support.text import json_text
 from tests.support.gate_reports import report_of
 from tests.support.refusals import refused
 
@@ -61,7 +61,7 @@ def written(path, candidate_s, reference_s=0.002):
         ratio=ratio,
         ratio_error=error,
     )
-    path.write_text(json_from_report(report_of(latencies=(measured,))))
+    path.write_text(json_text(report_of(latencies=(measured,)).to_dict()))
     return path
 
 
@@ -88,7 +88,7 @@ def test_a_baseline_without_ratios_takes_them_and_one_with_ratios_keeps_them(tmp
     assert gate(report, baseline=baseline, accept=True, speed=True).changes.faster == 1
     before = baseline_from_file(baseline).speeds
     plain = tmp_path / "plain.json"
-    plain.write_text(json_from_report(report_of()))
+    plain.write_text(json_text(report_of().to_dict()))
     assert gate(plain, baseline=baseline, accept=True).passed
     assert baseline_from_file(baseline).speeds == before
     other = dataclasses.replace(before[0], file="gone.onnx")
@@ -97,7 +97,7 @@ def test_a_baseline_without_ratios_takes_them_and_one_with_ratios_keeps_them(tmp
 
 def test_speed_needs_latencies_and_a_baseline(tmp_path):
     plain = tmp_path / "plain.json"
-    plain.write_text(json_from_report(report_of()))
+    plain.write_text(json_text(report_of().to_dict()))
     with refused("no-latency", RequestError):
         gate(plain, baseline=tmp_path / "baseline.json", accept=True, speed=True)
     with refused("no-latency", RequestError):

@@ -5,7 +5,7 @@ import pytest
 from refine_export.errors import RequestError
 from refine_export.jobs.gate_report import gate
 from refine_export.report.report_data import SCHEMA
-from refine_export.report.report_files import json_from_report
+from refine_export.support.text import json_text
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, mixed, report_of
 from tests.support.refusals import refused
 
@@ -17,7 +17,7 @@ def write(tmp_path):
     def written(*psnr, report=None):
         values = zip(FEEDS, psnr or (70, 80, 75, 66), strict=True)
         report = report or report_of([comparison(artifact(), feed, metrics(value)) for feed, value in values])
-        (tmp_path / "report.json").write_text(json_from_report(report))
+        (tmp_path / "report.json").write_text(json_text(report.to_dict()))
         return tmp_path / "report.json"
 
     return written

@@ -17,8 +17,9 @@ from refine_export.jobs.recipe import Recipe
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.jobs.validate_files import validate
 from refine_export.report.report_data import SCHEMA, Report
-from refine_export.report.report_files import json_from_report, report_from_file
+from refine_export.report.report_files import report_from_file
 from refine_export.report.schema import SCHEMA_FILE, report_schema
+from refine_export.support.text import json_text
 from refine_export.validate.validate_options import ValidateOptions
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, no_tensorrt, not_finite, report_of
 
@@ -95,7 +96,7 @@ def test_generating_the_schema_changes_nothing_else():
 
 @pytest.mark.parametrize("report", list(reports()))
 def test_reports_conform_and_are_read_back(report, read):
-    content = json.loads(json_from_report(report))
+    content = json.loads(json_text(report.to_dict()))
     CHECKER.validate(content)
     assert read(content) == report
 
@@ -155,7 +156,7 @@ def test_what_is_not_a_regular_file(tmp_path):
     ],
 )
 def test_what_does_not_conform_is_refused_with_its_place(read, change, place):
-    content = json.loads(json_from_report(report_of()))
+    content = report_of().to_dict()
     change(content)
     error = refused(read, content)
     assert error.code == "schema-violation"
@@ -178,13 +179,13 @@ def test_what_does_not_conform_is_refused_with_its_place(read, change, place):
     ],
 )
 def test_what_contradicts_itself_is_refused(read, change):
-    content = json.loads(json_from_report(report_of()))
+    content = report_of().to_dict()
     change(content)
     assert refused(read, content).code == "invalid-report"
 
 
 def test_an_engine_that_was_built_alone_is_read_back(read):
-    content = json.loads(json_from_report(report_of()))
+    content = report_of().to_dict()
     content |= {"engines": [ENGINE], "artifacts": [*content["artifacts"], ENGINE_FILE]}
     assert [one.file for one in read(content).engines] == ["refine.fp16.rtx"]
 
@@ -226,7 +227,7 @@ def test_what_the_schema_refuses_is_refused(read):
 def test_numbers_that_are_not_finite_are_refused(tmp_path, number):
     """JSON has none, but a parser takes a number that is too large for an infinite one."""
     path = tmp_path / "report.json"
-    path.write_text(json_from_report(report_of()).replace('"psnr_db": 70.0', f'"psnr_db": {number}', 1))
+    path.write_text(json_text(report_of().to_dict()).replace('"psnr_db": 70.0', f'"psnr_db": {number}', 1))
     with pytest.raises(RequestError) as error:
         report_from_file(path)
     assert error.value.code == "not-json"
