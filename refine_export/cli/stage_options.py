@@ -42,7 +42,7 @@ def _with_options(function: Verb, options: Sequence[Option]) -> Verb:
             if given.get(keyword) is None:
                 given.pop(keyword, None)  # not given: the recipe's value holds
             elif isinstance(given[keyword], list):  # `--require ort,trt` and `--require ort --require trt` are the same
-                parts = [_part(part) for value in given[keyword] for part in _parts(value)]
+                parts = [part for value in given[keyword] for part in _parts(value)]
                 given[keyword] = [int(one) if keyword in numbers and one.isdecimal() else one for one in parts]
         function(**given)
 
@@ -58,11 +58,7 @@ def _with_options(function: Verb, options: Sequence[Option]) -> Verb:
 
 
 def _parts(value: Any) -> Iterable[Any]:
-    return value.split(",") if isinstance(value, str) else [value]
-
-
-def _part(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
+    return map(str.strip, value.split(",")) if isinstance(value, str) else [value]
 
 
 def _parameter(option: Option) -> inspect.Parameter:

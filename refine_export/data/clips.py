@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from refine_export.data import images, video
+from refine_export.data import video
 from refine_export.data.images import (
     AddNote,
     Frame,
     FramePair,
+    check_sizes,
     frame_from_file,
     labels_of,
-    natural_order,
     picture_or_animation,
-    size_of_file,
 )
-from refine_export.data.picture_sequences import missing_numbers, numbers_of
+from refine_export.data.picture_sequences import files_of, missing_numbers, numbers_of
 from refine_export.errors import FrameError
 from refine_export.support.files import check_input_file
-from refine_export.support.text import size_text
 
 
 class PairOfClip(NamedTuple):
@@ -118,35 +116,19 @@ def pairs_of(clip: Clip, *, every: int = 1, at_most: int | None = None) -> Itera
 
 def _two_pictures(first: tuple[Path, str], second: tuple[Path, str], add_note: AddNote) -> Clip:
     files = (first[0], second[0])
-    _check_sizes(files)
+    check_sizes(files)
     frames = [functools.partial(frame_from_file, path, add_note, label) for path, label in (first, second)]
     label = f"{first[1]} and {second[1]}"
     return Clip(label=label, frames=lambda: iter(frames), files=files, is_sequence=False)
 
 
 def _folder(folder: Path, label: str, add_note: AddNote) -> Clip:
-    try:
-        entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError as error:
-        raise FrameError.about(folder, "cannot-read", f"cannot be read: {error.strerror}") from error
-    pictures = (path for path in entries if path.suffix.lower() in images.SUFFIXES and path.is_file())
-    files = tuple(sorted(pictures, key=natural_order))
-    if len(files) < 2:
-        found = f"one picture, {files[0].name}" if files else "no pictures"
-        problem = f"has {found}; expected two frames or more, as {', '.join(images.SUFFIXES)}"
-        raise FrameError.about(folder, "too-few-frames", problem)
-    if others := len(entries) - len(files):
-        add_note(f"{label}: {others} of its {len(entries)} entries are not pictures by their names, and are left out.")
+    files = files_of(folder)
+    entries = sum(not path.name.startswith(".") for path in folder.iterdir())
+    if others := entries - len(files):
+        add_note(f"{label}: {others} of its {entries} entries are not pictures by their names, and are left out.")
     if missing := missing_numbers(numbers_of(files)):
         add_note(f"{label}: pictures with the numbers {missing} are missing; those around them make a pair.")
-    _check_sizes(files)
+    check_sizes(files)
     frames = [functools.partial(frame_from_file, path, add_note, label) for path in files]
-    return Clip(label=label, frames=lambda: iter(frames), files=files)
-
-
-def _check_sizes(files: Sequence[Path]) -> None:
-    expected = size_of_file(files[0])
-    for path in files[1:]:
-        if (size := size_of_file(path)) != expected:
-            problem = f"is {size_text(size)}, {files[0].name} is {size_text(expected)}; give frames of one size"
-            raise FrameError.about(path, "sizes-differ", problem)
+    return Clip(label=label, frames=lambda: iter(frames), files=tuple(files))

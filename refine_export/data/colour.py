@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from refine_export.data.deep_colour import frame_from_floats, planar_layout
+from refine_export.data.deep_colour import frame_from_floats, planar_layout, plane_values
 from refine_export.errors import FrameError
 from refine_export.support.imports import require
 
@@ -221,7 +221,7 @@ def frame_from_rgb(picture: Picture, encoding: Encoding) -> Any:
         codes = np.arange(4096) + 0.5  # the scaler rounds these down too, so 0.5 is the mean of each code
         levels = np.clip(np.rint((codes - 2048) * (255 / 4095) + 128), 0, 255).astype(np.uint8)
         for plane, deep in zip(frame.planes[1:], finer.planes[1:], strict=True):
-            _values(plane)[...] = levels[_values(deep, np.uint16)]
+            plane_values(plane)[...] = levels[plane_values(deep, 12)]
     return frame
 
 
@@ -245,7 +245,7 @@ def frame_to_encode(frame: Any, picture: Picture, encoding: Encoding) -> Any:
     if frame.format.name == layout.replace("yuv", "yuvj"):  # the same values under an old name of the format
         copy = require("av", extra="video").VideoFrame(frame.width, frame.height, layout)
         for source, target in zip(frame.planes, copy.planes, strict=True):
-            _values(target)[...] = _values(source)
+            plane_values(target)[...] = plane_values(source)
         return copy
     return _recoded(frame, encoding)
 
@@ -331,18 +331,13 @@ def _scaler_matrix(matrix: int) -> int:
     return BT470BG if matrix == SMPTE170M else matrix
 
 
-def _values(plane: Any, dtype: type[np.unsignedinteger[Any]] = np.uint8) -> NDArray[Any]:
-    """View a plane as [height, width], without the padding bytes of its lines."""
-    return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]
-
-
 def _grey_as(grey: Any, layout: str) -> Any:
     """Convert grey to another pixel format, with neutral chroma."""
     if layout == "gray":
         return grey
     frame = require("av", extra="video").VideoFrame(grey.width, grey.height, layout)
     luma, *chroma = frame.planes
-    _values(luma)[...] = _values(grey.planes[0])
+    plane_values(luma)[...] = plane_values(grey.planes[0])
     for plane in chroma:
         np.frombuffer(plane, np.uint8)[...] = 128
     return frame

@@ -40,8 +40,9 @@ def floats_from_frame(frame: Any, coding: ColourCoding) -> Floats:
     if coding.is_rgb:
         return np.asarray(frame.to_ndarray(format="rgb48le") / np.float32(65535), np.float32)
     frame = frame.reformat(format=planar_layout(frame.format))
-    y, blue, red = (_samples(plane).astype(np.float32) for plane in frame.planes[:3])
-    offset, luma_range, chroma_range, middle = _levels(coding.full, frame.format.components[0].bits)
+    bits = frame.format.components[0].bits
+    y, blue, red = (plane_values(plane, bits).astype(np.float32) for plane in frame.planes[:3])
+    offset, luma_range, chroma_range, middle = _levels(coding.full, bits)
     weight_r, weight_b = WEIGHTS[coding.matrix]
     y -= offset
     y /= luma_range
@@ -67,7 +68,7 @@ def frame_from_floats(picture: Floats, encoding: Encoding) -> Any:
     blue, red = (blue - y) / np.float32(2 * (1 - weight_b)), (red - y) / np.float32(2 * (1 - weight_r))
     levels = [y * luma_range + offset, *(_averaged(one, frame) * chroma_range + middle for one in (blue, red))]
     for plane, values in zip(frame.planes, levels, strict=True):
-        _samples(plane)[...] = np.rint(values).clip(0, 2**bits - 1)
+        plane_values(plane, bits)[...] = np.rint(values).clip(0, 2**bits - 1)
     return frame
 
 
@@ -88,7 +89,7 @@ def _levels(full: bool, bits: int) -> tuple[float, float, float, float]:
     return (0, 2**bits - 1, 2**bits - 1, 128 * unit) if full else (16 * unit, 219 * unit, 224 * unit, 128 * unit)
 
 
-def _samples(plane: Any) -> NDArray[Any]:
-    """View a plane as [height, width], without the padding of its lines."""
-    dtype = np.dtype(np.uint8 if plane.line_size < 2 * plane.width else np.uint16)
+def plane_values(plane: Any, bits: int = 8) -> NDArray[Any]:
+    """View a plane of values of `bits` bits as [height, width], without the padding bytes of its lines."""
+    dtype = np.dtype(np.uint8 if bits == 8 else np.uint16)
     return np.frombuffer(plane, dtype).reshape(plane.height, -1)[:, : plane.width]

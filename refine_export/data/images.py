@@ -156,6 +156,19 @@ def size_of_file(path: Path) -> tuple[int, int]:
         return (picture.width, picture.height) if turned else (picture.height, picture.width)
 
 
+def check_sizes(files: Sequence[Path]) -> None:
+    """Refuse pictures of several sizes, by their headers.
+
+    Raises:
+        FrameError: `sizes-differ`; or as in `frame_from_file`.
+    """
+    expected = size_of_file(files[0])
+    for path in files[1:]:
+        if (size := size_of_file(path)) != expected:
+            problem = f"is {size_text(size)}, {files[0].name} is {size_text(expected)}; give frames of one size"
+            raise FrameError.about(path, "sizes-differ", problem)
+
+
 def natural_order(path: Path) -> tuple[list[tuple[int, str]], str]:
     """Sort numbers by their value, frame2 before frame10; the name decides between 2 and 02."""
     parts = re.findall(r"[0-9]+|[^0-9]+", path.name)

@@ -18,18 +18,17 @@ from PIL import Image, ImageSequence
 from refine_export.data import images
 from refine_export.data.images import (
     AddNote,
+    check_sizes,
     frame_from_file,
     is_deep,
     natural_order,
     opened_picture,
-    size_of_file,
     uint8_from_frame,
 )
+from refine_export.data.video import USUAL_RATE
 from refine_export.errors import FrameError
 from refine_export.support.imports import require
-from refine_export.support.text import size_text
 
-USUAL_RATE = Fraction(25)
 PATTERN = re.compile(r"%(?:0(\d+))?d")
 """A number in a file's name, as in C: `%d`, `%05d`."""
 MILLISECOND = Fraction(1, 1000)
@@ -104,11 +103,7 @@ def open_pictures(path: Path, rate: float | None = None, *, allow_missing: bool 
         notes.append(f"the pictures with the numbers {missing} are missing: frames between the others are put there")
     if rate is None:
         notes.append(f"pictures have no rate: {USUAL_RATE} a second are taken (--source-fps)")
-    size = size_of_file(files[0])
-    for file in files[1:]:
-        if (other := size_of_file(file)) != size:
-            problem = f"is {size_text(other)}, {files[0].name} is {size_text(size)}; give frames of one size"
-            raise FrameError.about(file, "sizes-differ", problem)
+    check_sizes(files)
     exact = USUAL_RATE if rate is None else Fraction(rate).limit_denominator(1001)
 
     def frames() -> Iterator[tuple[Any, int, int]]:

@@ -35,7 +35,7 @@ def check_bounds(model: onnx.ModelProto, path: Path) -> None:
     Raises:
         GraphError: `not-onnx`, `endless-model` or `model-too-large`.
     """
-    graphs = list(_graphs(model))
+    graphs = list(graphs_of(model))
     if damage := next(_damages(graphs), None):
         problem = f"is damaged: {damage}; copy it again, or export it again"
         raise GraphError.about(path, "not-onnx", problem)
@@ -63,7 +63,7 @@ def check_bounds(model: onnx.ModelProto, path: Path) -> None:
                 raise GraphError.about(path, "model-too-large", problem)
 
 
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+def graphs_of(model: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
     """Yield the graph, the functions, and the bodies in both."""
     waiting: list[onnx.GraphProto | onnx.FunctionProto] = [model.graph, *model.functions]
     while waiting:

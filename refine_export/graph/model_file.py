@@ -15,7 +15,7 @@ import onnx.inliner
 import onnx.shape_inference
 
 from refine_export.errors import GraphError
-from refine_export.graph.model_bounds import check_bounds
+from refine_export.graph.model_bounds import check_bounds, graphs_of
 from refine_export.support.files import check_input_file
 
 if TYPE_CHECKING:
@@ -157,34 +157,21 @@ def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
     `onnx.external_data_helper` has a walk of its own, which skips sparse constants and functions.
     """
-    graphs, nodes = [model.graph], [node for function in model.functions for node in function.node]
-    while graphs or nodes:
-        if graphs:
-            graph = graphs.pop()
+    for graph in graphs_of(model):
+        if isinstance(graph, onnx.GraphProto):
             yield from graph.initializer
             for sparse in graph.sparse_initializer:
                 yield from (sparse.values, sparse.indices)
-            nodes += graph.node
-            continue
-        for attribute in nodes.pop().attribute:
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
             yield from (*([attribute.t] if attribute.HasField("t") else ()), *attribute.tensors)
-            graphs += [*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs]
 
 
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield the nodes of a model, those in bodies and in the functions that it calls included."""
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    yield from _nodes(model.graph)
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Yield the nodes of a graph and of the bodies in it."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for body in (*([attribute.g] if attribute.HasField("g") else ()), *attribute.graphs):
-                yield from _nodes(body)
+    for graph in graphs_of(model):
+        yield from graph.node
 
 
 def types_by_name(model: onnx.ModelProto) -> dict[str, int]:

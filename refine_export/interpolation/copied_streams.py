@@ -60,7 +60,7 @@ class CopiedStreams:
             self.notes.append(f"left out: {named}")
         if self.sound and not self._audio:
             self.notes.append("its sound is left out, as asked for")
-        container.metadata.update(_kept(self._container.metadata, METADATA))
+        container.metadata.update(kept_metadata(self._container.metadata, METADATA))
         container.set_chapters([self._slowed_chapter(one) for one in self._container.chapters()])
 
     def packets(self) -> Iterator[Any]:
@@ -107,7 +107,7 @@ class CopiedStreams:
                 copy = container.add_attachment(
                     stream.metadata.get("filename", "attachment"), stream.mimetype or "", stream.data
                 )
-                copy.metadata.update(_kept(stream.metadata, STREAM_METADATA))
+                copy.metadata.update(kept_metadata(stream.metadata))
             return None
         if stream.type == "video" and stream.disposition & type(stream.disposition).attached_pic:
             return self._cover(container, stream)
@@ -117,7 +117,7 @@ class CopiedStreams:
 
     def _copy(self, container: Any, stream: Any) -> Callable[[Any], Iterator[Any]]:
         copy = container.add_stream_from_template(stream, opaque=True)
-        copy.metadata.update(_kept(stream.metadata, STREAM_METADATA))
+        copy.metadata.update(kept_metadata(stream.metadata))
         copy.disposition = stream.disposition
 
         def packets(packet: Any) -> Iterator[Any]:
@@ -154,7 +154,7 @@ class CopiedStreams:
         rate = 48000 if opus else context.sample_rate
         copy = container.add_stream("libopus" if opus else "aac", rate=rate, layout=context.layout.name)
         copy.codec_context.bit_rate = 96000 * len(context.layout.channels)
-        copy.metadata.update(_kept(stream.metadata, STREAM_METADATA))
+        copy.metadata.update(kept_metadata(stream.metadata))
         graph = av.filter.Graph()
         steps = math.ceil(math.log(self._stretch) / math.log(1 / SLOWEST_ATEMPO) - 1e-9)
         tempo = str(float(self._stretch) ** (-1 / steps))
@@ -225,5 +225,6 @@ def _codec_name(stream: Any) -> str:
     return stream.codec_context.name if stream.codec_context is not None else "an unknown codec"
 
 
-def _kept(metadata: Mapping[str, str], keys: Sequence[str]) -> dict[str, str]:
+def kept_metadata(metadata: Mapping[str, str], keys: Sequence[str] = STREAM_METADATA) -> dict[str, str]:
+    """Return the metadata that is copied into the output."""
     return {key: value for key, value in metadata.items() if key.lower() in keys}

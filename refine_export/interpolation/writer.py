@@ -16,7 +16,7 @@ from typing import Any
 
 from refine_export.data.video import PIPE, RAW
 from refine_export.errors import RequestError
-from refine_export.interpolation.copied_streams import CopiedStreams, merged
+from refine_export.interpolation.copied_streams import CopiedStreams, kept_metadata, merged
 from refine_export.interpolation.encoders import PIPE_FORMAT, Settings, container_of
 from refine_export.interpolation.reader import VideoSource
 from refine_export.interpolation.segments import Segments
@@ -82,9 +82,7 @@ def joined_video(
             raise RequestError(message, code="codec-not-in-container", codec=settings.codec)
         stream = settings.add_to(container)
         if source.stream is not None:
-            stream.metadata.update(
-                {key: value for key, value in source.stream.metadata.items() if key in ("language", "title")}
-            )
+            stream.metadata.update(kept_metadata(source.stream.metadata))
         if (matrix := source.first.side_data.get("DISPLAYMATRIX")) is not None:
             stream.set_display_matrix(memoryview(matrix).cast("B").cast("i").tolist())
         if copied is not None:

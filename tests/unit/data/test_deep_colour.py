@@ -56,6 +56,14 @@ def test_a_frame_that_goes_both_ways_keeps_its_values(layout, size):
         assert np.abs(found.astype(int) - wanted).max() <= 1
 
 
+def test_a_narrow_frame_is_rounded_to_8_bits():
+    """The lines of its planes are mostly padding."""
+    frame = frame_of(502, 512, 512, "yuv420p10le", size=(8, 8))
+    encoding = replace(encoding_for(frame, "libx264"), layout="yuv420p")
+    made = frame_from_rgb(floats_from_frame(frame, coding_from_frame(frame)), encoding)
+    assert (np.abs(made.to_ndarray().astype(int) - [126] * 8) <= 2).all()
+
+
 def test_own_frames_pass_and_layouts_keep_the_depth():
     frame = frame_of(500, 512, 512, "yuv420p10le")
     picture = floats_from_frame(frame, coding_from_frame(frame))
