@@ -10,7 +10,7 @@ from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_engine
 from refine_export.cli.stage_options import stage_options
-from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
+from refine_export.cli.verbs.shared_options import EngineForceOption, JsonOption, QuietOption, RecipeOption
 
 
 @stage_options("checkpoint.path", "checkpoint.refine", "frames.pair", "build")
@@ -22,7 +22,7 @@ def build(
         Path | None,
         typer.Option("--fp32", help="What FILE was lowered from, for the last fallback. Default: by its manifest."),
     ] = None,
-    force: ForceOption = False,
+    force: EngineForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     **options: Any,

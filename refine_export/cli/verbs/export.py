@@ -8,14 +8,14 @@ from refine_export.cli.exit_codes import print_json
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_exported
 from refine_export.cli.stage_options import stage_options
-from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
+from refine_export.cli.verbs.shared_options import JsonOption, OwnForceOption, QuietOption, RecipeOption
 
 
 @stage_options("checkpoint.path", "checkpoint.refine", "run.graphs", "export")
 def export(
     recipe: RecipeOption = None,
     output: Annotated[str | None, typer.Option("--output", "-o", help="Folder for the ONNX files.")] = None,
-    force: ForceOption = False,
+    force: OwnForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     **options: Any,

@@ -11,7 +11,7 @@ from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_lowered
 from refine_export.cli.stage_options import stage_options
-from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
+from refine_export.cli.verbs.shared_options import JsonOption, OwnForceOption, QuietOption, RecipeOption
 
 
 @stage_options("lower", "frames.pair", "checkpoint.path", "checkpoint.refine")
@@ -28,7 +28,7 @@ def lower(
     recipe: RecipeOption = None,
     without_warp: Annotated[bool, typer.Option("--without-warp", help="The graph samples nothing.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Print every node's type and the reason.")] = False,
-    force: ForceOption = False,
+    force: OwnForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     **options: Any,

@@ -10,7 +10,7 @@ from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_files import print_engine
 from refine_export.cli.stage_options import stage_options
-from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
+from refine_export.cli.verbs.shared_options import EngineForceOption, JsonOption, QuietOption, RecipeOption
 
 
 @stage_options("checkpoint.path", "frames.pair")
@@ -19,7 +19,7 @@ def refit(
     file: Annotated[Path, typer.Argument(help="The ONNX file with the weights, lowered as the engine's own was.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The plan to write; it may be the one that is read.")],
     recipe: RecipeOption = None,
-    force: ForceOption = False,
+    force: EngineForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     **options: Any,

@@ -7,7 +7,7 @@ from refine_export.cli.exit_codes import show
 from refine_export.cli.render.console_progress import make_progress
 from refine_export.cli.render.print_verdicts import print_report
 from refine_export.cli.stage_options import stage_options
-from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption, RecipeOption
+from refine_export.cli.verbs.shared_options import JsonOption, OwnForceOption, QuietOption, RecipeOption
 
 
 @stage_options(
@@ -16,7 +16,7 @@ from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, Quie
 )
 def run(
     recipe: RecipeOption = None,
-    force: ForceOption = False,
+    force: OwnForceOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
     **options: Any,

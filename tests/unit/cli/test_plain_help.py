@@ -38,6 +38,11 @@ def test_options_are_grouped_with_choices_and_defaults(help_of):
     assert re.search(r"--min-batch <int> .*\[default: 1\]", text[text.index("Sizes of") :])
 
 
+@pytest.mark.parametrize("verb", ["run", "export", "lower", "build", "refit"])
+def test_what_is_replaced_without_force_is_told(help_of, verb):
+    assert "is replaced without it" in " ".join(help_of(verb, columns=100).split())
+
+
 def test_the_root_lists_the_whole_help_of_each_verb(help_of):
     text = " ".join(help_of(columns=80).split())
     assert all(" ".join(line.split()) in text for line in VERBS.values())
