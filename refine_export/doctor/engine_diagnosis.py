@@ -145,10 +145,10 @@ def _missing(driver: tuple[int, int] | None) -> tuple[str, str]:
     if platform.system() not in ("Linux", "Windows"):
         add = "a machine with Linux or Windows and an NVIDIA GPU"
         return f"tensorrt is not installed, and NVIDIA has none for {platform.system()}", add
-    add = _install(driver)
-    if driver is None:
-        add += ", or with a driver for CUDA 12: pip install 'tensorrt-cu12>=10.12,<12'"
-    return "tensorrt is not installed", add
+    if _gpu_trouble():
+        add = f"an NVIDIA GPU; without one, TensorRT for RTX builds engines for RTX GPUs: {pip_install('rtx')}"
+        return "tensorrt is not installed", add
+    return "tensorrt is not installed", _install(driver)
 
 
 def _install(driver: tuple[int, int] | None) -> str:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from refine_export.engine.build_options import BuildOptions, Target
-from refine_export.engine.machine import numbers_of
+from refine_export.engine.machine import driver_status, numbers_of
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.support.imports import require
@@ -102,14 +102,15 @@ def load_library(target: Literal["auto", "trt", "rtx"] = "auto") -> Library:
     TensorRT for RTX is not imported for that; a process that does not build has no use for it.
 
     Args:
-        target: `trt`, `rtx`, or `auto`: TensorRT where it is installed, else TensorRT for RTX where that is.
+        target: `trt`, `rtx`, or `auto`: TensorRT where it is installed, else TensorRT for RTX where that is; where
+            neither is, the one that builds here is missing: without a GPU that is TensorRT for RTX.
 
     Raises:
         UnavailableError: `missing-package` or `wrong-version`.
     """
     if target == "auto":
-        rtx_alone = find_spec("tensorrt") is None and find_spec("tensorrt_rtx") is not None
-        return load_library("rtx" if rtx_alone else "trt")
+        rtx = find_spec("tensorrt") is None and (find_spec("tensorrt_rtx") is not None or driver_status() != 0)
+        return load_library("rtx" if rtx else "trt")
     library = Library(name=target, version=_version(target), can=_ABILITIES[target])
     numbers = numbers_of(library.version)
     if target == "trt":

@@ -14,6 +14,7 @@ from refine_export.engine.bindings import MODULES
 from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_file, engine_target
 from refine_export.engine.fallbacks import Judge
+from refine_export.engine.machine import driver_status
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import artifact_from_plan
@@ -99,12 +100,22 @@ def engine_targets(recipe: Recipe) -> tuple[list[EngineTarget], list[Shortfall]]
             found.append(engine_target(dataclasses.replace(recipe.build, target=name)))
         except UnavailableError as error:
             absent = find_spec(MODULES[name]) is None
-            reason = f"{MODULES[name]} is not installed: {pip_install(name)}" if absent else str(error)
+            reason = _not_installed(name) if absent else str(error)
             counts = name in recipe.run.require
             shortfalls.append(
                 Shortfall(what=REQUIRED_NAMES[name], status="not compared", reason=reason, counts=counts, runtime=name)
             )
     return found, shortfalls
+
+
+def _not_installed(name: Target) -> str:
+    missing = f"{MODULES[name]} is not installed"
+    if name == "rtx" or driver_status() == 0:
+        return f"{missing}: {pip_install(name)}"
+    without = (
+        "" if find_spec(MODULES["rtx"]) else f"; TensorRT for RTX builds engines without one: {pip_install('rtx')}"
+    )
+    return f"{missing}, and needs an NVIDIA GPU, which is not found{without}"
 
 
 def build_engines(

@@ -23,6 +23,7 @@ CUDA_13 = "torch built for CUDA 13: https://pytorch.org/get-started has the pip 
 CUDA_12 = CUDA_13.replace("13", "12")
 CONTAINER = "in a container, start it with: docker run --gpus all"
 MACHINE = "a machine with Linux or Windows and an NVIDIA GPU"
+RTX_WITHOUT_GPU = "an NVIDIA GPU; without one, TensorRT for RTX builds engines for RTX GPUs: pip install tensorrt-rtx"
 BROKEN = SimpleNamespace()
 
 
@@ -144,7 +145,8 @@ MISSING = {"tensorrt": None, "tensorrt_cudas": ()}
         (MISSING | {"torch": torch_of("12.8")}, CU12),  # they share a process
         (MISSING | {"driver_cuda": (12, 4)}, CU12),  # nothing for CUDA 13 runs there
         (MISSING | {"torch": None, "driver_cuda": (11, 4)}, f"a driver for CUDA 12 or 13 ({DRIVERS}), then {TRT}"),
-        (MISSING | {"torch": None, "driver_cuda": None}, f"{TRT}, or with a driver for CUDA 12: {CU12}"),
+        (MISSING | {"driver_status": None, "driver_cuda": None}, RTX_WITHOUT_GPU),
+        (MISSING | {"driver_status": 100}, RTX_WITHOUT_GPU),
         (MISSING | {"system": "Darwin"}, MACHINE),
         ({"tensorrt": None}, without(13) + TRT),  # its wheel is there
         ({"tensorrt": BROKEN, "tensorrt_cudas": ()}, without() + TRT),  # an empty folder of that name

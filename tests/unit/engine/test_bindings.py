@@ -11,6 +11,7 @@ from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import RequestError, UnavailableError
 from tests.support.engine_models import bare_module, error_code, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.refusals import refused
 
 
 def install(monkeypatch, name, version):
@@ -34,7 +35,10 @@ def test_auto_takes_rtx_only_where_it_is_alone(monkeypatch):
     monkeypatch.setattr(bindings, "find_spec", lambda name: sys.modules.get(name))
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    assert error_code(UnavailableError, load_library) == "missing-package"
+    for status, missing in ((0, "tensorrt"), (None, "tensorrt_rtx")):  # what can build on this machine is missing
+        monkeypatch.setattr(bindings, "driver_status", lambda status=status: status)
+        with refused("missing-package", UnavailableError, module=missing):
+            load_library()
     install(monkeypatch, "tensorrt_rtx", "1.7.1.116")
     library = load_library()
     assert (library.name, library.title) == ("rtx", "TensorRT for RTX 1.7.1")

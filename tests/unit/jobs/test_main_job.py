@@ -214,6 +214,7 @@ def test_a_library_that_is_missing_is_named(
     copied, tmp_path, monkeypatch, command, target, module, required, status, code
 ):
     monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(build_engine, "driver_status", lambda: 0)
     recipe = tmp_path / "r.toml"
     recipe.write_text(toml_from_recipe(small(copied, target=target)))
     found, out, _ = command("run", "--recipe", recipe, "-q", *(["--require", target] if required else []))
@@ -224,6 +225,17 @@ def test_a_library_that_is_missing_is_named(
     [verdict] = [line for line in out.splitlines() if "are within their limits" in line]
     cause = f"; {shortfall['what']} is required (--require {target}) and not compared"
     assert verdict.endswith(cause) is required
+
+
+@pytest.mark.parametrize("rtx", [False, True])
+def test_without_a_gpu_the_library_that_builds_without_one_is_advised(monkeypatch, rtx):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setattr(build_engine, "driver_status", lambda: None)
+    monkeypatch.setattr(build_engine, "find_spec", lambda name: (rtx and name == "tensorrt_rtx") or None)
+    _, shortfalls = build_engine.engine_targets(recipe_with(Recipe(), {"target": "trt"}))
+    [reason] = [one.reason for one in shortfalls if one.what == "TensorRT"]
+    assert reason.startswith("tensorrt is not installed, and needs an NVIDIA GPU")
+    assert reason.endswith(": pip install tensorrt-rtx") == (not rtx)
 
 
 @needs_rtx
