@@ -233,6 +233,11 @@ class _Bench:
             try:
                 network = self._inputs.checkpoint.network
                 self._inputs.check_graph(file.path, artifact)
+                if artifact.checkpoint_sha256 not in (None, self._inputs.checkpoint.sha256):
+                    self._notes[
+                        f"{file.path.name} was made from {artifact.checkpoint}, and torch has "
+                        f"{self._inputs.checkpoint.source}; give the file's own weights with --checkpoint"
+                    ] = None
                 if artifact.network not in (None, network):
                     self._networks[file.path] = (
                         f"{file.path.name} was made of {artifact.network}, and the weights are of {network}; give "

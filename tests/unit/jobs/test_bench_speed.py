@@ -113,6 +113,13 @@ def test_a_refinement_is_fed_by_the_network_or_by_hand_with_a_note(exports):
     ]
 
 
+def test_a_file_of_other_weights_than_torch_has_is_noted(file):
+    other = recipe_from_toml(toml_from_recipe(RECIPE).replace("seed = 0", "seed = 1", 1))
+    for recipe, noted in ((RECIPE, False), (other, True)):
+        notes = bench(file, **FAST | {"recipe": recipe}).notes
+        assert any("was made from seeded random weights (seed 0" in note for note in notes) == noted
+
+
 def test_files_are_measured_without_torch(file, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr("refine_export.jobs.load_inputs.checkpoint_from_options", _lacking)
