@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from refine_export.accuracy.effective_limits import LABELS
+from refine_export.accuracy.effective_limits import LABELS, LARGEST
 from refine_export.accuracy.limits import Limits
 from refine_export.validate.comparison import OutputVerdict
 
@@ -48,7 +48,12 @@ def limits_text(limits: Limits) -> str:
     """All limits that are set, such as `largest error 1.0e-04, PSNR 90 dB`."""
     values = {name: getattr(limits, name) for name in LABELS}
     texts = [f"{LABELS[name]} {limit_text(name, value)}" for name, value in values.items() if value is not None]
-    return ", ".join(texts) + ("" if limits.times is None else f"; or {limits.times:g} times what rounding costs")
+    return ", ".join(texts) + ("" if limits.times is None else f"; or {times_text(limits.times)}")
+
+
+def times_text(times: float) -> str:
+    """The factor of limits that follow the cost of rounding; that of the largest error is greater."""
+    return f"{times:g} times what rounding costs ({times * LARGEST:g} for the largest error)"
 
 
 def margin_text(value: float, limit: float) -> str:
@@ -102,6 +107,7 @@ def _unbroken(text: str) -> Markup:
 FILTERS: dict[str, Callable[..., Any]] = {
     "limits": limits_text,
     "error": error_text,
+    "times": times_text,
     "psnr": psnr_text,
     "ssim": _ssim,
     "value": lambda value: "not finite" if value is None else f"{value:.8g}",

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from refine_export.accuracy.effective_limits import LABELS, Margin, limits_on, margins
+from refine_export.accuracy.effective_limits import LABELS, LARGEST, Margin, limits_on, margins
 from refine_export.accuracy.limits import Limits
 from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_order, psnr_text
 from refine_export.report.report_data import Report
@@ -34,6 +34,8 @@ class _Measured:
     margin: Margin
     output: OutputVerdict
     limits: Limits
+    stated: Limits
+    """The limits before the cost of rounding widened them."""
     file: str
     """Empty where the report has only one."""
 
@@ -80,9 +82,11 @@ def _distance_text(one: _Measured) -> str:
 
 
 def _follows(one: _Measured) -> str:
-    """Say where a limit is not the stated number."""
-    rounding = one.output.metrics.rounding
-    return f" ({one.limits.times:g} times what rounding costs there)" if rounding and one.limits.times else ""
+    """Say where a limit is not the stated number: where rounding alone costs more than that allows."""
+    name, times = one.margin.limit, one.limits.times
+    if times is None or getattr(one.limits, name) == getattr(one.stated, name):
+        return ""
+    return f" ({times * (LARGEST if name == 'max_abs' else 1):g} times what rounding costs there)"
 
 
 def limit_texts(report: Report, name: str) -> list[str]:
@@ -102,7 +106,7 @@ def _by_limit(report: Report) -> dict[str, list[_Measured]]:
         for output in one.verdict.outputs:
             limits = limits_on(one.verdict.limits, output.metrics.rounding)
             for margin in margins(output.metrics, limits):
-                measured = _Measured(margin=margin, output=output, limits=limits, file=file)
+                measured = _Measured(margin=margin, output=output, limits=limits, stated=one.verdict.limits, file=file)
                 found.setdefault(margin.limit, []).append(measured)
     return {name: sorted(members, key=lambda one: -one.margin.ratio) for name, members in found.items()}
 

@@ -84,9 +84,11 @@ def _numbers(output: Mapping[str, Any] | None) -> list[str]:
 
 def _limits(thresholds: Mapping[str, Mapping[str, Any]]) -> str:
     """Return each set of limits once, with the names of those that have it."""
+    from refine_export.report.formatting import times_text  # needs numpy, which --help does not
+
     found: dict[str, list[str]] = {}
     for name, limits in thresholds.items():
-        times = "" if limits["times"] is None else f", or {limits['times']:g} times what rounding costs"
+        times = "" if limits["times"] is None else f", or {times_text(limits['times'])}"
         found.setdefault(f"{limits['max_abs']:g} of the peak and {limits['psnr_db']:g} dB{times}", []).append(name)
     return "; ".join(f"{', '.join(names)}: {text}" for text, names in found.items())
 

@@ -108,7 +108,7 @@ def test_each_row_shows_the_limit_that_decided():
     assert (row[0], "1.6 times below the limit of 3.2e-02" in row[2]) == ("passed", True)
     assert "2.0e-02 of the peak, 1.6 times below the limit of 3.2e-02" in text
     assert "largest error 3.2e-02, PSNR 63.9794 dB Rounding alone" in text
-    assert "2 times that is allowed" in text
+    assert "2 times what rounding costs (8 for the largest error) is allowed" in text
 
 
 def test_ssim_and_flicker_are_shown_where_they_were_measured():

@@ -1,5 +1,7 @@
 """The key figures are the measurements nearest to their limits, and the sentences follow from the verdicts."""
 
+import pytest
+
 from refine_export.accuracy.limits import Limits
 from refine_export.accuracy.metrics import Rounding
 from refine_export.report.formatting import margin_text
@@ -37,6 +39,16 @@ def test_the_lowest_psnr_is_named_beside_the_one_nearest_to_its_limit():
     )
     assert (psnr.value, psnr.file) == ("90.5 dB", "a.onnx")
     assert all(text in psnr.note for text in ("69.0 dB", "a.fp16.onnx", "5.0 dB", "63.98 dB", "2 times"))
+
+
+@pytest.mark.parametrize(("cost", "follows"), [(1e-5, False), (1e-3, True)])
+def test_a_limit_follows_rounding_only_where_that_allows_more_and_the_largest_error_has_its_own_factor(cost, follows):
+    limits = Limits(max_abs=1e-3, psnr_db=90.0, times=2.0)
+    rounding = Rounding(max_of_peak=cost, psnr_db=80.0 if follows else 120.0, feed="x")
+    error, psnr = figures(comparison(FP16, "network", metrics(91.0, 5e-4, rounding=rounding), limits=limits))
+    assert (error.note.endswith("8.0e-03 (8 times what rounding costs there)")) == follows
+    assert (psnr.note.endswith("73.98 dB (2 times what rounding costs there)")) == follows
+    assert ("rounding" in error.note, "rounding" in psnr.note) == (follows, follows)
 
 
 def test_key_figures_without_numbers():
