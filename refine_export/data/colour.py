@@ -303,8 +303,10 @@ def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str
         layout = next((one for one in more if one in known), "yuv444p")
         notes.append(f"{codec} has no {source.name}: it is written as {layout}")
     if layout not in known:
+        even = frame.width % 2 == frame.height % 2 == 0  # what pixel formats with fewer colours than pixels take
+        advice = "give --encoder-options pix_fmt=yuv420p" if even else "choose another codec with --codec"
         raise FrameError(
-            f"{codec} encodes {', '.join(known)}; expected {layout} for a video in {source.name}",
+            f"{codec} encodes {', '.join(known)}; expected {layout} for a video in {source.name}: {advice}",
             code="pixel-format-not-encoded",
             codec=codec,
             expected=layout,

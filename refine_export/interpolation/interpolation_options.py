@@ -41,7 +41,8 @@ class VideoOptions:
 
     times: float | None = field(default=None, metadata={"flag": "--times", "panel": _VIDEO})
     """Frames for one of the video, such as 2 or 2.5, at most 64; default: 2, or 1 with --slow. A whole number divides
-    every interval, and a rate that varies goes on varying; otherwise the output's rate is constant."""
+    every interval, and a rate that varies goes on varying; otherwise, and in a pipe (-), the output's rate is
+    constant."""
     fps: float | None = field(default=None, metadata={"flag": "--fps", "panel": _VIDEO})
     """Frames a second of the output, in place of --times: constant, by time of presentation; 59.94 is 60000/1001."""
     slow: float | None = field(default=None, metadata={"flag": "--slow", "panel": _VIDEO})

@@ -228,6 +228,11 @@ def gaps(request):
         shutil.copy("a.png", f"gap_{number}.png")
 
 
+def rgb(request, size=(32, 32)):
+    for number, colour in enumerate(("red", "blue")):
+        Image.new("RGB", size, colour).save(f"p_{number}.png")
+
+
 def cut(request):
     content = clip(Path("cut.mkv"), 30, codec="ffv1").read_bytes()
     Path("cut.mkv").write_bytes(content[: len(content) * 2 // 3])
@@ -307,6 +312,14 @@ FOLLOWED = {
             "+ --encoder-options pix_fmt=yuv420p",
             gaps,
             code=0,
+        ),
+        Case(f"interpolate p_%d.png {AVERAGE} -o o.mp4 --codec libsvtav1", "+ --encoder-options pix_fmt=yuv420p", rgb),
+    ],
+    "colour.py --codec": [
+        Case(
+            f"interpolate p_%d.png {AVERAGE} -o o.mp4 --codec libsvtav1",
+            "- --codec libsvtav1; + --codec libx264",
+            lambda request: rgb(request, (33, 32)),
         )
     ],
     "completeness.py --allow-missing": [Case(f"interpolate cut.mkv {AVERAGE} -o o.mkv", "+ --allow-missing", cut)],
