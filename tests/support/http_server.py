@@ -32,7 +32,7 @@ def inferred(outputs=(OUTPUT,)):
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         with suppress(OSError):  # the client has gone
-            while line := self.rfile.readline():
+            while (line := self.rfile.readline()).strip():
                 length = 0
                 while (header := self.rfile.readline().strip().lower()) != b"":
                     if header.startswith(b"content-length:"):

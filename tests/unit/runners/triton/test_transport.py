@@ -1,5 +1,6 @@
 """One connection: what is sent and read, and what foreign errors become."""
 
+import socket
 import time
 
 import numpy as np
@@ -20,6 +21,13 @@ METHODS = {
     "config": lambda client: client.config("m"),
     "infer": lambda client: client.infer("m", X, ["y"]),
 }
+
+
+def test_the_server_of_these_tests_ends_a_connection_at_an_empty_line(capsys):
+    with served(page(SERVER)) as server, socket.create_connection(server.server_address, timeout=5) as connection:
+        connection.sendall(b"\r\n\r\n")
+        assert (connection.recv(1), server.asked) == (b"", [])
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_answers_of_a_server_are_read():
