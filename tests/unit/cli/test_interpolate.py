@@ -82,10 +82,6 @@ def test_wrong_requests_exit_with_2_and_make_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
-def two_times_at_once(path):
-    write_clip(path, [numbered(number) for number in range(6)], codec="ffv1", times=[0, 1, 3, 3, 4, 5])
-
-
 def only_sound(path):
     with av.open(str(path), "w") as container:
         _write_sound(container, container.add_stream("aac", rate=48000), Sound())
@@ -101,7 +97,6 @@ BAD_INPUT = {
     "no video": (only_sound, "in.mp4", [], "no-video"),
     "a rate of zero": (lambda path: None, "-", ["--raw-input", "96x64:rgb24:0"], "wrong-option"),
     "a target of zero": (lambda path: None, "in.mp4", ["--fps", "0"], "wrong-option"),
-    "times that go back": (two_times_at_once, "in.mkv", [], "frame-times-not-growing"),
     "a pipe without frames": (lambda path: None, "-", ["--raw-input", "96x64:rgb24:25"], "no-frames"),
     "codec": (
         lambda path: write_clip(path, [numbered(number) for number in range(4)]),

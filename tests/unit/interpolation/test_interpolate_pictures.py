@@ -24,7 +24,6 @@ def middle(first, second, output, timestep=0.5):
     ("second", "output", "timestep", "code"),
     [
         ((40, 33), "out.png", 0.5, "frame-sizes-differ"),
-        ((40, 32), "out.jpg", 0.5, "output-suffix"),
         ((40, 32), "out.png", 1.0, "wrong-option"),
         ((40, 32), "a.png", 0.5, "output-is-input"),
     ],

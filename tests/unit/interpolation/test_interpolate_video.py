@@ -195,12 +195,6 @@ def test_a_video_that_stands_still_stays_as_it_is(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(before.planes[0], planes, strict=True))
 
 
-def test_one_frame_is_refused(tmp_path):
-    with refused("too-few-frames", FrameError):
-        converted(tmp_path, count=1)
-    assert names(tmp_path) == ["in.mp4"]
-
-
 def test_a_bare_stream_without_times_goes_through(tmp_path):
     source = tmp_path / "in.mpg"
     with av.open(str(source), "w", format="mpeg2video") as container:
@@ -322,6 +316,3 @@ def test_a_number_of_times_that_is_not_computed_is_refused_where_nothing_is_to_c
     with refused("only-the-middle", RequestError):
         run(source, tmp_path / "out.mp4", Averaging(takes_timestep=False), times=3)
     assert names(tmp_path) == ["in.mp4"]
-
-
-# Two pictures

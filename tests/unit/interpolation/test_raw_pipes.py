@@ -48,11 +48,8 @@ def test_the_pixel_format_is_the_sources(tmp_path, monkeypatch, layout):
     [
         (bytes(96 * 64 * 3 * 2 + 7), {}, FrameError, "raw-frame-cut"),
         (bytes(7), {}, FrameError, "raw-frame-cut"),
-        (b"", {}, FrameError, "no-frames"),
-        (bytes(96 * 64 * 3), {}, FrameError, "too-few-frames"),
         (bytes(96 * 64 * 6), {"raw_input": None}, FrameError, "video-undecodable"),
         (bytes(96 * 64 * 6), {"raw_input": "96x64:no_such_format:25"}, RequestError, "wrong-option"),
-        (bytes(96 * 64 * 6), {"raw_input": "96x64:rgb24:0"}, RequestError, "wrong-option"),
     ],
 )
 def test_what_does_not_fill_frames_is_refused(tmp_path, monkeypatch, content, options, error, code):

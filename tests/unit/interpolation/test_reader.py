@@ -12,7 +12,6 @@ from refine_export.interpolation.interpolation_options import VideoOptions
 from refine_export.interpolation.reader import open_source
 from tests.support.interpolation_clips import (
     Sound,
-    _write_sound,
     clip,
     expected_shares,
     numbered,
@@ -93,11 +92,6 @@ def damaged(folder):
     (folder / "in.mkv").write_bytes(content)
 
 
-def without_pictures(folder):
-    with av.open(str(folder / "in.mp4"), "w") as container:
-        _write_sound(container, container.add_stream("aac", rate=48000), Sound())
-
-
 @pytest.mark.parametrize(
     ("make", "codes"),
     [
@@ -107,9 +101,6 @@ def without_pictures(folder):
             ("video-truncated", "video-undecodable"),
         ),
         (damaged, ("frames-missing", "video-broken")),
-        (without_pictures, ("no-video",)),
-        (lambda folder: (folder / "in.mp4").write_bytes(b""), ("video-undecodable",)),
-        (lambda folder: (folder / "in.mp4").write_bytes(b"no video at all" * 99), ("video-undecodable",)),
         (lambda folder: None, ("not-found",)),
     ],
 )

@@ -125,7 +125,6 @@ def test_a_failure_of_the_encoder_is_translated(tmp_path, monkeypatch):
         ({}, "out.xyz", "output-suffix"),
         ({"crf": 70}, "out.mp4", "wrong-option"),
         ({"codec": "ffv1", "crf": 7}, "out.mkv", "wrong-option"),
-        ({"codec": "libx264"}, "out.webm", "codec-not-in-container"),
     ],
 )
 def test_wrong_requests_make_nothing(tmp_path, options, output, code):
