@@ -10,7 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, PositiveInt
 
 from refine_export import __version__
 from refine_export.engine.build_options import BuildOptions, Target
@@ -19,7 +21,7 @@ from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.support.manifest import fingerprint as fingerprint_of_tool
 from refine_export.support.text import size_text
 
-Profile = Mapping[str, Sequence[Sequence[int]]]
+Profile = Mapping[str, Annotated[Sequence[Sequence[PositiveInt]], Field(min_length=3, max_length=3)]]
 """Input -> its smallest, best and largest shape."""
 
 NOT_IN_THE_ENGINE = ("target", "gpu", "time_limit_s", "memory_limit_mib", "timing_cache")

@@ -44,6 +44,25 @@ _MAGIC: Final[Mapping[bytes, Target]] = dict(zip(ENGINE_TAGS, ("trt", "rtx"), st
 
 
 @dataclass(frozen=True, kw_only=True)
+class _Numbers:
+    """Form of `fallbacks.Numbers` as JSON: None for infinity and NaN."""
+
+    max_abs: float | None
+    psnr_db: float | None
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tried:
+    """Form of `fallbacks.Tried` as JSON."""
+
+    rung: str
+    status: str
+    numbers: tuple[_Numbers, ...]
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Details:
     """Form of `Manifest.details` of an engine; people edit manifests."""
 
@@ -56,8 +75,7 @@ class _Details:
     probed: bool
     precision: Precision | None
     memory: Mapping[str, int]
-    fallbacks: tuple[Mapping[str, Any], ...]
-    """`Tried` as JSON."""
+    fallbacks: tuple[_Tried, ...]
     proven: str
     notes: tuple[str, ...]
     refitted: Mapping[str, str] | None = None
@@ -178,9 +196,10 @@ def options_of(manifest: Manifest) -> BuildOptions:
         EngineError: `unknown-engine`; they are not options of a build.
     """
     try:
-        return BuildOptions(**{**manifest.options, "gpu": tuple(manifest.options["gpu"])})
+        named = BuildOptions(**{**manifest.options, "gpu": tuple(manifest.options["gpu"])})
+        return pydantic.TypeAdapter(BuildOptions).validate_python(dataclasses.asdict(named))
     except (KeyError, TypeError, ValueError) as error:
-        problem = f"no manifest that can be read (its options: {error})"
+        problem = f"no manifest that can be read (its options: {' '.join(str(error).split())[:300]})"
         raise _unknown(Path(manifest.artifact), problem) from error
 
 
@@ -343,8 +362,11 @@ def artifact_from_plan(path: Path) -> Artifact:
     if not key["profiles"]:
         return artifact
     profile = key["profiles"][0]
-    image = artifact.signature.inputs[0].name if artifact.stacked is None else next(iter(profile))
-    low, best, high = ((batch, height, width) for batch, _, height, width in profile[image])
+    try:
+        image = artifact.signature.inputs[0].name if artifact.stacked is None else next(iter(profile))
+        low, best, high = ((batch, height, width) for batch, _, height, width in profile[image])
+    except (KeyError, StopIteration, ValueError) as error:
+        raise _unknown(path, f"no manifest that can be read (details.{KEY}.profiles lack the frames)") from error
     batch, height, width = (size if size == other else None for size, other in zip(low, high, strict=True))
     return dataclasses.replace(
         artifact,

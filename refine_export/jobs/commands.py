@@ -1,14 +1,13 @@
 """Commands that lead from the weights to a file, for its manifest: `reproduce` prints and runs them.
 
-A command is JSON: `verb`, `files` (argument -> an ONNX file or engine that it is made from), `arguments` (the others
-of the verb's function) and `options` (those that differ from the default, by keyword). All but the last in a manifest
-also have what was made, as their manifests have it: `artifact`, `sha256`, `inputs`, `versions`, `fingerprint`, and of
-an engine `proof`.
+In a manifest a command is JSON with the fields of `Command`; the last one has only those up to `options`, since the
+others are the manifest's own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -27,6 +26,27 @@ _OPTIONS: Final[Mapping[MadeBy, tuple[str, ...]]] = {
     "refit": _REFERENCE,
 }
 """Sections and options of a recipe that what a verb makes depends on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A command, and what it made."""
+
+    verb: MadeBy
+    files: Mapping[str, str]
+    """Argument of the verb's function -> an ONNX file or engine that it is made from."""
+    arguments: Mapping[str, Any]
+    """The other arguments."""
+    options: Mapping[str, Any]
+    """Options that differ from the default, by keyword."""
+    artifact: str
+    """Name of the file; this and the rest are as the file's manifest has them."""
+    sha256: str
+    inputs: Mapping[str, Any]
+    versions: Mapping[str, str]
+    fingerprint: str
+    proof: Mapping[str, Any]
+    """Types and samplers of an engine."""
 
 
 def commands_of(

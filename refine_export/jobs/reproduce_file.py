@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -11,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import pydantic
+
 from refine_export.engine.cross_checks import cross_checks
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.plan import KIND, key_of, meant_as_plan, read_engine_manifest
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import build
-from refine_export.jobs.commands import MadeBy, made
+from refine_export.jobs.commands import Command, MadeBy, made
 from refine_export.jobs.export_graphs import export
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.jobs.lower_onnx import lower
@@ -110,11 +113,12 @@ def reproduce(
         problem = f"has no command: an earlier version wrote it, or a program; make {path.name} again by a verb"
         raise RequestError.about(manifest_path(path), "no-command", problem)
     folder = Path(FOLDER) if run is None else path_of(run)
-    commands = [*manifest.commands[:-1], made(manifest)]
     try:
+        commands = pydantic.TypeAdapter(list[Command]).validate_python([*manifest.commands[:-1], made(manifest)])
         steps = _steps(commands, folder)
-    except (AttributeError, KeyError, TypeError) as error:
-        problem = f"has commands that no verb writes ({type(error).__name__}: {error}); make {path.name} again"
+    except (KeyError, TypeError, ValueError, RequestError) as error:
+        reason = " ".join(str(error).split())[:300]
+        problem = f"has commands that no verb writes ({type(error).__name__}: {reason}); make {path.name} again"
         raise RequestError.about(manifest_path(path), "damaged-manifest", problem) from error
     notes: tuple[str, ...] = ()
     if steps[0].verb != "export":
@@ -129,24 +133,31 @@ def reproduce(
     return Reproduced(path=path, steps=tuple(steps), cross_checks=checks, notes=notes)
 
 
-def _steps(commands: Sequence[Mapping[str, Any]], folder: Path) -> list[Step]:
-    """Return the commands as steps, in a folder in which each file has a name of its own."""
+def _steps(commands: Sequence[Command], folder: Path) -> list[Step]:
+    """Return the commands as steps, in a folder in which each file has a name of its own.
+
+    A manifest may be a stranger's: its commands write nothing outside of the folder, and overwrite nothing.
+    """
     outputs: dict[str, Path] = {}
     steps = []
     for place, command in enumerate(commands):
-        files = {name: str(outputs.get(Path(given).name, given)) for name, given in command["files"].items()}
+        files = {name: str(outputs.get(Path(given).name, given)) for name, given in command.files.items()}
         # The verb names its file by the graph.
-        name = f"{command['arguments']['graph']}.onnx" if command["verb"] == "export" else command["artifact"]
+        name = f"{command.arguments['graph']}.onnx" if command.verb == "export" else command.artifact
+        if Path(name).name != name or not name.isprintable():
+            raise ValueError(f"{name!r} is not the name of a file")
         output = folder / name
         if output in outputs.values():
             output = output.with_stem(f"{output.stem}.{place}")
-        outputs[command["artifact"]] = output
-        rest = {name: command[name] for name in ("verb", "arguments", "options", "sha256", "versions")}
+        own = {"output": output, "recipe": recipe_with(Recipe(), command.options), "progress": None, "force": False}
+        inspect.signature(_JOBS[command.verb]).bind(**files, **command.arguments, **own)
+        outputs[command.artifact] = output
+        rest = {name: getattr(command, name) for name in ("verb", "arguments", "options", "sha256", "versions")}
         steps.append(Step(files=files, output=output, **rest))
     return steps
 
 
-def _run(step: Step, command: Mapping[str, Any], progress: Progress | None) -> Step:
+def _run(step: Step, command: Command, progress: Progress | None) -> Step:
     """Make the file again, and compare it with what was made at first."""
     recipe = recipe_with(Recipe(), step.options)
     _JOBS[step.verb](**step.files, **step.arguments, output=step.output, recipe=recipe, progress=progress)
@@ -155,14 +166,14 @@ def _run(step: Step, command: Mapping[str, Any], progress: Progress | None) -> S
         return dataclasses.replace(step, outcome="same bytes")
     reasons = [
         f"{name} was {json.dumps(before.get(name))}, is {json.dumps(after.get(name))}"
-        for before, after in ((command["inputs"], new.inputs), (command["versions"], new.versions))
+        for before, after in ((command.inputs, new.inputs), (command.versions, new.versions))
         for name in dict.fromkeys((*before, *after))
         if before.get(name) != after.get(name)
     ]
     # TensorRT chooses kernels by their times; TensorRT for RTX 1.7 orders parts of most dynamic engines anew each time.
-    if not reasons and new.kind == KIND and made(new)["proof"] == command["proof"]:
+    if not reasons and new.kind == KIND and made(new)["proof"] == command.proof:
         return dataclasses.replace(step, outcome="same network")
-    if not reasons and new.fingerprint != command["fingerprint"]:
+    if not reasons and new.fingerprint != command.fingerprint:
         reasons = ["the code of refine-export, or the machine, is another"]
     return dataclasses.replace(step, outcome="differs", reasons=tuple(reasons))
 

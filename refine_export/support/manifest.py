@@ -120,7 +120,9 @@ def read_manifest(artifact: Path) -> Manifest:
     try:
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")
-        return pydantic.TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
+        manifest = pydantic.TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
+        json_text(dataclasses.asdict(manifest))  # refuses NaN and infinite numbers, which no JSON that is made of it can have
+        return manifest
     except FileNotFoundError as error:
         problem = f"is missing; copy the manifest of {artifact.name} there, or make {artifact.name} again"
         raise RequestError.about(path, "missing-manifest", problem) from error

@@ -33,12 +33,17 @@ def print_reproduced(found: Reproduced) -> None:
 
 
 def _script(found: Reproduced) -> list[str]:
-    lines = ["set -e", *(f"# {note}" for note in found.notes)]
+    lines = ["set -e", *(_comment(note) for note in found.notes)]
     for step in found.steps:
-        lines += ["", f"# {step.output.name}, sha256 {step.sha256}", *command_lines(step)]
+        lines += ["", _comment(f"{step.output.name}, sha256 {step.sha256}"), *command_lines(step)]
     for tool, text in found.cross_checks.items():
-        lines += ["", f"# The same engine by {tool}, for a cross-check.", text]
+        lines += ["", _comment(f"The same engine by {tool}, for a cross-check."), text]
     return lines
+
+
+def _comment(text: str) -> str:
+    """Return a comment of one line: a second line of a stranger's text would be a command."""
+    return f"# {' '.join(text.split())}"
 
 
 def command_lines(step: Step) -> list[str]:

@@ -137,7 +137,47 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
         assert name in describe(plan)["manifest"]
 
 
-@pytest.mark.parametrize("options", [{}, {"gpu": None}, {"gpu": [], "exclude_lean_runtime": True}])
+@pytest.mark.parametrize(
+    "tried", [{}, {"numbers": 3}, {"numbers": [{}]}, {"numbers": [{"max_abs": "x", "psnr_db": None, "reasons": []}]}]
+)
+def test_fallbacks_that_were_edited_by_hand_are_refused(plan, tried):
+    numbers = {"max_abs": None, "psnr_db": 60.0, "reasons": ["x"]}
+    whole = {"rung": "native", "status": "passed", "numbers": [numbers], "reason": None}
+    for fallback, code in ((whole, None), ({**whole, **tried} if tried else {}, "unknown-engine")):
+        path = manifest_path(plan)
+        content = json.loads(path.read_text())
+        content["details"]["fallbacks"] = [fallback]
+        path.write_text(json.dumps(content))
+        if code is None:
+            assert describe(plan)["manifest"] == "whole"
+        else:
+            assert code_of(plan) == code
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        {},
+        {"img1": [[1, 3, 64, 64]] * 3},
+        *({"img0": shapes} for shapes in ([], [[1, 3, 64, 64]] * 2, [[1, 3, 64]] * 3, [[1, 3, 64, -64]] * 3)),
+    ],
+)
+def test_profiles_that_were_edited_by_hand_are_refused(plan, profile):
+    path = manifest_path(plan)
+    content = json.loads(path.read_text())
+    content["details"]["artifact"] = dataclasses.asdict(artifact(graph="interpolator"))
+    for profiles, code in (([{"img0": [[1, 3, 64, 64]] * 3}], None), ([profile], "unknown-engine")):
+        content["details"]["key"]["profiles"] = profiles
+        path.write_text(json.dumps(content))
+        if code is None:
+            assert artifact_from_plan(plan).fixed == (1, 64, 64)
+        else:
+            assert error_code(EngineError, lambda: artifact_from_plan(plan)) == code
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"gpu": None}, {"gpu": [], "exclude_lean_runtime": True}, {"gpu": [], "tiling_level": {}}]
+)
 def test_options_that_were_edited_by_hand_are_refused(plan, options):
     manifest = dataclasses.replace(read_manifest(plan), options=options)
     assert error_code(EngineError, lambda: options_of(manifest)) == "unknown-engine"

@@ -123,6 +123,45 @@ def test_what_differs_is_named_with_its_reason(here, monkeypatch):
 
 
 @needs_rtx
+@pytest.mark.parametrize(
+    "broken",
+    [
+        *({"verb": verb} for verb in ("run", "serve-page", "", True, ["export"])),
+        *({"options": options} for options in ("x", {"batch": "x"}, {"unknown": 1})),
+        *({"arguments": {"graph": graph}} for graph in ("../contextnet", "a/b", "a\nb")),
+        *({"arguments": {"graph": "contextnet", name: True}} for name in ("force", "output", "unknown")),
+        {"files": {"onnx": 3}},
+        {"files": {"fp32": "x.onnx"}},
+        {"artifact": 3},
+        {"sha256": 3},
+        {"versions": 3},
+        {"verb": "lower", "files": {"onnx": "x.onnx"}, "arguments": {}, "artifact": "../x.onnx"},
+        {"verb": "lower", "files": {"onnx": "x.onnx"}, "arguments": {}, "artifact": "x\n.onnx"},
+        {"verb": "lower", "files": {}, "arguments": {}, "artifact": "x.onnx"},
+    ],
+)
+def test_commands_that_no_verb_writes_are_refused(here, broken):
+    """A stranger's could overwrite files outside of the folder."""
+    commands = json.loads(manifest_path(here).read_text())["commands"]
+    changed(here, commands=[commands[0] | broken, *commands[1:]])
+    assert error_code(RequestError, lambda: reproduce(here)) == "damaged-manifest"
+
+
+@needs_rtx
+def test_texts_of_a_manifest_are_no_commands(here, capsys):
+    """What is printed is meant for a shell."""
+    commands = json.loads(manifest_path(here).read_text())["commands"]
+    evil = {"sha256": "0\ntouch /tmp/a", "files": {"onnx": "x\ntouch /tmp/b\x0btouch /tmp/c"}, "arguments": {}}
+    changed(here, commands=[commands[0] | evil | {"verb": "lower"}, *commands[1:]])
+    with pytest.raises(SystemExit):
+        main(["reproduce", str(here)])
+    printed = capsys.readouterr().out
+    assert "touch /tmp/a" in printed
+    words = shlex.split(printed, comments=True)
+    assert "touch" not in words
+
+
+@needs_rtx
 def test_files_without_a_command_are_refused(here, exports, tmp_path, capsys):
     for broken in ({"files": "x"}, {"arguments": 3}, {"verb": "export", "arguments": {}}):
         commands = json.loads(manifest_path(here).read_text())["commands"]

@@ -67,6 +67,14 @@ def test_a_damaged_manifest_means_make_it_again(artifact, text):
         read_manifest(artifact)
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_json_has_not_are_refused(artifact, number):
+    path = manifest_path(artifact)
+    path.write_text(path.read_text().replace('"details": {}', f'"details": {{"one": [{number}]}}'))
+    with refused("damaged-manifest", RequestError, path=path):
+        read_manifest(artifact)
+
+
 def test_a_manifest_that_is_not_a_file_is_not_read(artifact):
     """A pipe or a device may have no end."""
     reader, writer = os.pipe()
