@@ -6,6 +6,7 @@ Steps come one at a time. Files that are fed at the same size share a step, and 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -70,10 +71,20 @@ def plan_steps(
     """
     graph, first = signature.graph, sources.first.pair
     unit = max(artifact.multiple_of for artifact, _ in files)
-    if sources.single_pairs or sources.clips:
-        own = padded_size(*first.size, unit)
+    own = padded_size(*first.size, unit)
+    has_frames = bool(sources.single_pairs or sources.clips)
+    of_first = [*_by_sizes(files, lambda artifact: sizes_for(artifact, own, options))] if has_frames else []
+    of_probe = [*_by_closest_sizes(files, PROBE_SIZE)]
+    # How many pairs a clip has is not known before it is decoded.
+    more = sources.arrays or len(sources.clips) > 1 or any(clip.is_sequence for clip in sources.clips)
+    numbers = itertools.count(1)
+
+    def counted(label: str) -> str:
+        return label if more else f"{label} [{next(numbers)}/{len(of_first) + len(of_probe)}]"
+
+    if has_frames:
         in_full = {sizes for artifact, _ in files for sizes in artifact.profile or [artifact.closest_sizes(own)]}
-        for sizes, candidates in _by_sizes(files, lambda artifact: sizes_for(artifact, own, options)):
+        for sizes, candidates in of_first:
             batch, *size = sizes
             pair = first_pair_at(sources.first, sizes, unit)
             kinds, timesteps, note = options.flows, options.timesteps, ""
@@ -84,7 +95,7 @@ def plan_steps(
                 if signature.takes_timestep or "flow" in signature.input_names:
                     note = f"{graph} at {size_text(size)}: only {fed}; frames of that size are compared with all."
             yield PlanStep(
-                label=f"{graph} at {size_text(size if batch == 1 else sizes)}",
+                label=counted(f"{graph} at {size_text(size if batch == 1 else sizes)}"),
                 sizes=sizes,
                 feeds=feeds_for(reference, signature, pair, kinds=kinds, timesteps=timesteps, batch=batch),
                 candidates=candidates,
@@ -92,9 +103,9 @@ def plan_steps(
                 note=note,
             )
     # The limits of graphs that take a flow rest on the probe, so it is fed whatever else is.
-    for sizes, candidates in _by_closest_sizes(files, PROBE_SIZE):
+    for sizes, candidates in of_probe:
         for feed in probe_for(reference, signature, sizes[1:], batch=sizes[0]):
-            yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=candidates)
+            yield PlanStep(label=counted(feed.name), sizes=sizes, feeds=[feed], candidates=candidates)
     kinds = flow_kinds_of(reference, options.flows)[:1]
     for pair, sequence, index in sources.pairs():
         whole = padded(pair, unit)

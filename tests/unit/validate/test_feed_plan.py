@@ -86,6 +86,15 @@ def test_files_of_one_size_share_a_step_and_frames_and_arrays_follow_the_first_p
     assert notes_on_unused_arrays(ANY, sources) == []
 
 
+@pytest.mark.parametrize(("frames", "ends"), [(2, ["[1/4]", "[2/4]", "[3/4]", "[4/4]"]), (3, None)])
+def test_steps_are_counted_where_their_number_is_known(references, frames, ends):
+    sources = sources_from_options(FramesOptions(scene_frames=frames), SceneOptions(height=64, width=96, motion_px=4))
+    files = [(ANY, [candidate_of(runtime="x", runner=None)])]
+    plan = plan_steps(references("IFNet"), SIGNATURES["interpolator"], files, sources, OPTIONS)
+    labels = [step.label for step in plan]
+    assert [label.split()[-1] for label in labels] == ends if ends else not any("[" in label for label in labels)
+
+
 def test_large_sizes_get_the_feeds_that_show_something_new(references, monkeypatch):
     """Frames of that size, and a file of that size alone, get all."""
     monkeypatch.setattr(feed_plan, "LARGE_PIXELS", 64 * 96)
