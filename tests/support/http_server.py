@@ -32,13 +32,14 @@ def inferred(outputs=(OUTPUT,)):
 class Handler(socketserver.StreamRequestHandler):
     def handle(self):
         with suppress(OSError):  # the client has gone
-            while (line := self.rfile.readline()).strip():
+            # The end, an empty line, or what gRPC sends behind its first line.
+            while len(words := self.rfile.readline().split()) > 1:
                 length = 0
                 while (header := self.rfile.readline().strip().lower()) != b"":
                     if header.startswith(b"content-length:"):
                         length = int(header.split(b":")[1])
                 self.rfile.read(length)
-                self.server.asked.append(line.split()[1].decode())
+                self.server.asked.append(words[1].decode())
                 self.wfile.write(self.server.answer(self.server.asked[-1]))
 
 

@@ -23,9 +23,10 @@ METHODS = {
 }
 
 
-def test_the_server_of_these_tests_ends_a_connection_at_an_empty_line(capsys):
+@pytest.mark.parametrize("line", [b"\r\n", b"SM\r\n"])
+def test_the_server_of_these_tests_ends_a_connection_at_what_is_no_request(capsys, line):
     with served(page(SERVER)) as server, socket.create_connection(server.server_address, timeout=5) as connection:
-        connection.sendall(b"\r\n\r\n")
+        connection.sendall(line)
         assert (connection.recv(1), server.asked) == (b"", [])
     assert "Traceback" not in capsys.readouterr().err
 
