@@ -16,7 +16,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
-from refine_export.accuracy.effective_limits import LABELS
+from refine_export.accuracy.effective_limits import LABELS, LARGEST
 from refine_export.report.charts import bisection_for_page, charts_by_size, charts_of_flicker, histogram_of
 from refine_export.report.formatting import FILTERS, limit_text, margin_text
 from refine_export.report.line_chart import HEIGHT, MOST_POINTS, STYLES, WIDTH
@@ -49,6 +49,7 @@ def html_from_report(report: Report, pictures: Mapping[str, Pictures], frames: F
     """
     environment = page_environment()
     environment.globals.update(
+        LARGEST=LARGEST,
         margin=margin_text,
         limit_text=limit_text,
         histogram_of=histogram_of,

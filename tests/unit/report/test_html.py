@@ -108,6 +108,7 @@ def test_each_row_shows_the_limit_that_decided():
     assert (row[0], "1.6 times below the limit of 3.2e-02" in row[2]) == ("passed", True)
     assert "2.0e-02 of the peak, 1.6 times below the limit of 3.2e-02" in text
     assert "largest error 3.2e-02, PSNR 63.9794 dB Rounding alone" in text
+    assert page.tables["matrix"][1][1] == "90.0 dB, or 2 \u00d7 rounding 1.0e-03, or 8 \u00d7 rounding"
     assert "2 times what rounding costs (8 for the largest error) is allowed" in text
 
 
