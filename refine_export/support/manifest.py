@@ -121,7 +121,8 @@ def read_manifest(artifact: Path) -> Manifest:
         if path.exists() and not path.is_file():
             raise OSError("it is not a regular file")
         manifest = pydantic.TypeAdapter(Manifest).validate_json(path.read_bytes(), strict=True)
-        json_text(dataclasses.asdict(manifest))  # refuses NaN and infinite numbers, which no JSON that is made of it can have
+        # Refuses NaN and infinite numbers, which no JSON that is made of it can have.
+        json_text(dataclasses.asdict(manifest))
         return manifest
     except FileNotFoundError as error:
         problem = f"is missing; copy the manifest of {artifact.name} there, or make {artifact.name} again"
