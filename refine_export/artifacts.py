@@ -126,13 +126,16 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
     dims = _image_dims(model, signature, path)
     batch, _, height, width = (dim if isinstance(dim, int) else None for dim in dims)
     free = [name for name, size in (("batch", batch), ("height", height), ("width", width)) if size is None]
+    sizes = size_text(dims)
+    if free:
+        sizes += f": any {listed(free)}; sides are multiples of {signature.multiple_of}"
     metadata = _metadata(model)
     return Artifact(
         graph=signature.graph,
         file=str(path),
         sha256=sha256_of_model(content, files),
         size_bytes=len(content) + sum(file.stat().st_size for file in files),
-        sizes=_described_sizes(dims, free, signature),
+        sizes=sizes,
         opset=max((entry.version for entry in model.opset_import if entry.domain in ONNX_DOMAINS), default=0),
         precision=_precision(model),
         nodes=len(model.graph.node),
@@ -147,11 +150,6 @@ def artifact_from_model(model: onnx.ModelProto, content: bytes, path: Path) -> A
         network=metadata.get("refine_export.architecture"),
         stacked=None if stacked is None else int(stacked.inputs[0].shape[1]),
     )
-
-
-def _described_sizes(dims: list[int | str], free: list[str], signature: Signature) -> str:
-    more = f": any {listed(free)}; sides are multiples of {signature.multiple_of}" if free else ""
-    return size_text(dims) + more
 
 
 def signature_of_model(model: onnx.ModelProto) -> Signature | None:

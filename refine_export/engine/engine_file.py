@@ -66,10 +66,10 @@ class EngineFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Built:
+class _BuiltRung:
     """One fallback's engine: from which file, and with which options."""
 
-    child: BuildAnswer
+    answer: BuildAnswer
     file: Path
     options: BuildOptions
     rung: Rung
@@ -142,11 +142,11 @@ def engine_file(
 
     old, changes = _reusable(output, options, key_for, inputs)
     if old is not None:
-        return result_of(output, old, reused=True)
+        return engine_file_from_manifest(output, old, reused=True)
     make_folder(output.parent)
     folder_of_timings = user_path(options.timing_cache) if options.timing_cache else output.parent
 
-    def build(rung: Rung) -> _Built:
+    def build(rung: Rung) -> _BuiltRung:
         file = file_of_rung(rung, source, fp32, folder, output.name)
         used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
         before = read_source(file, used)
@@ -158,20 +158,20 @@ def engine_file(
             executes=target.executes,
             unfuse=rung == "unfused",
         )
-        child = build_in_child(request, folder, progress)
+        answer = build_in_child(request, folder, progress)
         # The child read the file by itself, and `gather` was made from the source.
-        if (child.onnx_sha256, read_source(source, options).sha256) != (before.sha256, read.sha256):
+        if (answer.onnx_sha256, read_source(source, options).sha256) != (before.sha256, read.sha256):
             raise GraphError(
                 f"{file} changed while it was being built; build it again when nothing writes to it",
                 code="changed-during-build",
                 path=file,
             )
-        return _Built(child=child, file=file, options=used, rung=rung)
+        return _BuiltRung(answer=answer, file=file, options=used, rung=rung)
 
-    def compare(built: _Built) -> Sequence[Numbers]:
+    def compare(built: _BuiltRung) -> Sequence[Numbers]:
         assert judge is not None
         with progress.step(f"compare the rung {built.rung} with torch") as outcome:
-            plan = built.child.plan
+            plan = built.answer.plan
             if built.options.strip_weights:  # its weights are in the file that it was built from
                 log = process_log(library.module)
                 plan = refit_plan(library.module, plan, read_file(built.file), log, path=built.file)
@@ -190,7 +190,7 @@ def engine_file(
         made = built.file if built.file.parent == folder else None
         manifest = new_manifest(
             output,
-            built.child.plan,
+            built.answer.plan,
             key_for(chosen.rung),
             read,
             inputs=inputs,
@@ -200,8 +200,8 @@ def engine_file(
             details=_details(chosen, target),
             commands=commands,
         )
-        write_engine(output, built.child.plan, manifest, made)
-    return result_of(output, manifest, changes=changes)
+        write_engine(output, built.answer.plan, manifest, made)
+    return engine_file_from_manifest(output, manifest, changes=changes)
 
 
 def new_manifest(
@@ -234,8 +234,10 @@ def new_manifest(
     )
 
 
-def result_of(output: Path, manifest: Manifest, *, reused: bool = False, changes: Sequence[str] = ()) -> EngineFile:
-    """Return the result of a job from the manifest of its engine."""
+def engine_file_from_manifest(
+    output: Path, manifest: Manifest, *, reused: bool = False, changes: Sequence[str] = ()
+) -> EngineFile:
+    """Return the result of a build or a refit from the manifest that it wrote."""
     details = manifest.details
     return EngineFile(
         path=output,
@@ -270,20 +272,20 @@ def _reusable(
     return (None, changes) if changes else (manifest, [])
 
 
-def _details(chosen: Chosen[_Built], target: EngineTarget) -> dict[str, Any]:
-    built, child = chosen.engine, chosen.engine.child
-    notes = list(child.notes)
-    if unchecked := child.inferred["unchecked"]:
+def _details(chosen: Chosen[_BuiltRung], target: EngineTarget) -> dict[str, Any]:
+    built, answer = chosen.engine, chosen.engine.answer
+    notes = list(answer.notes)
+    if unchecked := answer.inferred["unchecked"]:
         notes.append(f"the types of {len(unchecked)} convolutions and samplers are not checked: {listed(unchecked, 8)}")
     return {
         ARTIFACT: manifest_entry_of(built.file),
-        "onnx": {"file": built.file.name, "sha256": child.onnx_sha256},
-        "samplers": dict(child.samplers),
-        "unfused": child.unfused,
-        "inferred": dict(child.inferred),
-        "probed": child.probed,
-        "precision": child.precision,
-        "memory": dict(child.memory),
+        "onnx": {"file": built.file.name, "sha256": answer.onnx_sha256},
+        "samplers": dict(answer.samplers),
+        "unfused": answer.unfused,
+        "inferred": dict(answer.inferred),
+        "probed": answer.probed,
+        "precision": answer.precision,
+        "memory": dict(answer.memory),
         "fallbacks": [tried.to_dict() for tried in chosen.tried],
         "proven": f"built and type-checked by {target.library.title}; "
         + ("compared with torch" if chosen.tried[-1].status == "passed" else "not executed: no RTX GPU"),

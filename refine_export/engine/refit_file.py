@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.engine.build_options import BuildOptions, Rung
-from refine_export.engine.engine_file import EngineFile, EngineTarget, new_manifest, result_of
+from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_file_from_manifest, new_manifest
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
@@ -113,7 +113,7 @@ def refit_file(
             commands=commands,
         )
         write_engine(output, chosen.engine, fresh, made)
-    return result_of(output, fresh)
+    return engine_file_from_manifest(output, fresh)
 
 
 def _check_fits(plan: Path, manifest: Manifest, options: BuildOptions, source: Path, new: EngineSource) -> None:

@@ -10,8 +10,8 @@ from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import EngineError, RequestError
 from refine_export.jobs.refit_engine import refit
 from refine_export.jobs.validate_files import validate
-from tests.support.engine_models import error_code
 from tests.support.real_tensorrt import content_of
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.tensorrt
 
@@ -48,16 +48,19 @@ def test_an_engine_that_takes_no_weights_says_so(workshop, tmp_path):
     made = workshop.engine()
     source = workshop.file("contextnet", artifact_from_plan(made.path).precision, seed=OTHER)
     new, recipe = tmp_path / "new.plan", workshop.recipe(seed=OTHER)
-    assert error_code(RequestError, lambda: refit(made.path, source, output=new, recipe=recipe)) == "not-refittable"
+    with refused("not-refittable", RequestError):
+        refit(made.path, source, output=new, recipe=recipe)
 
 
 def test_an_engine_without_weights_takes_back_its_own(workshop, tmp_path):
     made = workshop.engine(strip_weights=True, optimization_level=1)
     precision = artifact_from_plan(made.path).precision
-    assert error_code(EngineError, lambda: TrtRunner(made.path)) == "stripped"
+    with refused("stripped", EngineError):
+        TrtRunner(made.path)
     other, plan = workshop.file("contextnet", precision, seed=OTHER), tmp_path / "whole.plan"
     recipe = workshop.recipe(seed=OTHER)
-    assert error_code(RequestError, lambda: refit(made.path, other, output=plan, recipe=recipe)) == "wrong-weights"
+    with refused("wrong-weights", RequestError):
+        refit(made.path, other, output=plan, recipe=recipe)
     assert not plan.exists()
     refit(made.path, workshop.file("contextnet", precision), output=plan, recipe=workshop.recipe())
     assert status_of(workshop, plan) == "passed"
@@ -65,7 +68,8 @@ def test_an_engine_without_weights_takes_back_its_own(workshop, tmp_path):
 
 def test_a_version_compatible_engine_runs_where_its_code_is_trusted(workshop):
     made = workshop.engine(version_compatible=True, optimization_level=1)
-    assert error_code(RequestError, lambda: TrtRunner(made.path)) == "host-code"
+    with refused("host-code", RequestError):
+        TrtRunner(made.path)
     with TrtRunner(made.path, options=EngineRunOptions(allow_host_code=True)) as runner:
         precision = artifact_from_plan(made.path).precision
         workshop.assert_exact(runner, workshop.feeds(), precision)

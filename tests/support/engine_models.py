@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +24,6 @@ from refine_export.engine.machine import Machine
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.parse_network import network_from_onnx
 from refine_export.engine.plan import ARTIFACT, KEY, KIND
-from refine_export.errors import RefineExportError
 from refine_export.support.manifest import Manifest, write_with_manifest
 from refine_export.support.text import size_text
 
@@ -156,10 +154,3 @@ def fail(monkeypatch: pytest.MonkeyPatch, kind: Any, call: str, log: Log | None,
         return gives
 
     monkeypatch.setattr(kind, call, failing)
-
-
-def error_code(kind: type[RefineExportError], call: Callable[[], object]) -> str:
-    """The code of the error that a call raises."""
-    with pytest.raises(kind) as caught:
-        call()
-    return caught.value.code

@@ -2,6 +2,7 @@ import pytest
 
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES, fitting_size, parse_size
+from tests.support.refusals import refused
 
 
 def test_a_size_is_height_by_width():
@@ -16,10 +17,8 @@ def test_what_is_not_a_size(text):
 
 @pytest.mark.parametrize(("multiple_of", "padded"), [(32, (128, 224)), (64, (128, 256)), (128, (128, 256))])
 def test_what_the_user_gave_has_to_fit_the_padding_and_a_default_is_padded(multiple_of, padded):
-    with pytest.raises(RequestError) as caught:
+    with refused("wrong-size", RequestError, multiple_of=multiple_of, padded=padded):
         fitting_size("100x200", multiple_of)
-    fields = caught.value.fields
-    assert (caught.value.code, fields["multiple_of"], fields["padded"]) == ("wrong-size", multiple_of, padded)
     assert fitting_size("1088x1920", 64) == (1088, 1920)
     assert fitting_size("1088x1920", 128, default=True) == (1152, 1920)
 

@@ -113,7 +113,7 @@ def print_inspection(found: Inspection) -> None:
     if found.kind == "engine":
         _print_engine_description(found.description)
     else:
-        _print_description(Screen(), found.description)
+        print_description(Screen(), found.description)
 
 
 def _print_engine_description(description: Mapping[str, Any]) -> None:
@@ -201,19 +201,14 @@ def _fallback(tried: Mapping[str, Any]) -> str:
     return f"{head}, largest error {error}{level}{f': {reasons}' if reasons else ''}"
 
 
-def print_description(description: Mapping[str, Any]) -> None:
-    """Print names and values."""
-    _print_description(Screen(), description)
-
-
-def _print_description(screen: Screen, description: Mapping[str, Any], indent: str = "") -> None:
+def print_description(screen: Screen, description: Mapping[str, Any], indent: str = "") -> None:
     """Print names and values; what is nested is indented, and a mapping of numbers stands on one line."""
     for name, value in description.items():
         if isinstance(value, Mapping) and value and not any(isinstance(part, Mapping | str) for part in value.values()):
             screen.line(f"{indent}{name}: {', '.join(f'{key} {_number(part)}' for key, part in value.items())}")
         elif isinstance(value, Mapping):
             screen.line(f"{indent}{name}:")
-            _print_description(screen, value, indent + "  ")
+            print_description(screen, value, indent + "  ")
         elif isinstance(value, list) and not any(isinstance(part, Mapping) for part in value):
             screen.line(f"{indent}{name}: {', '.join(map(str, value)) or 'none'}")
         elif isinstance(value, list):

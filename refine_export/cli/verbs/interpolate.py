@@ -11,6 +11,7 @@ import refine_export as rx
 from refine_export.cli.exit_codes import print_json, show
 from refine_export.cli.render.console_progress import JsonProgress, make_progress
 from refine_export.cli.render.print_files import print_description
+from refine_export.cli.render.screen import Screen
 from refine_export.cli.stage_options import stage_options
 from refine_export.cli.verbs.shared_options import ForceOption, JsonOption, QuietOption
 from refine_export.errors import RequestError
@@ -108,7 +109,8 @@ def interpolate(
 def _print(result: Any) -> None:
     found = result.to_dict()
     notes = {f"note {number}": note for number, note in enumerate(found.pop("notes"), 1)}
-    print_description({name.replace("_", " "): value for name, value in found.items() if value != 0} | notes)
+    description = {name.replace("_", " "): value for name, value in found.items() if value != 0} | notes
+    print_description(Screen(), description)
 
 
 def _tell(line: str) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from refine_export.cli import main as cli_main
 from refine_export.cli.render.print_files import print_description
+from refine_export.cli.render.screen import Screen
 from refine_export.errors import InternalError, RequestError
 from refine_export.support.text import clean
 
@@ -114,7 +115,8 @@ def test_inspect(run, here, contextnet, references):
 
 
 def test_a_list_of_names_is_described_on_one_line(capsys):
-    print_description({"unused": ["block_tea"], "inputs": [{"name": "x", "dtype": "float", "shape": ["N", 3]}]})
+    inputs = [{"name": "x", "dtype": "float", "shape": ["N", 3]}]
+    print_description(Screen(), {"unused": ["block_tea"], "inputs": inputs})
     assert capsys.readouterr().out.split("\n") == ["unused: block_tea", "inputs:", "  x: float [N, 3]", ""]
 
 

@@ -10,6 +10,7 @@ import pytest
 from refine_export.data.npz_feeds import feeds_of_arrays, signature_of_npz
 from refine_export.errors import RequestError
 from refine_export.signature import SIGNATURES
+from tests.support.refusals import refused
 from tests.support.source_files import folder_of, sources_of
 
 
@@ -25,12 +26,6 @@ def arrays_of(graph, batch=1, height=64, width=96):
 def npz(path: Path, arrays) -> Path:
     np.savez(path, **arrays)
     return path
-
-
-def code_of(call) -> str:
-    with pytest.raises(RequestError) as caught:
-        call()
-    return caught.value.code
 
 
 def test_arrays_are_the_feeds_of_their_graph(tmp_path):
@@ -75,29 +70,33 @@ def test_arrays_beside_frames(tmp_path):
 def test_arrays_that_are_refused(tmp_path, change, code):
     arrays = {name: array for name, array in (arrays_of("refine") | change).items() if array is not None}
     path = npz(tmp_path / "a.npz", arrays)
-    assert code_of(lambda: list(feeds_of_arrays(sources_of(path).arrays, SIGNATURES["refine"]))) == code
+    with refused(code, RequestError):
+        list(feeds_of_arrays(sources_of(path).arrays, SIGNATURES["refine"]))
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 60, 96), (0, 3, 64, 96)])
 def test_an_odd_size_or_no_batch_is_refused(tmp_path, shape):
     path = npz(tmp_path / "a.npz", {name: np.zeros(shape, np.float32) for name in ("img0", "img1")})
-    assert code_of(lambda: list(feeds_of_arrays([path], SIGNATURES["interpolator"]))) == "wrong-size"
+    with refused("wrong-size", RequestError):
+        list(feeds_of_arrays([path], SIGNATURES["interpolator"]))
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     path = npz(tmp_path / "a.npz", arrays_of("interpolator", height=320, width=320))
     monkeypatch.setattr("refine_export.data.npz_feeds.LARGEST_UNPACKED_BYTES", 2**20)
-    assert code_of(lambda: sources_of(path)) == "too-large"
+    with refused("too-large", RequestError):
+        sources_of(path)
 
 
 def test_files_without_arrays(tmp_path):
     whole = npz(tmp_path / "a.npz", arrays_of("refine")).read_bytes()
     for content in (b"", b"x", pickle.dumps({}), whole[:-100]):
         (tmp_path / "bad.npz").write_bytes(content)
-        with pytest.raises(RequestError) as caught:
+        with refused("unreadable-npz", RequestError) as caught:
             signature_of_npz(tmp_path / "bad.npz")
-        assert caught.value.code == "unreadable-npz"
         assert "pickle" not in str(caught.value)  # numpy advises to load it so
     np.save(tmp_path / "one.npy", np.zeros(3))
-    assert code_of(lambda: signature_of_npz(tmp_path / "one.npy")) == "unreadable-npz"
-    assert code_of(lambda: sources_of(tmp_path / "absent.npz")) == "not-found"
+    with refused("unreadable-npz", RequestError):
+        signature_of_npz(tmp_path / "one.npy")
+    with refused("not-found", RequestError):
+        sources_of(tmp_path / "absent.npz")

@@ -13,6 +13,7 @@ from refine_export.deploy.triton.releases import NEWEST
 from refine_export.errors import RequestError
 from tests.support.model_repositories import good_repository, keep_only, merge, new_plan, replace, second_plan
 from tests.support.paths import TESTS
+from tests.support.refusals import refused
 
 SCHEMA = TESTS / "data" / "inferenceservice_schema.yaml"
 URI = "s3://bucket/models"
@@ -55,12 +56,6 @@ def written(root, **options):
     content = yaml.safe_load(result.text)
     check(content)
     return content, content["spec"]["predictor"]["model"], result
-
-
-def refusal(root, **options):
-    with pytest.raises(RequestError) as caught:
-        written(root, **options)
-    return caught.value.code
 
 
 def run_on_cpu(root):
@@ -170,12 +165,14 @@ def test_a_plan_that_is_version_compatible(repository):
 )
 def test_plans_that_no_server_could_run(repository, tensorrt, options, code):
     new_plan(repository, tensorrt=tensorrt)
-    assert refusal(repository, **options) == code
+    with refused(code, RequestError):
+        written(repository, **options)
 
 
 def test_plans_of_different_releases(repository):
     second_plan(repository, "8.9", (8, 9), tensorrt="10.16.1.11")
-    assert refusal(repository) == "no-release"
+    with refused("no-release", RequestError):
+        written(repository)
 
 
 @pytest.mark.parametrize("release", ["26.04", "30.01"])
@@ -188,9 +185,11 @@ def test_a_release_that_is_not_known_to_run_a_plan_is_noted(repository, release)
 
 def test_a_repository_that_does_not_pass_the_pre_flight_is_refused(onnx):
     (onnx / "interpolate" / "1" / "README.txt").unlink()
-    assert refusal(onnx) == "preflight-failed", "a bucket would lose the folder"
+    with refused("preflight-failed", RequestError):
+        written(onnx)
     (onnx / "interpolator" / "config.pbtxt").write_text("no_such_field: 1")
-    assert refusal(onnx) == "preflight-failed"
+    with refused("preflight-failed", RequestError):
+        written(onnx)
 
 
 def test_the_schema_refuses_wrong_fields(onnx):

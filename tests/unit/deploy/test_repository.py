@@ -17,6 +17,7 @@ from refine_export.errors import RequestError
 from refine_export.support.manifest import manifest_path, sha256_of_file
 from tests.support.deploy_files import CHECKPOINT, with_external_data, write_average, write_declared, write_plan
 from tests.support.model_repositories import save_manifest
+from tests.support.refusals import refused
 
 
 @pytest.fixture
@@ -35,13 +36,6 @@ def contents(folder):
 
 def deployed(paths, output, force=False, **options):
     return deploy_triton(paths, output, TritonOptions(**options), force=force)
-
-
-def refusal(paths, output, **options):
-    """Return the code of the error."""
-    with pytest.raises(RequestError) as caught:
-        deployed(paths, output, **options)
-    return caught.value.code
 
 
 def test_content(source, output):
@@ -123,7 +117,8 @@ def test_external_data_comes_along(source, output):
     assert artifact_from_file(copy).sha256 == artifact_from_file(source).sha256
     onnx.load(copy)
     with_external_data(write_average(source), "model.py")
-    assert refusal([source], output, force=True) == "reserved-name"
+    with refused("reserved-name", RequestError):
+        deployed([source], output, force=True)
 
 
 def test_a_plan_is_copied_with_its_manifest(source, output):
@@ -180,17 +175,22 @@ def test_the_readme_has_the_pictures_that_fit(source, output):
 def test_what_may_not_be_replaced(source, output):
     output.mkdir(parents=True)
     deployed([source], output)  # an empty folder
-    assert refusal([source], output) == "output-exists"
+    with refused("output-exists", RequestError):
+        deployed([source], output)
     (output / "deployment.json").unlink()
     before = contents(output)
-    assert refusal([source], output, force=True) == "not-a-repository"
+    with refused("not-a-repository", RequestError):
+        deployed([source], output, force=True)
     assert contents(output) == before
     (output.parent / "file").write_text("mine")
     (output.parent / "link").symlink_to(output)
     for name in ("file", "link"):
-        assert refusal([source], output.parent / name, force=True) == "not-a-repository"
-    assert refusal([source], output.parent / "a\nb") == "bad-path"
-    assert refusal([], output.parent / "new") == "no-artifact"
+        with refused("not-a-repository", RequestError):
+            deployed([source], output.parent / name, force=True)
+    with refused("bad-path", RequestError):
+        deployed([source], output.parent / "a\nb")
+    with refused("no-artifact", RequestError):
+        deployed([], output.parent / "new")
 
 
 @pytest.mark.parametrize("damaged", [False, True])
@@ -203,7 +203,8 @@ def test_files_of_others_are_not_deleted(source, output, damaged):
     (output / "mine/config.pbtxt").write_text("mine")
     if damaged:
         (output / "deployment.json").write_text("[]")
-    assert refusal([source], output, force=True) == "foreign-files"
+    with refused("foreign-files", RequestError):
+        deployed([source], output, force=True)
     assert (output / "mine/config.pbtxt").read_text() == "mine"
 
 
@@ -226,12 +227,15 @@ def test_a_failure_leaves_the_old_one_and_nothing_else(source, output, monkeypat
 def test_a_manifest_of_another_file(source, output):
     save_manifest(source)
     write_average(source, gain=0.5)
-    assert refusal([source], output) == "hash-differs"
+    with refused("hash-differs", RequestError):
+        deployed([source], output)
     manifest_path(source).write_text("{")
-    assert refusal([source], output) == "damaged-manifest"
+    with refused("damaged-manifest", RequestError):
+        deployed([source], output)
     plan = write_plan(source.with_name("m.plan"), source)
     plan.write_bytes(plan.read_bytes() + b"x")
-    refusal([plan], output)
+    with refused("unknown-engine", RequestError):
+        deployed([plan], output)
     assert not output.exists()
 
 

@@ -19,7 +19,8 @@ from refine_export.engine.plan import plan_header
 from refine_export.engine.profile_shapes import shapes_from_options
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.signature import TensorInfo
-from tests.support.engine_models import error_code, fake_library, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import fake_library, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.refusals import refused
 
 pytestmark = needs_rtx
 IMAGE = TensorInfo(name="image", dtype="float32", shape=("N", 4, "H", "W"))
@@ -53,7 +54,8 @@ def test_an_engine_is_not_run_without_a_gpu(rtx):
 
 def test_an_engine_that_no_rtx_gpu_holds_is_refused(rtx, monkeypatch):
     monkeypatch.setattr(module, "LARGEST_GPU_BYTES", 1)
-    assert error_code(GraphError, lambda: build(rtx)) == "too-large"
+    with refused("too-large", GraphError):
+        build(rtx)
 
 
 def test_a_range_of_sizes_whose_memory_tensorrt_does_not_count_is_refused(rtx):
@@ -114,7 +116,8 @@ def test_a_build_can_be_stopped(rtx):
         asked.append(done)
         return len(asked) < 4
 
-    assert error_code(UnavailableError, lambda: build(rtx, log=log, progress=progress)) == "stopped"
+    with refused("stopped", UnavailableError):
+        build(rtx, log=log, progress=progress)
     assert len(asked) == 4
     assert "BuildCanceled" in log.errors()[-1]
 

@@ -13,7 +13,8 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code, fail, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import fail, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.refusals import refused
 
 pytestmark = needs_rtx
 DYNAMIC = InputShapes(name="x", minimum=(1, 3, 32, 32), optimum=(1, 3, 64, 64), maximum=(2, 3, 96, 96), dynamic=True)
@@ -66,7 +67,8 @@ def test_what_enterprise_tensorrt_has_alone(rtx, monkeypatch):
     able, options = dataclasses.replace(rtx, can=frozenset({"hardware_compatibility"})), {}
     config(able)
     options["hardware_compatibility"] = "ampere_plus"
-    assert error_code(UnavailableError, lambda: config(able, **options)) == "unsupported-option"
+    with refused("unsupported-option", UnavailableError):
+        config(able, **options)
     kept = []
     monkeypatch.setattr(
         rtx.module.IBuilderConfig,
@@ -107,7 +109,8 @@ def test_shapes_that_tensorrt_refuses(rtx, shapes):
     """`set_shape` raises for negative sizes alone; the rest is found when the profile is added."""
     low, best, high = shapes
     wrong = InputShapes(name="x", minimum=low, optimum=best, maximum=high, dynamic=True)
-    assert error_code(UnavailableError, lambda: config(rtx, wrong)) == "profile-refused"
+    with refused("profile-refused", UnavailableError):
+        config(rtx, wrong)
 
 
 @pytest.mark.parametrize(
@@ -120,10 +123,12 @@ def test_shapes_that_tensorrt_refuses(rtx, shapes):
 def test_an_option_that_this_tensorrt_lacks(rtx, monkeypatch, kind, name, options):
     members = {other: flag for other, flag in getattr(rtx.module, kind).__members__.items() if other != name}
     monkeypatch.setattr(rtx.module, kind, SimpleNamespace(__members__=members))
-    assert error_code(UnavailableError, lambda: config(rtx, **options)) == "unsupported-option"
+    with refused("unsupported-option", UnavailableError):
+        config(rtx, **options)
 
 
 def test_what_tensorrt_ignores_is_noticed(rtx, monkeypatch):
     """Setters of TensorRT return nothing: it logs a warning, and the old value stays."""
     monkeypatch.setattr(rtx.module.IBuilderConfig, "set_flag", lambda config, flag: None)
-    assert error_code(UnavailableError, lambda: config(rtx, refittable=True)) == "unsupported-option"
+    with refused("unsupported-option", UnavailableError):
+        config(rtx, refittable=True)

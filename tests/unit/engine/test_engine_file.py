@@ -21,7 +21,7 @@ from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import describe, manifest_of
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.support.progress import Silent
-from tests.support.engine_models import error_code, model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
 from tests.support.fake_tensorrt import write_real
 from tests.support.foreign import model_of
 from tests.support.refusals import refused
@@ -125,7 +125,8 @@ def test_the_fp32_file_is_the_last_fallback(place):
     options = dataclasses.replace(OPTIONS, tf32=True, rung="fp32")
     assert place.build(options, fp32=fp32).rung == "fp32"
     assert place.build(options, fp32=fp32).reused
-    assert error_code(RequestError, lambda: place.build(dataclasses.replace(options, tf32=False))) == "fp32-needed"
+    with refused("fp32-needed", RequestError):
+        place.build(dataclasses.replace(options, tf32=False))
 
 
 def test_where_nothing_passes_or_a_build_dies_the_old_engine_stays(place):
@@ -133,9 +134,11 @@ def test_where_nothing_passes_or_a_build_dies_the_old_engine_stays(place):
     before = place.content()
     place.exact = set()
     other = dataclasses.replace(OPTIONS, optimization_level=1)
-    assert error_code(RequestError, lambda: place.build(other)) == "no-exact-engine"
+    with refused("no-exact-engine", RequestError):
+        place.build(other)
     place.in_child("import os\ntrt.Builder = lambda logger: os.kill(os.getpid(), 9)\n")
-    assert error_code(UnavailableError, lambda: place.build(other)) == "child-ended"
+    with refused("child-ended", UnavailableError):
+        place.build(other)
     assert place.content() == before
 
 
@@ -149,7 +152,8 @@ def test_a_source_that_changes_during_the_build_is_refused(place, monkeypatch):
     monkeypatch.setattr(module, "file_of_rung", changes)
     for rung in ("native", "gather"):
         options = dataclasses.replace(OPTIONS, rung=rung)
-        assert error_code(GraphError, lambda options=options: place.build(options)) == "changed-during-build"
+        with refused("changed-during-build", GraphError):
+            place.build(options)
     assert not place.plan.exists()
 
 
@@ -181,24 +185,23 @@ def test_what_a_killed_build_left_is_removed_by_the_next(place):
 def test_other_files_are_not_overwritten_unless_forced(tmp_path, name):
     output, path = tmp_path / "m.plan", tmp_path / name
     path.write_text("mine")
-    assert error_code(RequestError, lambda: check_engine_output(output, sources=[], force=False)) == "output-exists"
+    with refused("output-exists", RequestError):
+        check_engine_output(output, sources=[], force=False)
     check_engine_output(output, sources=[], force=True)
-    refused = error_code(RequestError, lambda: check_engine_output(output, sources=[path], force=True))
-    assert refused == "output-is-input"
+    with refused("output-is-input", RequestError):
+        check_engine_output(output, sources=[path], force=True)
     shutil.move(path, tmp_path / "source")
     path.symlink_to(tmp_path / "source")
-    assert error_code(RequestError, lambda: check_engine_output(output, sources=[tmp_path / "source"], force=True)) == (
-        "output-is-input"
-    )
+    with refused("output-is-input", RequestError):
+        check_engine_output(output, sources=[tmp_path / "source"], force=True)
 
 
 def test_folders_are_not_engines(tmp_path):
-    assert error_code(RequestError, lambda: check_engine_output(tmp_path, sources=[], force=True)) == "unwritable"
+    with refused("unwritable", RequestError):
+        check_engine_output(tmp_path, sources=[], force=True)
     (tmp_path / "m.plan.json").mkdir()
-    assert (
-        error_code(RequestError, lambda: check_engine_output(tmp_path / "m.plan", sources=[], force=True))
-        == "unwritable"
-    )
+    with refused("unwritable", RequestError):
+        check_engine_output(tmp_path / "m.plan", sources=[], force=True)
 
 
 def test_a_file_that_cannot_be_rewritten_is_refused(tmp_path):

@@ -18,7 +18,7 @@ from refine_export.engine.engine_runner import TrtRunner
 from refine_export.errors import EngineError, GraphError, RequestError, UnavailableError
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import manifest_path
-from tests.support.engine_models import error_code, fail, machine_of, saved
+from tests.support.engine_models import fail, machine_of, saved
 from tests.support.host_trt import (  # noqa: F401 (fixtures)
     built,
     feeds_of,
@@ -28,6 +28,7 @@ from tests.support.host_trt import (  # noqa: F401 (fixtures)
     tensors_of,
     trt_fixture,
 )
+from tests.support.refusals import refused
 
 
 def test_outputs_are_those_of_the_engine_at_every_shape(trt, plan):
@@ -62,7 +63,8 @@ def test_float16_goes_in_and_out(trt, tmp_path):
         outputs = runner.run(feeds)["frame"]
         assert outputs.dtype == np.float16
         assert np.array_equal(outputs, middle(feeds))
-        assert error_code(RequestError, lambda: runner.run(feeds_of())) == "feed-type"
+        with refused("feed-type", RequestError):
+            runner.run(feeds_of())
 
 
 def test_an_engine_of_fixed_sizes(trt, tmp_path, monkeypatch):
@@ -73,7 +75,8 @@ def test_an_engine_of_fixed_sizes(trt, tmp_path, monkeypatch):
     with runner:
         assert runner.inputs[0].shape == (1, 3, 64, 64)
         assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
-        assert error_code(RequestError, lambda: runner.run(feeds_of(96))) == "feed-shape"
+        with refused("feed-shape", RequestError):
+            runner.run(feeds_of(96))
 
 
 def test_the_first_profile_that_fits_is_used(trt, tmp_path, monkeypatch):
@@ -85,7 +88,8 @@ def test_the_first_profile_that_fits_is_used(trt, tmp_path, monkeypatch):
             feeds = feeds_of(side)
             assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
             assert runner._context.active_optimization_profile == profile
-        assert error_code(RequestError, lambda: runner.run(feeds_of(192))) == "outside-profile"
+        with refused("outside-profile", RequestError):
+            runner.run(feeds_of(192))
         error = RuntimeError("Error in set optimization profile async.")
         fail(monkeypatch, trt.IExecutionContext, "set_optimization_profile_async", runner._log, error)
         with pytest.raises(RequestError, match="the test asked for it"):
@@ -114,12 +118,15 @@ def test_the_manifest_is_checked_before_tensorrt_sees_the_engine(trt, plan, monk
     with monkeypatch.context() as patch:
         here = dataclasses.replace(machine_of("11.4.1"), gpu="NVIDIA L4", compute_capability=(8, 9))
         patch.setattr(runner_module, "this_machine", lambda version, library: here)
-        assert error_code(EngineError, lambda: TrtRunner(plan)) == "wrong-machine"
+        with refused("wrong-machine", EngineError):
+            TrtRunner(plan)
     plan.write_bytes(content[:-5])
-    assert error_code(EngineError, lambda: TrtRunner(plan)) == "truncated"
+    with refused("truncated", EngineError):
+        TrtRunner(plan)
     plan.write_bytes(content)
     manifest_path(plan).unlink()
-    assert error_code(EngineError, lambda: TrtRunner(plan)) == "unknown-engine"
+    with refused("unknown-engine", EngineError):
+        TrtRunner(plan)
 
 
 def test_an_unchecked_engine_is_named_so(trt, plan):
@@ -128,8 +135,10 @@ def test_an_unchecked_engine_is_named_so(trt, plan):
         with TrtRunner(source, unchecked=True) as runner:
             assert runner.provider == "engine, unchecked plan"
             assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
-    assert error_code(RequestError, lambda: TrtRunner(plan.read_bytes())) == "manifest-needed"
-    assert error_code(EngineError, lambda: TrtRunner(b"nothing of the kind", unchecked=True)) == "not-an-engine"
+    with refused("manifest-needed", RequestError):
+        TrtRunner(plan.read_bytes())
+    with refused("not-an-engine", EngineError):
+        TrtRunner(b"nothing of the kind", unchecked=True)
 
 
 @pytest.mark.parametrize(("tag", "module"), [(b"ftrt", "tensorrt"), (b"vtrt", "tensorrt_rtx")])
@@ -144,7 +153,8 @@ def test_an_engine_asks_for_its_library(plan, monkeypatch, tag, module):
 def test_host_code_is_for_those_who_ask(trt, tmp_path, monkeypatch):
     content = built(trt, flags=("VERSION_COMPATIBLE",))
     path = saved(tmp_path / "m.plan", content, trt.__version__, version_compatible=True)
-    assert error_code(RequestError, lambda: TrtRunner(path)) == "host-code"
+    with refused("host-code", RequestError):
+        TrtRunner(path)
     with pytest.raises(UnavailableError, match="engine_host_code_allowed is False"):
         TrtRunner(path, unchecked=True)
     with TrtRunner(path, options=EngineRunOptions(allow_host_code=True)) as runner:
@@ -159,7 +169,8 @@ def test_host_code_is_for_those_who_ask(trt, tmp_path, monkeypatch):
 def test_a_plan_without_its_weights_is_refused(trt, tmp_path, monkeypatch):
     monkeypatch.setattr(trt.Runtime, "deserialize_cuda_engine", None)
     path = saved(tmp_path / "m.plan", built(trt, flags=("STRIP_PLAN",)), trt.__version__, strip_weights=True)
-    assert error_code(EngineError, lambda: TrtRunner(path)) == "stripped"
+    with refused("stripped", EngineError):
+        TrtRunner(path)
 
 
 def test_shapes_are_refused_before_the_engine_is_asked(trt, tmp_path, monkeypatch):
@@ -175,8 +186,10 @@ def test_shapes_are_refused_before_the_engine_is_asked(trt, tmp_path, monkeypatc
         ({**feeds_of(), "img1": feeds_of(32)["img1"]}, "feed-shape"),
         (feeds_of(dtype=np.float64), "feed-type"),
     ):
-        assert error_code(RequestError, lambda feeds=feeds: runner.run(feeds)) == code
-        assert error_code(RequestError, lambda feeds=feeds: runner.run_torch(tensors_of(feeds))) == code
+        with refused(code, RequestError):
+            runner.run(feeds)
+        with refused(code, RequestError):
+            runner.run_torch(tensors_of(feeds))
 
 
 def test_a_foreign_engine_has_profiles_but_no_stride(trt):
@@ -192,7 +205,8 @@ def test_bfloat16_is_for_tensors_only(trt, plan, monkeypatch):
     monkeypatch.setattr(trt.ICudaEngine, "get_tensor_dtype", lambda self, name: trt.DataType.BF16)
     with TrtRunner(plan) as runner:
         assert runner.inputs[0].dtype == "bfloat16"
-        assert error_code(RequestError, lambda: runner._run(feeds_of())) == "bfloat16-feed"
+        with refused("bfloat16-feed", RequestError):
+            runner._run(feeds_of())
 
 
 @pytest.mark.parametrize(
@@ -201,13 +215,15 @@ def test_bfloat16_is_for_tensors_only(trt, plan, monkeypatch):
 def test_types_that_torch_lacks_and_shape_tensors_are_refused(trt, plan, monkeypatch, call, kind, value):
     gives = getattr(getattr(trt, kind), value)
     monkeypatch.setattr(trt.ICudaEngine, f"get_tensor_{call}", lambda self, name: gives)
-    assert error_code(GraphError, lambda: TrtRunner(plan)) == "unsupported-tensor"
+    with refused("unsupported-tensor", GraphError):
+        TrtRunner(plan)
 
 
 def test_an_output_whose_shape_depends_on_values_is_refused(trt, plan, monkeypatch):
     runner = TrtRunner(plan)
     monkeypatch.setattr(trt.IExecutionContext, "get_tensor_shape", lambda self, name: trt.Dims((1, 3, -1, 64)))
-    assert error_code(RequestError, lambda: runner.run(feeds_of())) == "run-failed"
+    with refused("run-failed", RequestError):
+        runner.run(feeds_of())
 
 
 def test_tensors_that_the_engine_cannot_use_in_place(trt, plan):
@@ -215,13 +231,14 @@ def test_tensors_that_the_engine_cannot_use_in_place(trt, plan):
     shifted = torch.empty(1 + 3 * 64 * 64)[1:].view(1, 3, 64, 64)
     frame = torch.empty(1, 3, 64, 64)
     for image in (frame.to("meta"), frame.transpose(2, 3), shifted):
-        assert (
-            error_code(RequestError, lambda image=image: runner.run_torch({**tensors, "img0": image})) == "bad-tensor"
-        )
+        with refused("bad-tensor", RequestError):
+            runner.run_torch({**tensors, "img0": image})
     for output in (frame.to("meta"), frame.transpose(2, 3), shifted, frame.half(), torch.empty(1, 3, 64, 32)):
         outputs = {"frame": output}
-        assert error_code(RequestError, lambda outputs=outputs: runner.run_torch(tensors, outputs)) == "bad-tensor"
-    assert error_code(RequestError, lambda: runner.run_torch(tensors, {"other": frame})) == "bad-tensor"
+        with refused("bad-tensor", RequestError):
+            runner.run_torch(tensors, outputs)
+    with refused("bad-tensor", RequestError):
+        runner.run_torch(tensors, {"other": frame})
 
 
 def test_a_graph_is_captured_after_a_warm_up_and_again_on_any_change(trt, tmp_path):
@@ -307,7 +324,8 @@ def test_a_closed_runner_is_refused(trt, plan):
     runner = TrtRunner(plan)
     runner.close()
     runner.close()
-    assert error_code(RequestError, lambda: runner.run(feeds_of())) == "closed"
+    with refused("closed", RequestError):
+        runner.run(feeds_of())
 
 
 def test_one_log_for_all_runners_of_a_process(trt, plan):

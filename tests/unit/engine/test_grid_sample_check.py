@@ -19,7 +19,8 @@ from refine_export.engine.grid_sample_check import (
     samplings,
 )
 from refine_export.errors import GraphError, UnavailableError
-from tests.support.engine_models import error_code, needs_rtx, network_of, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.engine_models import needs_rtx, network_of, rtx_fixture  # noqa: F401 (fixture)
+from tests.support.refusals import refused
 
 pytestmark = needs_rtx
 OURS = 'mode = "bilinear", padding_mode = "border", align_corners = 1'
@@ -98,7 +99,8 @@ def test_each_attribute_is_repaired_or_refused(rtx, trt, monkeypatch, attribute,
     misread(trt, network, **{attribute: value})
     frozen = property(getattr(trt.IGridSampleLayer, attribute).fget, lambda layer, value: None)
     monkeypatch.setattr(trt.IGridSampleLayer, attribute, frozen)
-    assert error_code(GraphError, lambda: check_grid_samples(trt, network, made)) == "sampler-mismatch"
+    with refused("sampler-mismatch", GraphError):
+        check_grid_samples(trt, network, made)
 
 
 def test_what_a_foreign_file_says_counts_not_what_ours_do(rtx, trt):
@@ -119,7 +121,8 @@ def test_a_layer_whose_node_is_not_known_is_refused(rtx, trt, name):
     made = model(OURS, "align_corners = 1")
     for node in made.graph.node:
         node.name = name
-    assert error_code(GraphError, lambda: check_grid_samples(trt, network_of(rtx, made), made)) == "sampler-mismatch"
+    with refused("sampler-mismatch", GraphError):
+        check_grid_samples(trt, network_of(rtx, made), made)
     made.graph.node[2].CopyFrom(made.graph.node[1])  # now they are alike, and names don't matter
     made.graph.node[2].input[0], made.graph.node[2].output[0] = "t1", "t2"
     assert check_grid_samples(trt, network_of(rtx, made), made).layers == 2
@@ -138,7 +141,8 @@ def test_metadata_name_a_layer_whose_name_was_changed(rtx, trt):
 @pytest.mark.parametrize("change", ["more", "fewer"])
 def test_another_number_of_layers_than_of_nodes_is_refused(rtx, trt, change):
     network, made = network_of(rtx, model(OURS, OURS)), model(*[OURS] * (3 if change == "more" else 1))
-    assert error_code(GraphError, lambda: check_grid_samples(trt, network, made)) == "sampler-mismatch"
+    with refused("sampler-mismatch", GraphError):
+        check_grid_samples(trt, network, made)
 
 
 def test_nodes_in_bodies_and_functions_are_counted():
@@ -158,7 +162,8 @@ def test_nodes_in_bodies_and_functions_are_counted():
 
 
 def test_a_mode_that_onnx_does_not_have_is_refused():
-    assert error_code(GraphError, lambda: samplings(model('mode = "nicest"'))) == "bad-attribute"
+    with refused("bad-attribute", GraphError):
+        samplings(model('mode = "nicest"'))
 
 
 def test_what_goes_in_and_out_of_grid_samples_can_be_kept_from_fusing(rtx, trt, monkeypatch):
@@ -167,4 +172,5 @@ def test_what_goes_in_and_out_of_grid_samples_can_be_kept_from_fusing(rtx, trt, 
     assert keep_from_fusing(trt, network) == ("t0", "t1", "t2")
     monkeypatch.setattr(trt.INetworkDefinition, "mark_debug", lambda network, tensor: False)
     network = network_of(rtx, model(OURS))
-    assert error_code(UnavailableError, lambda: keep_from_fusing(trt, network)) == "tensorrt-failed"
+    with refused("tensorrt-failed", UnavailableError):
+        keep_from_fusing(trt, network)

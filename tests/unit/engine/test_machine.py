@@ -12,7 +12,8 @@ import pytest
 from refine_export.engine import machine
 from refine_export.engine.machine import Machine, has_gpu_of, numbers_of, rtx_gpus, this_machine
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code, machine_of
+from tests.support.engine_models import machine_of
+from tests.support.refusals import refused
 
 
 def test_versions_are_read_as_numbers():
@@ -101,12 +102,15 @@ def test_without_torch_the_driver_names_it(bare, monkeypatch, torch):
 
 
 def test_no_gpu_and_no_cuda(bare):
-    assert error_code(UnavailableError, lambda: this_machine("11.4.0")) == "no-gpu"
+    with refused("no-gpu", UnavailableError):
+        this_machine("11.4.0")
     for call in ("cuInit", "cuDeviceGet"):
         bare["libcuda.so.1"] = Driver(call)
-        assert error_code(UnavailableError, lambda: this_machine("11.4.0")) == "no-gpu"
+        with refused("no-gpu", UnavailableError):
+            this_machine("11.4.0")
     bare["libcuda.so.1"] = Driver()
-    assert error_code(UnavailableError, lambda: this_machine("11.4.0")) == "no-cuda"
+    with refused("no-cuda", UnavailableError):
+        this_machine("11.4.0")
 
 
 def test_an_rtx_engine_needs_a_gpu_that_it_is_for(monkeypatch):

@@ -11,7 +11,7 @@ from onnx.parser import parse_model
 from refine_export.engine.bindings import Log
 from refine_export.engine.refit_weights import refit_plan
 from refine_export.errors import GraphError, RequestError, UnavailableError
-from tests.support.engine_models import error_code, fail, fake_library
+from tests.support.engine_models import fail, fake_library
 from tests.support.host_trt import loaded, plan_of
 from tests.support.refusals import refused
 
@@ -72,13 +72,15 @@ def test_external_data_is_found(monkeypatch, tmp_path):
 
 
 def test_an_engine_that_is_not_refittable_is_refused(monkeypatch):
-    assert error_code(RequestError, lambda: Refit(monkeypatch, "11.4.0").new(network())) == "not-refittable"
+    with refused("not-refittable", RequestError):
+        Refit(monkeypatch, "11.4.0").new(network())
 
 
 @pytest.mark.parametrize("model", [network(channels=3), network(name="other"), b"not protobuf"])
 def test_weights_that_do_not_fit_are_refused(monkeypatch, model):
     refit = Refit(monkeypatch, "11.4.0", "REFIT")
-    assert error_code(GraphError, lambda: refit.new(model)) == "weights-mismatch"
+    with refused("weights-mismatch", GraphError):
+        refit.new(model)
 
 
 def test_missing_weights_are_named(monkeypatch):

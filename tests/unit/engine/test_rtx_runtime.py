@@ -7,7 +7,7 @@ import pytest
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.rtx_runtime import kernels_path, rtx_context
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code
+from tests.support.refusals import refused
 
 STRATEGIES = {
     "CudaGraphStrategy": SimpleNamespace(DISABLED="off", WHOLE_GRAPH_CAPTURE="whole"),
@@ -96,4 +96,5 @@ def test_a_folder_that_cannot_be_written_does_not_fail_a_run(engine, tmp_path):
 
 def test_a_cache_that_is_refused(engine, tmp_path):
     engine.config.set_runtime_cache = lambda cache: False
-    assert error_code(UnavailableError, lambda: context(engine, tmp_path / "m")) == "tensorrt-failed"
+    with refused("tensorrt-failed", UnavailableError):
+        context(engine, tmp_path / "m")

@@ -7,7 +7,8 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.timing_cache import save_timing_cache, set_timing_cache, timing_cache_path
 from refine_export.errors import UnavailableError
-from tests.support.engine_models import error_code, fail, fake_library, machine_of
+from tests.support.engine_models import fail, fake_library, machine_of
+from tests.support.refusals import refused
 
 
 @pytest.fixture
@@ -72,4 +73,5 @@ def test_without_a_cache_there_is_nothing_to_save(library, path):
 def test_a_tensorrt_that_takes_no_cache_at_all(library, path, monkeypatch, call):
     made, log = config(library)
     fail(monkeypatch, library.module.IBuilderConfig, call, log)
-    assert error_code(UnavailableError, lambda: set_timing_cache(made, path, log)) == "tensorrt-failed"
+    with refused("tensorrt-failed", UnavailableError):
+        set_timing_cache(made, path, log)

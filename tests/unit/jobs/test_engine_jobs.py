@@ -11,8 +11,8 @@ from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.errors import RequestError
 from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
 from refine_export.jobs.validate_files import validate
-from tests.support.engine_models import error_code
 from tests.support.engine_seat import RECIPE, STRICT, Seat, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
+from tests.support.refusals import refused
 
 ANY_SIZE = {"min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_batch": 2}
 
@@ -58,7 +58,8 @@ def test_a_wrong_engine_is_never_kept(seat):
     seat.built()
     before = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir()}
     seat.fake(error=0.25)
-    assert error_code(RequestError, lambda: seat.build(optimization_level=1)) == "no-exact-engine"
+    with refused("no-exact-engine", RequestError):
+        seat.build(optimization_level=1)
     left = {path.name: path.read_bytes() for path in seat.plan.parent.iterdir()}
     assert {name: left[name] for name in before if not name.endswith(".timing")} == {
         name: content for name, content in before.items() if not name.endswith(".timing")
@@ -77,19 +78,22 @@ def test_the_fp32_file_of_a_lowered_one_is_the_last_rung(seat):
 
 def test_without_the_fp32_file_there_is_no_last_rung(seat):
     seat.fp32.write_bytes(seat.fp32.read_bytes() + b"\x3a\x00")  # an empty graph name: another file
-    assert error_code(RequestError, lambda: seat.build(rung="fp32")) == "fp32-needed"
+    with refused("fp32-needed", RequestError):
+        seat.build(rung="fp32")
     assert seat.build(rung="fp32", fp32=made_by(seat.folder / "again").with_name("contextnet.onnx")).rung == "fp32"
 
 
 def test_other_weights_than_the_files_are_refused_before_a_build(seat):
-    assert error_code(RequestError, lambda: seat.build(recipe=recipe_with_seed(1))) == "other-weights"
+    with refused("other-weights", RequestError):
+        seat.build(recipe=recipe_with_seed(1))
     assert not seat.plan.exists()
 
 
 @pytest.mark.parametrize("name", ["contextnet.fp16.onnx", "contextnet.fp16.onnx.json"])
 def test_the_source_is_not_overwritten(seat, name):
     output = seat.fp16.with_name(name.removesuffix(".json"))
-    assert error_code(RequestError, lambda: seat.build(output=output, force=True)) == "output-is-input"
+    with refused("output-is-input", RequestError):
+        seat.build(output=output, force=True)
 
 
 def test_the_command_line_builds(seat, command):

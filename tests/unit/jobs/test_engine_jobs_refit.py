@@ -10,8 +10,8 @@ from refine_export.jobs.recipe_file import recipe_with
 from refine_export.jobs.refit_engine import refit
 from refine_export.jobs.validate_files import validate
 from refine_export.support.manifest import manifest_path
-from tests.support.engine_models import error_code
 from tests.support.engine_seat import RECIPE, STRICT, files_fixture, made_by, recipe_with_seed, seat_fixture  # noqa: F401 (fixtures)
+from tests.support.refusals import refused
 
 
 def test_new_weights_go_into_an_engine(seat, tmp_path):
@@ -42,8 +42,8 @@ def test_a_refit_with_wrong_numbers_is_not_kept(seat, tmp_path):
     old = seat.plan.read_bytes()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
     strict = dataclasses.replace(STRICT, checkpoint=recipe_with_seed(1).checkpoint)
-    refused = error_code(RequestError, lambda: refit(seat.plan, source, output=seat.plan, recipe=strict))
-    assert refused == "no-exact-engine"
+    with refused("no-exact-engine", RequestError):
+        refit(seat.plan, source, output=seat.plan, recipe=strict)
     assert seat.plan.read_bytes() == old
 
 
@@ -51,11 +51,11 @@ def test_engines_that_take_no_weights_say_so(seat, tmp_path):
     seat.built()
     source = tmp_path / "other" / "contextnet.fp16.onnx"
     new = tmp_path / "new.plan"
-    refused = error_code(RequestError, lambda: refit(seat.plan, source, output=new, recipe=recipe_with_seed(1)))
-    assert refused == "not-refittable"
+    with refused("not-refittable", RequestError):
+        refit(seat.plan, source, output=new, recipe=recipe_with_seed(1))
     fp32 = source.with_name("contextnet.onnx")
-    refused = error_code(RequestError, lambda: refit(seat.plan, fp32, output=new, recipe=recipe_with_seed(1)))
-    assert refused == "not-the-engines-file"
+    with refused("not-the-engines-file", RequestError):
+        refit(seat.plan, fp32, output=new, recipe=recipe_with_seed(1))
 
 
 def test_a_stripped_engine_takes_back_its_own_weights_alone(seat, tmp_path):
@@ -65,8 +65,8 @@ def test_a_stripped_engine_takes_back_its_own_weights_alone(seat, tmp_path):
     assert "was built without its weights" in report["comparisons"][0]["verdict"]["reasons"][0]
     other = tmp_path / "other" / "contextnet.fp16.onnx"
     new = tmp_path / "new.plan"
-    refused = error_code(RequestError, lambda: refit(seat.plan, other, output=new, recipe=recipe_with_seed(1)))
-    assert refused == "wrong-weights"
+    with refused("wrong-weights", RequestError):
+        refit(seat.plan, other, output=new, recipe=recipe_with_seed(1))
     refit(seat.plan, seat.fp16, output=tmp_path / "new.plan", recipe=RECIPE)
     assert validate([tmp_path / "new.plan"], recipe=RECIPE).report["status"] == "passed"
 
@@ -74,9 +74,10 @@ def test_a_stripped_engine_takes_back_its_own_weights_alone(seat, tmp_path):
 def test_a_refit_with_a_file_of_another_size_or_over_its_own_manifest_is_refused(seat, tmp_path):
     seat.built(refittable=True)
     large = made_by(seat.folder / "large", recipe_with(RECIPE, {"size": "96x96"}))
-    refused = error_code(RequestError, lambda: refit(seat.plan, large, output=tmp_path / "new.plan", recipe=RECIPE))
-    assert refused == "wrong-shapes"
+    with refused("wrong-shapes", RequestError):
+        refit(seat.plan, large, output=tmp_path / "new.plan", recipe=RECIPE)
     manifest = manifest_path(seat.plan)
     before = manifest.read_bytes()
-    refused = error_code(RequestError, lambda: refit(seat.plan, seat.fp16, output=manifest, recipe=RECIPE, force=True))
-    assert (refused, manifest.read_bytes()) == ("output-is-input", before)
+    with refused("output-is-input", RequestError):
+        refit(seat.plan, seat.fp16, output=manifest, recipe=RECIPE, force=True)
+    assert manifest.read_bytes() == before

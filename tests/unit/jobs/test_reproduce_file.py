@@ -16,7 +16,8 @@ from refine_export.jobs.lower_onnx import lower
 from refine_export.jobs.recipe_file import recipe_from_toml
 from refine_export.jobs.reproduce_file import Step, reproduce
 from refine_export.support.manifest import manifest_path
-from tests.support.engine_models import error_code, needs_rtx
+from tests.support.engine_models import needs_rtx
+from tests.support.refusals import refused
 
 RECIPE = recipe_from_toml("""
     [checkpoint]
@@ -66,8 +67,8 @@ def test_run_again_the_commands_make_the_same_files(here, monkeypatch):
     assert [step.outcome for step in again.steps[:2]] == ["same bytes", "same bytes"]
     assert again.steps[2].outcome in ("same bytes", "same network")
     assert (again.passed, again.notes) == (True, ())
-    refused = error_code(RequestError, lambda: reproduce(here, run=here.parent / "again"))
-    assert refused == "output-exists"
+    with refused("output-exists", RequestError):
+        reproduce(here, run=here.parent / "again")
 
 
 @needs_rtx
@@ -144,7 +145,8 @@ def test_commands_that_no_verb_writes_are_refused(here, broken):
     """A stranger's could overwrite files outside of the folder."""
     commands = json.loads(manifest_path(here).read_text())["commands"]
     changed(here, commands=[commands[0] | broken, *commands[1:]])
-    assert error_code(RequestError, lambda: reproduce(here)) == "damaged-manifest"
+    with refused("damaged-manifest", RequestError):
+        reproduce(here)
 
 
 @needs_rtx
@@ -166,21 +168,28 @@ def test_files_without_a_command_are_refused(here, exports, tmp_path, capsys):
     for broken in ({"files": "x"}, {"arguments": 3}, {"verb": "export", "arguments": {}}):
         commands = json.loads(manifest_path(here).read_text())["commands"]
         changed(here, commands=[commands[0] | broken, *commands[1:]])
-        assert error_code(RequestError, lambda: reproduce(here)) == "damaged-manifest"
+        with refused("damaged-manifest", RequestError):
+            reproduce(here)
         changed(here, commands=commands)
     changed(here, commands=[])
-    assert error_code(RequestError, lambda: reproduce(here)) == "no-command"
+    with refused("no-command", RequestError):
+        reproduce(here)
     changed(here, sha256="0" * 64)
-    assert error_code(RequestError, lambda: reproduce(here)) == "other-file"
+    with refused("other-file", RequestError):
+        reproduce(here)
     manifest_path(here).unlink()
-    assert error_code(EngineError, lambda: reproduce(here)) == "unknown-engine"
+    with refused("unknown-engine", EngineError):
+        reproduce(here)
     foreign = shutil.copy(exports.fp32("contextnet"), tmp_path / "foreign.onnx")
-    assert error_code(RequestError, lambda: reproduce(foreign)) == "missing-manifest"
-    assert error_code(RefineExportError, lambda: reproduce(tmp_path / "absent.onnx")) == "not-found"
+    with refused("missing-manifest", RequestError):
+        reproduce(foreign)
+    with refused("not-found", RefineExportError):
+        reproduce(tmp_path / "absent.onnx")
     with pytest.raises(SystemExit) as ended:
         main(["reproduce", str(foreign)])
     assert (ended.value.code, capsys.readouterr().out) == (2, "")
-    assert error_code(RequestError, lambda: reproduce(exports.fp32("contextnet"))) == "no-command"  # by a program
+    with refused("no-command", RequestError):
+        reproduce(exports.fp32("contextnet"))
 
 
 @needs_rtx

@@ -222,18 +222,6 @@ def test_operators_that_cannot_run_are_refused(refused):
     refused(custom_model(typed=True), feeds=["feed.npz"], code="cannot-run")
 
 
-@pytest.mark.parametrize(
-    ("build", "options", "code"),
-    [
-        (control_flow_model, {"size": (64, 96)}, "control-flow"),
-        (foreign_model, {}, "needs-size"),
-        (lambda: foreign_model(STATIC), {"target_psnr_db": 99, "sizes": ("64x64",)}, "fixed-size"),
-    ],
-)
-def test_a_file_is_refused_before_frames_are_drawn(refused, build, options, code):
-    refused(build(), code=code, drawing=False, **options)
-
-
 def test_a_result_that_is_nan_is_mended_or_refused(run, refused, monkeypatch):
     """Two convolutions that differ in their last bits: the quotient of their difference is 0 / 0 in FP16."""
     one = kernel("w", 3, 3, 1, 1)

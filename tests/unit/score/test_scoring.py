@@ -11,6 +11,7 @@ from refine_export.score.layouts import data_set_from_folder
 from refine_export.score.score_result import losses_beyond, split_scores
 from refine_export.score.scoring import Contestant, score_log, score_triplets
 from tests.support.data_sets import draw_data_set, drawn_triplet
+from tests.support.refusals import refused
 
 
 class Known:
@@ -103,6 +104,5 @@ def test_what_gives_no_frame_is_not_run_again_and_has_no_mean(folder):
 
 
 def test_a_log_that_cannot_be_written(folder, tmp_path):
-    with pytest.raises(RequestError) as caught:
+    with refused("cannot-write", RequestError):
         scored(folder, [contestant("torch")], tmp_path / "no" / "score.jsonl")
-    assert caught.value.code == "cannot-write"

@@ -14,18 +14,14 @@ from refine_export.support.files import (
     write_bytes,
     write_text,
 )
-
-
-def error_of(call, *arguments):
-    with pytest.raises(RequestError) as caught:
-        call(*arguments)
-    return caught.value
+from tests.support.refusals import refused
 
 
 def test_user_path():
     assert user_path("~/a") == Path.home() / "a"
     for bad in ("~no-such-user/x", "a\0b", "\ud800"):
-        assert error_of(user_path, bad).code == "bad-path"
+        with refused("bad-path", RequestError):
+            user_path(bad)
 
 
 def test_a_file_is_replaced_whole(tmp_path):
@@ -68,12 +64,16 @@ def test_left_overs_of_dead_writers_are_removed(tmp_path):
 
 def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
-    assert error_of(write_text, tmp_path, "x").code == "is-directory"
+    with refused("is-directory", RequestError):
+        write_text(tmp_path, "x")
     os.mkfifo(tmp_path / "device")
-    assert error_of(write_text, tmp_path / "device", "x").code == "not-a-file"
+    with refused("not-a-file", RequestError):
+        write_text(tmp_path / "device", "x")
     assert (tmp_path / "device").is_fifo()
-    assert error_of(write_text, tmp_path / "file" / "x", "x").code == "cannot-write"
-    assert error_of(make_folder, tmp_path / "file").code == "cannot-write"
+    with refused("cannot-write", RequestError):
+        write_text(tmp_path / "file" / "x", "x")
+    with refused("cannot-write", RequestError):
+        make_folder(tmp_path / "file")
 
 
 def make_folder_with(path, text):
@@ -137,5 +137,5 @@ def test_only_regular_files_are_read(tmp_path):
     (tmp_path / "file").touch()
     check_input_file(tmp_path / "file", FrameError, "give a file")
     for path, code in ((tmp_path / "x", "not-found"), (tmp_path, "is-directory"), (Path("/dev/null"), "not-a-file")):
-        error = error_of(check_input_file, path, FrameError, "give a file")
-        assert (type(error), error.code, error.fields) == (FrameError, code, {"path": path})
+        with refused(code, FrameError, path=path):
+            check_input_file(path, FrameError, "give a file")
