@@ -1,4 +1,4 @@
-"""Measure subjects in turn at one batch and size."""
+"""Subjects of one batch and size: run once, and their figures from the seconds of their runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from refine_export.bench.known_gpus import peak_rates, share_of_roofline
 from refine_export.bench.memory_child import Memory
 from refine_export.bench.subjects import Subject, call_of
 from refine_export.runners.base import Arrays, Runner
-from refine_export.runners.latency import latency_from_seconds, measure_in_turn, ratio_in_turn
+from refine_export.runners.latency import latency_from_seconds, ratio_in_turn
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,11 +41,6 @@ def ready_subject(subject: Subject, runner: Runner, feeds: Arrays, work: Work | 
     call()
     first_s = time.perf_counter() - started
     return Ready(subject=subject, runner=runner, feeds=feeds, work=work, call=call, first_s=first_s)
-
-
-def seconds_in_turn(ready: Sequence[Ready], rounds: int) -> Mapping[Ready, list[float]]:
-    """Measure all subjects of one batch and size in turn."""
-    return measure_in_turn({one: one.call for one in ready}, rounds)
 
 
 def measurements_from_seconds(

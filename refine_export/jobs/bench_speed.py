@@ -16,7 +16,7 @@ from refine_export.bench.bench_files import BenchFile, bench_file, points_of
 from refine_export.bench.bench_options import BenchOptions
 from refine_export.bench.bench_result import Benchmarks, Measurement, PointState, notes_on_noise
 from refine_export.bench.gpu_state import GpuState, gpu_state
-from refine_export.bench.measuring import Ready, measurements_from_seconds, ready_subject, seconds_in_turn
+from refine_export.bench.measuring import Ready, measurements_from_seconds, ready_subject
 from refine_export.bench.memory_child import Memory, measure_memory
 from refine_export.bench.subjects import Mode, Subject, feeds_at, on_gpu, open_subject
 from refine_export.engine.engine_run_options import EngineRunOptions
@@ -28,6 +28,7 @@ from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.figure_page import html_from_tables
 from refine_export.report.report_data import Shortfall
 from refine_export.runners.base import Arrays, Runner
+from refine_export.runners.latency import measure_in_turn
 from refine_export.runners.runtime_names import REQUIRED_NAMES, RequiredRuntime
 from refine_export.signature import parse_size
 from refine_export.support.environment import COMPARERS, machine, versions
@@ -120,7 +121,7 @@ class _Bench:
                 return
             with progress.step(f"measure {self._options.rounds} rounds at {size}"):
                 before = self._gpu_state(ready)
-                seconds = seconds_in_turn(ready, self._options.rounds)
+                seconds = measure_in_turn({one: one.call for one in ready}, self._options.rounds)
                 after = self._gpu_state(ready)
         if before is not None and after is not None:
             self._states.append(PointState(batch=point[0], size=point[1:], before=before, after=after))

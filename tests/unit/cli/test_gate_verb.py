@@ -51,11 +51,8 @@ def test_exit_codes(run, first, more, arguments, code):
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ((), "--self-test"),
         (("none.json",), "none.json"),
-        (("report.json", "--accept"), "--baseline"),
         (("report.json", "--require", "cuda"), "cuda"),
-        (("report.json", "--checkpoint", "a.pkl"), "--checkpoint"),
         (("report.json", "--self-test", "a.onnx"), "--self-test"),
         (("report.json", "--junit", "."), "directory"),
     ],

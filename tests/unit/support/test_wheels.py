@@ -29,8 +29,9 @@ def test_pip_fetches_and_a_member_is_taken_out(wheel_for_pip, monkeypatch):
     member = {"weightless/a.bin": HASH}
     assert members_of_wheel(wheel_for_pip, member, instead="wait") == {"weightless/a.bin": b"content"}
     monkeypatch.delenv("PIP_FIND_LINKS")
-    with pytest.raises(UnavailableError, match="ERROR: No matching distribution"):
+    with refused("not-fetched", UnavailableError, package=PACKAGE) as caught:
         members_of_wheel(wheel_for_pip, member, instead="wait")
+    assert "ERROR: No matching distribution" in str(caught.value)
 
 
 def test_a_folder_of_a_killed_process_is_removed(wheel, tmp_path):
@@ -51,17 +52,6 @@ def test_a_cache_that_cannot_be_written_is_refused_before_the_download(wheel, tm
 def test_another_wheel_is_refused(wheel):
     with refused("hash-differs", RequestError, expected="0" * 64):
         members_of_wheel(dataclasses.replace(wheel, sha256="0" * 64), {"weightless/a.bin": HASH}, instead="wait")
-
-
-def test_another_member_is_refused(wheel):
-    with refused("hash-differs", RequestError, found=hashlib.sha256(b"other").hexdigest()):
-        members_of_wheel(wheel, {"weightless/b.bin": HASH}, instead="wait")
-
-
-def test_without_an_index(wheel, monkeypatch):
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    with refused("not-fetched", UnavailableError, package=PACKAGE):
-        members_of_wheel(wheel, {"weightless/a.bin": HASH}, instead="wait")
 
 
 @pytest.mark.parametrize(
