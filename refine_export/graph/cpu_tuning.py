@@ -23,7 +23,8 @@ docs/performance.md has the figures, what was tried and is not done, and why not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,10 @@ from refine_export.graph.prepare import tidy
 
 LEAST_GATHERED = 8
 """Channels from which a GridSample is faster as Gather; images have three, features 16 and more."""
+REWRITES = ("prelu", "deconv", "flow", "gather")
+"""Names of the rewrites, in the order in which they are made."""
+Write = Callable[[tape.Tape, ir.Node], ir.Value | None]
+"""Writes the nodes that replace a node, and returns their result; None where it stays."""
 _TO_LAST, _FROM_LAST = [0, 2, 3, 1], [0, 3, 1, 2]
 """Permutations that move the channels to the end, and back."""
 
@@ -45,7 +50,7 @@ _TAPS = (((0, 2), (1, 0)), ((0, 3), (1, 1)))
 of the 4x4 kernel). Columns are alike. The picture begins with a row and a column that are cropped."""
 
 
-def tune_for_cpu(model: ir.Model) -> tuple[str, ...]:
+def tune_for_cpu(model: ir.Model, rewrites: Sequence[str] = REWRITES) -> tuple[str, ...]:
     """Rewrite activations, transposed convolutions and samplers for ONNX Runtime on a CPU, in place.
 
     Precondition: `prepare`d, of FP32.
@@ -54,26 +59,42 @@ def tune_for_cpu(model: ir.Model) -> tuple[str, ...]:
     `LEAST_GATHERED` channels or more with border padding and aligned corners, and no Div or Add of a tensor whose
     channels were moved to the end.
 
+    Args:
+        model: the graph.
+        rewrites: some of them, for measurements.
+
     Returns:
         The names of the nodes that were replaced.
     """
     before = {node: node.name or node.op_type for node in model.graph}
-    turned: dict[ir.Value, ir.Value] = {}
-    for node in list(model.graph):
-        writer = tape.Tape(model.graph)
-        output = _activation(writer, node) or _upsampling(writer, node) or _turned_behind(writer, node, turned)
-        if output is None:
-            continue
-        for place, (made, parts) in enumerate(zip(writer.nodes, [n.outputs for n in writer.nodes], strict=True)):
-            made.name = f"{before[node]}/tuned_{place}"
-            parts[0].name = f"{made.name}/out"
-        ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
-    lower_grid_sample(model, least_channels=LEAST_GATHERED)
+    writers: dict[str, Write] = {
+        "prelu": _activation,
+        "deconv": _upsampling,
+        "flow": partial(_turned_behind, turned={}),
+    }
+    for name in rewrites:
+        if name in writers:
+            rewrite_nodes(model, writers[name])
+    if "gather" in rewrites:
+        lower_grid_sample(model, least_channels=LEAST_GATHERED)
     tidy(model)  # drops what is unused, and infers the types and shapes of the new nodes
     return tuple(name for node, name in before.items() if node.graph is None)
 
 
-def _turned_behind(writer: tape.Tape, node: ir.Node, turned: dict[ir.Value, ir.Value]) -> ir.Value | None:
+def rewrite_nodes(model: ir.Model, write: Write) -> None:
+    """Replace, in place, each node of one output for which `write` writes others."""
+    for node in list(model.graph):
+        writer = tape.Tape(model.graph)
+        output = write(writer, node)
+        if output is None:
+            continue
+        for place, (made, parts) in enumerate(zip(writer.nodes, [n.outputs for n in writer.nodes], strict=True)):
+            made.name = f"{node.name or node.op_type}/tuned_{place}"
+            parts[0].name = f"{made.name}/out"
+        ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
+
+
+def _turned_behind(writer: tape.Tape, node: ir.Node, *, turned: dict[ir.Value, ir.Value]) -> ir.Value | None:
     """Write a Div or Add of a tensor with its channels moved to the end as one with them in place, moved behind it.
 
     Args:
