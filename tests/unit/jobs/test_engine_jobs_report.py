@@ -57,6 +57,7 @@ def test_validate_names_a_required_runtime_that_nothing_was_run_by(files):
 def test_an_engine_without_tensorrt_is_not_compared(seat, monkeypatch):
     seat.built()
     monkeypatch.setitem(sys.modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)  # where that one is, the engine is refused
     report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "not compared"
     assert "pip install tensorrt" in report["comparisons"][0]["verdict"]["reasons"][0]
