@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -67,12 +67,12 @@ class Schedule(ABC):
         return self.parts * self.source_rate / self.rate
 
     @abstractmethod
-    def between(self, before: int, after: int) -> Sequence[Shot]:
-        """Return the output's frames from one of the video up to the next, by their times in the video's units."""
+    def between(self, before: int, after: int) -> Iterator[Shot]:
+        """Yield the output's frames from one of the video up to the next, by their times in the video's units."""
 
-    def behind(self, last: int, end: int) -> Sequence[Shot]:
-        """Return the frames that hold the video's last one until its end."""
-        return [shot._replace(timestep=Fraction(0)) for shot in self.between(last, end)]
+    def behind(self, last: int, end: int) -> Iterator[Shot]:
+        """Yield the frames that hold the video's last one until its end."""
+        return (shot._replace(timestep=Fraction(0)) for shot in self.between(last, end))
 
     def _seconds(self, pts: int) -> Fraction:
         """Return a time of the video from its first frame.
@@ -115,14 +115,13 @@ class Division(Schedule):
         """Frames of the output for one of the video."""
         return Fraction(self.times)
 
-    def between(self, before: int, after: int) -> Sequence[Shot]:
+    def between(self, before: int, after: int) -> Iterator[Shot]:
         """Divide the interval."""
         start, end = self._seconds(before), self._seconds(after)
         begins, unit = self.first * self.source, self.time_base
         times = [round((begins + start + (end - start) * part / self.times) / unit) for part in range(self.times + 1)]
-        return [
-            Shot(Fraction(part, self.times), times[part], times[part + 1] - times[part]) for part in range(self.times)
-        ]
+        for part in range(self.times):
+            yield Shot(Fraction(part, self.times), times[part], times[part + 1] - times[part])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,16 +148,14 @@ class Grid(Schedule):
         """Frames of the output for one of the video."""
         return self.target * self.slow / self.source_rate
 
-    def between(self, before: int, after: int) -> Sequence[Shot]:
-        """Return the frames at the times of the rate."""
+    def between(self, before: int, after: int) -> Iterator[Shot]:
+        """Yield the frames at the times of the rate."""
         start, end = self._seconds(before) * self.slow, self._seconds(after) * self.slow
         begins, unit = self.first * self.source, self.time_base
-        numbers = range(math.ceil(start * self.target), math.ceil(end * self.target))
         step = round(1 / self.target / unit)
-        return [
-            Shot((number / self.target - start) / (end - start), round((begins + number / self.target) / unit), step)
-            for number in numbers
-        ]
+        for number in range(math.ceil(start * self.target), math.ceil(end * self.target)):
+            time = number / self.target
+            yield Shot((time - start) / (end - start), round((begins + time) / unit), step)
 
 
 def schedule_for(

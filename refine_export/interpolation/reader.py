@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from refine_export.interpolation.rates import Schedule, Shot, named_rate, schedu
 from refine_export.interpolation.timing import Clock
 
 WITHOUT_TIMES = ("avi",)  # formats that have packets at a rate, and no times of frames
+MOST_AT_ONCE = 64
+"""Frames of a gap that are held at a time: at a constant rate, a frame that is shown for an hour has any number."""
 MOST_REPEATED = 3
 """Repeated frames in a row that are left out: more are a picture that stands still."""
 PULLDOWN = (0, 1, 2, 3, 5)
@@ -118,10 +121,13 @@ class VideoSource:
                 shots = self.schedule.behind(before.pts, before.pts + before.duration)
             else:
                 shots = self.schedule.between(before.pts, after.pts)
-            left = tuple(shots[max(0, skip - self.written) :])
-            self.written += len(shots)
-            if left or not shots:
-                yield Gap(before=before, after=after, shots=left, counts=len(left) == len(shots))
+            part, is_first = tuple(islice(shots, MOST_AT_ONCE)), True
+            while part or is_first:
+                left = part[max(0, skip - self.written) :]
+                self.written += len(part)
+                if left or not part:
+                    yield Gap(before=before, after=after, shots=left, counts=is_first and len(left) == len(part))
+                part, is_first = tuple(islice(shots, MOST_AT_ONCE)), False
         self.notes += [*self._clock.notes, *self._video.notes]
 
     def _pairs(self) -> Iterator[tuple[SourceFrame, SourceFrame | None]]:

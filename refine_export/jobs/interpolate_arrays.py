@@ -81,7 +81,7 @@ def _interpolated(frames: Iterator[T], grid: Grid, backend: Backend, scene_cut: 
         number = 0
         for number, after in enumerate(frames, 1):
             following, like_following = _picture_of(after)
-            shots = grid.between(number - 1, number)
+            shots = list(grid.between(number - 1, number))
             wanted = [shot.timestep for shot in shots if shot.timestep]
             is_cut = scene_cut is not None and wanted and similarity(picture, following) < scene_cut
             made = iter([] if is_cut else frames_at(interpolator, picture, following, wanted))

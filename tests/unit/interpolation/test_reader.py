@@ -2,6 +2,7 @@
 
 import io
 from fractions import Fraction
+from itertools import islice
 
 import av
 import numpy as np
@@ -228,3 +229,15 @@ def test_24_frames_in_30_get_the_times_of_24(tmp_path):
     assert (result.frames_read, result.repeated, result.frames_written) == (30, 6, 60)
     for index, picture in enumerate(read_clip(tmp_path / "out.mkv").pictures[:50]):
         assert np.abs(np.array(shares_of(picture)) - expected_shares(index / 2.5)).max() < 0.04, index
+
+
+@pytest.mark.parametrize("skip", [0, 240, 250])
+def test_a_frame_that_is_shown_for_long_has_its_frames_in_parts(tmp_path, skip):
+    """All at once, those of an hour would take 300 GB at 1080p."""
+    source = write_clip(tmp_path / "in.mkv", [numbered(k) for k in range(3)], times=[0, 1, 3601])
+    with open_source(source, VideoOptions(fps=60)) as opened:
+        gaps = list(islice(opened.gaps(skip), 40))
+    shots = [shot for gap in gaps for shot in gap.shots]
+    assert [shot.pts for shot in shots] == list(range(skip, skip + len(shots)))
+    assert max(len(gap.shots) for gap in gaps) <= 64 < len(shots)
+    assert sum(gap.counts for gap in gaps) == (0 if skip else 2)
