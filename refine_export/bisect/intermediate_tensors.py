@@ -37,9 +37,11 @@ def inspectable_model(proto: onnx.ModelProto) -> ir.Model:
         model.graph.sort()
         model.clone()  # fails where a node reads what nothing makes
     except Exception as error:  # of onnx and onnx_ir, which have a class of their own for each way to be wrong
-        raise GraphError(
-            f"the model is not valid ONNX ({error}); expected a valid one: export it again", code="invalid-onnx"
-        ) from error
+        reason: BaseException = error
+        while reason.__cause__ is not None:  # onnx_ir's own name a function and print the whole graph
+            reason = reason.__cause__
+        problem = f"the model is not valid ONNX ({' '.join(str(reason).split())})"
+        raise GraphError(f"{problem}; expected a valid one: export it again", code="invalid-onnx") from error
     return model
 
 

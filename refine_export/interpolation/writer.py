@@ -196,4 +196,4 @@ def _translated(output: Path) -> Iterator[None]:
         if isinstance(error, OSError):
             raise
         problem = f"cannot be written: {error.strerror}; choose another codec or format"
-        raise RequestError.about(output, "cannot-write", problem) from error
+        raise RequestError.about(output, "cannot-encode", problem) from error

@@ -14,10 +14,12 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
+
+import pydantic
 
 from refine_export.data.colour import Picture
 from refine_export.data.images import AddNote, frame_from_file, uint8_from_frame
@@ -94,14 +96,19 @@ def score_log(path: Path | None) -> Iterator[ScoreLog]:
         raise cannot_write(path, error, "choose another folder with --output") from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Line(Quality):
+    """Form of a line of the log, as far as it is read."""
+
+    key: str
+
+
 def _read(lines: Sequence[str]) -> Iterator[tuple[str, Quality]]:
-    names = [field.name for field in dataclasses.fields(Quality)]
+    form, names = pydantic.TypeAdapter(_Line), [field.name for field in dataclasses.fields(Quality)]
     for line in lines:
-        try:
-            content = json.loads(line)
-            yield content["key"], Quality(**{name: content[name] for name in names})
-        except (RecursionError, ValueError, KeyError, TypeError):  # a line that was cut off
-            continue
+        with suppress(pydantic.ValidationError):  # a line that was cut off
+            found = form.validate_json(line, strict=True)
+            yield found.key, Quality(**{name: getattr(found, name) for name in names})
 
 
 def score_triplets(

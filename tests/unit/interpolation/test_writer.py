@@ -114,9 +114,18 @@ def test_a_failure_of_the_encoder_is_translated(tmp_path, monkeypatch):
         raise av.error.ExternalError(-542398533, "Generic error in an external library")
 
     monkeypatch.setattr(SegmentWriter, "write_frame", fail)
-    with refused("cannot-write", RequestError):
+    with refused("cannot-encode", RequestError):
         run(clip(tmp_path / "in.mp4"), tmp_path / "out.mp4")
     assert names(tmp_path) == ["in.mp4"]
+
+
+def test_parts_of_what_no_container_takes_are_not_kept(tmp_path):
+    """A frame of 68 years, as a header of YUV4MPEG may have it: no --resume mends that."""
+    frames = b"".join(b"FRAME\n" + bytes([level]) * (64 * 64 * 3 // 2) for level in (30, 60, 90))
+    (tmp_path / "in.y4m").write_bytes(b"YUV4MPEG2 W64 H64 F1:2147483647 C420jpeg\n" + frames)
+    with refused("cannot-encode", RequestError):
+        run(tmp_path / "in.y4m", tmp_path / "out.mp4")
+    assert names(tmp_path) == ["in.y4m"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Scoring with interpolators that are known: figures, means, losses, and the log that a run continues from."""
 
+import json
 import math
 
 import numpy as np
@@ -82,7 +83,8 @@ def test_a_run_continues_where_its_log_ends(tmp_path):
     first = scored(folder, [contestant("torch")], log)
     text = log.read_text()
     assert text.count("\n") == 3
-    log.write_bytes(b"\xff\xfe\n" + b"[" * 99999 + b"\n" + text[: text.rindex("\n", 0, -1) + 20].encode())
+    edited = json.dumps(json.loads(text.splitlines()[2]) | {"ssim": "x"}).encode() + b"\n{}\n[]\n"
+    log.write_bytes(b"\xff\xfe\n" + b"[" * 99999 + b"\n" + edited + text[: text.rindex("\n", 0, -1) + 20].encode())
     torch, other = contestant("torch"), contestant("other")
     again = scored(folder, [torch, other], log)
     assert (torch.interpolator.runs, other.interpolator.runs) == (1, 3)
