@@ -80,7 +80,9 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
     try:
         text = _OLD_GRAPH_NAMES.sub(lambda found: OLD_NAMES[found[0].decode()].encode(), path.read_bytes())
         # The parser takes a number beyond the largest, such as 1e999, for an infinite one.
-        content = json.loads(text, parse_float=_finite, parse_constant=_finite)
+        content = json.loads(
+            text, parse_float=_finite, parse_int=lambda digits: int(_finite(digits)), parse_constant=_finite
+        )
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}; give {what}"
         raise RequestError(message, code="file-not-readable", path=path) from error
