@@ -50,9 +50,11 @@ class FrameWork:
     def write_to(self, writer: Any) -> None:
         """Compute and write all frames behind those that are written."""
         meter = _Meter(self._progress, self.written, self.source.expected_frames)
-        threads = self._backend.threads
         gaps = self.source.gaps(self.written)
-        with closing(in_order(gaps, self._opens, threads=threads, ahead=AHEAD * threads, weigh=_weight_of)) as results:
+        with (
+            self._backend.share(self.source.size) as threads,
+            closing(in_order(gaps, self._opens, threads=threads, ahead=AHEAD * threads, weigh=_weight_of)) as results,
+        ):
             for gap, pictures in results:
                 if gap.counts and gap.after is not None and pictures is None:
                     self.counts.still += (is_still := _is_still(gap))

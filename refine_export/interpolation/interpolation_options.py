@@ -24,7 +24,7 @@ LEAST_TILE = 128
 RAW = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4}):(\w+):(\d+(?:\.\d+|/[1-9]\d*)?)", re.ASCII)
 """Width, height, pixel format and rate of frames without a header."""
 
-_VIDEO, _COMPUTE, _SERVER = "Video", "What computes: one of three", "Server"  # panels of --help
+_VIDEO, _COMPUTE = "Video", "What computes: one of three"  # panels of --help
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,8 +138,9 @@ class ComputeOptions(EngineRunOptions):
     """Runtime of an ONNX file; default: by the file's types."""
     server: ServerOptions | None = None
     """A Triton server with the ensemble `interpolate`."""
-    concurrency: int = field(default=4, metadata={"flag": "--concurrency", "panel": _SERVER})
-    """Most requests to a server at a time, 1 to 64."""
+    concurrency: int | None = field(default=None, metadata={"flag": "--concurrency", "panel": _VIDEO})
+    """Pairs of a video to compute at a time, 1 to 64; default: 4 for a server, 1 on a GPU, and on a CPU one for each
+    core, 8 at most, as long as they have no more pixels than a frame of 4K."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("checkpoint", "file", "server") if getattr(self, name) is not None]
@@ -154,5 +155,5 @@ class ComputeOptions(EngineRunOptions):
             raise ValueError(f"scale or refine is given with {given[0]}; they are for a checkpoint: leave them out")
         if self.tile is not None and self.tile < LEAST_TILE:
             raise ValueError(f"tile is {self.tile}; expected {LEAST_TILE} or more")
-        if not 1 <= self.concurrency <= MOST_CONCURRENT:
+        if self.concurrency is not None and not 1 <= self.concurrency <= MOST_CONCURRENT:
             raise ValueError(f"concurrency is {self.concurrency}; expected 1 to {MOST_CONCURRENT}")

@@ -91,8 +91,6 @@ def compute_options(
         RequestError: options that do not go together.
     """
     compute = part_of(options, ComputeOptions)
-    if server is None and "concurrency" in compute:
-        raise RequestError("concurrency is for a server; give it with one", code="options-do-not-fit")
     compute |= {
         "checkpoint": None if checkpoint is None else path_of(checkpoint),
         "file": None if file is None else path_of(file),

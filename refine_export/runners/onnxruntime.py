@@ -74,6 +74,7 @@ class OrtRunner(Runner):
         provider: `cpu`; `cuda`; `tensorrt`, with CUDA for what TensorRT cannot compute; or `rtx`, TensorRT for RTX. The
             CPU takes what is left.
         optimize: let ONNX Runtime rewrite the graph; otherwise it runs the file node by node.
+        threads: that compute on the CPU. Defaults to one for each core.
 
     Raises:
         UnavailableError: ONNX Runtime or the provider is missing; the fields `reason` and `install` say why, and what
@@ -83,10 +84,12 @@ class OrtRunner(Runner):
 
     backend = "onnxruntime"
 
-    def __init__(self, model: Path | bytes, *, provider: Provider = "cpu", optimize: bool = True) -> None:
+    def __init__(
+        self, model: Path | bytes, *, provider: Provider = "cpu", optimize: bool = True, threads: int | None = None
+    ) -> None:
         ort = require("onnxruntime", extra="ort")
         self._gpu = None if provider == "cpu" else _torch_device()
-        self._session = _session(ort, model, provider, optimize=optimize, gpu=self._gpu)
+        self._session = _session(ort, model, provider, optimize=optimize, gpu=self._gpu, threads=threads)
         self._run_options = ort.RunOptions()
         if provider == "cpu":
             # Activations of 1088 x 1920 are over 1 GiB: they go back to the system after each run.
@@ -198,7 +201,15 @@ class OrtRunner(Runner):
         return RequestError(f"onnxruntime {self.version} failed while it ran the graph: {error}", code="run-failed")
 
 
-def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: bool, gpu: CudaDevice | None) -> Any:
+def _session(
+    ort: Any,
+    model: Path | bytes,
+    provider: Provider,
+    *,
+    optimize: bool,
+    gpu: CudaDevice | None,
+    threads: int | None,
+) -> Any:
     """Make an `onnxruntime.InferenceSession` whose first provider is the one asked for.
 
     Args:
@@ -220,6 +231,7 @@ def _session(ort: Any, model: Path | bytes, provider: Provider, *, optimize: boo
     # By default threads wait in a busy loop for tens of milliseconds after a run, and take the cores of what runs next:
     # torch, another session, the encoder of a video.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if provider != "cpu":  # for `_description`; versions before 1.24 take it and do nothing

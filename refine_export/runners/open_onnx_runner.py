@@ -28,14 +28,16 @@ def default_runtime(artifact: Artifact) -> Runtime:
     return "onnxruntime-cpu" if artifact.precision == "fp32" else "half"
 
 
-def open_onnx_runner(model: Path | bytes, runtime: Runtime) -> Runner:
-    """Open an ONNX model in a runtime.
+def open_onnx_runner(model: Path | bytes, runtime: Runtime, *, threads: int | None = None) -> Runner:
+    """Open an ONNX model in a runtime; `threads` of the CPU compute, by default one for each core.
 
     Raises:
         GraphError: the runtime refuses the model.
         UnavailableError: the runtime is missing.
     """
-    return HalfRunner(model) if runtime == "half" else OrtRunner(model, provider=_PROVIDERS[runtime])
+    if runtime == "half":
+        return HalfRunner(model, threads=threads)
+    return OrtRunner(model, provider=_PROVIDERS[runtime], threads=threads)
 
 
 @functools.cache

@@ -45,6 +45,7 @@ class HalfRunner(OrtRunner):
 
     Args:
         model: path of the file (external data lies beside it), or the serialized model.
+        threads: that compute. Defaults to one for each core.
 
     Raises:
         UnavailableError: ONNX Runtime is missing.
@@ -53,8 +54,8 @@ class HalfRunner(OrtRunner):
 
     backend = "half"
 
-    def __init__(self, model: Path | bytes) -> None:
-        super().__init__(_emulation(model), optimize=False)
+    def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
+        super().__init__(_emulation(model), optimize=False, threads=threads)
         self.provider = "strict FP16 emulation"
 
     def _run(self, feeds: Arrays) -> dict[str, NDArray[Any]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
@@ -20,6 +21,18 @@ if TYPE_CHECKING:  # torch is optional, and this module is imported without it
     from torch import nn
 
     from refine_export.runners.cuda_device import Tensors
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Let torch compute with `count` threads in this thread, and in those that begin to use it meanwhile."""
+    torch = require("torch", extra="torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class TorchRunner(Runner):

@@ -371,7 +371,7 @@ FOLLOWED = {
             code=0,
         )
     ],
-    "interpolate.py --protocol --timeout --patience --concurrency --server": [
+    "interpolate.py --protocol --timeout --patience --server": [
         Case("interpolate a.png b.png -o o.png --patience 0", "+ --server 127.0.0.1:1", then=3)
     ],
     "interpolate_video.py --resume": [

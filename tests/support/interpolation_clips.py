@@ -216,8 +216,12 @@ class Averaging:
     identity: ClassVar[dict[str, str]] = {}
 
     def __init__(self, threads: int = 1, **averager: Any) -> None:
-        self.threads = threads
+        self._threads = threads
         self._averager = averager
+
+    @contextmanager
+    def share(self, size: tuple[int, int]) -> Iterator[int]:
+        yield self._threads
 
     @contextmanager
     def open(self, stop: Event | None = None) -> Iterator[Averager]:

@@ -69,9 +69,9 @@ def interpolate(
 ) -> None:
     """Make the frame between two pictures, or put frames between those of a video."""
     connection = part_of(options, ServerOptions)
-    if server is None and (connection or "concurrency" in options):
+    if server is None and connection:
         raise RequestError(
-            "--protocol, --timeout, --patience and --concurrency are options of a --server; give it with them",
+            "--protocol, --timeout and --patience are options of a --server; give it with them",
             code="options-do-not-fit",
         )
     if server is not None:

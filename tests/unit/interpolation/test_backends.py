@@ -2,10 +2,12 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx.parser import parse_model
 from safetensors.torch import save_file
 
@@ -15,7 +17,9 @@ from refine_export.interpolation import backends
 from refine_export.interpolation.backends import Backend
 from refine_export.interpolation.interpolation_options import ComputeOptions
 from refine_export.interpolation.stream import Stopped
+from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.runners.triton.connection_options import ServerOptions
+from tests.support.deploy_files import write_average
 from tests.support.refusals import refused
 from tests.support.stacks import stacked_file
 
@@ -64,13 +68,60 @@ def test_files_that_are_not_there_are_missed_before_anything_starts(tmp_path, op
         Backend(ComputeOptions(**{option: tmp_path / "nope.onnx"}))
 
 
-def test_weights_compute_in_one_thread_and_are_named(tmp_path):
+def test_weights_are_named(tmp_path):
     save_file(dict(seeded_checkpoint("IFNet_m").state_dict), tmp_path / "own.safetensors")
-    backend = Backend(ComputeOptions(checkpoint=tmp_path / "own.safetensors"))
-    assert backend.threads == 1
-    with backend.open() as interpolator:
+    with Backend(ComputeOptions(checkpoint=tmp_path / "own.safetensors")).open() as interpolator:
         assert interpolator.takes_timestep
         assert "own.safetensors" in interpolator.provider
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "cores", "count"),
+    [
+        ({}, (256, 448), 2, 2),
+        ({}, (256, 448), 64, backends.MOST_STREAMS),
+        ({}, (1080, 1920), 64, 4),
+        ({}, (2160, 3840), 64, 1),
+        ({"tile": 512}, (2160, 3840), 4, 4),
+        ({"concurrency": 3}, (2160, 3840), 2, 3),
+        ({"device": "cuda:0"}, (256, 448), 8, 1),
+        ({"file": "net.onnx"}, (256, 448), 2, 2),
+        ({"file": "net.onnx", "runtime": "onnxruntime-cuda"}, (256, 448), 8, 1),
+        ({"file": "net.plan"}, (256, 448), 8, 1),
+        ({"file": "net.plan", "concurrency": 2}, (256, 448), 8, 2),
+        ({"server": ServerOptions(url="127.0.0.1:9")}, (256, 448), 8, backends.SERVER_REQUESTS),
+    ],
+)
+def test_pairs_computed_at_a_time(monkeypatch, tmp_path, options, size, cores, count):
+    """One for each core of a CPU, as far as memory reaches; the cores are divided among them."""
+    monkeypatch.setattr(backends, "cpu_cores", lambda: cores)
+    if "file" in options:
+        options["file"] = tmp_path / options["file"]
+        options["file"].write_bytes(b"x")
+    with Backend(ComputeOptions(**options)).share(size) as found:
+        assert found == count
+
+
+def test_a_file_is_computed_with_the_cores_that_are_its_share(monkeypatch, tmp_path):
+    monkeypatch.setattr(backends, "cpu_cores", lambda: 6)
+    opened = []
+
+    def noted(model, runtime, *, threads):
+        opened.append(threads)
+        return open_onnx_runner(model, runtime, threads=threads)
+
+    monkeypatch.setattr(backends, "open_onnx_runner", noted)
+    backend = Backend(ComputeOptions(file=write_average(tmp_path / "net.onnx"), concurrency=2))
+    with backend.share((64, 96)), backend.open():
+        assert opened == [3]
+
+
+def test_torch_has_the_cores_that_are_its_share_while_it_is_used(monkeypatch):
+    monkeypatch.setattr(backends, "cpu_cores", lambda: 12)
+    before = torch.get_num_threads()
+    with Backend(ComputeOptions(concurrency=4)).share((64, 96)), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(torch.get_num_threads).result() == 3
+    assert torch.get_num_threads() == before
 
 
 def test_without_weights_the_released_ones_are_fetched():
@@ -81,7 +132,6 @@ def test_without_weights_the_released_ones_are_fetched():
 def test_a_server_that_stays_away_is_an_error_of_the_machine():
     with refused("server-away", UnavailableError, url="127.0.0.1:9"), Backend(nobody(patience_s=0.3)).open():
         pass
-    assert Backend(nobody()).threads == 3
 
 
 def test_a_server_is_given_up_when_all_ends():
