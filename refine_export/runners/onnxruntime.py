@@ -57,6 +57,8 @@ PROVIDERS: Mapping[Provider, str] = {
 }
 LONGEST_RUN_S = 1800
 """Seconds after which a run is stopped: a loop in a stranger's file may have no end. 4K takes two minutes in FP32."""
+_LOADING = threading.Lock()
+"""Held while a session is made: what that does to standard output is for the whole process."""
 _OFF_IN_TENSORRT = ("trt_fp16_enable", "trt_int8_enable", "trt_engine_cache_enable", "trt_timing_cache_enable")
 
 
@@ -267,12 +269,13 @@ def _session(
 @contextmanager
 def _without_output(ort: Any) -> Iterator[None]:
     """Drop the lines that ONNX Runtime prints when a provider's library is missing."""
-    ort.set_default_logger_severity(4)
-    try:
-        with redirect_stdout(io.StringIO()):  # its Python layer prints instead of logging
-            yield
-    finally:
-        ort.set_default_logger_severity(2)  # ONNX Runtime's own default; the value before cannot be read
+    with _LOADING:
+        ort.set_default_logger_severity(4)
+        try:
+            with redirect_stdout(io.StringIO()):  # its Python layer prints instead of logging
+                yield
+        finally:
+            ort.set_default_logger_severity(2)  # ONNX Runtime's own default; the value before cannot be read
 
 
 def _providers(provider: Provider, gpu: CudaDevice | None) -> list[Any]:

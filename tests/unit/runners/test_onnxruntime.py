@@ -4,6 +4,9 @@ No GPU is here: ONNX Runtime's CPU provider computes what a GPU would, behind a 
 memory stands in for the GPU's. What ONNX Runtime does on a machine without a GPU is the real one's.
 """
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -77,6 +80,14 @@ def test_outputs_of_the_five_graphs_do_not_lie_in_onnxruntimes_memory(output, si
         found = runner.run({"img0": np.full(shape, 0.25, np.float32), "img1": np.ones(shape, np.float32)})[output]
     assert (found == 1.25).all()
     assert found.flags.owndata == bound
+
+
+def test_sessions_made_in_several_threads_leave_standard_output_as_it_was():
+    before = sys.stdout
+    with ThreadPoolExecutor(8) as pool:
+        for runner in pool.map(OrtRunner, [model_of()] * 64):
+            runner.close()
+    assert sys.stdout is before
 
 
 def test_threads_do_not_spin_after_a_run():
