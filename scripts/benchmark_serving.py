@@ -34,9 +34,9 @@ from refine_export.deploy.verify.load_test import LoadRequest, measure_load
 from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.reference_network import reference_network
-from refine_export.interpolation.backends import Backend
+from refine_export.interpolation.backends import cpu_cores
 from refine_export.interpolation.interpolate_video import interpolate_video
-from refine_export.interpolation.interpolation_options import ComputeOptions, EncoderOptions, VideoOptions
+from refine_export.interpolation.interpolation_options import EncoderOptions, VideoOptions
 from refine_export.interpolation.interpolator import Interpolator, LocalInterpolator, ServedInterpolator
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.triton.client import TritonClient
@@ -81,14 +81,17 @@ def network(folder: Path) -> Path:
     return path
 
 
-def opened(interpolator: Interpolator) -> Any:
-    """Make a backend that is open already: loading the network is not part of the rate."""
+def opened(*interpolators: Interpolator) -> Any:
+    """Make a backend that is open already, one for each thread: loading the network is not part of the rate."""
+    free = list(interpolators)
 
     @contextmanager
     def once(stop: Event | None = None) -> Iterator[Interpolator]:
+        interpolator = free.pop()
         yield interpolator
+        free.append(interpolator)
 
-    return SimpleNamespace(open=once, share=lambda size: nullcontext(1), identity={})
+    return SimpleNamespace(open=once, share=lambda size: nullcontext(len(interpolators)), identity={})
 
 
 class Repeat(Interpolator):
@@ -125,8 +128,8 @@ def measure_pipeline(folder: Path) -> None:
             for before, after in itertools.pairwise(frames):
                 interpolator.interpolate(before, after, 0.5)
 
-        many, single = (Backend(ComputeOptions(file=path, concurrency=count)) for count in (None, 1))
-        inference, pipeline, in_one = medians(alone, whole(many), whole(single), rounds=3)
+        streams = [LocalInterpolator(OrtRunner(path, threads=1)) for _ in range(cpu_cores())]
+        inference, pipeline, in_one = medians(alone, whole(opened(*streams)), whole(opened(interpolator)), rounds=3)
         computing = processor_s(alone)
     what = f"video {HEIGHT}x{WIDTH}: decode, inference, encode / inference alone, rate"
     for name, seconds, limit in (("", pipeline, "≥ 0.95"), (", `--concurrency 1`", in_one, "")):
