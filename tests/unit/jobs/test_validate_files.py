@@ -154,7 +154,7 @@ def test_a_dynamic_file_is_fed_a_batch(dynamic, tmp_path):
 def test_a_missing_runtime_is_not_compared_and_tried_again(static, tmp_path, monkeypatch):
     """Only what passed is reused: the cause of the rest may have gone."""
 
-    def missing(source, provider):
+    def missing(source, **given):
         raise UnavailableError("not today", code="missing-package")
 
     with monkeypatch.context() as patched:

@@ -49,7 +49,7 @@ def test_the_providers_of_gpus_are_probed_too(native, monkeypatch):
     opened = []
 
     class Provider(WrongSampler):
-        def __init__(self, model, *, provider):
+        def __init__(self, model, *, provider, threads):
             opened.append(provider)
             self.wrong = WRONG["zeros padding"] if provider == "tensorrt" else ("mode", "bilinear")
             super().__init__(model)
