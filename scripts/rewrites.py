@@ -1,6 +1,6 @@
 """Print what each rewrite of a graph costs or wins, alone: ONNX Runtime on a CPU, and TensorRT for RTX without a GPU.
 
-python scripts/rewrites.py [--rounds N] [refine interpolator]
+python scripts/rewrites.py [--rounds N] [--threads N] [refine interpolator]
 
 Files of RIFE 4.0 for 256x448. ONNX Runtime: processor time on FP32 files over that of a bare `torch.onnx.export`,
 medians over rounds in turn with their standard error, on the sample frames. TensorRT for RTX: layers as the parser
@@ -156,14 +156,14 @@ def engine_figures(model: onnx.ModelProto, signature: Signature, folder: Path) -
     return f"{sum(details['inferred']['layers'].values())}, {details['memory']['activation_bytes'] / 2**20:.1f} MiB"
 
 
-def measure(graph: GraphName, rounds: int, folder: Path) -> None:
+def measure(graph: GraphName, rounds: int, threads: int | None, folder: Path) -> None:
     """Print the table of a graph."""
     reference = reference_network(checkpoint_from_options(CheckpointOptions()))
     signature = signature_of_network(reference, graph)
     pair = source_from_options(FramesOptions(), SceneOptions()).at(SIZE)
     inputs = next(feeds_for(reference, signature, pair, kinds=("network",))).inputs
     files = list(files_of(reference, signature, inputs))
-    runners = {made.name: OrtRunner(made.model.SerializeToString()) for made in files}
+    runners = {made.name: OrtRunner(made.model.SerializeToString(), threads=threads) for made in files}
     calls = {name: partial(runner.run, inputs) for name, runner in runners.items()}
     measured = measure_in_turn(calls, rounds, clock=time.process_time)
     first = measured["bare export"]
@@ -180,10 +180,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("graphs", nargs="*", default=("refine", "interpolator"))
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--threads", type=int, help="of ONNX Runtime; default: one for each core")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for graph in given.graphs:
-            measure(graph, given.rounds, Path(folder))
+            measure(graph, given.rounds, given.threads, Path(folder))
 
 
 if __name__ == "__main__":
