@@ -66,6 +66,9 @@ def interpolate_frames(
             raise RequestError(message, code="wrong-option", option=name)
     rate, target = (fps if isinstance(fps, Fraction) else named_rate(fps) for fps in (fps_in, fps_out))
     check_rate(target, rate)
+    if "concurrency" in options:
+        message = "concurrency is for a video; here one pair is computed at a time: leave it out"
+        raise RequestError(message, code="options-do-not-fit")
     backend = Backend(compute_options(options, checkpoint, file, server))
     grid = Grid(source=1 / rate, source_rate=rate, first=0, target=target)
     return _interpolated(iter(frames), grid, backend, scene_cut)

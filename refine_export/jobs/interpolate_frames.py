@@ -66,7 +66,8 @@ def interpolate(
     _check_inputs(paths)
     compute = compute_options(options, checkpoint, file, server)
     of_picture, of_video, of_encoder = (part_of(options, one) for one in (PictureOptions, VideoOptions, EncoderOptions))
-    unfit = tuple(of_picture if len(paths) == 1 else of_video | of_encoder)
+    of_pairs = {"concurrency"} & options.keys()
+    unfit = tuple(of_picture if len(paths) == 1 else (*of_video, *of_encoder, *of_pairs))
     if unfit:
         given_files = "one video is given; give times" if len(paths) == 1 else "two pictures are given; leave it out"
         raise RequestError(

@@ -30,6 +30,11 @@ def test_24_become_60_in_order_and_the_last_is_held(network):
     assert made[5] is frames[2]
 
 
+def test_pairs_are_computed_one_at_a_time(network):
+    with refused("options-do-not-fit", RequestError):
+        rx.interpolate_frames([flat(0), flat(8)], 24, 48, file=network, concurrency=2)
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -79,6 +79,7 @@ def test_two_frames_at_one_time_are_refused_with_what_gives_new_times(tmp_path):
         (["a.png", "b.mp4"], {}, "not-pictures-or-video"),
         (["a.mp4"], {"timestep": 0.5}, "options-do-not-fit"),
         (["a.png", "b.png"], {"times": 2}, "options-do-not-fit"),
+        (["a.png", "b.png"], {"concurrency": 2}, "options-do-not-fit"),
         (["a.mp4"], {"times": 1}, "wrong-option"),
         (["a.mp4"], {"server": "nowhere"}, "wrong-option"),
         (["a.mp4"], {"server": 1}, "wrong-option"),
