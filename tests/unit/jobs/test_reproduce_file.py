@@ -151,7 +151,7 @@ def test_commands_that_no_verb_writes_are_refused(here, broken):
 
 @needs_rtx
 def test_texts_of_a_manifest_are_no_commands(here, capsys):
-    """What is printed is meant for a shell."""
+    """The output is a shell script."""
     commands = json.loads(manifest_path(here).read_text())["commands"]
     evil = {"sha256": "0\ntouch /tmp/a", "files": {"onnx": "x\ntouch /tmp/b\x0btouch /tmp/c"}, "arguments": {}}
     changed(here, commands=[commands[0] | evil | {"verb": "lower"}, *commands[1:]])
