@@ -17,8 +17,8 @@ import pydantic
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import build_plan
-from refine_export.engine.inspector import check_precision, inspect_engine, nodes_from_onnx
+from refine_export.engine.build_plan import Built, build_plan
+from refine_export.engine.inspector import Precision, check_precision, inspect_engine, nodes_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import EngineError, UnavailableError
 from refine_export.graph.model_file import external_files, has_grid_sample, model_from_bytes, read_file, sha256_of_model
@@ -49,24 +49,15 @@ class BuildRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildAnswer:
-    """Answer of a child: the engine, and its reports as JSON, for the manifest."""
+class BuildAnswer(Built):
+    """Answer of a child: the engine and its reports."""
 
-    plan: bytes
     onnx_sha256: str
     """`sha256_of_model` of what was built from."""
-    samplers: Mapping[str, Any]
-    """`GridSampleReport`."""
-    unfused: list[str]
-    """Tensors that were kept from fusing."""
-    inferred: Mapping[str, Any]
-    """`TypeReport`."""
     probed: bool
     """The sampler probe was run, and passed."""
-    precision: Mapping[str, Any] | None
-    """`Precision` by the inspector; None where the engine cannot be loaded here."""
-    memory: Mapping[str, int]
-    notes: list[str]
+    precision: Precision | None
+    """The answer of the inspector; None where the engine cannot be loaded here."""
 
 
 def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> BuildAnswer:
@@ -94,7 +85,8 @@ def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> B
         time_limit_s=options.time_limit_s,
         memory_limit_mib=options.memory_limit_mib,
     )
-    return BuildAnswer(plan=(folder / _PLAN).read_bytes(), **answer)
+    answer[_PLAN] = (folder / _PLAN).read_bytes()
+    return pydantic.TypeAdapter(BuildAnswer).validate_python(answer)
 
 
 def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.machine import numbers_of
-from refine_export.engine.plan import key_of, options_of
+from refine_export.engine.plan import engine_details, options_of
 from refine_export.support.manifest import Manifest
 from refine_export.support.text import size_text
 
@@ -72,11 +72,11 @@ def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]
         output: the engine; those of the other tools go beside it. trtexec, which is not part of TensorRT for RTX's
             package, has a command for TensorRT alone.
     """
-    key, unfused = key_of(manifest), tuple(manifest.details["unfused"])
-    options = options_of(manifest)
-    if key["rung"] == "fp32":
+    details, options = engine_details(manifest.details), options_of(manifest)
+    key, unfused = details.key, details.unfused
+    if key.rung == "fp32":
         options = dataclasses.replace(options, tf32=False)
-    shapes = key["profiles"][0] if key["profiles"] else {}
+    shapes = key.profiles[0] if key.profiles else {}
 
     def what(tool: str) -> CrossCheck:
         return CrossCheck(
@@ -84,13 +84,13 @@ def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]
             plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}")),
             options=options,
             shapes=shapes,
-            version=key["tensorrt"],
+            version=key.tensorrt,
             debug_tensors=unfused,
         )
 
     notes = ["--strongly-typed is needed on TensorRT 10 and changes nothing later; TF32 is off without --tf32"]
     lines, more = [], ""
-    if key["library"] == "rtx":
+    if key.library == "rtx":
         lines.append("export POLYGRAPHY_USE_TENSORRT_RTX=1")
         notes = []
         if not options.tf32:
@@ -101,7 +101,7 @@ def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]
             more = ' \\\n    --trt-config-postprocess-script "$folder/clear_tf32.py"'
     found = {"polygraphy": _commands(notes, lines, polygraphy_command(what("polygraphy")), more)}
     # trtexec splits lists at commas and drops single quotes, so that it cannot take such names.
-    if key["library"] == "trt" and not any("," in name or "'" in name for name in (*shapes, *unfused)):
+    if key.library == "trt" and not any("," in name or "'" in name for name in (*shapes, *unfused)):
         notes = ["--stronglyTyped is for TensorRT 10: 11 is always strongly typed; TF32 is on without --noTF32"]
         found["trtexec"] = _commands(notes, [], trtexec_command(what("trtexec")))
     return found

@@ -17,9 +17,9 @@ from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Chosen, Judge, Numbers, first_exact, rungs_of
 from refine_export.engine.identity import EngineKey, differences, engine_key
 from refine_export.engine.machine import Machine, has_gpu_of, rtx_gpus, this_machine
-from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifest_entry_of, read_source
+from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_rung, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import ARTIFACT, KEY, KIND, key_of, manifest_of, plan_bytes
+from refine_export.engine.plan import KIND, EngineDetails, engine_details, manifest_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
 from refine_export.engine.timing_cache import timing_cache_path
 from refine_export.errors import EngineError, GraphError
@@ -28,7 +28,7 @@ from refine_export.support.environment import versions
 from refine_export.support.files import make_folder, user_path
 from refine_export.support.manifest import Manifest
 from refine_export.support.progress import Progress
-from refine_export.support.text import dict_from_result, listed
+from refine_export.support.text import dict_from_result, json_safe, listed
 
 _PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "torch", "onnx", "onnx-ir", "numpy")
 
@@ -191,13 +191,12 @@ def engine_file(
         manifest = new_manifest(
             output,
             built.answer.plan,
-            key_for(chosen.rung),
             read,
             inputs=inputs,
             options=options,
             versions=versions(_PACKAGES) | {MODULES[library.name]: library.version},
             seconds=time.perf_counter() - started,
-            details=_details(chosen, target),
+            details=_details(chosen, target, key_for(chosen.rung)),
             commands=commands,
         )
         write_engine(output, built.answer.plan, manifest, made)
@@ -207,17 +206,16 @@ def engine_file(
 def new_manifest(
     output: Path,
     plan: bytes,
-    key: EngineKey,
     source: EngineSource,
     *,
     inputs: Mapping[str, Any],
     options: BuildOptions,
     versions: Mapping[str, str],
     seconds: float,
-    details: Mapping[str, Any],
+    details: EngineDetails,
     commands: Sequence[Mapping[str, Any]],
 ) -> Manifest:
-    """Return the manifest of an engine; `details` come beside its key."""
+    """Return the manifest of an engine."""
     return Manifest(
         artifact=output.name,
         kind=KIND,
@@ -227,9 +225,9 @@ def new_manifest(
         options=dataclasses.asdict(options),
         versions=versions,
         signature=source.signature,
-        fingerprint=key.fingerprint(),
+        fingerprint=details.key.fingerprint(),
         seconds=seconds,
-        details={KEY: key.described(), **details},
+        details=json_safe(details),
         commands=commands,
     )
 
@@ -238,15 +236,15 @@ def engine_file_from_manifest(
     output: Path, manifest: Manifest, *, reused: bool = False, changes: Sequence[str] = ()
 ) -> EngineFile:
     """Return the result of a build or a refit from the manifest that it wrote."""
-    details = manifest.details
+    details = engine_details(manifest.details)
     return EngineFile(
         path=output,
         size_bytes=manifest.size_bytes,
-        rung=str(key_of(manifest)["rung"]),
+        rung=details.key.rung,
         reused=reused,
-        passed=True if details["fallbacks"][-1]["status"] == "passed" else None,
+        passed=True if details.fallbacks[-1].status == "passed" else None,
         changes=tuple(changes),
-        notes=(details["proven"], *details["notes"]),
+        notes=(details.proven, *details.notes),
         manifest=manifest,
     )
 
@@ -261,9 +259,9 @@ def _reusable(
         manifest = manifest_of(output, plan_bytes(output))
     except EngineError as error:
         return None, [str(error)]
-    key = key_of(manifest)
-    changes = differences(key, key_for(str(key.get("rung")) if options.rung == "auto" else options.rung))
-    if manifest.details.get("refitted"):
+    details = engine_details(manifest.details)
+    changes = differences(details.key, key_for(details.key.rung if options.rung == "auto" else options.rung))
+    if details.refitted:
         changes.append("refitted: was True, is False")
     for name in ("fp32_sha256", "judged_by"):
         before = manifest.inputs.get(name)
@@ -272,23 +270,24 @@ def _reusable(
     return (None, changes) if changes else (manifest, [])
 
 
-def _details(chosen: Chosen[_BuiltRung], target: EngineTarget) -> dict[str, Any]:
+def _details(chosen: Chosen[_BuiltRung], target: EngineTarget, key: EngineKey) -> EngineDetails:
     built, answer = chosen.engine, chosen.engine.answer
     notes = list(answer.notes)
-    if unchecked := answer.inferred["unchecked"]:
+    if unchecked := answer.inferred.unchecked:
         notes.append(f"the types of {len(unchecked)} convolutions and samplers are not checked: {listed(unchecked, 8)}")
-    return {
-        ARTIFACT: manifest_entry_of(built.file),
-        "onnx": {"file": built.file.name, "sha256": answer.onnx_sha256},
-        "samplers": dict(answer.samplers),
-        "unfused": answer.unfused,
-        "inferred": dict(answer.inferred),
-        "probed": answer.probed,
-        "precision": answer.precision,
-        "memory": dict(answer.memory),
-        "fallbacks": [tried.to_dict() for tried in chosen.tried],
-        "proven": f"built and type-checked by {target.library.title}; "
+    return EngineDetails(
+        key=key,
+        artifact=artifact_for_manifest(built.file),
+        onnx={"file": built.file.name, "sha256": answer.onnx_sha256},
+        samplers=answer.samplers,
+        unfused=answer.unfused,
+        inferred=answer.inferred,
+        probed=answer.probed,
+        precision=answer.precision,
+        memory=answer.memory,
+        fallbacks=chosen.tried,
+        proven=f"built and type-checked by {target.library.title}; "
         + ("compared with torch" if chosen.tried[-1].status == "passed" else "not executed: no RTX GPU"),
-        "driver": target.machine.driver,
-        "notes": notes,
-    }
+        driver=target.machine.driver,
+        notes=tuple(notes),
+    )

@@ -14,7 +14,7 @@ from refine_export.engine.bindings import Library, Log, constructed, load_librar
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of, sizes_from_dims
 from refine_export.engine.machine import this_machine
-from refine_export.engine.plan import check_plan, check_version, key_of, plan_bytes, plan_header
+from refine_export.engine.plan import check_plan, check_version, engine_details, plan_bytes, plan_header
 from refine_export.engine.rtx_runtime import KernelCache, kernels_path, rtx_context
 from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
@@ -238,8 +238,8 @@ def _checked_rung(plan: Path | bytes, content: bytes, library: Library, run: Eng
             "bytes of an engine have no manifest; give the path, or unchecked=True", code="manifest-needed"
         )
     manifest = check_plan(plan, content, this_machine(library.version, library.name))
-    key = key_of(manifest)
-    options = key["options"]
+    details = engine_details(manifest.details)
+    options = details.key.options
     # TensorRT would run the lean runtime inside such an engine as a program of its own on this host.
     if options.get("version_compatible") and not options.get("exclude_lean_runtime") and not run.allow_host_code:
         raise RequestError(
@@ -248,8 +248,8 @@ def _checked_rung(plan: Path | bytes, content: bytes, library: Library, run: Eng
             code="host-code",
             path=plan,
         )
-    if options.get("strip_weights") and not manifest.details.get("refitted"):
+    if options.get("strip_weights") and not details.refitted:
         raise EngineError(
             f"{plan} was built without its weights; refit it first: refine-export refit", code="stripped", path=plan
         )
-    return str(key["rung"])
+    return details.key.rung

@@ -18,7 +18,6 @@ from typing import Any, Generic, Literal, TypeVar
 
 from refine_export.engine.build_options import RUNGS, BuildOptions, Rung
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
-from refine_export.support.text import dict_from_result
 
 Engine = TypeVar("Engine")
 WRONG_FILE = ("engine-types", "wrong-sampling", "too-large")
@@ -32,10 +31,10 @@ class Numbers:
 
     feed: str
     output: str
-    max_abs: float
-    """Largest error, in units of the peak; NaN where a value is not finite."""
-    psnr_db: float
-    """Infinite where nothing differs."""
+    max_abs: float | None
+    """Largest error, in units of the peak; None where a value is not finite."""
+    psnr_db: float | None
+    """None where a value is not finite, or nothing differs."""
     reasons: tuple[str, ...] = ()
     """Why the validation fails it; empty where it passes."""
 
@@ -61,10 +60,6 @@ class Tried:
     """Why there are none."""
     seconds: float = 0.0
     """To build and to compare."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON for the manifest; None stands for infinity and NaN."""
-        return dict_from_result(self)
 
     def __str__(self) -> str:
         """`native failed: PSNR 12.00 dB, below 40`."""

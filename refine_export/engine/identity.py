@@ -86,14 +86,9 @@ def engine_key(
     )
 
 
-def differences(old: Mapping[str, Any], new: EngineKey) -> list[str]:
-    """List what makes `new` another engine, field by field: `optimization_level: was 3, is 5`.
-
-    Args:
-        old: `EngineKey.described`, as read from a manifest; one of an older version may lack fields.
-        new: what is asked for.
-    """
-    before, after = dict(_flat(old)), dict(_flat(new.described()))
+def differences(old: EngineKey, new: EngineKey) -> list[str]:
+    """List what makes `new` another engine, field by field: `optimization_level: was 3, is 5`."""
+    before, after = dict(_flat(old.described())), dict(_flat(new.described()))
     return [
         f"{name}: was {_text(before, name)}, is {_text(after, name)}"
         for name in dict.fromkeys((*after, *before))
@@ -101,30 +96,27 @@ def differences(old: Mapping[str, Any], new: EngineKey) -> list[str]:
     ]
 
 
-def describe_mismatch(key: Mapping[str, Any], machine: Machine) -> str | None:
+def describe_mismatch(key: EngineKey, machine: Machine) -> str | None:
     """Say in one phrase why this machine cannot run an engine; None where it can.
 
     `version_compatible` engines run on newer TensorRT, `ampere_plus` ones on every GPU from 8.0 on, and
     `same_compute_capability` ones on each of the same number; all others on the very version and kind of GPU. The CUDA
     version is not a reason: TensorRT brings its own.
-
-    Args:
-        key: `EngineKey.described` of the engine.
-        machine: this one.
     """
-    library = key["library"]
-    gpu, capability, here = str(key["gpu"]), str(key["compute_capability"]), machine.compute_capability or (0, 0)
-    system = f"{key['system']} {key['architecture']}"
-    if library == "rtx":
+    capability, here = key.compute_capability, machine.compute_capability or (0, 0)
+    system = f"{key.system} {key.architecture}"
+    if key.library == "rtx":
         fits = runs_on(capability, here)
-        same_system = key["architecture"] == machine.architecture
+        same_system = key.architecture == machine.architecture
     else:
         fits = {
             "ampere_plus": here >= (8, 0),
             "same_compute_capability": capability == machine.capability,
-        }.get(str(key["options"].get("hardware_compatibility")), (gpu, capability) == (machine.gpu, machine.capability))
+        }.get(
+            str(key.options.get("hardware_compatibility")), (key.gpu, capability) == (machine.gpu, machine.capability)
+        )
         same_system = system == f"{machine.system} {machine.architecture}"
-    if library == machine.library and runs_in(key, machine.tensorrt) and fits and same_system:
+    if key.library == machine.library and runs_in(key, machine.tensorrt) and fits and same_system:
         return None
     under = ("", "") if same_system else (f" under {system}", f" under {machine.system} {machine.architecture}")
     return (
@@ -133,17 +125,15 @@ def describe_mismatch(key: Mapping[str, Any], machine: Machine) -> str | None:
     )
 
 
-def runs_in(key: Mapping[str, Any], version: str) -> bool:
+def runs_in(key: EngineKey, version: str) -> bool:
     """Return whether an engine runs in a version of its library: its own, or a newer one where it is compatible."""
-    built = str(key["tensorrt"])
-    newer = bool(key["options"].get("version_compatible")) and numbers_of(built) <= numbers_of(version)
-    return newer or built == version
+    newer = bool(key.options.get("version_compatible")) and numbers_of(key.tensorrt) <= numbers_of(version)
+    return newer or key.tensorrt == version
 
 
-def described_machine(key: Mapping[str, Any]) -> str:
-    """Return `TensorRT 11.4.0 on H200 (9.0)` for a key as a manifest has it."""
-    title = REQUIRED_NAMES[key["library"]]
-    return f"{title} {key['tensorrt']} on {_short(str(key['gpu']))} ({key['compute_capability']})"
+def described_machine(key: EngineKey) -> str:
+    """Return `TensorRT 11.4.0 on H200 (9.0)`."""
+    return f"{REQUIRED_NAMES[key.library]} {key.tensorrt} on {_short(key.gpu)} ({key.compute_capability})"
 
 
 def _short(gpu: str) -> str:

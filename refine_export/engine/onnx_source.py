@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import (
+    Artifact,
     artifact_from_file,
     io_description,
     signature_of_model,
@@ -119,8 +120,8 @@ def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan
     return path
 
 
-def manifest_entry_of(file: Path) -> dict[str, Any] | None:
-    """Describe the file as JSON for a manifest, if it is one of our graphs; else None."""
+def artifact_for_manifest(file: Path) -> Artifact | None:
+    """Recognise the file by its name alone, if it is one of our graphs; else None."""
     with suppress(GraphError):
-        return dataclasses.asdict(dataclasses.replace(artifact_from_file(file), file=file.name))
+        return dataclasses.replace(artifact_from_file(file), file=file.name)
     return None

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import pydantic
 
 from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.engine.bindings import MODULES, Library, load_library
 from refine_export.engine.build_options import BuildOptions, Target
+from refine_export.engine.fallbacks import Tried
 from refine_export.engine.grid_sample_check import GridSampleReport
 from refine_export.engine.identity import EngineKey, describe_mismatch, described_machine, runs_in
 from refine_export.engine.inspector import Precision
@@ -34,51 +35,39 @@ from refine_export.support.text import size_text
 
 KIND: Final = "engine"
 """`Manifest.kind` of an engine."""
-KEY: Final = "key"
-"""Key of `Manifest.details` under which `EngineKey.described` is."""
-ARTIFACT: Final = "artifact"
-"""Key under which the `Artifact` of the file that the engine was built from is."""
 HEADER_BYTES: Final = 28
 SUFFIXES: Final = (".plan", ".rtx")
 _MAGIC: Final[Mapping[bytes, Target]] = dict(zip(ENGINE_TAGS, ("trt", "rtx"), strict=True))
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Numbers:
-    """Form of `fallbacks.Numbers` as JSON: None for infinity and NaN."""
+class EngineDetails:
+    """Contents of `Manifest.details` of an engine."""
 
-    max_abs: float | None
-    psnr_db: float | None
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tried:
-    """Form of `fallbacks.Tried` as JSON."""
-
-    rung: str
-    status: str
-    numbers: tuple[_Numbers, ...]
-    reason: str | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Details:
-    """Form of `Manifest.details` of an engine; people edit manifests."""
-
+    __pydantic_config__: ClassVar[pydantic.ConfigDict] = {"extra": "forbid"}  # of the classes in it as well
     key: EngineKey
     artifact: Artifact | None
+    """The file that it was built from, if that is one of our graphs."""
     onnx: Mapping[str, str]
+    """Name (`file`) and `sha256` of that file."""
     samplers: GridSampleReport
     unfused: tuple[str, ...]
+    """Tensors that were kept from fusing."""
     inferred: TypeReport
     probed: bool
+    """The sampler probe was run, and passed."""
     precision: Precision | None
+    """None where the engine could not be loaded where it was built."""
     memory: Mapping[str, int]
-    fallbacks: tuple[_Tried, ...]
+    """scratch_bytes, activation_bytes and weight_bytes, as far as TensorRT logs them."""
+    fallbacks: tuple[Tried, ...]
+    """Every fallback that was tried, in order; the last is the one that was kept."""
     proven: str
+    """Extent of the proof, such as `built and type-checked by TensorRT 11.4.0; compared with torch`."""
+    driver: str | None = None
     notes: tuple[str, ...]
     refitted: Mapping[str, str] | None = None
+    """`plan_sha256` and `source_sha256` of what was refitted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +163,7 @@ def read_engine_manifest(plan: Path) -> Manifest:
     if manifest.kind != KIND:
         raise _unknown(plan, f"no manifest ({manifest_path(plan).name} is of kind {manifest.kind!r})")
     try:
-        pydantic.TypeAdapter(_Details).validate_python(manifest.details)
+        engine_details(manifest.details)
     except pydantic.ValidationError as error:
         [first, *_] = error.errors(include_url=False)
         where = ".".join(map(str, ("details", *first["loc"])))
@@ -183,10 +172,9 @@ def read_engine_manifest(plan: Path) -> Manifest:
     return manifest
 
 
-def key_of(manifest: Manifest) -> Mapping[str, Any]:
-    """Return the engine's key (`EngineKey.described`) from its manifest."""
-    key: Mapping[str, Any] = manifest.details[KEY]
-    return key
+def engine_details(details: Mapping[str, Any]) -> EngineDetails:
+    """Return `Manifest.details` of an engine from their JSON, which `read_engine_manifest` has checked."""
+    return pydantic.TypeAdapter(EngineDetails).validate_python(details)
 
 
 def options_of(manifest: Manifest) -> BuildOptions:
@@ -208,15 +196,15 @@ def why_not_executable(manifest: Manifest) -> str | None:
 
     Without such a GPU that is expected, and not a fault of the engine; None for engines that are to be run here.
     """
-    key = key_of(manifest)
-    if key["library"] != "rtx":
+    details = engine_details(manifest.details)
+    if details.key.library != "rtx":
         return None
     try:
-        if runs_on(str(key["compute_capability"]), current_gpu()[1]):
+        if runs_on(details.key.compute_capability, current_gpu()[1]):
             return None
     except UnavailableError:
         pass
-    proven = str(manifest.details["proven"])
+    proven = details.proven
     return proven if proven.endswith("no RTX GPU") else f"{proven} where it was built; not executed here: no RTX GPU"
 
 
@@ -228,21 +216,26 @@ def check_version(path: Path) -> None:
     Raises:
         EngineError: `unknown-engine` or `wrong-machine`.
     """
-    if mismatch := _mismatch(path, key_of(read_engine_manifest(path))):
+    if mismatch := _mismatch(path, engine_details(read_engine_manifest(path).details).key):
         raise EngineError(mismatch, code="wrong-machine", path=path)
 
 
-def _mismatch(path: Path, key: Mapping[str, Any]) -> str | None:
-    """Say why no library on this machine runs an engine; `key` has what a header tells, or all that a manifest has."""
-    needed = REQUIRED_NAMES[key["library"]]
-    library = _installed_library(key["library"])
-    if library is None or (library.name == key["library"] and runs_in(key, library.version)):
+def _mismatch(path: Path, built: Header | EngineKey) -> str | None:
+    """Say why no library on this machine runs an engine, by its manifest's key or, without a manifest, its header."""
+    library = _installed_library(built.library)
+    if library is None:
+        return None
+    needed = REQUIRED_NAMES[built.library]
+    if isinstance(built, EngineKey):
+        fits, built_for = runs_in(built, library.version), described_machine(built)
+    else:
+        fits, built_for = built.text == library.version, f"{needed} {built.text}"
+    if fits and library.name == built.library:
         return None
     advice = f"on this machine, {_build_again(path)}"
-    if library.name != key["library"]:
+    if library.name != built.library:
         advice = f"run it where {needed} is installed, or build one for this machine: "
         advice += f"refine-export build FILE.onnx -o NAME.{'rtx --target rtx' if library.name == 'rtx' else 'plan'}"
-    built_for = described_machine(key) if "gpu" in key else f"{needed} {key['tensorrt']}"
     return f"{path} is built for {built_for}, this machine has {library.title} ({library.version}); {advice}"
 
 
@@ -262,7 +255,7 @@ def check_plan(path: Path, content: bytes, machine: Machine) -> Manifest:
             or operating system.
     """
     manifest = manifest_of(path, content)
-    if mismatch := describe_mismatch(key_of(manifest), machine):
+    if mismatch := describe_mismatch(engine_details(manifest.details).key, machine):
         raise EngineError(f"{path}: {mismatch}; on this machine, {_build_again(path)}", code="wrong-machine", path=path)
     return manifest
 
@@ -308,18 +301,19 @@ def describe(path: Path) -> dict[str, Any]:
     try:
         manifest = manifest_of(path, content)
     except EngineError as error:
-        key = {"library": header.library, "tensorrt": header.text, "options": {}}
-        return {**found, "mismatch": _mismatch(path, key) if header.version else None, "manifest": str(error)}
+        return {**found, "mismatch": _mismatch(path, header) if header.version else None, "manifest": str(error)}
+    details = dict(manifest.details)
+    key = details.pop("key")
     return {
         **found,
-        "mismatch": _mismatch(path, key_of(manifest)),
+        "mismatch": _mismatch(path, engine_details(manifest.details).key),
         "manifest": "whole",
-        "key": dict(key_of(manifest)),
+        "key": key,
         "inputs": manifest.inputs,
         "versions": manifest.versions,
         "signature": manifest.signature,
         "seconds": manifest.seconds,
-        "details": {name: value for name, value in manifest.details.items() if name != KEY},
+        "details": details,
     }
 
 
@@ -340,33 +334,30 @@ def artifact_from_plan(path: Path) -> Artifact:
         EngineError: as `plan_bytes` and `manifest_of`; or `unknown-graph`: the engine is not one of ours.
     """
     manifest = manifest_of(path, plan_bytes(path))
-    key, made_of = key_of(manifest), manifest.details.get(ARTIFACT)
-    if made_of is None or made_of["graph"] not in SIGNATURES:
+    details = engine_details(manifest.details)
+    key, made = details.key, details.artifact
+    if made is None:
         raise EngineError(
             f"{path} is not one of the graphs {', '.join(SIGNATURES)}; expected an engine of one of them",
             code="unknown-graph",
             path=path,
         )
-    try:
-        made = Artifact(**{**made_of, "fixed": tuple(made_of["fixed"])})
-    except (KeyError, TypeError) as error:  # a name that was edited by hand
-        raise _unknown(path, f"no manifest that can be read (details.{ARTIFACT}: {error})") from error
     artifact = dataclasses.replace(
         made,
         file=str(path),
         sha256=manifest.sha256,
         size_bytes=manifest.size_bytes,
         profile=None,
-        engine=f"{described_machine(key)}, rung {key['rung']}",
+        engine=f"{described_machine(key)}, rung {key.rung}",
     )
-    if not key["profiles"]:
+    if not key.profiles:
         return artifact
-    profile = key["profiles"][0]
+    profile = key.profiles[0]
     try:
         image = artifact.signature.inputs[0].name if artifact.stacked is None else next(iter(profile))
         low, best, high = ((batch, height, width) for batch, _, height, width in profile[image])
     except (KeyError, StopIteration, ValueError) as error:
-        raise _unknown(path, f"no manifest that can be read (details.{KEY}.profiles lack the frames)") from error
+        raise _unknown(path, "no manifest that can be read (details.key.profiles lack the frames)") from error
     batch, height, width = (size if size == other else None for size, other in zip(low, high, strict=True))
     return dataclasses.replace(
         artifact,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +13,9 @@ from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_fi
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
-from refine_export.engine.onnx_source import EngineSource, file_of_rung, manifest_entry_of, read_source
+from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_rung, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import ARTIFACT, check_plan, key_of, options_of, plan_bytes
+from refine_export.engine.plan import EngineDetails, check_plan, engine_details, options_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import read_file
@@ -52,8 +53,8 @@ def refit_file(
     started = time.perf_counter()
     content = plan_bytes(plan)
     manifest = check_plan(plan, content, target.machine)
-    options = options_of(manifest)
-    rung: Rung = key_of(manifest)["rung"]
+    options, before = options_of(manifest), engine_details(manifest.details)
+    rung = before.fallbacks[-1].rung
     if not options.refittable and not options.strip_weights:
         raise RequestError(
             f"{plan} does not take new weights; expected an engine that was built with --refittable: build one, or "
@@ -68,7 +69,7 @@ def refit_file(
     with folder_beside(output) as folder:
         file = source if rung == "fp32" else file_of_rung(rung, source, None, folder, output.name)
         new = read_source(file, options)
-        _check_fits(plan, manifest, options, source, new)
+        _check_fits(plan, manifest, before, options, source, new)
 
         def refitted(_: Rung) -> bytes:
             with progress.step(f"refit {plan.name}") as outcome:
@@ -86,11 +87,9 @@ def refit_file(
             )
         made = file if file != source else None
         key = engine_key(target.machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
-        before = manifest.details
         fresh = new_manifest(
             output,
             chosen.engine,
-            key,
             read,
             inputs={
                 "source": source.name,
@@ -101,32 +100,34 @@ def refit_file(
             options=options,
             versions=manifest.versions,
             seconds=time.perf_counter() - started,
-            details={
-                **{name: value for name, value in before.items() if name != "key"},
-                ARTIFACT: manifest_entry_of(file),
-                "onnx": {**before["onnx"], "file": file.name, "sha256": new.sha256},
-                "fallbacks": [tried.to_dict() for tried in chosen.tried],
-                "refitted": {"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs.get("source_sha256")},
-                "proven": "refitted; compared with torch",
-                "notes": [],
-            },
+            details=dataclasses.replace(
+                before,
+                key=key,
+                artifact=artifact_for_manifest(file),
+                onnx={"file": file.name, "sha256": new.sha256},
+                fallbacks=chosen.tried,
+                refitted={"plan_sha256": manifest.sha256, "source_sha256": manifest.inputs["source_sha256"]},
+                proven="refitted; compared with torch",
+                notes=(),
+            ),
             commands=commands,
         )
         write_engine(output, chosen.engine, fresh, made)
     return engine_file_from_manifest(output, fresh)
 
 
-def _check_fits(plan: Path, manifest: Manifest, options: BuildOptions, source: Path, new: EngineSource) -> None:
+def _check_fits(
+    plan: Path, manifest: Manifest, details: EngineDetails, options: BuildOptions, source: Path, new: EngineSource
+) -> None:
     """Refuse what TensorRT would take, and compute nonsense with."""
-    built_from = manifest.details["onnx"]
-    if options.strip_weights and new.sha256 != built_from["sha256"]:
+    if options.strip_weights and new.sha256 != details.onnx["sha256"]:
         raise RequestError(
-            f"{plan} was built without its weights (strip_weights) from {built_from['file']} and takes back those "
+            f"{plan} was built without its weights (strip_weights) from {details.onnx['file']} and takes back those "
             f"alone; {source} is another file: for other weights, build with --refittable",
             code="wrong-weights",
             path=source,
         )
-    if list(new.profiles) != list(key_of(manifest)["profiles"]) or _fixed(new.signature) != _fixed(manifest.signature):
+    if list(new.profiles) != list(details.key.profiles) or _fixed(new.signature) != _fixed(manifest.signature):
         raise RequestError(
             f"{source} takes other shapes than {plan}; expected a file exported with the same options",
             code="wrong-shapes",

@@ -20,7 +20,7 @@ from refine_export.bench.measuring import Ready, measurements_from_seconds, read
 from refine_export.bench.memory_child import Memory, measure_memory
 from refine_export.bench.subjects import Mode, Subject, feeds_at, on_gpu, open_subject
 from refine_export.engine.engine_run_options import EngineRunOptions
-from refine_export.engine.plan import key_of, manifest_of, plan_bytes, read_engine_manifest, why_not_executable
+from refine_export.engine.plan import engine_details, manifest_of, plan_bytes, read_engine_manifest, why_not_executable
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
 from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of, paths_of
@@ -320,7 +320,7 @@ def _runtime_of(subject: Subject) -> RequiredRuntime:
     if subject.path is None:
         return "torch"
     if subject.mode == "tensorrt":
-        return "rtx" if key_of(read_engine_manifest(Path(subject.path)))["library"] == "rtx" else "trt"
+        return engine_details(read_engine_manifest(Path(subject.path)).details).key.library
     return "ort"
 
 

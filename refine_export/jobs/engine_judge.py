@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from refine_export.errors import RequestError
 from refine_export.jobs.load_inputs import JobInputs
 from refine_export.runners.pair_runner import pair_runner
 from refine_export.signature import check_multiples
+from refine_export.support.text import json_safe
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 from refine_export.validate.reference import Reference
 
@@ -89,11 +89,6 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
     )
 
 
-def _level(psnr_db: float | None) -> float:
-    """Return NaN, which keeps no limit, where values are not finite."""
-    return math.nan if psnr_db is None else psnr_db
-
-
 def _numbers(compared: Compared) -> list[Numbers]:
     """Return how far an engine's outputs are off.
 
@@ -107,8 +102,8 @@ def _numbers(compared: Compared) -> list[Numbers]:
         Numbers(
             feed=verdict.feed,
             output=output.output,
-            max_abs=output.metrics.max_of_peak,
-            psnr_db=math.inf if output.metrics.identical else _level(output.metrics.psnr_db),
+            max_abs=json_safe(output.metrics.max_of_peak),
+            psnr_db=output.metrics.psnr_db,
             reasons=output.reasons if output.status == "failed" else (),
         )
         for output in verdict.outputs

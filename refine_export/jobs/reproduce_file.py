@@ -16,7 +16,7 @@ import pydantic
 
 from refine_export.engine.cross_checks import cross_checks
 from refine_export.engine.output_files import GATHER
-from refine_export.engine.plan import KIND, key_of, meant_as_plan, read_engine_manifest
+from refine_export.engine.plan import KIND, engine_details, meant_as_plan, read_engine_manifest
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.commands import Command, MadeBy, made
@@ -180,7 +180,7 @@ def _run(step: Step, command: Command, progress: Progress | None) -> Step:
 
 def _built_from(step: Step, engine: Manifest) -> Path:
     """Return the file that TensorRT read in the last step: the fallback `gather` has one of its own."""
-    rung = key_of(engine)["rung"]
+    rung = engine_details(engine.details).key.rung
     if rung == "gather":
         return step.output.with_name(step.output.name + GATHER)
     return Path(step.files.get("fp32", step.files["onnx"]) if rung == "fp32" else step.files["onnx"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from refine_export.artifacts import Artifact
 from refine_export.engine.build_options import Target
 from refine_export.engine.identity import described_machine
-from refine_export.engine.plan import key_of, manifest_of, plan_bytes, why_not_executable
+from refine_export.engine.plan import engine_details, manifest_of, plan_bytes, why_not_executable
 from refine_export.signature import GraphName
 
 
@@ -57,24 +57,24 @@ def engine_proof(path: Path, artifact: Artifact) -> EngineProof:
         EngineError: as `manifest_of`.
     """
     manifest = manifest_of(path, plan_bytes(path))
-    key, details = key_of(manifest), manifest.details
-    inferred, samplers = details["inferred"], details["samplers"]
+    details = engine_details(manifest.details)
+    key, inferred, samplers = details.key, details.inferred, details.samplers
     reason = why_not_executable(manifest)
     return EngineProof(
         graph=artifact.graph,
         file=artifact.file,
-        library=key["library"],
+        library=key.library,
         target=described_machine(key),
         # What was not executed where it was built may be here.
-        proven=reason or f"{str(details['proven']).partition(';')[0]}; compared with torch",
+        proven=reason or f"{details.proven.partition(';')[0]}; compared with torch",
         executed=reason is None,
-        rung=str(key["rung"]),
-        types=dict(inferred["types"]),
-        promised=dict(inferred["promised"]),
-        unchecked=tuple(inferred["unchecked"]),
-        samplers=samplers["layers"],
-        sampling=dict(samplers["sampling"]),
-        repairs=tuple(f"{one['layer']}: {one['attribute']} was {one['found']}" for one in samplers["repairs"]),
-        memory=dict(details["memory"]),
-        layers=dict(inferred["layers"]),
+        rung=key.rung,
+        types=dict(inferred.types),
+        promised=dict(inferred.promised),
+        unchecked=inferred.unchecked,
+        samplers=samplers.layers,
+        sampling=dict(samplers.sampling),
+        repairs=tuple(f"{one.layer}: {one.attribute} was {one.found}" for one in samplers.repairs),
+        memory=dict(details.memory),
+        layers=dict(inferred.layers),
     )

@@ -149,7 +149,7 @@ def write_plan(
         signature=signature,
         fingerprint=key.fingerprint(),
         seconds=1.0,
-        details=details_of(key, dataclasses.asdict(dataclasses.replace(artifact, file=source.name))),
+        details=details_of(key, dataclasses.replace(artifact, file=source.name)),
     )
     write_with_manifest(path, content, manifest)
     return path

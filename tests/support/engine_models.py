@@ -16,16 +16,19 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
+from refine_export.artifacts import Artifact
 from refine_export.engine.bindings import Library, Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_plan import Built, build_plan
+from refine_export.engine.grid_sample_check import GridSampleReport
 from refine_export.engine.identity import EngineKey, engine_key
 from refine_export.engine.machine import Machine
+from refine_export.engine.network_types import TypeReport
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.parse_network import network_from_onnx
-from refine_export.engine.plan import ARTIFACT, KEY, KIND
+from refine_export.engine.plan import KIND, EngineDetails
 from refine_export.support.manifest import Manifest, write_with_manifest
-from refine_export.support.text import size_text
+from refine_export.support.text import dict_from_result, size_text
 
 needs_rtx = pytest.mark.skipif(
     find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed: pip install tensorrt-rtx"
@@ -61,22 +64,23 @@ def rtx_fixture() -> Library:
     return load_library("rtx")
 
 
-def details_of(key: EngineKey, artifact: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the proof in an engine's manifest, for a network without layers."""
-    return {
-        KEY: key.described(),
-        ARTIFACT: artifact,
-        "onnx": {"file": "m.onnx", "sha256": key.onnx_sha256},
-        "samplers": {"layers": 0, "sampling": {}, "repairs": []},
-        "unfused": [],
-        "inferred": {"layers": {}, "types": {}, "promised": {}, "unchecked": []},
-        "probed": False,
-        "precision": None,
-        "memory": {},
-        "fallbacks": [],
-        "proven": "built and type-checked by nobody; compared with torch",
-        "notes": [],
-    }
+def details_of(key: EngineKey, artifact: Artifact | None = None, unfused: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the details in an engine's manifest, for a network without layers."""
+    details = EngineDetails(
+        key=key,
+        artifact=artifact,
+        onnx={"file": "m.onnx", "sha256": key.onnx_sha256},
+        samplers=GridSampleReport(layers=0, sampling={}, repairs=()),
+        unfused=unfused,
+        inferred=TypeReport(layers={}, types={}, promised={}, unchecked=()),
+        probed=False,
+        precision=None,
+        memory={},
+        fallbacks=(),
+        proven="built and type-checked by nobody; compared with torch",
+        notes=(),
+    )
+    return dict_from_result(details)
 
 
 def machine_of(version: str) -> Machine:

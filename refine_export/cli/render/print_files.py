@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from refine_export.deploy.triton.repository import Deployed
     from refine_export.doctor.diagnosis import Check
     from refine_export.engine.engine_file import EngineFile
+    from refine_export.engine.fallbacks import Tried
+    from refine_export.engine.plan import EngineDetails
     from refine_export.jobs.export_graphs import ExportedFile
     from refine_export.jobs.inspect_file import Inspection
     from refine_export.jobs.lint_files import LintReport
@@ -99,10 +101,12 @@ def _print_search(screen: Screen, search: Search) -> None:
 
 def print_engine(made: EngineFile) -> None:
     """Print why an engine was built, its proofs and its description."""
+    from refine_export.engine.plan import engine_details
+
     screen = Screen()
     for change in made.changes:
         screen.line(_one_line(change), mark="rebuilt")
-    for line in _proofs(made.manifest.details):
+    for line in _proofs(engine_details(made.manifest.details)):
         screen.line(line)
     state = "reused: nothing that it depends on has changed" if made.reused else f"{made.manifest.seconds:.0f} s"
     screen.line(_one_line(f"{made.path}  {made.size_bytes / 2**20:.1f} MiB, rung {made.rung} ({state})"))
@@ -117,6 +121,8 @@ def print_inspection(found: Inspection) -> None:
 
 
 def _print_engine_description(description: Mapping[str, Any]) -> None:
+    from refine_export.engine.plan import engine_details
+
     screen = Screen()
     for name in ("file", "sha256", "size_bytes"):
         screen.line(_one_line(f"{name}: {description[name]}"))
@@ -136,14 +142,15 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
                     screen.line(_one_line(f"  profile {number} of {tensor}: {text}"))
         elif value is not None:
             screen.line(_one_line(f"  {name}: {value}"))
-    if source := description["details"]["artifact"]:
-        screen.line(_one_line("  graph: {graph}, {precision}, {file}".format(**source)))
-        screen.line(_one_line("  weights: {checkpoint} (sha256 {checkpoint_sha256})".format(**source)))
+    details = engine_details({"key": description["key"], **description["details"]})
+    if source := details.artifact:
+        screen.line(_one_line(f"  graph: {source.graph}, {source.precision}, {source.file}"))
+        screen.line(_one_line(f"  weights: {source.checkpoint} (sha256 {source.checkpoint_sha256})"))
     screen.line("proofs:")
-    for line in _proofs(description["details"]):
+    for line in _proofs(details):
         screen.line(f"  {line}")
     screen.line("contents:")
-    for line in _contents(description["details"]):
+    for line in _contents(details):
         screen.line(f"  {line}")
 
 
@@ -153,51 +160,51 @@ def _one_line(text: str) -> str:
     return indent + "; ".join(part.strip() for part in text.splitlines())
 
 
-def _proofs(details: Mapping[str, Any]) -> Iterator[str]:
+def _proofs(details: EngineDetails) -> Iterator[str]:
     """Yield repairs, probe, fallbacks, types and notes."""
-    yield details["proven"]
-    samplers = details["samplers"]
-    if samplers["layers"]:
-        yield f"{samplers['layers']} GridSample layers sample as the ONNX file does: linear, clamped, aligned"
-    for repair in samplers["repairs"]:
-        yield _one_line(f"repaired {repair['layer']}: {repair['attribute']} was {repair['found']}, is {repair['set']}")
-    if details["probed"]:
+    yield details.proven
+    samplers = details.samplers
+    if samplers.layers:
+        yield f"{samplers.layers} GridSample layers sample as the ONNX file does: linear, clamped, aligned"
+    for repair in samplers.repairs:
+        yield _one_line(f"repaired {repair.layer}: {repair.attribute} was {repair.found}, is {repair.set}")
+    if details.probed:
         yield "sampler probe: right"
-    for kinds, count in details["inferred"]["types"].items():
+    for kinds, count in details.inferred.types.items():
         yield f"{count} {kinds}"
-    for tried in details["fallbacks"]:
+    for tried in details.fallbacks:
         yield _one_line(f"rung {_fallback(tried)}")
-    notes = list(details["notes"])
-    if precision := details["precision"]:
-        types = ", ".join(f"{count} {kind}" for kind, count in precision["convolutions"].items()) or "none"
-        proven = "proven" if precision["proven"] else "not proven"
+    notes = details.notes
+    if precision := details.precision:
+        types = ", ".join(f"{count} {kind}" for kind, count in precision.convolutions.items()) or "none"
+        proven = "proven" if precision.proven else "not proven"
         yield _one_line(f"types of the convolutions in the engine: {types} ({proven})")
-        notes = [*precision["notes"], *notes]
-    if refitted := details.get("refitted"):
+        notes = (*precision.notes, *notes)
+    if refitted := details.refitted:
         yield _one_line(f"refitted: its weights came into the plan {refitted['plan_sha256'][:12]}")
     for note in notes:
         yield _one_line(f"note: {note}")
 
 
-def _contents(details: Mapping[str, Any]) -> Iterator[str]:
+def _contents(details: EngineDetails) -> Iterator[str]:
     """Yield memory and layers."""
-    for name, size in details["memory"].items():
+    for name, size in details.memory.items():
         yield f"{name.removesuffix('_bytes')} memory: {size / 2**20:.1f} MiB"
-    layers = details["inferred"]["layers"]
+    layers = details.inferred.layers
     kinds = ", ".join(f"{count} {kind}" for kind, count in layers.items())
     yield _one_line(f"{sum(layers.values())} layers of the network: {kinds}")
 
 
-def _fallback(tried: Mapping[str, Any]) -> str:
+def _fallback(tried: Tried) -> str:
     """Return `native: passed, largest error 0.0021 of the peak, 66.8 dB`, and why it failed."""
-    head = f"{tried['rung']}: {tried['status']}"
-    if not tried["numbers"]:
-        return f"{head}, {tried['reason']}"
-    errors = [one["max_abs"] for one in tried["numbers"]]
-    levels = [one["psnr_db"] for one in tried["numbers"] if one["psnr_db"] is not None]
-    error = "not finite" if None in errors else f"{max(errors):.2g} of the peak"
+    head = f"{tried.rung}: {tried.status}"
+    if not tried.numbers:
+        return f"{head}, {tried.reason}"
+    errors = [one.max_abs for one in tried.numbers if one.max_abs is not None]
+    levels = [one.psnr_db for one in tried.numbers if one.psnr_db is not None]
+    error = "not finite" if len(errors) < len(tried.numbers) else f"{max(errors):.2g} of the peak"
     level = f", {min(levels):.1f} dB" if levels else ""
-    reasons = "; ".join(dict.fromkeys(reason for one in tried["numbers"] for reason in one["reasons"]))
+    reasons = "; ".join(dict.fromkeys(reason for one in tried.numbers for reason in one.reasons))
     return f"{head}, largest error {error}{level}{f': {reasons}' if reasons else ''}"
 
 

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
 from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, Backend
 from refine_export.engine.plan import (
     artifact_from_path,
-    key_of,
+    engine_details,
     meant_as_plan,
     plan_bytes,
     plan_header,
@@ -122,13 +122,13 @@ def read_model_source(path: Path) -> ModelSource:
     names = signature.input_names + signature.output_names
     if meant_as_plan(path):
         manifest = read_engine_manifest(path)
-        key: Mapping[str, Any] = key_of(manifest)
+        key = engine_details(manifest.details).key
         target = PlanTarget(
-            tensorrt=key["tensorrt"],
-            gpu=key["gpu"],
-            compute_capability=key["compute_capability"],
-            version_compatible=key["options"].get("version_compatible") is True,
-            profiles=len(key["profiles"]),
+            tensorrt=key.tensorrt,
+            gpu=key.gpu,
+            compute_capability=key.compute_capability,
+            version_compatible=key.options.get("version_compatible") is True,
+            profiles=len(key.profiles),
         )
         types = manifest.signature["types"]
         return ModelSource(

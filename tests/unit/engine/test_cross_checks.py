@@ -11,8 +11,10 @@ import pytest
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.cross_checks import CrossCheck, cross_checks, polygraphy_command, trtexec_command
-from refine_export.engine.plan import KEY, KIND
+from refine_export.engine.identity import engine_key
+from refine_export.engine.plan import KIND
 from refine_export.support.manifest import Manifest
+from tests.support.engine_models import details_of, machine_of
 
 SHAPES = {
     "img0": ((1, 3, 256, 448), (1, 3, 1088, 1920), (2, 3, 2176, 3840)),
@@ -86,7 +88,8 @@ def test_defaults_are_flags_where_the_tools_have_others(version: str) -> None:
 
 def checks(library="trt", name="in put", options=EVERYTHING, file=Path("m.onnx"), unfused=("u", "v")):
     """The commands for an engine, from the parts of its manifest that they depend on."""
-    key = {"library": library, "tensorrt": "11.4.0", "profiles": [{name: SHAPES["img0"]}], "rung": "native"}
+    machine = dataclasses.replace(machine_of("11.4.0"), library=library)
+    key = engine_key(machine, onnx_sha256="", profiles=({name: SHAPES["img0"]},), options=options, rung="native")
     manifest = Manifest(
         artifact="m.plan",
         kind=KIND,
@@ -98,7 +101,7 @@ def checks(library="trt", name="in put", options=EVERYTHING, file=Path("m.onnx")
         signature={},
         fingerprint="",
         seconds=0.0,
-        details={KEY: key, "unfused": list(unfused)},
+        details=details_of(key, unfused=unfused),
     )
     return cross_checks(manifest, file, Path("/out/m.plan"))
 

@@ -1,8 +1,5 @@
 """The first engine whose numbers are right is kept, and the result of each fallback is recorded."""
 
-import json
-import math
-
 import pytest
 
 from refine_export.engine.build_options import RUNGS, BuildOptions
@@ -111,14 +108,3 @@ def test_without_execution_the_first_that_can_be_built_is_kept():
     broken = Outcomes(native=UnavailableError("the compiler failed"), gather=GraphError("no samplers"))
     with refused("no-engine", RequestError):
         first_exact(("native", "gather"), broken.build, None)
-
-
-def test_the_manifest_takes_all_of_it():
-    """JSON without NaN and infinity."""
-    chosen = Outcomes(
-        native=[numbers(math.nan, -math.inf, reasons=("not finite",))], unfused=GraphError("no"), gather=[GOOD]
-    ).choose()
-    first, second, third = json.loads(json.dumps([one.to_dict() for one in chosen.tried], allow_nan=False))
-    numbers_of = {"feed": "pair", "output": "frame", "max_abs": None, "psnr_db": None, "reasons": ["not finite"]}
-    assert first["numbers"] == [numbers_of]
-    assert (second["reason"], third["status"]) == ("no", "passed")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.identity import NOT_IN_THE_ENGINE, describe_mismatch, differences, engine_key
+from refine_export.engine.identity import NOT_IN_THE_ENGINE, EngineKey, describe_mismatch, differences, engine_key
 from refine_export.engine.machine import Machine, rtx_gpus
 
 H200 = Machine(
@@ -43,9 +43,9 @@ def test_each_field_is_in_the_fingerprint_and_named():
     for name, change in CHANGED.items():
         new = key(**change)
         assert new.fingerprint() != key().fingerprint(), name
-        assert [line.partition(":")[0] for line in differences(key().described(), new)] == [name]
-    assert differences(key().described(), key(optimization_level=5)) == ["optimization_level: was 3, is 5"]
-    assert differences(key().described(), key(workspace_mib=512)) == ["workspace_mib: was not set, is 512"]
+        assert [line.partition(":")[0] for line in differences(key(), new)] == [name]
+    assert differences(key(), key(optimization_level=5)) == ["optimization_level: was 3, is 5"]
+    assert differences(key(), key(workspace_mib=512)) == ["workspace_mib: was not set, is 512"]
 
 
 def test_every_option_is_in_the_key_except_those_that_leave_the_engine_alone():
@@ -60,36 +60,25 @@ def test_every_option_is_in_the_key_except_those_that_leave_the_engine_alone():
 
 def test_a_key_outlives_its_json():
     """Tuples become lists, names change order: still the same key."""
-    stored = json.loads(json.dumps(key().described(), sort_keys=True))
+    stored = EngineKey(**json.loads(json.dumps(key().described(), sort_keys=True)))
     assert differences(stored, key()) == []
 
 
 def test_profiles_differ_by_input():
     wider = {"img0": ((1, 3, 32, 32), (1, 3, 64, 64), (1, 3, 128, 128))}
-    assert differences(key().described(), key(profiles=(wider,))) == [
+    assert differences(key(), key(profiles=(wider,))) == [
         "profile 0 of img0: was 1x3x32x32 / 1x3x64x64 / 1x3x96x96, is 1x3x32x32 / 1x3x64x64 / 1x3x128x128"
     ]
-    assert differences(key().described(), key(profiles=())) == [
+    assert differences(key(), key(profiles=())) == [
         "profile 0 of img0: was 1x3x32x32 / 1x3x64x64 / 1x3x96x96, is not there"
     ]
-    assert len(differences(key().described(), key(profiles=(PROFILE, wider)))) == 1
-
-
-def test_an_old_key_may_lack_fields_and_have_others():
-    old = key().described()
-    del old["gpu"], old["options"]["tf32"]
-    old["options"]["gone"] = 1
-    assert differences(old, key()) == [
-        "gpu: was not there, is NVIDIA H200",
-        "tf32: was not there, is False",
-        "gone: was 1, is not there",
-    ]
+    assert len(differences(key(), key(profiles=(PROFILE, wider)))) == 1
 
 
 def test_the_mismatch_names_both_machines():
     expected = "built for TensorRT 10.16.1 on L4 (8.9), this is TensorRT 11.4.0 on H200 (9.0)"
-    assert describe_mismatch(key(L4).described(), H200) == expected
-    assert describe_mismatch(key().described(), H200) is None
+    assert describe_mismatch(key(L4), H200) == expected
+    assert describe_mismatch(key(), H200) is None
 
 
 @pytest.mark.parametrize(
@@ -110,13 +99,13 @@ def test_the_mismatch_names_both_machines():
     ],
 )
 def test_compatibility_is_what_the_engine_was_built_for(options, machine, runs):
-    mismatch = describe_mismatch(key(**options).described(), dataclasses.replace(H200, **machine))
+    mismatch = describe_mismatch(key(**options), dataclasses.replace(H200, **machine))
     assert (mismatch is None) == runs
 
 
 def test_another_system_is_named():
     windows = dataclasses.replace(H200, system="Windows", architecture="AMD64")
-    assert str(describe_mismatch(key().described(), windows)).endswith("under Windows AMD64")
+    assert str(describe_mismatch(key(), windows)).endswith("under Windows AMD64")
 
 
 RTX = rtx_gpus("1.7.1.116", ())
@@ -140,7 +129,7 @@ GEFORCE = dataclasses.replace(
     ],
 )
 def test_rtx_engines_run_on_the_gpus_that_they_are_for(capabilities, machine, runs):
-    described = key(dataclasses.replace(rtx_gpus("1.7.1.116", capabilities), architecture="x86_64")).described()
+    described = key(dataclasses.replace(rtx_gpus("1.7.1.116", capabilities), architecture="x86_64"))
     assert (describe_mismatch(described, dataclasses.replace(GEFORCE, **machine)) is None) == runs
 
 

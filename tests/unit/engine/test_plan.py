@@ -13,7 +13,7 @@ from refine_export.engine.plan import (
     check_plan,
     check_version,
     describe,
-    key_of,
+    engine_details,
     options_of,
     plan_bytes,
     plan_header,
@@ -47,7 +47,7 @@ def test_a_whole_engine_of_this_machine_is_read_under_any_name(plan):
     manifest_path(plan).rename(manifest_path(moved))
     plan.rename(moved)
     manifest = check_plan(moved, plan_bytes(moved), machine_of(VERSION))
-    assert key_of(manifest)["gpu"] == "NVIDIA H200"
+    assert engine_details(manifest.details).key.gpu == "NVIDIA H200"
     assert seems_plan(moved)
 
 
@@ -149,7 +149,7 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
     "tried", [{}, {"numbers": 3}, {"numbers": [{}]}, {"numbers": [{"max_abs": "x", "psnr_db": None, "reasons": []}]}]
 )
 def test_fallbacks_that_were_edited_by_hand_are_refused(plan, tried):
-    numbers = {"max_abs": None, "psnr_db": 60.0, "reasons": ["x"]}
+    numbers = {"feed": "pair", "output": "out", "max_abs": None, "psnr_db": 60.0, "reasons": ["x"]}
     whole = {"rung": "native", "status": "passed", "numbers": [numbers], "reason": None}
     for fallback, code in ((whole, None), ({**whole, **tried} if tried else {}, "unknown-engine")):
         path = manifest_path(plan)
