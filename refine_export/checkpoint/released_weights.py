@@ -99,7 +99,7 @@ def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWei
 
 def weights_path(name: str, progress: Progress | None = None) -> Path:
     """Return the file of released weights, fetched where it is not in the cache; errors as in `fetch_weights`."""
-    if name not in RELEASED:
+    if not isinstance(name, str) or name not in RELEASED:
         raise CheckpointError(
             f"{name!r} is not the name of released weights; expected one of {', '.join(RELEASED)}",
             code="unknown-weights",

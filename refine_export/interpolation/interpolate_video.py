@@ -32,6 +32,7 @@ from refine_export.interpolation.reader import open_source
 from refine_export.interpolation.scene_cuts import cuts_from_file
 from refine_export.interpolation.segments import Segments, SegmentWriter
 from refine_export.interpolation.writer import frame_writer, joined_video
+from refine_export.support.files import user_path
 from refine_export.support.manifest import sha256_of_file
 from refine_export.support.progress import Progress
 from refine_export.support.text import dict_from_result
@@ -83,7 +84,7 @@ def interpolate_video(
         problem = f"resume is given for {path} to {output}; expected a file, and a video file as the output"
         raise RequestError(problem, code="options-do-not-fit", option="resume")
     check_output(output, (path,), force=force)
-    cuts = None if options.cuts is None else cuts_from_file(options.cuts)
+    cuts = None if options.cuts is None else cuts_from_file(user_path(str(options.cuts)))
     constant = output == PIPE  # which carries no times
     with progress.step(f"interpolate {path.name}") as report, open_source(path, options, constant=constant) as source:
         codec = encoder_for(output, encoder, source.coding.bits)
@@ -94,7 +95,7 @@ def interpolate_video(
         work = FrameWork(source, backend, encoding, options, cuts, progress)
         check_space(output, settings, source.expected_frames)
         if is_video(output):
-            identity = {"source": _hash_of(path), **_identity(options, encoder, backend)}
+            identity = {"source": _hash_of(path), **_identity(options, encoder, backend), "cuts": cuts and sorted(cuts)}
             with _segments(output, identity, resume=options.resume, force=force or path == PIPE) as segments:
                 notes = _write_video(work, settings, output, segments)
         else:
@@ -194,6 +195,6 @@ def _hash_of(path: Path) -> str:
 
 def _identity(options: VideoOptions, encoder: EncoderOptions, backend: Backend) -> dict[str, Any]:
     """Return the options that decide on the frames of an output, by name."""
-    others = ("resume", "allow_missing")
+    others = ("resume", "allow_missing", "cuts")
     video = {name: value for name, value in dataclasses.asdict(options).items() if name not in others}
-    return {**video, **dataclasses.asdict(encoder), **backend.identity} | {"cuts": str(options.cuts)}
+    return {**video, **dataclasses.asdict(encoder), **backend.identity}

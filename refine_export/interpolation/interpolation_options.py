@@ -11,7 +11,7 @@ from typing import Literal
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.signature import check_scale
+from refine_export.signature import LARGEST_SIDE, check_scale
 
 Codec = Literal[
     "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc"
@@ -130,7 +130,7 @@ class ComputeOptions(EngineRunOptions):
     device: str | None = field(default=None, metadata={"flag": "--device", "panel": _COMPUTE})
     """Device that torch computes on, such as cuda:0; default: cpu."""
     tile: int | None = field(default=None, metadata={"flag": "--tile", "panel": _COMPUTE})
-    """Side in pixels of overlapping tiles in which a frame is computed, 128 or more: for frames that memory does not
+    """Side in pixels of overlapping tiles in which a frame is computed, 128 to 16384: for frames that memory does not
     hold, or for a file of one size."""
     file: Path | None = field(default=None, metadata={"flag": "--file", "panel": _COMPUTE})
     """An ONNX file or an engine of the graph interpolator."""
@@ -153,7 +153,7 @@ class ComputeOptions(EngineRunOptions):
         check_scale(self.scale)
         if (self.scale, self.refine) != (1.0, True) and given not in ([], ["checkpoint"]):
             raise ValueError(f"scale or refine is given with {given[0]}; they are for a checkpoint: leave them out")
-        if self.tile is not None and self.tile < LEAST_TILE:
-            raise ValueError(f"tile is {self.tile}; expected {LEAST_TILE} or more")
+        if self.tile is not None and not LEAST_TILE <= self.tile <= LARGEST_SIDE:
+            raise ValueError(f"tile is {self.tile}; expected {LEAST_TILE} to {LARGEST_SIDE}")
         if self.concurrency is not None and not 1 <= self.concurrency <= MOST_CONCURRENT:
             raise ValueError(f"concurrency is {self.concurrency}; expected 1 to {MOST_CONCURRENT}")

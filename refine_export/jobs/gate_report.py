@@ -20,7 +20,7 @@ from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.jobs.recipe_file import AnyRecipe, chosen_recipe
 from refine_export.report.report_files import report_from_file
-from refine_export.support.files import write_text
+from refine_export.support.files import cannot_write, write_text
 from refine_export.validate.comparison import Status
 
 
@@ -119,8 +119,11 @@ def gate(
     if page is not None:
         write_text(page, text)
     if appended is not None:
-        with appended.open("a", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            with appended.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise cannot_write(appended, error, "give a file, in a folder that is there") from error
     return GateResult(
         path=path,
         decision=decision,

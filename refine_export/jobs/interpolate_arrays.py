@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -12,16 +11,19 @@ import numpy as np
 from refine_export.data.colour import Picture
 from refine_export.errors import FrameError, RequestError
 from refine_export.interpolation.backends import Backend
-from refine_export.interpolation.interpolation_options import ComputeOptions
+from refine_export.interpolation.interpolation_options import MOST_FPS, ComputeOptions, VideoOptions
 from refine_export.interpolation.interpolator import check_parts, frames_at
 from refine_export.interpolation.rates import Grid, check_rate, named_rate
 from refine_export.interpolation.scene_cuts import similarity
 from refine_export.jobs.interpolate_frames import compute_options
-from refine_export.jobs.job_options import takes_options
+from refine_export.jobs.job_options import options_from_keywords, takes_options
 from refine_export.jobs.load_inputs import AnyPath
 from refine_export.runners.triton.connection_options import ServerOptions
 
 T = TypeVar("T")
+OVERSHOOT = 0.5
+"""Distance by which floats may leave the range from 0 to 1, as those of a resized frame do; other floats have another
+scale."""
 
 
 @takes_options(ComputeOptions)
@@ -43,7 +45,7 @@ def interpolate_frames(
 
     Args:
         frames: arrays or tensors of one size, [H, W, 3] or [3, H, W]: RGB in uint8, or in floats from 0 to 1.
-        fps_in: their frames a second; 23.976 is 24000/1001.
+        fps_in: their frames a second, 1000 at most; 23.976 is 24000/1001.
         fps_out: the frames a second that are wanted.
         checkpoint: weights for torch; what computes is chosen as in `interpolate`.
         file: an ONNX file or an engine that makes frames.
@@ -61,10 +63,12 @@ def interpolate_frames(
         UnavailableError: a package, a device or the server is missing.
     """
     for name, fps in (("fps_in", fps_in), ("fps_out", fps_out)):
-        if not 0 < fps < math.inf:  # NaN is neither
-            message = f"{name} is {float(fps):g}; expected a number of frames a second above 0"
+        if not 0 < fps <= MOST_FPS:  # NaN is neither
+            message = f"{name} is {str(fps)[:20]}; expected a number of frames a second above 0, at most {MOST_FPS}"
             raise RequestError(message, code="wrong-option", option=name)
-    rate, target = (fps if isinstance(fps, Fraction) else named_rate(fps) for fps in (fps_in, fps_out))
+    if scene_cut is not None:
+        options_from_keywords(VideoOptions, {"scene_cut": scene_cut})
+    rate, target = (fps if isinstance(fps, Fraction) else named_rate(float(fps)) for fps in (fps_in, fps_out))
     check_rate(target, rate)
     if "concurrency" in options:
         message = "concurrency is for a video; here one pair is computed at a time: leave it out"
@@ -97,16 +101,20 @@ def _interpolated(frames: Iterator[T], grid: Grid, backend: Backend, scene_cut: 
 
 def _picture_of(frame: Any) -> tuple[Picture, Callable[[Picture], Any]]:
     """Return a frame as [H, W, 3], and what turns such a one back into its kind."""
-    array: Any = frame.detach().cpu().numpy() if hasattr(frame, "detach") else np.asarray(frame)
+    array: Any
+    if hasattr(frame, "detach"):
+        tensor = frame.detach().cpu()
+        array = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
+    else:
+        array = np.asarray(frame, None if hasattr(frame, "dtype") else object)  # of lists any shape
     channels = next((axis for axis in (-1, -3) if array.ndim == 3 and array.shape[axis] == 3), None)
-    if channels is None or array.dtype.kind not in "uf" or (array.dtype.kind == "u" and array.dtype != np.uint8):
-        raise FrameError(
-            f"a frame is {array.dtype} {list(array.shape)}; expected [H, W, 3] or [3, H, W], uint8 or floats from 0 to "
-            "1",
-            code="not-a-frame",
-        )
+    if channels is None or array.dtype not in (np.uint8, np.float16, np.float32, np.float64) or not array.size:
+        raise _not_a_frame(f"{array.dtype} {list(array.shape)}")
     picture = np.ascontiguousarray(np.moveaxis(array, channels, -1))
     if picture.dtype != np.uint8:
+        low, high = float(picture.min()), float(picture.max())
+        if not -OVERSHOOT <= low <= high <= 1 + OVERSHOOT:  # NaN is neither
+            raise _not_a_frame(f"{array.dtype} from {low:g} to {high:g}")
         picture = picture.astype(np.float32).clip(0, 1)
 
     def like(made: Picture) -> Any:
@@ -118,3 +126,8 @@ def _picture_of(frame: Any) -> tuple[Picture, Callable[[Picture], Any]]:
         return torch.from_numpy(result).to(frame)
 
     return picture, like
+
+
+def _not_a_frame(found: str) -> FrameError:
+    expected = "expected an array or tensor [H, W, 3] or [3, H, W], uint8 or floats from 0 to 1"
+    return FrameError(f"a frame is {found}; {expected}", code="not-a-frame")

@@ -71,7 +71,7 @@ def interpolate_folder(
     }
     for video in videos:
         written = target / video.name
-        if options.get("resume") and written.exists():
+        if options.get("resume") is True and written.exists():
             continue
         try:
             results.append(interpolate(video, output=written, on_wait=on_wait, **common, **options))

@@ -19,10 +19,12 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from refine_export.errors import RecipeError
 from refine_export.jobs.recipe import Recipe
@@ -104,7 +106,8 @@ def takes_options(*wanted: str | type[Any]) -> Callable[[Callable[P, R]], Callab
         wanted: as `select` takes them.
 
     Returns:
-        A decorator. What it returns refuses a keyword that is not among them with `unknown-option`.
+        A decorator. What it returns refuses a keyword that is not among them with `unknown-option`, and an argument of
+        the function's own that is not of its type with `wrong-option`.
     """
     return functools.partial(_with_keywords, options=select(*wanted))
 
@@ -133,10 +136,29 @@ def _with_keywords(function: Callable[P, R], options: Sequence[Option]) -> Calla
                     option=name,
                     known=tuple(known),
                 )
+        _check_types(function, {**dict(zip(own.parameters, args, strict=False)), **kwargs})
         return function(*args, **kwargs)
 
     with_options.__signature__ = signature  # type: ignore[attr-defined]  # what `inspect.signature` looks for
     return with_options
+
+
+def _check_types(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Refuse arguments whose annotation is a class, or a few: `load_inputs` checks paths, and their stages the options.
+
+    Raises:
+        RecipeError: `wrong-option`.
+    """
+    for name, expected in get_type_hints(function).items():
+        kinds = get_args(expected) if isinstance(expected, UnionType) else (expected,)
+        kinds = tuple(get_origin(kind) if get_origin(kind) in (Callable, Iterable) else kind for kind in kinds)
+        if name not in given or not all(isinstance(kind, type) and get_origin(kind) is None for kind in kinds):
+            continue
+        if not isinstance(given[name], tuple(Real if kind is float else kind for kind in kinds)):
+            names = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            shown = " ".join(repr(given[name]).split())[:80]
+            message = f"{function.__name__}: {name} is {shown}; expected {names}"
+            raise RecipeError(message, code="wrong-option", option=name)
 
 
 def part_of(options: Mapping[str, Any], owner: type[Any]) -> dict[str, Any]:

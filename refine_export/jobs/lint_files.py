@@ -62,7 +62,7 @@ def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
         GraphError: a file is not ONNX.
         RequestError: no file is given.
     """
-    paths = paths_of(files)
+    paths = list(dict.fromkeys(paths_of(files)))
     rules = [lint_file(path) for path in paths]  # checks the files' external data before the parser reads them
     answers = ask_parser(paths)
     found = {

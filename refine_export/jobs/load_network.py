@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
@@ -32,7 +33,7 @@ def load_network(checkpoint: AnyPath | None = None, *, scale: float = 1.0, refin
     Raises:
         CheckpointError: the file is not a checkpoint of a known network.
         RequestError: `graph-not-in-weights`; the weights are only a refinement, which does not make frames. Or
-            `wrong-option`; another scale.
+            `wrong-option`; another scale, or `refine` is not a bool.
         UnavailableError: torch is missing.
     """
     require("torch", extra="torch")
@@ -40,7 +41,7 @@ def load_network(checkpoint: AnyPath | None = None, *, scale: float = 1.0, refin
 
     path = None if checkpoint is None else str(path_of(checkpoint))
     options = options_from_keywords(ExportOptions, {"scale": scale})
-    weights = checkpoint_from_options(CheckpointOptions(path=path, refine=refine))
+    weights = checkpoint_from_options(replace(options_from_keywords(CheckpointOptions, {"refine": refine}), path=path))
     if weights.architecture != "refinement":
         return InterpolationNetwork(reference_network(weights, options.scale)).eval()
     raise RequestError(

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from refine_export.errors import RecipeError
-from refine_export.jobs.job_options import documentation, options_by_keyword, plain_value, wrong_value
+from refine_export.jobs.job_options import SECTIONS, documentation, options_by_keyword, plain_value, wrong_value
 from refine_export.jobs.recipe import Recipe
 from refine_export.signature import OLD_NAMES
 from refine_export.support.files import user_path
@@ -92,7 +92,7 @@ def chosen_recipe(recipe: AnyRecipe, **given: Any) -> Recipe:
     given = {name: value for name, value in given.items() if value is not None}
     if "dynamic" not in given and ("size" in given or "batch" in given):
         given["dynamic"] = False
-    return recipe_with(base, given) if given else base
+    return recipe_with(base, given) if given or base is recipe else base  # a Recipe may have values of any type
 
 
 def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
@@ -101,10 +101,12 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
     Raises:
         RecipeError: an option is unknown, or a value is wrong.
     """
-    content = {
-        section: {name: value for name, value in options.items() if value is not None}
-        for section, options in dataclasses.asdict(recipe).items()
-    }
+    content = {}
+    for section, options in vars(recipe).items():
+        if not isinstance(options, SECTIONS[section]):
+            message = f"{section} of the recipe is {options!r:.80}; expected {SECTIONS[section].__name__}"
+            raise RecipeError(message, code="wrong-option", option=section)
+        content[section] = plain_value(options)
     if given.get("dynamic"):  # wins over a recipe with a static file's size and batch
         content["export"] = {"dynamic": True}
     known = options_by_keyword()

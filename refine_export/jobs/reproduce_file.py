@@ -21,6 +21,7 @@ from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.commands import Command, MadeBy, made
 from refine_export.jobs.export_graphs import export
+from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.jobs.lower_onnx import lower
 from refine_export.jobs.recipe import Recipe
@@ -87,6 +88,7 @@ class Reproduced:
         return dict_from_result(self)
 
 
+@takes_options()
 def reproduce(
     file: AnyPath, *, run: str | os.PathLike[str] | None = None, progress: Progress | None = None
 ) -> Reproduced:

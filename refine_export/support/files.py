@@ -15,15 +15,24 @@ def user_path(text: str) -> Path:
     """Return a path with `~` as the home folder.
 
     Raises:
-        RequestError: `bad-path`; no such user, or a character that no path has.
+        RequestError: `bad-path`; it is empty, or has no such user, or a character that no path has. `cannot-read`; a
+            name is too long, or a folder on the way may not be entered.
     """
     try:
         os.fsencode(text)
-        if "\0" in text:
-            raise ValueError("it has a NUL character")
-        return Path(text).expanduser()
+        if not text or "\0" in text:
+            raise ValueError("it has a NUL character" if text else "it is empty")
+        path = Path(text).expanduser()
     except (RuntimeError, ValueError) as error:
         raise RequestError(f"{text!r} is not a path: {error}; write it out", code="bad-path", path=text) from error
+    try:
+        path.lstat()  # Path.exists, which comes first elsewhere, raises what is not the absence of a file
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        problem = f"cannot be used: {error.strerror}; check the path and its permissions"
+        raise RequestError.about(path, "cannot-read", problem) from error
+    return path
 
 
 def check_input_file(path: Path, error: type[RequestError], expected: str) -> None:

@@ -170,21 +170,32 @@ def test_an_unknown_keyword_is_named_with_the_known_ones(tmp_path):
         ("run", {"recipe": 3}, "not-a-recipe"),
         ("export", {"checkpoint": None, "graph": "contextnet", "size": 64}, "wrong-option"),
         ("export", {"checkpoint": None, "graph": "contextnet", "frames": 5}, "no-path"),
+        ("export", {"checkpoint": None, "graph": []}, "wrong-option"),
+        ("export", {"checkpoint": None, "graph": "contextnet", "progress": 3}, "wrong-option"),
+        ("export", {"checkpoint": None, "graph": "contextnet", "recipe": rx.Recipe(export=None)}, "wrong-option"),
         ("export", {"checkpoint": None, "graph": "contextnet", "recipe": {}}, "not-a-recipe"),
         ("lower", {"onnx": "a.onnx", "size": 64}, "wrong-option"),
         ("lower", {"onnx": "a.onnx", "feeds": 3}, "no-path"),
+        ("lower", {"onnx": "a.onnx", "without_warp": "no"}, "wrong-option"),
         ("validate", {"files": "a.onnx", "sizes": "64x64"}, "wrong-option"),
         ("bisect", {"onnx": "a.onnx", "size": 64}, "wrong-option"),
         ("interpolate", {"inputs": ["a.png", "b.png"], "timestep": "a"}, "wrong-option"),
         ("interpolate", {"inputs": ["a.png", "b.png"], "server": 1}, "wrong-option"),
+        ("interpolate", {"inputs": ["a.png", "b.png"], "on_wait": 1}, "wrong-option"),
+        ("interpolate_folder", {"folder": "", "output": ""}, "bad-path"),
+        ("interpolate_frames", {"frames": 3, "fps_in": 24, "fps_out": 48}, "wrong-option"),
+        ("interpolate_frames", {"frames": [], "fps_in": "a", "fps_out": 48}, "wrong-option"),
+        ("interpolate_frames", {"frames": [], "fps_in": 24, "fps_out": 48, "tile": 10**9}, "wrong-option"),
         ("deploy_triton", {"artifacts": "a.onnx", "sizes": 3}, "wrong-option"),
+        ("load_network", {"checkpoint": None, "refine": 3}, "wrong-option"),
+        ("fetch_weights", {"name": []}, "unknown-weights"),
     ],
 )
 def test_a_value_of_a_wrong_type_is_refused_by_code(tmp_path, monkeypatch, name, arguments, code):
     monkeypatch.chdir(tmp_path)
     output = {"output": "out"} if "output" in inspect.signature(getattr(rx, name)).parameters else {}
     with pytest.raises(RefineExportError) as caught:
-        getattr(rx, name)(**arguments, **output)
+        getattr(rx, name)(**output | arguments)
     assert (caught.value.code, caught.value.exit_code) == (code, 2)
     assert list(tmp_path.iterdir()) == []
 

@@ -116,15 +116,19 @@ def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, 
 
 
 def test_another_source_or_other_options_are_refused(tmp_path):
-    source, other = clip(tmp_path / "in.mp4", 30), clip(tmp_path / "other.mp4", 31)
+    source, other, cuts = clip(tmp_path / "in.mp4", 30), clip(tmp_path / "other.mp4", 31), tmp_path / "cuts.txt"
+    cuts.write_text("3")
     with pytest.raises(Killed):
-        run(source, tmp_path / "out.mp4", Dying(20))
+        run(source, tmp_path / "out.mp4", Dying(20), cuts=cuts)
     with refused("resume-other-source", RequestError):
-        run(other, tmp_path / "out.mp4", resume=True)
+        run(other, tmp_path / "out.mp4", resume=True, cuts=cuts)
     with refused("resume-other-options", RequestError, options=("times",)):
-        run(source, tmp_path / "out.mp4", resume=True, times=4)
+        run(source, tmp_path / "out.mp4", resume=True, cuts=cuts, times=4)
     with refused("resume-other-options", RequestError, options=("crf",)):
-        run(source, tmp_path / "out.mp4", resume=True, crf=30)
+        run(source, tmp_path / "out.mp4", resume=True, cuts=cuts, crf=30)
+    cuts.write_text("4")
+    with refused("resume-other-options", RequestError, options=("cuts",)):
+        run(source, tmp_path / "out.mp4", resume=True, cuts=cuts)
     run(source, tmp_path / "out.mp4", force=True, times=4)
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 4)
 

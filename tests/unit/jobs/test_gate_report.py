@@ -58,6 +58,11 @@ def test_one_file_is_not_two(write, tmp_path):
     assert report.read_text() == content
 
 
+def test_a_summary_that_cannot_be_written_is_refused(write, tmp_path):
+    with refused("cannot-write", RequestError, path=tmp_path):
+        gate(write(), summary=tmp_path)
+
+
 def test_a_link_to_itself_is_replaced(write, tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     gate(write(), junit=tmp_path / "loop")

@@ -30,6 +30,11 @@ def test_24_become_60_in_order_and_the_last_is_held(network):
     assert made[5] is frames[2]
 
 
+def test_a_wrong_similarity_is_refused(network):
+    with refused("wrong-option", RequestError):
+        rx.interpolate_frames([flat(0), flat(8)], 24, 48, file=network, scene_cut=2)
+
+
 def test_pairs_are_computed_one_at_a_time(network):
     with refused("options-do-not-fit", RequestError):
         rx.interpolate_frames([flat(0), flat(8)], 24, 48, file=network, concurrency=2)
@@ -44,6 +49,7 @@ def test_pairs_are_computed_one_at_a_time(network):
         lambda level: torch.full((3, 32, 40), level / 256),
         lambda level: torch.full((3, 32, 40), level, dtype=torch.uint8),
         lambda level: torch.full((3, 32, 40), level / 256, dtype=torch.float16),
+        lambda level: torch.full((3, 32, 40), level / 256, dtype=torch.bfloat16),
     ],
 )
 def test_frames_between_are_of_the_same_kind(network, frame):
@@ -81,8 +87,13 @@ def test_nothing_and_one_frame(network):
         ((0, 23), [], "wrong-option"),
         ((float("nan"), 23), [], "wrong-option"),
         ((24, float("inf")), [], "wrong-option"),
+        ((24, 10**400), [], "wrong-option"),
         ((24, 48), [flat(1, (32, 40))], "not-a-frame"),
         ((24, 48), [flat(1, (32, 40, 3), np.int32)], "not-a-frame"),
+        ((24, 48), [flat(np.nan, dtype=np.float32)], "not-a-frame"),
+        ((24, 48), [flat(255, dtype=np.float32)], "not-a-frame"),
+        ((24, 48), [flat(1, (0, 40, 3))], "not-a-frame"),
+        ((24, 48), [[[1], [1, 2]]], "not-a-frame"),
         ((24, 48), [flat(1), flat(1, (32, 32, 3))], "frame-sizes-differ"),
     ],
 )

@@ -34,7 +34,7 @@ def test_a_stack_is_named_and_judged(tmp_path):
             inputs=f'float[1, {channels}, "H", "W"] x',
         )
         onnx.save_model(model, path := tmp_path / f"{channels}.onnx")
-        report = lint(path)
+        report = lint([path, path])
         found[channels] = report.errors, list(report.stacks.values()), any("one input" in note for note in report.notes)
     assert found == {7: (1, [7], True), 8: (0, [], False)}
 

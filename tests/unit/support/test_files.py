@@ -19,9 +19,11 @@ from tests.support.refusals import refused
 
 def test_user_path():
     assert user_path("~/a") == Path.home() / "a"
-    for bad in ("~no-such-user/x", "a\0b", "\ud800"):
+    for bad in ("", "~no-such-user/x", "a\0b", "\ud800"):
         with refused("bad-path", RequestError):
             user_path(bad)
+    with refused("cannot-read", RequestError):
+        user_path("a" * 300)
 
 
 def test_a_file_is_replaced_whole(tmp_path):
