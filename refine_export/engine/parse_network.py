@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def parse_onnx(
     faults: list[ParserFault] = []
     # Empty bytes are a valid message of protobuf, which the parser takes for a graph of nothing.
     if not content or not parser.parse(
-        content, None if path_for_external_data is None else str(path_for_external_data)
+        content, None if path_for_external_data is None else os.fsencode(path_for_external_data)
     ):
         found = [_fault(parser.get_error(place)) for place in range(parser.num_errors)]
         unknown = ParserFault(

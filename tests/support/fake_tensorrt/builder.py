@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def say(logger, text):
 
 def load_onnx(content, path):
     model = onnx.load_model_from_string(bytes(content))
-    load_external_data_for_model(model, str(Path(path or "").parent))
+    load_external_data_for_model(model, str(Path(os.fsdecode(path or "")).parent))
     return model
 
 

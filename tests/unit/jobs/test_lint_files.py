@@ -17,11 +17,11 @@ from tests.support.lint_models import model_of
 
 @pytest.fixture
 def files(tmp_path):
-    """A file that TensorRT for RTX takes, and one with two nodes that it refuses, of which one has no name."""
+    """A file that TensorRT for RTX takes, not named in UTF-8, and one with two refused nodes, one unnamed."""
     bad = model_of("[dilated] p = AveragePool <kernel_shape=[3,3], dilations=[2,2]> (x) y = my.Warp (p, flow)")
-    for name, model in (("good", foreign_model()), ("bad", bad)):
+    for name, model in (("good\udc80", foreign_model()), ("bad", bad)):
         onnx.save_model(model, tmp_path / f"{name}.onnx")
-    return [tmp_path / "good.onnx", tmp_path / "bad.onnx"]
+    return [tmp_path / "good\udc80.onnx", tmp_path / "bad.onnx"]
 
 
 def test_a_stack_is_named_and_judged(tmp_path):
