@@ -23,7 +23,6 @@ import onnx
 import onnx_ir as ir
 import torch
 from measuring import head, row
-from onnx_ir import tape
 from precision_subjects import Arrays, lowered, static
 
 import refine_export as rx
@@ -38,6 +37,7 @@ from refine_export.export import graph_modules
 from refine_export.export.reference_network import graph_network, reference_network, signature_of_network
 from refine_export.graph.cpu_tuning import REWRITES, rewrite_nodes, tune_for_cpu
 from refine_export.graph.model_file import bytes_from_model
+from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import is_op
 from refine_export.graph.prepare import prepare, tidy
 from refine_export.runners.latency import measure_in_turn
@@ -54,15 +54,15 @@ class Made(NamedTuple):
     model: onnx.ModelProto
 
 
-def pooled(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
+def pooled(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
     """Write a Resize to half the size as the average of four pixels, which is equal."""
     scales = ir.convenience.get_const_tensor(node.inputs[2]) if is_op(node, "Resize") and node.inputs[2] else None
     if scales is None or scales.numpy().tolist() != [1, 1, 0.5, 0.5]:
         return None
-    return writer.op("AveragePool", [node.inputs[0]], {"kernel_shape": [2, 2], "strides": [2, 2]})
+    return writer.op("AveragePool", node.inputs[0], kernel_shape=[2, 2], strides=[2, 2])
 
 
-def split(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
+def split(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
     """Write a Conv of a Concat as the sum of a Conv of each part."""
     joined = node.inputs[0].producer() if is_op(node, "Conv") and node.inputs[0] else None
     if joined is None or not is_op(joined, "Concat"):
@@ -72,9 +72,9 @@ def split(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
     weight = ir.convenience.get_const_tensor(node.inputs[1])  # type: ignore[arg-type]
     total: ir.Value | None = None
     for k, (value, kernel) in enumerate(zip(parts, np.split(weight.numpy(), bounds, 1), strict=True)):  # type: ignore[union-attr]
-        constant = writer.initializer(ir.tensor(np.ascontiguousarray(kernel)), name=f"{node.name}/kernel_{k}")
-        result = writer.op("Conv", [value, constant, *(node.inputs[2:] if k == 0 else [])], dict(node.attributes))
-        total = result if total is None else writer.op("Add", [total, result])
+        constant = writer.constant(np.ascontiguousarray(kernel), f"{node.name}/kernel_{k}")
+        result = writer.op("Conv", value, constant, *(node.inputs[2:] if k == 0 else []), **node.attributes)
+        total = result if total is None else writer.op("Add", total, result)
     return total
 
 

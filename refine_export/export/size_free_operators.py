@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
+from refine_export.graph.node_writer import NodeWriter
+
 DOMAIN = "refine_export"
 """Domain of the placeholders in a trace: `Warp` (image, flow), `Resize` (x) with the attribute `scale`, and `Clip` (x)
 with `low` and `high`."""
-
-_FP32 = ir.TensorType(ir.DataType.FLOAT)
-_INT64 = ir.TensorType(ir.DataType.INT64)
 
 
 def write_size_free_operators(model: ir.Model) -> None:
@@ -30,12 +27,11 @@ def write_size_free_operators(model: ir.Model) -> None:
 
     seen(graph.inputs)
     grids: dict[ir.Value, tuple[ir.Value, ...]] = {}
-    writer = _Writer(graph)
+    writer = NodeWriter(graph, "size_free")
     for node in graph:
         if node.domain != DOMAIN:
             seen(node.outputs)
             continue
-        writer.begin(node)
         op, inputs = writer.op, [value for value in node.inputs if value is not None]
         if node.op_type == "Resize":
             scale = node.attributes["scale"].as_float()
@@ -55,11 +51,11 @@ def write_size_free_operators(model: ir.Model) -> None:
             turned = op("Div", op("Transpose", flow, perm=[0, 2, 3, 1]), divisor)
             grid = op("Add", op("Add", turned, x), y)
             made = op("GridSample", image, grid, mode="bilinear", padding_mode="border", align_corners=1)
-        ir.convenience.replace_nodes_and_values(graph, node, [node], writer.nodes, [node.outputs[0]], [made])
+        writer.replace(node, made)
         seen([made])
 
 
-def _grid(writer: _Writer, source: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _grid(writer: NodeWriter, source: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Write what normalised coordinates of the height and width of `source` take: with flow [N, H, W, 2] in pixels,
     they are flow / divisor + x + y.
 
@@ -80,34 +76,3 @@ def _grid(writer: _Writer, source: ir.Value) -> tuple[ir.Value, ir.Value, ir.Val
 
     x, y = ramp(3, [1], [-1, 0]), ramp(2, [1, 2], [0, -1])
     return op("Div", start, constant(np.full((1, 1, 1, 1), -2, np.float32))), x, y
-
-
-class _Writer:
-    """Makes the nodes in the place of a placeholder, and each constant once."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self.nodes: list[ir.Node] = []
-        """The nodes made since `begin`, in topological order."""
-        self._graph = graph
-        self._metadata: dict[str, str] = {}
-        self._constants: dict[tuple[object, ...], ir.Value] = {}
-        self._names = (f"size_free_{number}" for number in itertools.count())
-
-    def begin(self, node: ir.Node) -> None:
-        self.nodes, self._metadata = [], dict(node.metadata_props)
-
-    def op(self, op_type: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        output = ir.Value(name=next(self._names), type=_INT64 if op_type == "Shape" else _FP32)
-        self.nodes.append(ir.node(op_type, inputs, attributes, outputs=[output], metadata_props=self._metadata))
-        return output
-
-    def constant(self, content: np.ndarray[Any, Any]) -> ir.Value:
-        key = (content.dtype, content.shape, content.tobytes())
-        if key not in self._constants:
-            tensor = ir.tensor(content, name=next(self._names))
-            value = ir.Value(
-                name=tensor.name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(content.shape), const_value=tensor
-            )
-            self._graph.register_initializer(value)
-            self._constants[key] = value
-        return self._constants[key]

@@ -25,14 +25,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir import tape
 
 from refine_export.graph.gather_sampler import lower_grid_sample
+from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import is_op
 from refine_export.graph.prepare import tidy
 
@@ -40,7 +39,7 @@ LEAST_GATHERED = 8
 """Channels from which a GridSample is faster as Gather; images have three, features 16 and more."""
 REWRITES = ("prelu", "deconv", "flow", "gather")
 """Names of the rewrites, in the order in which they are made."""
-Write = Callable[[tape.Tape, ir.Node], ir.Value | None]
+Write = Callable[[NodeWriter, ir.Node], ir.Value | None]
 """Writes the nodes that replace a node, and returns their result; None where it stays."""
 _TO_LAST, _FROM_LAST = [0, 2, 3, 1], [0, 3, 1, 2]
 """Permutations that move the channels to the end, and back."""
@@ -83,18 +82,15 @@ def tune_for_cpu(model: ir.Model, rewrites: Sequence[str] = REWRITES) -> tuple[s
 
 def rewrite_nodes(model: ir.Model, write: Write) -> None:
     """Replace, in place, each node of one output for which `write` writes others."""
+    writer = NodeWriter(model.graph, "tuned")
     for node in list(model.graph):
-        writer = tape.Tape(model.graph)
+        writer.prefix = f"{node.name or node.op_type}/tuned"
         output = write(writer, node)
-        if output is None:
-            continue
-        for place, (made, parts) in enumerate(zip(writer.nodes, [n.outputs for n in writer.nodes], strict=True)):
-            made.name = f"{node.name or node.op_type}/tuned_{place}"
-            parts[0].name = f"{made.name}/out"
-        ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
+        if output is not None:
+            writer.replace(node, output)
 
 
-def _turned_behind(writer: tape.Tape, node: ir.Node, *, turned: dict[ir.Value, ir.Value]) -> ir.Value | None:
+def _turned_behind(writer: NodeWriter, node: ir.Node, *, turned: dict[ir.Value, ir.Value]) -> ir.Value | None:
     """Write a Div or Add of a tensor with its channels moved to the end as one with them in place, moved behind it.
 
     Args:
@@ -110,19 +106,19 @@ def _turned_behind(writer: tape.Tape, node: ir.Node, *, turned: dict[ir.Value, i
     if value is None or other is None or other.shape is None or len(other.shape) != 4:
         return None
     if other not in turned:
-        turned[other] = writer.op("Transpose", [other], {"perm": _FROM_LAST})
-    result = writer.op(node.op_type, [moved.inputs[0], turned[other]])
-    return writer.op("Transpose", [result], {"perm": _TO_LAST})
+        turned[other] = writer.op("Transpose", other, perm=_FROM_LAST)
+    result = writer.op(node.op_type, moved.inputs[0], turned[other])
+    return writer.op("Transpose", result, perm=_TO_LAST)
 
 
-def _activation(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
+def _activation(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
     """Write a PRelu with constant slopes; None for any other node."""
     slopes = _constant(node, 1) if is_op(node, "PRelu") else None
     x = node.inputs[0] if node.inputs else None
     if slopes is None or x is None or x.shape is None or len(x.shape) < 3:
         return None
     if slopes.size == 1:
-        return writer.op("LeakyRelu", [x], {"alpha": float(slopes.flat[0])})
+        return writer.op("LeakyRelu", x, alpha=float(slopes.flat[0]))
     if slopes.size != x.shape[1] or slopes.shape[-len(x.shape) + 1 :] != (slopes.size,) + (1,) * (len(x.shape) - 2):
         return None  # slopes by row or column, or a number of channels that is not known
     name = node.name or "PRelu"
@@ -130,15 +126,15 @@ def _activation(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
     def scaled(value: ir.Value, factors: NDArray[np.float32], what: str) -> ir.Value:
         ones, zeros = np.ones_like(factors), np.zeros_like(factors)
         constants = {"factor": factors, "offset": zeros, "mean": zeros, "variance": ones}
-        inputs = [_initializer(writer, f"{name}/{what}_{key}", array) for key, array in constants.items()]
-        return writer.op("BatchNormalization", [value, *inputs], {"epsilon": 0.0})
+        inputs = [writer.constant(array, f"{name}/{what}_{key}") for key, array in constants.items()]
+        return writer.op("BatchNormalization", value, *inputs, epsilon=0.0)
 
     below = scaled(x, slopes.reshape(-1), "slope")
-    above = scaled(writer.op("Relu", [x]), np.float32(1) - slopes.reshape(-1), "rest")
-    return writer.op("Add", [above, below])
+    above = scaled(writer.op("Relu", x), np.float32(1) - slopes.reshape(-1), "rest")
+    return writer.op("Add", above, below)
 
 
-def _upsampling(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
+def _upsampling(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
     """Write a transposed convolution that doubles the size; None for any other node."""
     weight = _constant(node, 1) if is_op(node, "ConvTranspose") else None
     bias = _constant(node, 2) if len(node.inputs) > 2 else None
@@ -150,14 +146,13 @@ def _upsampling(writer: tape.Tape, node: ir.Node) -> ir.Value | None:
         for y, from_y in _TAPS[row]:
             for x, from_x in _TAPS[column]:
                 kernel[row, column, :, :, y, x] = weight[:, :, from_y, from_x].T
-    inputs = [node.inputs[0], _initializer(writer, f"{name}/kernel", kernel.reshape(4 * outer, inner, 2, 2))]
+    inputs = [node.inputs[0], writer.constant(kernel.reshape(4 * outer, inner, 2, 2), f"{name}/kernel")]
     if bias is not None:
-        inputs.append(_initializer(writer, f"{name}/bias", np.tile(bias, 4)))
-    phases = writer.op("Conv", inputs, {"kernel_shape": [2, 2], "pads": [1, 1, 1, 1]})
-    doubled = writer.op("DepthToSpace", [phases], {"blocksize": 2, "mode": "DCR"})
-    bounds = {"starts": [1, 1], "ends": [-1, -1], "axes": [2, 3]}
-    crop = [_initializer(writer, f"{name}/{what}", np.array(given, np.int64)) for what, given in bounds.items()]
-    return writer.op("Slice", [doubled, *crop])
+        inputs.append(writer.constant(np.tile(bias, 4), f"{name}/bias"))
+    phases = writer.op("Conv", *inputs, kernel_shape=[2, 2], pads=[1, 1, 1, 1])
+    doubled = writer.op("DepthToSpace", phases, blocksize=2, mode="DCR")
+    starts, ends, axes = ([1, 1], [-1, -1], [2, 3])
+    return writer.op("Slice", doubled, *map(writer.constant, (starts, ends, axes)))
 
 
 def _doubles(node: ir.Node, shape: Sequence[int]) -> bool:
@@ -180,7 +175,3 @@ def _constant(node: ir.Node, place: int) -> NDArray[np.float32] | None:
     value = node.inputs[place]
     tensor = None if value is None else ir.convenience.get_const_tensor(value)
     return None if tensor is None or tensor.dtype != ir.DataType.FLOAT else tensor.numpy()
-
-
-def _initializer(writer: tape.Tape, name: str, array: NDArray[Any]) -> ir.Value:
-    return writer.initializer(ir.tensor(array, name=name), name=name)

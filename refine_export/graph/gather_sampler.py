@@ -24,13 +24,13 @@ mode bilinear, padding_mode border and align_corners 1 becomes, for P = Hout * W
 
 from __future__ import annotations
 
-import itertools
 from typing import Any, Final
 
 import numpy as np
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
+from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import HALF, is_op
 
 _FP32: Final = ir.DataType.FLOAT
@@ -72,41 +72,43 @@ def lower_grid_sample(model: ir.Model, *, least_channels: int = 0) -> bool:
     for node in samples:
         x, grid = node.inputs
         assert x is not None and grid is not None, "neither is optional in ONNX"  # noqa: PT018
-        writer.begin(node.name or node.outputs[0].name or "GridSample")
-        output = _sample(writer, x, grid)
-        ir.convenience.replace_nodes_and_values(model.graph, node, [node], writer.nodes, [node.outputs[0]], [output])
+        writer.prefix = f"{node.name or node.outputs[0].name or 'GridSample'}/gather"
+        writer.replace(node, _sample(writer, x, grid))
     return bool(samples)
 
 
 def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
     """Write GridSample of X [N, C, H, W] at grid [N, Hout, Wout, 2]: [N, C, Hout, Wout]."""
     op = writer.op
-    coordinates = op("grid", "Reshape", writer.cast("grid_fp32", grid, _FP32), writer.constant([0, -1, 2]))
-    inside = op("inside", "Clip", coordinates, writer.constant(-1.0), writer.constant(1.0))
-    shifted = op("shifted", "Add", inside, writer.constant(1.0))
-    columns, rows = writer.shared(("column", "row"), "Split", shifted, writer.constant([1, 1]), axis=2)
+    coordinates = op("Reshape", writer.cast(grid, _FP32, "grid_fp32"), writer.constant([0, -1, 2]), name="grid")
+    inside = op("Clip", coordinates, writer.constant(-1.0), writer.constant(1.0), name="inside")
+    shifted = op("Add", inside, writer.constant(1.0), name="shifted")
+    columns, rows = writer.outputs("Split", shifted, writer.constant([1, 1]), names=("column", "row"), axis=2)
     width = _size(writer, x, 3)
     left, right, across = _neighbours(writer, x, "x", columns, width)
     top, bottom, down = _neighbours(writer, x, "y", rows, _size(writer, x, 2))
 
     stride = (
-        writer.constant(np.int32(width)) if isinstance(width, int) else writer.cast("stride", width, ir.DataType.INT32)
+        writer.constant(np.int32(width)) if isinstance(width, int) else writer.cast(width, ir.DataType.INT32, "stride")
     )
-    above, below = op("top_row", "Mul", top, stride), op("bottom_row", "Mul", bottom, stride)
-    pixels = op("pixels", "Transpose", op("planes", "Reshape", x, writer.constant([0, 0, -1])), perm=(0, 2, 1))
+    above, below = op("Mul", top, stride, name="top_row"), op("Mul", bottom, stride, name="bottom_row")
+    pixels = op(
+        "Transpose", op("Reshape", x, writer.constant([0, 0, -1]), name="planes"), name="pixels", perm=(0, 2, 1)
+    )
 
     def corner(what: str, row: ir.Value, column: ir.Value) -> ir.Value:
-        index = writer.cast(f"{what}_index64", op(f"{what}_index", "Add", row, column), ir.DataType.INT64)
-        return op(what, "GatherND", pixels, index, batch_dims=1)
+        index = writer.cast(op("Add", row, column, name=f"{what}_index"), ir.DataType.INT64, f"{what}_index64")
+        return op("GatherND", pixels, index, name=what, batch_dims=1)
 
     def lerp(what: str, a: ir.Value, b: ir.Value, weight: ir.Value) -> ir.Value:
-        step = op(f"{what}_step", "Mul", op(f"{what}_difference", "Sub", b, a), weight)
-        return op(what, "Add", a, step)
+        step = op("Mul", op("Sub", b, a, name=f"{what}_difference"), weight, name=f"{what}_step")
+        return op("Add", a, step, name=what)
 
     upper = lerp("upper", corner("top_left", above, left), corner("top_right", above, right), across)
     lower = lerp("lower", corner("bottom_left", below, left), corner("bottom_right", below, right), across)
-    sampled = op("sampled", "Transpose", lerp("pixel", upper, lower, down), perm=(0, 2, 1))
-    return writer.new(("output",), "Reshape", sampled, _output_shape(writer, grid))[0]
+    sampled = op("Transpose", lerp("pixel", upper, lower, down), name="sampled", perm=(0, 2, 1))
+    # A node of its own even where two are equal, because each takes the name of the output that it replaces.
+    return NodeWriter.outputs(writer, "Reshape", sampled, _output_shape(writer, grid), names=("output",))[0]
 
 
 def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
@@ -115,7 +117,7 @@ def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
     if isinstance(size, int):
         return size
     return writer.op(
-        "height" if axis == 2 else "width", "Gather", writer.op("shape", "Shape", x), writer.constant([axis])
+        "Gather", writer.op("Shape", x, name="shape"), writer.constant([axis]), name="height" if axis == 2 else "width"
     )
 
 
@@ -130,15 +132,15 @@ def _neighbours(
     if isinstance(size, int):
         half = writer.constant((size - 1) / 2)
     else:
-        last = op(f"{axis}_last", "Sub", writer.cast(f"{axis}_size", size, _FP32), writer.constant(1.0))
-        half = op(f"{axis}_half", "Mul", last, writer.constant(0.5))
-    position = op(f"{axis}_position", "Mul", shifted, half)
-    floor, ceil = op(f"{axis}_floor", "Floor", position), op(f"{axis}_ceil", "Ceil", position)
-    fraction = op(f"{axis}_fraction", "Sub", position, floor)
+        last = op("Sub", writer.cast(size, _FP32, f"{axis}_size"), writer.constant(1.0), name=f"{axis}_last")
+        half = op("Mul", last, writer.constant(0.5), name=f"{axis}_half")
+    position = op("Mul", shifted, half, name=f"{axis}_position")
+    floor, ceil = op("Floor", position, name=f"{axis}_floor"), op("Ceil", position, name=f"{axis}_ceil")
+    fraction = op("Sub", position, floor, name=f"{axis}_fraction")
     return (
-        writer.cast(f"{axis}_before", floor, ir.DataType.INT32),
-        writer.cast(f"{axis}_after", ceil, ir.DataType.INT32),
-        writer.cast(f"{axis}_weight", fraction, x.dtype or _FP32),
+        writer.cast(floor, ir.DataType.INT32, f"{axis}_before"),
+        writer.cast(ceil, ir.DataType.INT32, f"{axis}_after"),
+        writer.cast(fraction, x.dtype or _FP32, f"{axis}_weight"),
     )
 
 
@@ -148,8 +150,8 @@ def _output_shape(writer: _Writer, grid: ir.Value) -> ir.Value:
     sizes = [size if isinstance(size, int) else -1 for size in stated]
     if sizes != [-1, -1]:  # Reshape finds one unknown size by itself
         return writer.constant([0, 0, *sizes])
-    given = writer.op("grid_size", "Gather", writer.op("grid_shape", "Shape", grid), writer.constant([1, 2]))
-    return writer.op("output_shape", "Concat", writer.constant([0, 0]), given, axis=0)
+    given = writer.op("Gather", writer.op("Shape", grid, name="grid_shape"), writer.constant([1, 2]), name="grid_size")
+    return writer.op("Concat", writer.constant([0, 0]), given, name="output_shape", axis=0)
 
 
 def _grid_samples(model: ir.Model) -> list[ir.Node]:
@@ -187,64 +189,22 @@ def _faults(node: ir.Node, model: ir.Model) -> list[str]:
     return faults
 
 
-class _Writer:
-    """Make nodes and constants, each once per model: equal operators on equal inputs are one node."""
+class _Writer(NodeWriter):
+    """Makes equal operators on equal inputs once."""
 
     def __init__(self, graph: ir.Graph) -> None:
-        self.nodes: list[ir.Node] = []
-        """The nodes made since `begin`, in topological order."""
-        self._graph = graph
-        made = (value for node in graph for value in node.outputs)
-        self._taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values(), *made)}
-        self._prefixes = {name[: name.rfind("/")] for name in self._taken if "/gather" in name}
-        self._constants: dict[str, ir.Value] = {}
+        super().__init__(graph, "gather")
         self._known: dict[object, tuple[ir.Value, ...]] = {}
-        self._prefix = ""
 
-    def begin(self, name: str) -> None:
-        """Start the GridSample of this name; the nodes of another of the same name get a number."""
-        self.nodes = []
-        self._prefix = f"{name}/gather"
-        count = 1
-        while self._prefix in self._prefixes:
-            count += 1
-            self._prefix = f"{name}/gather_{count}"
-        self._prefixes.add(self._prefix)
-
-    def new(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
-        """Make a node of its own and return its outputs, called `what`; the first name is also the node's."""
-        dtype = {"Shape": ir.DataType.INT64, "Cast": attributes.get("to")}.get(op_type, inputs[0].dtype)
-        names = [f"{self._prefix}/{part}" for part in what]
-        outputs = [ir.Value(name=name, type=None if dtype is None else ir.TensorType(dtype)) for name in names]
-        self.nodes.append(ir.node(op_type, inputs, attributes, outputs=outputs, name=names[0]))
-        return tuple(outputs)
-
-    def shared(self, what: tuple[str, ...], op_type: str, *inputs: ir.Value, **attributes: Any) -> tuple[ir.Value, ...]:
+    def outputs(
+        self, op_type: str, *inputs: ir.Value | None, names: tuple[str, ...], **attributes: Any
+    ) -> tuple[ir.Value, ...]:
         """Return the outputs of the one node with this operator, inputs and attributes."""
         key = (op_type, inputs, tuple(attributes.items()))
         if key not in self._known:
-            self._known[key] = self.new(what, op_type, *inputs, **attributes)
+            self._known[key] = super().outputs(op_type, *inputs, names=names, **attributes)
         return self._known[key]
 
-    def op(self, what: str, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
-        """Return the output of a shared node that has one."""
-        return self.shared((what,), op_type, *inputs, **attributes)[0]
-
-    def cast(self, what: str, value: ir.Value, dtype: ir.DataType) -> ir.Value:
+    def cast(self, value: ir.Value, dtype: ir.DataType, name: str) -> ir.Value:
         """Return `value` as `dtype`: itself if it has that type, or no type where FP32 is asked for."""
-        if (value.dtype or _FP32) == dtype:
-            return value
-        return self.op(what, "Cast", value, to=dtype)
-
-    def constant(self, value: float | np.int32 | list[int]) -> ir.Value:
-        """Return the initializer with this content: an FP32 or INT32 scalar, or an INT64 list."""
-        content = np.array(value, np.int64) if isinstance(value, list) else np.asarray(value)
-        content = content.astype(np.float32) if content.dtype == np.float64 else content
-        name = f"gather/{content.dtype}_{content.tolist()}".replace(" ", "")
-        if name not in self._constants:
-            free = next(free for k in itertools.count() if (free := f"{name}_{k}" if k else name) not in self._taken)
-            tensor = ir.tensor(content, name=free)
-            constant = ir.Value(name=free, type=ir.TensorType(tensor.dtype), const_value=tensor)
-            self._graph.register_initializer(constant)
-            self._constants[name] = constant
-        return self._constants[name]
+        return value if (value.dtype or _FP32) == dtype else self.op("Cast", value, name=name, to=dtype)

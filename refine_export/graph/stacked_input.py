@@ -17,8 +17,8 @@ import onnx
 import onnx.checker
 import onnx_ir as ir
 from numpy.typing import NDArray
-from onnx_ir.tape import Tape
 
+from refine_export.graph.node_writer import NodeWriter
 from refine_export.signature import Layout, Signature, TensorInfo, TensorSpec
 
 CHANNELS: Final[Mapping[Layout, int]] = {"stacked7": 7, "stacked11": 11}
@@ -81,33 +81,27 @@ def with_stacked_input(model: onnx.ModelProto, layout: Layout, multiple_of: int)
         multiple_of: the network's padding.
     """
     made = ir.from_proto(model)
-    graph, channels, writer = made.graph, CHANNELS[layout], Tape(made.graph)
-
-    def constant(name: str, *numbers: int) -> ir.Value:
-        return writer.initializer(ir.tensor(np.array(numbers, np.int64), name=f"stack/{name}"))
-
+    graph, channels, writer = made.graph, CHANNELS[layout], NodeWriter(made.graph, "stack")
+    op, constant = writer.op, writer.constant
     pair, [frame] = list(graph.inputs), graph.outputs
     shape = pair[0].shape
     assert shape is not None  # `onnx_from_network` states it
     batch, _, *sides = shape
     stack = whole = ir.Value(name=INPUT, type=pair[0].type, shape=ir.Shape([batch, channels, *sides]))
     if channels == PADS_INSIDE and not all(isinstance(side, int) for side in sides):
-        size = writer.op("Shape", [stack], {"start": 2})
-        unit = constant("unit", multiple_of)
-        count = writer.op("Div", [writer.op("Add", [size, constant("more", multiple_of - 1)]), unit])
-        missing = writer.op("Sub", [writer.op("Mul", [count, unit]), size])
-        pads = writer.op("Concat", [constant("before", *[0] * 6), missing], {"axis": 0})
-        whole = writer.op("Pad", [stack, pads], {"mode": "edge"})
-        cropped = writer.op("Slice", [frame, constant("start", 0, 0), size, constant("axes", 2, 3)])
+        size, unit = op("Shape", stack, start=2), constant([multiple_of])
+        count = op("Div", op("Add", size, constant([multiple_of - 1])), unit)
+        pads = op("Concat", constant([0] * 6), op("Sub", op("Mul", count, unit), size), axis=0)
+        whole = op("Pad", stack, pads, mode="edge")
+        cropped = op("Slice", frame, constant([0, 0]), size, constant([2, 3]))
         cropped.type, cropped.shape = frame.type, frame.shape
         graph.outputs[0] = cropped
     sizes = [3, 3, 1, *([channels - 7] if channels > 7 else [])]
-    parts = writer.op_multi_out("Split", [whole, constant("parts", *sizes)], {"axis": 1}, num_outputs=len(sizes))
+    parts = writer.outputs(
+        "Split", whole, constant(sizes), names=("img0", "img1", "timestep", "rest")[: len(sizes)], axis=1
+    )
     ir.convenience.replace_all_uses_with(pair, parts[:3])
-    for node in writer.nodes:
-        node.name = f"stack/{node.op_type}"
-        for place, value in enumerate(node.outputs):
-            value.name = f"{node.name}/out_{place}"
+    graph.extend(writer.nodes)
     graph.inputs[:] = [stack]
     graph.outputs[0].name = OUTPUT
     graph.sort()

@@ -18,7 +18,6 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import TensorProto
-from onnx_ir import tape
 
 from refine_export.errors import GraphError
 from refine_export.graph.fp16_emulation import emulation_from_half
@@ -29,6 +28,7 @@ from refine_export.graph.model_file import (
     model_from_bytes,
     model_from_file,
 )
+from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import is_op
 from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
@@ -111,6 +111,7 @@ def _split_transposed_convolutions(graph: ir.Graph) -> None:
     ONNX Runtime keeps all products of a ConvTranspose before it adds them up: with 4x4 kernels and 16 channels at
     1088x1920 they take 510 MiB, more than all that is in use at that time.
     """
+    writer = NodeWriter(graph, "split")
     for node in [node for node in graph if is_op(node, "ConvTranspose") and node.attributes.get_int("group", 1) == 1]:
         # The weight [in, out, h, w] and, if there is one, the bias [out].
         tensors = [ir.convenience.get_const_tensor(value) for value in node.inputs[1:] if value is not None]
@@ -119,10 +120,8 @@ def _split_transposed_convolutions(graph: ir.Graph) -> None:
             continue
         count = min(PARTS, arrays[0].shape[1])
         cuts = [np.array_split(array, count, axis) for array, axis in zip(arrays, (1, 0), strict=False)]
-        writer, name = tape.Tape(graph), node.outputs[0].name
-        parts = []
+        name, parts = node.outputs[0].name, []
         for part, made in enumerate(zip(*cuts, strict=True)):
-            values = [writer.initializer(ir.tensor(one), name=f"{name}#{part}.{k}") for k, one in enumerate(made)]
-            parts.append(writer.op("ConvTranspose", [node.inputs[0], *values], dict(node.attributes)))
-        output = writer.op("Concat", parts, {"axis": 1})
-        ir.convenience.replace_nodes_and_values(graph, node, [node], writer.nodes, node.outputs, [output])
+            values = [writer.constant(one, f"{name}#{part}.{k}") for k, one in enumerate(made)]
+            parts.append(writer.op("ConvTranspose", node.inputs[0], *values, **dict[str, Any](node.attributes)))
+        writer.replace(node, writer.op("Concat", *parts, axis=1))

@@ -33,6 +33,7 @@ import onnx_ir as ir
 
 from refine_export.errors import GraphError, InternalError
 from refine_export.graph.model_file import ONNX_DOMAINS
+from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import MOVES, is_op
 from refine_export.graph.sampling_coordinates import starts_path, upstream
 from refine_export.graph.stacked_input import CHANNELS, TIMESTEP_CHANNEL
@@ -107,7 +108,7 @@ def attempts_of(
             continue
         spoiled = source.clone()
         try:
-            bad = set(spoil(_Editor(spoiled.graph), graph))
+            bad = set(spoil(_Editor(spoiled.graph, "mutant"), graph))
         except _NotPossibleError as error:
             yield NotMade(name=name, description=description, reason=str(error), applies=error.applies)
         else:
@@ -135,48 +136,21 @@ def _finished(model: ir.Model, fault: str) -> onnx.ModelProto:
     return proto
 
 
-class _Editor:
-    """Puts nodes into one graph, which it modifies; names of what is new begin with `mutant/`."""
-
-    def __init__(self, graph: ir.Graph) -> None:
-        self.graph = graph
-        self.made: list[ir.Node] = []
-        """The new nodes."""
-        made = (value for node in graph for value in node.outputs)
-        self._taken = {value.name for value in (*graph.initializers.values(), *made)}
-        self._count = 0
-
-    def constant(self, array: Any) -> ir.Value:
-        """Add an initializer."""
-        tensor = ir.tensor(np.asarray(array), name=self._free("constant"))
-        value = ir.Value(name=tensor.name, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+class _Editor(NodeWriter):
+    """Puts nodes into the graph, which it modifies."""
 
     def add(self, op_type: str, *inputs: ir.Value, **attributes: Any) -> ir.Value:
         """Add a node right behind the maker of its first input, or before the first reader of it; return its output.
 
         The maker of another input may stand behind it: sort the graph in the end.
         """
-        output_name = self._free(op_type, "/out")
-        dtype = attributes.get("to", inputs[0].dtype)
-        output = ir.Value(name=output_name, type=None if dtype is None else ir.TensorType(dtype))
-        node = ir.node(op_type, inputs, attributes, outputs=[output], name=output_name.removesuffix("/out"))
-        maker = inputs[0].producer()
+        output, maker = self.op(op_type, *inputs, **attributes), inputs[0].producer()
         if maker is None:
             reader = next((reader for reader in self.graph if inputs[0] in reader.inputs), self.graph[0])
-            self.graph.insert_before(reader, node)
+            self.graph.insert_before(reader, self.nodes[-1])
         else:
-            self.graph.insert_after(maker, node)
-        self.made.append(node)
+            self.graph.insert_after(maker, self.nodes[-1])
         return output
-
-    def _free(self, what: str, ending: str = "") -> str:
-        """Return a name that nothing has."""
-        while True:
-            self._count += 1
-            if (name := f"mutant/{what}_{self._count}{ending}") not in self._taken:
-                return name
 
 
 def _replace(uses: Iterable[tuple[ir.Node, int]], new: ir.Value) -> None:
@@ -226,7 +200,7 @@ def _sample(editor: _Editor, fault: Callable[[ir.Node], ir.Attr]) -> list[ir.Nod
             sampled = editor.add("GridSample", sampler.image, sampler.grid, **_RIGHT)
             sampled.type = ir.TensorType(sampler.image.dtype or _SINGLE)
             node.replace_input_with(0, sampled)  # [N, C, H, W], which the Reshape leaves as it is
-            node = editor.made[-1]
+            node = editor.nodes[-1]
         attribute = fault(node)
         given = node.attributes.get(attribute.name)
         if (_DEFAULTS[attribute.name] if given is None else given.value) != attribute.value:
@@ -252,7 +226,7 @@ def _half_coordinates(editor: _Editor, graph: GraphName | None) -> list[ir.Node]
         ]
         if uses:
             _replace(uses, editor.add("Cast", editor.add("Cast", value, to=_HALF), to=_SINGLE))
-    return _differing(editor.made, "it computes coordinates in FP16 already")
+    return _differing(editor.nodes, "it computes coordinates in FP16 already")
 
 
 def _is_half(value: ir.Value) -> bool:
@@ -272,7 +246,7 @@ def _swapped_flows(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     if graph == "unet" and flow is not None:  # it samples nothing, so it has no coordinates to look for
         uses = list(flow.uses())
         _replace(uses, editor.add("Gather", flow, editor.constant(np.array([2, 3, 0, 1])), axis=1))
-        return editor.made
+        return editor.nodes
     # Exchange the halves of each value of which channels [0:2] and [2:4] are taken on the way to a grid.
     takers: dict[ir.Value, dict[tuple[int, int], list[ir.Node]]] = {}
     leading = dict.fromkeys(value.producer() for sampler in _samplers(editor) for value in upstream(sampler.grid))
@@ -285,7 +259,7 @@ def _swapped_flows(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
             taking = {*parts[0, 2], *parts[2, 4]}
             uses = [use for use in source.uses() if use[0] in taking]
             _replace(uses, editor.add("Gather", source, editor.constant(np.array([2, 3, 0, 1])), axis=1))
-    return _differing(editor.made, "no channels [0:2] and [2:4] of one flow lead to its coordinates")
+    return _differing(editor.nodes, "no channels [0:2] and [2:4] of one flow lead to its coordinates")
 
 
 def _channels(node: ir.Node) -> list[tuple[int, int]]:
@@ -317,7 +291,7 @@ def _bgr(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
         if channels := _channels_of(value):
             uses, order = list(value.uses()), np.array([2, 1, 0, *range(3, channels)])
             _replace(uses, editor.add("Gather", value, editor.constant(order), axis=1))
-            return editor.made
+            return editor.nodes
     raise _NotPossibleError("no input of it is an image of three channels")
 
 
@@ -331,7 +305,7 @@ def _fixed_timestep(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
     uses, dtype = list(given.uses()), given.dtype.numpy()
     others = editor.add("Mul", given, editor.constant((~is_timestep).astype(dtype)))
     _replace(uses, editor.add("Add", others, editor.constant((is_timestep * FIXED_TIMESTEP).astype(dtype))))
-    return editor.made
+    return editor.nodes
 
 
 def _channels_of(value: ir.Value) -> int:
