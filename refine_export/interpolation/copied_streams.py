@@ -45,6 +45,7 @@ class CopiedStreams:
 
         Raises:
             RequestError: it cannot hold a stream of sound.
+            FrameError: `stream-damaged`; sound that cannot be decoded.
         """
         left_out: list[str] = []
         for stream in self._container.streams:
@@ -137,6 +138,12 @@ class CopiedStreams:
         name = _codec_name(stream)
         if stream.codec_context is None:
             raise self.refused(f"{name}, stream {self.sound.index(stream)}")
+        if not stream.codec_context.layout.nb_channels:
+            problem = (
+                f"has sound ({name}, stream {self.sound.index(stream)}) that cannot be decoded: its header is damaged, "
+            )
+            problem += "or it has no packets; copy or make it again, or leave the sound out with --no-audio"
+            raise FrameError.about(self._video.path, "stream-damaged", problem)
         if self._stretch != 1:
             return self._stretched(container, stream)
         layout = str(stream.codec_context.layout.name)

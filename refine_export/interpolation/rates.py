@@ -81,7 +81,7 @@ class Schedule(ABC):
         """
         since = (pts - self.first) * self.source
         even = round(since * self.source_rate) / self.source_rate
-        is_rounded = abs(since - even) <= self.source and self.source * self.source_rate <= COARSE
+        is_rounded = abs(since - even) < self.source and self.source * self.source_rate <= COARSE
         return even if is_rounded else since
 
     def _unit_of(self, *times: Fraction) -> Fraction:

@@ -96,6 +96,8 @@ class VideoSource:
         """Frames of the output up to the last one that was read."""
         self.repeated = 0
         """Frames that were left out, since they repeat the one before."""
+        self._layouts = {self.first.format.name: 0}
+        """Pixel format -> number of the first frame that has it."""
         if self.stream is not None:
             self.notes += stream_notes(self.stream)
         if self.first.interlaced_frame:
@@ -128,6 +130,10 @@ class VideoSource:
                 if left or not part:
                     yield Gap(before=before, after=after, shots=left, counts=is_first and len(left) == len(part))
                 part, is_first = tuple(islice(shots, MOST_AT_ONCE)), False
+        own, *others = self._layouts.items()
+        self.notes += [
+            f"frame {number} and others are {name}: they are encoded as {own[0]} is" for name, number in others
+        ]
         self.notes += [*self._clock.notes, *self._video.notes]
 
     def _pairs(self) -> Iterator[tuple[SourceFrame, SourceFrame | None]]:
@@ -163,7 +169,8 @@ class VideoSource:
         return SourceFrame(frame, self.coding, number, *self._clock.times_of(frame))
 
     def _check_colours(self, frame: Any, number: int) -> None:
-        """Refuse colours that change, since the output can name one kind only."""
+        """Refuse colours that change, since the output can name one kind only; note pixel formats that do."""
+        self._layouts.setdefault(frame.format.name, number)
         if str(coding := coding_from_frame(frame)) != str(self.coding):
             problem = f"has frames in {self.coding}, then in {coding}; expected one kind: cut the video there"
             raise FrameError.about(self.path, "frame-colours-change", problem, frame=number)

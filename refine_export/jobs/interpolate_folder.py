@@ -15,7 +15,7 @@ from refine_export.jobs.interpolate_frames import interpolate
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.support.progress import Progress
+from refine_export.support.progress import Progress, Silent
 
 
 @takes_options(VideoOptions, EncoderOptions, ComputeOptions)
@@ -72,6 +72,8 @@ def interpolate_folder(
     for video in videos:
         written = target / video.name
         if options.get("resume") is True and written.exists():
+            with (progress or Silent()).step(f"interpolate {video.name}") as report:
+                report(f"{written} is there already, and left as it is")
             continue
         try:
             results.append(interpolate(video, output=written, on_wait=on_wait, **common, **options))

@@ -52,6 +52,12 @@ def test_a_rate_that_varies_becomes_constant_by_time_of_presentation():
     assert [shot.pts * schedule.time_base for shot in shots] == [Fraction(k, 10) for k in range(6)]
 
 
+def test_frames_one_unit_apart_stay_apart():
+    """As programs that record at a rate that varies make equal times grow."""
+    schedule = schedule_for(VideoOptions(), Fraction(1, 12800), Fraction(7, 5), 0)
+    assert [shot.pts * schedule.time_base for shot in schedule.between(0, 1)] == [0, Fraction(1, 25600)]
+
+
 def test_slow_motion_keeps_the_rate_and_lasts_longer():
     schedule = schedule_for(VideoOptions(slow=4), Fraction(1, 25), Fraction(25), 10)
     shots = all_shots(schedule, [10, 11, 12], 13)

@@ -57,6 +57,14 @@ def joined(folder, parts):
     return remuxed(folder / "all.h264", folder / "in.mkv", timed)
 
 
+def test_a_pixel_format_that_changes_is_noted(tmp_path):
+    result = run(joined(tmp_path, [{}, {"layout": "yuv444p"}]), tmp_path / "out.mkv")
+    assert (result.frames_written, [note for note in result.notes if "yuv444p" in note]) == (
+        16,
+        ["frame 4 and others are yuv444p: they are encoded as yuv420p is"],
+    )
+
+
 @pytest.mark.parametrize("second", [{"layout": "yuvj420p", "full": True}, {"matrix": 1}])
 def test_colours_that_change_in_mid_stream_are_refused(tmp_path, second):
     source = joined(tmp_path, [{}, second])

@@ -483,9 +483,18 @@ def test_sound_that_cannot_be_decoded_is_named(tmp_path):
     assert run(source, tmp_path / "copied.mkv").frames_written == 12
 
 
-@pytest.mark.parametrize(("codec", "output"), [("libopus", "out.mp4"), ("flac", "out.mp4"), ("flac", "out.mkv")])
-def test_sound_with_a_damaged_header_is_named(tmp_path, codec, output):
-    """MP4 and Matroska refuse it as they write the trailer, and the header."""
+@pytest.mark.parametrize(
+    ("codec", "output", "options"),
+    [
+        ("libopus", "out.mp4", {}),
+        ("flac", "out.mp4", {}),
+        ("flac", "out.mkv", {}),
+        ("alac", "out.mkv", {}),
+        ("alac", "out.mkv", {"slow": 2}),
+    ],
+)
+def test_sound_with_a_damaged_header_is_named(tmp_path, codec, output, options):
+    """MP4 and Matroska refuse it as they write the trailer, and the header; of ALAC nothing is known then."""
     source = clip(tmp_path / "in.mkv", sounds=[Sound(codec, 0.2)])
     with av.open(str(source)) as container:
         header = bytes(container.streams.audio[0].codec_context.extradata)
@@ -493,7 +502,7 @@ def test_sound_with_a_damaged_header_is_named(tmp_path, codec, output):
     at = before.rindex(b"\x63\xa2")  # CodecPrivate
     source.write_bytes(before[:at] + b"\x63\xa3" + before[at + 2 :] + found + after)
     with refused("stream-damaged", FrameError, path=source):
-        run(source, tmp_path / output)
+        run(source, tmp_path / output, **options)
     assert names(tmp_path) == ["in.mkv"]
     assert run(source, tmp_path / output, audio=False).frames_written == 12
 
