@@ -1,6 +1,6 @@
 """Replace the RIFE model of CogVideo's demo by this package's, then by an ONNX file or an engine.
 
-    python examples/cogvideo.py flownet.pkl a.png b.png [interpolator.onnx | interpolator.engine]
+    python examples/cogvideo.py flownet.pkl a.png b.png [interpolator.onnx | interpolator.rtx]
 
 The demo loads `model_rife/flownet.pkl` (HDv3) with upstream's `Model` and calls `model.inference(img0, img1)`: frames
 [N, 3, H, W] in [0, 1] on any device, padded by the caller. Both classes below do the same, so that one line of the demo

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from refine_export.support.text import dict_from_result
@@ -57,11 +57,11 @@ class Bisected:
     reference: str
     candidate: str
     first: Jump | None
-    jumps: tuple[Jump, ...]
+    jumps: tuple[Jump, ...] = field(repr=False)
     """All jumps, in topological order."""
-    layers: tuple[LayerError, ...]
+    layers: tuple[LayerError, ...] = field(repr=False)
     """All tensors that were compared, in topological order."""
-    outputs: tuple[LayerError, ...]
+    outputs: tuple[LayerError, ...] = field(repr=False)
     not_compared: int
     """Float tensors of the reference that the candidate lacks."""
     feeds: tuple[str, ...]

@@ -120,7 +120,7 @@ def colour_notes(frame: Any, *, deep: bool = False) -> Iterator[str]:
     coding = coding_from_frame(frame)
     if coding.matrix != int(frame.colorspace) and not coding.is_rgb and not coding.grey:
         name = MATRIX_NAMES[coding.matrix]
-        yield f"it names no colour matrix; {name} is taken, as players do for frames of this size"
+        yield f"no colour matrix is stated; {name} is taken, as players do for frames of this size"
     if (curve := HDR_CURVES.get(int(frame.color_trc))) is not None:
         yield f"its {curve} values are taken as they are, without tone mapping"
     colour = [component for component in frame.format.components if not component.is_alpha]

@@ -118,9 +118,8 @@ def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, 
         path=request.onnx,
         unfuse=request.unfuse,
     )
-    report(
-        "outcome", f"{len(built.plan) / 2**20:.1f} MiB, {len(built.samplers.repairs)} GridSample attributes repaired"
-    )
+    repairs = f", {len(built.samplers.repairs)} GridSample attributes repaired" if built.samplers.repairs else ""
+    report("outcome", f"{len(built.plan) / 2**20:.1f} MiB{repairs}")
     (folder / _PLAN).write_bytes(built.plan)
     fields = {name: value for name, value in json_safe(built).items() if name != _PLAN}
     return fields | {

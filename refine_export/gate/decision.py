@@ -69,7 +69,7 @@ class Decision:
         """The decision in a line."""
         passed, count = sum(group.status == "passed" for group in self.groups), len(self.problems)
         problems = f"; {count} problem{'s' * (count != 1)}" if count else ""
-        return f"{passed} of {len(self.groups)} groups of an artifact, a runtime and a size passed{problems}"
+        return f"{passed} of {len(self.groups)} passed, counted by artifact, runtime and size{problems}"
 
 
 def decide(

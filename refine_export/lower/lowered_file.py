@@ -211,7 +211,8 @@ def lower_file(
             for name in feeds[0][1]
         }
         name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
-        say(f"{len(feeds) + len(flats)} feeds; the largest magnitude is {largest.largest:.4g} in {name}")
+        count = len(feeds) + len(flats)
+        say(f"{count} feed{'s' * (count != 1)}; the largest magnitude is {largest.largest:.4g} in {name}")
     # A measurement does not depend on the target: a search for another one continues from the same file.
     measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None, sizes=())
     memory = search_memory(output) if options.searches else None

@@ -134,7 +134,7 @@ def _sentences(report: Report) -> Iterator[str]:
     if counts["failed"] and judged != "failed":
         yield "The recipe allows feeds to fail, and no file has more failures than it allows"
     if unrun := sum(not engine.executed for engine in report.engines):
-        yield f"{_count(unrun, 'engine')} built and type-checked, but not run: no GPU here that could"
+        yield f"{_count(unrun, 'engine')} built and type-checked, but not run: this machine has no GPU for that"
     if unbuilt := [one.what for one in report.shortfalls if one.status == "failed" and not one.counts]:
         yield f"Not built, and not required: {', '.join(unbuilt)}"
     if report.status != judged:

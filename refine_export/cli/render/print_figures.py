@@ -30,7 +30,7 @@ def print_benchmarks(result: Benchmarks) -> None:
         if table.rows:
             screen.table(table.headings, table.rows)
     for one in result.shortfalls:
-        screen.line(f"{one.what}: {shown_status(one)}: {one.reason}", mark=one.status)
+        screen.line(f"{one.what}: {one.reason}", mark=shown_status(one))
     _print_end(screen, result, "bench.html")
 
 

@@ -17,6 +17,7 @@ MARKS = {
     "warning": "[yellow]warning[/]",
     "problem": "[red]problem[/]",
     "not compared": "[yellow]not compared[/]",
+    "not measured": "[yellow]not measured[/]",
     "yes": "[green]yes[/]",
     "no ": "[yellow]no [/]",
 }

@@ -60,7 +60,7 @@ def test_a_matrix_that_is_not_named_is_guessed_and_said(tmp_path, size, matrix, 
     frame = np.full((*size, 3), (200, 60, 20), np.uint8)
     sources = sources_of(video_of(tmp_path / "clip.mkv", [frame] * 2, layout="yuv444p", matrix=matrix, tagged=False))
     assert np.abs(shown(sources.first.pair.img0).astype(int) - frame).max() <= 3
-    assert [note for note in sources.notes if f"it names no colour matrix; {said} is taken" in note]
+    assert [note for note in sources.notes if f"no colour matrix is stated; {said} is taken" in note]
 
 
 @pytest.mark.parametrize(("degrees", "corner"), [(90, (-1, 0)), (-90, (0, -1)), (180, (-1, -1))])

@@ -89,4 +89,4 @@ def test_between_two_ffmpegs(tmp_path):
     found = read_clip(tmp_path / "out.mkv")
     assert_frames(found.pictures, 8, 2)
     assert found.video["rate"] == 50
-    assert "note: it names no colour matrix" in (tmp_path / "notes.txt").read_text()
+    assert "note: no colour matrix is stated" in (tmp_path / "notes.txt").read_text()
