@@ -76,8 +76,8 @@ def check_multiples(size: tuple[int, int], multiple_of: int) -> None:
     if any(side % multiple_of for side in size):
         height, width = padded_size(*size, multiple_of)
         raise RequestError(
-            f"size is {size[0]}x{size[1]} (height x width); this network takes multiples of {multiple_of}, such as "
-            f"{height}x{width}",
+            f"the size {size[0]}x{size[1]} (height x width) does not fit this network, which takes multiples of "
+            f"{multiple_of}, such as {height}x{width}",
             code="wrong-size",
             size=size,
             multiple_of=multiple_of,

@@ -52,6 +52,7 @@ def limits_on(limits: Limits, rounding: Rounding | None) -> Limits:
     snr_db = limits.snr_db
     if snr_db is not None and rounding.snr_db is not None:
         snr_db = max(min(snr_db, rounding.snr_db - allowed_db), 1.0)
+    # However much rounding costs, a limit stays one that `Limits` takes: above 0 dB, and below the peak.
     return replace(
         limits,
         max_abs=min(max(limits.max_abs, largest), _BELOW_ONE),
@@ -72,11 +73,12 @@ def margins(metrics: Metrics, limits: Limits) -> list[Margin]:
         value: float | None = getattr(metrics, name)
         if limit is None or value is None:
             continue
-        if name.endswith("_db"):
+        if name.endswith("_db"):  # `not >=` and `not <=`, so that NaN misses each limit
             ratio, missed = 10 ** ((limit - value) / 20), not value >= limit
             reason = f"{label} {value:.2f} dB, below {limit:g}"
         elif name == "ssim":
-            ratio, missed = _ratio(1 - value, 1 - limit), not value >= limit
+            missed = not value >= limit
+            ratio = (1 - value) / (1 - limit) if limit < 1 else math.inf if missed else 0.0
             reason = f"{label} {value:.6f}, below {limit:g}"
         else:
             value /= metrics.peak
@@ -84,9 +86,3 @@ def margins(metrics: Metrics, limits: Limits) -> list[Margin]:
             reason = f"{label} {value:.3g} of the peak, above {limit:g}"
         found.append(Margin(limit=name, ratio=ratio, missed=missed, reason=reason))
     return found
-
-
-def _ratio(error: float, allowed: float) -> float:
-    if allowed > 0:
-        return error / allowed
-    return math.inf if error > 0 else 0.0

@@ -96,7 +96,7 @@ def onnx_from_network(
         value.shape = ir.Shape(_shape(spec, options))
     _simplify(model)
     _tidy(model, metadata or {}, graph)
-    return _with_outputs(ir.to_proto(model), signature, options, sizes[-1])
+    return _with_checked_shapes(ir.to_proto(model), signature, options, sizes[-1])  # not the size that was translated
 
 
 def _translated(program: ExportedProgram, signature: Signature) -> ir.Model:
@@ -117,7 +117,7 @@ def _translated(program: ExportedProgram, signature: Signature) -> ir.Model:
 
 
 def _forget_sizes(graph: ir.Graph) -> None:
-    """Keep only the channels of the shapes of a trace; `check_same` saw that these do not depend on the size."""
+    """Keep only the channels of the shapes of a trace; `check_same` has shown that these do not depend on the size."""
     for node in graph:
         for value in node.outputs:
             if value.shape is not None and len(value.shape) == 4:
@@ -186,10 +186,14 @@ def _tidy(model: ir.Model, metadata: dict[str, str], graph: GraphName) -> None:
     model.metadata_props.update({"refine_export.graph": graph, **metadata})
 
 
-def _with_outputs(
+def _with_checked_shapes(
     proto: onnx.ModelProto, signature: Signature, options: ExportOptions, size: tuple[int, int, int]
 ) -> onnx.ModelProto:
-    """Declare the outputs' shapes, after a check that the operators give them at `size` (batch, height, width).
+    """Declare the shapes of inputs and outputs, after a check that the operators give them at `size`.
+
+    Args:
+        size: batch, height and width; for a dynamic graph other ones than those of its own trace, so that a size
+            that the trace has left in an operator is found.
 
     Raises:
         InternalError: the graph's names or sizes are not the signature's.
@@ -205,7 +209,7 @@ def _with_outputs(
         _declare(value, spec.shape_at(*size))
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
-    del proto.graph.value_info[:]  # inference would keep the sizes that are left out
+    del proto.graph.value_info[:]  # inference would keep the unknown sizes of `_forget_sizes`
     inferred = onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     for value, spec in zip(inferred.graph.output, signature.outputs, strict=True):
         for dim, expected in zip(value.type.tensor_type.shape.dim, spec.shape_at(*size), strict=True):

@@ -18,7 +18,7 @@ def write_size_free_operators(model: ir.Model) -> None:
     """Replace each placeholder in place; samplers of one size share their grid."""
     graph = model.graph
     model.opset_imports.pop(DOMAIN, None)
-    first: dict[tuple[object, ...], ir.Value] = {}
+    first: dict[tuple[object, ...], ir.Value] = {}  # of each height and width: a grid asks it for them
 
     def seen(values: Iterable[ir.Value]) -> None:
         for value in values:
@@ -66,7 +66,7 @@ def _grid(writer: NodeWriter, source: ir.Value) -> tuple[ir.Value, ir.Value, ir.
     # FP32 counts pixels exactly, to 2**24, so that each value of linspace(-1, 1, size) is rounded once.
     sizes = op("Cast", op("Shape", source), to=ir.DataType.FLOAT)
     starts = op("Sub", constant(np.ones(1, np.float32)), sizes)
-    start = op("Gather", starts, constant(np.array([[[[3, 2]]]])))  # of x and y
+    start = op("Gather", starts, constant(np.array([[[[3, 2]]]])))  # 1 - W and 1 - H: both negative, hence the signs
 
     def ramp(axis: int, axes: list[int], signs: list[int]) -> ir.Value:
         place = constant(np.array(axis))

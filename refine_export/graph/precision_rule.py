@@ -238,14 +238,16 @@ def _out_of_range(
     for node in graph:
         if low == "bfloat16" and not is_op(node, "ConvTranspose"):
             continue  # BF16 reaches as far as FP32
-        for value in (*node.inputs, *node.outputs):
-            found = ranges.get(value.name or "") if value is not None else None
-            if value is not None and found is not None and found.largest > limit:
-                reached = f"{value.name} reaches {found.largest:.4g} on the calibration feeds"
-                yield node, "range", f"{reached}; FP16 ends at 65504"
-            elif value is not None and found is not None and 0 < found.largest < FP16_NORMAL:
-                reached = f"{value.name} reaches {found.largest:.2g} on the calibration feeds"
-                yield node, "range", f"{reached}; FP16 loses bits below 6e-5"
+        for name in (value.name or "" for value in (*node.inputs, *node.outputs) if value is not None):
+            largest = ranges[name].largest if name in ranges else 0.0
+            if largest > limit:
+                yield node, "range", f"{name} reaches {largest:.4g} on the calibration feeds; FP16 ends at 65504"
+            elif 0 < largest < FP16_NORMAL:
+                yield (
+                    node,
+                    "range",
+                    f"{name} reaches {largest:.2g} on the calibration feeds; FP16 loses bits below 6e-5",
+                )
         if node.op_type in SUMS and (bound := sum_bound(node, ranges)) is not None and bound > limit:
             yield node, "range", f"its sum may reach {bound:.4g}; FP16 ends at 65504"
 

@@ -37,14 +37,14 @@ if TYPE_CHECKING:  # torch is optional, and this module is imported without it
 
 SILENCE_S = 3.0
 """Seconds without a first answer after which a report says that a server is waited for."""
+LONG_PAUSE_S = 1.0
+"""The same for a pause of the client: they grow, and this one comes some 3 s after a server was lost."""
 MOST_STREAMS = 8
 """Most pairs to compute at a time on a CPU: each has a copy of the weights."""
 STREAM_PIXELS = 2176 * 3840
 """Most pixels of pairs computed at a time on a CPU: those of one pair of 4K, which needs some 4 GiB."""
 SERVER_REQUESTS = 4
 """Requests to a server at a time."""
-LONG_PAUSE_S = 1.0
-"""The same for a pause of the client: they grow, and this one comes some 3 s after a server was lost."""
 
 
 def cpu_cores() -> int:

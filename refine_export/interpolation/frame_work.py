@@ -21,8 +21,10 @@ from refine_export.interpolation.stream import in_order
 from refine_export.support.progress import Progress
 from refine_export.support.text import listed
 
-AHEAD, LEAST_WEIGHT = 16, 4
-"""Frames that wait for each thread that computes, and how many a pair counts for at least."""
+AHEAD = 16
+"""Frames that are read or computed ahead for each thread that computes."""
+LEAST_WEIGHT = 4
+"""Frames that a pair counts for at least: it holds its own two as decoded and as RGB."""
 REPORT_S = 0.2
 """Seconds between two reports of progress."""
 

@@ -1,8 +1,8 @@
 """Work on a stream in threads: one reads, several compute, the caller takes the results in order.
 
-What is held does not grow with the length: jobs of no more weight than `ahead` are read and not yet taken, and one
-more in each hand. Whatever fails, wherever, all threads end and the caller gets the error once, after the results
-before it.
+What is held does not grow with the length: jobs of no more weight than `ahead` are read and not yet taken, one more
+waits for room, and the caller has one. Whatever fails, all threads end and the caller gets the error once, after the
+results before it.
 """
 
 from __future__ import annotations

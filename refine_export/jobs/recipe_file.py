@@ -92,7 +92,7 @@ def chosen_recipe(recipe: AnyRecipe, **given: Any) -> Recipe:
     given = {name: value for name, value in given.items() if value is not None}
     if "dynamic" not in given and ("size" in given or "batch" in given):
         given["dynamic"] = False
-    return recipe_with(base, given) if given or base is recipe else base  # a Recipe may have values of any type
+    return recipe_with(base, given) if given or base is recipe else base  # the caller's own Recipe was never checked
 
 
 def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:

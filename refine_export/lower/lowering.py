@@ -208,7 +208,7 @@ def _low(options: LowerOptions) -> Low:
 def _io_types(prepared: Prepared, options: LowerOptions) -> tuple[dict[str, ir.DataType], list[str]]:
     """Return the inputs and outputs that become FP16: pictures, masks and features within the range of FP16.
 
-    Of the planes of a graph of another tool that do not, a note each says why.
+    Each plane of another tool's graph that does not gets a note with the reason.
     """
     notes: list[str] = []
     if options.io == "fp32":
@@ -229,12 +229,18 @@ def _io_types(prepared: Prepared, options: LowerOptions) -> tuple[dict[str, ir.D
             picture = signature is not None or (
                 plane and value.shape is not None and value.shape[1] in (3, 6) and not _NOT_PICTURES[side].search(name)
             )
-            if value.dtype == ir.DataType.FLOAT and plane and fits and picture and name not in kept:
-                types[name] = ir.DataType.FLOAT16
-            elif value.dtype == ir.DataType.FLOAT and plane and signature is None:
+            if value.dtype != ir.DataType.FLOAT or not plane:
+                continue
+            if name in kept:
+                reason = "coordinates are computed from it"
+            elif not fits:
+                reason = "FP16 may not hold its values"
+            elif not picture:
                 reason = "its channels or name are not those of one frame or two, so it may hold flows or a timestep"
-                if name in kept or not fits:
-                    reason = "coordinates are computed from it" if name in kept else "FP16 may not hold its values"
+            else:
+                types[name] = ir.DataType.FLOAT16
+                continue
+            if signature is None:
                 notes.append(f"the {side} {name} stays FP32: {reason}")
     return types, notes
 

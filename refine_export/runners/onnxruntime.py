@@ -135,10 +135,12 @@ class OrtRunner(Runner):
             timer.cancel()
 
     def _new_outputs(self, feeds: Arrays) -> dict[str, NDArray[Any]] | None:
-        """Make arrays for the outputs of one of the five graphs; None for other files.
+        """Make arrays for the outputs of one of our graphs, outside of ONNX Runtime's arena.
 
-        Their shapes may be misdeclared, and an output that is an input too would not be written.
-        ONNX Runtime's own outputs lie in its arena: 25 MiB would keep a piece of up to 256 MiB from the system.
+        An output of 25 MiB in the arena would keep a piece of up to 256 MiB from the system.
+
+        Returns:
+            None for other files: their shapes may be misdeclared, and an output that is an input too is not written.
         """
         signature = signature_from_names([info.name for info in self.inputs], [info.name for info in self.outputs])
         if signature is None or any(info.dtype not in ("float32", "float16") for info in self.outputs):
@@ -357,7 +359,7 @@ def _output_shapes(
     """Compute the shapes of the outputs from those of the feeds.
 
     Raises:
-        RequestError: frames that the graph (one of the five) does not take, or a size that the file does not tell.
+        RequestError: frames that the graph (one of ours) does not take, or a size that the file does not tell.
     """
     signature = signature_from_names([info.name for info in inputs], [info.name for info in outputs])
     if signature is not None:  # outputs of half the size and less, which the file's own symbols do not tell

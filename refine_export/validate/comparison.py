@@ -218,6 +218,7 @@ def _judged(
 
     outputs = verdicts({})
     if candidate.limits.times is not None and isinstance(reference, Reference):
+        # Each may take a run of the reference, so the next is asked for only while a finite output fails.
         roundings = reference.roundings(candidate.precision, feed, expected)
         while any(output.status == "failed" and output.metrics.max_abs is not None for output in outputs):
             if (found := next(roundings, None)) is None:

@@ -83,16 +83,15 @@ def plan_steps(
         return label if more else f"{label} [{next(numbers)}/{len(of_first) + len(of_probe)}]"
 
     if has_frames:
+        # The frames' own size, and those that an engine is for.
         in_full = {sizes for artifact, _ in files for sizes in artifact.profile or [artifact.closest_sizes(own)]}
         for sizes, candidates in of_first:
             batch, *size = sizes
             pair = first_pair_at(sources.first, sizes, unit)
             kinds, timesteps, note = options.flows, options.timesteps, ""
             if math.prod(size) > LARGE_PIXELS and sizes not in in_full:
-                kinds = tuple(kind for kind in kinds if kind in LARGE_FLOWS) or kinds[:1]
-                timesteps = timesteps[-1:]  # behind the first, which may be the one that a fault has fixed
-                fed = f"the timestep {timesteps[0]:g}" if signature.takes_timestep else f"flows {', '.join(kinds)}"
-                if signature.takes_timestep or "flow" in signature.input_names:
+                kinds, timesteps, fed = _fewer_feeds(signature, options)
+                if fed:
                     note = f"{graph} at {size_text(size)}: only {fed}; frames of that size are compared with all."
             yield PlanStep(
                 label=counted(f"{graph} at {size_text(size if batch == 1 else sizes)}"),
@@ -134,6 +133,17 @@ def plan_steps(
         accepting = [one for artifact, candidates in files if artifact.accepts(sizes) for one in candidates]
         if accepting:
             yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
+
+
+def _fewer_feeds(signature: Signature, options: ValidateOptions) -> tuple[tuple[FlowKind, ...], tuple[float, ...], str]:
+    """Return the flows and timesteps at a large size, and their names where others are left out."""
+    kinds = tuple(kind for kind in options.flows if kind in LARGE_FLOWS) or options.flows[:1]
+    timesteps = options.timesteps[-1:]  # behind the first, which may be the one that a fault has fixed
+    if signature.takes_timestep and timesteps != options.timesteps:
+        return kinds, timesteps, f"the timestep {timesteps[0]:g}"
+    if "flow" in signature.input_names and kinds != options.flows:
+        return kinds, timesteps, f"flows {', '.join(kinds)}"
+    return kinds, timesteps, ""
 
 
 def notes_on_unused_arrays(artifact: Artifact, sources: Sources) -> list[str]:

@@ -32,7 +32,7 @@ class Reference(TorchRunner):
         self, network: nn.Module, graph: GraphName, *, dtype: Literal["float32", "float64"] = "float32"
     ) -> None:
         super().__init__(network, graph, dtype=dtype)
-        self._of = network, graph
+        self._source = network, graph
         self._known: dict[tuple[FilePrecision, str], Mapping[str, Rounding]] = {}
         self._least: dict[tuple[FilePrecision, tuple[int, ...]], Mapping[str, Rounding]] = {}
 
@@ -52,7 +52,7 @@ class Reference(TorchRunner):
         if not feed.probe and size in self._least:
             yield self._least[size]
         if own not in self._known:
-            network, graph = self._of
+            network, graph = self._source
             return_freed_memory()
             with TorchRunner(network, graph, rounded_to=precision) as runner:
                 rounded = runner.run(feed.inputs)

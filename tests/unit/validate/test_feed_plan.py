@@ -105,10 +105,12 @@ def test_large_sizes_get_the_feeds_that_show_something_new(references, monkeypat
     sources = sources_from_options(FramesOptions(scene_frames=2), SceneOptions(height=64, width=96, motion_px=4))
     signature = signature_of("interpolator", timestep=True)
 
-    def steps(*files):
-        plan = plan_steps(references("IFNet"), signature, files, sources, ValidateOptions(sizes=("96x128",)))
+    def steps(*files, **options):
+        options = ValidateOptions(sizes=("96x128",), **options)
+        plan = plan_steps(references("IFNet"), signature, files, sources, options)
         [step] = [step for step in plan if step.sizes == (1, 96, 128)][:1]
         return [feed.name.rpartition(" ")[2] for feed in step.feeds], bool(step.note)
 
     assert steps(dynamic) == (["0.2"], True)
+    assert steps(dynamic, timesteps=(0.5,)) == (["0.5"], False)  # nothing is left out
     assert steps(static) == steps(dynamic, static) == (["0.5", "0.2"], False)
