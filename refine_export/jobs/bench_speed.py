@@ -328,7 +328,7 @@ def _page(result: Benchmarks) -> str:
     devices = {f"{one.file} in {one.runtime}": f"{one.provider}, {one.device}" for one in result.measurements}
     facts = {
         "Frames": result.frames,
-        "Rounds": f"{result.rounds}, in {result.seconds:.1f} s with all else",
+        "Rounds": f"{result.rounds}; {result.seconds:.1f} s with loading and warm-up",
         **devices,
         **result.environment,
     }

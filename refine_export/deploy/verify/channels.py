@@ -67,7 +67,11 @@ def _protocol_at(url: str) -> Protocol:
         if failure is None:
             return protocol
         failures.append(failure)
-    raise UnavailableError(f"no Triton server answers at {url}; {'; '.join(failures)}", code="no-server", url=url)
+    raise UnavailableError(
+        f"no Triton server answers at {url} ({'; '.join(failures)}); start it, or check the address",
+        code="no-server",
+        url=url,
+    )
 
 
 def _probe(url: str, protocol: Protocol) -> str | None:
@@ -77,5 +81,5 @@ def _probe(url: str, protocol: Protocol) -> str | None:
         try:
             client.server()
         except UnavailableError as error:
-            return str(error)
+            return f"{protocol}: {error.__cause__ or error}"
     return None
