@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
@@ -60,22 +59,6 @@ def pooled(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
     if scales is None or scales.numpy().tolist() != [1, 1, 0.5, 0.5]:
         return None
     return writer.op("AveragePool", node.inputs[0], kernel_shape=[2, 2], strides=[2, 2])
-
-
-def split(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
-    """Write a Conv of a Concat as the sum of a Conv of each part."""
-    joined = node.inputs[0].producer() if is_op(node, "Conv") and node.inputs[0] else None
-    if joined is None or not is_op(joined, "Concat"):
-        return None
-    parts = [value for value in joined.inputs if value is not None and value.shape is not None]
-    bounds = np.cumsum([int(value.shape[1]) for value in parts])[:-1]  # type: ignore[index]  # checked above
-    weight = ir.convenience.get_const_tensor(node.inputs[1])  # type: ignore[arg-type]
-    total: ir.Value | None = None
-    for k, (value, kernel) in enumerate(zip(parts, np.split(weight.numpy(), bounds, 1), strict=True)):  # type: ignore[union-attr]
-        constant = writer.constant(np.ascontiguousarray(kernel), f"{node.name}/kernel_{k}")
-        result = writer.op("Conv", value, constant, *(node.inputs[2:] if k == 0 else []), **node.attributes)
-        total = result if total is None else writer.op("Add", total, result)
-    return total
 
 
 @contextmanager
@@ -130,22 +113,17 @@ def files_of(reference: torch.nn.Module, signature: Signature, inputs: Arrays) -
     yield Made("bare export", bare(graph_network(reference, graph), signature, tensors))
     plain = static(reference, graph, SIZE)
     yield Made("ours, as exported", plain)
-    names = ("PReLU", "transposed convolutions", "flows normalised before they are turned", "features by Gather")
+    names = ("PReLU", "convolutions of joined channels", "transposed convolutions", "samplers")
     for name, rewrite in zip(names, REWRITES, strict=True):
         yield Made(name, rewritten(plain, partial(tune_for_cpu, rewrites=(rewrite,))))
     yield Made("all four: `--tune cpu`", rewritten(plain, tune_for_cpu))
-    tried = {
-        "AveragePool in place of Resize by 0.5": partial(rewrite_nodes, write=pooled),
-        "split convolutions in place of Concat": partial(rewrite_nodes, write=split),
-    }
+    pool = partial(rewrite_nodes, write=pooled)
     with both_contexts_as_one_batch():
         batch = static(reference, graph, SIZE)
     yield Made("both Contextnets as one batch", batch)
-    for name, one in tried.items():
-        yield Made(name, rewritten(plain, one))
+    yield Made("AveragePool in place of Resize by 0.5", rewritten(plain, pool))
     yield Made("`--tune cpu`, both Contextnets as one batch", rewritten(batch, tune_for_cpu))
-    for name, one in tried.items():
-        yield Made(f"`--tune cpu`, {name}", rewritten(plain, one, tune_for_cpu))
+    yield Made("`--tune cpu`, AveragePool", rewritten(plain, pool, tune_for_cpu))
 
 
 def engine_figures(model: onnx.ModelProto, signature: Signature, folder: Path) -> str:

@@ -12,11 +12,11 @@ row depends on two rows of the input, and each column on two columns, so it is o
 multiply-adds, whose four results for each position DepthToSpace interleaves. A 3x3 convolution, which needs no crop,
 has 2.25 times the multiply-adds, and was slower at every size that was measured.
 
-GridSample computes the position of each pixel anew for every channel. Written as Gather (`gather_sampler`), positions
-are computed once and a pixel's channels are copied as one block; from `LEAST_GATHERED` channels on that is faster.
+Concat copies its inputs, and reorders those that are in the blocked layout. A Conv of it is the sum of a Conv of each
+part, which is added up in place.
 
-A flow is turned to [N, H, W, 2] before it is normalised, which suits TensorRT. ONNX Runtime computes a broadcast over
-the last axis in runs of its length, here two numbers, so the Transpose moves behind the Div and the Adds.
+GridSample computes the position of each pixel anew for every channel, and takes forty times as long as GatherElements
+for the same pixels. Written out (`gather_sampler`), positions are computed once.
 
 docs/performance.md has the figures, what was tried and is not done, and why nothing is rewritten for TensorRT.
 """
@@ -24,7 +24,7 @@ docs/performance.md has the figures, what was tried and is not done, and why not
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -35,28 +35,22 @@ from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import is_op
 from refine_export.graph.prepare import tidy
 
-LEAST_GATHERED = 8
-"""Channels from which a GridSample is faster as Gather; images have three, features 16 and more."""
-REWRITES = ("prelu", "deconv", "flow", "gather")
+REWRITES = ("prelu", "concat", "deconv", "gather")
 """Names of the rewrites, in the order in which they are made."""
 Write = Callable[[NodeWriter, ir.Node], ir.Value | None]
 """Writes the nodes that replace a node, and returns their result; None where it stays."""
-_TO_LAST, _FROM_LAST = [0, 2, 3, 1], [0, 3, 1, 2]
-"""Permutations that move the channels to the end, and back."""
-
 _TAPS = (((0, 2), (1, 0)), ((0, 3), (1, 1)))
 """Rows of the kernels for output row 2y - 1, then 2y: (row of the 2x2 kernel, which lies on input rows y - 1 and y, row
 of the 4x4 kernel). Columns are alike. The picture begins with a row and a column that are cropped."""
 
 
 def tune_for_cpu(model: ir.Model, rewrites: Sequence[str] = REWRITES) -> tuple[str, ...]:
-    """Rewrite activations, transposed convolutions and samplers for ONNX Runtime on a CPU, in place.
+    """Rewrite activations, convolutions and samplers for ONNX Runtime on a CPU, in place.
 
     Precondition: `prepare`d, of FP32.
     Postcondition: the same inputs and outputs, and no unused initializer; no PRelu is left whose slopes are constant,
-    one or one for each channel, no ConvTranspose of 4x4, stride 2, padding 1, no bilinear GridSample of
-    `LEAST_GATHERED` channels or more with border padding and aligned corners, and no Div or Add of a tensor whose
-    channels were moved to the end.
+    one or one for each channel, no ConvTranspose of 4x4, stride 2, padding 1, no Conv of a Concat that nothing else
+    reads, and no bilinear GridSample with border padding and aligned corners.
 
     Args:
         model: the graph.
@@ -66,16 +60,12 @@ def tune_for_cpu(model: ir.Model, rewrites: Sequence[str] = REWRITES) -> tuple[s
         The names of the nodes that were replaced.
     """
     before = {node: node.name or node.op_type for node in model.graph}
-    writers: dict[str, Write] = {
-        "prelu": _activation,
-        "deconv": _upsampling,
-        "flow": partial(_turned_behind, turned={}),
-    }
+    writers: dict[str, Write] = {"prelu": _activation, "concat": _split_convolution, "deconv": _upsampling}
     for name in rewrites:
         if name in writers:
             rewrite_nodes(model, writers[name])
     if "gather" in rewrites:
-        lower_grid_sample(model, least_channels=LEAST_GATHERED)
+        lower_grid_sample(model, for_cpu=True)
     tidy(model)  # drops what is unused, and infers the types and shapes of the new nodes
     return tuple(name for node, name in before.items() if node.graph is None)
 
@@ -88,27 +78,6 @@ def rewrite_nodes(model: ir.Model, write: Write) -> None:
         output = write(writer, node)
         if output is not None:
             writer.replace(node, output)
-
-
-def _turned_behind(writer: NodeWriter, node: ir.Node, *, turned: dict[ir.Value, ir.Value]) -> ir.Value | None:
-    """Write a Div or Add of a tensor with its channels moved to the end as one with them in place, moved behind it.
-
-    Args:
-        writer: writes the nodes.
-        node: any node.
-        turned: other operands -> the same with their channels in place, written once.
-    """
-    if not (is_op(node, "Div") or is_op(node, "Add")):
-        return None
-    (value, other), moved = node.inputs, node.inputs[0].producer() if node.inputs[0] else None
-    if moved is None or not is_op(moved, "Transpose") or list(moved.attributes.get_ints("perm", [])) != _TO_LAST:
-        return None
-    if value is None or other is None or other.shape is None or len(other.shape) != 4:
-        return None
-    if other not in turned:
-        turned[other] = writer.op("Transpose", other, perm=_FROM_LAST)
-    result = writer.op(node.op_type, moved.inputs[0], turned[other])
-    return writer.op("Transpose", result, perm=_TO_LAST)
 
 
 def _activation(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
@@ -153,6 +122,31 @@ def _upsampling(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
     doubled = writer.op("DepthToSpace", phases, blocksize=2, mode="DCR")
     starts, ends, axes = ([1, 1], [-1, -1], [2, 3])
     return writer.op("Slice", doubled, *map(writer.constant, (starts, ends, axes)))
+
+
+def _split_convolution(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
+    """Write a convolution of joined channels as the sum of one of each part; None for any other node."""
+    joined = node.inputs[0].producer() if is_op(node, "Conv") and node.inputs[0] is not None else None
+    weight = _constant(node, 1) if joined is not None and is_op(joined, "Concat") else None
+    if joined is None or weight is None or node.attributes.get_int("group", 1) != 1:
+        return None
+    channels = [_channels(value) for value in joined.inputs]
+    read_elsewhere = len(joined.outputs[0].uses()) > 1 or joined.outputs[0].is_graph_output()
+    if read_elsewhere or joined.attributes.get_int("axis", 0) not in (1, 1 - weight.ndim) or not all(channels):
+        return None
+    result, attributes = None, dict[str, Any](node.attributes)
+    for part, kernel in zip(joined.inputs, np.split(weight, np.cumsum(channels)[:-1], axis=1), strict=True):
+        constant = writer.constant(np.ascontiguousarray(kernel), f"{node.name or 'Conv'}/kernel")
+        bias = node.inputs[2:] if result is None else ()
+        product = writer.op("Conv", part, constant, *bias, **attributes)
+        result = product if result is None else writer.op("Add", result, product)
+    return result
+
+
+def _channels(value: ir.Value | None) -> int:
+    """Return the channels that a value states; 0 where it does not."""
+    stated = value.shape[1] if value is not None and value.shape is not None and len(value.shape) > 1 else 0
+    return stated if isinstance(stated, int) else 0
 
 
 def _doubles(node: ir.Node, shape: Sequence[int]) -> bool:

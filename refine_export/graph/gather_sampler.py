@@ -1,20 +1,23 @@
 """Write the bilinear GridSample as Gather and arithmetic, which every runtime computes in the same way.
 
-TensorRT samples wrongly where GridSample is fused with its neighbours (pytorch/TensorRT#4074).
-With X [N, C, H, W] and grid [N, Hout, Wout, 2], whose last axis is (x, y), a node of ONNX GridSample-16 to -22 with
-mode bilinear, padding_mode border and align_corners 1 becomes, for P = Hout * Wout:
+TensorRT samples wrongly where GridSample is fused with its neighbours (pytorch/TensorRT#4074), and ONNX Runtime
+computes each position anew for every channel. With X [N, C, H, W] and grid [N, Hout, Wout, 2], whose last axis is
+(x, y), a node of ONNX GridSample-16 to -22 with mode bilinear, padding_mode border and align_corners 1 becomes, for
+P = Hout * Wout:
 
-    position = (clip(grid, -1, 1) + 1) * ((size - 1) / 2)                   FP32    x, y [N, P, 1]
+    position = (clip(grid, -1, 1) + 1) * ((size - 1) / 2)                   FP32    x, y [N, 1, P]
     fraction = position - floor(position)                                   FP32, then X's type
-    index    = y * W + x at floor(position) and ceil(position) of each      INT32, then INT64
-    corner   = GatherND(X as [N, H * W, C], index), four times              X's type     [N, P, C]
+    index    = y * W + x at floor(position) and ceil(position) of each      INT32, expanded to [N, C, P]
+    corner   = GatherElements(X as [N, C, H * W], index), four times        X's type     [N, C, P]
     lerp     = a + (b - a) * fraction, of the columns, then of the rows     X's type
 
 - Clip of the grid is border padding: position grows with the grid, -1 is exactly 0 and 1 is exactly size - 1, so the
   result is that of a clip of the position. Nothing overflows, and an axis of size 1 has position 0, even at infinity.
 - Halving is exact, so the position is rounded as PyTorch's ((grid + 1) / 2) * (size - 1) is.
 - ceil is the next pixel, clamped: it is floor + 1, except on a pixel, where it is that pixel and its weight is 0.
-- INT32 counts the pixels of 46340 x 46340. GatherND's indices are INT64; TensorRT's parser casts them back.
+- INT32 counts the pixels of 46340 x 46340.
+- GatherElements keeps the channels where they are. GatherND on [N, H * W, C] turns X and the result, and has 5 % more
+  layers in TensorRT for RTX, in as much memory or more.
 - Two lerps rather than PyTorch's four products: in FP32 both are within 3e-7 of the largest |X| of PyTorch. In FP16
   four rounded weights do not add up to 1 (a flat area is off by up to 1.4e-3); a lerp keeps a flat area exact, has
   half the largest error on smooth pictures, and two weights to cast. White noise is 1.4 times worse, and neighbours
@@ -34,14 +37,15 @@ from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import HALF, is_op
 
 _FP32: Final = ir.DataType.FLOAT
+_MOST_PLANES: Final = 4
+"""Channels of a picture, up to which a CPU samples each by itself."""
 
 
-def lower_grid_sample(model: ir.Model, *, least_channels: int = 0) -> bool:
+def lower_grid_sample(model: ir.Model, *, for_cpu: bool = False) -> bool:
     """Replace each GridSample of `model` by the graph above, in place.
 
     Precondition: each is in the main graph, 4-D, bilinear, border, with align_corners 1, of a float type.
-    Postcondition: none is left. With `least_channels`, that holds for those whose X states as many channels or more;
-    the others, and those that do not meet the precondition, are left as they are.
+    Postcondition: none is left.
 
     A value without a type is read as FP32. X may be FP32, FP16 or BF16, and the output has its type; the grid is cast
     to FP32 if it is not. Sizes that X and grid state in their shapes are constants, the others are computed at run
@@ -50,6 +54,11 @@ def lower_grid_sample(model: ir.Model, *, least_channels: int = 0) -> bool:
 
     The result for NaN coordinates is undefined. The batch of the grid is X's, as in ONNX.
 
+    Args:
+        model: the graph.
+        for_cpu: leave those that do not meet the precondition as they are, and sample each channel of a picture by
+            itself: no index is expanded, and what one channel needs stays in the cache.
+
     Returns:
         Whether there was one.
 
@@ -57,8 +66,8 @@ def lower_grid_sample(model: ir.Model, *, least_channels: int = 0) -> bool:
         GraphError: a GridSample does not meet the precondition; the model is as it was.
     """
     samples = _grid_samples(model)
-    if least_channels:
-        samples = [node for node in samples if _channels(node) >= least_channels and not _faults(node, model)]
+    if for_cpu:
+        samples = [node for node in samples if not _faults(node, model)]
     for node in samples:
         if faults := _faults(node, model):
             name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
@@ -73,17 +82,18 @@ def lower_grid_sample(model: ir.Model, *, least_channels: int = 0) -> bool:
         x, grid = node.inputs
         assert x is not None and grid is not None, "neither is optional in ONNX"  # noqa: PT018
         writer.prefix = f"{node.name or node.outputs[0].name or 'GridSample'}/gather"
-        writer.replace(node, _sample(writer, x, grid))
+        writer.replace(node, _sample(writer, x, grid, by_plane=for_cpu))
     return bool(samples)
 
 
-def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
+def _sample(writer: _Writer, x: ir.Value, grid: ir.Value, *, by_plane: bool) -> ir.Value:
     """Write GridSample of X [N, C, H, W] at grid [N, Hout, Wout, 2]: [N, C, Hout, Wout]."""
     op = writer.op
-    coordinates = op("Reshape", writer.cast(grid, _FP32, "grid_fp32"), writer.constant([0, -1, 2]), name="grid")
+    turned = op("Transpose", writer.cast(grid, _FP32, "grid_fp32"), name="turned", perm=(0, 3, 1, 2))
+    coordinates = op("Reshape", turned, writer.constant([0, 2, -1]), name="grid")
     inside = op("Clip", coordinates, writer.constant(-1.0), writer.constant(1.0), name="inside")
     shifted = op("Add", inside, writer.constant(1.0), name="shifted")
-    columns, rows = writer.outputs("Split", shifted, writer.constant([1, 1]), names=("column", "row"), axis=2)
+    columns, rows = writer.outputs("Split", shifted, writer.constant([1, 1]), names=("column", "row"), axis=1)
     width = _size(writer, x, 3)
     left, right, across = _neighbours(writer, x, "x", columns, width)
     top, bottom, down = _neighbours(writer, x, "y", rows, _size(writer, x, 2))
@@ -92,23 +102,43 @@ def _sample(writer: _Writer, x: ir.Value, grid: ir.Value) -> ir.Value:
         writer.constant(np.int32(width)) if isinstance(width, int) else writer.cast(width, ir.DataType.INT32, "stride")
     )
     above, below = op("Mul", top, stride, name="top_row"), op("Mul", bottom, stride, name="bottom_row")
-    pixels = op(
-        "Transpose", op("Reshape", x, writer.constant([0, 0, -1]), name="planes"), name="pixels", perm=(0, 2, 1)
-    )
+    indices = {
+        f"{row}_{side}": op("Add", start, column, name=f"{row}_{side}_index")
+        for row, start in (("top", above), ("bottom", below))
+        for side, column in (("left", left), ("right", right))
+    }
 
-    def corner(what: str, row: ir.Value, column: ir.Value) -> ir.Value:
-        index = writer.cast(op("Add", row, column, name=f"{what}_index"), ir.DataType.INT64, f"{what}_index64")
-        return op("GatherND", pixels, index, name=what, batch_dims=1)
+    channels = _size(writer, x, 1)
+    planes: tuple[ir.Value, ...] = (op("Reshape", x, writer.constant([0, 0, -1]), name="planes"),)
+    if by_plane and isinstance(channels, int) and 1 < channels <= _MOST_PLANES:
+        planes = writer.outputs(
+            "Split", planes[0], writer.constant([1] * channels), names=("plane",) * channels, axis=1
+        )
+    elif channels != 1:
+        shape = _channels_shape(writer, channels)
+        indices = {name: op("Expand", index, shape, name=f"{name}_indices") for name, index in indices.items()}
 
     def lerp(what: str, a: ir.Value, b: ir.Value, weight: ir.Value) -> ir.Value:
         step = op("Mul", op("Sub", b, a, name=f"{what}_difference"), weight, name=f"{what}_step")
         return op("Add", a, step, name=what)
 
-    upper = lerp("upper", corner("top_left", above, left), corner("top_right", above, right), across)
-    lower = lerp("lower", corner("bottom_left", below, left), corner("bottom_right", below, right), across)
-    sampled = op("Transpose", lerp("pixel", upper, lower, down), name="sampled", perm=(0, 2, 1))
+    def sample(plane: ir.Value) -> ir.Value:
+        corners = [op("GatherElements", plane, index, name=name, axis=2) for name, index in indices.items()]
+        upper = lerp("upper", corners[0], corners[1], across)
+        return lerp("pixel", upper, lerp("lower", corners[2], corners[3], across), down)
+
+    sampled = [sample(plane) for plane in planes]
+    joined = sampled[0] if len(sampled) == 1 else op("Concat", *sampled, name="sampled", axis=1)
     # A node of its own even where two are equal, because each takes the name of the output that it replaces.
-    return NodeWriter.outputs(writer, "Reshape", sampled, _output_shape(writer, grid), names=("output",))[0]
+    return NodeWriter.outputs(writer, "Reshape", joined, _output_shape(writer, grid), names=("output",))[0]
+
+
+def _channels_shape(writer: _Writer, channels: int | ir.Value) -> ir.Value:
+    """Return the shape [1, C, 1], to which Expand repeats [N, 1, P] for each channel."""
+    if isinstance(channels, int):
+        return writer.constant([1, channels, 1])
+    one = writer.constant([1])
+    return writer.op("Concat", one, channels, one, name="channels_shape", axis=0)
 
 
 def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
@@ -116,9 +146,8 @@ def _size(writer: _Writer, x: ir.Value, axis: int) -> int | ir.Value:
     size = None if x.shape is None else x.shape[axis]
     if isinstance(size, int):
         return size
-    return writer.op(
-        "Gather", writer.op("Shape", x, name="shape"), writer.constant([axis]), name="height" if axis == 2 else "width"
-    )
+    name = ("batch", "channels", "height", "width")[axis]
+    return writer.op("Gather", writer.op("Shape", x, name="shape"), writer.constant([axis]), name=name)
 
 
 def _neighbours(
@@ -158,13 +187,6 @@ def _grid_samples(model: ir.Model) -> list[ir.Node]:
     """Return every GridSample, of subgraphs and functions too."""
     functions = (node for function in model.functions.values() for node in function.all_nodes())
     return [node for node in (*model.graph.all_nodes(), *functions) if is_op(node, "GridSample")]
-
-
-def _channels(node: ir.Node) -> int:
-    """Return the channels that X states; 0 where it does not."""
-    x = node.inputs[0]
-    stated = x.shape[1] if x is not None and x.shape is not None and len(x.shape) == 4 else 0
-    return stated if isinstance(stated, int) else 0
 
 
 def _faults(node: ir.Node, model: ir.Model) -> list[str]:

@@ -38,9 +38,9 @@ class NodeWriter:
         return made
 
     def constant(self, content: Any, name: str = "") -> ir.Value:
-        """Return an initializer: an array, a list of INT64 or an FP32 number; without a name, each content once."""
+        """Return the initializer of a name and a content: an array, a list of INT64 or an FP32 number."""
         array = np.asarray(content, {list: np.int64, float: np.float32}.get(type(content)))
-        key = name or (array.dtype, array.shape, array.tobytes())
+        key = (name, array.dtype, array.shape, array.tobytes())
         if key not in self._constants:
             own = name or f"{self._first_prefix}/{array.dtype}_{array.tolist()}".replace(" ", "")
             tensor = ir.tensor(array, name=self._free(own))

@@ -32,7 +32,7 @@ class Sampler:
     grid: ir.Value
     """Normalised coordinates [N, H, W, 2]; those of a Gather form are FP32."""
     reader: ir.Node
-    """GridSample, or the Reshape that a Gather form begins with."""
+    """GridSample, or the Transpose that a Gather form begins with."""
     native: bool
     """It is a GridSample."""
 
@@ -56,18 +56,19 @@ def samplers(graph: ir.Graph) -> list[Sampler]:
 
 
 def _written_out(gather: ir.Node) -> Sampler:
-    """Follow a GatherND back to the image and the grid, and on to the sampled output.
+    """Follow a GatherElements back to the image and the grid, and on to the sampled output.
 
     Raises:
         UnknownSamplerError: its surroundings are not those that `gather_sampler.py` writes.
     """
     clip = next((node for value in upstream(gather.inputs[1]) if _is_border(node := value.producer())), None)
-    first = _before(clip, "Reshape")
-    planes = _before(_before(gather, "Transpose"), "Reshape")
+    first = _before(_before(clip, "Reshape"), "Transpose")
+    planes = _before(_before(gather, "Split") or gather, "Reshape")
     last: ir.Node | None = gather
-    while last is not None and is_op(last, "GatherND", "Sub", "Mul", "Add", "Transpose"):  # lerps of columns and rows
+    while last is not None and is_op(last, "GatherElements", "Sub", "Mul", "Add", "Concat"):  # lerps, then all planes
         last = next((reader for reader, _ in last.outputs[0].uses()), None)
-    if first is None or planes is None or last is None or not (is_op(gather, "GatherND") and is_op(last, "Reshape")):
+    written_here = is_op(gather, "GatherElements") and is_op(last, "Reshape")
+    if first is None or planes is None or last is None or not written_here:
         raise UnknownSamplerError(gather)
     image, grid = planes.inputs[0], first.inputs[0]
     assert image is not None and grid is not None, "not optional in ONNX"  # noqa: PT018

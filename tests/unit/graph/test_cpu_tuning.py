@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from refine_export.graph.cpu_tuning import LEAST_GATHERED, tune_for_cpu
+from refine_export.graph.cpu_tuning import tune_for_cpu
 from refine_export.graph.prepare import prepare
 from tests.support import foreign
 
@@ -60,49 +62,45 @@ def test_one_slope() -> None:
     assert error == 0
 
 
-WARP = (
-    "[turn] t = Transpose <perm=[0,2,3,1]> (f) [scale] d = Div (t, s) [move] g = Add (d, o) "
-    '[warp] y = GridSample <mode="{mode}", padding_mode="border", align_corners=1> (x, g)'
-)
+@pytest.mark.parametrize("axis", [1, -3])
+def test_convolution_of_joined_channels_is_split(axis: int) -> None:
+    body = f"j = Concat <axis={axis}> (x, x) y = Conv <pads=[1,1,1,1]> (j, w, b)"
+    weights = {"w": RNG.normal(size=(6, 32, 3, 3)).astype(np.float32), "b": RNG.normal(size=6).astype(np.float32)}
+    operators, error, largest = tuned(body, **weights)
+    assert operators == ["Conv", "Conv", "Add"]
+    assert error < 2e-6 * largest
 
 
-def warped(channels: int, mode: str = "bilinear") -> tuple[list[str], tuple[str, ...], float]:
+def warped(channels: int, mode: str = "bilinear") -> tuple[Counter[str], tuple[str, ...], float]:
     """Operators after the rewrite of a warp, the names of the replaced nodes, and the largest error."""
-    inputs = f'float["N",{channels},"H","W"] x, float["N",2,"H","W"] f'
-    model = foreign.model_of(WARP.format(mode=mode), inputs, f'float["N",{channels},"H","W"] y')
-    weights = {"s": [[[[2.0, 3.0]]]], "o": [[[[0.1, -0.2]]]], "unused": [1.0]}
-    model.graph.initializer.extend(numpy_helper.from_array(np.array(v, np.float32), k) for k, v in weights.items())
+    warp = f'[warp] y = GridSample <mode="{mode}", padding_mode="border", align_corners=1> (x, g)'
+    inputs = f'float["N",{channels},"H","W"] x, float["N","H","W",2] g'
+    model = foreign.model_of(warp, inputs, f'float["N",{channels},"H","W"] y')
+    model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "unused"))
     graph = prepare(ir.from_proto(model))
     replaced = tune_for_cpu(graph)
-    feeds = {"x": RNG.random((2, channels, 9, 13), np.float32), "f": RNG.normal(size=(2, 2, 9, 13)).astype(np.float32)}
+    feeds = {"x": RNG.random((2, channels, 9, 13), np.float32), "g": RNG.normal(size=(2, 9, 13, 2)).astype(np.float32)}
     before, after = (
         ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, feeds)[0]
         for one in (model, ir.to_proto(graph))
     )
     assert "unused" not in graph.graph.initializers
-    return [node.op_type for node in graph.graph], replaced, float(np.abs(after - before).max())
+    return Counter(node.op_type for node in graph.graph), replaced, float(np.abs(after - before).max())
 
 
-def test_a_flow_is_normalised_before_it_is_turned() -> None:
-    operators, replaced, error = warped(3)
-    assert [operator for operator in operators if operator != "Transpose"] == ["Div", "Add", "GridSample"]
-    assert operators[-2:] == ["Transpose", "GridSample"]
-    assert replaced == ("turn", "scale", "move")
-    assert error == 0
-
-
-def test_features_are_gathered() -> None:
-    operators, replaced, error = warped(LEAST_GATHERED)
-    assert "GridSample" not in operators
-    assert operators.count("GatherND") == 4
-    assert replaced == ("turn", "scale", "move", "warp")
+@pytest.mark.parametrize(("channels", "gathers", "expands"), [(1, 4, 0), (3, 12, 0), (16, 4, 4)])
+def test_samplers_are_written_out(channels: int, gathers: int, expands: int) -> None:
+    """The channels of a picture are sampled one by one, those of features together."""
+    operators, replaced, error = warped(channels)
+    assert (operators["GridSample"], operators["GatherElements"], operators["Expand"]) == (0, gathers, expands)
+    assert replaced == ("warp",)
     assert error < 1e-6
 
 
 def test_a_sampler_without_a_gather_form_stays() -> None:
-    operators, replaced, error = warped(LEAST_GATHERED, "nearest")
-    assert "GridSample" in operators
-    assert "warp" not in replaced
+    operators, replaced, error = warped(3, "nearest")
+    assert operators == {"GridSample": 1}
+    assert replaced == ()
     assert error == 0
 
 
@@ -113,8 +111,11 @@ def test_a_sampler_without_a_gather_form_stays() -> None:
         (UP.format(more=", group=2", bias=""), {"w": (16, 6, 4, 4)}),
         (UP.format(more="", bias=""), {"w": (16, 6, 3, 3)}),
         ("[slope] s = Shape (x) [cast] c = Cast <to=1> (s) [act] y = PRelu (x, c)", {}),
+        ("j = Concat <axis=1> (x, x) c = Conv (j, w) r = Relu (j) y = Concat <axis=1> (c, r)", {"w": (6, 32, 1, 1)}),
+        ("j = Concat <axis=2> (x, x) y = Conv (j, w)", {"w": (6, 16, 1, 1)}),
+        ("j = Concat <axis=1> (x, x) y = Conv <group=2> (j, w)", {"w": (6, 16, 1, 1)}),
     ],
-    ids=["output-padding", "groups", "kernel", "computed-slope"],
+    ids=["output-padding", "groups", "kernel", "computed-slope", "read-twice", "rows", "groups-of-joined"],
 )
 def test_others_stay(body: str, weights: dict[str, tuple[int, ...]]) -> None:
     model = foreign.model_of(body, X, Y)

@@ -100,7 +100,7 @@ def test_only_the_same_is_reused(run):
     ("options", "operator"),
     [
         ({}, "GridSample"),
-        ({"gridsample": "gather"}, "GatherND"),
+        ({"gridsample": "gather"}, "GatherElements"),
         ({"precision": "bf16"}, "GridSample"),
     ],
 )

@@ -199,7 +199,7 @@ def test_gather(case, name):
     lowered = lower(prepared, LowerOptions(gridsample="gather"))
     assert_lowered(here.model, lowered)
     graph = typed(lowered.model)
-    gathers = [node for node in graph if is_op(node, "GatherND")]
+    gathers = [node for node in graph if is_op(node, "GatherElements")]
     assert gathers
     assert not [node for node in graph if is_op(node, "GridSample")]
     assert HALF in {node.inputs[0].dtype for node in gathers}
