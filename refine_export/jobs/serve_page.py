@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,7 @@ from refine_export.jobs.interpolate_frames import interpolate
 from refine_export.jobs.load_inputs import AnyPath, path_of
 from refine_export.support.files import check_input_file
 from refine_export.support.imports import require
+from refine_export.support.progress import Progress, Silent
 from refine_export.support.text import listed
 
 LOOPBACK = "127.0.0.1"
@@ -23,6 +26,27 @@ LARGEST_UPLOAD = "500mb"
 KEPT_S = 3600
 """Seconds after which uploads and results are deleted; they also are when the server ends."""
 FIRST, SECOND = "first picture", "second picture"
+
+
+class WhileOpen(Silent):
+    """Ends a clip whose page was closed: others wait for it.
+
+    Args:
+        closed: set when the page is.
+    """
+
+    def __init__(self, closed: Event) -> None:
+        self._closed = closed
+
+    def within(self, phase: str, done: int, steps: int) -> None:
+        """Go on while the page is open.
+
+        Raises:
+            RequestError: `page-closed`.
+        """
+        if self._closed.is_set():
+            raise RequestError(f"the page was closed at frame {done} of {steps}", code="page-closed")
+
 
 Choices = Mapping[str, Mapping[str, Any]]
 """Keywords of `interpolate` by the name that the page shows; a visitor can choose nothing else."""
@@ -54,13 +78,21 @@ def _of_released(name: str) -> str:
 
 
 def middle_frames(
-    choices: Choices, first: str | None, second: str | None, left: str, right: str, timestep: float, folder: Path
+    choices: Choices,
+    first: str | None,
+    second: str | None,
+    left: str,
+    right: str,
+    timestep: float,
+    folder: Path,
+    progress: Progress | None = None,
 ) -> tuple[tuple[str, str], str]:
     """Compute the frame between two pictures for each side of the slider.
 
     Args:
         left: FIRST or SECOND, which stay as they are, or a key of `choices`; as `right`.
         folder: receives the frames.
+        progress: receives the steps.
 
     Returns:
         The paths of both sides, and what computed them.
@@ -72,19 +104,30 @@ def middle_frames(
     for side in dict.fromkeys((left, right)):
         if side not in sides:
             output = folder / f"{len(notes)}.png"
-            result = interpolate([first, second], output=output, timestep=timestep, **_chosen(choices, side))
+            pair, what = [first, second], _chosen(choices, side)
+            result = interpolate(pair, output=output, timestep=timestep, progress=progress, **what)
             sides[side] = str(output)
             notes.append(f"{side}: {result.seconds:.2f} s with loading, {result.computed_by}")
     return (sides[left], sides[right]), "\n".join(notes)
 
 
 def interpolated_clip(
-    choices: Choices, clip: str | None, choice: str, times: float, fps: float, folder: Path
+    choices: Choices,
+    clip: str | None,
+    choice: str,
+    times: float,
+    fps: float,
+    folder: Path,
+    progress: Progress | None = None,
 ) -> tuple[str, str]:
-    """Put frames between those of a clip: `fps` a second, or where that is 0, `times` as many."""
+    """Put frames between those of a clip: `fps` a second, or where that is 0, `times` as many.
+
+    The codec is one that browsers play: gradio would encode any other again, with a loss.
+    """
     if not clip:
         raise RequestError("the clip is missing; give a video", code="not-pictures-or-video")
     rate: dict[str, Any] = {"fps": fps} if fps else {"times": times}
+    rate |= {"codec": "libx264", "progress": progress}
     result = interpolate(clip, output=folder / "clip.mp4", **rate, **_chosen(choices, choice))
     frames = f"{result.frames_read} frames became {result.frames_written} in {result.seconds:.1f} s"
     return str(result.path), "\n".join([frames, result.computed_by, *result.notes])
@@ -156,20 +199,34 @@ def check_port(port: int) -> None:
 
 
 def _page(gradio: Any, choices: Choices, folder: Path) -> Any:
-    def guarded(job: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*values: Any) -> Any:
-            try:
-                return job(choices, *values, Path(tempfile.mkdtemp(dir=folder)))
-            except RefineExportError as error:
-                raise gradio.Error(str(error), duration=None, print_exception=False) from error
+    closed: dict[str, Event] = {}
+    """Set when a page is closed, by gradio's name of its session."""
 
+    def guarded(job: Callable[..., Any]) -> Callable[..., Any]:
+        def run(request: Any, *values: Any) -> Any:
+            own = Path(tempfile.mkdtemp(dir=folder))
+            watch = WhileOpen(closed.setdefault(request.session_hash, Event()))
+            try:
+                return job(choices, *values, own, watch)
+            except RefineExportError as error:
+                shutil.rmtree(own, ignore_errors=True)
+                message = re.sub(rf"{re.escape(str(folder))}/\w+/", "", str(error))  # names as the visitor knows them
+                raise gradio.Error(message, duration=None, print_exception=False) from error
+
+        run.__annotations__["request"] = gradio.Request  # by which gradio knows it
         return run
 
+    def close(request: Any) -> None:
+        closed.pop(request.session_hash, Event()).set()
+
+    close.__annotations__["request"] = gradio.Request
     names = list(choices)
     with gradio.Blocks(title="refine-export", analytics_enabled=False, delete_cache=(60, KEPT_S)) as page:
         with gradio.Tab("Two pictures"):
             with gradio.Row():
                 pictures = [gradio.Image(label=name, type="filepath", sources=["upload"]) for name in (FIRST, SECOND)]
+            for picture in pictures:  # gradio opens it, fails without a reason, and encodes what is not RGB again
+                picture.preprocess = lambda upload: upload and upload.path
             with gradio.Row():
                 left = gradio.Dropdown([FIRST, SECOND, *names], value=FIRST, label="left")
                 right = gradio.Dropdown([FIRST, SECOND, *names], value=names[0], label="right")
@@ -190,4 +247,5 @@ def _page(gradio: Any, choices: Choices, folder: Path) -> Any:
             clip_notes = gradio.Textbox(label="result", elem_id="clip-notes")
             inputs, outputs = [clip, choice, times, fps], [video, clip_notes]
             start_clip.click(guarded(interpolated_clip), inputs, outputs, api_visibility="private")
+        page.unload(close)
     return page

@@ -151,6 +151,13 @@ def test_a_forged_request_opens_nothing(url, weights, tmp_path):
     assert "not in the list of choices" in answer["output"]["error"]
 
 
+def test_what_is_not_a_picture_is_named_as_the_visitor_named_it(url, tmp_path):
+    path = tmp_path / "text"
+    path.write_text("not a picture")
+    answer = submitted(url, [*2 * [as_file(uploaded(url, path))], "first picture", "average.onnx", 0.5])
+    assert answer["output"]["error"].startswith("a.png cannot be read as a picture")
+
+
 def as_file(path):
     return {"path": str(path), "meta": {"_type": "gradio.FileData"}}
 

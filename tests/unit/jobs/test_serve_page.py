@@ -2,13 +2,26 @@
 
 import socket
 import sys
+from pathlib import Path
+from threading import Event
 from types import ModuleType
 
 import pytest
 
 from refine_export.errors import RequestError, UnavailableError
+from refine_export.interpolation import frame_work
 from refine_export.jobs import serve_page as module
-from refine_export.jobs.serve_page import FIRST, LOOPBACK, SECOND, choices_of, interpolated_clip, middle_frames
+from refine_export.jobs.serve_page import (
+    FIRST,
+    LOOPBACK,
+    SECOND,
+    WhileOpen,
+    choices_of,
+    interpolated_clip,
+    middle_frames,
+)
+from tests.support.deploy_files import write_average
+from tests.support.interpolation_clips import clip, read_clip
 
 RELEASED = {"torch, rife-4.0", "torch, hdv3"}
 
@@ -56,6 +69,20 @@ def test_nothing_was_dropped(tmp_path):
 
 def test_the_pictures_themselves_need_no_network(tmp_path):
     assert middle_frames({}, "a.png", "b.png", SECOND, FIRST, 0.5, tmp_path) == (("b.png", "a.png"), "")
+
+
+def test_a_clip_has_a_codec_of_browsers_and_ends_where_its_page_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(frame_work, "REPORT_S", 0)
+    choices = {"net": {"file": write_average(tmp_path / "net.onnx")}}
+    source = clip(tmp_path / "in.mkv", 3, codec="libx265", layout="yuv420p10le")
+    closed = Event()
+    values = choices, str(source), "net", 2, 0, tmp_path, WhileOpen(closed)
+    made, _ = interpolated_clip(*values)
+    assert read_clip(Path(made)).video["codec"] == "h264"
+    Path(made).unlink()
+    closed.set()
+    refused("page-closed", interpolated_clip, *values)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "net.onnx"]
 
 
 def test_a_port_that_is_taken(monkeypatch):
