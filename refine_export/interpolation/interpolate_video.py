@@ -179,10 +179,13 @@ def _leave_part(work: FrameWork, settings: Settings, output: Path, segments: Seg
         with joined_video(part, work.source, settings, copied) as joined:
             joined.join(segments, whole=False)
     segments.keep(whole)
-    return (
-        f"{frames} frames are written: {part} plays them; the same command with --resume keeps the {segments.frames} "
-        "of them that are in whole parts, and makes the unfinished part again"
+    advice = (
+        f"the same command with --resume keeps the {segments.frames} of them that are in whole parts, and makes the "
     )
+    advice += "unfinished part again"
+    if work.source.path == PIPE:
+        advice = "what is read from a pipe cannot go on: the same command deletes them, and starts again"
+    return f"{frames} frames are written: {part} plays them; {advice}"
 
 
 def _hash_of(path: Path) -> str:

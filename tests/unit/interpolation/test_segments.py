@@ -1,9 +1,11 @@
 """Parts of an output: an interrupted job goes on, and is equal to one that was not interrupted."""
 
 import _thread
+import io
 import re
 import signal
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -113,6 +115,14 @@ def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, 
     run(source, tmp_path / "out.mp4", resume=True)
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 60, 2)
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
+
+
+def test_an_interrupted_pipe_does_not_offer_to_go_on(tmp_path, monkeypatch, interrupts):
+    content = io.BytesIO(b"".join(numbered(number).tobytes() for number in range(60)))
+    monkeypatch.setattr("sys.stdin", type("Stream", (), {"buffer": content}))
+    with pytest.raises(Interrupted) as caught:
+        run(Path("-"), tmp_path / "out.mp4", Dying(45, KeyboardInterrupt), raw_input="96x64:rgb24:25")
+    assert "--resume" not in str(caught.value)
 
 
 def test_another_source_or_other_options_are_refused(tmp_path):
