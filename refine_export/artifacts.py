@@ -64,7 +64,7 @@ class Artifact:
     fixed: tuple[int | None, int | None, int | None]
     """Batch, height and width; None where the file takes any."""
     engine: str | None = None
-    """Target that an engine was built for, such as `TensorRT 11.4.0 on H200 (9.0), rung native`."""
+    """Target that an engine was built for, such as `TensorRT 11.4.0 on H200 (9.0), fallback native`."""
     profile: tuple[Sizes, Sizes, Sizes] | None = None
     """Smallest, best and largest batch, height and width of an engine that takes several."""
     takes_timestep: bool = False

@@ -7,8 +7,8 @@ from typing import Literal
 
 from refine_export.signature import check_sizes_option, parse_size
 
-Rung = Literal["native", "unfused", "gather", "fp32"]
-RUNGS: tuple[Rung, ...] = ("native", "unfused", "gather", "fp32")
+Fallback = Literal["native", "unfused", "gather", "fp32"]
+FALLBACKS: tuple[Fallback, ...] = ("native", "unfused", "gather", "fp32")
 
 Target = Literal["trt", "rtx"]
 """TensorRT, or TensorRT for RTX."""
@@ -96,7 +96,9 @@ class BuildOptions:
         default=None, metadata={"flag": "--memory-limit", "metavar": "MIB", "panel": _JOB}
     )
     """Host memory that the build's process may take; default: no limit."""
-    rung: Literal["auto", "native", "unfused", "gather", "fp32"] = field(default="auto", metadata={"flag": "--rung"})
+    fallback: Literal["auto", "native", "unfused", "gather", "fp32"] = field(
+        default="auto", metadata={"flag": "--fallback", "formerly": "rung"}
+    )
     """Fallback: the file's own sampler (native), kept from fusing (unfused), written out (gather), or the FP32
     file (fp32); auto takes the first that is exact enough."""
 

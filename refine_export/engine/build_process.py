@@ -147,7 +147,7 @@ def _probe(library: Library, request: BuildRequest, log: Log) -> None:
     if problems:
         raise EngineError(
             f"{library.title} samples wrongly on this machine ({', '.join(problems)}); expected bilinear, border, "
-            "aligned corners: build with --rung gather, which samples without GridSample",
+            "aligned corners: build with --fallback gather, which samples without GridSample",
             code="sampler-wrong",
             problems=problems,
         )

@@ -74,7 +74,7 @@ def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]
     """
     details, options = engine_details(manifest.details), options_of(manifest)
     key, unfused = details.key, details.unfused
-    if key.rung == "fp32":
+    if key.fallback == "fp32":
         options = dataclasses.replace(options, tf32=False)
     shapes = key.profiles[0] if key.profiles else {}
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.engine.bindings import MODULES, Library, load_library
-from refine_export.engine.build_options import BuildOptions, Rung
+from refine_export.engine.build_options import BuildOptions, Fallback
 from refine_export.engine.build_process import BuildAnswer, BuildRequest, build_in_child
 from refine_export.engine.engine_runner import process_log
-from refine_export.engine.fallbacks import Chosen, Judge, Numbers, first_exact, rungs_of
+from refine_export.engine.fallbacks import Chosen, Judge, Numbers, fallbacks_of, first_exact
 from refine_export.engine.identity import EngineKey, differences, engine_key
 from refine_export.engine.machine import Machine, has_gpu_of, rtx_gpus, this_machine
-from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_rung, read_source
+from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_fallback, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
 from refine_export.engine.plan import KIND, EngineDetails, engine_details, manifest_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
@@ -50,7 +50,7 @@ class EngineFile:
 
     path: Path
     size_bytes: int
-    rung: str
+    fallback: str
     reused: bool
     passed: bool | None
     """The engine was compared with torch and is exact enough; None where it cannot be executed here."""
@@ -66,13 +66,13 @@ class EngineFile:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _BuiltRung:
+class _BuiltFallback:
     """One fallback's engine: from which file, and with which options."""
 
     answer: BuildAnswer
     file: Path
     options: BuildOptions
-    rung: Rung
+    fallback: Fallback
 
 
 def engine_target(options: BuildOptions) -> EngineTarget:
@@ -134,11 +134,11 @@ def engine_file(
         "judged_by": dict(judge.described) if judge else None,
     }
 
-    def key_for(rung: str) -> EngineKey:
+    def key_for(fallback: str) -> EngineKey:
         sha256 = read.sha256
-        if rung == "fp32" and fp32_sha256 is not None:  # the source as well: changed, it might pass
+        if fallback == "fp32" and fp32_sha256 is not None:  # the source as well: changed, it might pass
             sha256 = hashlib.sha256(f"{read.sha256} {fp32_sha256}".encode()).hexdigest()
-        return engine_key(machine, onnx_sha256=sha256, profiles=read.profiles, options=options, rung=rung)
+        return engine_key(machine, onnx_sha256=sha256, profiles=read.profiles, options=options, fallback=fallback)
 
     old, changes = _reusable(output, options, key_for, inputs)
     if old is not None:
@@ -146,9 +146,9 @@ def engine_file(
     make_folder(output.parent)
     folder_of_timings = user_path(options.timing_cache) if options.timing_cache else output.parent
 
-    def build(rung: Rung) -> _BuiltRung:
-        file = file_of_rung(rung, source, fp32, folder, output.name)
-        used = dataclasses.replace(options, tf32=False) if rung == "fp32" else options
+    def build(fallback: Fallback) -> _BuiltFallback:
+        file = file_of_fallback(fallback, source, fp32, folder, output.name)
+        used = dataclasses.replace(options, tf32=False) if fallback == "fp32" else options
         before = read_source(file, used)
         request = BuildRequest(
             onnx=file,
@@ -156,7 +156,7 @@ def engine_file(
             shapes=before.shapes,
             timings=timing_cache_path(folder_of_timings, machine) if "timing_cache" in library.can else None,
             executes=target.executes,
-            unfuse=rung == "unfused",
+            unfuse=fallback == "unfused",
         )
         answer = build_in_child(request, folder, progress)
         # The child read the file by itself, and `gather` was made from the source.
@@ -166,23 +166,23 @@ def engine_file(
                 code="changed-during-build",
                 path=file,
             )
-        return _BuiltRung(answer=answer, file=file, options=used, rung=rung)
+        return _BuiltFallback(answer=answer, file=file, options=used, fallback=fallback)
 
-    def compare(built: _BuiltRung) -> Sequence[Numbers]:
+    def compare(built: _BuiltFallback) -> Sequence[Numbers]:
         assert judge is not None
-        with progress.step(f"compare the rung {built.rung} with torch") as outcome:
+        with progress.step(f"compare the fallback {built.fallback} with torch") as outcome:
             plan = built.answer.plan
             if built.options.strip_weights:  # its weights are in the file that it was built from
                 log = process_log(library.module)
                 plan = refit_plan(library.module, plan, read_file(built.file), log, path=built.file)
-            numbers = judge.compare(plan, built.rung)
+            numbers = judge.compare(plan, built.fallback)
             outcome(f"{len(numbers)} outputs")
         return numbers
 
     compares = judge is not None and target.executes
     with folder_beside(output) as folder:
         chosen = first_exact(
-            rungs_of(options, compares=compares, from_fp32=fp32_sha256 == read.sha256),
+            fallbacks_of(options, compares=compares, from_fp32=fp32_sha256 == read.sha256),
             build,
             compare if compares else None,
         )
@@ -196,7 +196,7 @@ def engine_file(
             options=options,
             versions=versions(_PACKAGES) | {MODULES[library.name]: library.version},
             seconds=time.perf_counter() - started,
-            details=_details(chosen, target, key_for(chosen.rung)),
+            details=_details(chosen, target, key_for(chosen.fallback)),
             commands=commands,
         )
         write_engine(output, built.answer.plan, manifest, made)
@@ -240,7 +240,7 @@ def engine_file_from_manifest(
     return EngineFile(
         path=output,
         size_bytes=manifest.size_bytes,
-        rung=details.key.rung,
+        fallback=details.key.fallback,
         reused=reused,
         passed=True if details.fallbacks[-1].status == "passed" else None,
         changes=tuple(changes),
@@ -260,7 +260,9 @@ def _reusable(
     except EngineError as error:
         return None, [str(error)]
     details = engine_details(manifest.details)
-    changes = differences(details.key, key_for(details.key.rung if options.rung == "auto" else options.rung))
+    changes = differences(
+        details.key, key_for(details.key.fallback if options.fallback == "auto" else options.fallback)
+    )
     if details.refitted:
         changes.append("refitted: was True, is False")
     for name in ("fp32_sha256", "judged_by"):
@@ -270,7 +272,7 @@ def _reusable(
     return (None, changes) if changes else (manifest, [])
 
 
-def _details(chosen: Chosen[_BuiltRung], target: EngineTarget, key: EngineKey) -> EngineDetails:
+def _details(chosen: Chosen[_BuiltFallback], target: EngineTarget, key: EngineKey) -> EngineDetails:
     built, answer = chosen.engine, chosen.engine.answer
     notes = list(answer.notes)
     if unchecked := answer.inferred.unchecked:

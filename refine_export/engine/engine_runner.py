@@ -74,7 +74,7 @@ class TrtRunner(Runner):
         self._gpu = CudaDevice()
         self._log = log or process_log(library.module)
         self._log.lines.clear()  # messages end with what was logged since
-        rung = None if unchecked else _checked_rung(plan, content, library, options)
+        fallback = None if unchecked else _checked_fallback(plan, content, library, options)
         self._runtime = constructed(library.module.Runtime, "start", self._log)
         self._runtime.engine_host_code_allowed = options.allow_host_code
         engine = self._runtime.deserialize_cuda_engine(content)
@@ -88,7 +88,7 @@ class TrtRunner(Runner):
         self._context = required(context, f"make an execution context of {name}", self._log)
         self.version = library.version
         self.device = self._gpu.name
-        self.provider = f"engine, {f'rung {rung}' if rung else 'unchecked plan'}"
+        self.provider = f"engine, {f'fallback {fallback}' if fallback else 'unchecked plan'}"
         if options.cuda_graph:
             self.provider += ", CUDA graph"
         self.graph, self.inputs, self.outputs = io_of(self._engine, library.module)
@@ -231,8 +231,8 @@ def process_log(module: Any) -> Log:
     return Log(module)
 
 
-def _checked_rung(plan: Path | bytes, content: bytes, library: Library, run: EngineRunOptions) -> str:
-    """Check by its manifest that an engine may run here, and return its rung."""
+def _checked_fallback(plan: Path | bytes, content: bytes, library: Library, run: EngineRunOptions) -> str:
+    """Check by its manifest that an engine may run here, and return its fallback."""
     if isinstance(plan, bytes):
         raise RequestError(
             "bytes of an engine have no manifest; give the path, or unchecked=True", code="manifest-needed"
@@ -252,4 +252,4 @@ def _checked_rung(plan: Path | bytes, content: bytes, library: Library, run: Eng
         raise EngineError(
             f"{plan} was built without its weights; refit it first: refine-export refit", code="stripped", path=plan
         )
-    return details.key.rung
+    return details.key.fallback

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
-from refine_export.engine.build_options import RUNGS, BuildOptions, Rung
+from refine_export.engine.build_options import FALLBACKS, BuildOptions, Fallback
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
 
 Engine = TypeVar("Engine")
@@ -43,7 +43,7 @@ class Numbers:
 class Judge:
     """Comparison of engines with FP32 torch."""
 
-    compare: Callable[[bytes, Rung], Sequence[Numbers]]
+    compare: Callable[[bytes, Fallback], Sequence[Numbers]]
     """Runs an engine, whose host code is our own build's."""
     described: Mapping[str, Any]
     """JSON: limits, frames, weights; where it changes, the engine is rebuilt and compared again."""
@@ -53,7 +53,7 @@ class Judge:
 class Tried:
     """Result of one fallback."""
 
-    rung: Rung
+    fallback: Fallback
     status: Status
     numbers: tuple[Numbers, ...] = ()
     reason: str | None = None
@@ -64,7 +64,7 @@ class Tried:
     def __str__(self) -> str:
         """`native failed: PSNR 12.00 dB, below 40`."""
         reasons = dict.fromkeys(reason for one in self.numbers for reason in one.reasons)
-        return f"{self.rung} {self.status}: {self.reason or '; '.join(reasons)}"
+        return f"{self.fallback} {self.status}: {self.reason or '; '.join(reasons)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,12 @@ class Chosen(Generic[Engine]):
     """The engine that was kept."""
 
     engine: Engine
-    rung: Rung
+    fallback: Fallback
     tried: tuple[Tried, ...]
     """Every fallback that was tried, in order; the last is the one that was kept."""
 
 
-def rungs_of(options: BuildOptions, *, compares: bool = True, from_fp32: bool = False) -> tuple[Rung, ...]:
+def fallbacks_of(options: BuildOptions, *, compares: bool = True, from_fp32: bool = False) -> tuple[Fallback, ...]:
     """Return the fallbacks to try: all, or the one that is asked for.
 
     Args:
@@ -85,21 +85,21 @@ def rungs_of(options: BuildOptions, *, compares: bool = True, from_fp32: bool = 
         compares: the engines are compared; else `unfused`, which only corrects wrong numbers, is left out.
         from_fp32: the file itself is the FP32 file; without TF32, `fp32` would be `native` once more.
     """
-    if options.rung != "auto":
-        return (options.rung,)
+    if options.fallback != "auto":
+        return (options.fallback,)
     useless = {"unfused": not compares, "fp32": from_fp32 and not options.tf32}
-    return tuple(rung for rung in RUNGS if not useless.get(rung))
+    return tuple(fallback for fallback in FALLBACKS if not useless.get(fallback))
 
 
 def first_exact(
-    rungs: Sequence[Rung],
-    build: Callable[[Rung], Engine],
+    fallbacks: Sequence[Fallback],
+    build: Callable[[Fallback], Engine],
     compare: Callable[[Engine], Sequence[Numbers]] | None,
 ) -> Chosen[Engine]:
     """Build and compare one fallback after another, and keep the first that passes.
 
     Args:
-        rungs: `rungs_of`, one or more.
+        fallbacks: `fallbacks_of`, one or more.
         build: makes an engine; where it raises, the fallback is recorded as not built and the next is tried.
         compare: runs an engine against FP32 torch; where it raises, likewise. Without numbers, nothing passes. None
             where engines cannot be executed here: the first that is built is kept, as `not executed`.
@@ -111,14 +111,14 @@ def first_exact(
     """
     tried: list[Tried] = []
     faults: list[RefineExportError] = []
-    for rung in rungs:
+    for fallback in fallbacks:
         started = time.perf_counter()
         status: Status = "not built"
         numbers: tuple[Numbers, ...] = ()
         reason: str | None = None
         engine: Engine | None = None
         try:
-            engine = build(rung)
+            engine = build(fallback)
             status = "not run"
             if compare is None:
                 status, reason = "not executed", "no GPU that it runs on"
@@ -132,11 +132,11 @@ def first_exact(
             reason = str(error)
             faults.append(error)
         seconds = time.perf_counter() - started
-        tried.append(Tried(rung=rung, status=status, numbers=numbers, reason=reason, seconds=seconds))
+        tried.append(Tried(fallback=fallback, status=status, numbers=numbers, reason=reason, seconds=seconds))
         if engine is not None and status in ("passed", "not executed"):
-            return Chosen(engine=engine, rung=rung, tried=tuple(tried))
+            return Chosen(engine=engine, fallback=fallback, tried=tuple(tried))
     refused = [fault for fault in faults if fault.code not in ("parser-refused", "fp32-needed")]
-    if faults and (len(rungs) == 1 or (len(faults) == len(tried) and not refused)):
+    if faults and (len(fallbacks) == 1 or (len(faults) == len(tried) and not refused)):
         raise faults[0]  # the only reason, with its own code: what the parser refuses, it refuses in each fallback
     results = "".join(f"\n  {one}" for one in tried)
     if len(faults) == len(tried):
@@ -144,8 +144,8 @@ def first_exact(
         kind: type[RefineExportError] = UnavailableError if lacking else RequestError
         raise kind(f"no engine could be built and run on this machine:{results}", code="no-engine")
     raise RequestError(
-        f"no engine by {', '.join(rungs)} is exact enough; expected errors within the limits against FP32 torch: try "
-        f"another TensorRT, --rung fp32, or wider limits{results}",
+        f"no engine by {', '.join(fallbacks)} is exact enough; expected errors within the limits against FP32 torch: "
+        f"try another TensorRT, --fallback fp32, or wider limits{results}",
         code="no-exact-engine",
-        rungs=list(rungs),
+        fallbacks=list(fallbacks),
     )

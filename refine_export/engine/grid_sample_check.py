@@ -100,7 +100,7 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
     if len(layers) != len(nodes):
         raise GraphError(
             f"{title_of(module)} made {len(layers)} GridSample layers of {len(nodes)} GridSample nodes; "
-            "expected one each: build with --rung gather, which samples without them",
+            "expected one each: build with --fallback gather, which samples without them",
             code="sampler-mismatch",
         )
     repairs, sampling = [], Counter[str]()
@@ -119,7 +119,7 @@ def check_grid_samples(module: Any, network: trt.INetworkDefinition, model: onnx
                 raise GraphError(
                     f"{title_of(module)} read {layer.name!r} with {attribute} {_text(found)}, which stays "
                     f"so; expected {_text(wanted)}, as the file has it: export at opset 18 with mode bilinear, or "
-                    "build with --rung gather",
+                    "build with --fallback gather",
                     code="sampler-mismatch",
                     layer=layer.name,
                     attribute=attribute,
@@ -166,7 +166,7 @@ def keep_from_fusing(module: Any, network: trt.INetworkDefinition) -> tuple[str,
         if not network.mark_debug(tensor):
             raise UnavailableError(
                 f"{title_of(module)} cannot keep {name!r} from fusing; expected a tensor that can be marked "
-                "for debugging: build with --rung gather",
+                "for debugging: build with --fallback gather",
                 code="tensorrt-failed",
                 tensor=name,
             )
@@ -199,7 +199,7 @@ def _expected(layer: trt.ILayer, nodes: list[tuple[str, Sampling]]) -> Sampling:
     raise GraphError(
         f"the GridSample nodes of the file differ in how they sample, and layer {layer.name!r} is none of "
         f"{', '.join(sorted(by_name)) or 'them, which have no names of their own'}; expected nodes with names of their "
-        "own: name them, or build with --rung gather",
+        "own: name them, or build with --fallback gather",
         code="sampler-mismatch",
         layer=layer.name,
     )

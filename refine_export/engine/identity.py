@@ -50,8 +50,8 @@ class EngineKey:
     profiles: tuple[Profile, ...]
     """Empty for a file of fixed sizes."""
     options: Mapping[str, Any]
-    """`BuildOptions` by name, without `NOT_IN_THE_ENGINE`; its `rung` is the one that was asked for."""
-    rung: str
+    """`BuildOptions` by name, without `NOT_IN_THE_ENGINE`; its `fallback` is the one that was asked for."""
+    fallback: str
     """The fallback that the engine has."""
     tool: str
     """This package, by version and source: an engine that an older check let through is built again."""
@@ -67,7 +67,7 @@ class EngineKey:
 
 
 def engine_key(
-    machine: Machine, *, onnx_sha256: str, profiles: Sequence[Profile], options: BuildOptions, rung: str
+    machine: Machine, *, onnx_sha256: str, profiles: Sequence[Profile], options: BuildOptions, fallback: str
 ) -> EngineKey:
     """Return the key of the engine that is built for `machine` from these."""
     return EngineKey(
@@ -81,7 +81,7 @@ def engine_key(
         onnx_sha256=onnx_sha256,
         profiles=tuple(profiles),
         options={name: value for name, value in asdict(options).items() if name not in NOT_IN_THE_ENGINE},
-        rung=rung,
+        fallback=fallback,
         tool=f"refine-export {__version__} {fingerprint_of_tool()[:12]}",
     )
 
@@ -144,7 +144,7 @@ def _flat(described: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in described.items():
         if name == "options":
             for option, setting in value.items():
-                yield "rung asked for" if option == "rung" else str(option), setting
+                yield "fallback asked for" if option == "fallback" else str(option), setting
         elif name == "profiles":
             for index, profile in enumerate(value):
                 yield from ((f"profile {index} of {tensor}", shapes) for tensor, shapes in profile.items())

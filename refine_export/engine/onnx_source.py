@@ -17,7 +17,7 @@ from refine_export.artifacts import (
     signature_of_model,
     stacked_signature_of_model,
 )
-from refine_export.engine.build_options import LARGEST, BuildOptions, Rung
+from refine_export.engine.build_options import LARGEST, BuildOptions, Fallback
 from refine_export.engine.output_files import GATHER
 from refine_export.engine.profile_shapes import InputShapes, shapes_from_options
 from refine_export.errors import GraphError, RequestError
@@ -86,11 +86,11 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
     )
 
 
-def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan: str) -> Path:
+def file_of_fallback(fallback: Fallback, source: Path, fp32: Path | None, folder: Path, plan: str) -> Path:
     """Return the ONNX file that a fallback is built from, written where it does not exist yet.
 
     Args:
-        rung: the fallback.
+        fallback: its name.
         source: what native engines are built from.
         fp32: what `source` was lowered from.
         folder: where the file of `gather` is written.
@@ -100,18 +100,19 @@ def file_of_rung(rung: Rung, source: Path, fp32: Path | None, folder: Path, plan
         GraphError: `too-large` or `no-samplers`; the samplers cannot be written out.
         RequestError: `fp32-needed`.
     """
-    if rung == "fp32":
+    if fallback == "fp32":
         if fp32 is None:
             raise RequestError(
-                "the rung fp32 needs the FP32 file; give it with --fp32, or take another rung", code="fp32-needed"
+                "the fallback fp32 needs the FP32 file; give it with --fp32, or take another fallback",
+                code="fp32-needed",
             )
         return fp32
-    if rung != "gather":
+    if fallback != "gather":
         return source
     model = ir_from_model(load_model(source), source)
     if not lower_grid_sample(model):
         raise GraphError(
-            f"{source} has no GridSample, so that gather would be native; take that rung",
+            f"{source} has no GridSample, so that gather would be native; take that fallback",
             code="no-samplers",
             path=source,
         )

@@ -348,7 +348,7 @@ def artifact_from_plan(path: Path) -> Artifact:
         sha256=manifest.sha256,
         size_bytes=manifest.size_bytes,
         profile=None,
-        engine=f"{described_machine(key)}, rung {key.rung}",
+        engine=f"{described_machine(key)}, fallback {key.fallback}",
     )
     if not key.profiles:
         return artifact

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from refine_export.engine.build_options import BuildOptions, Rung
+from refine_export.engine.build_options import BuildOptions, Fallback
 from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_file_from_manifest, new_manifest
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
-from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_rung, read_source
+from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_fallback, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
 from refine_export.engine.plan import EngineDetails, check_plan, engine_details, options_of, plan_bytes
 from refine_export.engine.refit_weights import refit_plan
@@ -54,7 +54,7 @@ def refit_file(
     content = plan_bytes(plan)
     manifest = check_plan(plan, content, target.machine)
     options, before = options_of(manifest), engine_details(manifest.details)
-    rung = before.fallbacks[-1].rung
+    fallback = before.fallbacks[-1].fallback
     if not options.refittable and not options.strip_weights:
         raise RequestError(
             f"{plan} does not take new weights; expected an engine that was built with --refittable: build one, or "
@@ -67,18 +67,18 @@ def refit_file(
     log = process_log(target.library.module)
     make_folder(output.parent)
     with folder_beside(output) as folder:
-        file = source if rung == "fp32" else file_of_rung(rung, source, None, folder, output.name)
+        file = source if fallback == "fp32" else file_of_fallback(fallback, source, None, folder, output.name)
         new = read_source(file, options)
         _check_fits(plan, manifest, before, options, source, new)
 
-        def refitted(_: Rung) -> bytes:
+        def refitted(_: Fallback) -> bytes:
             with progress.step(f"refit {plan.name}") as outcome:
                 found = refit_plan(target.library.module, content, read_file(file), log, path=file)
                 outcome(f"{len(found) / 2**20:.1f} MiB")
             return found
 
         with progress.step("compare with torch"):
-            chosen = first_exact((rung,), refitted, lambda engine: judge.compare(engine, rung))
+            chosen = first_exact((fallback,), refitted, lambda engine: judge.compare(engine, fallback))
         if (read_source(source, options).sha256, read_source(file, options).sha256) != (read.sha256, new.sha256):
             raise GraphError(
                 f"{source} changed while it was being read; refit again when nothing writes to it",
@@ -86,7 +86,9 @@ def refit_file(
                 path=source,
             )
         made = file if file != source else None
-        key = engine_key(target.machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, rung=rung)
+        key = engine_key(
+            target.machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, fallback=fallback
+        )
         fresh = new_manifest(
             output,
             chosen.engine,

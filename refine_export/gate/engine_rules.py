@@ -31,8 +31,8 @@ def engine_problems(engine: EngineProof) -> Iterator[str]:
     sampled, needed = sum(engine.sampling.values()), engine.layers.get("GRID_SAMPLE", 0)
     if not sampled == engine.samplers == needed:
         yield f"the attributes of {sampled} samplers are given for {engine.samplers}, the network has {needed}"
-    if not needed and engine.graph != "unet" and engine.rung not in _WITHOUT_SAMPLERS:
-        yield f"it has no sampler, in the rung {engine.rung}"
+    if not needed and engine.graph != "unet" and engine.fallback not in _WITHOUT_SAMPLERS:
+        yield f"it has no sampler, in the fallback {engine.fallback}"
     if rounded := [kind for kind in engine.types if kind.startswith("GRID_SAMPLE") and not _full_grid(kind)]:
         yield f"coordinates are not FP32: {', '.join(rounded)}"
     if engine.executed == ("not executed" in engine.proven) or not engine.proven:

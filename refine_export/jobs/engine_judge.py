@@ -8,7 +8,7 @@ from pathlib import Path
 
 from refine_export.artifacts import Artifact
 from refine_export.data.feeds import feeds_for, probe_for
-from refine_export.engine.build_options import Rung
+from refine_export.engine.build_options import Fallback
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.fallbacks import Judge, Numbers
@@ -42,8 +42,8 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
     for _, height, width in sizes:
         check_multiples((height, width), artifact.multiple_of)
 
-    def compare(plan: bytes, rung: Rung) -> list[Numbers]:
-        reference, precision = inputs.network(artifact.scale), "fp32" if rung == "fp32" else artifact.precision
+    def compare(plan: bytes, fallback: Fallback) -> list[Numbers]:
+        reference, precision = inputs.network(artifact.scale), "fp32" if fallback == "fp32" else artifact.precision
         numbers: list[Numbers] = []
         built_here = EngineRunOptions(allow_host_code=True)
         with (

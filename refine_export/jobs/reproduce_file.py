@@ -182,7 +182,7 @@ def _run(step: Step, command: Command, progress: Progress | None) -> Step:
 
 def _built_from(step: Step, engine: Manifest) -> Path:
     """Return the file that TensorRT read in the last step: the fallback `gather` has one of its own."""
-    rung = engine_details(engine.details).key.rung
-    if rung == "gather":
+    fallback = engine_details(engine.details).key.fallback
+    if fallback == "gather":
         return step.output.with_name(step.output.name + GATHER)
-    return Path(step.files.get("fp32", step.files["onnx"]) if rung == "fp32" else step.files["onnx"])
+    return Path(step.files.get("fp32", step.files["onnx"]) if fallback == "fp32" else step.files["onnx"])

@@ -26,7 +26,7 @@ class EngineProof:
     """Extent of the proof, such as `built and type-checked by TensorRT for RTX 1.7.1; not executed: no RTX GPU`."""
     executed: bool
     """It was run and compared; what was not run counts as not compared."""
-    rung: str
+    fallback: str
     """The fallback that it has."""
     types: dict[str, int]
     """Convolutions and samplers by the types that TensorRT inferred, such as `CONVOLUTION HALF -> HALF`."""
@@ -68,7 +68,7 @@ def engine_proof(path: Path, artifact: Artifact) -> EngineProof:
         # What was not executed where it was built may be here.
         proven=reason or f"{details.proven.partition(';')[0]}; compared with torch",
         executed=reason is None,
-        rung=key.rung,
+        fallback=key.fallback,
         types=dict(inferred.types),
         promised=dict(inferred.promised),
         unchecked=inferred.unchecked,

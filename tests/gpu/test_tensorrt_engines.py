@@ -29,7 +29,7 @@ pytestmark = pytest.mark.tensorrt
 
 PRECISIONS = pytest.mark.parametrize("precision", ["fp32", "fp16"])
 IN_ENGINE = {"fp32": "Float", "fp16": "Half"}
-QUICK = {"rung": "gather", "optimization_level": 1}  # without GridSample, which some versions fuse wrongly
+QUICK = {"fallback": "gather", "optimization_level": 1}  # without GridSample, which some versions fuse wrongly
 
 
 @PRECISIONS
@@ -41,9 +41,9 @@ def test_an_engine_of_each_graph_is_built_and_proven(workshop, graph, precision,
     record_property("precision", f"{details['precision']['convolutions']}, {details['precision']['notes'] or 'proven'}")
 
     *before, kept = details["fallbacks"]
-    assert (kept["rung"], kept["status"]) == (made.rung, "passed")
+    assert (kept["fallback"], kept["status"]) == (made.fallback, "passed")
     assert "passed" not in {tried["status"] for tried in before}
-    of = "fp32" if made.rung == "fp32" else precision
+    of = "fp32" if made.fallback == "fp32" else precision
     limits = LIMITS.of(graph, of)
     assert 0 < worst(kept) <= limits.max_abs
     assert least(kept) >= limits.psnr_db
@@ -70,7 +70,7 @@ def test_an_engine_of_each_graph_is_built_and_proven(workshop, graph, precision,
 def test_all_of_an_engine_has_the_types_of_its_file(workshop, precision):
     """By flag on 10, always on 11: nothing of an FP32 file is rounded, and the coordinates of an FP16 one are FP32."""
     made = workshop.engine("contextnet", precision)
-    if made.rung == "fp32" and precision == "fp16":
+    if made.fallback == "fp32" and precision == "fp16":
         pytest.skip(f"the engine of the FP16 file is that of the FP32 file: {numbers_in_words(made)}")
     with TrtRunner(made.path) as runner:
         layers = inspect_engine(load_library("trt").module, runner._engine, runner._context).layers
@@ -131,7 +131,7 @@ def test_timings_of_one_build_serve_the_next(workshop, tmp_path):
 def test_ctrl_c_leaves_the_old_engine(workshop, tmp_path):
     plan = copied(workshop.engine(**QUICK), tmp_path / "out")
     before = content_of(plan.parent)
-    recipe = saved_recipe(workshop.recipe(rung="gather", optimization_level=2), tmp_path / "r.toml")
+    recipe = saved_recipe(workshop.recipe(fallback="gather", optimization_level=2), tmp_path / "r.toml")
     code = (  # a shell starts what it runs in the background without Ctrl-C
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from refine_export.cli import program; program()"

@@ -54,7 +54,7 @@ def close(outputs, expected):
 def test_arrays_in_and_out_are_as_exact_as_the_limits(workshop, made, runner):
     precision = artifact_from_plan(made.path).precision
     workshop.assert_exact(runner, workshop.feeds(kinds=("subpixel", "large", "outside")), precision)
-    assert runner.provider == f"engine, rung {made.rung}"
+    assert runner.provider == f"engine, fallback {made.fallback}"
     assert runner.version == load_library("trt").version
 
 

@@ -71,54 +71,54 @@ def test_a_file_of_opset_20_gives_an_engine_that_is_right(workshop, tmp_path, re
     onnx.save(at_opset_20(onnx.load(workshop.file("contextnet", "fp32"))), source)
     made = workshop.build(source, tmp_path / "linear.plan")
     record_property("fallbacks", numbers_in_words(made))
-    assert made.rung == workshop.engine("contextnet", "fp32").rung  # of opset 18
+    assert made.fallback == workshop.engine("contextnet", "fp32").fallback  # of opset 18
     with TrtRunner(made.path) as runner:
         workshop.assert_exact(runner, workshop.feeds(), "fp32")
 
 
-def forced(workshop, graph, rung):
-    """The engine of a rung, or why there is none."""
+def forced(workshop, graph, fallback):
+    """The engine of a fallback, or why there is none."""
     try:
-        return workshop.engine(graph, rung=rung), ""
+        return workshop.engine(graph, fallback=fallback), ""
     except RequestError as error:
         return None, str(error)
 
 
 @pytest.mark.parametrize(
-    ("graph", "rung"),
+    ("graph", "fallback"),
     [("refine", "native"), ("refine", "unfused"), ("refine", "gather"), ("refine", "fp32"), ("interpolator", "gather")],
 )
-def test_a_rung_that_is_forced_is_right_or_named_and_passed_over(workshop, graph, rung, record_property):
-    """Some versions fuse GridSample wrongly (NVIDIA/TensorRT#4813, pytorch/TensorRT#4074); two rungs are without it."""
-    made, failed = forced(workshop, graph, rung)
+def test_a_fallback_that_is_forced_is_right_or_named_and_passed_over(workshop, graph, fallback, record_property):
+    """Some versions fuse GridSample wrongly (NVIDIA/TensorRT#4813, pytorch/TensorRT#4074); two fallbacks lack it."""
+    made, failed = forced(workshop, graph, fallback)
     if made is None:
-        assert rung in ("native", "unfused"), failed
-        assert f"{rung} failed: max_abs" in failed or "samples wrongly" in failed
+        assert fallback in ("native", "unfused"), failed
+        assert f"{fallback} failed: max_abs" in failed or "samples wrongly" in failed
         version = load_library("trt").version
         chosen = workshop.engine(graph)
         assert chosen.manifest.details["fallbacks"][-1]["status"] == "passed"
-        pytest.xfail(f"TensorRT {version}: {failed}; by itself the tool takes {chosen.rung}")
+        pytest.xfail(f"TensorRT {version}: {failed}; by itself the tool takes {chosen.fallback}")
     record_property("numbers", numbers_in_words(made))
     [tried] = made.manifest.details["fallbacks"]
-    assert (made.rung, tried["status"]) == (rung, "passed")
-    limits = LIMITS.of(graph, "fp32" if rung == "fp32" else "fp16")
+    assert (made.fallback, tried["status"]) == (fallback, "passed")
+    limits = LIMITS.of(graph, "fp32" if fallback == "fp32" else "fp16")
     assert 0 < worst(tried) <= limits.max_abs
     assert least(tried) >= limits.psnr_db
     samplers = operators_of(file_of(made, workshop.file(graph))).count("GridSample")
     assert made.manifest.details["samplers"]["layers"] == samplers
-    assert (samplers == 0) == (rung == "gather")
-    assert bool(made.manifest.details["unfused"]) == (rung == "unfused")
-    assert artifact_from_plan(made.path).precision == ("fp32" if rung == "fp32" else "fp16")
+    assert (samplers == 0) == (fallback == "gather")
+    assert bool(made.manifest.details["unfused"]) == (fallback == "unfused")
+    assert artifact_from_plan(made.path).precision == ("fp32" if fallback == "fp32" else "fp16")
 
 
-def test_the_fallbacks_go_on_to_the_rung_that_is_exact_enough(workshop, tmp_path, record_property):
+def test_the_fallbacks_go_on_to_one_that_is_exact_enough(workshop, tmp_path, record_property):
     """With a limit that no FP16 engine keeps, FP32 is left, which has limits of its own."""
     recipe = workshop.recipe(optimization_level=1)
     strict = dataclasses.replace(LIMITS, contextnet_fp16=Limits(max_abs=1e-6, psnr_db=300.0))
     recipe = dataclasses.replace(recipe, validate=dataclasses.replace(recipe.validate, limits=strict))
     made = build(workshop.file(), output=tmp_path / "m.plan", recipe=recipe)
     record_property("fallbacks", numbers_in_words(made))
-    tried = {one["rung"]: one["status"] for one in made.manifest.details["fallbacks"]}
+    tried = {one["fallback"]: one["status"] for one in made.manifest.details["fallbacks"]}
     assert tried == {"native": "failed", "unfused": "failed", "gather": "failed", "fp32": "passed"}
     assert set(made.manifest.details["precision"]["wanted"]) == {"Float"}
     with TrtRunner(made.path) as runner:

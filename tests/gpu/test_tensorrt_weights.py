@@ -33,7 +33,7 @@ def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
         if numbers_of(load_library("trt").version)[:2] == (11, 3):  # its release notes say so
             pytest.xfail(f"engines with the flag REFIT may give wrong numbers on 11.3: {error}")
         raise
-    assert (refitted.rung, refitted.manifest.details["fallbacks"][0]["status"]) == (made.rung, "passed")
+    assert (refitted.fallback, refitted.manifest.details["fallbacks"][0]["status"]) == (made.fallback, "passed")
     assert status_of(workshop, plan, OTHER) == "passed"
     with TrtRunner(plan) as runner, pytest.raises(AssertionError, match="is not the reference"):
         workshop.assert_exact(runner, workshop.feeds(), precision)

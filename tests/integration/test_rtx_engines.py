@@ -61,9 +61,9 @@ def test_every_graph_and_precision_becomes_an_engine(
     source, fp32 = (source_of(exports, graph, architecture, kind) for kind in (precision, "fp32"))
     made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent(), fp32=fp32)
     details = made.manifest.details
-    record_property(f"{graph} {precision}", f"rung {made.rung}, {made.size_bytes / 2**20:.1f} MiB")
+    record_property(f"{graph} {precision}", f"fallback {made.fallback}, {made.size_bytes / 2**20:.1f} MiB")
     inferred = details["inferred"]
-    assert made.rung == "native"
+    assert made.fallback == "native"
     assert inferred["unchecked"] == []
     types = {kind.partition(" ")[0]: kind.partition(" ")[2] for kind in inferred["types"]}
     float_ = TYPES[precision]
@@ -82,7 +82,7 @@ def test_a_file_that_the_compiler_fails_on_is_built_with_its_samplers_written_ou
     source = exports.fp32("interpolator", architecture="IFNet_m", size="96x160")
     made = engine_file(source, tmp_path / "m.rtx", BuildOptions(target="rtx"), None, Silent(), fp32=source)
     details = made.manifest.details
-    tried = [(one["rung"], one["status"]) for one in details["fallbacks"]]
+    tried = [(one["fallback"], one["status"]) for one in details["fallbacks"]]
     assert tried == [("native", "not built"), ("gather", "not executed")]
     assert (details["samplers"]["layers"], details["inferred"]["unchecked"]) == (0, [])
 

@@ -548,7 +548,7 @@ FOLLOWED_SLOWLY = {
     ],
     "onnx_source.py --fp32": [
         Case(
-            f"build half.onnx -o o.rtx --target rtx --rung fp32 {RECIPE_FILE}",
+            f"build half.onnx -o o.rtx --target rtx --fallback fp32 {RECIPE_FILE}",
             "+ --fp32 ours.onnx",
             lambda request: (
                 ours(request),
@@ -642,7 +642,7 @@ _SERVER = "an inference server; tests/triton has one"
 NOT_FOLLOWED = {
     "backends.py --patience": f"names the option that limits the time of waiting for {_SERVER}",
     "bindings.py doctor": "a TensorRT library and no driver; `doctor` is run elsewhere",
-    "build_process.py --rung": _GPU,
+    "build_process.py --fallback": _GPU,
     "channels.py --url --protocol": _SERVER,
     "diagnosis.py --force-reinstall": "pip",
     "diagnosis.py reproduce": "says what Polygraphy is for",
@@ -650,10 +650,10 @@ NOT_FOLLOWED = {
     "engine_diagnosis.py --gpus": "docker",
     "engine_diagnosis.py --upgrade": "pip",
     "engine_runner.py refit": "a GPU; tests/unit/jobs/test_engine_jobs_refit.py refits a stripped engine of the fake",
-    "fallbacks.py --rung": _GPU,
+    "fallbacks.py --fallback": _GPU,
     "findings.py build": "a TensorRT for servers; `plan.py build` is followed with TensorRT for RTX",
     "findings.py lower": "asks first for a line of a config to be taken out",
-    "grid_sample_check.py --rung": _GPU,
+    "grid_sample_check.py --fallback": _GPU,
     "init.py run --recipe": "the main job takes minutes; tests of `run` read what `init` writes",
     "interpolate_video.py --force --resume": "a video that changes while it is read",
     "interpolator.py deploy check": _SERVER,

@@ -137,7 +137,7 @@ def write_plan(
         architecture="x86_64",
     )
     chosen = BuildOptions(**options)
-    key = engine_key(machine, onnx_sha256="a" * 64, profiles=profiles, options=chosen, rung="native")
+    key = engine_key(machine, onnx_sha256="a" * 64, profiles=profiles, options=chosen, fallback="native")
     manifest = Manifest(
         artifact=path.name,
         kind=KIND,

@@ -98,7 +98,7 @@ def machine_of(version: str) -> Machine:
 def saved(path: Path, content: bytes, version: str, **options: Any) -> Path:
     """Write an engine of `machine_of(version)`, with the manifest of a network without layers."""
     key = engine_key(
-        machine_of(version), onnx_sha256="a" * 64, profiles=(), options=BuildOptions(**options), rung="native"
+        machine_of(version), onnx_sha256="a" * 64, profiles=(), options=BuildOptions(**options), fallback="native"
     )
     manifest = Manifest(
         artifact=path.name,

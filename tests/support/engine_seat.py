@@ -38,7 +38,7 @@ RECIPE = recipe_from_toml("""
     dynamic = false
     size = "64x64"
     [build]
-    rung = "native"
+    fallback = "native"
     [validate]
     sizes = []
     flows = ["subpixel"]

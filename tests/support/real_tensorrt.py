@@ -153,28 +153,28 @@ def operators_of(path: Path) -> list[str]:
 
 
 def file_of(made: EngineFile, source: Path) -> Path:
-    """What an engine of `source` was built from in the end: its rung may have a file of its own."""
+    """What an engine of `source` was built from in the end: its fallback may have a file of its own."""
     name = made.manifest.details["onnx"]["file"]
     return next(path for path in (made.path.with_name(name), source.with_name(name)) if path.exists())
 
 
 def numbers_in_words(made: EngineFile) -> str:
-    """Every rung that was tried: `native passed: largest error 0.0021, 66.8 dB`."""
+    """Every fallback that was tried: `native passed: largest error 0.0021, 66.8 dB`."""
     return "; ".join(
-        f"{tried['rung']} {tried['status']}: "
+        f"{tried['fallback']} {tried['status']}: "
         + (f"largest error {worst(tried):.2g}, {least(tried):.1f} dB" if tried["numbers"] else str(tried["reason"]))
         for tried in made.manifest.details["fallbacks"]
     )
 
 
 def worst(tried: dict[str, Any]) -> float:
-    """The largest error of a rung; JSON has no NaN, None stands for it."""
+    """The largest error of a fallback; JSON has no NaN, None stands for it."""
     found = [one["max_abs"] for one in tried["numbers"]]
     return float("nan") if None in found else max(found)
 
 
 def least(tried: dict[str, Any]) -> float:
-    """The smallest PSNR of a rung; None stands for that of equal arrays as well."""
+    """The smallest PSNR of a fallback; None stands for that of equal arrays as well."""
     return min(
         (one["psnr_db"] if one["psnr_db"] is not None else float("inf") if one["max_abs"] == 0 else float("nan"))
         for one in tried["numbers"]

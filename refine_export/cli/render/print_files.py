@@ -109,7 +109,7 @@ def print_engine(made: EngineFile) -> None:
     for line in _proofs(engine_details(made.manifest.details)):
         screen.line(line)
     state = "reused: nothing that it depends on has changed" if made.reused else f"{made.manifest.seconds:.0f} s"
-    screen.line(_one_line(f"{made.path}  {made.size_bytes / 2**20:.1f} MiB, rung {made.rung} ({state})"))
+    screen.line(_one_line(f"{made.path}  {made.size_bytes / 2**20:.1f} MiB, fallback {made.fallback} ({state})"))
 
 
 def print_inspection(found: Inspection) -> None:
@@ -173,7 +173,7 @@ def _proofs(details: EngineDetails) -> Iterator[str]:
     for kinds, count in details.inferred.types.items():
         yield f"{count} {kinds}"
     for tried in details.fallbacks:
-        yield _one_line(f"rung {_fallback(tried)}")
+        yield _one_line(f"fallback {_fallback(tried)}")
     notes = details.notes
     if precision := details.precision:
         types = ", ".join(f"{count} {kind}" for kind, count in precision.convolutions.items()) or "none"
@@ -197,7 +197,7 @@ def _contents(details: EngineDetails) -> Iterator[str]:
 
 def _fallback(tried: Tried) -> str:
     """Return `native: passed, largest error 0.0021 of the peak, 66.8 dB`, and why it failed."""
-    head = f"{tried.rung}: {tried.status}"
+    head = f"{tried.fallback}: {tried.status}"
     if not tried.numbers:
         return f"{head}, {tried.reason}"
     errors = [one.max_abs for one in tried.numbers if one.max_abs is not None]

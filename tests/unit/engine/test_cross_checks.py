@@ -48,7 +48,7 @@ FLAGS = {  # option -> what it adds to trtexec and to polygraphy; None: not a fl
     "tf32": ("", "--tf32"),
     **dict.fromkeys(("target", "gpu")),  # of TensorRT for RTX
     **dict.fromkeys(("min_size", "opt_size", "max_size", "min_batch", "opt_batch", "max_batch")),  # the shapes
-    **dict.fromkeys(("timing_cache", "time_limit_s", "memory_limit_mib", "rung")),
+    **dict.fromkeys(("timing_cache", "time_limit_s", "memory_limit_mib", "fallback")),
 }
 
 
@@ -89,7 +89,7 @@ def test_defaults_are_flags_where_the_tools_have_others(version: str) -> None:
 def checks(library="trt", name="in put", options=EVERYTHING, file=Path("m.onnx"), unfused=("u", "v")):
     """The commands for an engine, from the parts of its manifest that they depend on."""
     machine = dataclasses.replace(machine_of("11.4.0"), library=library)
-    key = engine_key(machine, onnx_sha256="", profiles=({name: SHAPES["img0"]},), options=options, rung="native")
+    key = engine_key(machine, onnx_sha256="", profiles=({name: SHAPES["img0"]},), options=options, fallback="native")
     manifest = Manifest(
         artifact="m.plan",
         kind=KIND,

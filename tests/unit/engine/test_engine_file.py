@@ -16,7 +16,7 @@ from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import EngineTarget, engine_file
 from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.machine import rtx_gpus
-from refine_export.engine.onnx_source import file_of_rung
+from refine_export.engine.onnx_source import file_of_fallback
 from refine_export.engine.output_files import check_engine_output
 from refine_export.engine.plan import describe, manifest_of
 from refine_export.errors import GraphError, RequestError, UnavailableError
@@ -28,13 +28,13 @@ from tests.support.refusals import refused
 
 pytestmark = needs_rtx
 NOT_EXECUTED = 'main = sys.modules["__main__"]\nmain._probe = main._precision = lambda *given: None\n'
-OPTIONS = BuildOptions(opt_size="32x32", rung="native")
-ANY = dataclasses.replace(OPTIONS, rung="auto")
+OPTIONS = BuildOptions(opt_size="32x32", fallback="native")
+ANY = dataclasses.replace(OPTIONS, fallback="auto")
 FILES = ["m.plan", "m.plan.json"]
 
 
 class Place:
-    """A folder with a model, and a comparison that only the rungs in `exact` pass."""
+    """A folder with a model, and a comparison that only the fallbacks in `exact` pass."""
 
     def __init__(self, folder, library, monkeypatch):
         self.folder, self.exact, self.compared = folder, {"native"}, []
@@ -49,9 +49,9 @@ class Place:
     def in_child(self, code=""):
         write_real(self.folder / "first", NOT_EXECUTED + code)
 
-    def compare(self, plan, rung):
-        self.compared.append(rung)
-        wrong = 0.0 if rung in self.exact else 0.25
+    def compare(self, plan, fallback):
+        self.compared.append(fallback)
+        wrong = 0.0 if fallback in self.exact else 0.25
         reasons = ("PSNR 12.00 dB, below 50",) if wrong else ()
         return [Numbers(feed="pair", output="out", max_abs=wrong, psnr_db=12 if wrong else 70, reasons=reasons)]
 
@@ -70,7 +70,7 @@ def place(tmp_path, rtx, monkeypatch):
 
 def test_an_engine_with_its_manifest_is_reused(place):
     made = place.build()
-    assert (made.rung, made.reused, made.passed, made.changes) == ("native", False, True, ())
+    assert (made.fallback, made.reused, made.passed, made.changes) == ("native", False, True, ())
     assert made.notes[0] == f"built and type-checked by {place.target.library.title}; compared with torch"
     assert sorted(place.content()) == FILES
     assert manifest_of(place.plan, place.plan.read_bytes()).fingerprint == made.manifest.fingerprint
@@ -78,7 +78,7 @@ def test_an_engine_with_its_manifest_is_reused(place):
     assert made.manifest.details["inferred"]["types"]["CONVOLUTION HALF -> HALF"] == 1
     before = place.plan.stat().st_mtime_ns
     again = place.build(dataclasses.replace(OPTIONS, time_limit_s=100, target="rtx"))
-    assert (again.reused, again.rung, place.plan.stat().st_mtime_ns) == (True, "native", before)
+    assert (again.reused, again.fallback, place.plan.stat().st_mtime_ns) == (True, "native", before)
     assert place.compared == ["native"]
     assert again.to_dict()["manifest"]["sha256"] == made.manifest.sha256
 
@@ -111,7 +111,7 @@ def test_what_changed_is_named_and_rebuilt(place, monkeypatch):
 def test_the_fallback_gather_has_a_file_of_its_own(place):
     place.exact = {"gather"}
     made = place.build(ANY)
-    assert (made.rung, place.compared) == ("gather", ["native", "unfused", "gather"])
+    assert (made.fallback, place.compared) == ("gather", ["native", "unfused", "gather"])
     assert [tried["status"] for tried in made.manifest.details["fallbacks"]] == ["failed", "failed", "passed"]
     assert made.manifest.details["samplers"]["layers"] == 0
     assert "m.plan.gather.onnx" in place.content()
@@ -122,8 +122,8 @@ def test_the_fp32_file_is_the_last_fallback(place):
     place.exact = {"fp32"}
     fp32 = place.folder / "fp32.onnx"
     fp32.write_bytes(place.source.read_bytes())
-    options = dataclasses.replace(OPTIONS, tf32=True, rung="fp32")
-    assert place.build(options, fp32=fp32).rung == "fp32"
+    options = dataclasses.replace(OPTIONS, tf32=True, fallback="fp32")
+    assert place.build(options, fp32=fp32).fallback == "fp32"
     assert place.build(options, fp32=fp32).reused
     with refused("fp32-needed", RequestError):
         place.build(dataclasses.replace(options, tf32=False))
@@ -143,15 +143,15 @@ def test_where_nothing_passes_or_a_build_dies_the_old_engine_stays(place):
 
 
 def test_a_source_that_changes_during_the_build_is_refused(place, monkeypatch):
-    inner = module.file_of_rung
+    inner = module.file_of_fallback
 
-    def changes(rung, source, *more):
+    def changes(fallback, source, *more):
         source.write_bytes(source.read_bytes() + b"\x3a\x00")  # an empty graph name: another file
-        return inner(rung, source, *more)
+        return inner(fallback, source, *more)
 
-    monkeypatch.setattr(module, "file_of_rung", changes)
-    for rung in ("native", "gather"):
-        options = dataclasses.replace(OPTIONS, rung=rung)
+    monkeypatch.setattr(module, "file_of_fallback", changes)
+    for fallback in ("native", "gather"):
+        options = dataclasses.replace(OPTIONS, fallback=fallback)
         with refused("changed-during-build", GraphError):
             place.build(options)
     assert not place.plan.exists()
@@ -205,8 +205,8 @@ def test_folders_are_not_engines(tmp_path):
 
 
 def test_a_file_that_cannot_be_rewritten_is_refused(tmp_path):
-    """TensorRT's parser takes two tensors of one name; the rung `gather` does not."""
+    """TensorRT's parser takes two tensors of one name; the fallback `gather` does not."""
     path = tmp_path / "m.onnx"
     onnx.save(model_of("y = Relu (x) y = Abs (x)"), path)
     with refused("invalid-onnx", path=path):
-        file_of_rung("gather", path, None, tmp_path, "m.rtx")
+        file_of_fallback("gather", path, None, tmp_path, "m.rtx")

@@ -36,7 +36,11 @@ def test_outputs_are_those_of_the_engine_at_every_shape(trt, plan):
         for side in (32, 64, 96):
             feeds = feeds_of(side, seed=side)
             assert np.array_equal(runner.run(feeds)["frame"], middle(feeds))
-        assert (runner.backend, runner.version, runner.provider) == ("tensorrt", trt.__version__, "engine, rung native")
+        assert (runner.backend, runner.version, runner.provider) == (
+            "tensorrt",
+            trt.__version__,
+            "engine, fallback native",
+        )
         assert runner.device == "a host that stands in for a GPU"
         assert [info.name for info in runner.inputs] == ["img0", "img1"]
         assert runner.inputs[0].shape == ("N", 3, "H", "W")
@@ -244,7 +248,7 @@ def test_tensors_that_the_engine_cannot_use_in_place(trt, plan):
 def test_a_graph_is_captured_after_a_warm_up_and_again_on_any_change(trt, tmp_path):
     path = saved(tmp_path / "m.plan", built(trt, sides=((32, 64, 96), (32, 64, 128))), trt.__version__)
     with TrtRunner(path, options=EngineRunOptions(cuda_graph=True)) as runner:
-        assert runner.provider == "engine, rung native, CUDA graph"
+        assert runner.provider == "engine, fallback native, CUDA graph"
         done = []
         for side in (64, 64, 64, 96, 96, 64, 128, 128, 64, 64):
             feeds = feeds_of(side, seed=len(done))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from refine_export.engine.build_options import RUNGS, BuildOptions
-from refine_export.engine.fallbacks import Numbers, first_exact, rungs_of
+from refine_export.engine.build_options import FALLBACKS, BuildOptions
+from refine_export.engine.fallbacks import Numbers, fallbacks_of, first_exact
 from refine_export.errors import GraphError, InternalError, RequestError, UnavailableError
 from tests.support.refusals import refused
 
@@ -21,11 +21,11 @@ class Outcomes:
     def __init__(self, **outcomes):
         self.outcomes, self.built = outcomes, []
 
-    def build(self, rung):
-        self.built.append(rung)
-        if isinstance(self.outcomes[rung], BaseException):
-            raise self.outcomes[rung]
-        return rung
+    def build(self, fallback):
+        self.built.append(fallback)
+        if isinstance(self.outcomes[fallback], BaseException):
+            raise self.outcomes[fallback]
+        return fallback
 
     def compare(self, engine):
         found = self.outcomes[engine]
@@ -33,15 +33,15 @@ class Outcomes:
             raise found[0]
         return found
 
-    def choose(self, rungs=RUNGS):
-        return first_exact(rungs, self.build, self.compare)
+    def choose(self, fallbacks=FALLBACKS):
+        return first_exact(fallbacks, self.build, self.compare)
 
 
 def test_the_first_that_passes_is_kept_and_no_other_is_built():
     outcomes = Outcomes(native=[GOOD, BAD], unfused=[BAD], gather=[GOOD])
     chosen = outcomes.choose()
-    assert (chosen.engine, chosen.rung, outcomes.built) == ("gather", "gather", ["native", "unfused", "gather"])
-    assert [(one.rung, one.status, one.numbers) for one in chosen.tried] == [
+    assert (chosen.engine, chosen.fallback, outcomes.built) == ("gather", "gather", ["native", "unfused", "gather"])
+    assert [(one.fallback, one.status, one.numbers) for one in chosen.tried] == [
         ("native", "failed", (GOOD, BAD)),
         ("unfused", "failed", (BAD,)),
         ("gather", "passed", (GOOD,)),
@@ -59,7 +59,7 @@ def test_the_first_that_passes_is_kept_and_no_other_is_built():
 )
 def test_what_cannot_be_built_or_run_is_recorded_and_the_next_is_tried(native, status):
     chosen = Outcomes(native=native, unfused=[GOOD]).choose()
-    assert (chosen.rung, chosen.tried[0].status, chosen.tried[0].numbers) == ("unfused", status, ())
+    assert (chosen.fallback, chosen.tried[0].status, chosen.tried[0].numbers) == ("unfused", status, ())
     assert chosen.tried[0].reason
 
 
@@ -72,15 +72,15 @@ def test_bugs_and_ctrl_c_are_not_skipped(error):
 
 
 def test_one_output_that_the_validation_fails_is_enough():
-    assert Outcomes(native=[GOOD, BAD], unfused=[GOOD]).choose().rung == "unfused"
+    assert Outcomes(native=[GOOD, BAD], unfused=[GOOD]).choose().fallback == "unfused"
     with refused("no-exact-engine", RequestError):
-        Outcomes(**{rung: [BAD] for rung in RUNGS}).choose()
+        Outcomes(**{fallback: [BAD] for fallback in FALLBACKS}).choose()
 
 
 def test_where_the_machine_lacks_something_each_time_that_is_the_error():
     missing = UnavailableError("no GPU", code="no-gpu")
     with refused("no-engine", UnavailableError):
-        Outcomes(**dict.fromkeys(RUNGS, missing)).choose()
+        Outcomes(**dict.fromkeys(FALLBACKS, missing)).choose()
     with pytest.raises(UnavailableError) as caught:
         Outcomes(native=missing).choose(("native",))
     assert caught.value is missing
@@ -90,14 +90,14 @@ def test_what_the_parser_refuses_is_reported_once():
     unsupported = GraphError("no operator Unique", code="parser-refused")
     no_fp32 = RequestError("give --fp32", code="fp32-needed")
     with pytest.raises(GraphError) as caught:
-        Outcomes(**dict.fromkeys(RUNGS, unsupported) | {"fp32": no_fp32}).choose()
+        Outcomes(**dict.fromkeys(FALLBACKS, unsupported) | {"fp32": no_fp32}).choose()
     assert caught.value is unsupported
 
 
-def test_a_forced_rung_is_the_only_one():
-    assert rungs_of(BuildOptions()) == RUNGS == ("native", "unfused", "gather", "fp32")
-    assert rungs_of(BuildOptions(), compares=False) == ("native", "gather", "fp32")
-    assert rungs_of(BuildOptions(rung="gather"), compares=False) == ("gather",)
+def test_a_forced_fallback_is_the_only_one():
+    assert fallbacks_of(BuildOptions()) == FALLBACKS == ("native", "unfused", "gather", "fp32")
+    assert fallbacks_of(BuildOptions(), compares=False) == ("native", "gather", "fp32")
+    assert fallbacks_of(BuildOptions(fallback="gather"), compares=False) == ("gather",)
 
 
 def test_without_execution_the_first_that_can_be_built_is_kept():

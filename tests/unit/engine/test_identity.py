@@ -23,8 +23,8 @@ L4 = dataclasses.replace(H200, tensorrt="10.16.1", gpu="NVIDIA L4", compute_capa
 PROFILE = {"img0": ((1, 3, 32, 32), (1, 3, 64, 64), (1, 3, 96, 96))}
 
 
-def key(machine=H200, rung="native", sha="a" * 64, profiles=(PROFILE,), **options):
-    return engine_key(machine, onnx_sha256=sha, profiles=profiles, options=BuildOptions(**options), rung=rung)
+def key(machine=H200, fallback="native", sha="a" * 64, profiles=(PROFILE,), **options):
+    return engine_key(machine, onnx_sha256=sha, profiles=profiles, options=BuildOptions(**options), fallback=fallback)
 
 
 CHANGED: dict[str, dict[str, Any]] = {
@@ -33,7 +33,7 @@ CHANGED: dict[str, dict[str, Any]] = {
     "compute_capability": {"machine": dataclasses.replace(H200, compute_capability=(9, 1))},
     "cuda": {"machine": dataclasses.replace(H200, cuda=12)},
     "onnx_sha256": {"sha": "b" * 64},
-    "rung": {"rung": "gather"},
+    "fallback": {"fallback": "gather"},
     "optimization_level": {"optimization_level": 5},
     "workspace_mib": {"workspace_mib": 512},
 }

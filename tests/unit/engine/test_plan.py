@@ -150,7 +150,7 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
 )
 def test_fallbacks_that_were_edited_by_hand_are_refused(plan, tried):
     numbers = {"feed": "pair", "output": "out", "max_abs": None, "psnr_db": 60.0, "reasons": ["x"]}
-    whole = {"rung": "native", "status": "passed", "numbers": [numbers], "reason": None}
+    whole = {"fallback": "native", "status": "passed", "numbers": [numbers], "reason": None}
     for fallback, code in ((whole, None), ({**whole, **tried} if tried else {}, "unknown-engine")):
         path = manifest_path(plan)
         content = json.loads(path.read_text())

@@ -20,7 +20,7 @@ ENGINE = EngineProof(
     target="TensorRT for RTX 1.7.1.116 on RTX GPUs (Ampere and newer)",
     proven="built and type-checked by TensorRT for RTX 1.7.1; not executed: no RTX GPU",
     executed=False,
-    rung="native",
+    fallback="native",
     types=TYPES,
     promised=TYPES,
     unchecked=(),
@@ -42,8 +42,8 @@ def test_a_whole_proof_passes():
     gathered = {name: count for name, count in TYPES.items() if not name.startswith("GRID")}
     layers = {"CONVOLUTION": 25, "DECONVOLUTION": 4}
     fields = {"types": gathered, "promised": gathered, "layers": layers, "samplers": 0, "sampling": {}}
-    assert decided(rung="gather", **fields).status == "passed"
-    assert decided(rung="native", **fields).status == "failed"
+    assert decided(fallback="gather", **fields).status == "passed"
+    assert decided(fallback="native", **fields).status == "failed"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports
     monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
     source, output = exports.lowered("refine"), tmp_path / "refine.rtx"
     made = build(source, output=output, target="rtx", gpu=["rtx40", "rtx50"], **SIZES)
-    assert (made.passed, made.reused, made.rung) == (None, False, "native")
+    assert (made.passed, made.reused, made.fallback) == (None, False, "native")
     assert made.notes[0].startswith("built and type-checked by TensorRT for RTX")
     assert made.notes[0].endswith("not executed: no RTX GPU")
     details = made.manifest.details

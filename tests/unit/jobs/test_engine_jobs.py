@@ -21,7 +21,7 @@ ANY_SIZE = {"min_size": "32x32", "opt_size": "64x64", "max_size": "64x96", "max_
 def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, monkeypatch, version, command):
     seat = Seat(tmp_path, files, monkeypatch, version)
     made = seat.build()
-    assert (made.rung, made.reused) == ("native", False)
+    assert (made.fallback, made.reused) == ("native", False)
     [tried] = made.manifest.details["fallbacks"]
     assert tried["status"] == "passed"
     assert len(tried["numbers"]) == 8
@@ -29,13 +29,13 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     assert seat.build().reused
     artifact = artifact_from_plan(seat.plan)
     assert (artifact.graph, artifact.precision, artifact.fixed) == ("contextnet", "fp16", (1, 64, 64))
-    assert artifact.engine == f"TensorRT {version} on H200 (9.0), rung native"
-    assert describe(seat.plan)["key"]["rung"] == "native"
+    assert artifact.engine == f"TensorRT {version} on H200 (9.0), fallback native"
+    assert describe(seat.plan)["key"]["fallback"] == "native"
     result = validate([seat.plan, seat.fp16], recipe=RECIPE)
     assert result.report["status"] == "passed"
     assert {comparison["verdict"]["runtime"] for comparison in result.report["comparisons"]} == {"tensorrt", "half"}
     code, shown, _ = command("inspect", seat.plan)
-    assert (code, f"tensorrt: {version}" in shown, "rung: native" in shown) == (0, True, True)
+    assert (code, f"tensorrt: {version}" in shown, "fallback: native" in shown) == (0, True, True)
 
 
 def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path):
@@ -64,23 +64,25 @@ def test_a_wrong_engine_is_never_kept(seat):
     assert {name: left[name] for name in before if not name.endswith(".timing")} == {
         name: content for name, content in before.items() if not name.endswith(".timing")
     }
-    assert not [name for name in left if "rungs" in name]
+    assert not [name for name in left if "fallbacks" in name]
 
 
-def test_the_fp32_file_of_a_lowered_one_is_the_last_rung(seat):
+def test_the_fp32_file_of_a_lowered_one_is_the_last_fallback(seat):
     """The FP32 file is the one that the manifest names."""
-    made = seat.build(recipe=STRICT, rung="auto")
+    made = seat.build(recipe=STRICT, fallback="auto")
     assert [tried["status"] for tried in made.manifest.details["fallbacks"]] == ["failed", "failed", "failed", "passed"]
-    assert made.rung == "fp32"
+    assert made.fallback == "fp32"
     assert artifact_from_plan(seat.plan).precision == "fp32"
     assert validate([seat.plan], recipe=RECIPE).report["thresholds"]["contextnet_fp32"]["psnr_db"] == 90
 
 
-def test_without_the_fp32_file_there_is_no_last_rung(seat):
+def test_without_the_fp32_file_there_is_no_last_fallback(seat):
     seat.fp32.write_bytes(seat.fp32.read_bytes() + b"\x3a\x00")  # an empty graph name: another file
     with refused("fp32-needed", RequestError):
-        seat.build(rung="fp32")
-    assert seat.build(rung="fp32", fp32=made_by(seat.folder / "again").with_name("contextnet.onnx")).rung == "fp32"
+        seat.build(fallback="fp32")
+    assert (
+        seat.build(fallback="fp32", fp32=made_by(seat.folder / "again").with_name("contextnet.onnx")).fallback == "fp32"
+    )
 
 
 def test_other_weights_than_the_files_are_refused_before_a_build(seat):
@@ -99,11 +101,11 @@ def test_the_source_is_not_overwritten(seat, name):
 def test_the_command_line_builds(seat, command):
     recipe = seat.folder / "r.toml"
     recipe.write_text(toml_from_recipe(RECIPE))
-    build = f"build {seat.fp16} -o {seat.plan} --rung native --optimization-level 2 -q --recipe {recipe}".split()
+    build = f"build {seat.fp16} -o {seat.plan} --fallback native --optimization-level 2 -q --recipe {recipe}".split()
     code, shown, _ = command(*build)
     assert code == 0, shown
-    assert "rung native: passed, largest error" in shown
-    assert "rung native (" in shown.splitlines()[-1]
+    assert "fallback native: passed, largest error" in shown
+    assert "fallback native (" in shown.splitlines()[-1]
     assert json.loads(command(*build, "--json")[1])["reused"] is True
 
 

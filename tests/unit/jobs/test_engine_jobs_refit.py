@@ -59,7 +59,7 @@ def test_engines_that_take_no_weights_say_so(seat, tmp_path):
 
 
 def test_a_stripped_engine_takes_back_its_own_weights_alone(seat, tmp_path):
-    assert seat.build(strip_weights=True).rung == "native"  # compared with its weights
+    assert seat.build(strip_weights=True).fallback == "native"  # compared with its weights
     report = validate([seat.plan], recipe=RECIPE).report
     assert report["status"] == "failed"
     assert "was built without its weights" in report["comparisons"][0]["verdict"]["reasons"][0]

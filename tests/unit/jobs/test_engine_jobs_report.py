@@ -25,7 +25,7 @@ def test_the_main_job_builds_compares_and_reports_the_engine(seat, tmp_path):
         "contextnet.fp16.onnx": "half",
         "contextnet.fp16.plan": "tensorrt",
     }
-    assert "TensorRT 11.4.0 on H200 (9.0), rung native" in (tmp_path / "run" / "report.html").read_text()
+    assert "TensorRT 11.4.0 on H200 (9.0), fallback native" in (tmp_path / "run" / "report.html").read_text()
     assert run(recipe=recipe).reused
 
 

@@ -163,7 +163,7 @@ def test_engines_that_were_not_run_have_a_table_and_do_not_change_the_verdict():
         target="TensorRT for RTX 1.7.1.116 on RTX GPUs (sm89)",
         proven="not executed: no <RTX> GPU",
         executed=False,
-        rung="gather",
+        fallback="gather",
         types={"CONVOLUTION HALF -> HALF": 25},
         promised={"CONVOLUTION HALF -> HALF": 25},
         unchecked=(),

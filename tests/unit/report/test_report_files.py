@@ -24,7 +24,7 @@ from refine_export.validate.validate_options import ValidateOptions
 from tests.support.gate_reports import FEEDS, artifact, comparison, metrics, no_tensorrt, not_finite, report_of
 
 PUBLISHED = json.loads(SCHEMA_FILE.read_text(encoding="utf-8"))
-ENGINE_FILE = dataclasses.asdict(dataclasses.replace(artifact("refine.fp16.rtx"), engine="RTX GPUs, rung native"))
+ENGINE_FILE = dataclasses.asdict(dataclasses.replace(artifact("refine.fp16.rtx"), engine="RTX GPUs, fallback native"))
 ENGINE = {
     "graph": "refine",
     "file": "refine.fp16.rtx",
@@ -32,7 +32,7 @@ ENGINE = {
     "target": "RTX GPUs",
     "proven": "built",
     "executed": False,
-    "rung": "native",
+    "fallback": "native",
     "types": {},
     "promised": {},
     "unchecked": [],
