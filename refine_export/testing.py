@@ -20,7 +20,7 @@ from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_from_file
 from refine_export.data.feeds import PROBE_SIZE, Feed, feeds_for, probe_for
 from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
-from refine_export.engine.plan import artifact_from_path
+from refine_export.engine.engine_manifest import artifact_from_path
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export.reference_network import reference_network
 from refine_export.runners.base import Runner

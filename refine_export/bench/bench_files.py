@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 
 from refine_export.artifacts import Artifact, Sizes, artifact_from_model
-from refine_export.engine.plan import artifact_from_plan, check_version, meant_as_plan
+from refine_export.engine.engine_manifest import artifact_from_engine, check_version, meant_as_engine
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.cost import multiply_adds
 from refine_export.graph.model_file import ir_from_model, model_from_bytes, read_file
@@ -158,8 +158,8 @@ def bench_file(path: Path) -> BenchFile:
         EngineError: an engine that is not one of the graphs, or for another version of TensorRT.
         GraphError: not an ONNX file.
     """
-    if meant_as_plan(path):
-        artifact = artifact_from_plan(path)
+    if meant_as_engine(path):
+        artifact = artifact_from_engine(path)
         check_version(path)
         return BenchFile(path=path, artifact=artifact, model=None)
     content = read_file(path)

@@ -20,7 +20,7 @@ from refine_export import __version__
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.deploy.preflight.preflight import check_repository
 from refine_export.deploy.preflight.repository_reader import Model, read_models
-from refine_export.deploy.preflight.rules_plan import PlanDescription, describe_plan
+from refine_export.deploy.preflight.rules_engine import EngineDescription, engine_description
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES
 from refine_export.errors import RepositoryError, RequestError
@@ -66,13 +66,13 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
     """
     _require_preflight(root)
     _, models = read_models(root, [])
-    plans = [
-        describe_plan(path, f"{model.name}/{model.where(path)}")
+    engines = [
+        engine_description(path, f"{model.name}/{model.where(path)}")
         for model in models
         if model.backend == "tensorrt"
         for path in model.readable_files()
     ]
-    release, notes = _release(plans, options.release)
+    release, notes = _release(engines, options.release)
     notes += _gpu_notes(models, options)
     python = [model for model in models if model.backend == "python"]
     if bare := [model.name for model in python if "EXECUTION_ENV_PATH" not in model.config.parameters]:
@@ -92,8 +92,8 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
         release=release,
         grpc=options.protocol == "grpc",
         builds_engines=any(model.builds_engines for model in models),
-        capabilities=sorted({plan.capability for plan in plans if plan.capability and not plan.ampere_plus}),
-        version_compatible=any(plan.version_compatible for plan in plans),
+        capabilities=sorted({engine.capability for engine in engines if engine.capability and not engine.ampere_plus}),
+        version_compatible=any(engine.version_compatible for engine in engines),
         memory=f"{_memory_gib(models, options, len(python))}Gi",
         shared_memory=f"{_PYTHON_GIB * len(python) // 2}Gi" if python else "",
         ready_path=f"/v2/models/{ENSEMBLE}/ready" if ENSEMBLE in names else "/v2/health/ready",
@@ -133,32 +133,32 @@ def _gpu_notes(models: Sequence[Model], options: KServeOptions) -> list[str]:
     return []
 
 
-def _release(plans: Sequence[PlanDescription], given: str | None) -> tuple[str, list[str]]:
-    """Return the release that is asked for, or the newest that is known to run all plans; with notes."""
+def _release(engines: Sequence[EngineDescription], given: str | None) -> tuple[str, list[str]]:
+    """Return the release that is asked for, or the newest that is known to run all engines; with notes."""
     if given is None:
-        fitting = [one.name for one in RELEASES.values() if all(plan.runs_on(one) for plan in plans)]
+        fitting = [one.name for one in RELEASES.values() if all(engine.runs_on(one) for engine in engines)]
         if fitting:
             return fitting[-1], []
-        built = ", ".join(f"{plan.where} by TensorRT {plan.tensorrt}" for plan in plans)
+        built = ", ".join(f"{engine.where} by TensorRT {engine.tensorrt}" for engine in engines)
         raise RequestError(
-            f"no release of Triton from {next(iter(RELEASES))} to {NEWEST} is known to run these plans ({built}); give "
-            f"the one that does with --triton-release: {FIND_OUT}",
+            f"no release of Triton from {next(iter(RELEASES))} to {NEWEST} is known to run these engines ({built}); "
+            f"give the one that does with --triton-release: {FIND_OUT}",
             code="no-release",
         )
     if (release := RELEASES.get(given)) is None:
-        return given, [f"Triton {given} is not known here: check that it runs the plans, {FIND_OUT}"]
+        return given, [f"Triton {given} is not known here: check that it runs the engines, {FIND_OUT}"]
     notes = []
-    for plan in plans:
-        runs = plan.runs_on(release)
+    for engine in engines:
+        runs = engine.runs_on(release)
         if runs is False:
             raise RequestError(
-                f"{plan.where} was built by TensorRT {plan.tensorrt}, and Triton {given} has "
-                f"{release.tensorrt}; expected the same: leave --triton-release out, or build the plan again",
+                f"{engine.where} was built by TensorRT {engine.tensorrt}, and Triton {given} has "
+                f"{release.tensorrt}; expected the same: leave --triton-release out, or build the engine again",
                 code="plan-release",
-                plan=plan.where,
+                engine=engine.where,
             )
         if runs is None:
-            notes.append(f"it is not known whether Triton {given} runs {plan.where} ({plan.tensorrt}): {FIND_OUT}")
+            notes.append(f"it is not known whether Triton {given} runs {engine.where} ({engine.tensorrt}): {FIND_OUT}")
     return given, notes
 
 

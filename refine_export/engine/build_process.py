@@ -17,7 +17,7 @@ import pydantic
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import Built, build_plan
+from refine_export.engine.engine_from_onnx import Built, engine_from_onnx
 from refine_export.engine.inspector import Precision, check_precision, inspect_engine, nodes_from_onnx
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import EngineError, UnavailableError
@@ -27,7 +27,7 @@ from refine_export.support.child_process import Report, run_child, serve
 from refine_export.support.progress import Progress
 from refine_export.support.text import json_safe
 
-_PLAN = "plan"
+_ENGINE = "engine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +69,9 @@ def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> B
         progress: of the stages and TensorRT's own phases.
 
     Raises:
-        GraphError: as `build_plan`; or the engine does not have the file's types (`engine-types`).
+        GraphError: as `engine_from_onnx`; or the engine does not have the file's types (`engine-types`).
         EngineError: `sampler-wrong`; TensorRT samples wrongly on this machine.
-        UnavailableError: as `build_plan` and `run_child`.
+        UnavailableError: as `engine_from_onnx` and `run_child`.
     """
     options = request.options
     content = json_safe(request) | {"onnx": str(request.onnx.absolute())}
@@ -85,7 +85,7 @@ def build_in_child(request: BuildRequest, folder: Path, progress: Progress) -> B
         time_limit_s=options.time_limit_s,
         memory_limit_mib=options.memory_limit_mib,
     )
-    answer[_PLAN] = (folder / _PLAN).read_bytes()
+    answer[_ENGINE] = (folder / _ENGINE).read_bytes()
     return pydantic.TypeAdapter(BuildAnswer).validate_python(answer)
 
 
@@ -107,7 +107,7 @@ def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, 
         report("phase", [phase, done, steps])
         return True
 
-    built = build_plan(
+    built = engine_from_onnx(
         library,
         bytes_,
         request.options,
@@ -119,13 +119,13 @@ def work(content: Mapping[str, Any], folder: Path, report: Report) -> dict[str, 
         unfuse=request.unfuse,
     )
     repairs = f", {len(built.samplers.repairs)} GridSample attributes repaired" if built.samplers.repairs else ""
-    report("outcome", f"{len(built.plan) / 2**20:.1f} MiB{repairs}")
-    (folder / _PLAN).write_bytes(built.plan)
-    fields = {name: value for name, value in json_safe(built).items() if name != _PLAN}
+    report("outcome", f"{len(built.engine) / 2**20:.1f} MiB{repairs}")
+    (folder / _ENGINE).write_bytes(built.engine)
+    fields = {name: value for name, value in json_safe(built).items() if name != _ENGINE}
     return fields | {
         "onnx_sha256": sha256_of_model(bytes_, files),
         "probed": probed,
-        "precision": _precision(library, request, built.plan, model, log, report) if request.executes else None,
+        "precision": _precision(library, request, built.engine, model, log, report) if request.executes else None,
     }
 
 
@@ -141,8 +141,8 @@ def _probe(library: Library, request: BuildRequest, log: Log) -> None:
         version_compatible=False,
         exclude_lean_runtime=False,
     )
-    plan = build_plan(library, probe_model(), options, (), log=log, unfuse=request.unfuse).plan
-    with TrtRunner(plan, unchecked=True, log=log) as runner:
+    engine = engine_from_onnx(library, probe_model(), options, (), log=log, unfuse=request.unfuse).engine
+    with TrtRunner(engine, unchecked=True, log=log) as runner:
         problems = sampler_problems(runner.run)
     if problems:
         raise EngineError(
@@ -154,13 +154,13 @@ def _probe(library: Library, request: BuildRequest, log: Log) -> None:
 
 
 def _precision(
-    library: Library, request: BuildRequest, plan: bytes, model: onnx.ModelProto, log: Log, report: Report
+    library: Library, request: BuildRequest, content: bytes, model: onnx.ModelProto, log: Log, report: Report
 ) -> Mapping[str, Any]:
     """The inspector's proof of precision, on the engine as it loads."""
     report("stage", "prove the precision")
     runtime: Any = constructed(library.module.Runtime, "start its runtime", log)
     runtime.engine_host_code_allowed = True  # it is our own build's
-    engine = required(runtime.deserialize_cuda_engine(plan), "load the engine that it has built", log)
+    engine = required(runtime.deserialize_cuda_engine(content), "load the engine that it has built", log)
     context = None
     if not request.options.strip_weights:  # without weights there is nothing to execute
         context = required(engine.create_execution_context(), "make an execution context", log)

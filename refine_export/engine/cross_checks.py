@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.engine_manifest import engine_details, options_of
 from refine_export.engine.machine import numbers_of
-from refine_export.engine.plan import engine_details, options_of
 from refine_export.support.manifest import Manifest
 from refine_export.support.text import size_text
 
@@ -52,7 +52,7 @@ class CrossCheck:
 
     onnx: str
     """The file as TensorRT got it: that of the fallback that was kept."""
-    plan: str
+    engine: str
     """Path of the engine of the cross-check; not the path of the one to be checked."""
     options: BuildOptions
     shapes: Mapping[str, Sequence[Sequence[int]]]
@@ -81,7 +81,7 @@ def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]
     def what(tool: str) -> CrossCheck:
         return CrossCheck(
             onnx=str(onnx),
-            plan=str(output.with_name(f"{output.stem}.{tool}{output.suffix}")),
+            engine=str(output.with_name(f"{output.stem}.{tool}{output.suffix}")),
             options=options,
             shapes=shapes,
             version=key.tensorrt,
@@ -110,7 +110,7 @@ def cross_checks(manifest: Manifest, onnx: Path, output: Path) -> dict[str, str]
 def trtexec_command(what: CrossCheck) -> list[str]:
     """Return the words of the trtexec line; names of tensors have no comma and no single quote."""
     options = what.options
-    words = ["trtexec", f"--onnx={what.onnx}", f"--saveEngine={what.plan}"]
+    words = ["trtexec", f"--onnx={what.onnx}", f"--saveEngine={what.engine}"]
     if numbers_of(what.version)[:1] < (11,):
         words.append("--stronglyTyped")
     if not options.tf32:
@@ -138,7 +138,7 @@ def trtexec_command(what: CrossCheck) -> list[str]:
 def polygraphy_command(what: CrossCheck) -> list[str]:
     """Return the words of the `polygraphy convert` line."""
     options = what.options
-    words = ["polygraphy", "convert", what.onnx, "--convert-to", "trt", "-o", what.plan, "--strongly-typed"]
+    words = ["polygraphy", "convert", what.onnx, "--convert-to", "trt", "-o", what.engine, "--strongly-typed"]
     if options.tf32:
         words.append("--tf32")
     if what.shapes:

@@ -13,14 +13,14 @@ from typing import Any
 from refine_export.engine.bindings import MODULES, Library, load_library
 from refine_export.engine.build_options import BuildOptions, Fallback
 from refine_export.engine.build_process import BuildAnswer, BuildRequest, build_in_child
+from refine_export.engine.engine_manifest import KIND, EngineDetails, engine_bytes, engine_details, manifest_of
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Chosen, Judge, Numbers, fallbacks_of, first_exact
 from refine_export.engine.identity import EngineKey, differences, engine_key
 from refine_export.engine.machine import Machine, has_gpu_of, rtx_gpus, this_machine
 from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_fallback, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import KIND, EngineDetails, engine_details, manifest_of, plan_bytes
-from refine_export.engine.refit_weights import refit_plan
+from refine_export.engine.refit_weights import refitted_engine
 from refine_export.engine.timing_cache import timing_cache_path
 from refine_export.errors import EngineError, GraphError
 from refine_export.graph.model_file import read_file
@@ -171,11 +171,11 @@ def engine_file(
     def compare(built: _BuiltFallback) -> Sequence[Numbers]:
         assert judge is not None
         with progress.step(f"compare the fallback {built.fallback} with torch") as outcome:
-            plan = built.answer.plan
+            engine = built.answer.engine
             if built.options.strip_weights:  # its weights are in the file that it was built from
                 log = process_log(library.module)
-                plan = refit_plan(library.module, plan, read_file(built.file), log, path=built.file)
-            numbers = judge.compare(plan, built.fallback)
+                engine = refitted_engine(library.module, engine, read_file(built.file), log, path=built.file)
+            numbers = judge.compare(engine, built.fallback)
             outcome(f"{len(numbers)} outputs")
         return numbers
 
@@ -190,7 +190,7 @@ def engine_file(
         made = built.file if built.file.parent == folder else None
         manifest = new_manifest(
             output,
-            built.answer.plan,
+            built.answer.engine,
             read,
             inputs=inputs,
             options=options,
@@ -199,13 +199,13 @@ def engine_file(
             details=_details(chosen, target, key_for(chosen.fallback)),
             commands=commands,
         )
-        write_engine(output, built.answer.plan, manifest, made)
+        write_engine(output, built.answer.engine, manifest, made)
     return engine_file_from_manifest(output, manifest, changes=changes)
 
 
 def new_manifest(
     output: Path,
-    plan: bytes,
+    engine: bytes,
     source: EngineSource,
     *,
     inputs: Mapping[str, Any],
@@ -219,8 +219,8 @@ def new_manifest(
     return Manifest(
         artifact=output.name,
         kind=KIND,
-        sha256=hashlib.sha256(plan).hexdigest(),
-        size_bytes=len(plan),
+        sha256=hashlib.sha256(engine).hexdigest(),
+        size_bytes=len(engine),
         inputs=inputs,
         options=dataclasses.asdict(options),
         versions=versions,
@@ -256,7 +256,7 @@ def _reusable(
     if not output.exists():
         return None, []
     try:
-        manifest = manifest_of(output, plan_bytes(output))
+        manifest = manifest_of(output, engine_bytes(output))
     except EngineError as error:
         return None, [str(error)]
     details = engine_details(manifest.details)

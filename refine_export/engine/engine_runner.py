@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Library, Log, constructed, load_library, required
+from refine_export.engine.engine_manifest import (
+    check_engine,
+    check_version,
+    engine_bytes,
+    engine_details,
+    engine_header,
+)
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_tensors import Ranges, choose_profile, io_of, ranges_of, sizes_from_dims
 from refine_export.engine.machine import this_machine
-from refine_export.engine.plan import check_plan, check_version, engine_details, plan_bytes, plan_header
 from refine_export.engine.rtx_runtime import KernelCache, kernels_path, rtx_context
 from refine_export.errors import EngineError, RequestError
 from refine_export.runners.base import Runner, check_sizes
@@ -38,7 +44,7 @@ class TrtRunner(Runner):
     first that fits is used) and, for our graphs, against the padding, before TensorRT is asked for anything.
 
     Args:
-        plan: path of the file, with its manifest beside it; or, with `unchecked`, its bytes.
+        engine: path of the file, with its manifest beside it; or, with `unchecked`, its bytes.
         unchecked: take an engine without looking at a manifest; `provider` then names it unchecked.
         options: how it is run. With `cuda_graph`, a CUDA graph is replayed from the second run of the same profile,
             shapes and addresses on: `run` keeps its addresses; with `run_torch`, give the same tensors each time,
@@ -46,7 +52,7 @@ class TrtRunner(Runner):
         log: the process's one log of TensorRT. Defaults to `process_log`.
 
     Raises:
-        EngineError: as `plan_bytes` and `check_plan`; or `stripped`: it was built without its weights.
+        EngineError: as `engine_bytes` and `check_engine`; or `stripped`: it was built without its weights.
         RequestError: `manifest-needed`: bytes without `unchecked`; `host-code`: an engine with a lean runtime without
             `allow_host_code`.
         UnavailableError: TensorRT, torch with CUDA or a GPU is missing, or TensorRT refuses the engine.
@@ -60,35 +66,35 @@ class TrtRunner(Runner):
 
     def __init__(
         self,
-        plan: Path | bytes,
+        engine: Path | bytes,
         *,
         unchecked: bool = False,
         options: EngineRunOptions | None = None,
         log: Log | None = None,
     ) -> None:
         options = options or EngineRunOptions()
-        content, name = (plan, "the plan") if isinstance(plan, bytes) else (plan_bytes(plan), str(plan))
-        if isinstance(plan, Path) and not unchecked:
-            check_version(plan)  # before a GPU is looked for, which does not mend it
-        library = load_library(plan_header(content, Path(name)).library)
+        content, name = (engine, "the engine") if isinstance(engine, bytes) else (engine_bytes(engine), str(engine))
+        if isinstance(engine, Path) and not unchecked:
+            check_version(engine)  # before a GPU is looked for, which does not mend it
+        library = load_library(engine_header(content, Path(name)).library)
         self._gpu = CudaDevice()
         self._log = log or process_log(library.module)
         self._log.lines.clear()  # messages end with what was logged since
-        fallback = None if unchecked else _checked_fallback(plan, content, library, options)
+        fallback = None if unchecked else _checked_fallback(engine, content, library, options)
         self._runtime = constructed(library.module.Runtime, "start", self._log)
         self._runtime.engine_host_code_allowed = options.allow_host_code
-        engine = self._runtime.deserialize_cuda_engine(content)
-        self._engine = required(engine, f"load {name} with {library.version}", self._log)
+        loaded = self._runtime.deserialize_cuda_engine(content)
+        self._engine = required(loaded, f"load {name} with {library.version}", self._log)
         self._kernels: KernelCache | None = None
         if library.name == "rtx":
-            kernels = kernels_path(plan) if isinstance(plan, Path) and options.rtx_cache else None
+            kernels = kernels_path(engine) if isinstance(engine, Path) and options.rtx_cache else None
             context, self._kernels = rtx_context(library.module, self._engine, options, kernels, self._log)
         else:
             context = self._engine.create_execution_context()
         self._context = required(context, f"make an execution context of {name}", self._log)
         self.version = library.version
         self.device = self._gpu.name
-        self.provider = f"engine, {f'fallback {fallback}' if fallback else 'unchecked plan'}"
+        self.provider = f"engine, {f'fallback {fallback}' if fallback else 'unchecked'}"
         if options.cuda_graph:
             self.provider += ", CUDA graph"
         self.graph, self.inputs, self.outputs = io_of(self._engine, library.module)
@@ -231,25 +237,25 @@ def process_log(module: Any) -> Log:
     return Log(module)
 
 
-def _checked_fallback(plan: Path | bytes, content: bytes, library: Library, run: EngineRunOptions) -> str:
+def _checked_fallback(engine: Path | bytes, content: bytes, library: Library, run: EngineRunOptions) -> str:
     """Check by its manifest that an engine may run here, and return its fallback."""
-    if isinstance(plan, bytes):
+    if isinstance(engine, bytes):
         raise RequestError(
             "bytes of an engine have no manifest; give the path, or unchecked=True", code="manifest-needed"
         )
-    manifest = check_plan(plan, content, this_machine(library.version, library.name))
+    manifest = check_engine(engine, content, this_machine(library.version, library.name))
     details = engine_details(manifest.details)
     options = details.key.options
     # TensorRT would run the lean runtime inside such an engine as a program of its own on this host.
     if options.get("version_compatible") and not options.get("exclude_lean_runtime") and not run.allow_host_code:
         raise RequestError(
-            f"{plan} brings a lean runtime, which is code that runs on this host; expected allow_host_code, if "
+            f"{engine} brings a lean runtime, which is code that runs on this host; expected allow_host_code, if "
             "you trust where it comes from",
             code="host-code",
-            path=plan,
+            path=engine,
         )
     if options.get("strip_weights") and not details.refitted:
         raise EngineError(
-            f"{plan} was built without its weights; refit it first: refine-export refit", code="stripped", path=plan
+            f"{engine} was built without its weights; refit it first: refine-export refit", code="stripped", path=engine
         )
     return details.key.fallback

@@ -1,6 +1,6 @@
 """Identity of an engine: everything that it was built from and for, and how two of them differ.
 
-TensorRT runs a plan on the version, kind of GPU and operating system that it was built on, unless it was built to be
+TensorRT runs an engine on the version, kind of GPU and operating system that it was built on, unless it was built to be
 compatible with more; otherwise it answers with a null pointer. TensorRT for RTX builds for several GPUs at once.
 """
 

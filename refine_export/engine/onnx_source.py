@@ -86,7 +86,7 @@ def read_source(path: Path, options: BuildOptions) -> EngineSource:
     )
 
 
-def file_of_fallback(fallback: Fallback, source: Path, fp32: Path | None, folder: Path, plan: str) -> Path:
+def file_of_fallback(fallback: Fallback, source: Path, fp32: Path | None, folder: Path, engine: str) -> Path:
     """Return the ONNX file that a fallback is built from, written where it does not exist yet.
 
     Args:
@@ -94,7 +94,7 @@ def file_of_fallback(fallback: Fallback, source: Path, fp32: Path | None, folder
         source: what native engines are built from.
         fp32: what `source` was lowered from.
         folder: where the file of `gather` is written.
-        plan: name of the engine, which that file's name begins with.
+        engine: its name, which that file's name begins with.
 
     Raises:
         GraphError: `too-large` or `no-samplers`; the samplers cannot be written out.
@@ -116,7 +116,7 @@ def file_of_fallback(fallback: Fallback, source: Path, fp32: Path | None, folder
             code="no-samplers",
             path=source,
         )
-    path = folder / f"{plan}{GATHER}"  # not a name that `lower` gives
+    path = folder / f"{engine}{GATHER}"  # not a name that `lower` gives
     write_bytes(path, bytes_from_model(model))
     return path
 

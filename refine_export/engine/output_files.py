@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from refine_export.engine.plan import seems_plan
+from refine_export.engine.engine_manifest import seems_engine
 from refine_export.errors import RequestError
 from refine_export.support.files import atomic_path, private_folder, same_file
 from refine_export.support.manifest import Manifest, manifest_path
@@ -39,7 +39,7 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             path=output,
         )
     beside = [manifest_path(output), output.with_name(output.name + GATHER)]
-    engine = seems_plan(output)
+    engine = seems_engine(output)
     for path in (output, *beside):
         if path.exists() and not path.is_file():
             raise RequestError(
@@ -57,7 +57,7 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
         raise RequestError.about(output, "wrong-suffix", problem)
 
 
-def write_engine(output: Path, plan: bytes, manifest: Manifest, onnx: Path | None = None) -> None:
+def write_engine(output: Path, engine: bytes, manifest: Manifest, onnx: Path | None = None) -> None:
     """Write an engine and its manifest: both, or, where the disk is full, neither; then the file beside them.
 
     The engine comes first: a process that is killed between the two leaves an engine without a manifest of its own,
@@ -65,14 +65,14 @@ def write_engine(output: Path, plan: bytes, manifest: Manifest, onnx: Path | Non
 
     Args:
         output: the engine.
-        plan: its bytes.
+        engine: its bytes.
         manifest: its manifest.
         onnx: a file to be moved beside the engine.
     """
-    with atomic_path(manifest_path(output)) as new_manifest, atomic_path(output) as new_plan:
-        new_plan.write_bytes(plan)
+    with atomic_path(manifest_path(output)) as new_manifest, atomic_path(output) as new_engine:
+        new_engine.write_bytes(engine)
         new_manifest.write_text(json_text(dataclasses.asdict(manifest)), encoding="utf-8")
-        for path in (new_plan, new_manifest):  # a disk may be found full as late as here: before the first rename
+        for path in (new_engine, new_manifest):  # a disk may be found full as late as here: before the first rename
             with path.open("rb+") as file:
                 os.fsync(file.fileno())
     if onnx is not None:

@@ -10,13 +10,13 @@ from typing import Any
 
 from refine_export.engine.build_options import BuildOptions, Fallback
 from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_file_from_manifest, new_manifest
+from refine_export.engine.engine_manifest import EngineDetails, check_engine, engine_bytes, engine_details, options_of
 from refine_export.engine.engine_runner import process_log
 from refine_export.engine.fallbacks import Judge, first_exact
 from refine_export.engine.identity import engine_key
 from refine_export.engine.onnx_source import EngineSource, artifact_for_manifest, file_of_fallback, read_source
 from refine_export.engine.output_files import folder_beside, write_engine
-from refine_export.engine.plan import EngineDetails, check_plan, engine_details, options_of, plan_bytes
-from refine_export.engine.refit_weights import refit_plan
+from refine_export.engine.refit_weights import refitted_engine
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import read_file
 from refine_export.support.files import make_folder
@@ -25,7 +25,7 @@ from refine_export.support.progress import Progress
 
 
 def refit_file(
-    plan: Path,
+    engine: Path,
     source: Path,
     output: Path,
     target: EngineTarget,
@@ -36,7 +36,7 @@ def refit_file(
     """Put the weights of an ONNX file into an engine, compare it with torch on the new weights, and write it.
 
     Args:
-        plan: of an engine that takes weights, with its manifest beside it; it is not touched, unless it is `output`.
+        engine: one that takes weights, with its manifest beside it; it is not touched, unless it is `output`.
         source: lowered as the file was that the engine was built from.
         output: the new engine; what is there stays until the new one has passed.
         target: TensorRT and this machine.
@@ -45,22 +45,22 @@ def refit_file(
         commands: for the manifest.
 
     Raises:
-        EngineError: as `plan_bytes` and `check_plan`.
+        EngineError: as `engine_bytes` and `check_engine`.
         GraphError: `weights-mismatch`, or `changed-during-build`.
         RequestError: `not-refittable`, `wrong-weights`, `wrong-shapes`, or `no-exact-engine`.
         UnavailableError: TensorRT or a GPU is missing, or fails.
     """
     started = time.perf_counter()
-    content = plan_bytes(plan)
-    manifest = check_plan(plan, content, target.machine)
+    content = engine_bytes(engine)
+    manifest = check_engine(engine, content, target.machine)
     options, before = options_of(manifest), engine_details(manifest.details)
     fallback = before.fallbacks[-1].fallback
     if not options.refittable and not options.strip_weights:
         raise RequestError(
-            f"{plan} does not take new weights; expected an engine that was built with --refittable: build one, or "
+            f"{engine} does not take new weights; expected an engine that was built with --refittable: build one, or "
             "build the new file",
             code="not-refittable",
-            path=plan,
+            path=engine,
         )
     read = read_source(source, options)
     judge = judge_of(read)
@@ -69,11 +69,11 @@ def refit_file(
     with folder_beside(output) as folder:
         file = source if fallback == "fp32" else file_of_fallback(fallback, source, None, folder, output.name)
         new = read_source(file, options)
-        _check_fits(plan, manifest, before, options, source, new)
+        _check_fits(engine, manifest, before, options, source, new)
 
         def refitted(_: Fallback) -> bytes:
-            with progress.step(f"refit {plan.name}") as outcome:
-                found = refit_plan(target.library.module, content, read_file(file), log, path=file)
+            with progress.step(f"refit {engine.name}") as outcome:
+                found = refitted_engine(target.library.module, content, read_file(file), log, path=file)
                 outcome(f"{len(found) / 2**20:.1f} MiB")
             return found
 
@@ -119,19 +119,19 @@ def refit_file(
 
 
 def _check_fits(
-    plan: Path, manifest: Manifest, details: EngineDetails, options: BuildOptions, source: Path, new: EngineSource
+    engine: Path, manifest: Manifest, details: EngineDetails, options: BuildOptions, source: Path, new: EngineSource
 ) -> None:
     """Refuse what TensorRT would take, and compute nonsense with."""
     if options.strip_weights and new.sha256 != details.onnx["sha256"]:
         raise RequestError(
-            f"{plan} was built without its weights (strip_weights) from {details.onnx['file']} and takes back those "
+            f"{engine} was built without its weights (strip_weights) from {details.onnx['file']} and takes back those "
             f"alone; {source} is another file: for other weights, build with --refittable",
             code="wrong-weights",
             path=source,
         )
     if list(new.profiles) != list(details.key.profiles) or _fixed(new.signature) != _fixed(manifest.signature):
         raise RequestError(
-            f"{source} takes other shapes than {plan}; expected a file exported with the same options",
+            f"{source} takes other shapes than {engine}; expected a file exported with the same options",
             code="wrong-shapes",
             path=source,
         )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 
-def refit_plan(module: Any, plan: bytes, onnx: bytes, log: Log, *, path: Path | None = None) -> bytes:
+def refitted_engine(module: Any, content: bytes, onnx: bytes, log: Log, *, path: Path | None = None) -> bytes:
     """Return the engine with the weights of an ONNX file, lowered as the file was that it was built from.
 
     An engine that was built with `strip_weights` takes back its own weights and no others: with others, TensorRT
@@ -25,7 +25,7 @@ def refit_plan(module: Any, plan: bytes, onnx: bytes, log: Log, *, path: Path | 
 
     Args:
         module: of the library.
-        plan: of an engine that was built with `refittable` or `strip_weights`, by this TensorRT on this GPU.
+        content: the engine, which was built with `refittable` or `strip_weights`, by this TensorRT on this GPU.
         onnx: the file.
         log: the process's own.
         path: the ONNX file's, where it has external data.
@@ -36,7 +36,7 @@ def refit_plan(module: Any, plan: bytes, onnx: bytes, log: Log, *, path: Path | 
         UnavailableError: `tensorrt-failed`.
     """
     runtime: Any = constructed(module.Runtime, "start its runtime: is a GPU there, and its driver?", log)
-    engine = required(runtime.deserialize_cuda_engine(plan), "load the plan", log)
+    engine = required(runtime.deserialize_cuda_engine(content), "load the engine", log)
     if not engine.refittable:
         raise RequestError(
             "the engine does not take new weights; expected one that was built with refittable = true: rebuild it "

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import tensorrt_rtx as rtx
 
 
-def kernels_path(plan: Path) -> Path:
+def kernels_path(engine: Path) -> Path:
     """Return where the kernels of an engine are kept."""
-    return plan.with_name(f"{plan.name}.kernels")
+    return engine.with_name(f"{engine.name}.kernels")
 
 
 class KernelCache:

@@ -15,8 +15,8 @@ from refine_export.artifacts import model_source
 from refine_export.checkpoint.checkpoint import checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.checkpoint.released_weights import RELEASED
+from refine_export.engine.engine_manifest import artifact_from_path, meant_as_engine
 from refine_export.engine.engine_runner import TrtRunner
-from refine_export.engine.plan import artifact_from_path, meant_as_plan
 from refine_export.errors import RequestError
 from refine_export.export.reference_network import check_graph, reference_network
 from refine_export.interpolation.interpolation_options import ComputeOptions
@@ -111,7 +111,7 @@ class Backend:
         options = self._options
         if options.file is None:
             return options.device in (None, "cpu")
-        return not meant_as_plan(options.file) and options.runtime in (None, "onnxruntime-cpu", "half")
+        return not meant_as_engine(options.file) and options.runtime in (None, "onnxruntime-cpu", "half")
 
     def open(self, stop: Event | None = None) -> AbstractContextManager[Interpolator]:
         """Open an interpolator, in the thread that uses it.

@@ -19,8 +19,14 @@ from refine_export.bench.gpu_state import GpuState, gpu_state
 from refine_export.bench.measuring import Ready, measurements_from_seconds, ready_subject
 from refine_export.bench.memory_child import Memory, measure_memory
 from refine_export.bench.subjects import Mode, Subject, feeds_at, on_gpu, open_subject
+from refine_export.engine.engine_manifest import (
+    engine_bytes,
+    engine_details,
+    manifest_of,
+    read_engine_manifest,
+    why_not_executable,
+)
 from refine_export.engine.engine_run_options import EngineRunOptions
-from refine_export.engine.plan import engine_details, manifest_of, plan_bytes, read_engine_manifest, why_not_executable
 from refine_export.errors import RefineExportError, RequestError, UnavailableError
 from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, job_inputs, path_of, paths_of
@@ -222,7 +228,7 @@ class _Bench:
         """Open a subject; an engine for RTX GPUs needs one."""
         if subject.mode == "tensorrt":
             path = Path(str(subject.path))
-            if reason := why_not_executable(manifest_of(path, plan_bytes(path))):
+            if reason := why_not_executable(manifest_of(path, engine_bytes(path))):
                 raise UnavailableError(reason, code="no-rtx-gpu")
         return open_subject(subject, self._inputs.network)
 

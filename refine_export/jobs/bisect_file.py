@@ -18,7 +18,7 @@ from refine_export.bisect.bisection import Arrays, Side
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.data.feeds import feeds_for
 from refine_export.data.npz_feeds import feeds_from_npz
-from refine_export.engine.plan import seems_plan
+from refine_export.engine.engine_manifest import seems_engine
 from refine_export.errors import RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
@@ -138,7 +138,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
         GraphError: not an ONNX file; `model-too-large`, above 2 GiB.
         RequestError: `not-onnx`; an engine.
     """
-    if seems_plan(path):
+    if seems_engine(path):
         raise RequestError(
             f"{path} is an engine, whose inner tensors cannot be read; bisect the ONNX file that it was built from, "
             "with --runtime onnxruntime-tensorrt for TensorRT's kernels",

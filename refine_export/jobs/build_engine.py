@@ -13,11 +13,11 @@ from refine_export.artifacts import Artifact, artifact_from_file
 from refine_export.engine.bindings import MODULES
 from refine_export.engine.build_options import BuildOptions, Target
 from refine_export.engine.engine_file import EngineFile, EngineTarget, engine_file, engine_target
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.engine.fallbacks import Judge
 from refine_export.engine.machine import driver_status
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.output_files import check_engine_output
-from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import RecipeError, RequestError, UnavailableError
 from refine_export.graph.model_file import external_files, model_from_bytes, read_file, sha256_of_model
@@ -159,7 +159,7 @@ def build_engines(
                 shortfalls.append(shortfall)
                 continue
             seconds = None if made.reused else made.manifest.seconds
-            built = artifact_from_plan(output)
+            built = artifact_from_engine(output)
             engines.append((output, dataclasses.replace(built, file=output.name, reused=made.reused, seconds=seconds)))
     return engines, shortfalls
 

@@ -42,13 +42,13 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
     for _, height, width in sizes:
         check_multiples((height, width), artifact.multiple_of)
 
-    def compare(plan: bytes, fallback: Fallback) -> list[Numbers]:
+    def compare(engine: bytes, fallback: Fallback) -> list[Numbers]:
         reference, precision = inputs.network(artifact.scale), "fp32" if fallback == "fp32" else artifact.precision
         numbers: list[Numbers] = []
         built_here = EngineRunOptions(allow_host_code=True)
         with (
             Reference(reference, artifact.graph, dtype=options.reference) as torch,
-            pair_runner(TrtRunner(plan, unchecked=True, options=built_here)) as runner,
+            pair_runner(TrtRunner(engine, unchecked=True, options=built_here)) as runner,
         ):
             candidate = Candidate(
                 file=artifact.file,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from refine_export import artifacts
 from refine_export.checkpoint import checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
-from refine_export.engine import plan
+from refine_export.engine import engine_manifest
 from refine_export.errors import EngineError
 from refine_export.graph.model_file import seems_onnx
 from refine_export.jobs.load_inputs import AnyPath, path_of
@@ -54,8 +54,8 @@ def inspect(file: AnyPath) -> Inspection:
         UnavailableError: torch or safetensors is missing, for a checkpoint.
     """
     path = path_of(file)
-    if plan.meant_as_plan(path):
-        return Inspection(path=path, kind="engine", description=plan.describe(path))
+    if engine_manifest.meant_as_engine(path):
+        return Inspection(path=path, kind="engine", description=engine_manifest.describe(path))
     if seems_onnx(path):
         return Inspection(path=path, kind="onnx", description=artifacts.describe(path))
     found = checkpoint.describe(checkpoint.checkpoint_from_options(CheckpointOptions(path=str(path))))

@@ -8,8 +8,8 @@ from typing import Any
 from refine_export.artifacts import artifact_from_file
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import EngineFile, engine_target
+from refine_export.engine.engine_manifest import artifact_from_engine, engine_bytes, engine_header
 from refine_export.engine.output_files import check_engine_output
-from refine_export.engine.plan import artifact_from_plan, plan_bytes, plan_header
 from refine_export.engine.refit_file import refit_file
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import files_read
@@ -54,33 +54,33 @@ def refit(
         UnavailableError: TensorRT, a GPU or another package is missing.
     """
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
-    plan, source, target = path_of(engine), path_of(onnx), path_of(output)
+    engine, source, target = path_of(engine), path_of(onnx), path_of(output)
     artifact = artifact_from_file(source)
-    own = [] if same_file(target, plan) else [plan, manifest_path(plan)]
+    own = [] if same_file(target, engine) else [engine, manifest_path(engine)]
     check_engine_output(target, force=force, sources=[*files_read(inputs.recipe, source), *own])
-    built = artifact_from_plan(plan)
+    built = artifact_from_engine(engine)
     if (built.graph, built.precision) != (artifact.graph, artifact.precision):
         raise RequestError(
-            f"{plan} is {built.graph} in {built.precision}, {source} is {artifact.graph} in {artifact.precision}; "
+            f"{engine} is {built.graph} in {built.precision}, {source} is {artifact.graph} in {artifact.precision}; "
             "expected a file that was lowered as the engine's own",
             code="not-the-engines-file",
             path=source,
         )
-    if plan_header(plan_bytes(plan), plan).library == "rtx":
+    if engine_header(engine_bytes(engine), engine).library == "rtx":
         raise RequestError(
-            f"{plan} is an engine of TensorRT for RTX, which takes no new weights; build one from the new file: "
+            f"{engine} is an engine of TensorRT for RTX, which takes no new weights; build one from the new file: "
             f"refine-export build {source} -o {target} --target rtx",
             code="not-refittable",
-            path=plan,
+            path=engine,
         )
     built_for = engine_target(BuildOptions(target="trt"))
     inputs.check_weights(source, artifact)
     return refit_file(
-        plan,
+        engine,
         source,
         target,
         built_for,
         lambda read: judge_of(artifact, read.shapes, inputs),
         inputs.progress,
-        commands=commands_of("refit", inputs.recipe, {"engine": plan, "onnx": source}),
+        commands=commands_of("refit", inputs.recipe, {"engine": engine, "onnx": source}),
     )

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 import pydantic
 
 from refine_export.engine.cross_checks import cross_checks
+from refine_export.engine.engine_manifest import KIND, engine_details, meant_as_engine, read_engine_manifest
 from refine_export.engine.output_files import GATHER
-from refine_export.engine.plan import KIND, engine_details, meant_as_plan, read_engine_manifest
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.commands import Command, MadeBy, made
@@ -106,7 +106,7 @@ def reproduce(
     """
     path = path_of(file)
     check_input_file(path, RequestError, "expected an ONNX file or an engine of this tool")
-    engine = meant_as_plan(path)
+    engine = meant_as_engine(path)
     manifest = read_engine_manifest(path) if engine else read_manifest(path)
     if manifest.sha256 != sha256_of_file(path):
         problem = f"is that of another file than {path.name}; copy the file's own manifest there"

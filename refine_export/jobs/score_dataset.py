@@ -11,8 +11,8 @@ from typing import Any
 
 from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import describe
+from refine_export.engine.engine_manifest import artifact_from_path
 from refine_export.engine.engine_run_options import EngineRunOptions
-from refine_export.engine.plan import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.interpolation.interpolator import LocalInterpolator
 from refine_export.jobs.job_options import options_from_keywords, part_of, takes_options

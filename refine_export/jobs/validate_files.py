@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from refine_export.engine.plan import artifact_from_path, check_version
+from refine_export.engine.engine_manifest import artifact_from_path, check_version
 from refine_export.jobs.bisect_file import bisect
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, job_inputs, path_of, paths_of

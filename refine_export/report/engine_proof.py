@@ -7,8 +7,8 @@ from pathlib import Path
 
 from refine_export.artifacts import Artifact
 from refine_export.engine.build_options import Target
+from refine_export.engine.engine_manifest import engine_bytes, engine_details, manifest_of, why_not_executable
 from refine_export.engine.identity import described_machine
-from refine_export.engine.plan import engine_details, manifest_of, plan_bytes, why_not_executable
 from refine_export.signature import GraphName
 
 
@@ -56,7 +56,7 @@ def engine_proof(path: Path, artifact: Artifact) -> EngineProof:
     Raises:
         EngineError: as `manifest_of`.
     """
-    manifest = manifest_of(path, plan_bytes(path))
+    manifest = manifest_of(path, engine_bytes(path))
     details = engine_details(manifest.details)
     key, inferred, samplers = details.key, details.inferred, details.samplers
     reason = why_not_executable(manifest)

@@ -7,9 +7,9 @@ from PIL import Image
 
 import refine_export as rx
 from refine_export.engine.bindings import load_library
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
-from refine_export.engine.plan import artifact_from_plan
 from refine_export.engine.rtx_runtime import kernels_path
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.runners.rtx_provider import INSTALL, NAME
@@ -38,7 +38,7 @@ def test_an_engine_is_run_where_it_is_built(made):
 @pytest.mark.parametrize("cuda_graph", [False, True])
 @pytest.mark.parametrize("rtx_kernels", ["eager", "lazy", "none"])
 def test_every_strategy_is_exact(workshop, made, rtx_kernels, cuda_graph):
-    precision = artifact_from_plan(made.path).precision
+    precision = artifact_from_engine(made.path).precision
     options = EngineRunOptions(cuda_graph=cuda_graph, rtx_kernels=rtx_kernels, rtx_cache=False)
     with TrtRunner(made.path, options=options) as runner:
         assert runner.version == load_library("rtx").version

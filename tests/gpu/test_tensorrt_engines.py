@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from refine_export.engine.bindings import load_library
+from refine_export.engine.engine_manifest import artifact_from_engine, describe
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.inspector import inspect_engine
-from refine_export.engine.plan import artifact_from_plan, describe
 from refine_export.jobs.validate_files import validate
 from refine_export.signature import SIGNATURES
 from tests.support.real_tensorrt import (
@@ -60,7 +60,7 @@ def test_an_engine_of_each_graph_is_built_and_proven(workshop, graph, precision,
 
     found = describe(made.path)
     assert (found["manifest"], found["key"]["tensorrt"]) == ("whole", load_library("trt").version)
-    artifact = artifact_from_plan(made.path)
+    artifact = artifact_from_engine(made.path)
     assert (artifact.graph, artifact.precision, artifact.fixed) == (graph, of, (1, 64, 96))
     report = validate([made.path], recipe=workshop.recipe(graph)).report
     assert report["status"] == "passed"

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from refine_export.engine.bindings import load_library
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
-from refine_export.engine.plan import artifact_from_plan
 from tests.support.real_tensorrt import run_python
 
 pytestmark = pytest.mark.tensorrt
@@ -52,7 +52,7 @@ def close(outputs, expected):
 
 
 def test_arrays_in_and_out_are_as_exact_as_the_limits(workshop, made, runner):
-    precision = artifact_from_plan(made.path).precision
+    precision = artifact_from_engine(made.path).precision
     workshop.assert_exact(runner, workshop.feeds(kinds=("subpixel", "large", "outside")), precision)
     assert runner.provider == f"engine, fallback {made.fallback}"
     assert runner.version == load_library("trt").version
@@ -62,7 +62,7 @@ def test_an_engine_of_any_size_takes_those_of_its_profile(workshop, record_prope
     made = workshop.engine(export={"dynamic": True}, optimization_level=1, **FREE)
     feeds = {one["feed"].partition(",")[0] for one in made.manifest.details["fallbacks"][-1]["numbers"]}
     assert feeds == {"contextnet 32x32", "contextnet 64x96", "contextnet 2x96x128"}
-    precision = artifact_from_plan(made.path).precision
+    precision = artifact_from_engine(made.path).precision
     with TrtRunner(made.path) as runner:
         for batch, *size in ((2, 96, 128), (1, 32, 128), (2, 64, 64), (1, 96, 32), (2, 96, 128)):
             inside = workshop.feeds(size=tuple(size), batch=batch)

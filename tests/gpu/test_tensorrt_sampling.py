@@ -6,12 +6,12 @@ import onnx
 import pytest
 
 from refine_export.accuracy.limits import Limits
-from refine_export.engine import build_plan as build_module
+from refine_export.engine import engine_from_onnx as build_module
 from refine_export.engine.bindings import load_library
 from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.engine.engine_runner import TrtRunner, process_log
 from refine_export.engine.grid_sample_check import GridSampleReport
-from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.runners.sampler_probe import probe_model, sampler_problems
@@ -38,8 +38,8 @@ def probed(content):
     """The problems of an engine of the probe, and what the check repaired."""
     library = load_library("trt")
     options = BuildOptions(optimization_level=1)
-    built = build_module.build_plan(library, content, options, (), log=process_log(library.module))
-    with TrtRunner(built.plan, unchecked=True) as runner:
+    built = build_module.engine_from_onnx(library, content, options, (), log=process_log(library.module))
+    with TrtRunner(built.engine, unchecked=True) as runner:
         return sampler_problems(runner.run), built.samplers
 
 
@@ -108,7 +108,7 @@ def test_a_fallback_that_is_forced_is_right_or_named_and_passed_over(workshop, g
     assert made.manifest.details["samplers"]["layers"] == samplers
     assert (samplers == 0) == (fallback == "gather")
     assert bool(made.manifest.details["unfused"]) == (fallback == "unfused")
-    assert artifact_from_plan(made.path).precision == ("fp32" if fallback == "fp32" else "fp16")
+    assert artifact_from_engine(made.path).precision == ("fp32" if fallback == "fp32" else "fp16")
 
 
 def test_the_fallbacks_go_on_to_one_that_is_exact_enough(workshop, tmp_path, record_property):

@@ -3,10 +3,10 @@
 import pytest
 
 from refine_export.engine.bindings import load_library
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.machine import numbers_of
-from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import EngineError, RequestError
 from refine_export.jobs.refit_engine import refit
 from refine_export.jobs.validate_files import validate
@@ -24,7 +24,7 @@ def status_of(workshop, plan, seed=0, **given):
 
 def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
     made = workshop.engine(refittable=True, optimization_level=1)
-    before, precision = content_of(made.path.parent), artifact_from_plan(made.path).precision
+    before, precision = content_of(made.path.parent), artifact_from_engine(made.path).precision
     source = workshop.file("contextnet", precision, seed=OTHER)
     plan = tmp_path / "new.plan"
     try:
@@ -46,7 +46,7 @@ def test_an_engine_takes_the_weights_of_another_checkpoint(workshop, tmp_path):
 
 def test_an_engine_that_takes_no_weights_says_so(workshop, tmp_path):
     made = workshop.engine()
-    source = workshop.file("contextnet", artifact_from_plan(made.path).precision, seed=OTHER)
+    source = workshop.file("contextnet", artifact_from_engine(made.path).precision, seed=OTHER)
     new, recipe = tmp_path / "new.plan", workshop.recipe(seed=OTHER)
     with refused("not-refittable", RequestError):
         refit(made.path, source, output=new, recipe=recipe)
@@ -54,7 +54,7 @@ def test_an_engine_that_takes_no_weights_says_so(workshop, tmp_path):
 
 def test_an_engine_without_weights_takes_back_its_own(workshop, tmp_path):
     made = workshop.engine(strip_weights=True, optimization_level=1)
-    precision = artifact_from_plan(made.path).precision
+    precision = artifact_from_engine(made.path).precision
     with refused("stripped", EngineError):
         TrtRunner(made.path)
     other, plan = workshop.file("contextnet", precision, seed=OTHER), tmp_path / "whole.plan"
@@ -71,6 +71,6 @@ def test_a_version_compatible_engine_runs_where_its_code_is_trusted(workshop):
     with refused("host-code", RequestError):
         TrtRunner(made.path)
     with TrtRunner(made.path, options=EngineRunOptions(allow_host_code=True)) as runner:
-        precision = artifact_from_plan(made.path).precision
+        precision = artifact_from_engine(made.path).precision
         workshop.assert_exact(runner, workshop.feeds(), precision)
     assert status_of(workshop, made.path, allow_host_code=True) == "passed"

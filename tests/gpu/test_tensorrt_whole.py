@@ -11,8 +11,8 @@ import pytest
 
 from refine_export.doctor.diagnosis import diagnose
 from refine_export.engine.cross_checks import cross_checks
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.engine.engine_runner import TrtRunner
-from refine_export.engine.plan import artifact_from_plan
 from refine_export.errors import UnavailableError
 from refine_export.runners.onnxruntime import OrtRunner
 from tests.support.real_tensorrt import file_of, run_python, saved_recipe
@@ -59,7 +59,7 @@ def test_another_tool_builds_an_engine_that_is_as_exact(workshop, tool):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    precision = artifact_from_plan(made.path).precision
+    precision = artifact_from_engine(made.path).precision
     with TrtRunner(made.path.with_name(f"contextnet.{tool}.plan"), unchecked=True) as runner:
         workshop.assert_exact(runner, workshop.feeds(), precision)
 

@@ -17,9 +17,9 @@ from refine_export.cli.render.print_commands import print_reproduced
 from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import build_plan
 from refine_export.engine.cross_checks import cross_checks
 from refine_export.engine.engine_file import engine_file
+from refine_export.engine.engine_from_onnx import engine_from_onnx
 from refine_export.engine.onnx_source import read_source
 from refine_export.errors import GraphError
 from refine_export.lower.lower_options import LowerOptions
@@ -104,7 +104,7 @@ def test_wrong_types_and_samplers_are_caught_at_build_time(exports, graph, archi
         if not isinstance(mutant, Mutant) or mutant.name in NOT_VISIBLE:
             continue
         with pytest.raises(GraphError) as caught:
-            build_plan(library, mutant.model.SerializeToString(), ONE_SIZE, shapes, log=log)
+            engine_from_onnx(library, mutant.model.SerializeToString(), ONE_SIZE, shapes, log=log)
         found[mutant.name] = caught.value.code
     assert found == CAUGHT
 

@@ -579,7 +579,7 @@ FOLLOWED_SLOWLY = {
             again=False,
         )
     ],
-    "plan.py build": [
+    "engine_manifest.py build": [
         Case(
             "inspect own.rtx",
             "run",
@@ -651,7 +651,7 @@ NOT_FOLLOWED = {
     "engine_diagnosis.py --upgrade": "pip",
     "engine_runner.py refit": "a GPU; tests/unit/jobs/test_engine_jobs_refit.py refits a stripped engine of the fake",
     "fallbacks.py --fallback": _GPU,
-    "findings.py build": "a TensorRT for servers; `plan.py build` is followed with TensorRT for RTX",
+    "findings.py build": "a TensorRT for servers; `engine_manifest.py build` is followed with TensorRT for RTX",
     "findings.py lower": "asks first for a line of a config to be taken out",
     "grid_sample_check.py --fallback": _GPU,
     "init.py run --recipe": "the main job takes minutes; tests of `run` read what `init` writes",
@@ -662,7 +662,7 @@ NOT_FOLLOWED = {
     "markdown.py --accept": "the advice of `gate_report.py --accept`, in a file",
     "model_config.py deploy triton": "a comment in a file",
     "onnxruntime.py lint": "a provider of a GPU",
-    "plan.py --target": "the end of the command of `plan.py build`",
+    "engine_manifest.py --target": "the end of the command of `engine_manifest.py build`",
     "print_files.py weights get": "the network",
     "print_verdicts.py --require": "names the option that asks for a runtime; `decision.py --require` is followed",
     "recipe_file.py run --recipe": "a comment in a file, with the command of `init.py run --recipe`",

@@ -13,9 +13,9 @@ from onnx.parser import parse_model
 
 from refine_export.artifacts import artifact_from_file, io_description
 from refine_export.engine.build_options import BuildOptions
+from refine_export.engine.engine_manifest import KIND
 from refine_export.engine.identity import engine_key
 from refine_export.engine.machine import Machine
-from refine_export.engine.plan import KIND
 from refine_export.signature import SIGNATURES
 from refine_export.support.manifest import Manifest, write_with_manifest
 from tests.support.engine_models import details_of

@@ -19,14 +19,14 @@ from onnx.parser import parse_model
 from refine_export.artifacts import Artifact
 from refine_export.engine.bindings import Library, Log, load_library
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import Built, build_plan
+from refine_export.engine.engine_from_onnx import Built, engine_from_onnx
+from refine_export.engine.engine_manifest import KIND, EngineDetails
 from refine_export.engine.grid_sample_check import GridSampleReport
 from refine_export.engine.identity import EngineKey, engine_key
 from refine_export.engine.machine import Machine
 from refine_export.engine.network_types import TypeReport
 from refine_export.engine.onnx_source import read_source
 from refine_export.engine.parse_network import network_from_onnx
-from refine_export.engine.plan import KIND, EngineDetails
 from refine_export.support.manifest import Manifest, write_with_manifest
 from refine_export.support.text import dict_from_result, size_text
 
@@ -128,7 +128,7 @@ def built_by_rtx(path: Path, size: tuple[int, int]) -> Built:
     options = BuildOptions(target="rtx", opt_size=size_text(size))
     library = load_library("rtx")
     shapes = read_source(path, options).shapes
-    return build_plan(library, path.read_bytes(), options, shapes, log=Log(library.module), path=path)
+    return engine_from_onnx(library, path.read_bytes(), options, shapes, log=Log(library.module), path=path)
 
 
 def bare_module(name: str, version: str) -> ModuleType:

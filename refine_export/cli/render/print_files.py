@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from refine_export.deploy.triton.repository import Deployed
     from refine_export.doctor.diagnosis import Check
     from refine_export.engine.engine_file import EngineFile
+    from refine_export.engine.engine_manifest import EngineDetails
     from refine_export.engine.fallbacks import Tried
-    from refine_export.engine.plan import EngineDetails
     from refine_export.jobs.export_graphs import ExportedFile
     from refine_export.jobs.inspect_file import Inspection
     from refine_export.jobs.lint_files import LintReport
@@ -101,7 +101,7 @@ def _print_search(screen: Screen, search: Search) -> None:
 
 def print_engine(made: EngineFile) -> None:
     """Print why an engine was built, its proofs and its description."""
-    from refine_export.engine.plan import engine_details
+    from refine_export.engine.engine_manifest import engine_details
 
     screen = Screen()
     for change in made.changes:
@@ -121,7 +121,7 @@ def print_inspection(found: Inspection) -> None:
 
 
 def _print_engine_description(description: Mapping[str, Any]) -> None:
-    from refine_export.engine.plan import engine_details
+    from refine_export.engine.engine_manifest import engine_details
 
     screen = Screen()
     for name in ("file", "sha256", "size_bytes"):
@@ -181,7 +181,7 @@ def _proofs(details: EngineDetails) -> Iterator[str]:
         yield _one_line(f"types of the convolutions in the engine: {types} ({proven})")
         notes = (*precision.notes, *notes)
     if refitted := details.refitted:
-        yield _one_line(f"refitted: its weights came into the plan {refitted['plan_sha256'][:12]}")
+        yield _one_line(f"refitted: its weights came into the engine {refitted['plan_sha256'][:12]}")
     for note in notes:
         yield _one_line(f"note: {note}")
 

@@ -15,9 +15,9 @@ from refine_export.cli.verbs.shared_options import EngineForceOption, JsonOption
 
 @stage_options("checkpoint.path", "frames.pair")
 def refit(
-    plan: Annotated[Path, typer.Argument(help="An engine that was built with --refittable or --strip-weights.")],
+    engine: Annotated[Path, typer.Argument(help="An engine that was built with --refittable or --strip-weights.")],
     file: Annotated[Path, typer.Argument(help="The ONNX file with the weights, lowered as the engine's own was.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The plan to write; it may be the one that is read.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The engine to write; it may be the one read.")],
     recipe: RecipeOption = None,
     force: EngineForceOption = False,
     quiet: QuietOption = False,
@@ -26,5 +26,5 @@ def refit(
 ) -> None:
     """Refit an engine and print how it was proven."""
     progress = make_progress(quiet or as_json)
-    made = rx.refit(plan, file, output=output, recipe=recipe, force=force, progress=progress, **options)
+    made = rx.refit(engine, file, output=output, recipe=recipe, force=force, progress=progress, **options)
     show(made, as_json, print_engine)

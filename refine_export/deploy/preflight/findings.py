@@ -3,7 +3,7 @@
 There is no rule for what Triton or its backends refuse with a clear message: wrong fields, reshapes, reserved instance
 kinds, broken flows between the steps of an ensemble, and names, types and dims that are not the artifact's. The rules
 are about what they accept and then do wrong, what makes them hang or crash, what they report unclearly, and what they
-cannot know: hashes, plans and releases.
+cannot know: hashes, engines and releases.
 """
 
 from __future__ import annotations
@@ -130,24 +130,24 @@ RULES: Final[dict[str, tuple[str, str]]] = {
         "Build it again, or copy it again: refine-export build FILE.onnx -o model.plan",
     ),
     "plan-manifest": (
-        "What the plan was built for is not known, or the manifest is of another file.",
+        "What the engine was built for is not known, or the manifest is of another file.",
         "Copy the manifest that the build wrote beside it (NAME.plan.json), or build it again.",
     ),
     "plan-unknown": (
-        "A plan itself holds only its TensorRT version: its tensors, profiles and GPU cannot be checked.",
+        "An engine itself holds only its TensorRT version: its tensors, profiles and GPU cannot be checked.",
         "Build it with refine-export build, which writes a manifest beside it.",
     ),
     "plan-release": (
-        "A plan runs on the TensorRT version that built it, unless it was built to be compatible with newer ones.",
-        "Take the release of Triton that fits, or build the plan with the TensorRT of that release.",
+        "An engine runs on the TensorRT version that built it, unless it was built to be compatible with newer ones.",
+        "Take the release of Triton that fits, or build the engine with the TensorRT of that release.",
     ),
     "plan-release-unknown": (
-        "The release's TensorRT is not known here to the last number, so the plan may not load there.",
+        "The release's TensorRT is not known here to the last number, so the engine may not load there.",
         f"Find it out: {FIND_OUT}",
     ),
     "plan-gpu": (
-        "A plan runs on the kind of GPU it was built on; cc_model_filenames gives each compute capability its own.",
-        "Correct the key, or build the plan on such a GPU.",
+        "An engine runs on the kind of GPU it was built on; cc_model_filenames gives each compute capability its own.",
+        "Correct the key, or build the engine on such a GPU.",
     ),
     "plan-profile": (
         "The server refuses it, or requests fail at run time: the engine has no such profile, or none of that size.",

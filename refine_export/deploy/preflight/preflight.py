@@ -17,10 +17,10 @@ from typing import Any
 from refine_export.deploy.preflight.findings import Finding, finding
 from refine_export.deploy.preflight.repository_reader import Model, links_that_lead_out, read_models
 from refine_export.deploy.preflight.rules_config import check_config, check_ensemble
+from refine_export.deploy.preflight.rules_engine import check_engines
 from refine_export.deploy.preflight.rules_files import check_files
 from refine_export.deploy.preflight.rules_hashes import check_deployment, check_manifests, check_parameters
 from refine_export.deploy.preflight.rules_onnx import check_onnx
-from refine_export.deploy.preflight.rules_plan import check_plans
 from refine_export.deploy.triton.releases import RELEASES, Release
 from refine_export.errors import RepositoryError, RequestError
 from refine_export.support.text import json_safe
@@ -56,7 +56,7 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
 
     Args:
         root: the folder that holds the models' folders.
-        release: the release of Triton that is to serve it, such as `26.06`; without one, plans are not compared with
+        release: the release of Triton that is to serve it, such as `26.06`; without one, engines are not compared with
             its TensorRT.
 
     Raises:
@@ -91,7 +91,7 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
 
 
 def _check_model(model: Model, models: Mapping[str, Model], release: Release | None) -> list[Finding]:
-    of_artifacts = [*check_onnx(model), *check_plans(model, release)]
+    of_artifacts = [*check_onnx(model), *check_engines(model, release)]
     findings = [*check_files(model), *check_config(model), *check_ensemble(model, models), *of_artifacts]
     if any(one.rule in ("onnx-file", "plan-file") for one in of_artifacts):
         return findings  # a damaged artifact has no hashes to compare

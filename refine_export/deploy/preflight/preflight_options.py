@@ -10,4 +10,4 @@ class PreflightOptions:
     """Options of the check of a model repository."""
 
     release: str | None = field(default=None, metadata={"flag": "--triton-release", "metavar": "YY.MM"})
-    """Release of Triton that is to serve it, such as 26.06; default: plans are not compared with its TensorRT."""
+    """Release of Triton that is to serve it, such as 26.06; default: engines are not compared with its TensorRT."""

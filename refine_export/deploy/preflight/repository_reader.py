@@ -59,7 +59,7 @@ class Model:
 
     @property
     def capabilities(self) -> list[str]:
-        """Compute capabilities with a plan of their own, such as `8.9`."""
+        """Compute capabilities with an engine of their own, such as `8.9`."""
         return sorted(self.config.cc_model_filenames)
 
     def files(self, version: Path) -> list[Path]:
@@ -68,7 +68,7 @@ class Model:
         names = dict.fromkeys((default, *(self.config.cc_model_filenames[key] for key in self.capabilities)))
         paths = [version / name for name in names]
         if self.capabilities and not self.config.default_model_filename and not paths[0].exists():
-            paths = paths[1:]  # each GPU has its own plan: the default name is only for others
+            paths = paths[1:]  # each GPU has its own engine: the default name is only for others
         # An ONNX model with external data may be a folder of the file's name.
         return [path / path.name if self.backend == "onnxruntime" and path.is_dir() else path for path in paths]
 

@@ -10,7 +10,7 @@ from refine_export.deploy.preflight.findings import Finding, finding
 from refine_export.deploy.preflight.repository_reader import MISSING, Model, read_text, why_unreadable
 from refine_export.deploy.preflight.rules_onnx import onnx_files
 from refine_export.deploy.triton.names import DEPLOYMENT_FILE, parameters_of
-from refine_export.engine.plan import artifact_from_path
+from refine_export.engine.engine_manifest import artifact_from_path
 from refine_export.errors import RequestError
 from refine_export.graph.model_file import external_files, model_from_file, sha256_of_model
 from refine_export.signature import OLD_NAMES
@@ -18,7 +18,7 @@ from refine_export.support.manifest import manifest_path, sha256_of_file
 
 
 def check_manifests(model: Model) -> Iterator[Finding]:
-    """Check that a manifest beside an ONNX file is of that file; `check_plans` does it for plans."""
+    """Check that a manifest beside an ONNX file is of that file; `check_engines` does it for engines."""
     for path in onnx_files(model):
         beside = manifest_path(path)
         text, problem = read_text(beside, model.root)
@@ -47,7 +47,7 @@ def check_parameters(model: Model) -> Iterator[Finding]:
         try:
             artifact = artifact_from_path(path)
         except RequestError as error:  # it is complete, so it is not one of the graphs
-            if model.backend != "tensorrt":  # the rules on plans report it
+            if model.backend != "tensorrt":  # the rules on engines report it
                 yield model.in_config("parameters", "parameters", str(error))
             return
         for name, value in parameters_of(artifact).items():

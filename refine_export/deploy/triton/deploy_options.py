@@ -19,7 +19,7 @@ class TritonOptions:
     """Options of a Triton model repository."""
 
     backend: Literal["auto", "python"] = field(default="auto", metadata={"flag": "--backend"})
-    """auto: plans by `tensorrt`, ONNX files by `onnxruntime`; python: ONNX files by ONNX Runtime in Python."""
+    """auto: engines by `tensorrt`, ONNX files by `onnxruntime`; python: ONNX files by ONNX Runtime in Python."""
     accelerator: Literal["none", "cuda", "tensorrt"] | None = field(default=None, metadata={"flag": "--accelerator"})
     """Accelerator of ONNX Runtime's backend on a GPU; default: cuda, or none where the device is a CPU."""
     device: Literal["auto", "gpu", "cpu"] = field(default="auto", metadata={"flag": "--device"})

@@ -72,7 +72,7 @@ def network_config(network: NetworkModel, options: TritonOptions) -> Config:
     if network.backend == "tensorrt":
         profiles = min(target.profiles for target in network.engine_targets)
         config["instance_group"][0] |= {"kind": "KIND_GPU", "profile": [str(number) for number in range(profiles)]}
-        config["cc_model_filenames"] = dict(network.plan_by_capability)
+        config["cc_model_filenames"] = dict(network.engine_by_capability)
     elif optimization := _optimization(network, options):
         config["optimization"] = optimization
     return config

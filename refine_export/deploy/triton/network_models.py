@@ -15,14 +15,14 @@ from typing import cast
 from refine_export.artifacts import Artifact, Sizes, io_description
 from refine_export.deploy.triton.deploy_options import DEFAULT_BATCH, DEFAULT_SIZES, MAX_BATCH, TritonOptions
 from refine_export.deploy.triton.names import ONNX_FILE, PLAN_FILE, Backend
-from refine_export.engine.plan import (
+from refine_export.engine.engine_manifest import (
     artifact_from_path,
+    engine_bytes,
     engine_details,
-    meant_as_plan,
-    plan_bytes,
-    plan_header,
+    engine_header,
+    meant_as_engine,
     read_engine_manifest,
-    seems_plan,
+    seems_engine,
 )
 from refine_export.errors import EngineError, GraphError, RequestError
 from refine_export.graph.model_file import external_files, model_from_file
@@ -36,8 +36,8 @@ _SEPARATE = "make a repository for each"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanTarget:
-    """TensorRT, GPU and profiles that a plan was built for."""
+class BuiltFor:
+    """TensorRT, GPU and profiles that an engine was built for."""
 
     tensorrt: str
     """Full version."""
@@ -50,14 +50,14 @@ class PlanTarget:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """An ONNX file or a plan that becomes a version of a model."""
+    """An ONNX file or an engine that becomes a version of a model."""
 
     path: Path
     artifact: Artifact
     types: Mapping[str, str]
     """Tensor -> Triton's name of its type."""
     external_data: tuple[Path, ...] = ()
-    engine: PlanTarget | None = None
+    engine: BuiltFor | None = None
     """None for an ONNX file."""
 
 
@@ -69,8 +69,8 @@ class NetworkModel:
     backend: Backend
     versions: tuple[Mapping[str, ModelSource], ...]
     """From version 1 on: file name in the version's folder -> source."""
-    plan_by_capability: Mapping[str, str]
-    """Compute capability -> file name of its plan; empty unless there are several."""
+    engine_by_capability: Mapping[str, str]
+    """Compute capability -> file name of its engine; empty unless there are several."""
     types: Mapping[str, str]
     fixed: tuple[int | None, int | None, int | None]
     """Batch, height and width; None where a request may choose."""
@@ -87,8 +87,8 @@ class NetworkModel:
         return next(iter(self.versions[-1].values()))
 
     @property
-    def engine_targets(self) -> list[PlanTarget]:
-        """Targets of all plans."""
+    def engine_targets(self) -> list[BuiltFor]:
+        """Targets of all engines."""
         return [one.engine for version in self.versions for one in version.values() if one.engine is not None]
 
     @property
@@ -108,7 +108,7 @@ class NetworkModel:
 
 
 def read_model_source(path: Path) -> ModelSource:
-    """Read an ONNX file, or a plan with its manifest beside it.
+    """Read an ONNX file, or an engine with its manifest beside it.
 
     Raises:
         GraphError: the file is neither, or not one of the graphs; or `bf16-not-supported` or `not-deployable`.
@@ -120,10 +120,10 @@ def read_model_source(path: Path) -> ModelSource:
         raise GraphError.about(path, "not-deployable", problem)
     signature = artifact.signature
     names = signature.input_names + signature.output_names
-    if meant_as_plan(path):
+    if meant_as_engine(path):
         manifest = read_engine_manifest(path)
         key = engine_details(manifest.details).key
-        target = PlanTarget(
+        target = BuiltFor(
             tensorrt=key.tensorrt,
             gpu=key.gpu,
             compute_capability=key.compute_capability,
@@ -149,7 +149,7 @@ def read_model_source(path: Path) -> ModelSource:
 
 def _refuse_rtx(path: Path) -> None:
     """Refuse an engine of TensorRT for RTX by its first bytes, whatever its manifest says."""
-    if not seems_plan(path) or plan_header(plan_bytes(path), path).library != "rtx":
+    if not seems_engine(path) or engine_header(engine_bytes(path), path).library != "rtx":
         return
     problem = "is an engine of TensorRT for RTX, which Triton has no backend for; deploy the ONNX file that it was "
     problem += "built from"
@@ -163,7 +163,7 @@ def _refuse_rtx(path: Path) -> None:
 def network_models(sources: Sequence[ModelSource], options: TritonOptions) -> list[NetworkModel]:
     """Return one model for each graph, in the order of `SIGNATURES`.
 
-    Several files of one graph are its versions 1, 2, ... in the order given; plans for GPUs of different compute
+    Several files of one graph are its versions 1, 2, ... in the order given; engines for GPUs of different compute
     capability are one version, in which each GPU takes its own.
 
     Raises:
@@ -209,7 +209,7 @@ def _network_model(graph: GraphName, sources: Sequence[ModelSource], options: Tr
     first = sources[0]
     for other in sources[1:]:
         _check_same_interface(graph, first, other)
-    versions, plan_by_capability = _versions(sources)
+    versions, engine_by_capability = _versions(sources)
     if options.version_policy.isdecimal() and int(options.version_policy) > len(versions):
         raise RequestError(
             f"version_policy is {options.version_policy}, and {graph} has {len(versions)} versions; expected one of "
@@ -221,7 +221,7 @@ def _network_model(graph: GraphName, sources: Sequence[ModelSource], options: Tr
         graph=graph,
         backend="tensorrt" if first.engine else "onnxruntime" if options.backend == "auto" else "python",
         versions=versions,
-        plan_by_capability=plan_by_capability,
+        engine_by_capability=engine_by_capability,
         types=first.types,
         fixed=first.artifact.fixed,
         profile=profile,
@@ -253,7 +253,7 @@ def _check_same_interface(graph: GraphName, first: ModelSource, other: ModelSour
 def _versions(
     sources: Sequence[ModelSource],
 ) -> tuple[tuple[Mapping[str, ModelSource], ...], Mapping[str, str]]:
-    """Return the files of each version, and the plan of each compute capability where one version has several."""
+    """Return the files of each version, and the engine of each compute capability where one version has several."""
     capabilities = [source.engine.compute_capability for source in sources if source.engine is not None]
     different = len(set(capabilities))
     if 1 < different == len(sources):

@@ -34,17 +34,17 @@ class Release:
         return f"nvcr.io/nvidia/tritonserver:{self.name}-py3"
 
     def runs(self, built_by: str, *, version_compatible: bool = False) -> bool | None:
-        """Return whether it runs a plan; None where its TensorRT is not known well enough.
+        """Return whether it runs an engine; None where its TensorRT is not known well enough.
 
         Args:
-            built_by: the plan's TensorRT, such as `11.0.0.114`.
-            version_compatible: the plan was built to run on newer TensorRT too.
+            built_by: the engine's TensorRT, such as `11.0.0.114`.
+            version_compatible: the engine was built to run on newer TensorRT too.
         """
-        plan, known = numbers_of(built_by), numbers_of(self.tensorrt or "")
-        digits = min(len(plan), len(known))
-        if plan[:digits] != known[:digits]:
-            return version_compatible and plan[:digits] < known[:digits]
-        return True if plan and len(known) >= min(len(plan), 4) else None
+        engine, known = numbers_of(built_by), numbers_of(self.tensorrt or "")
+        digits = min(len(engine), len(known))
+        if engine[:digits] != known[:digits]:
+            return version_compatible and engine[:digits] < known[:digits]
+        return True if engine and len(known) >= min(len(engine), 4) else None
 
 
 # TensorRT-LLM: docker/common/install_tensorrt.sh of NVIDIA/TensorRT-LLM. Model-Connect: the Dockerfile of

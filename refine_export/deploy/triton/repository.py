@@ -68,7 +68,7 @@ def deploy_triton(paths: Sequence[Path], output: Path, options: TritonOptions, *
     """Write a model repository; one that is there stays as it is until the new one is complete.
 
     Args:
-        paths: ONNX files and plans of the graphs; several of one graph are its versions.
+        paths: ONNX files and engines of the graphs; several of one graph are its versions.
         output: the repository's folder.
         options: how they are served.
         force: replace a repository that is there.
@@ -175,7 +175,7 @@ def _copy(source: ModelSource, target: Path) -> None:
     for path, copy in copies.items():
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
-    # The manifest of a plan is checked whenever the plan is read.
+    # The manifest of an engine is checked whenever the engine is read.
     if source.engine is None and manifest_path(target).is_file():
         hashes = source.artifact.sha256, sha256_of_file(target)  # with external data, and of the file alone
         if read_manifest(source.path).sha256 not in hashes:

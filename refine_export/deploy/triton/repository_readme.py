@@ -31,7 +31,7 @@ def readme_text(
     environment.filters["content"] = _content
     image, image_reason, release = _image(networks)
     first = networks[0]
-    plans = [target for network in networks for target in network.engine_targets]
+    engines = [target for network in networks for target in network.engine_targets]
     return environment.get_template("readme.md.j2").render(
         name=name,
         quoted=shlex.quote(name),
@@ -45,9 +45,9 @@ def readme_text(
         release=release,
         python=options.backend == "python",
         cpu=options.device == "cpu",
-        any_device=options.device == "auto" and not plans,
+        any_device=options.device == "auto" and not engines,
         tensorrt_accelerator=options.accelerator == "tensorrt",
-        version_compatible=bool(plans) and all(plan.version_compatible for plan in plans),
+        version_compatible=bool(engines) and all(engine.version_compatible for engine in engines),
         example=ENSEMBLE if interpolator else first.graph,
         inputs=[
             (spec.name, spec.shape_at(first.smallest_batch, *first.sizes[0]), _DTYPES[first.types[spec.name]])
@@ -59,17 +59,17 @@ def readme_text(
 
 def _image(networks: Sequence[NetworkModel]) -> tuple[str, str, str | None]:
     """Return the container, the reason for it, and the release that `deploy check` is to be given."""
-    plans = [target for network in networks for target in network.engine_targets]
-    if not plans:
+    engines = [target for network in networks for target in network.engine_targets]
+    if not engines:
         newest = RELEASES[NEWEST]
         reason = (
             f"Every release from {next(iter(RELEASES))} on takes these files; {newest.name} has ONNX Runtime "
             f"{newest.onnxruntime}."
         )
         return newest.image, reason, newest.name
-    version = plans[0].tensorrt
-    gpus = ", ".join(sorted({f"{plan.gpu} ({plan.compute_capability})" for plan in plans}))
-    reason = f"The plans are built for TensorRT {version} on {gpus}."
+    version = engines[0].tensorrt
+    gpus = ", ".join(sorted({f"{engine.gpu} ({engine.compute_capability})" for engine in engines}))
+    reason = f"The engines are built for TensorRT {version} on {gpus}."
     if found := releases_with(version):
         return found[-1].image, f"{reason} Triton {found[-1].name} has it.", found[-1].name
     unknown = (

@@ -104,9 +104,9 @@ def test_gpus_with_a_plan_each_are_one_version(files, tmp_path):
     small = ((1, 128, 128), (2, 128, 128), (2, 512, 512))
     plans = [files["plan"], write_plan(tmp_path / "b.plan", files["dynamic"], small, capability=(8, 9))]
     [model] = network_models([read_model_source(path) for path in plans], TritonOptions())
-    assert model.plan_by_capability == {"8.9": "model.sm89.plan", "9.0": "model.sm90.plan"}
+    assert model.engine_by_capability == {"8.9": "model.sm89.plan", "9.0": "model.sm90.plan"}
     [version] = model.versions
-    assert set(version) == set(model.plan_by_capability.values())
+    assert set(version) == set(model.engine_by_capability.values())
     assert version["model.sm89.plan"].path == plans[1]
     assert (model.max_batch_size, model.sizes) == (2, ((256, 448),))
     [model] = network_models([read_model_source(files[name]) for name in ("plan", "plan 2")], TritonOptions())

@@ -12,7 +12,7 @@ from refine_export.artifacts import artifact_from_file
 from refine_export.deploy.triton import repository
 from refine_export.deploy.triton.deploy_options import TritonOptions
 from refine_export.deploy.triton.repository import PYTHON_MODEL, deploy_triton
-from refine_export.engine.plan import artifact_from_plan
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.errors import RequestError
 from refine_export.support.manifest import manifest_path, sha256_of_file
 from tests.support.deploy_files import CHECKPOINT, with_external_data, write_average, write_declared, write_plan
@@ -125,7 +125,7 @@ def test_a_plan_is_copied_with_its_manifest(source, output):
     plan = write_plan(source.with_name("m.plan"), source)
     result = deployed([plan], output)
     copy = output / "interpolator" / "1" / "model.plan"
-    assert artifact_from_plan(copy).sha256 == artifact_from_plan(plan).sha256
+    assert artifact_from_engine(copy).sha256 == artifact_from_engine(plan).sha256
     [artifact] = result.deployment["models"][0]["artifacts"]
     assert artifact["engine"]["tensorrt"] == "11.0.0.114"
     assert artifact["profile"] == [[1, 64, 96], [4, 256, 448], [8, 1088, 1920]]

@@ -20,9 +20,9 @@ from onnx import helper, numpy_helper
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.build_process import BuildRequest, build_in_child
+from refine_export.engine.engine_manifest import engine_header
 from refine_export.engine.grid_sample_check import GridSampleReport
 from refine_export.engine.output_files import folder_beside
-from refine_export.engine.plan import plan_header
 from refine_export.engine.profile_shapes import InputShapes
 from refine_export.errors import EngineError, GraphError, InternalError, RequestError, UnavailableError
 from refine_export.graph.model_file import sha256_of_model
@@ -118,7 +118,7 @@ def build(place, progress=None, *, target="rtx", unfuse=False, shapes=SHAPES, **
 def test_a_build_with_all_its_reports(place):
     progress = Recorded()
     built = build(place, progress, unfuse=True)
-    assert plan_header(built.plan, Path("m.plan")).library == "rtx"
+    assert engine_header(built.engine, Path("m.plan")).library == "rtx"
     assert built.onnx_sha256 == sha256_of_model((place / "m.onnx").read_bytes(), [])
     assert built.samplers == GridSampleReport(layers=1, sampling={"LINEAR CLAMP aligned": 1}, repairs=())
     assert built.inferred.types["CONVOLUTION HALF -> HALF"] == 1
@@ -132,7 +132,7 @@ def test_a_build_of_enterprise_tensorrt_is_probed_loaded_and_timed(place):
     fake(place)
     progress = Recorded()
     built = build(place, progress, target="trt")
-    assert plan_header(built.plan, Path("m.plan")).text.startswith("11.4")
+    assert engine_header(built.engine, Path("m.plan")).text.startswith("11.4")
     assert built.precision is not None
     assert (built.probed, built.precision.convolutions, built.precision.proven) == (True, {"Half": 1}, True)
     assert [step[0] for step in progress.steps] == ["probe the sampler", "build m.onnx", "prove the precision"]
@@ -176,7 +176,7 @@ def test_what_a_constructor_raises(place, raised, kind, code):
         build(place)
 
 
-@pytest.mark.parametrize("file", ["plan", "answer.json.partial"])
+@pytest.mark.parametrize("file", ["engine", "answer.json.partial"])
 def test_a_full_disk_in_the_child(place, file):
     real(
         place,

@@ -11,8 +11,8 @@ import pytest
 
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.cross_checks import CrossCheck, cross_checks, polygraphy_command, trtexec_command
+from refine_export.engine.engine_manifest import KIND
 from refine_export.engine.identity import engine_key
-from refine_export.engine.plan import KIND
 from refine_export.support.manifest import Manifest
 from tests.support.engine_models import details_of, machine_of
 
@@ -53,7 +53,7 @@ FLAGS = {  # option -> what it adds to trtexec and to polygraphy; None: not a fl
 
 
 def wanted(options: BuildOptions = EVERYTHING, **changes: Any) -> CrossCheck:
-    values: dict[str, Any] = {"onnx": "m.onnx", "plan": "m.check.plan", "shapes": SHAPES, "version": "11.4.0"}
+    values: dict[str, Any] = {"onnx": "m.onnx", "engine": "m.check.plan", "shapes": SHAPES, "version": "11.4.0"}
     return CrossCheck(options=options, **values | changes)
 
 

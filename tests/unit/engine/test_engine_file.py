@@ -14,11 +14,11 @@ import pytest
 from refine_export.engine import engine_file as module
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import EngineTarget, engine_file
+from refine_export.engine.engine_manifest import describe, manifest_of
 from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.machine import rtx_gpus
 from refine_export.engine.onnx_source import file_of_fallback
 from refine_export.engine.output_files import check_engine_output
-from refine_export.engine.plan import describe, manifest_of
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.support.progress import Silent
 from tests.support.engine_models import model, needs_rtx, rtx_fixture  # noqa: F401 (fixture)

@@ -137,7 +137,7 @@ def test_an_unchecked_engine_is_named_so(trt, plan):
     manifest_path(plan).unlink()
     for source in (plan, plan.read_bytes()):
         with TrtRunner(source, unchecked=True) as runner:
-            assert runner.provider == "engine, unchecked plan"
+            assert runner.provider == "engine, unchecked"
             assert np.array_equal(runner.run(feeds_of())["frame"], middle(feeds_of()))
     with refused("manifest-needed", RequestError):
         TrtRunner(plan.read_bytes())

@@ -7,7 +7,7 @@ import pytest
 
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import build_plan
+from refine_export.engine.engine_from_onnx import engine_from_onnx
 from refine_export.engine.onnx_source import read_source
 from refine_export.graph.linter import lint_model
 from refine_export.lower.lower_options import LowerOptions
@@ -30,7 +30,7 @@ def built(model, path, **sizes):
     options = BuildOptions(target="rtx", **sizes)
     library = load_library("rtx")
     shapes = read_source(path, options).shapes
-    return build_plan(library, path.read_bytes(), options, shapes, log=Log(library.module))
+    return engine_from_onnx(library, path.read_bytes(), options, shapes, log=Log(library.module))
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnx.parser import parse_model
 
 from refine_export.engine.bindings import Log
-from refine_export.engine.refit_weights import refit_plan
+from refine_export.engine.refit_weights import refitted_engine
 from refine_export.errors import GraphError, RequestError, UnavailableError
 from tests.support.engine_models import fail, fake_library
 from tests.support.host_trt import loaded, plan_of
@@ -39,7 +39,7 @@ class Refit:
 
     def new(self, model, plan=None, **more):
         content = model if isinstance(model, bytes) else model.SerializeToString()
-        return refit_plan(self.trt, plan or self.plan, content, self.log, **more)
+        return refitted_engine(self.trt, plan or self.plan, content, self.log, **more)
 
     def weights(self, plan):
         engine = loaded(self.trt, plan)

@@ -7,7 +7,7 @@ import pytest
 
 from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import load_library
-from refine_export.engine.plan import artifact_from_plan, describe
+from refine_export.engine.engine_manifest import artifact_from_engine, describe
 from refine_export.errors import GraphError, RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.refit_engine import refit
@@ -47,7 +47,7 @@ def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports
     assert (described["manifest"], described["library"]) == ("whole", "TensorRT for RTX")
     assert described["tensorrt"] == load_library("rtx").version
     assert (described["key"]["library"], described["key"]["compute_capability"]) == ("rtx", "sm89, sm120")
-    assert artifact_from_plan(output).profile == ((1, 64, 64), (1, 64, 96), (1, 96, 128))
+    assert artifact_from_engine(output).profile == ((1, 64, 64), (1, 64, 96), (1, 96, 128))
     assert build(source, output=output, target="rtx", gpu=["sm120", "sm89"], **SIZES).reused
     with refused("not-refittable", RequestError):
         refit(made, source, output=tmp_path / "other.rtx")

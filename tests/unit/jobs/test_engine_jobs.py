@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from refine_export.engine.plan import artifact_from_plan, describe
+from refine_export.engine.engine_manifest import artifact_from_engine, describe
 from refine_export.errors import RequestError
 from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
 from refine_export.jobs.validate_files import validate
@@ -27,7 +27,7 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     assert len(tried["numbers"]) == 8
     assert all(0 < one["max_abs"] < 0.05 for one in tried["numbers"])
     assert seat.build().reused
-    artifact = artifact_from_plan(seat.plan)
+    artifact = artifact_from_engine(seat.plan)
     assert (artifact.graph, artifact.precision, artifact.fixed) == ("contextnet", "fp16", (1, 64, 64))
     assert artifact.engine == f"TensorRT {version} on H200 (9.0), fallback native"
     assert describe(seat.plan)["key"]["fallback"] == "native"
@@ -45,7 +45,7 @@ def test_an_engine_of_any_size_is_compared_over_its_whole_profile(seat, tmp_path
     feeds = {one["feed"] for one in numbers}
     sizes = ("32x32", "64x64", "2x64x96", "64x64, noise")
     assert feeds == {f"contextnet {size}, subpixel flow" for size in sizes}
-    artifact = artifact_from_plan(seat.plan)
+    artifact = artifact_from_engine(seat.plan)
     assert artifact.profile == ((1, 32, 32), (1, 64, 64), (2, 64, 96))
     assert artifact.fixed == (None, None, None)
     assert artifact.sizes == "1x3x32x32 to 2x3x64x96"
@@ -72,7 +72,7 @@ def test_the_fp32_file_of_a_lowered_one_is_the_last_fallback(seat):
     made = seat.build(recipe=STRICT, fallback="auto")
     assert [tried["status"] for tried in made.manifest.details["fallbacks"]] == ["failed", "failed", "failed", "passed"]
     assert made.fallback == "fp32"
-    assert artifact_from_plan(seat.plan).precision == "fp32"
+    assert artifact_from_engine(seat.plan).precision == "fp32"
     assert validate([seat.plan], recipe=RECIPE).report["thresholds"]["contextnet_fp32"]["psnr_db"] == 90
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 from refine_export.artifacts import artifact_from_file
-from refine_export.engine.plan import artifact_from_plan
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.errors import RequestError
 from refine_export.jobs.recipe_file import recipe_with
 from refine_export.jobs.refit_engine import refit
@@ -24,7 +24,7 @@ def test_new_weights_go_into_an_engine(seat, tmp_path):
     )
     assert seat.plan.read_bytes() == old
     assert output.read_bytes() != old
-    assert artifact_from_plan(output).checkpoint_sha256 == artifact_from_file(source).checkpoint_sha256
+    assert artifact_from_engine(output).checkpoint_sha256 == artifact_from_file(source).checkpoint_sha256
     assert validate([output], recipe=recipe_with_seed(1)).report["status"] == "passed"
     assert validate([output], recipe=RECIPE, force=True).report["status"] == "failed"
     assert not seat.build(source, recipe_with_seed(1), output, refittable=True).reused  # a fresh one is asked for

@@ -4,7 +4,7 @@ import json
 import sys
 
 from refine_export.engine import machine
-from refine_export.engine.plan import artifact_from_plan
+from refine_export.engine.engine_manifest import artifact_from_engine
 from refine_export.errors import EngineError
 from refine_export.jobs.main_job import run
 from refine_export.jobs.recipe_file import recipe_with
@@ -85,4 +85,4 @@ def test_an_engine_of_another_graph_is_refused(seat):
     content["details"]["artifact"] = None
     manifest_path(seat.plan).write_text(json.dumps(content))
     with refused("unknown-graph", EngineError):
-        artifact_from_plan(seat.plan)
+        artifact_from_engine(seat.plan)

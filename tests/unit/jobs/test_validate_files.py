@@ -14,7 +14,7 @@ import torch
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.cli.render.print_verdicts import print_report
-from refine_export.engine import plan
+from refine_export.engine import engine_manifest
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.graph.stacked_input import with_stacked_input
 from refine_export.jobs.build_engine import build
@@ -192,7 +192,7 @@ def test_an_engine_for_rtx_gpus_is_not_compared_and_does_not_fail_the_other_file
     def no_gpu():
         raise UnavailableError("no GPU", code="no-gpu")
 
-    monkeypatch.setattr(plan, "current_gpu", no_gpu)
+    monkeypatch.setattr(engine_manifest, "current_gpu", no_gpu)
     engine = build(static, output=tmp_path / "contextnet.rtx", target="rtx", recipe=RECIPE)
     both = validate([static, engine], recipe=RECIPE)
     assert (both.passed, [one["file"] for one in both.report["groups"]]) == (True, [str(static)])

@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
-from refine_export.engine import build_plan as module
+from refine_export.engine import engine_from_onnx as module
 from refine_export.engine.bindings import Log
 from refine_export.engine.build_options import BuildOptions
-from refine_export.engine.build_plan import build_plan, memory_from_log
+from refine_export.engine.engine_from_onnx import engine_from_onnx, memory_from_log
+from refine_export.engine.engine_manifest import engine_header
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.grid_sample_check import grid_sample_layers
-from refine_export.engine.plan import plan_header
 from refine_export.engine.profile_shapes import shapes_from_options
 from refine_export.errors import GraphError, UnavailableError
 from refine_export.signature import TensorInfo
@@ -30,12 +30,12 @@ def build(rtx, content=None, log=None, *, gpu=(), max_size=None, max_batch=1, **
     options = BuildOptions(opt_size="32x32", max_size=max_size, max_batch=max_batch, gpu=gpu)
     shapes = shapes_from_options([IMAGE], options, None)
     content = model().SerializeToString() if content is None else content
-    return build_plan(rtx, content, options, shapes, log=log or Log(rtx.module), **more)
+    return engine_from_onnx(rtx, content, options, shapes, log=log or Log(rtx.module), **more)
 
 
 def test_a_build_gives_an_engine_and_its_reports(rtx, tmp_path):
     built = build(rtx, timings=tmp_path / "a.timing")
-    header = plan_header(built.plan, tmp_path)
+    header = engine_header(built.engine, tmp_path)
     assert (header.library, header.text) == ("rtx", rtx.version)
     assert (built.samplers.layers, built.samplers.repairs) == (1, ())
     assert built.inferred.types == {"GRID_SAMPLE FLOAT FLOAT -> FLOAT": 1, "CONVOLUTION HALF -> HALF": 1}
@@ -49,7 +49,7 @@ def test_an_engine_is_not_run_without_a_gpu(rtx):
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
     with pytest.raises(UnavailableError):
-        TrtRunner(build(rtx).plan, unchecked=True)
+        TrtRunner(build(rtx).engine, unchecked=True)
 
 
 def test_an_engine_that_no_rtx_gpu_holds_is_refused(rtx, monkeypatch):
@@ -68,8 +68,8 @@ def test_a_range_of_sizes_whose_memory_tensorrt_does_not_count_is_refused(rtx):
 
 def test_the_same_input_gives_the_same_bytes_and_other_gpus_others(rtx):
     first = build(rtx)
-    assert first.plan == build(rtx).plan
-    assert first.plan != build(rtx, gpu=("turing",)).plan
+    assert first.engine == build(rtx).engine
+    assert first.engine != build(rtx, gpu=("turing",)).engine
 
 
 def test_the_engine_is_built_from_the_checked_network(rtx, monkeypatch):
@@ -85,15 +85,15 @@ def test_the_engine_is_built_from_the_checked_network(rtx, monkeypatch):
     monkeypatch.setattr(module, "network_from_onnx", misread)
     repaired = build(rtx)
     assert [repair.set for repair in repaired.samplers.repairs] == ["LINEAR"]
-    assert repaired.plan == right.plan
+    assert repaired.engine == right.engine
     monkeypatch.setattr(module, "check_grid_samples", lambda *given: right.samplers)
-    assert build(rtx).plan != right.plan
+    assert build(rtx).engine != right.engine
 
 
 def test_external_data_are_found_beside_the_file(rtx, tmp_path):
     path = tmp_path / "m.onnx"
     onnx.save_model(model(), path, save_as_external_data=True, location="m.bin", size_threshold=0)
-    assert build(rtx, path.read_bytes(), path=path).plan == build(rtx).plan
+    assert build(rtx, path.read_bytes(), path=path).engine == build(rtx).engine
     (tmp_path / "m.bin").unlink()
     with pytest.raises(GraphError):
         build(rtx, path.read_bytes(), path=path)

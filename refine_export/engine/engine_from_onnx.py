@@ -49,7 +49,7 @@ LARGEST_COUNTED_BYTES = 7 << 30
 class Built:
     """An engine, and what is known from building it."""
 
-    plan: bytes
+    engine: bytes
     samplers: GridSampleReport
     unfused: tuple[str, ...]
     """Tensors that were kept from fusing."""
@@ -60,7 +60,7 @@ class Built:
     """On the timing cache."""
 
 
-def build_plan(
+def engine_from_onnx(
     library: Library,
     content: bytes,
     options: BuildOptions,
@@ -109,7 +109,7 @@ def build_plan(
     notes = [] if timings is None else [set_timing_cache(config, timings, log)]
     built = builder.build_serialized_network(parsed.network, config)
     watch.check()
-    plan = bytes(required(built, "build the engine", log))
+    engine = bytes(required(built, "build the engine", log))
     memory = memory_from_log(text for _, text in log.lines)
     needed = memory.get("activation_bytes", 0) + memory.get("weight_bytes", 0)
     if library.name == "rtx" and needed > LARGEST_GPU_BYTES:  # TensorRT itself finds what one GPU here lacks
@@ -122,7 +122,7 @@ def build_plan(
     if timings is not None:
         notes.append(save_timing_cache(config, timings))
     return Built(
-        plan=plan,
+        engine=engine,
         samplers=samplers,
         unfused=unfused,
         inferred=inferred,

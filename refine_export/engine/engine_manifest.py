@@ -84,7 +84,7 @@ class Header:
         return ".".join(str(number) for number in self.version) if self.version else "not known"
 
 
-def plan_header(content: bytes, path: Path) -> Header:
+def engine_header(content: bytes, path: Path) -> Header:
     """Read what an engine begins with: a tag, the form of the header, and for form 0 the version in bytes 24 to 27.
 
     As `trtexec --getPlanVersionOnly` reads it in samples/common/sampleEngines.cpp of TensorRT 10.14; engines of
@@ -116,7 +116,7 @@ def plan_header(content: bytes, path: Path) -> Header:
     return Header(library=library, version=tuple(version) if form == 0 else None)
 
 
-def seems_plan(path: Path) -> bool:
+def seems_engine(path: Path) -> bool:
     """Return whether a file is an engine by its first four bytes."""
     if not path.is_file():
         return False
@@ -124,12 +124,12 @@ def seems_plan(path: Path) -> bool:
         return file.read(4) in _MAGIC
 
 
-def meant_as_plan(path: Path) -> bool:
+def meant_as_engine(path: Path) -> bool:
     """Return whether a file is an engine by its first bytes, or by its name, so that errors on it speak of engines."""
-    return path.suffix.lower() in SUFFIXES or seems_plan(path)
+    return path.suffix.lower() in SUFFIXES or seems_engine(path)
 
 
-def plan_bytes(path: Path) -> bytes:
+def engine_bytes(path: Path) -> bytes:
     """Read an engine, its manifest left aside.
 
     Raises:
@@ -145,30 +145,30 @@ def plan_bytes(path: Path) -> bytes:
             code="unreadable",
             path=path,
         ) from error
-    plan_header(content, path)
+    engine_header(content, path)
     return content
 
 
-def read_engine_manifest(plan: Path) -> Manifest:
+def read_engine_manifest(engine: Path) -> Manifest:
     """Read the manifest beside an engine.
 
     Raises:
         EngineError: `unknown-engine`; it is missing, damaged, or not that of an engine.
     """
     try:
-        manifest = read_manifest(plan)
+        manifest = read_manifest(engine)
     except RequestError as error:
         problem = str(error).partition("; ")[0]  # without its advice, which is this error's too
-        raise _unknown(plan, f"no manifest ({problem})") from error
+        raise _unknown(engine, f"no manifest ({problem})") from error
     if manifest.kind != KIND:
-        raise _unknown(plan, f"no manifest ({manifest_path(plan).name} is of kind {manifest.kind!r})")
+        raise _unknown(engine, f"no manifest ({manifest_path(engine).name} is of kind {manifest.kind!r})")
     try:
         engine_details(manifest.details)
     except pydantic.ValidationError as error:
         [first, *_] = error.errors(include_url=False)
         where = ".".join(map(str, ("details", *first["loc"])))
-        problem = f"no manifest that can be read ({where} of {manifest_path(plan).name}: {first['msg']})"
-        raise _unknown(plan, problem) from error
+        problem = f"no manifest that can be read ({where} of {manifest_path(engine).name}: {first['msg']})"
+        raise _unknown(engine, problem) from error
     return manifest
 
 
@@ -247,7 +247,7 @@ def _installed_library(target: Target) -> Library | None:
     return None
 
 
-def check_plan(path: Path, content: bytes, machine: Machine) -> Manifest:
+def check_engine(path: Path, content: bytes, machine: Machine) -> Manifest:
     """Return the manifest of an engine whose bytes are known, if this machine can run it.
 
     Raises:
@@ -289,8 +289,8 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         EngineError: `unreadable`, `not-an-engine` or `truncated`.
     """
-    content = plan_bytes(path)
-    header = plan_header(content, path)
+    content = engine_bytes(path)
+    header = engine_header(content, path)
     found: dict[str, Any] = {
         "file": path.name,
         "sha256": hashlib.sha256(content).hexdigest(),
@@ -321,19 +321,19 @@ def artifact_from_path(path: Path) -> Artifact:
     """Recognise an ONNX file or an engine.
 
     Raises:
-        EngineError: an engine, and not one of the graphs; see `artifact_from_plan`.
+        EngineError: an engine, and not one of the graphs; see `artifact_from_engine`.
         GraphError: it is neither, or not one of the four graphs.
     """
-    return artifact_from_plan(path) if meant_as_plan(path) else artifact_from_file(path)
+    return artifact_from_engine(path) if meant_as_engine(path) else artifact_from_file(path)
 
 
-def artifact_from_plan(path: Path) -> Artifact:
+def artifact_from_engine(path: Path) -> Artifact:
     """Read what an engine is from its manifest; this needs neither a TensorRT library nor a GPU.
 
     Raises:
-        EngineError: as `plan_bytes` and `manifest_of`; or `unknown-graph`: the engine is not one of ours.
+        EngineError: as `engine_bytes` and `manifest_of`; or `unknown-graph`: the engine is not one of ours.
     """
-    manifest = manifest_of(path, plan_bytes(path))
+    manifest = manifest_of(path, engine_bytes(path))
     details = engine_details(manifest.details)
     key, made = details.key, details.artifact
     if made is None:

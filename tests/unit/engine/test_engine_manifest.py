@@ -8,16 +8,16 @@ import sys
 
 import pytest
 
-from refine_export.engine.plan import (
-    artifact_from_plan,
-    check_plan,
+from refine_export.engine.engine_manifest import (
+    artifact_from_engine,
+    check_engine,
     check_version,
     describe,
+    engine_bytes,
     engine_details,
+    engine_header,
     options_of,
-    plan_bytes,
-    plan_header,
-    seems_plan,
+    seems_engine,
 )
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path, read_manifest
@@ -39,16 +39,16 @@ def plan(tmp_path):
 
 
 def check(path, machine=None):
-    return check_plan(path, plan_bytes(path), machine or machine_of(VERSION))
+    return check_engine(path, engine_bytes(path), machine or machine_of(VERSION))
 
 
 def test_a_whole_engine_of_this_machine_is_read_under_any_name(plan):
     moved = plan.with_name("other.plan")
     manifest_path(plan).rename(manifest_path(moved))
     plan.rename(moved)
-    manifest = check_plan(moved, plan_bytes(moved), machine_of(VERSION))
+    manifest = check_engine(moved, engine_bytes(moved), machine_of(VERSION))
     assert engine_details(manifest.details).key.gpu == "NVIDIA H200"
-    assert seems_plan(moved)
+    assert seems_engine(moved)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_whole_engine_of_this_machine_is_read_under_any_name(plan):
     ],
 )
 def test_the_header_tells_library_and_version(plan, content, header):
-    found = plan_header(content, plan)
+    found = engine_header(content, plan)
     assert (found.library, found.text) == header
 
 
@@ -93,8 +93,8 @@ def test_no_file_a_folder_and_a_pipe(tmp_path):
     os.mkfifo(tmp_path / "fifo.plan")  # reading it would wait without end
     for path in (tmp_path / "none.plan", tmp_path, tmp_path / "fifo.plan"):
         with refused("unreadable", EngineError):
-            plan_bytes(path)
-    assert not seems_plan(tmp_path / "none.plan")
+            engine_bytes(path)
+    assert not seems_engine(tmp_path / "none.plan")
 
 
 def test_an_engine_cut_short_or_changed(plan):
@@ -179,10 +179,10 @@ def test_profiles_that_were_edited_by_hand_are_refused(plan, profile):
         content["details"]["key"]["profiles"] = profiles
         path.write_text(json.dumps(content))
         if code is None:
-            assert artifact_from_plan(plan).fixed == (1, 64, 64)
+            assert artifact_from_engine(plan).fixed == (1, 64, 64)
         else:
             with refused(code, EngineError):
-                artifact_from_plan(plan)
+                artifact_from_engine(plan)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_field_that_was_renamed_by_hand_is_refused(plan, tmp_path):
     content["details"]["artifact"] = {**known, "multiples_of": 32}
     path.write_text(json.dumps(content))
     with refused("unknown-engine", EngineError):
-        artifact_from_plan(plan)
+        artifact_from_engine(plan)
 
 
 def installed(monkeypatch, **versions):

@@ -1,4 +1,4 @@
-"""Rules on TensorRT plans, checked without TensorRT or a GPU: header, manifest, profiles, and intended GPUs."""
+"""Rules on TensorRT engines, checked without TensorRT or a GPU: header, manifest, profiles, and intended GPUs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from refine_export.deploy.preflight.findings import Finding
 from refine_export.deploy.preflight.repository_reader import Model
 from refine_export.deploy.preflight.rules_config import full_dims
 from refine_export.deploy.triton.releases import Release, releases_with
+from refine_export.engine.engine_manifest import describe
 from refine_export.engine.machine import numbers_of
-from refine_export.engine.plan import describe
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path
 
@@ -22,8 +22,8 @@ Shapes = Mapping[str, Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanDescription:
-    """A plan as its header and its manifest describe it."""
+class EngineDescription:
+    """An engine as its header and its manifest describe it."""
 
     where: str
     """Its path in findings, such as `1/model.plan`."""
@@ -42,16 +42,16 @@ class PlanDescription:
         return release.runs(self.tensorrt, version_compatible=self.version_compatible)
 
 
-def describe_plan(path: Path, where: str) -> PlanDescription:
-    """Read a plan's header and manifest.
+def engine_description(path: Path, where: str) -> EngineDescription:
+    """Read an engine's header and manifest.
 
     Raises:
-        EngineError: it is not a plan.
+        EngineError: it is not an engine.
     """
     described = describe(path)
     key: Mapping[str, Any] = described.get("key", {})
     options = key.get("options", {})
-    return PlanDescription(
+    return EngineDescription(
         where=where,
         tensorrt=str(key.get("tensorrt") or described["tensorrt"]),
         manifest_problem=None if key else str(described["manifest"]),
@@ -62,46 +62,46 @@ def describe_plan(path: Path, where: str) -> PlanDescription:
     )
 
 
-def check_plans(model: Model, release: Release | None) -> Iterator[Finding]:
-    """Check each plan; whether Triton's TensorRT fits is checked only for a known release."""
+def check_engines(model: Model, release: Release | None) -> Iterator[Finding]:
+    """Check each engine; whether Triton's TensorRT fits is checked only for a known release."""
     for path in model.readable_files() if model.backend == "tensorrt" else ():
         where = model.where(path)
         try:
-            plan = describe_plan(path, where)
+            engine = engine_description(path, where)
         except EngineError as error:
             yield model.found("plan-file", where, str(error))
             continue
-        if release is not None and numbers_of(plan.tensorrt):
-            yield from _check_release(model, plan, release)
-        if plan.manifest_problem is None:
-            yield from _check_gpu(model, path.name, plan)
-            yield from _check_profiles(model, where, plan.profiles)
+        if release is not None and numbers_of(engine.tensorrt):
+            yield from _check_release(model, engine, release)
+        if engine.manifest_problem is None:
+            yield from _check_gpu(model, path.name, engine)
+            yield from _check_profiles(model, where, engine.profiles)
         elif manifest_path(path).exists():
-            yield model.found("plan-manifest", f"{where}.json", plan.manifest_problem)
+            yield model.found("plan-manifest", f"{where}.json", engine.manifest_problem)
         else:
             yield model.found("plan-unknown", where, f"there is no {path.name}.json beside it")
 
 
-def _check_release(model: Model, plan: PlanDescription, release: Release) -> Iterator[Finding]:
-    runs = plan.runs_on(release)
+def _check_release(model: Model, engine: EngineDescription, release: Release) -> Iterator[Finding]:
+    runs = engine.runs_on(release)
     known = f"Triton {release.name} has TensorRT {release.tensorrt or '(not known)'}"
-    message = f"built by TensorRT {plan.tensorrt}; {known}"
+    message = f"built by TensorRT {engine.tensorrt}; {known}"
     if runs is False:
-        fitting = ", ".join(one.name for one in releases_with(plan.tensorrt)) or "none that is known"
-        yield model.found("plan-release", plan.where, f"{message}; releases that fit: {fitting}")
+        fitting = ", ".join(one.name for one in releases_with(engine.tensorrt)) or "none that is known"
+        yield model.found("plan-release", engine.where, f"{message}; releases that fit: {fitting}")
     elif runs is None:
-        yield model.found("plan-release-unknown", plan.where, message)
+        yield model.found("plan-release-unknown", engine.where, message)
 
 
-def _check_gpu(model: Model, name: str, plan: PlanDescription) -> Iterator[Finding]:
+def _check_gpu(model: Model, name: str, engine: EngineDescription) -> Iterator[Finding]:
     for capability in model.capabilities:
         if model.config.cc_model_filenames[capability] != name:
             continue
         field = f"cc_model_filenames {capability!r}"
         if not re.fullmatch(r"[0-9]{1,2}\.[0-9]", capability):
             yield model.in_config("plan-gpu", field, 'it is not a compute capability; expected one such as "8.9"')
-        elif capability != plan.capability and not (plan.ampere_plus and float(capability) >= 8):
-            message = f"{plan.where} was built for compute capability {plan.capability}"
+        elif capability != engine.capability and not (engine.ampere_plus and float(capability) >= 8):
+            message = f"{engine.where} was built for compute capability {engine.capability}"
             yield model.in_config("plan-gpu", field, message)
 
 
