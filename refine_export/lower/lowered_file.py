@@ -19,6 +19,7 @@ import onnx.checker
 import onnx_ir as ir
 
 from refine_export.artifacts import io_description, signature_of_model
+from refine_export.data.npz_feeds import NamedFeed
 from refine_export.errors import GraphError, InternalError, RequestError
 from refine_export.graph.model_file import (
     add_output_shapes,
@@ -195,24 +196,17 @@ def lower_file(
     prepared = read()
     with progress.step("calibrate") as say:
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
-        prepared = calibrated(prepared, feeds)
-        flats, fed_notes = [], []
-        for flat in flat_feeds(feeds[0]) if signature is None else ():  # ours divide by sizes alone
-            try:
-                prepared = calibrated(prepared, [flat])
-                flats.append(flat)
-            except RequestError as error:
-                fed_notes.append(f"not measured on flat pictures: {error}")
-        fed = {
-            name: (
-                float(min(np.min(arrays[name]) for _, arrays in feeds)),
-                float(max(np.max(arrays[name]) for _, arrays in feeds)),
-            )
-            for name in feeds[0][1]
-        }
+        prepared, flats, fed_notes = _calibrate(prepared, feeds)
         name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
         count = len(feeds) + len(flats)
         say(f"{count} feed{'s' * (count != 1)}; the largest magnitude is {largest.largest:.4g} in {name}")
+    fed = {
+        name: (
+            float(min(np.min(arrays[name]) for _, arrays in feeds)),
+            float(max(np.max(arrays[name]) for _, arrays in feeds)),
+        )
+        for name in feeds[0][1]
+    }
     # A measurement does not depend on the target: a search for another one continues from the same file.
     measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None, sizes=())
     memory = search_memory(output) if options.searches else None
@@ -282,6 +276,23 @@ def lower_file(
     )
     write_with_manifest(output, lowered_bytes, manifest)
     return result
+
+
+def _calibrate(prepared: Prepared, feeds: Sequence[NamedFeed]) -> tuple[Prepared, list[NamedFeed], list[str]]:
+    """Measure ranges on the feeds and, for a file of another tool, on flat pictures.
+
+    Returns:
+        The graph with its ranges, the flat pictures that it takes, and a note on each that it does not.
+    """
+    prepared = calibrated(prepared, feeds)
+    flats, notes = [], []
+    for flat in flat_feeds(feeds[0]) if prepared.signature is None else ():  # our own graphs divide by sizes alone
+        try:
+            prepared = calibrated(prepared, [flat])
+            flats.append(flat)
+        except RequestError as error:
+            notes.append(f"not measured on flat pictures: {error}")
+    return prepared, flats, notes
 
 
 def search_memory(output: Path) -> Path:
