@@ -22,7 +22,7 @@ from refine_export.errors import RefineExportError, RequestError, UnavailableErr
 Engine = TypeVar("Engine")
 WRONG_FILE = ("engine-types", "wrong-sampling", "too-large")
 """Codes of errors that end the search: another fallback would only hide what is wrong with the file."""
-Status = Literal["passed", "failed", "not built", "not run", "not executed"]
+FallbackStatus = Literal["passed", "failed", "not built", "not run", "not executed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Tried:
     """Result of one fallback."""
 
     fallback: Fallback
-    status: Status
+    status: FallbackStatus
     numbers: tuple[Numbers, ...] = ()
     reason: str | None = None
     """Why there are none."""
@@ -113,7 +113,7 @@ def first_exact(
     faults: list[RefineExportError] = []
     for fallback in fallbacks:
         started = time.perf_counter()
-        status: Status = "not built"
+        status: FallbackStatus = "not built"
         numbers: tuple[Numbers, ...] = ()
         reason: str | None = None
         engine: Engine | None = None

@@ -89,7 +89,7 @@ WARNINGS: Final = ("gridsample-rank", "resize-dynamic", "opset")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class LintFinding:
     """One fault of a graph."""
 
     rule: str
@@ -105,8 +105,8 @@ class Finding:
     """The remedy."""
 
 
-def finding_of(rule: str, node: str, message: str, severity: Severity | None = None) -> Finding:
+def lint_finding(rule: str, node: str, message: str, severity: Severity | None = None) -> LintFinding:
     """Return a finding with its rule's texts and, unless another is given, its severity."""
     why, fix = RULES[rule]
     severity = severity or ("warning" if rule in WARNINGS else "error")
-    return Finding(rule=rule, severity=severity, node=node, message=message, why=why, fix=fix)
+    return LintFinding(rule=rule, severity=severity, node=node, message=message, why=why, fix=fix)

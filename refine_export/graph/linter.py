@@ -21,7 +21,7 @@ import onnx.shape_inference
 import onnx_ir as ir
 
 from refine_export.errors import GraphError
-from refine_export.graph.lint_texts import Finding, Severity, finding_of
+from refine_export.graph.lint_texts import LintFinding, Severity, lint_finding
 from refine_export.graph.model_file import ONNX_DOMAINS, add_output_shapes, load_external_data, model_from_file
 from refine_export.graph.operator_types import HALF, MOVES, is_op, opset_of, subgraphs
 from refine_export.graph.sampling_coordinates import PATH_STARTS, grids, upstream
@@ -64,7 +64,7 @@ class _Graph:
         return [v for v in values if v is grid or v.dtype is None or v.dtype.is_floating_point()]
 
 
-def lint_file(path: Path) -> list[Finding]:
+def lint_file(path: Path) -> list[LintFinding]:
     """Lint an ONNX file, external data included.
 
     Raises:
@@ -75,7 +75,7 @@ def lint_file(path: Path) -> list[Finding]:
     return _lint(model, model if load_external_data(model, path.parent) else str(path))
 
 
-def lint_model(model: onnx.ModelProto, *, folder: Path | None = None) -> list[Finding]:
+def lint_model(model: onnx.ModelProto, *, folder: Path | None = None) -> list[LintFinding]:
     """Lint a model in memory, which is not modified.
 
     Args:
@@ -94,7 +94,7 @@ def lint_model(model: onnx.ModelProto, *, folder: Path | None = None) -> list[Fi
     return _lint(copy, copy)
 
 
-def _lint(model: onnx.ModelProto, checked: onnx.ModelProto | str) -> list[Finding]:
+def _lint(model: onnx.ModelProto, checked: onnx.ModelProto | str) -> list[LintFinding]:
     """Lint `model`, which is modified; `checked` is the same model or its path."""
     invalid = []
     try:
@@ -144,7 +144,7 @@ def _inlined(model: onnx.ModelProto) -> onnx.ModelProto:
         ) from exc
 
 
-def _needs_of_functions(inlined: onnx.ModelProto) -> list[Finding]:
+def _needs_of_functions(inlined: onnx.ModelProto) -> list[LintFinding]:
     """Return a finding if a call leaves out an input of a function that nodes inside of it need."""
     try:
         onnx.checker.check_model(inlined)
@@ -170,11 +170,11 @@ def _graph_from_model(model: onnx.ModelProto) -> _Graph:
     return _Graph(inferred, nodes, body_inputs, declared)
 
 
-def _finding(rule: str, node: ir.Node | str | None, message: str, severity: Severity | None = None) -> Finding:
-    return finding_of(rule, (node.name if isinstance(node, ir.Node) else node) or "", message, severity)
+def _finding(rule: str, node: ir.Node | str | None, message: str, severity: Severity | None = None) -> LintFinding:
+    return lint_finding(rule, (node.name if isinstance(node, ir.Node) else node) or "", message, severity)
 
 
-def _gridsample_attributes(graph: _Graph) -> Iterator[Finding]:
+def _gridsample_attributes(graph: _Graph) -> Iterator[LintFinding]:
     values = (graph.model.graph.inputs, graph.model.graph.outputs)
     ours = stack_signature(*map(_infos, values)) or signature_from_names(
         *([value.name or "" for value in side] for side in values)
@@ -201,7 +201,7 @@ def _infos(values: Sequence[ir.Value]) -> list[TensorInfo]:
     ]
 
 
-def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
+def _gridsample_dtype(graph: _Graph) -> Iterator[LintFinding]:
     for node in graph.of("GridSample"):
         typed = [value for value in node.inputs if value is not None and value.dtype is not None]
         if len({value.dtype for value in typed}) > 1:
@@ -209,7 +209,7 @@ def _gridsample_dtype(graph: _Graph) -> Iterator[Finding]:
             yield _finding("gridsample-dtype", node, f"{given}; expected one type")
 
 
-def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
+def _fp16_coordinates(graph: _Graph) -> Iterator[LintFinding]:
     def loses_bits(value: ir.Value) -> bool:
         """Return whether the FP16 `value` is where coordinates are rounded, not one that passes on rounded ones."""
         node = value.producer()
@@ -230,7 +230,7 @@ def _fp16_coordinates(graph: _Graph) -> Iterator[Finding]:
             yield _finding("fp16-coordinates", sample, message)
 
 
-def _baked_size(graph: _Graph) -> Iterator[Finding]:
+def _baked_size(graph: _Graph) -> Iterator[LintFinding]:
     for output in graph.model.graph.outputs:
         name = output.name or ""
         declared = graph.declared[name]
@@ -244,7 +244,7 @@ def _baked_size(graph: _Graph) -> Iterator[Finding]:
                 yield _finding("baked-size", name, message)
 
 
-def _baked_grid(graph: _Graph) -> Iterator[Finding]:
+def _baked_grid(graph: _Graph) -> Iterator[LintFinding]:
     found = grids(graph.nodes, graph.body_inputs).values() if graph.dynamic_axes() else []
     for value in dict.fromkeys(value for grid in found for value in graph.coordinates(grid)):
         tensor = ir.convenience.get_const_tensor(value)
@@ -275,7 +275,7 @@ def _is_known(value: ir.Value, axis: int) -> bool:
     return value.shape is not None and (len(value.shape) < -axis or isinstance(value.shape[axis], int))
 
 
-def _baked_steps(graph: _Graph) -> Iterator[Finding]:
+def _baked_steps(graph: _Graph) -> Iterator[LintFinding]:
     """Find sizes of the traced example inside of a graph whose inputs are dynamic.
 
     A Resize or Reshape to constants, or a Slice to a constant end, gives one size whatever the input's is; and wherever
@@ -322,7 +322,7 @@ def _constant(node: ir.Node, index: int) -> list[int] | None:
     return None if tensor is None or isinstance(tensor, ir.ExternalTensor) else [int(x) for x in tensor.numpy().ravel()]
 
 
-def _operators(graph: _Graph) -> Iterator[Finding]:
+def _operators(graph: _Graph) -> Iterator[LintFinding]:
     for node in graph.nodes:
         if node.domain not in ONNX_DOMAINS:
             yield _finding("custom-op", node, f"operator {node.domain}.{node.op_type} is in a domain of its own")
@@ -331,7 +331,7 @@ def _operators(graph: _Graph) -> Iterator[Finding]:
             yield _finding("unsupported-op", node, f"operator {node.op_type} is not on TensorRT's list{newer}")
 
 
-def _restrictions(graph: _Graph) -> Iterator[Finding]:
+def _restrictions(graph: _Graph) -> Iterator[LintFinding]:
     """Check what TensorRT lacks of the operators that it has."""
     for node in graph.nodes:
         if node.domain not in ONNX_DOMAINS:
@@ -357,7 +357,7 @@ def _restrictions(graph: _Graph) -> Iterator[Finding]:
             yield _finding("gridsample-rank", node, f"the image has {len(shape)} dimensions; expected 4")
 
 
-def _resize(graph: _Graph) -> Iterator[Finding]:
+def _resize(graph: _Graph) -> Iterator[LintFinding]:
     for node in graph.of("Resize"):
         for source, role in zip(node.inputs[2:4], ("scales", "sizes"), strict=False):
             if source is not None and ir.convenience.get_const_tensor(source) is None:
@@ -366,7 +366,7 @@ def _resize(graph: _Graph) -> Iterator[Finding]:
                     yield _finding("resize-attribute", node, "axes are given with computed scales; expected no axes")
 
 
-def _float64(graph: _Graph) -> Iterator[Finding]:
+def _float64(graph: _Graph) -> Iterator[LintFinding]:
     for node in graph.nodes:
         values = [value for value in (*node.inputs, *node.outputs) if value is not None]
         names = [repr(value.name) for value in values if value.dtype == ir.DataType.DOUBLE]
@@ -374,13 +374,13 @@ def _float64(graph: _Graph) -> Iterator[Finding]:
             yield _finding("float64", node, f"{node.op_type} has the FP64 tensors {', '.join(names)}")
 
 
-def _opset(graph: _Graph) -> Iterator[Finding]:
+def _opset(graph: _Graph) -> Iterator[LintFinding]:
     version = opset_of(graph.model.graph)
     if version > MAX_OPSET:
         yield _finding("opset", "", f"the model has opset {version}")
 
 
-_CHECKS: Final[tuple[Callable[[_Graph], Iterator[Finding]], ...]] = (
+_CHECKS: Final[tuple[Callable[[_Graph], Iterator[LintFinding]], ...]] = (
     *(_gridsample_attributes, _gridsample_dtype, _fp16_coordinates, _baked_size, _baked_grid, _baked_steps),
     *(_operators, _restrictions, _resize, _float64, _opset),
 )

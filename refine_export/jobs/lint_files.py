@@ -8,7 +8,7 @@ from typing import Any
 
 from refine_export.artifacts import stacked_signature_of_model
 from refine_export.engine.parser_check import ParserAnswer, ask_parser
-from refine_export.graph.lint_texts import Finding, finding_of
+from refine_export.graph.lint_texts import LintFinding, lint_finding
 from refine_export.graph.linter import lint_file
 from refine_export.graph.model_file import model_from_file
 from refine_export.jobs.load_inputs import AnyPath, paths_of
@@ -21,7 +21,7 @@ class LintReport:
 
     errors: int
     warnings: int
-    findings: Mapping[str, tuple[Finding, ...]] = field(repr=False)
+    findings: Mapping[str, tuple[LintFinding, ...]] = field(repr=False)
     """Path as given -> findings."""
     parser: Mapping[str, ParserAnswer] = field(repr=False)
     """Path as given -> answer of the parser of the TensorRT library that is installed."""
@@ -82,9 +82,9 @@ def lint(files: AnyPath | Sequence[AnyPath]) -> LintReport:
     )
 
 
-def _refusals(answer: ParserAnswer) -> list[Finding]:
+def _refusals(answer: ParserAnswer) -> list[LintFinding]:
     return [
-        finding_of(
+        lint_finding(
             "parser-refused",
             fault.node or (f"{fault.operator or 'node'} {fault.index}" if fault.index >= 0 else ""),
             f"{answer.library} refuses {fault.operator or 'the file'}: {fault.reason} ({fault.code})",

@@ -3,7 +3,7 @@
 import onnx
 from onnx.parser import parse_model
 
-from refine_export.graph.lint_texts import RULES, Finding
+from refine_export.graph.lint_texts import RULES, LintFinding
 
 GOOD = 'mode="bilinear", padding_mode="border", align_corners=1'
 IMAGE, FLOW = 'float[1,3,"H","W"] x', 'float[1,2,"H","W"] flow'
@@ -27,7 +27,7 @@ def warp_model(attributes: str = GOOD, opset: int = 18, grid: str = "") -> onnx.
     return model_of(f"{grid} [warp] y = GridSample <{attributes}> (x, g)", opset=opset)
 
 
-def only(findings: list[Finding], rule: str, node: str, *message: str) -> Finding:
+def only(findings: list[LintFinding], rule: str, node: str, *message: str) -> LintFinding:
     """The one finding: of this rule, on this node, with these words, and with reasons."""
     assert [finding.rule for finding in findings] == [rule], findings
     finding = findings[0]

@@ -174,7 +174,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class RepositoryFinding:
     """One thing that is wrong with a model repository."""
 
     rule: str
@@ -189,8 +189,8 @@ class Finding:
     fix: str
 
 
-def finding(rule: str, model: str, where: str, message: str) -> Finding:
+def finding(rule: str, model: str, where: str, message: str) -> RepositoryFinding:
     """Return a finding with the texts of its rule."""
     why, fix = RULES[rule]
     severity: Severity = "warning" if rule in WARNINGS else "error"
-    return Finding(rule=rule, severity=severity, model=model, where=where, message=message, why=why, fix=fix)
+    return RepositoryFinding(rule=rule, severity=severity, model=model, where=where, message=message, why=why, fix=fix)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine_export.deploy.preflight.findings import Finding, finding
+from refine_export.deploy.preflight.findings import RepositoryFinding, finding
 from refine_export.deploy.preflight.repository_reader import Model, links_that_lead_out, read_models
 from refine_export.deploy.preflight.rules_config import check_config, check_ensemble
 from refine_export.deploy.preflight.rules_engine import check_engines
@@ -33,7 +33,7 @@ class Preflight:
     path: Path
     models: tuple[str, ...]
     """Names of the models' folders."""
-    findings: tuple[Finding, ...]
+    findings: tuple[RepositoryFinding, ...]
     """Findings in the order of the models, those of the whole repository first."""
 
     @property
@@ -69,7 +69,7 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
             code="unknown-release",
             release=release,
         )
-    findings: list[Finding] = []
+    findings: list[RepositoryFinding] = []
     try:
         names, models = read_models(root, findings)
         findings += links_that_lead_out(root)
@@ -90,7 +90,7 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
     return Preflight(path=root, models=tuple(names), findings=tuple(ordered))
 
 
-def _check_model(model: Model, models: Mapping[str, Model], release: Release | None) -> list[Finding]:
+def _check_model(model: Model, models: Mapping[str, Model], release: Release | None) -> list[RepositoryFinding]:
     of_artifacts = [*check_onnx(model), *check_engines(model, release)]
     findings = [*check_files(model), *check_config(model), *check_ensemble(model, models), *of_artifacts]
     if any(one.rule in ("onnx-file", "plan-file") for one in of_artifacts):

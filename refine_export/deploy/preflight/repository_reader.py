@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from refine_export.deploy.preflight.findings import Finding, finding
+from refine_export.deploy.preflight.findings import RepositoryFinding, finding
 from refine_export.deploy.triton.names import CONFIG_FILE, ONNX_FILE, PLAN_FILE, PYTHON_FILE
 from refine_export.errors import RepositoryError
 from refine_export.support.imports import require
@@ -77,11 +77,11 @@ class Model:
         paths = [path for version in self.versions.values() for path in self.files(version)]
         return [path for path in paths if why_unreadable(path, self.root) is None]
 
-    def found(self, rule: str, where: str, message: str) -> Finding:
+    def found(self, rule: str, where: str, message: str) -> RepositoryFinding:
         """Return a finding in this model."""
         return finding(rule, self.name, where, message)
 
-    def in_config(self, rule: str, field: str, message: str) -> Finding:
+    def in_config(self, rule: str, field: str, message: str) -> RepositoryFinding:
         """Return a finding in a field of the config."""
         return finding(rule, self.name, f"{CONFIG_FILE}: {field}", message)
 
@@ -90,7 +90,7 @@ class Model:
         return path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path)
 
 
-def read_models(root: Path, findings: list[Finding]) -> tuple[list[str], list[Model]]:
+def read_models(root: Path, findings: list[RepositoryFinding]) -> tuple[list[str], list[Model]]:
     """Read the models of a repository; those without a readable config are only findings.
 
     Args:
@@ -114,7 +114,7 @@ def read_models(root: Path, findings: list[Finding]) -> tuple[list[str], list[Mo
     return [folder.name for folder in folders], [model for model in models if model is not None]
 
 
-def links_that_lead_out(root: Path) -> Iterator[Finding]:
+def links_that_lead_out(root: Path) -> Iterator[RepositoryFinding]:
     """Report links to files outside the repository, or to nothing."""
     for folder, folders, files in os.walk(root):
         for path in (Path(folder, name) for name in sorted((*folders, *files))):
@@ -155,7 +155,7 @@ def read_text(path: Path, root: Path) -> tuple[str, str | None]:
         return "", f"it is not text: byte {error.start} is not UTF-8"
 
 
-def _read_model(folder: Path, root: Path, findings: list[Finding]) -> Model | None:
+def _read_model(folder: Path, root: Path, findings: list[RepositoryFinding]) -> Model | None:
     schema = require("tritonclient.grpc.model_config_pb2", extra="triton")
     text_format = require("google.protobuf.text_format", extra="triton")
     text, problem = read_text(folder / CONFIG_FILE, root)
@@ -180,7 +180,7 @@ def _read_model(folder: Path, root: Path, findings: list[Finding]) -> Model | No
     )
 
 
-def _version_folders(folder: Path, findings: list[Finding]) -> dict[int, Path]:
+def _version_folders(folder: Path, findings: list[RepositoryFinding]) -> dict[int, Path]:
     numbers = {}
     for path in sorted(path for path in folder.iterdir() if path.is_dir()):
         if re.fullmatch(r"[1-9][0-9]{0,17}", path.name):
@@ -202,7 +202,9 @@ def _backend(config: Any, numbers: Mapping[int, Path]) -> str:
     return ""
 
 
-def _served_versions(config: Any, numbers: Mapping[int, Path], model: str, findings: list[Finding]) -> dict[int, Path]:
+def _served_versions(
+    config: Any, numbers: Mapping[int, Path], model: str, findings: list[RepositoryFinding]
+) -> dict[int, Path]:
     """Return the versions that are loaded: the newest one, where the config has no policy."""
     policy = config.version_policy
     which = policy.WhichOneof("policy_choice")

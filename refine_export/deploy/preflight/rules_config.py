@@ -10,14 +10,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from refine_export.deploy.preflight.findings import Finding
+from refine_export.deploy.preflight.findings import RepositoryFinding
 from refine_export.deploy.preflight.repository_reader import MODEL_FILES, PLATFORMS, Model
 
 _End = tuple[str, str, tuple[int, ...]]
 """One side of a tensor: model, data type, and dims with the batch in front where there is one."""
 
 
-def check_config(model: Model) -> Iterator[Finding]:
+def check_config(model: Model) -> Iterator[RepositoryFinding]:
     """Check backend, tensors, batching, instances, features that our clients lack, accelerators and warm-up."""
     config = model.config
     if model.backend not in (*MODEL_FILES, "ensemble"):
@@ -48,7 +48,7 @@ def check_config(model: Model) -> Iterator[Finding]:
         yield from _warm_up(model, sample, f"model_warmup {sample.name or number!r}")
 
 
-def _warm_up(model: Model, sample: Any, field: str) -> Iterator[Finding]:
+def _warm_up(model: Model, sample: Any, field: str) -> Iterator[RepositoryFinding]:
     largest = max(1, model.config.max_batch_size)
     if not 1 <= sample.batch_size <= largest:
         message = f"batch_size is {sample.batch_size or '0, or left out'}; expected 1 to {largest}"
@@ -69,7 +69,7 @@ def _warm_up(model: Model, sample: Any, field: str) -> Iterator[Finding]:
             yield model.in_config("warmup-tensor", where, f"dims are {dims}; expected {expected}, a number for each -1")
 
 
-def check_ensemble(model: Model, models: Mapping[str, Model]) -> Iterator[Finding]:
+def check_ensemble(model: Model, models: Mapping[str, Model]) -> Iterator[RepositoryFinding]:
     """Check the tensors of an ensemble against the models of its steps."""
     ends: dict[str, list[_End]] = {}
     for tensor in (*model.config.input, *model.config.output):
@@ -90,7 +90,7 @@ def _end_of_step(part: Model, tensor: Any) -> _End:
     return part.name, _type_name(tensor), (*([-1] if part.batched else []), *tensor.dims)
 
 
-def _compare_ends(model: Model, name: str, sides: Sequence[_End]) -> Iterator[Finding]:
+def _compare_ends(model: Model, name: str, sides: Sequence[_End]) -> Iterator[RepositoryFinding]:
     (first, data_type, dims), *others = sides
     for other, other_type, other_dims in others:
         if data_type != other_type:

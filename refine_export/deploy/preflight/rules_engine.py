@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from refine_export.deploy.preflight.findings import Finding
+from refine_export.deploy.preflight.findings import RepositoryFinding
 from refine_export.deploy.preflight.repository_reader import Model
 from refine_export.deploy.preflight.rules_config import full_dims
 from refine_export.deploy.triton.releases import Release, releases_with
@@ -62,7 +62,7 @@ def engine_description(path: Path, where: str) -> EngineDescription:
     )
 
 
-def check_engines(model: Model, release: Release | None) -> Iterator[Finding]:
+def check_engines(model: Model, release: Release | None) -> Iterator[RepositoryFinding]:
     """Check each engine; whether Triton's TensorRT fits is checked only for a known release."""
     for path in model.readable_files() if model.backend == "tensorrt" else ():
         where = model.where(path)
@@ -82,7 +82,7 @@ def check_engines(model: Model, release: Release | None) -> Iterator[Finding]:
             yield model.found("plan-unknown", where, f"there is no {path.name}.json beside it")
 
 
-def _check_release(model: Model, engine: EngineDescription, release: Release) -> Iterator[Finding]:
+def _check_release(model: Model, engine: EngineDescription, release: Release) -> Iterator[RepositoryFinding]:
     runs = engine.runs_on(release)
     known = f"Triton {release.name} has TensorRT {release.tensorrt or '(not known)'}"
     message = f"built by TensorRT {engine.tensorrt}; {known}"
@@ -93,7 +93,7 @@ def _check_release(model: Model, engine: EngineDescription, release: Release) ->
         yield model.found("plan-release-unknown", engine.where, message)
 
 
-def _check_gpu(model: Model, name: str, engine: EngineDescription) -> Iterator[Finding]:
+def _check_gpu(model: Model, name: str, engine: EngineDescription) -> Iterator[RepositoryFinding]:
     for capability in model.capabilities:
         if model.config.cc_model_filenames[capability] != name:
             continue
@@ -105,7 +105,7 @@ def _check_gpu(model: Model, name: str, engine: EngineDescription) -> Iterator[F
             yield model.in_config("plan-gpu", field, message)
 
 
-def _check_profiles(model: Model, where: str, profiles: Sequence[Shapes]) -> Iterator[Finding]:
+def _check_profiles(model: Model, where: str, profiles: Sequence[Shapes]) -> Iterator[RepositoryFinding]:
     count = max(1, len(profiles))  # an engine of fixed sizes has one, which a manifest leaves out
     fields = [(f"instance_group {at}", group.profile) for at, group in enumerate(model.config.instance_group)]
     for field, given in fields or [("instance_group", [])]:
@@ -120,7 +120,7 @@ def _check_profiles(model: Model, where: str, profiles: Sequence[Shapes]) -> Ite
         yield from _check_warm_ups(model, where, list(used.values()))
 
 
-def _check_sizes(model: Model, where: str, profile: Shapes) -> Iterator[Finding]:
+def _check_sizes(model: Model, where: str, profile: Shapes) -> Iterator[RepositoryFinding]:
     largest = model.config.max_batch_size
     for tensor in model.config.input:
         if tensor.name not in profile:
@@ -135,7 +135,7 @@ def _check_sizes(model: Model, where: str, profile: Shapes) -> Iterator[Finding]
             yield model.in_config("plan-profile", f"input {tensor.name!r}", message)
 
 
-def _check_warm_ups(model: Model, where: str, used: Sequence[Shapes]) -> Iterator[Finding]:
+def _check_warm_ups(model: Model, where: str, used: Sequence[Shapes]) -> Iterator[RepositoryFinding]:
     """Each sample has to fit one of the profiles that an instance uses."""
     for sample in model.config.model_warmup:
         for name, given in sample.inputs.items():

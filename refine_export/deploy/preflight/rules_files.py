@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from refine_export.deploy.preflight.findings import Finding
+from refine_export.deploy.preflight.findings import RepositoryFinding
 from refine_export.deploy.preflight.repository_reader import (
     MISSING,
     MODEL_FILES,
@@ -19,7 +19,7 @@ from refine_export.deploy.preflight.repository_reader import (
 _CHECKS_NUMPY = re.compile(r"""\b(np|numpy)\.__version__|version\(\s*["']numpy["']\s*\)|NumpyVersion""")
 
 
-def check_files(model: Model) -> Iterator[Finding]:
+def check_files(model: Model) -> Iterator[RepositoryFinding]:
     """Check that each version has its model file, and that an ensemble's folder is not empty, or no copy keeps it."""
     for folder in model.versions.values():
         if model.backend == "ensemble":
@@ -34,7 +34,7 @@ def check_files(model: Model) -> Iterator[Finding]:
                     yield model.found("model-file", model.where(path), problem)
 
 
-def _python(model: Model, path: Path) -> Iterator[Finding]:
+def _python(model: Model, path: Path) -> Iterator[RepositoryFinding]:
     where = model.where(path)
     text, problem = read_text(path, model.root)
     if problem:
@@ -57,7 +57,7 @@ def _python(model: Model, path: Path) -> Iterator[Finding]:
         yield model.found("python-numpy", where, "nothing shows which NumPy it runs with")
 
 
-def _execute(model: Model, one: ast.ClassDef, where: str) -> Iterator[Finding]:
+def _execute(model: Model, one: ast.ClassDef, where: str) -> Iterator[RepositoryFinding]:
     methods = (ast.FunctionDef, ast.AsyncFunctionDef)
     execute = next((node for node in one.body if isinstance(node, methods) and node.name == "execute"), None)
     if execute is None:

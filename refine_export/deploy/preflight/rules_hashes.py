@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from refine_export.deploy.preflight.findings import Finding, finding
+from refine_export.deploy.preflight.findings import RepositoryFinding, finding
 from refine_export.deploy.preflight.repository_reader import MISSING, Model, read_text, why_unreadable
 from refine_export.deploy.preflight.rules_onnx import onnx_files
 from refine_export.deploy.triton.names import DEPLOYMENT_FILE, parameters_of
@@ -17,7 +17,7 @@ from refine_export.signature import OLD_NAMES
 from refine_export.support.manifest import manifest_path, sha256_of_file
 
 
-def check_manifests(model: Model) -> Iterator[Finding]:
+def check_manifests(model: Model) -> Iterator[RepositoryFinding]:
     """Check that a manifest beside an ONNX file is of that file; `check_engines` does it for engines."""
     for path in onnx_files(model):
         beside = manifest_path(path)
@@ -35,7 +35,7 @@ def check_manifests(model: Model) -> Iterator[Finding]:
             yield model.found("manifest", model.where(beside), message)
 
 
-def check_parameters(model: Model) -> Iterator[Finding]:
+def check_parameters(model: Model) -> Iterator[RepositoryFinding]:
     """Check what `parameters` has of the newest version: graph, precision, weights, padding and the rest."""
     given = {name: value.string_value for name, value in model.config.parameters.items()}
     if not given or not model.versions:
@@ -58,7 +58,7 @@ def check_parameters(model: Model) -> Iterator[Finding]:
             yield model.in_config("parameters", f"parameters {name!r}", f"it is {value!r}; expected {expected}")
 
 
-def check_deployment(root: Path) -> Iterator[Finding]:
+def check_deployment(root: Path) -> Iterator[RepositoryFinding]:
     """Check that every file in deployment.json, where there is one, exists and is unchanged."""
     text, problem = read_text(root / DEPLOYMENT_FILE, root)
     if problem == MISSING:

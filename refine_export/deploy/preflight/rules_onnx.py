@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from refine_export.deploy.preflight.findings import Finding
+from refine_export.deploy.preflight.findings import RepositoryFinding
 from refine_export.deploy.preflight.repository_reader import Model, why_unreadable
 from refine_export.deploy.triton.names import ONNX_FILE
 from refine_export.errors import GraphError
@@ -21,7 +21,7 @@ def onnx_files(model: Model) -> list[Path]:
     return [path for path in paths if why_unreadable(path, model.root) is None]
 
 
-def check_onnx(model: Model) -> Iterator[Finding]:
+def check_onnx(model: Model) -> Iterator[RepositoryFinding]:
     """Check that each file is complete, with its external data; lint those that TensorRT parses."""
     for path in onnx_files(model):
         try:
@@ -32,9 +32,9 @@ def check_onnx(model: Model) -> Iterator[Finding]:
             yield model.found("onnx-file", model.where(path), str(error))
 
 
-def _lint(model: Model, path: Path) -> Iterator[Finding]:
+def _lint(model: Model, path: Path) -> Iterator[RepositoryFinding]:
     for one in lint_file(path):
-        yield Finding(
+        yield RepositoryFinding(
             rule=one.rule,
             severity=one.severity,
             model=model.name,

@@ -13,7 +13,7 @@ from refine_export.errors import InternalError
 from refine_export.export import export_file as module
 from refine_export.export.export_file import export_file
 from refine_export.export.export_options import ExportOptions
-from refine_export.graph.lint_texts import Finding
+from refine_export.graph.lint_texts import LintFinding
 from refine_export.support.manifest import Manifest, manifest_path, sha256_of_file
 from tests.support.refusals import refused
 
@@ -112,7 +112,7 @@ def test_a_failure_leaves_the_old_file(copied, references, checkpoint, monkeypat
 
 
 def test_our_own_files_are_linted(references, checkpoint, monkeypatch, tmp_path):
-    finding = Finding(rule="r", severity="error", node="n", message="bad", why="w", fix="f")
+    finding = LintFinding(rule="r", severity="error", node="n", message="bad", why="w", fix="f")
     monkeypatch.setattr(module, "lint_model", lambda model: [finding])
     with refused("lint-failed", InternalError, rule="r"):
         export_file(lambda: references("IFNet"), checkpoint, "unet", STATIC, tmp_path / "unet.onnx")
