@@ -213,7 +213,7 @@ def io_description(model: onnx.ModelProto) -> dict[str, dict[str, Any]]:
     }
 
 
-def describe(path: Path) -> dict[str, Any]:
+def onnx_description(path: Path) -> dict[str, Any]:
     """Return what `inspect` shows of an ONNX file of any tool.
 
     Raises:

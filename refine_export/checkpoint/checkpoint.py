@@ -135,7 +135,7 @@ def seeded_checkpoint(architecture: Architecture, seed: int = 0) -> Checkpoint:
     )
 
 
-def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+def checkpoint_description(checkpoint: Checkpoint) -> dict[str, Any]:
     """Summarise a checkpoint for `inspect`: architecture, parameters, type, hash, and the value range of each part."""
     parts: dict[str, dict[str, Any]] = {}
     for key, tensor in checkpoint.state_dict.items():

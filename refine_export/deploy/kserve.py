@@ -20,7 +20,7 @@ from refine_export import __version__
 from refine_export.deploy.kserve_options import KServeOptions
 from refine_export.deploy.preflight.preflight import check_repository
 from refine_export.deploy.preflight.repository_reader import Model, read_models
-from refine_export.deploy.preflight.rules_engine import EngineDescription, engine_description
+from refine_export.deploy.preflight.rules_engine import ServedEngine, served_engine
 from refine_export.deploy.triton.names import ENSEMBLE
 from refine_export.deploy.triton.releases import FIND_OUT, NEWEST, RELEASES
 from refine_export.errors import RepositoryError, RequestError
@@ -67,7 +67,7 @@ def inference_service(root: Path, options: KServeOptions) -> InferenceService:
     _require_preflight(root)
     _, models = read_models(root, [])
     engines = [
-        engine_description(path, f"{model.name}/{model.where(path)}")
+        served_engine(path, f"{model.name}/{model.where(path)}")
         for model in models
         if model.backend == "tensorrt"
         for path in model.readable_files()
@@ -133,7 +133,7 @@ def _gpu_notes(models: Sequence[Model], options: KServeOptions) -> list[str]:
     return []
 
 
-def _release(engines: Sequence[EngineDescription], given: str | None) -> tuple[str, list[str]]:
+def _release(engines: Sequence[ServedEngine], given: str | None) -> tuple[str, list[str]]:
     """Return the release that is asked for, or the newest that is known to run all engines; with notes."""
     if given is None:
         fitting = [one.name for one in RELEASES.values() if all(engine.runs_on(one) for engine in engines)]

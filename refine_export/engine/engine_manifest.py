@@ -278,7 +278,7 @@ def manifest_of(path: Path, content: bytes) -> Manifest:
     return manifest
 
 
-def describe(path: Path) -> dict[str, Any]:
+def engine_description(path: Path) -> dict[str, Any]:
     """Describe an engine for `inspect`, on any machine; what is wrong with the manifest is shown, and not an error.
 
     Returns:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from refine_export import artifacts
-from refine_export.checkpoint import checkpoint
+from refine_export.artifacts import onnx_description
+from refine_export.checkpoint.checkpoint import checkpoint_description, checkpoint_from_options
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
-from refine_export.engine import engine_manifest
+from refine_export.engine.engine_manifest import engine_description, meant_as_engine
 from refine_export.errors import EngineError
 from refine_export.graph.model_file import seems_onnx
 from refine_export.jobs.load_inputs import AnyPath, path_of
@@ -54,9 +54,9 @@ def inspect(file: AnyPath) -> Inspection:
         UnavailableError: torch or safetensors is missing, for a checkpoint.
     """
     path = path_of(file)
-    if engine_manifest.meant_as_engine(path):
-        return Inspection(path=path, kind="engine", description=engine_manifest.describe(path))
+    if meant_as_engine(path):
+        return Inspection(path=path, kind="engine", description=engine_description(path))
     if seems_onnx(path):
-        return Inspection(path=path, kind="onnx", description=artifacts.describe(path))
-    found = checkpoint.describe(checkpoint.checkpoint_from_options(CheckpointOptions(path=str(path))))
+        return Inspection(path=path, kind="onnx", description=onnx_description(path))
+    found = checkpoint_description(checkpoint_from_options(CheckpointOptions(path=str(path))))
     return Inspection(path=path, kind="checkpoint", description=found)

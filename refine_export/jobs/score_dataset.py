@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.artifacts import Artifact
-from refine_export.checkpoint.checkpoint import describe
+from refine_export.checkpoint.checkpoint import checkpoint_description
 from refine_export.engine.engine_manifest import artifact_from_path
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.errors import RequestError
@@ -104,7 +104,7 @@ def score(
         folder=folder,
         layout=data.layout,
         data_set=path.resolve().name,
-        checkpoint=describe(inputs.checkpoint),
+        checkpoint=checkpoint_description(inputs.checkpoint),
         scores=means,
         shortfalls=tuple(shortfalls),
         notes=tuple(notes),

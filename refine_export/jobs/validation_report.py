@@ -21,8 +21,7 @@ from refine_export import __version__
 from refine_export.accuracy.effective_limits import limits_on
 from refine_export.accuracy.limits import limits_name
 from refine_export.artifacts import Artifact
-from refine_export.checkpoint.checkpoint import Checkpoint
-from refine_export.checkpoint.checkpoint import describe as describe_checkpoint
+from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_description
 from refine_export.data.frame_source import Sources
 from refine_export.data.images import labels_of
 from refine_export.jobs.compare_files import compare_files
@@ -157,7 +156,7 @@ def report_on(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         seconds=time.perf_counter() - started,
         pair=_described(sources),
-        checkpoint=describe_checkpoint(checkpoint),
+        checkpoint=checkpoint_description(checkpoint),
         reference=compared.reference,
         thresholds={
             limits_name(one.graph, one.precision): dataclasses.asdict(options.limits.of(one.graph, one.precision))

@@ -128,7 +128,7 @@ class Report:
     pair: dict[str, Any]
     """Name, size and sha256 of the frames."""
     checkpoint: dict[str, Any]
-    """Description of the weights, by `checkpoint.describe`."""
+    """Description of the weights, by `checkpoint_description`."""
     reference: str
     """Such as `torch 2.13.0, float32, cpu`."""
     thresholds: dict[str, dict[str, Any]]

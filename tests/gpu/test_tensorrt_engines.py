@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from refine_export.engine.bindings import load_library
-from refine_export.engine.engine_manifest import artifact_from_engine, describe
+from refine_export.engine.engine_manifest import artifact_from_engine, engine_description
 from refine_export.engine.engine_runner import TrtRunner
 from refine_export.engine.inspector import inspect_engine
 from refine_export.jobs.validate_files import validate
@@ -58,7 +58,7 @@ def test_an_engine_of_each_graph_is_built_and_proven(workshop, graph, precision,
     assert convolutions[IN_ENGINE[of]] > 0
     assert set(convolutions) <= {IN_ENGINE[of], "mixed", "unknown"}  # which are noted, and not proven
 
-    found = describe(made.path)
+    found = engine_description(made.path)
     assert (found["manifest"], found["key"]["tensorrt"]) == ("whole", load_library("trt").version)
     artifact = artifact_from_engine(made.path)
     assert (artifact.graph, artifact.precision, artifact.fixed) == (graph, of, (1, 64, 96))

@@ -19,7 +19,7 @@ from refine_export.jobs.load_inputs import job_inputs
 from refine_export.jobs.lower_onnx import lower
 from refine_export.jobs.recipe_file import recipe_from_toml, recipe_with
 from tests.support.fake_tensorrt import make_fake, write_fake
-from tests.support.host_trt import HostDevice
+from tests.support.host_device import HostDevice
 
 NO_PROBE = """
 sys.modules["__main__"]._probe = lambda *given: None

@@ -1,38 +1,20 @@
-"""For tests of ONNX Runtime on a GPU: the CPU provider behind a session that says otherwise, and host memory."""
+"""For tests of ONNX Runtime on a GPU: the CPU provider behind a session that says otherwise."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
 import onnxruntime
 import pytest
-import torch
 from onnx.parser import parse_model
 
 from refine_export.runners import onnxruntime as runner_module
-from refine_export.runners.cuda_device import CudaDevice
+from tests.support.host_device import HostDevice
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
-
-
-class HostDevice(CudaDevice):
-    """Host memory in place of the GPU's, and a note of each wait."""
-
-    def __init__(self) -> None:
-        self._torch = torch
-        self.device = torch.device("cpu")
-        self.stream, self.name = 7, "a host that stands in for a GPU"
-        self.events: list[str] = []
-
-    @contextmanager
-    def work(self, *, wait):
-        self.events.append("after the caller's stream")
-        yield
-        self.events.append("the host waits" if wait else "the caller's stream waits")
 
 
 class Session(onnxruntime.InferenceSession):
@@ -88,7 +70,3 @@ def model_of(body="y = Add (a, b)", dtype="float", size='"N", 3, "H"', out=None)
 def feeds_of(dtype=np.float32, rows=4, seed=0):
     generator = np.random.default_rng(seed)
     return {name: generator.standard_normal((2, 3, rows)).astype(dtype) for name in ("b", "a")}
-
-
-def tensors_of(feeds):
-    return {name: torch.from_numpy(array) for name, array in feeds.items()}

@@ -1,56 +1,19 @@
-"""Plans of the fake TensorRT, and host memory in place of the GPU's, for tests of the runner."""
+"""Engines of the fake TensorRT, for tests of the runner."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
-import torch
 from onnx.parser import parse_model
 
 from refine_export.engine import engine_runner as runner_module
 from refine_export.engine.bindings import Log
 from refine_export.engine.parse_network import network_from_onnx
-from refine_export.runners.cuda_device import CudaDevice
 from tests.support.engine_models import machine_of, saved
 from tests.support.fake_tensorrt import make_fake
-
-
-class HostDevice(CudaDevice):
-    """Host memory in place of the GPU's, and a note of each graph."""
-
-    alignment = 16  # what numpy's memory has
-
-    def __init__(self) -> None:
-        self._torch = torch
-        self.device = torch.device("cpu")
-        self.stream, self.name = 7, "a host that stands in for a GPU"
-        self.captures = self.replays = self.waits = 0
-        self.refuses_capture = False
-
-    @contextmanager
-    def work(self, *, wait):
-        self.waits += wait
-        yield
-
-    def upload(self, array, into):
-        into.copy_(torch.from_numpy(np.require(array, requirements=["C", "W"])))
-
-    def download(self, tensor):
-        return tensor.to("cpu", copy=True).numpy()
-
-    def capture(self, enqueue):
-        if self.refuses_capture:
-            raise RuntimeError("operation not permitted when stream is capturing")
-        self.captures += 1
-
-        def replay():
-            self.replays += 1
-            enqueue()
-
-        return replay
+from tests.support.host_device import HostDevice
 
 
 @pytest.fixture(name="trt")
@@ -118,7 +81,3 @@ def feeds_of(side=64, batch=1, dtype=np.float32, seed=0):
 
 def middle(feeds):
     return (feeds["img0"] + feeds["img1"]) * feeds["img0"].dtype.type(0.5)
-
-
-def tensors_of(feeds):
-    return {name: torch.from_numpy(array) for name, array in feeds.items()}

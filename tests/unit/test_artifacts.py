@@ -6,7 +6,7 @@ import shutil
 import onnx
 import pytest
 
-from refine_export.artifacts import artifact_from_file, describe, model_source
+from refine_export.artifacts import artifact_from_file, model_source, onnx_description
 from refine_export.errors import GraphError
 from tests.support.refusals import refused
 
@@ -89,7 +89,7 @@ def test_free_dimensions_need_no_name(copied):
 
 
 def test_describe(contextnet):
-    description = describe(contextnet)
+    description = onnx_description(contextnet)
     assert description["opsets"] == {"ai.onnx": 18}
     assert description["inputs"][1] == {"name": "flow", "dtype": "float", "shape": [1, 2, 64, 96]}
     assert description["nodes"]["GridSample"] == 4
@@ -142,5 +142,5 @@ def test_what_a_file_states_in_other_encodings_or_at_length_is_described_as_json
         model.metadata_props.add(key=key, value=value)
     model.opset_import.add(domain="MARK", version=1)
     copied.write_bytes(model.SerializeToString().replace(b"MARK", b"\xff\xfeRK"))
-    assert len(json.dumps(describe(copied), allow_nan=False)) > size
+    assert len(json.dumps(onnx_description(copied), allow_nan=False)) > size
     assert isinstance(artifact_from_file(copied).checkpoint, str)

@@ -12,7 +12,7 @@ from refine_export.deploy.preflight.findings import RepositoryFinding
 from refine_export.deploy.preflight.repository_reader import Model
 from refine_export.deploy.preflight.rules_config import full_dims
 from refine_export.deploy.triton.releases import Release, releases_with
-from refine_export.engine.engine_manifest import describe
+from refine_export.engine.engine_manifest import engine_description
 from refine_export.engine.machine import numbers_of
 from refine_export.errors import EngineError
 from refine_export.support.manifest import manifest_path
@@ -22,7 +22,7 @@ Shapes = Mapping[str, Sequence[Sequence[int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EngineDescription:
+class ServedEngine:
     """An engine as its header and its manifest describe it."""
 
     where: str
@@ -42,16 +42,16 @@ class EngineDescription:
         return release.runs(self.tensorrt, version_compatible=self.version_compatible)
 
 
-def engine_description(path: Path, where: str) -> EngineDescription:
+def served_engine(path: Path, where: str) -> ServedEngine:
     """Read an engine's header and manifest.
 
     Raises:
         EngineError: it is not an engine.
     """
-    described = describe(path)
+    described = engine_description(path)
     key: Mapping[str, Any] = described.get("key", {})
     options = key.get("options", {})
-    return EngineDescription(
+    return ServedEngine(
         where=where,
         tensorrt=str(key.get("tensorrt") or described["tensorrt"]),
         manifest_problem=None if key else str(described["manifest"]),
@@ -67,7 +67,7 @@ def check_engines(model: Model, release: Release | None) -> Iterator[RepositoryF
     for path in model.readable_files() if model.backend == "tensorrt" else ():
         where = model.where(path)
         try:
-            engine = engine_description(path, where)
+            engine = served_engine(path, where)
         except EngineError as error:
             yield model.found("plan-file", where, str(error))
             continue
@@ -82,7 +82,7 @@ def check_engines(model: Model, release: Release | None) -> Iterator[RepositoryF
             yield model.found("plan-unknown", where, f"there is no {path.name}.json beside it")
 
 
-def _check_release(model: Model, engine: EngineDescription, release: Release) -> Iterator[RepositoryFinding]:
+def _check_release(model: Model, engine: ServedEngine, release: Release) -> Iterator[RepositoryFinding]:
     runs = engine.runs_on(release)
     known = f"Triton {release.name} has TensorRT {release.tensorrt or '(not known)'}"
     message = f"built by TensorRT {engine.tensorrt}; {known}"
@@ -93,7 +93,7 @@ def _check_release(model: Model, engine: EngineDescription, release: Release) ->
         yield model.found("plan-release-unknown", engine.where, message)
 
 
-def _check_gpu(model: Model, name: str, engine: EngineDescription) -> Iterator[RepositoryFinding]:
+def _check_gpu(model: Model, name: str, engine: ServedEngine) -> Iterator[RepositoryFinding]:
     for capability in model.capabilities:
         if model.config.cc_model_filenames[capability] != name:
             continue

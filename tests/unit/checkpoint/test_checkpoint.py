@@ -6,9 +6,9 @@ from safetensors.torch import save_file
 
 from refine_export.checkpoint import checkpoint as checkpoint_module
 from refine_export.checkpoint.checkpoint import (
+    checkpoint_description,
     checkpoint_from_file,
     checkpoint_from_options,
-    describe,
     seeded_checkpoint,
 )
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
@@ -137,7 +137,9 @@ def test_without_a_path_released_weights_are_fetched(tmp_path, weights, monkeypa
 
 
 def test_describe(weights):
-    described = describe(checkpoint_from_options(CheckpointOptions(weights="seeded", architecture="IFNet_m")))
+    described = checkpoint_description(
+        checkpoint_from_options(CheckpointOptions(weights="seeded", architecture="IFNet_m"))
+    )
     assert described["parameters"] == 10_710_780
     assert set(described["parts"]) == {"block0", "block1", "block2", "block_tea", "contextnet", "unet"}
     assert described["parts"]["unet"]["parameters"] == 2_957_875

@@ -14,7 +14,7 @@ import pytest
 from refine_export.engine import engine_file as module
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_file import EngineTarget, engine_file
-from refine_export.engine.engine_manifest import describe, manifest_of
+from refine_export.engine.engine_manifest import engine_description, manifest_of
 from refine_export.engine.fallbacks import Judge, Numbers
 from refine_export.engine.machine import rtx_gpus
 from refine_export.engine.onnx_source import file_of_fallback
@@ -74,7 +74,7 @@ def test_an_engine_with_its_manifest_is_reused(place):
     assert made.notes[0] == f"built and type-checked by {place.target.library.title}; compared with torch"
     assert sorted(place.content()) == FILES
     assert manifest_of(place.plan, place.plan.read_bytes()).fingerprint == made.manifest.fingerprint
-    assert describe(place.plan)["manifest"] == "whole"
+    assert engine_description(place.plan)["manifest"] == "whole"
     assert made.manifest.details["inferred"]["types"]["CONVOLUTION HALF -> HALF"] == 1
     before = place.plan.stat().st_mtime_ns
     again = place.build(dataclasses.replace(OPTIONS, time_limit_s=100, target="rtx"))

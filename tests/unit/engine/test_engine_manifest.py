@@ -12,8 +12,8 @@ from refine_export.engine.engine_manifest import (
     artifact_from_engine,
     check_engine,
     check_version,
-    describe,
     engine_bytes,
+    engine_description,
     engine_details,
     engine_header,
     options_of,
@@ -85,7 +85,7 @@ def test_what_is_not_an_engine(plan, content, code, hint):
     with refused(code, EngineError):
         check(plan)
     with refused(code, EngineError) as caught:
-        describe(plan)
+        engine_description(plan)
     assert hint in str(caught.value)
 
 
@@ -124,7 +124,7 @@ def test_without_a_manifest_of_ours_an_engine_is_unknown(plan, change):
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with refused("unknown-engine", EngineError):
         check(plan)
-    described = describe(plan)
+    described = engine_description(plan)
     assert described["tensorrt"] == VERSION
     assert "unknown engine" in described["manifest"]
 
@@ -138,11 +138,11 @@ def test_a_manifest_that_was_edited_by_hand_is_refused(plan, name, value):
     content["details"][name] = value
     path.write_text(json.dumps(content))
     if value in fits:
-        assert describe(plan)["manifest"] == "whole"
+        assert engine_description(plan)["manifest"] == "whole"
     else:
         with refused("unknown-engine", EngineError):
             check(plan)
-        assert name in describe(plan)["manifest"]
+        assert name in engine_description(plan)["manifest"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_fallbacks_that_were_edited_by_hand_are_refused(plan, tried):
         content["details"]["fallbacks"] = [fallback]
         path.write_text(json.dumps(content))
         if code is None:
-            assert describe(plan)["manifest"] == "whole"
+            assert engine_description(plan)["manifest"] == "whole"
         else:
             with refused(code, EngineError):
                 check(plan)

@@ -7,7 +7,7 @@ import pytest
 
 from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import load_library
-from refine_export.engine.engine_manifest import artifact_from_engine, describe
+from refine_export.engine.engine_manifest import artifact_from_engine, engine_description
 from refine_export.errors import GraphError, RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.refit_engine import refit
@@ -43,7 +43,7 @@ def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports
     assert details["fallbacks"][0]["status"] == "not executed"
     assert (details["probed"], details["precision"]) == (False, None)
     assert set(details["memory"]) == {"scratch_bytes", "activation_bytes", "weight_bytes"}
-    described = describe(output)
+    described = engine_description(output)
     assert (described["manifest"], described["library"]) == ("whole", "TensorRT for RTX")
     assert described["tensorrt"] == load_library("rtx").version
     assert (described["key"]["library"], described["key"]["compute_capability"]) == ("rtx", "sm89, sm120")

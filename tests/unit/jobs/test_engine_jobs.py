@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from refine_export.engine.engine_manifest import artifact_from_engine, describe
+from refine_export.engine.engine_manifest import artifact_from_engine, engine_description
 from refine_export.errors import RequestError
 from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
 from refine_export.jobs.validate_files import validate
@@ -30,7 +30,7 @@ def test_an_engine_is_built_proven_reused_shown_and_validated(tmp_path, files, m
     artifact = artifact_from_engine(seat.plan)
     assert (artifact.graph, artifact.precision, artifact.fixed) == ("contextnet", "fp16", (1, 64, 64))
     assert artifact.engine == f"TensorRT {version} on H200 (9.0), fallback native"
-    assert describe(seat.plan)["key"]["fallback"] == "native"
+    assert engine_description(seat.plan)["key"]["fallback"] == "native"
     result = validate([seat.plan, seat.fp16], recipe=RECIPE)
     assert result.report["status"] == "passed"
     assert {comparison["verdict"]["runtime"] for comparison in result.report["comparisons"]} == {"tensorrt", "half"}

@@ -17,7 +17,8 @@ from refine_export.errors import GraphError, RequestError, UnavailableError
 from refine_export.runners import onnxruntime as module
 from refine_export.runners.onnxruntime import OrtRunner
 from tests.support import foreign
-from tests.support.host_ort import CPU, CUDA, TENSORRT, Session, feeds_of, gpu_fixture, model_of, tensors_of  # noqa: F401 (fixtures)
+from tests.support.host_device import tensors_of
+from tests.support.host_ort import CPU, CUDA, TENSORRT, Session, feeds_of, gpu_fixture, model_of  # noqa: F401 (fixtures)
 from tests.support.refusals import refused
 
 NAMES = {"cuda": CUDA, "tensorrt": TENSORRT}
