@@ -18,7 +18,7 @@ Codec = Literal[
 ]
 
 MOST_TIMES = 64
-MOST_FPS = 1000
+LEAST_FPS, MOST_FPS = 0.01, 1000
 MOST_CONCURRENT = 64
 LEAST_TILE = 128
 RAW = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4}):(\w+):(\d+(?:\.\d+|/[1-9]\d*)?)", re.ASCII)
@@ -78,8 +78,8 @@ class VideoOptions:
         for name, value, lowest, highest in (
             ("times", self.times, least, MOST_TIMES),
             ("slow", self.slow, 1, MOST_TIMES),
-            ("fps", self.fps, 0.01, MOST_FPS),
-            ("source_fps", self.source_fps, 0.01, MOST_FPS),
+            ("fps", self.fps, LEAST_FPS, MOST_FPS),
+            ("source_fps", self.source_fps, LEAST_FPS, MOST_FPS),
         ):
             if value is not None and not lowest <= value <= highest:
                 raise ValueError(f"{name} is {value:g}; expected {math.floor(lowest) or lowest:g} to {highest}")

@@ -11,7 +11,7 @@ import numpy as np
 from refine_export.data.colour import Picture
 from refine_export.errors import FrameError, RequestError
 from refine_export.interpolation.backends import Backend
-from refine_export.interpolation.interpolation_options import MOST_FPS, ComputeOptions, VideoOptions
+from refine_export.interpolation.interpolation_options import LEAST_FPS, MOST_FPS, ComputeOptions, VideoOptions
 from refine_export.interpolation.interpolator import check_parts, frames_at
 from refine_export.interpolation.rates import Grid, check_rate, named_rate
 from refine_export.interpolation.scene_cuts import similarity
@@ -45,7 +45,7 @@ def interpolate_frames(
 
     Args:
         frames: arrays or tensors of one size, [H, W, 3] or [3, H, W]: RGB in uint8, or in floats from 0 to 1.
-        fps_in: their frames a second, 1000 at most; 23.976 is 24000/1001.
+        fps_in: their frames a second, 0.01 to 1000; 23.976 is 24000/1001.
         fps_out: the frames a second that are wanted.
         checkpoint: weights for torch; what computes is chosen as in `interpolate`.
         file: an ONNX file or an engine that makes frames.
@@ -63,8 +63,8 @@ def interpolate_frames(
         UnavailableError: a package, a device or the server is missing.
     """
     for name, fps in (("fps_in", fps_in), ("fps_out", fps_out)):
-        if not 0 < fps <= MOST_FPS:  # NaN is neither
-            message = f"{name} is {str(fps)[:20]}; expected a number of frames a second above 0, at most {MOST_FPS}"
+        if not LEAST_FPS <= fps <= MOST_FPS:  # NaN is neither
+            message = f"{name} is {str(fps)[:20]}; expected {LEAST_FPS} to {MOST_FPS} frames a second"
             raise RequestError(message, code="wrong-option", option=name)
     if scene_cut is not None:
         options_from_keywords(VideoOptions, {"scene_cut": scene_cut})

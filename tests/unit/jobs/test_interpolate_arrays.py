@@ -85,6 +85,7 @@ def test_nothing_and_one_frame(network):
     [
         ((24, 23), [], "fps-below-source"),
         ((0, 23), [], "wrong-option"),
+        ((1e-9, 23), [], "wrong-option"),
         ((float("nan"), 23), [], "wrong-option"),
         ((24, float("inf")), [], "wrong-option"),
         ((24, 10**400), [], "wrong-option"),
