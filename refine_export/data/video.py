@@ -74,7 +74,7 @@ class RawVideo:
         """Options of FFmpeg's demuxer.
 
         Raises:
-            RequestError: `wrong-option`; FFmpeg does not know the pixel format, or the rate is 0.
+            RequestError: `wrong-option`; FFmpeg does not know the pixel format.
         """
         try:
             require("av", extra="video").VideoFormat(self.layout)
@@ -85,9 +85,6 @@ class RawVideo:
                 code="wrong-option",
                 option="raw_input",
             ) from error
-        if not self.rate:
-            message = "the rate of raw_input is 0; expected a number of frames a second, such as 24"
-            raise RequestError(message, code="wrong-option", option="raw_input")
         size = f"{self.size[1]}x{self.size[0]}"
         return {"video_size": size, "pixel_format": self.layout, "framerate": str(self.rate)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -83,10 +84,13 @@ class VideoOptions:
         ):
             if value is not None and not lowest <= value <= highest:
                 raise ValueError(f"{name} is {value:g}; expected {math.floor(lowest) or lowest:g} to {highest}")
-        if self.raw_input is not None and not RAW.fullmatch(self.raw_input):
-            raise ValueError(
-                f"raw_input is {self.raw_input!r}; expected WIDTHxHEIGHT:PIX_FMT:FPS, such as 1920x1080:yuv420p:24"
-            )
+        if self.raw_input is not None:
+            match = RAW.fullmatch(self.raw_input)
+            if match is None or not LEAST_FPS <= Fraction(match[4]) <= MOST_FPS:
+                raise ValueError(
+                    f"raw_input is {self.raw_input[:80]!r}; expected WIDTHxHEIGHT:PIX_FMT:FPS with {LEAST_FPS} to "
+                    f"{MOST_FPS} frames a second, such as 1920x1080:yuv420p:24"
+                )
         if not 0 <= self.scene_cut <= 1:
             raise ValueError(f"scene_cut is {self.scene_cut:g}; expected 0 to 1, such as 0.2")
         if self.cuts is not None and not self.scene_cuts:

@@ -57,7 +57,13 @@ def test_what_does_not_fill_frames_is_refused(tmp_path, monkeypatch, content, op
         piped(tmp_path, monkeypatch, content, **options)
 
 
-@pytest.mark.parametrize("text", ["96x64", "96x64:rgb24", "0x64:rgb24:25", "96x64:rgb24:-1", "96x64:rgb24:1/0", ""])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("96x64", "96x64:rgb24", "0x64:rgb24:25", "96x64:rgb24:-1", "96x64:rgb24:1/0", ""),
+        *("96x64:rgb24:0", f"96x64:rgb24:{'9' * 400}"),
+    ],
+)
 def test_a_description_that_is_not_whole_is_refused(tmp_path, text):
     with pytest.raises(ValueError, match="WIDTHxHEIGHT:PIX_FMT:FPS"):
         run(tmp_path / "-", tmp_path / "-", raw_input=text)
