@@ -44,9 +44,13 @@ def check_input_file(path: Path, error: type[RequestError], expected: str) -> No
         expected: end of the message, such as `give a picture file`.
 
     Raises:
-        error: `not-found`, `is-directory` or `not-a-file`.
+        error: `not-found`, `is-directory` or `not-a-file`; or `cannot-read`, a name is too long.
     """
-    if not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as cause:
+        raise error.about(path, "cannot-read", f"cannot be read: {cause.strerror}; {expected}") from cause
+    if not exists:
         code, problem = "not-found", "does not exist"
     elif path.is_dir():
         code, problem = "is-directory", "is a directory"

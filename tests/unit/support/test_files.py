@@ -138,6 +138,11 @@ def test_folders_of_killed_writers_are_removed(tmp_path, path_is_there):
 def test_only_regular_files_are_read(tmp_path):
     (tmp_path / "file").touch()
     check_input_file(tmp_path / "file", FrameError, "give a file")
-    for path, code in ((tmp_path / "x", "not-found"), (tmp_path, "is-directory"), (Path("/dev/null"), "not-a-file")):
+    for path, code in (
+        (tmp_path / "x", "not-found"),
+        (tmp_path, "is-directory"),
+        (Path("/dev/null"), "not-a-file"),
+        (tmp_path / ("a" * 300), "cannot-read"),
+    ):
         with refused(code, FrameError, path=path):
             check_input_file(path, FrameError, "give a file")
