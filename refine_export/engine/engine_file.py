@@ -110,7 +110,7 @@ def engine_file(
         source: of any precision, with its external data beside it.
         output: the engine; what is there stays until a fallback has passed.
         options: of the build.
-        judge: compares the engines; None where `EngineTarget.executes` is false: nothing is compared then.
+        judge: compares the engines; None exactly where `EngineTarget.executes` is false.
         progress: of each step, and of TensorRT's own phases.
         fp32: what `source` was lowered from, for the fallback `fp32`.
         target: `engine_target` of the options, where the caller has it.
@@ -125,20 +125,20 @@ def engine_file(
     target = target or engine_target(options)
     library, machine = target.library, target.machine
     options = dataclasses.replace(options, target=library.name)
-    read = read_source(source, options)
+    onnx = read_source(source, options)
     fp32_sha256 = None if fp32 is None else read_source(fp32, options).sha256
     inputs = {
         "source": source.name,
-        "source_sha256": read.sha256,
+        "source_sha256": onnx.sha256,
         "fp32_sha256": fp32_sha256,
         "judged_by": dict(judge.described) if judge else None,
     }
 
     def key_for(fallback: str) -> EngineKey:
-        sha256 = read.sha256
+        sha256 = onnx.sha256
         if fallback == "fp32" and fp32_sha256 is not None:  # the source as well: changed, it might pass
-            sha256 = hashlib.sha256(f"{read.sha256} {fp32_sha256}".encode()).hexdigest()
-        return engine_key(machine, onnx_sha256=sha256, profiles=read.profiles, options=options, fallback=fallback)
+            sha256 = hashlib.sha256(f"{onnx.sha256} {fp32_sha256}".encode()).hexdigest()
+        return engine_key(machine, onnx_sha256=sha256, profiles=onnx.profiles, options=options, fallback=fallback)
 
     old, changes = _reusable(output, options, key_for, inputs)
     if old is not None:
@@ -160,7 +160,7 @@ def engine_file(
         )
         answer = build_in_child(request, folder, progress)
         # The child read the file by itself, and `gather` was made from the source.
-        if (answer.onnx_sha256, read_source(source, options).sha256) != (before.sha256, read.sha256):
+        if (answer.onnx_sha256, read_source(source, options).sha256) != (before.sha256, onnx.sha256):
             raise GraphError(
                 f"{file} changed while it was being built; build it again when nothing writes to it",
                 code="changed-during-build",
@@ -179,19 +179,18 @@ def engine_file(
             outcome(f"{len(numbers)} outputs")
         return numbers
 
-    compares = judge is not None and target.executes
     with folder_beside(output) as folder:
         chosen = first_exact(
-            fallbacks_of(options, compares=compares, from_fp32=fp32_sha256 == read.sha256),
+            fallbacks_of(options, compares=judge is not None, from_fp32=fp32_sha256 == onnx.sha256),
             build,
-            compare if compares else None,
+            compare if judge else None,
         )
         built = chosen.engine
         made = built.file if built.file.parent == folder else None
         manifest = new_manifest(
             output,
             built.answer.engine,
-            read,
+            onnx,
             inputs=inputs,
             options=options,
             versions=versions(_PACKAGES) | {MODULES[library.name]: library.version},
@@ -252,7 +251,7 @@ def engine_file_from_manifest(
 def _reusable(
     output: Path, options: BuildOptions, key_for: Callable[[str], EngineKey], inputs: Mapping[str, Any]
 ) -> tuple[Manifest | None, list[str]]:
-    """The manifest of an engine that is what would be built, or what makes the one that is there another."""
+    """Return the manifest of the engine that is there if a build would make the same, otherwise what differs."""
     if not output.exists():
         return None, []
     try:

@@ -106,6 +106,7 @@ def self_test(
     if not expected:
         raise RequestError("there is nothing to feed: expected one or more pairs of frames", code="no-feeds")
     runtime = default_runtime(artifact)
+    # The reference is closed: what rounding costs it, the one thing asked of it from here on, takes a run of its own.
     bench = _Bench(artifact, runner, runtime, options, expected)
     with progress.step("good file") as say:
         good, good_outputs = bench.trial("good", "the file itself", model.SerializeToString(), every_feed=True)
