@@ -44,6 +44,7 @@ from refine_export.bisect.tensor_matching import (
     match_tensors,
     part_before,
 )
+from refine_export.data.npz_feeds import NamedFeed
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.model_file import bytes_from_model
 from refine_export.graph.sampling_coordinates import grids, starts_path, upstream
@@ -81,7 +82,7 @@ class Side:
 def bisect(
     reference: Side,
     candidate: Side,
-    feeds: Sequence[tuple[str, Arrays]],
+    feeds: Sequence[NamedFeed],
     progress: Progress | None = None,
     *,
     chunk_bytes: int = CHUNK_BYTES,
@@ -176,7 +177,7 @@ class _Comparison:
         """Return the given tensors that a tensor is computed from."""
         return [value.name or "" for value in self._parts[name].inputs if value.name in self._given]
 
-    def compare(self, names: Sequence[str], feeds: Sequence[tuple[str, Arrays]]) -> None:
+    def compare(self, names: Sequence[str], feeds: Sequence[NamedFeed]) -> None:
         """Find the errors of these tensors on each feed."""
         shown = {one: self._matches[one].name for name in names for one in (name, *self._inputs_of(name))}
         given = {name: self._shapes[name] for name in self._given}

@@ -24,6 +24,7 @@ from refine_export.support.text import listed
 LARGEST_UNPACKED_BYTES = 2**32
 
 NamedFeed = tuple[str, Mapping[str, NDArray[Any]]]
+"""Name of a feed, for messages, and an array for each input."""
 
 
 def signature_of_npz(path: Path) -> Signature:

@@ -65,7 +65,8 @@ class Gap:
     """None behind the last frame."""
     shots: tuple[Shot, ...]
     counts: bool = True
-    """False where an earlier run has written its first frames."""
+    """Its cut or stillness is counted: not with a later part of a frame that is shown for long, nor where an earlier
+    run has written its first frames."""
 
 
 class VideoSource:
@@ -162,7 +163,8 @@ class VideoSource:
                 continue
             yield last
             kept, repeated = last, 0
-        if last is not kept:
+        if last is not kept:  # it ends the last interval, though it repeats the frame before
+            self.repeated -= 1
             yield last
 
     def _timed(self, frame: Any, number: int) -> SourceFrame:

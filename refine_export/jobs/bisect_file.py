@@ -14,10 +14,10 @@ from refine_export.accuracy.metrics import largest_error
 from refine_export.artifacts import Artifact, artifact_from_file, signature_of_model, stacked_signature_of_model
 from refine_export.bisect import bisection
 from refine_export.bisect.bisect_result import Bisected
-from refine_export.bisect.bisection import Arrays, Side
+from refine_export.bisect.bisection import Side
 from refine_export.bisect.intermediate_tensors import inspectable_model
 from refine_export.data.feeds import feeds_for
-from refine_export.data.npz_feeds import feeds_from_npz
+from refine_export.data.npz_feeds import NamedFeed, feeds_from_npz
 from refine_export.engine.engine_manifest import seems_engine
 from refine_export.errors import RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
@@ -165,7 +165,7 @@ def _reference(path: Path, runtime: Runtime | None) -> Side:
     return _side(_loaded(path), runtime, path.name)
 
 
-def _arrays(side: Side, feeds: Sequence[Path]) -> list[tuple[str, Arrays]]:
+def _arrays(side: Side, feeds: Sequence[Path]) -> list[NamedFeed]:
     """Read the user's arrays."""
     if not feeds:
         return []
@@ -173,7 +173,7 @@ def _arrays(side: Side, feeds: Sequence[Path]) -> list[tuple[str, Arrays]]:
         return list(feeds_from_npz(feeds, runner.inputs))
 
 
-def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None, stack: str) -> list[tuple[str, Arrays]]:
+def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None, stack: str) -> list[NamedFeed]:
     """Make the feeds of one of the graphs, at the file's size where it has one; `stack` is the input that takes one."""
     if size is not None:
         check_multiples(size, artifact.multiple_of)
@@ -181,7 +181,7 @@ def _feeds(artifact: Artifact, inputs: JobInputs, size: tuple[int, int] | None, 
     pair, network = inputs.sources.first.at((height, width)), inputs.network(artifact.scale)
     options = inputs.recipe.validate
     feeds = feeds_for(network, artifact.signature, pair, kinds=options.flows, timesteps=options.timesteps, batch=batch)
-    named: list[tuple[str, Arrays]] = [(feed.name, feed.inputs) for feed in feeds]
+    named: list[NamedFeed] = [(feed.name, feed.inputs) for feed in feeds]
     if artifact.stacked is None:
         return named
     return [

@@ -8,16 +8,16 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
+from refine_export.data.npz_feeds import NamedFeed
 from refine_export.errors import GraphError, RequestError
 from refine_export.graph.fragile_values import divisors
 from refine_export.graph.model_file import bytes_from_model
 from refine_export.graph.prepare import float_values
 from refine_export.graph.tensor_ranges import MEASURES, TensorRange, with_ranges
-from refine_export.runners.base import Arrays
 from refine_export.runners.onnxruntime import OrtRunner
 
 
-def ranges_from_feeds(model: ir.Model, feeds: Iterable[tuple[str, Arrays]]) -> dict[str, TensorRange]:
+def ranges_from_feeds(model: ir.Model, feeds: Iterable[NamedFeed]) -> dict[str, TensorRange]:
     """Run a prepared FP32 graph on each feed and return the largest magnitude and the shape of every FP32 tensor.
 
     Args:

@@ -21,6 +21,7 @@ import onnx
 import onnx_ir as ir
 
 from refine_export.accuracy.metrics import distance, peak_of, psnr_from_mse
+from refine_export.data.npz_feeds import NamedFeed
 from refine_export.errors import GraphError
 from refine_export.graph.cost import bytes_moved, multiply_adds
 from refine_export.graph.model_file import bytes_from_model
@@ -120,7 +121,6 @@ def search_from_json(content: Mapping[str, Any]) -> Search:
     )
 
 
-_NamedArrays = tuple[str, Arrays]
 _Fed = tuple[Arrays, Arrays, dict[str, float]]
 """A feed, the outputs of the FP32 graph, and the peak that errors of each are measured in."""
 
@@ -142,10 +142,10 @@ class Bench:
         self,
         prepared: Prepared,
         options: LowerOptions,
-        feeds: Iterable[tuple[str, Arrays]],
-        feeds_at: Callable[[str], Iterable[tuple[str, Arrays]]] | None = None,
+        feeds: Iterable[NamedFeed],
+        feeds_at: Callable[[str], Iterable[NamedFeed]] | None = None,
         *,
-        flats: Iterable[tuple[str, Arrays]] = (),
+        flats: Iterable[NamedFeed] = (),
         memory: Path | None = None,
         key: str = "",
     ) -> None:
@@ -156,7 +156,7 @@ class Bench:
         self._calibration = self._with_outputs(feeds, flats)
         self._larger: tuple[str, list[_Fed]] = "", []
 
-    def _with_outputs(self, feeds: Iterable[_NamedArrays], flats: Iterable[_NamedArrays] = ()) -> list[_Fed]:
+    def _with_outputs(self, feeds: Iterable[NamedFeed], flats: Iterable[NamedFeed] = ()) -> list[_Fed]:
         content = bytes_from_model(self._prepared.model)
         seeded = repeatable(content)
         # Another layout of a tensor, as optimizing gives it, would give its elements other random numbers.
@@ -226,13 +226,13 @@ class Bench:
 
 
 def search(
-    regions: Sequence[Region], bench: Measure, options: LowerOptions, progress: Progress, sizes: Sequence[str] = ()
+    regions: Sequence[Region], measure: Measure, options: LowerOptions, progress: Progress, sizes: Sequence[str] = ()
 ) -> Search:
     """Find the regions that stay FP32.
 
     Args:
         regions: the candidates.
-        bench: `Bench.measure`, or anything else that measures.
+        measure: `Bench.measure`, or anything else that measures.
         options: with the target.
         progress: receives each measurement.
         sizes: where the target has to hold beside the size of the calibration, smallest first.
@@ -242,13 +242,13 @@ def search(
         psnr, error = options.target_psnr_db, options.max_error
         return (psnr is None or accuracy.psnr_db >= psnr) and (error is None or accuracy.max_error <= error)
 
-    def left(accuracy: Accuracy) -> float:
-        """Return the error that has the target, which is to become smaller."""
+    def error_of(accuracy: Accuracy) -> float:
+        """Return the error that the target limits."""
         return accuracy.squared if options.target_psnr_db is not None else accuracy.max_error
 
     def measured(label: str, chosen: Sequence[Region], size: str) -> Accuracy:
         with progress.step(f"at {size}, {label}" if size else label) as say:
-            accuracy = bench(chosen, size)
+            accuracy = measure(chosen, size)
             say(f"{accuracy.psnr_db:.2f} dB, largest error {accuracy.max_error:.2g}")
         return accuracy
 
@@ -278,13 +278,15 @@ def search(
         for number, region in enumerate(regions, 1)
     }
     ranked = sorted(
-        regions, key=lambda region: (left(start) - left(alone[region.name])) / max(region.cost, 1e-9), reverse=True
+        regions,
+        key=lambda region: (error_of(start) - error_of(alone[region.name])) / max(region.cost, 1e-9),
+        reverse=True,
     )
     chosen: list[Region] = []
     reached = start
     for region in ranked:
         accuracy = measured(f"with {len(chosen) + 1} regions in FP32, the last {region.name}", (*chosen, region), size)
-        if left(accuracy) < left(reached):
+        if error_of(accuracy) < error_of(reached):
             chosen, reached = [*chosen, region], accuracy
         if good(reached):
             break
@@ -301,7 +303,7 @@ def search(
             chosen, rest, more = [*chosen, *rest[:more]], rest[more:], 2 * more  # one measurement there takes minutes
     steps = []
     for number, region in enumerate(chosen, 1):
-        accuracy = bench(chosen[:number], size)
+        accuracy = measure(chosen[:number], size)
         steps.append(
             Step(
                 region=region.name,
@@ -312,9 +314,9 @@ def search(
                 bytes_share=region.bytes_share,
             )
         )
-    final, everywhere = bench(chosen, size), at_sizes(chosen)
+    final, everywhere = measure(chosen, size), at_sizes(chosen)
     return Search(
-        reached=all(map(good, (final, bench(chosen, ""), *everywhere.values()))),
+        reached=all(map(good, (final, measure(chosen, ""), *everywhere.values()))),
         start=start,
         bound=bound,
         final=final,

@@ -20,6 +20,7 @@ import onnx.checker
 import onnx_ir as ir
 
 from refine_export import __version__
+from refine_export.data.npz_feeds import NamedFeed
 from refine_export.errors import InternalError
 from refine_export.graph.cost import multiply_adds
 from refine_export.graph.cpu_tuning import tune_for_cpu
@@ -40,7 +41,6 @@ from refine_export.graph.retype import Retype
 from refine_export.graph.tensor_ranges import TensorRange
 from refine_export.lower.calibration import ranges_from_feeds
 from refine_export.lower.lower_options import LowerOptions
-from refine_export.runners.base import Arrays
 from refine_export.signature import Signature
 
 _BF16_OPSET = 22  # the first whose Conv, ConvTranspose and GridSample take BF16
@@ -131,7 +131,7 @@ def prepare_model(
     return Prepared(model=model, signature=signature, faults=faults)
 
 
-def calibrated(prepared: Prepared, feeds: Iterable[tuple[str, Arrays]]) -> Prepared:
+def calibrated(prepared: Prepared, feeds: Iterable[NamedFeed]) -> Prepared:
     """Return the same with the ranges and shapes that its tensors have on `feeds`, and on those before."""
     found = ranges_from_feeds(prepared.model, feeds)
     before = prepared.ranges or found

@@ -73,7 +73,7 @@ class PictureSelection:
             between = cropped(self._shown.actual["frame"], pair.size)[:1]
             if pair.middle is not None:
                 frames = {
-                    "the ONNX file": between,
+                    self._shown.candidate.file: between,
                     "the reference": cropped(self._shown.expected["frame"], pair.size)[:1],
                     "the average of the two frames": (pair.img0 + pair.img1) / 2,
                 }
@@ -95,7 +95,7 @@ class PictureSelection:
 
 
 def _badness(comparison: Comparison) -> float:
-    """The largest error in units of its limit; infinite where there is no finite one to compare."""
+    """Return the largest error in units of its limit: infinite for NaN or infinity, 0 without outputs."""
     limits = comparison.verdict.limits
     ratios = (
         one.metrics.max_of_peak / limits_on(limits, one.metrics.rounding).max_abs for one in comparison.verdict.outputs

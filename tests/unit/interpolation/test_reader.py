@@ -217,7 +217,7 @@ def test_repeated_frames_are_left_out_on_request(tmp_path):
     """Animation on twos: every second frame repeats; the times of the others are kept."""
     source = write_clip(tmp_path / "in.mp4", [numbered(k // 2) for k in range(12)], options={"qp": "4"})
     result = run(source, tmp_path / "out.mkv", times=1.5, dedupe=True, codec="ffv1")
-    assert (result.frames_read, result.repeated, result.frames_written) == (12, 6, 18)
+    assert (result.frames_read, result.repeated, result.frames_written) == (12, 5, 18)  # the last one stays
     for index, picture in enumerate(read_clip(tmp_path / "out.mkv").pictures[:15]):
         assert np.abs(np.array(shares_of(picture)) - expected_shares(index / 3)).max() < 0.04
 
@@ -234,7 +234,7 @@ def test_24_frames_in_30_get_the_times_of_24(tmp_path):
     shown = [k for k in range(24) for _ in range(1 + (k % 4 == 3))]
     source = write_clip(tmp_path / "in.mp4", [numbered(k) for k in shown], rate=30, options={"qp": "2"})
     result = run(source, tmp_path / "out.mkv", fps=60, dedupe=True, codec="ffv1")
-    assert (result.frames_read, result.repeated, result.frames_written) == (30, 6, 60)
+    assert (result.frames_read, result.repeated, result.frames_written) == (30, 5, 60)
     for index, picture in enumerate(read_clip(tmp_path / "out.mkv").pictures[:50]):
         assert np.abs(np.array(shares_of(picture)) - expected_shares(index / 2.5)).max() < 0.04, index
 
