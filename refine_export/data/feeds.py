@@ -77,7 +77,7 @@ def flow_kinds_of(reference: nn.Module, kinds: Sequence[FlowKind]) -> tuple[Flow
 
 
 def feeds_for(
-    reference: nn.Module,
+    reference: nn.Module | None,
     signature: Signature,
     pair: FramePair,
     *,
@@ -91,7 +91,8 @@ def feeds_for(
     """Make each feed of a graph for a pair of frames, when it is asked for.
 
     Args:
-        reference: the module of `reference_network`, which estimates flows and extracts features.
+        reference: the module of `reference_network`, which estimates flows and extracts features; None for an
+            interpolator, whose feeds have neither.
         signature: of the graph.
         pair: frames whose sides are multiples of the signature's.
         kinds: flows, for the graphs that take one.
@@ -125,6 +126,7 @@ def feeds_for(
     elif graph == "interpolator":
         yield feed(images)
     else:
+        assert reference is not None  # only an interpolator goes without
         for kind in flow_kinds_of(reference, kinds):
             yield feed(_refinement_inputs(reference, graph, img0, img1, kind), f"{kind} flow")
 

@@ -40,7 +40,7 @@ class Calibration:
     source: Callable[[], Source]
     """Frames, for a graph without feeds of its own; called only for those."""
     checkpoint: Callable[[], Checkpoint]
-    """The weights that estimate flows and features for one of our graphs; called only for those."""
+    """The weights that estimate flows and features for graphs that take them; called only for those."""
     files: tuple[Path, ...] = ()
     """.npz files with feeds, in place of all else."""
     size: tuple[int, int] | None = None
@@ -72,14 +72,17 @@ def feeds_of_calibration(
     inputs = inputs_of_model(prepared.model)
     if calibration.files:
         return feeds_from_npz(calibration.files, inputs)
-    if prepared.signature is None or checkpoint is None:
+    signature = prepared.signature
+    if signature is None:
         return feeds_for_inputs(inputs, calibration.source(), calibration.size)
-    network = reference_network(checkpoint, prepared.signature.scale)
-    # Files of other tools do not state their padding.
-    unit = max(prepared.signature.multiple_of, signature_of_network(network, prepared.signature.graph).multiple_of)
+    network, unit = None, signature.multiple_of
+    if checkpoint is not None:
+        network = reference_network(checkpoint, signature.scale)
+        # Files of other tools do not state their padding.
+        unit = max(unit, signature_of_network(network, signature.graph).multiple_of)
     batch, size = _batch_and_size(inputs[0], calibration, unit)
     pair = calibration.source().at(size)
-    feeds = feeds_for(network, prepared.signature, pair, kinds=CALIBRATION_KINDS, batch=batch)
+    feeds = feeds_for(network, signature, pair, kinds=CALIBRATION_KINDS, batch=batch)
     return ((feed.name, feed.inputs) for feed in feeds)
 
 

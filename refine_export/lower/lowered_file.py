@@ -178,7 +178,9 @@ def lower_file(
 
     if not manifest_path(output).exists():  # nothing can be reused: a file is refused before frames are drawn for it
         read()
-    checkpoint = calibration.checkpoint() if signature is not None and not calibration.files else None
+    # An interpolator is fed frames alone; flows and features of the other graphs are estimated.
+    estimates = signature is not None and signature.graph != "interpolator" and not calibration.files
+    checkpoint = calibration.checkpoint() if estimates else None
     inputs = {
         "source": source.name,
         "source_sha256": sha256_of_model(content, files),

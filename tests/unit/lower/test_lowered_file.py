@@ -121,6 +121,13 @@ def test_our_own_graph(run, exports, options, operator):
     assert manifest()["inputs"]["checkpoint_sha256"]
 
 
+def test_an_interpolator_is_calibrated_without_weights(run, exports):
+    """It is fed frames alone; weights in its manifest would be taken for its own."""
+    run(exports.fp32("interpolator", size="64x96"))
+    inputs = manifest()["inputs"]
+    assert (inputs["checkpoint_sha256"], inputs["network"], len(inputs["frames"])) == (None, None, 2)
+
+
 def test_a_target_holds_at_further_sizes(run, exports):
     found = run(exports.fp32("contextnet"), target_psnr_db=50.0, sizes=["128x160", "64x64"]).search
     assert (found.reached, list(found.at_sizes)) == (True, ["64x64", "128x160"])
