@@ -52,6 +52,7 @@ from refine_export.runners.base import Runner
 from refine_export.runners.open_onnx_runner import open_onnx_runner
 from refine_export.runners.runtime_names import Runtime
 from refine_export.support.progress import Progress, Silent
+from refine_export.support.text import counted
 
 CHUNK_BYTES = 2**28
 """Size of the tensors that are compared in one pass; each is in memory three times."""
@@ -112,13 +113,13 @@ def bisect(
         say(f"{len(matches)} matched, {len(left)} not")
     comparison = _Comparison(reference, candidate, matches, shapes, theirs)
     chunks = list(comparison.chunks(chunk_bytes))
-    with progress.step(f"compare {len(matches)} tensors on {len(feeds)} feeds") as say:
+    with progress.step(f"compare {counted(len(matches), 'tensor')} on {counted(len(feeds), 'feed')}") as say:
         for number, names in enumerate(chunks, 1):
             progress.within("pass", number, len(chunks))
             comparison.compare(names, feeds)
         layers = tuple(comparison.found[name] for name in matches)
         jumps = tuple(comparison.jump(layer) for layer in layers if layer.own > layer.allowed)
-        say(f"{len(jumps)} jumps")
+        say(f"{counted(len(jumps), 'jump')}")
     outputs = {value.name for value in reference.model.graph.outputs}
     return Bisected(
         reference=f"{reference.name} in {reference.runtime}",

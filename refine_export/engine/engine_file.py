@@ -28,7 +28,7 @@ from refine_export.support.environment import versions
 from refine_export.support.files import make_folder, user_path
 from refine_export.support.manifest import Manifest
 from refine_export.support.progress import Progress
-from refine_export.support.text import dict_from_result, json_safe, listed
+from refine_export.support.text import counted, dict_from_result, json_safe, listed
 
 _PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13", "tensorrt-rtx", "torch", "onnx", "onnx-ir", "numpy")
 
@@ -176,7 +176,7 @@ def engine_file(
                 log = process_log(library.module)
                 engine = refitted_engine(library.module, engine, read_file(built.file), log, path=built.file)
             numbers = judge.compare(engine, built.fallback)
-            outcome(f"{len(numbers)} outputs")
+            outcome(f"{counted(len(numbers), 'output')}")
         return numbers
 
     with folder_beside(output) as folder:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Log, required, title_of
 from refine_export.errors import GraphError
+from refine_export.support.text import counted
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -62,8 +63,8 @@ def network_from_onnx(module: Any, builder: trt.Builder, log: Log, content: byte
     if faults:
         errors = [str(fault) for fault in faults]
         raise GraphError(
-            f"{title_of(module)} cannot take {path.name if path else 'the ONNX file'}, {len(errors)} "
-            f"error{'s' if len(errors) != 1 else ''}; expected operators and types that it supports (`refine-export "
+            f"{title_of(module)} cannot take {path.name if path else 'the ONNX file'}, "
+            f"{counted(len(errors), 'error')}; expected operators and types that it supports (`refine-export "
             "lint` knows many): change the model, or take a newer one" + "".join(f"\n  {error}" for error in errors),
             code="parser-refused",
             errors=errors,

@@ -19,7 +19,7 @@ from refine_export.errors import UnavailableError
 from refine_export.support.child_process import Report, run_child, serve
 from refine_export.support.imports import pip_install
 from refine_export.support.progress import Silent
-from refine_export.support.text import json_safe
+from refine_export.support.text import counted, json_safe
 
 _TIME_LIMIT_S: Final = 60
 """Limit of all files together; a file of 10,000 nodes takes a second."""
@@ -43,7 +43,7 @@ class ParserAnswer:
             return f"not parsed by TensorRT: {self.missing}"
         if not self.faults:
             return f"{self.library} takes this file (parsed; nothing was built)"
-        return f"{self.library} refuses this file: {len(self.faults)} error{'s' if len(self.faults) != 1 else ''}"
+        return f"{self.library} refuses this file: {counted(len(self.faults), 'error')}"
 
 
 def ask_parser(files: Sequence[Path]) -> list[ParserAnswer]:

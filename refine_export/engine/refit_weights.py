@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_export.engine.bindings import Log, constructed, required
 from refine_export.errors import GraphError, RequestError, UnavailableError
+from refine_export.support.text import counted
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -57,13 +58,13 @@ def _set_weights(module: Any, refitter: trt.Refitter, onnx: bytes, log: Log, pat
         reasons = [f"{error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
         details = "".join(f"\n  {reason}" for reason in reasons) or log.last_errors()
         raise GraphError(
-            f"the weights of {name} do not fit the engine, {len(errors)} errors; {expected}{details}",
+            f"the weights of {name} do not fit the engine, {counted(len(errors), 'error')}; {expected}{details}",
             code="weights-mismatch",
             errors=reasons,
         )
     if missing := refitter.get_missing_weights():
         raise GraphError(
-            f"{name} lacks {len(missing)} weights of the engine: {', '.join(missing)}; {expected}",
+            f"{name} lacks {counted(len(missing), 'weight')} of the engine: {', '.join(missing)}; {expected}",
             code="weights-mismatch",
             missing=list(missing),
         )

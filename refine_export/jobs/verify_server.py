@@ -27,7 +27,7 @@ from refine_export.report.report_data import Shortfall
 from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.support.progress import Progress
-from refine_export.support.text import size_text
+from refine_export.support.text import counted, size_text
 from refine_export.validate.comparison import Status, overall
 
 
@@ -148,7 +148,7 @@ def _loads(
                     concurrency=concurrency,
                     requests=options.requests,
                 )
-                say(f"{load.per_second:.1f} a second, {load.errors} errors")
+                say(f"{load.per_second:.1f} a second, {counted(load.errors, 'error')}")
             yield load
 
 

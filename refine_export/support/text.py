@@ -17,6 +17,11 @@ def listed(names: Iterable[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Return `1 error`, or `2 errors`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def size_text(dims: Iterable[int | str]) -> str:
     """Write a shape or a size as `1x3x256x448`."""
     return "x".join(map(str, dims))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refine_export.cli.render.screen import Screen
-from refine_export.support.text import size_text
+from refine_export.support.text import counted, size_text
 
 if TYPE_CHECKING:
     from refine_export.checkpoint.released_weights import ReleasedWeights
@@ -258,7 +258,11 @@ def _print_findings(file: str, findings: Sequence[tuple[Any, str]]) -> None:
         screen.line(f"  why: {finding.why}")
         screen.line(f"  do:  {finding.fix}", aside=finding.rule)
     errors = sum(finding.severity == "error" for finding, _ in findings)
-    screen.line(f"{file}: {errors} errors, {len(findings) - errors} warnings" if findings else f"{file}: nothing found")
+    screen.line(
+        f"{file}: {counted(errors, 'error')}, {counted(len(findings) - errors, 'warning')}"
+        if findings
+        else f"{file}: nothing found"
+    )
 
 
 def print_deployed(made: Deployed) -> None:

@@ -315,6 +315,9 @@ def test_the_command_line(repository, command):
     code, out, _ = command("deploy", "check", repository)
     assert code == 1
     assert "plan-profile" in out
+    assert {"contextnet: 1 error, 0 warnings", "interpolator: 0 errors, 1 warning"} <= {
+        line.rpartition("/")[2] for line in out.splitlines()
+    }
     code, out, _ = command("deploy", "check", repository, "--json")
     checked = json.loads(out)
     assert (code, checked["passed"], len(checked["models"])) == (1, False, 6)
