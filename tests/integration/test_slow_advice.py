@@ -3,7 +3,8 @@
 import pytest
 
 from tests.support.advice import follow
-from tests.support.advice_cases import FOLLOWED_SLOWLY, here_fixture, own_fixture  # noqa: F401 (fixtures)
+from tests.support.advice_cases import FOLLOWED_SLOWLY
+from tests.support.advice_situations import here_fixture, own_fixture  # noqa: F401 (fixtures)
 from tests.support.engine_models import needs_rtx
 
 ENGINES = ("onnx_source.py", "output_files.py", "plan.py", "refit_engine.py")

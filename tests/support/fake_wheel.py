@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from refine_export.support.wheels import Wheel
+from tests.support.paths import names_in
 
 PACKAGE = "weightless==1.0"
 METADATA = {
@@ -40,4 +41,4 @@ def copy_as_pip_does(command, **_):
 
 
 def files_in(folder):
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    return names_in(folder) if folder.exists() else []

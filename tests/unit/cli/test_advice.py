@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.advice import ADVICE, follow
-from tests.support.advice_cases import FOLLOWED, FOLLOWED_SLOWLY, NOT_FOLLOWED, here_fixture  # noqa: F401 (fixture)
+from tests.support.advice_cases import FOLLOWED, FOLLOWED_SLOWLY, NOT_FOLLOWED
+from tests.support.advice_situations import here_fixture  # noqa: F401 (fixture)
 from tests.support.commands import COMMANDS, options_of_command
 from tests.support.interpolation_clips import clip
 from tests.support.paths import ROOT

@@ -14,6 +14,7 @@ from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.support.files import write_text
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import Sound, _write_sound, assert_frames, numbered, read_clip, write_clip
+from tests.support.paths import names_in
 
 
 @pytest.fixture
@@ -76,10 +77,10 @@ def test_wrong_requests_exit_with_2_and_make_nothing(
     monkeypatch.chdir(tmp_path)
     if "net.pkl" in arguments:
         torch.save(dict(seeded_checkpoint("IFNet").state_dict), "net.pkl")
-    before = sorted(path.name for path in tmp_path.iterdir())
+    before = names_in(tmp_path)
     found, _, err = call(*arguments)
     assert (found, f"[{code}]" in err) == (2, True), err
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert names_in(tmp_path) == before
 
 
 def only_sound(path):
@@ -119,11 +120,11 @@ def test_bad_input_exits_with_2_and_makes_nothing(tmp_path, monkeypatch, call, n
     make, source, options, code = BAD_INPUT[name]
     make(tmp_path / source)
     monkeypatch.setattr("sys.stdin", type("Stream", (), {"buffer": io.BytesIO()}))
-    before = sorted(path.name for path in tmp_path.iterdir())
+    before = names_in(tmp_path)
     given = source if source == "-" else str(tmp_path / source)
     found, _, err = call(given, "-o", str(tmp_path / "out.mp4"), "--file", str(network), *options)
     assert (found, f"[{code}]" in err) == (2, True), err
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert names_in(tmp_path) == before
 
 
 def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, call, monkeypatch):

@@ -332,8 +332,7 @@ def test_fp16_coordinates(grid: str, inputs: str, culprits: list[str]):
         "s = Constant <value_floats=[1.0,1.0,1.0,1.0]> ()"
     )
     network = model_of(
-        f"{before} {grid} [warp] y = GridSample <{GOOD}> (x, g)",
-        f"{IMAGE}, {inputs}, {FLOW}32, float16[2,2,1,1] k",
+        f"{before} {grid} [warp] y = GridSample <{GOOD}> (x, g)", f"{IMAGE}, {inputs}, {FLOW}32, float16[2,2,1,1] k"
     )
     findings = lint_model(network)
     if not culprits:

@@ -8,6 +8,7 @@ from refine_export.errors import RequestError
 from refine_export.interpolation.interpolate_pictures import interpolate_pictures
 from refine_export.support.progress import Silent
 from tests.support.interpolation_clips import Averaging
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 
@@ -32,7 +33,7 @@ def test_pictures_that_do_not_go_together_make_nothing(tmp_path, second, output,
     first, other = save(tmp_path / "a.png", (40, 32)), save(tmp_path / "b.png", second)
     with refused(code, RequestError):
         middle(first, other, tmp_path / output, timestep)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png"]
+    assert names_in(tmp_path) == ["a.png", "b.png"]
 
 
 def test_what_pictures_lose_is_noted(tmp_path):

@@ -29,13 +29,10 @@ from tests.support.interpolation_clips import (
     shares_of,
     write_clip,
 )
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 LOSSLESS = {"codec": "libx264", "crf": 0}
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -283,7 +280,7 @@ def test_a_failure_keeps_what_was_there(tmp_path):
     with pytest.raises(UnavailableError, match="gone"):
         run(source, tmp_path / "out.mp4", Averaging(3, wait=fail), force=True)
     assert (tmp_path / "out.mp4").read_bytes() == b"precious"
-    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+    assert names_in(tmp_path) == ["in.mp4", "out.mp4"]
     assert not [thread for thread in threading.enumerate() if thread.name.startswith(("compute-", "read"))]
 
 
@@ -315,4 +312,4 @@ def test_a_number_of_times_that_is_not_computed_is_refused_where_nothing_is_to_c
     source = write_clip(tmp_path / "in.mp4", [numbered(1)] * 4, options={"qp": "0"})
     with refused("only-the-middle", RequestError):
         run(source, tmp_path / "out.mp4", Averaging(takes_timestep=False), times=3)
-    assert names(tmp_path) == ["in.mp4"]
+    assert names_in(tmp_path) == ["in.mp4"]

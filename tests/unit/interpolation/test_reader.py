@@ -22,6 +22,7 @@ from tests.support.interpolation_clips import (
     shares_of,
     write_clip,
 )
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 
@@ -116,11 +117,11 @@ def damaged(folder):
 def test_what_is_not_a_whole_video_is_refused(tmp_path, make, codes):
     """Truncated files are not shorter ones: those that have their length written down are compared with it."""
     make(tmp_path)
-    before = sorted(path.name for path in tmp_path.iterdir())
+    before = names_in(tmp_path)
     with pytest.raises(FrameError) as caught:
         run(next(tmp_path.glob("in.*"), tmp_path / "in.mp4"), tmp_path / "out.mp4")
     assert caught.value.code in codes
-    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert names_in(tmp_path) == before
 
 
 def test_missing_frames_are_no_advice_for_a_container_that_cannot_be_opened(tmp_path):

@@ -24,6 +24,7 @@ from tests.support.interpolation_clips import (
     run,
     write_clip,
 )
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 
@@ -61,10 +62,6 @@ def interrupts():
     signal.signal(signal.SIGINT, before)
 
 
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.parametrize("options", [{"times": 3}, {"fps": 60}, {"times": 2, "codec": "ffv1"}])
 def test_a_job_that_is_killed_three_times_is_equal_to_one_that_is_not(tmp_path, options):
     source = clip(tmp_path / "in.mp4", 40, sounds=[Sound("aac", 1.6)])
@@ -82,7 +79,7 @@ def test_a_job_that_is_killed_three_times_is_equal_to_one_that_is_not(tmp_path, 
         assert all(map(np.array_equal, planes, wanted))
     assert found.sounds == expected.sounds
     assert (result.frames_written, result.frames_read) == (whole.frames_written, 40)
-    assert names(tmp_path) == ["in.mp4", "out.mkv", "whole.mkv"]
+    assert names_in(tmp_path) == ["in.mp4", "out.mkv", "whole.mkv"]
 
 
 def test_a_resumed_job_repeats_less_than_one_part(tmp_path):
@@ -109,12 +106,12 @@ def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, 
     assert 8 < count < 120
     assert part.times == [Fraction(k, 50) for k in range(count)]
     assert 0 < len(part.sounds[0]) < 0.03 * count * 47
-    assert "out.mp4" not in names(tmp_path)
+    assert "out.mp4" not in names_in(tmp_path)
     with refused("unfinished-output", RequestError):
         run(source, tmp_path / "out.mp4")
     run(source, tmp_path / "out.mp4", resume=True)
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 60, 2)
-    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+    assert names_in(tmp_path) == ["in.mp4", "out.mp4"]
 
 
 def test_an_interrupted_pipe_does_not_offer_to_go_on(tmp_path, monkeypatch, interrupts):
@@ -199,4 +196,4 @@ def test_a_disk_without_space_is_refused_before_anything_is_computed(tmp_path, m
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with refused("no-space", RequestError, free=1000):
         run(source, tmp_path / output, Averaging(wait=lambda: pytest.fail("computed")), codec=codec)
-    assert names(tmp_path) == ["in.mp4"]
+    assert names_in(tmp_path) == ["in.mp4"]

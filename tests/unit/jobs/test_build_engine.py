@@ -12,6 +12,7 @@ from refine_export.errors import GraphError, RequestError
 from refine_export.jobs.build_engine import build
 from refine_export.jobs.refit_engine import refit
 from tests.support.engine_models import needs_rtx
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 pytestmark = needs_rtx
@@ -52,7 +53,7 @@ def test_a_graph_becomes_an_engine_that_is_type_checked_and_not_executed(exports
     with refused("not-refittable", RequestError):
         refit(made, source, output=tmp_path / "other.rtx")
     assert not (tmp_path / "other.rtx").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["refine.rtx", "refine.rtx.json"]
+    assert names_in(tmp_path) == ["refine.rtx", "refine.rtx.json"]
 
 
 def test_what_rtx_cannot_honour_is_refused_before_anything_is_written(exports, tmp_path, monkeypatch):

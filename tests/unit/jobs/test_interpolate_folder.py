@@ -8,6 +8,7 @@ import refine_export as rx
 from refine_export.errors import RequestError
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import assert_frames, clip, read_clip
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 
@@ -24,7 +25,7 @@ def test_each_video_is_written_and_failures_come_last(tmp_path):
     assert {path.name: error.code for path, error in caught.value.fields["failed"].items()} == {
         "b.mp4": "video-undecodable"
     }
-    assert sorted(path.name for path in output.iterdir()) == ["a.mp4", "c.mkv"]
+    assert names_in(output) == ["a.mp4", "c.mkv"]
     assert_frames(read_clip(output / "c.mkv").pictures, 6, 3)
     (folder / "b.mp4").unlink()
     (output / "a.mp4").unlink()

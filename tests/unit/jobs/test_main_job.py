@@ -22,6 +22,7 @@ from refine_export.jobs.recipe_file import recipe_with, toml_from_recipe
 from refine_export.runners import open_onnx_runner
 from refine_export.support.progress import Silent
 from tests.support.engine_models import bare_module, needs_rtx
+from tests.support.paths import names_in
 from tests.support.refusals import refused
 
 SMALL = Recipe(
@@ -66,7 +67,7 @@ def copied(finished, tmp_path):
 def test_makes_everything(finished):
     folder, result = finished
     files = [name for file in ("contextnet.fp16.onnx", "contextnet.onnx") for name in (file, f"{file}.json")]
-    assert sorted(path.name for path in folder.iterdir()) == [*files, "report.html", "report.json"]
+    assert names_in(folder) == [*files, "report.html", "report.json"]
     report = json.loads((folder / "report.json").read_text())
     assert report == result.to_dict() == result.report
     assert (result.status, result.passed, result.reused) == ("passed", True, False)

@@ -22,6 +22,7 @@ from refine_export.jobs.serve_page import (
 )
 from tests.support.deploy_files import write_average
 from tests.support.interpolation_clips import clip, read_clip
+from tests.support.paths import names_in
 
 RELEASED = {"torch, rife-4.0", "torch, hdv3"}
 
@@ -82,7 +83,7 @@ def test_a_clip_has_a_codec_of_browsers_and_ends_where_its_page_is_closed(tmp_pa
     Path(made).unlink()
     closed.set()
     refused("page-closed", interpolated_clip, *values)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.mkv", "net.onnx"]
+    assert names_in(tmp_path) == ["in.mkv", "net.onnx"]
 
 
 def test_a_port_that_is_taken(monkeypatch):
