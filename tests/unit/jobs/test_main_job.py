@@ -11,7 +11,7 @@ import torch
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
 from refine_export.data.frame_options import FramesOptions, SceneOptions
-from refine_export.engine import engine_file, plan
+from refine_export.engine import engine_file, engine_manifest
 from refine_export.errors import RequestError, UnavailableError
 from refine_export.export import export_file
 from refine_export.jobs import build_engine
@@ -181,7 +181,7 @@ def without_gpu(monkeypatch):
     def current_gpu():
         raise UnavailableError("no GPU", code="no-gpu")
 
-    monkeypatch.setattr(plan, "current_gpu", current_gpu)
+    monkeypatch.setattr(engine_manifest, "current_gpu", current_gpu)
     monkeypatch.setattr(engine_file, "has_gpu_of", lambda machine: False)
 
 
