@@ -46,9 +46,7 @@ _MOST_LINES: Final = 64
 
 def starts_path(node: ir.Node | None) -> bool:
     """Return whether coordinates begin at the outputs of a node."""
-    if node is None or not is_op(node, *PATH_STARTS):
-        return False
-    if _averages(node):
+    if node is None or not is_op(node, *PATH_STARTS) or _averages(node):
         return False
     if is_op(node, "Conv", "ConvTranspose") or (source := node.inputs[0]) is None or source.shape is None:
         return True
@@ -189,6 +187,7 @@ def _is_regular(tensor: ir.TensorProtocol) -> bool:
 
 
 def _has_regular_lines(array: NDArray[Any], rounding: float) -> bool:
+    """Return whether every line along the last axis has steps of one size, and one of them more than a few places."""
     found = False
     for index in itertools.islice(np.ndindex(array.shape[:-1]), _MOST_LINES):
         line = array[index].astype(np.float64)

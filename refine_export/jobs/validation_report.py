@@ -77,8 +77,10 @@ class ValidationReport:
         """Return status and text of each reason once, with the comparisons that it holds for."""
         found: dict[tuple[str, str], list[str]] = {}
         for comparison in self.report["comparisons"]:
-            for reason in comparison["verdict"]["reasons"]:
-                found.setdefault((comparison["verdict"]["status"], reason), []).append(comparison["key"])
+            verdict = comparison["verdict"]
+            name = f"{comparison['file']}: {verdict['feed']}, {verdict['runtime']}"
+            for reason in verdict["reasons"]:
+                found.setdefault((verdict["status"], reason), []).append(name)
         return found
 
     def summary(self, most: int = 10) -> str:
