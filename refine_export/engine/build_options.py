@@ -16,6 +16,8 @@ Target = Literal["trt", "rtx"]
 LARGEST_BATCH = 256
 LARGEST = 2**31 - 1
 """Upper bound of every integer option; TensorRT stores them as int32."""
+MOST_STREAMS = 128
+"""Grids that a GPU runs at a time (CUDA programming guide, compute capabilities). TensorRT allocates for each stream."""
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that TensorRT for RTX 1.7 compiles for."""
 GPU_FAMILIES = {"turing": "sm75", "rtx20": "sm75", "rtx30": "sm86", "rtx40": "sm89", "rtx50": "sm120"}
@@ -85,7 +87,7 @@ class BuildOptions:
     )
     """Effort of TensorRT's search for tilings that keep data on the chip."""
     aux_streams: int | None = field(default=None, metadata={"flag": "--aux-streams", "panel": _ENGINE})
-    """Streams beside the main one; default: TensorRT's own choice."""
+    """Streams beside the main one, 128 at most; default: TensorRT's own choice."""
     timing_cache: str | None = field(
         default=None, metadata={"flag": "--timing-cache", "metavar": "FOLDER", "panel": _JOB}
     )
@@ -138,8 +140,8 @@ class BuildOptions:
         for name in ("workspace_mib", "memory_limit_mib", "time_limit_s"):
             if (value := getattr(self, name)) is not None and not 1 <= value <= LARGEST:
                 raise ValueError(f"{name} is {value}; expected 1 to {LARGEST}")
-        if self.aux_streams is not None and not 0 <= self.aux_streams <= LARGEST:
-            raise ValueError(f"aux_streams is {self.aux_streams}; expected 0 to {LARGEST}")
+        if self.aux_streams is not None and not 0 <= self.aux_streams <= MOST_STREAMS:
+            raise ValueError(f"aux_streams is {self.aux_streams}; expected 0 to {MOST_STREAMS}")
         if self.exclude_lean_runtime and not self.version_compatible:
             raise ValueError("exclude_lean_runtime is true; expected it with version_compatible = true only")
         if self.version_compatible and (self.strip_weights or self.refittable):

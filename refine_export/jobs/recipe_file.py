@@ -107,7 +107,7 @@ def recipe_with(recipe: Recipe, given: Mapping[str, Any]) -> Recipe:
             message = f"{section} of the recipe is {options!r:.80}; expected {SECTIONS[section].__name__}"
             raise RecipeError(message, code="wrong-option", option=section)
         content[section] = plain_value(options)
-    if given.get("dynamic"):  # wins over a recipe with a static file's size and batch
+    if given.get("dynamic") is True:  # wins over a recipe with a static file's size and batch
         content["export"] = {"dynamic": True}
     known = options_by_keyword()
     for keyword, value in given.items():

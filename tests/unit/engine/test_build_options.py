@@ -19,6 +19,7 @@ from refine_export.engine.build_options import BuildOptions
         ({"time_limit_s": 10**400}, "time_limit_s"),
         ({"memory_limit_mib": -1}, "memory_limit_mib"),
         ({"aux_streams": -1}, "aux_streams"),
+        ({"aux_streams": 10**9}, "aux_streams"),
         ({"exclude_lean_runtime": True}, "exclude_lean_runtime"),
         ({"strip_weights": True, "refittable": True}, "strip_weights"),
         ({"version_compatible": True, "refittable": True}, "version_compatible"),
