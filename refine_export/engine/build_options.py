@@ -17,7 +17,7 @@ LARGEST_BATCH = 256
 LARGEST = 2**31 - 1
 """Upper bound of every integer option; TensorRT stores them as int32."""
 MOST_STREAMS = 128
-"""Grids that a GPU runs at a time (CUDA programming guide, compute capabilities). TensorRT allocates for each stream."""
+"""Grids that a GPU runs at a time (CUDA programming guide, compute capabilities)."""
 COMPUTE_CAPABILITIES = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """Compute capabilities that TensorRT for RTX 1.7 compiles for."""
 GPU_FAMILIES = {"turing": "sm75", "rtx20": "sm75", "rtx30": "sm86", "rtx40": "sm89", "rtx50": "sm120"}

@@ -9,6 +9,9 @@ from typing import Any
 
 from refine_export.errors import FrameError
 
+LONGEST_S = 24 * 3600
+"""Seconds for which a frame is shown at most: a damaged time would fill a disk with it at a constant rate."""
+
 
 class Clock:
     """Gives every frame of a video its time, also where the file has none.
@@ -28,6 +31,7 @@ class Clock:
         self.notes: list[str] = []
         self._path, self._rate = path, rate
         self._one_frame = max(1, round(1 / (rate * time_base)))
+        self._longest = LONGEST_S / time_base
         self._count = 0
         self._last: int | None = None
         self._starts = starts
@@ -37,20 +41,29 @@ class Clock:
         """Return when the next frame is shown and for how long, in units of the time base.
 
         Raises:
-            FrameError: it is not later than the frame before.
+            FrameError: it is not later than the frame before, or too late.
         """
         pts = self._own(frame)
         if pts is None:
             pts = (self._starts or 0) if self._last is None else self._last + self._one_frame
             if not self.notes and self._starts is None:
                 self.notes.append("not all of its frames have a time: its average rate is taken for them")
+        duration = int(frame.duration or 0) or self._one_frame
         if self._last is not None and pts <= self._last:
-            problem = f"has the time {pts} for frame {self._count}, after {self._last}; give its frames new times"
-            advice = f"ffmpeg -i {shlex.quote(str(self._path))} -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
-            raise FrameError.about(self._path, "frame-times-not-growing", f"{problem}: {advice}", frame=self._count)
+            problem = f"has the time {pts} for frame {self._count}, after {self._last}"
+            raise self._refused("frame-times-not-growing", problem)
+        if max(duration, 0 if self._last is None else pts - self._last) > self._longest:
+            problem = (
+                f"shows a frame for more than {LONGEST_S // 3600} hours, at frame {self._count}: a time is damaged"
+            )
+            raise self._refused("frame-times-jump", problem)
         self._last = pts
         self._count += 1
-        return pts, int(frame.duration or 0) or self._one_frame
+        return pts, duration
+
+    def _refused(self, code: str, problem: str) -> FrameError:
+        advice = f"ffmpeg -i {shlex.quote(str(self._path))} -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
+        return FrameError.about(self._path, code, f"{problem}; give its frames new times: {advice}", frame=self._count)
 
     def _own(self, frame: Any) -> int | None:
         """Return the time that the file has for a frame."""

@@ -25,3 +25,6 @@ def test_a_frame_without_a_time_gets_its_packets_or_the_average_rate():
     assert len(clock.notes) == 1
     with refused("frame-times-not-growing", FrameError, frame=4):
         clock.times_of(Timed(pts=13))
+    for damaged in (Timed(pts=10**8), Timed(pts=20, duration=10**8)):
+        with refused("frame-times-jump", FrameError, frame=4):
+            clock.times_of(damaged)
