@@ -132,7 +132,10 @@ def _segments(output: Path, job: dict[str, Any], *, resume: bool, force: bool) -
         if hopeless or not (segments.parts or any(segments.folder.glob("part.*"))):
             segments.remove()
         raise
-    segments.remove()
+    else:
+        segments.remove()
+    finally:
+        segments.release()
 
 
 def _write_video(work: FrameWork, settings: Settings, output: Path, segments: Segments) -> list[str]:

@@ -19,12 +19,17 @@ from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from refine_export.errors import FrameError, RequestError
 from refine_export.interpolation.encoders import Settings
 from refine_export.support.files import write_bytes, write_text
 from refine_export.support.imports import require
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing keeps two processes from one output
+    fcntl = None  # type: ignore[assignment]
 
 LENGTH = 240
 """Frames of a part, shorter than the usual distance of key frames, 250."""
@@ -62,30 +67,18 @@ class Segments:
         force: delete them.
 
     Raises:
-        RequestError: `unfinished-output`, `resume-other-source` or `resume-other-options`.
+        RequestError: `output-in-use`, `unfinished-output`, `resume-other-source` or `resume-other-options`.
     """
 
     def __init__(self, output: Path, job: Mapping[str, Any], *, resume: bool, force: bool) -> None:
         self.folder = output.with_name(f"{output.name}.parts")
         self.parts: list[Part] = []
-        if os.path.lexists(self.folder) and not self._is_ours():
-            problem = "is where the parts of the output go, and is something else; move it, or give another output"
-            raise RequestError.about(self.folder, "output-exists", problem)
-        if self.folder.exists() and not resume:
-            if not force:
-                problem = "has the parts of an interrupted job; go on with --resume, or start again with --force"
-                raise RequestError.about(self.folder, "unfinished-output", problem)
-            shutil.rmtree(self.folder)
-        plain = json.loads(json.dumps(job))
-        if (self.folder / "job.json").exists():
-            self._check_job(plain)
-            self._read()
-        else:
-            try:
-                write_text(self.folder / "job.json", json.dumps(plain, indent=1))
-            except RequestError:  # a full disk
-                self.remove()
-                raise
+        self._lock: IO[str] | None = None
+        try:
+            self._open(job, resume=resume, force=force)
+        except BaseException:
+            self.release()
+            raise
 
     @property
     def frames(self) -> int:
@@ -145,7 +138,50 @@ class Segments:
 
     def remove(self) -> None:
         """Delete the folder."""
+        self.release()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def release(self) -> None:
+        """Let another process go on with the parts."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _open(self, job: Mapping[str, Any], *, resume: bool, force: bool) -> None:
+        if os.path.lexists(self.folder) and not self._is_ours():
+            problem = "is where the parts of the output go, and is something else; move it, or give another output"
+            raise RequestError.about(self.folder, "output-exists", problem)
+        self._take()
+        if self.folder.exists() and not resume:
+            if not force:
+                problem = "has the parts of an interrupted job; go on with --resume, or start again with --force"
+                raise RequestError.about(self.folder, "unfinished-output", problem)
+            self.remove()
+        plain = json.loads(json.dumps(job))
+        if (self.folder / "job.json").exists():
+            self._check_job(plain)
+            self._read()
+        else:
+            try:
+                write_text(self.folder / "job.json", json.dumps(plain, indent=1))
+            except RequestError:  # a full disk
+                self.remove()
+                raise
+            self._take()
+
+    def _take(self) -> None:
+        """Keep other processes from the parts, which two would delete for one another; the system ends it with ours."""
+        if fcntl is None or not (self.folder / "job.json").exists():
+            return
+        self._lock = (self.folder / "job.json").open()
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self.release()
+            problem = "is being written by another process; wait for its end, or give another output"
+            raise RequestError.about(self.folder, "output-in-use", problem) from error
+        except OSError:  # a file system without locks
+            self.release()
 
     def _path(self, number: int, suffix: str) -> Path:
         return self.folder / f"{number:05}.{suffix}"
@@ -157,7 +193,7 @@ class Segments:
         return all(file.name.startswith(".job.json") for file in self.folder.iterdir())
 
     def _check_job(self, job: dict[str, Any]) -> None:
-        known = json.loads((self.folder / "job.json").read_text())
+        known = _content_of(self.folder / "job.json")
         if known.get("source") != job["source"]:
             problem = "is the start of an output of another source; give that one, or --force in place of --resume"
             raise RequestError.about(self.folder, "resume-other-source", problem)
@@ -169,14 +205,26 @@ class Segments:
     def _read(self) -> None:
         """Read the parts up to the first that is not whole; an interrupt or the end of a job leaves a shorter one."""
         while self._path(len(self.parts), "json").exists():
-            part = self._part(len(self.parts))
+            try:
+                part = self._part(len(self.parts))
+            except TypeError:  # it lacks what every part has: a disk lost it
+                break
             content = self._path(len(self.parts), "packets")
             if part.frames != LENGTH or not content.exists() or sha256(content.read_bytes()).hexdigest() != part.sha256:
                 break
             self.parts.append(replace(part, packets=[]))
 
     def _part(self, number: int) -> Part:
-        return Part(**json.loads(self._path(number, "json").read_text()))
+        return Part(**_content_of(self._path(number, "json")))
+
+
+def _content_of(path: Path) -> dict[str, Any]:
+    """Read an object; one that is empty in place of a damaged file."""
+    try:
+        content = json.loads(path.read_text())
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 class SegmentWriter:

@@ -49,21 +49,19 @@ class Clock:
             if not self.notes and self._starts is None:
                 self.notes.append("not all of its frames have a time: its average rate is taken for them")
         duration = int(frame.duration or 0) or self._one_frame
+        advice = f"ffmpeg -i {shlex.quote(str(self._path))} -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
         if self._last is not None and pts <= self._last:
-            problem = f"has the time {pts} for frame {self._count}, after {self._last}"
-            raise self._refused("frame-times-not-growing", problem)
+            problem = f"has the time {pts} for frame {self._count}, after {self._last}; give its frames new times"
+            raise FrameError.about(self._path, "frame-times-not-growing", f"{problem}: {advice}", frame=self._count)
         if max(duration, 0 if self._last is None else pts - self._last) > self._longest:
             problem = (
-                f"shows a frame for more than {LONGEST_S // 3600} hours, at frame {self._count}: a time is damaged"
+                f"shows a frame for more than {LONGEST_S // 3600} hours, at frame {self._count}: a time is damaged; "
             )
-            raise self._refused("frame-times-jump", problem)
+            problem += f"give its frames new times: {advice}"
+            raise FrameError.about(self._path, "frame-times-jump", problem, frame=self._count)
         self._last = pts
         self._count += 1
         return pts, duration
-
-    def _refused(self, code: str, problem: str) -> FrameError:
-        advice = f"ffmpeg -i {shlex.quote(str(self._path))} -r {self._rate} -c:v ffv1 -c:a copy even.mkv"
-        return FrameError.about(self._path, code, f"{problem}; give its frames new times: {advice}", frame=self._count)
 
     def _own(self, frame: Any) -> int | None:
         """Return the time that the file has for a frame."""

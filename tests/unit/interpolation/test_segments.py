@@ -127,17 +127,34 @@ def test_another_source_or_other_options_are_refused(tmp_path):
     cuts.write_text("3")
     with pytest.raises(Killed):
         run(source, tmp_path / "out.mp4", Dying(20), cuts=cuts)
+    content = (tmp_path / "out.mp4.parts" / "job.json").read_text()
     with refused("resume-other-source", RequestError):
         run(other, tmp_path / "out.mp4", resume=True, cuts=cuts)
     with refused("resume-other-options", RequestError, options=("times",)):
         run(source, tmp_path / "out.mp4", resume=True, cuts=cuts, times=4)
     with refused("resume-other-options", RequestError, options=("crf",)):
         run(source, tmp_path / "out.mp4", resume=True, cuts=cuts, crf=30)
+    (job := tmp_path / "out.mp4.parts" / "job.json").write_text("")
+    with refused("resume-other-source", RequestError):
+        run(source, tmp_path / "out.mp4", resume=True, cuts=cuts)
+    job.write_text(content)
     cuts.write_text("4")
     with refused("resume-other-options", RequestError, options=("cuts",)):
         run(source, tmp_path / "out.mp4", resume=True, cuts=cuts)
     run(source, tmp_path / "out.mp4", force=True, times=4)
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 4)
+
+
+@pytest.mark.skipif(segments.fcntl is None, reason="Windows has no fcntl")
+def test_one_process_alone_writes_the_parts(tmp_path):
+    source = clip(tmp_path / "in.mp4", 4)
+    first = segments.Segments(tmp_path / "out.mp4", {}, resume=False, force=False)
+    for options in ({}, {"force": True}, {"resume": True}):
+        with refused("output-in-use", RequestError):
+            run(source, tmp_path / "out.mp4", **options)
+    first.release()
+    run(source, tmp_path / "out.mp4", force=True)
+    assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
@@ -150,11 +167,12 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path):
     assert (tmp_path / "out.mp4.parts" / "precious").read_text() == "mine"
 
 
-def test_a_part_that_is_not_whole_is_made_again(tmp_path):
+@pytest.mark.parametrize("name", ["00001.packets", "00001.json"])
+def test_a_part_that_is_not_whole_is_made_again(tmp_path, name):
     source = clip(tmp_path / "in.mp4", 30)
     with pytest.raises(Killed):
         run(source, tmp_path / "out.mp4", Dying(26))
-    part = tmp_path / "out.mp4.parts" / "00001.packets"
+    part = tmp_path / "out.mp4.parts" / name
     part.write_bytes(part.read_bytes()[:-3])
     run(source, tmp_path / "out.mp4", resume=True)
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 2)
