@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export.data.colour import encoding_for
-from refine_export.data.picture_sequences import PATTERN, files_of
+from refine_export.data.picture_sequences import PATTERN, files_of, numbers_of
 from refine_export.data.video import PIPE, open_video
 from refine_export.errors import RequestError
 from refine_export.interpolation.backends import Backend
@@ -192,11 +192,12 @@ def _leave_part(work: FrameWork, settings: Settings, output: Path, segments: Seg
 
 
 def _hash_of(path: Path) -> str:
-    """Return the hash of a source, over all files of a sequence."""
+    """Return the hash of a source, over all files of a sequence and their numbers, which are its times."""
     if path == PIPE:
         return "-"
     files = files_of(path) if path.is_dir() or PATTERN.search(path.name) else [path]
-    return hashlib.sha256("".join(map(sha256_of_file, files)).encode()).hexdigest()
+    hashes = [f"{number} {sha256_of_file(file)}" for number, file in zip(numbers_of(files), files, strict=True)]
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _identity(options: VideoOptions, encoder: EncoderOptions, backend: Backend) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from refine_export.errors import RequestError
 from refine_export.interpolation import segments
@@ -145,6 +146,17 @@ def test_another_source_or_other_options_are_refused(tmp_path):
     assert_frames(read_clip(tmp_path / "out.mp4").pictures, 30, 4)
 
 
+def test_pictures_of_other_numbers_are_another_source(tmp_path):
+    (folder := tmp_path / "in").mkdir()
+    for number in range(1, 31):
+        Image.fromarray(numbered(number)).save(folder / f"{number}.png")
+    with pytest.raises(Killed):
+        run(folder, tmp_path / "out.mp4", Dying(20))
+    (folder / "30.png").rename(folder / "40.png")
+    with refused("resume-other-source", RequestError):
+        run(folder, tmp_path / "out.mp4", resume=True, allow_missing=True)
+
+
 @pytest.mark.skipif(segments.fcntl is None, reason="Windows has no fcntl")
 def test_one_process_alone_writes_the_parts(tmp_path):
     source = clip(tmp_path / "in.mp4", 4)
@@ -154,7 +166,7 @@ def test_one_process_alone_writes_the_parts(tmp_path):
             run(source, tmp_path / "out.mp4", **options)
     first.release()
     run(source, tmp_path / "out.mp4", force=True)
-    assert names(tmp_path) == ["in.mp4", "out.mp4"]
+    assert names_in(tmp_path) == ["in.mp4", "out.mp4"]
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path):
