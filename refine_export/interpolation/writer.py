@@ -149,7 +149,7 @@ def frame_writer(output: Path, settings: Settings) -> Iterator[FrameWriter]:
 
     Raises:
         RequestError: it cannot be written.
-        RequestError: `pipe-closed`; who reads the pipe is gone.
+        RequestError: `pipe-closed`; who reads the pipe is gone. `cannot-write`; the disk behind it is full.
     """
     av = require("av", extra="video")
     name = RAW if settings.codec == RAW else container_of(output)[0]
@@ -189,8 +189,11 @@ def _translated(output: Path) -> Iterator[None]:
     av = require("av", extra="video")
     try:
         yield
-    except (av.FFmpegError, BrokenPipeError) as error:
+    except (av.FFmpegError, OSError) as error:
         if output == PIPE:
+            cause = error if isinstance(error, OSError) else error.__context__
+            if isinstance(cause, OSError) and not isinstance(cause, BrokenPipeError):  # a file behind a redirection
+                raise cannot_write(output, cause, "free some space, or write elsewhere") from error
             message = "standard output cannot be written: its reader is gone before the end"
             raise RequestError(message, code="pipe-closed") from error
         if isinstance(error, OSError):

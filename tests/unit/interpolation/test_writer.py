@@ -83,13 +83,14 @@ def test_times_that_the_output_cannot_tell_apart_are_refused(tmp_path):
     assert names_in(tmp_path) == ["in.mp4"]
 
 
-def test_parts_of_what_no_container_takes_are_not_kept(tmp_path):
-    """A frame of 68 years, as a header of YUV4MPEG may have it: no --resume mends that."""
-    frames = b"".join(b"FRAME\n" + bytes([level]) * (64 * 64 * 3 // 2) for level in (30, 60, 90))
-    (tmp_path / "in.y4m").write_bytes(b"YUV4MPEG2 W64 H64 F1:2147483647 C420jpeg\n" + frames)
-    with refused("cannot-encode", RequestError):
-        run(tmp_path / "in.y4m", tmp_path / "out.mp4")
-    assert names_in(tmp_path) == ["in.y4m"]
+def test_parts_of_what_cannot_go_on_are_not_kept(tmp_path):
+    """A frame of 46 days behind the third: no --resume mends that."""
+    source = clip(
+        tmp_path / "in.mkv", times=[0, 1, 2, 10**8, 10**8 + 1, 10**8 + 2], time_base=Fraction(1, 25), codec="ffv1"
+    )
+    with refused("frame-times-jump", RequestError):
+        run(source, tmp_path / "out.mp4")
+    assert names_in(tmp_path) == ["in.mkv"]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +233,13 @@ def test_a_pipe_that_closes_is_an_error(tmp_path, monkeypatch):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as output, refused("pipe-closed", RequestError):
+        monkeypatch.setattr("sys.stdout", output)
+        run(clip(tmp_path / "in.mp4", 20), Path("-"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is missing: it is Linux's")
+def test_a_full_disk_behind_a_pipe_is_named(tmp_path, monkeypatch):
+    with Path("/dev/full").open("wb") as output, refused("cannot-write", RequestError):
         monkeypatch.setattr("sys.stdout", output)
         run(clip(tmp_path / "in.mp4", 20), Path("-"))
 
