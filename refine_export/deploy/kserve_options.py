@@ -21,7 +21,7 @@ class KServeOptions:
     name: str | None = field(default=None, metadata={"flag": "--name"})
     """Name of the service; default: interpolate, or the first model's."""
     release: str | None = field(default=None, metadata={"flag": "--triton-release", "metavar": "YY.MM"})
-    """Release of Triton, such as 26.06; default: the newest that is known to run all plans."""
+    """Release of Triton, such as 26.06; default: the newest that is known to run all engines."""
     gpus: int = field(default=1, metadata={"flag": "--gpu"})
     """GPUs of each replica."""
     min_replicas: int = field(default=1, metadata={"flag": "--min-replicas"})
