@@ -1,5 +1,6 @@
 """Paths as people write them, input files, and output files that are either complete or absent."""
 
+import errno
 import glob
 import os
 import shutil
@@ -16,7 +17,7 @@ def user_path(text: str) -> Path:
 
     Raises:
         RequestError: `bad-path`; it is empty, or has no such user, or a character that no path has. `cannot-read`; a
-            name is too long, or a folder on the way may not be entered.
+            name is too long, or the user may not read it or enter a folder on the way.
     """
     try:
         os.fsencode(text)
@@ -27,6 +28,8 @@ def user_path(text: str) -> Path:
         raise RequestError(f"{text!r} is not a path: {error}; write it out", code="bad-path", path=text) from error
     try:
         path.lstat()  # Path.exists, which comes first elsewhere, raises what is not the absence of a file
+        if path.exists() and not os.access(path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:

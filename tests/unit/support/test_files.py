@@ -17,13 +17,17 @@ from refine_export.support.files import (
 from tests.support.refusals import refused
 
 
-def test_user_path():
+def test_user_path(tmp_path, monkeypatch):
     assert user_path("~/a") == Path.home() / "a"
     for bad in ("", "~no-such-user/x", "a\0b", "\ud800"):
         with refused("bad-path", RequestError):
             user_path(bad)
     with refused("cannot-read", RequestError):
         user_path("a" * 300)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    assert user_path(f"{tmp_path}/new") == tmp_path / "new"
+    with refused("cannot-read", RequestError, path=tmp_path):
+        user_path(str(tmp_path))
 
 
 def test_a_file_is_replaced_whole(tmp_path):
