@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -34,11 +34,9 @@ from refine_export.data.frame_options import FramesOptions, SceneOptions
 from refine_export.data.frame_source import source_from_options
 from refine_export.export import graph_modules
 from refine_export.export.reference_network import graph_network, reference_network, signature_of_network
-from refine_export.graph.cpu_tuning import REWRITES, rewrite_nodes, tune_for_cpu
+from refine_export.graph.cpu_tuning import REWRITES, tune_for_cpu
 from refine_export.graph.model_file import bytes_from_model
-from refine_export.graph.node_writer import NodeWriter
-from refine_export.graph.operator_types import is_op
-from refine_export.graph.prepare import prepare, tidy
+from refine_export.graph.prepare import prepare
 from refine_export.runners.latency import measure_in_turn
 from refine_export.runners.onnxruntime import OrtRunner
 from refine_export.signature import GraphName, Signature
@@ -51,14 +49,6 @@ class Made(NamedTuple):
 
     name: str
     model: onnx.ModelProto
-
-
-def pooled(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
-    """Write a Resize to half the size as the average of four pixels, which is equal."""
-    scales = ir.convenience.get_const_tensor(node.inputs[2]) if is_op(node, "Resize") and node.inputs[2] else None
-    if scales is None or scales.numpy().tolist() != [1, 1, 0.5, 0.5]:
-        return None
-    return writer.op("AveragePool", node.inputs[0], kernel_shape=[2, 2], strides=[2, 2])
 
 
 @contextmanager
@@ -97,12 +87,10 @@ def bare(network: torch.nn.Module, signature: Signature, inputs: Sequence[torch.
     return program.model_proto
 
 
-def rewritten(model: onnx.ModelProto, *rewrites: Callable[[ir.Model], object]) -> onnx.ModelProto:
+def tuned(model: onnx.ModelProto, rewrites: Sequence[str] = REWRITES) -> onnx.ModelProto:
     """Apply rewrites to a copy."""
     graph = prepare(ir.from_proto(onnx.ModelProto.FromString(model.SerializeToString())))
-    for rewrite in rewrites:
-        rewrite(graph)
-    tidy(graph)
+    tune_for_cpu(graph, rewrites)
     return onnx.ModelProto.FromString(bytes_from_model(graph))
 
 
@@ -113,17 +101,14 @@ def files_of(reference: torch.nn.Module, signature: Signature, inputs: Arrays) -
     yield Made("bare export", bare(graph_network(reference, graph), signature, tensors))
     plain = static(reference, graph, SIZE)
     yield Made("ours, as exported", plain)
-    names = ("PReLU", "convolutions of joined channels", "transposed convolutions", "samplers")
+    names = ("PReLU", "convolutions of joined channels", "transposed convolutions", "Resize by 0.5", "samplers")
     for name, rewrite in zip(names, REWRITES, strict=True):
-        yield Made(name, rewritten(plain, partial(tune_for_cpu, rewrites=(rewrite,))))
-    yield Made("all four: `--tune cpu`", rewritten(plain, tune_for_cpu))
-    pool = partial(rewrite_nodes, write=pooled)
+        yield Made(name, tuned(plain, (rewrite,)))
+    yield Made("all: `--tune cpu`", tuned(plain))
     with both_contexts_as_one_batch():
         batch = static(reference, graph, SIZE)
     yield Made("both Contextnets as one batch", batch)
-    yield Made("AveragePool in place of Resize by 0.5", rewritten(plain, pool))
-    yield Made("`--tune cpu`, both Contextnets as one batch", rewritten(batch, tune_for_cpu))
-    yield Made("`--tune cpu`, AveragePool", rewritten(plain, pool, tune_for_cpu))
+    yield Made("`--tune cpu`, both Contextnets as one batch", tuned(batch))
 
 
 def engine_figures(model: onnx.ModelProto, signature: Signature, folder: Path) -> str:

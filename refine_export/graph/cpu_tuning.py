@@ -15,6 +15,8 @@ has 2.25 times the multiply-adds, and was slower at every size that was measured
 Concat copies its inputs, and reorders those that are in the blocked layout. A Conv of it is the sum of a Conv of each
 part, which is added up in place.
 
+Resize to half the size is the average of four pixels, which AveragePool computes in the blocked layout.
+
 GridSample computes the position of each pixel anew for every channel, and takes forty times as long as GatherElements
 for the same pixels. Written out (`gather_sampler`), positions are computed once.
 
@@ -35,7 +37,7 @@ from refine_export.graph.node_writer import NodeWriter
 from refine_export.graph.operator_types import is_op
 from refine_export.graph.prepare import tidy
 
-REWRITES = ("prelu", "concat", "deconv", "gather")
+REWRITES = ("prelu", "concat", "deconv", "resize", "gather")
 """Names of the rewrites, in the order in which they are made."""
 Write = Callable[[NodeWriter, ir.Node], ir.Value | None]
 """Writes the nodes that replace a node, and returns their result; None where it stays."""
@@ -45,12 +47,12 @@ of the 4x4 kernel). Columns are alike. The picture begins with a row and a colum
 
 
 def tune_for_cpu(model: ir.Model, rewrites: Sequence[str] = REWRITES) -> tuple[str, ...]:
-    """Rewrite activations, convolutions and samplers for ONNX Runtime on a CPU, in place.
+    """Rewrite activations, convolutions, resizes and samplers for ONNX Runtime on a CPU, in place.
 
     Precondition: `prepare`d, of FP32.
     Postcondition: the same inputs and outputs, and no unused initializer; no PRelu is left whose slopes are constant,
     one or one for each channel, no ConvTranspose of 4x4, stride 2, padding 1, no Conv of a Concat that nothing else
-    reads, and no bilinear GridSample with border padding and aligned corners.
+    reads, no bilinear Resize by 0.5, and no bilinear GridSample with border padding and aligned corners.
 
     Args:
         model: the graph.
@@ -60,17 +62,22 @@ def tune_for_cpu(model: ir.Model, rewrites: Sequence[str] = REWRITES) -> tuple[s
         The names of the nodes that were replaced.
     """
     before = {node: node.name or node.op_type for node in model.graph}
-    writers: dict[str, Write] = {"prelu": _activation, "concat": _split_convolution, "deconv": _upsampling}
+    writers: dict[str, Write] = {
+        "prelu": _activation,
+        "concat": _split_convolution,
+        "deconv": _upsampling,
+        "resize": _halved,
+    }
     for name in rewrites:
         if name in writers:
-            rewrite_nodes(model, writers[name])
+            _rewrite_nodes(model, writers[name])
     if "gather" in rewrites:
         lower_grid_sample(model, for_cpu=True)
     tidy(model)  # drops what is unused, and infers the types and shapes of the new nodes
     return tuple(name for node, name in before.items() if node.graph is None)
 
 
-def rewrite_nodes(model: ir.Model, write: Write) -> None:
+def _rewrite_nodes(model: ir.Model, write: Write) -> None:
     """Replace, in place, each node of one output for which `write` writes others."""
     writer = NodeWriter(model.graph, "tuned")
     for node in list(model.graph):
@@ -141,6 +148,18 @@ def _split_convolution(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
         product = writer.op("Conv", part, constant, *bias, **attributes)
         result = product if result is None else writer.op("Add", result, product)
     return result
+
+
+def _halved(writer: NodeWriter, node: ir.Node) -> ir.Value | None:
+    """Write a bilinear Resize by 0.5 as the average of four pixels; None for any other node."""
+    attributes = node.attributes
+    scales = _constant(node, 2) if is_op(node, "Resize") and len(node.inputs) == 3 else None
+    if scales is None or scales.tolist() != [1, 1, 0.5, 0.5] or "axes" in attributes:
+        return None
+    modes = attributes.get_string("mode"), attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    if modes != ("linear", "half_pixel") or attributes.get_int("antialias", 0) != 0:
+        return None
+    return writer.op("AveragePool", node.inputs[0], kernel_shape=[2, 2], strides=[2, 2])
 
 
 def _channels(value: ir.Value | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -19,23 +20,26 @@ UP = "y = ConvTranspose <strides=[2,2], pads=[1,1,1,1]{more}> (x, w{bias})"
 RNG = np.random.default_rng(0)
 
 
-def tuned(body: str, **weights: np.ndarray) -> tuple[list[str], float, float]:
+SIZES = ((1, 1), (5, 8), (32, 17))
+
+
+def tuned(body: str, sizes: Sequence[tuple[int, int]] = SIZES, **weights: np.ndarray) -> tuple[list[str], float, float]:
     """Operators after the rewrite, the largest error against the file as it was, and the largest value."""
     model = foreign.model_of(body, X, Y)
     model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
     graph = prepare(ir.from_proto(model))
     tune_for_cpu(graph)
     rewritten = ir.to_proto(graph)
-    errors, sizes = [], []
-    for height, width in ((1, 1), (5, 8), (32, 17)):
+    errors, largest = [], []
+    for height, width in sizes:
         x = RNG.normal(size=(2, 16, height, width)).astype(np.float32)
         before, after = (
             ort.InferenceSession(one.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
             for one in (model, rewritten)
         )
         errors.append(np.abs(after - before).max())
-        sizes.append(np.abs(before).max())
-    return [node.op_type for node in graph.graph], max(errors), max(sizes)
+        largest.append(np.abs(before).max())
+    return [node.op_type for node in graph.graph], max(errors), max(largest)
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -69,6 +73,32 @@ def test_convolution_of_joined_channels_is_split(axis: int) -> None:
     operators, error, largest = tuned(body, **weights)
     assert operators == ["Conv", "Conv", "Add"]
     assert error < 2e-6 * largest
+
+
+HALF = np.array([1, 1, 0.5, 0.5], np.float32)
+HALVE = 'y = Resize <mode="{mode}"{more}> (x, , s)'
+
+
+def test_half_the_size_is_an_average() -> None:
+    operators, error, _ = tuned(HALVE.format(mode="linear", more=""), sizes=((2, 2), (5, 8), (32, 17)), s=HALF)
+    assert operators == ["AveragePool"]
+    assert error < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("mode", "more", "scales"),
+    [
+        ("nearest", "", HALF),
+        ("linear", ', coordinate_transformation_mode="asymmetric"', HALF),
+        ("linear", ", antialias=1", HALF),
+        ("linear", "", np.array([1, 1, 0.5, 1], np.float32)),
+        ("linear", "", np.array([1, 1, 0.25, 0.25], np.float32)),
+    ],
+)
+def test_other_resizes_stay(mode: str, more: str, scales: np.ndarray) -> None:
+    operators, error, _ = tuned(HALVE.format(mode=mode, more=more), sizes=((8, 12),), s=scales)
+    assert operators == ["Resize"]
+    assert error == 0
 
 
 def warped(channels: int, mode: str = "bilinear") -> tuple[Counter[str], tuple[str, ...], float]:
