@@ -27,8 +27,8 @@ class RunOptions:
     type-check one, without a GPU (a build that fails is exit code 1)."""
 
     def __post_init__(self) -> None:
-        if not self.output:
-            raise ValueError("output is empty; expected a folder")
+        if not self.output or self.output.endswith(".onnx"):
+            raise ValueError(f"output is {self.output!r}; expected a folder: the file of a graph in it is GRAPH.onnx")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,7 @@ def test_another_recipe_survives_the_round_trip():
             'line 2: checkpoint.weights is "demo": input should be \'rel',
         ),
         ("[run]\noutput = ''", "wrong-option", "r.toml, line 2: run: output"),
+        ("[run]\noutput = 'refine.onnx'", "wrong-option", "r.toml, line 2: run: output"),
         ("x = " + "[" * 3000, "not-a-recipe", "r.toml"),
         ("[export]\nbatch = " + "9" * 5000, "not-a-recipe", "r.toml"),
         ("[run]\n[run]", "not-a-recipe", "r.toml"),
