@@ -68,9 +68,9 @@ def test_on_a_gpu_tensors_stay_there_and_each_run_is_waited_for(file, source, re
     waits = []
     monkeypatch.setattr(subjects, "gpu_name", lambda: "NVIDIA H200")
     monkeypatch.setattr(torch.cuda, "synchronize", waits.append)
-    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *to: tensor)
     feeds = feeds_at(file, (1, 64, 96), source, None)
     with TorchRunner(references("IFNet_m"), "interpolator") as runner:
+        monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *to: tensor)
         runner.device = "cuda:0 (NVIDIA H200)"
         monkeypatch.setattr(runner, "run", None)
         call = call_of(runner, feeds)
