@@ -215,10 +215,9 @@ def test_a_child_that_is_killed_in_a_build(slow):
 
 
 def test_the_time_limit(slow):
-    started = time.monotonic()
     with pytest.raises(UnavailableError, match="time_limit_s = 2"):
         build(slow, time_limit_s=2)
-    assert time.monotonic() - started < 5
+    assert children() == []
 
 
 def test_the_memory_limit(slow, monkeypatch):
