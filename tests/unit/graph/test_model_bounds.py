@@ -60,7 +60,7 @@ def test_what_never_ends_is_refused(name):
     started = time.perf_counter()
     with refused("endless-model"):
         read(parser.parse_model(ENDLESS[name]).SerializeToString())
-    assert time.perf_counter() - started < 2
+    assert time.perf_counter() - started < 30  # it takes milliseconds, or years
 
 
 def test_functions_and_loops_that_end_are_read():

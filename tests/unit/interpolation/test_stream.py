@@ -139,5 +139,5 @@ def test_closing_early_ends_all_threads_those_that_wait_too():
     with closing(in_order(itertools.count(), opens, threads=2, ahead=4)) as results:
         assert next(results)[0] == 0
         assert waiting.wait(5)
-    assert time.perf_counter() - started < 4
+    assert time.perf_counter() - started < 20  # the client waits for 30
     assert not ours()
