@@ -153,7 +153,7 @@ def operators_of(path: Path) -> list[str]:
 
 
 def file_of(made: EngineFile, source: Path) -> Path:
-    """What an engine of `source` was built from in the end: its fallback may have a file of its own."""
+    """Return the file that an engine of `source` was built from: its fallback may have one of its own."""
     name = made.manifest.details["onnx"]["file"]
     return next(path for path in (made.path.with_name(name), source.with_name(name)) if path.exists())
 

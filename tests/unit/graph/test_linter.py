@@ -397,5 +397,4 @@ def test_fp16_converter_of_onnxruntime_is_found_out():
     assert lint_model(plain) == []
     for blocked in ({}, {"op_block_list": ["GridSample"]}):
         halved = convert_float_to_float16(copy.deepcopy(plain), keep_io_types=True, **blocked)
-        findings = [finding for finding in lint_model(halved) if finding.rule != "invalid-model"]
-        only(findings, "fp16-coordinates", "warp", "Div 'd'")
+        only([one for one in lint_model(halved) if one.rule != "invalid-model"], "fp16-coordinates", "warp", "Div 'd'")

@@ -1,4 +1,4 @@
-"""What encoders keep of a picture, and the options that they take."""
+"""Encoders keep the depth and the colours of a picture, and take the options that are given."""
 
 import shutil
 

@@ -53,7 +53,7 @@ def test_a_rate_that_varies_becomes_constant_by_time_of_presentation():
 
 
 def test_frames_one_unit_apart_stay_apart():
-    """As programs that record at a rate that varies make equal times grow."""
+    """Equal times are made to grow, as programs do that record at a rate that varies."""
     schedule = schedule_for(VideoOptions(), Fraction(1, 12800), Fraction(7, 5), 0)
     assert [shot.pts * schedule.time_base for shot in schedule.between(0, 1)] == [0, Fraction(1, 25600)]
 
