@@ -17,8 +17,8 @@ part, which is added up in place.
 
 Resize to half the size is the average of four pixels, which AveragePool computes in the blocked layout.
 
-GridSample computes the position of each pixel anew for every channel, and takes forty times as long as GatherElements
-for the same pixels. Written out (`gather_sampler`), positions are computed once.
+GridSample computes the position of each pixel anew for every channel, and takes ten times as long as the GatherElements
+of its four corners. Written out (`gather_sampler`), positions are computed once.
 
 docs/performance.md has the figures, what was tried and is not done, and why nothing is rewritten for TensorRT.
 """
