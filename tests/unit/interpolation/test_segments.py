@@ -3,7 +3,6 @@
 import _thread
 import io
 import re
-import signal
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from tests.support.interpolation_clips import (
     run,
     write_clip,
 )
+from tests.support.interrupts import interruptible
 from tests.support.paths import names_in
 from tests.support.refusals import refused
 
@@ -53,14 +53,6 @@ class Dying(Averaging):
 @pytest.fixture(autouse=True)
 def short_parts(monkeypatch):
     monkeypatch.setattr(segments, "LENGTH", 8)
-
-
-@pytest.fixture
-def interrupts():
-    """A shell that starts the tests in the background has them ignore SIGINT."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("options", [{"times": 3}, {"fps": 60}, {"times": 2, "codec": "ffv1"}])
@@ -92,11 +84,9 @@ def test_a_resumed_job_repeats_less_than_one_part(tmp_path):
     assert 10**6 - counting.left <= 39 - 29 + segments.LENGTH // 2 + 16  # 16 are computed ahead of those written
 
 
-# An interrupt in the middle of open() leaves closing the file to the garbage collector, which warns.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, interrupts):
+def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path):
     source = clip(tmp_path / "in.mp4", 60, sounds=[Sound("aac", 2.4)])
-    with pytest.raises(Interrupted) as caught:
+    with interruptible(), pytest.raises(Interrupted) as caught:
         run(source, tmp_path / "out.mp4", Dying(45, KeyboardInterrupt))
     part = read_clip(tmp_path / "out.mp4.parts" / "part.mp4")
     count = len(part.pictures)
@@ -115,10 +105,10 @@ def test_an_interrupt_leaves_what_can_be_played_and_says_how_to_go_on(tmp_path, 
     assert names_in(tmp_path) == ["in.mp4", "out.mp4"]
 
 
-def test_an_interrupted_pipe_does_not_offer_to_go_on(tmp_path, monkeypatch, interrupts):
+def test_an_interrupted_pipe_does_not_offer_to_go_on(tmp_path, monkeypatch):
     content = io.BytesIO(b"".join(numbered(number).tobytes() for number in range(60)))
     monkeypatch.setattr("sys.stdin", type("Stream", (), {"buffer": content}))
-    with pytest.raises(Interrupted) as caught:
+    with interruptible(), pytest.raises(Interrupted) as caught:
         run(Path("-"), tmp_path / "out.mp4", Dying(45, KeyboardInterrupt), raw_input="96x64:rgb24:25")
     assert "--resume" not in str(caught.value)
 

@@ -5,7 +5,6 @@ import ctypes
 import errno
 import itertools
 import os
-import signal
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +26,7 @@ from tests.support.interpolation_clips import (
     shares_of,
     write_clip,
 )
+from tests.support.interrupts import interruptible
 from tests.support.paths import names_in
 from tests.support.refusals import refused
 
@@ -131,13 +131,8 @@ def test_an_interrupt_before_the_first_part_leaves_only_what_can_be_played(tmp_p
     """Like Ctrl-C, which reaches the main thread while others compute."""
     source = clip(tmp_path / "in.mp4", 30)
     calls = itertools.count()  # the first, whose number is 0, interrupts
-    # A shell that starts the tests in the background has them ignore SIGINT.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(source, tmp_path / "out.mp4", Averaging(2, wait=lambda: next(calls) or _thread.interrupt_main()))
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with interruptible(), pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path / "out.mp4", Averaging(2, wait=lambda: next(calls) or _thread.interrupt_main()))
     assert set(names_in(tmp_path)) <= {"in.mp4", "out.mp4.parts"}
 
 
