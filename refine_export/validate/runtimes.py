@@ -32,17 +32,20 @@ def candidates_for(path: Path, artifact: Artifact, options: ValidateOptions) -> 
         with_ssim=options.ssim,
     )
     with ExitStack() as stack:
-        candidates = []
-        for runtime, open_in_runtime in _openers(path, artifact, options):
-            try:
-                runner = stack.enter_context(pair_runner(open_in_runtime()))
-            except UnavailableError as error:
-                candidates.append(candidate(runtime=runtime, runner=None, missing=str(error)))
-            except RequestError as error:
-                candidates.append(candidate(runtime=runtime, runner=None, refused=str(error)))
-            else:
-                candidates.append(candidate(runtime=runtime, runner=runner))
-        yield candidates
+        # The openers end here: they hold the content of the file, together 48 MiB for the interpolator of RIFE 4.0.
+        yield [_opened(candidate, runtime, opener, stack) for runtime, opener in _openers(path, artifact, options)]
+
+
+def _opened(
+    candidate: Callable[..., Candidate], runtime: str, opener: Callable[[], Runner], stack: ExitStack
+) -> Candidate:
+    try:
+        runner = stack.enter_context(pair_runner(opener()))
+    except UnavailableError as error:
+        return candidate(runtime=runtime, runner=None, missing=str(error))
+    except RequestError as error:
+        return candidate(runtime=runtime, runner=None, refused=str(error))
+    return candidate(runtime=runtime, runner=runner)
 
 
 def _openers(path: Path, artifact: Artifact, options: ValidateOptions) -> Iterator[tuple[str, Callable[[], Runner]]]:
