@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refine_export.data.frame_options import SceneOptions
-from refine_export.data.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Field, Layer, Points, smoothstep
+from refine_export.data.scene_layers import CAST, EDGE_PX, LATTICE, SUN, Brush, Colour, Field, Layer, Points, smoothstep
 
 BAND = 64  # rows that are painted together
 STEEPEST = 0.25  # times |twist|, at most 1.03, the gradient of the velocity: radians of a turn, parts of the size
@@ -50,29 +50,27 @@ class Scene:
         if not 0.0 <= t <= 1.0:
             raise ValueError(f"the time is {t!r}: give 0 to 1")
         down, across = (np.arange(side) - (side - 1) / 2 for side in (self.options.height, self.options.width))
-        world: Points = ((across + 1j * down[:, None]) / self.unit_px).astype(np.complex64)
-        picture = np.zeros((3, *world.shape), np.float32)
-        for number, layer in enumerate(self.layers):
-            colour, cover = self._painted(number, layer.before(world, t - 0.5))
-            picture += (colour - picture) * (cover if number else 1)  # the first covers the frame
-        return np.ascontiguousarray(picture.clip(0, 1)[None])
-
-    def _painted(self, number: int, world: Points) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Paint a layer in the light that the layers above leave: [3, H, W], and cover [H, W]."""
-        layer = self.layers[number]
-        box = self._box(layer, world)
-        sample = np.zeros((4, *world.shape), np.float32)
-        brush = Brush(1 / (self.unit_px * layer.size), self._gradients)
+        picture = np.zeros((3, len(down), len(across)), np.float32)
 
         def paint(rows: slice) -> None:
-            here = world[box][rows]
-            own = layer.of_world(here)
-            sample[:3, *box][:, rows] = layer.paint(brush, own) * self._light(number, here)
-            sample[3, *box][rows] = brush.coverage(layer.distance(own))
+            world: Points = ((across + 1j * down[rows, None]) / self.unit_px).astype(np.complex64)
+            for number, layer in enumerate(self.layers):
+                self._paint(number, layer.before(world, t - 0.5), picture[:, rows])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # in bands that fit into the processor's cache
-            list(pool.map(paint, [slice(row, row + BAND) for row in range(0, len(world[box]), BAND)]))
-        return sample[:3], sample[3]
+            list(pool.map(paint, [slice(row, row + BAND) for row in range(0, len(down), BAND)]))
+        return picture.clip(0, 1)[None]
+
+    def _paint(self, number: int, world: Points, picture: Colour) -> None:
+        """Paint a layer over those below it, in place, in the light that the layers above leave."""
+        layer = self.layers[number]
+        box = self._box(layer, world)
+        here = world[box]
+        own = layer.of_world(here)
+        brush = Brush(1 / (self.unit_px * layer.size), self._gradients)
+        colour = layer.paint(brush, own) * self._light(number, here)
+        below = picture[:, *box]
+        below += (colour - below) * (brush.coverage(layer.distance(own)) if number else 1)  # the first covers the frame
 
     def _box(self, layer: Layer, world: Points) -> tuple[slice, slice]:
         """Return the rows and columns with the points that the layer can cover."""

@@ -23,7 +23,7 @@ Shape: TypeAlias = Callable[[Points], Field]
 Paint: TypeAlias = Callable[["Brush", Points], Colour]
 
 EDGE_PX = 1.2  # half the width of an anti-aliased edge
-LATTICE = 256  # period of the noise, in cells
+LATTICE = 256  # period of the noise, in cells: a power of two
 SUN = cmath.rect(1.0, math.radians(-125))  # where the light comes from: the upper left
 
 
@@ -94,7 +94,7 @@ class Brush:
         i, j = row.astype(np.int32), column.astype(np.int32)
 
         def corner(down: int, across: int) -> Field:
-            gradient = self.gradients[(i + down) % LATTICE, (j + across) % LATTICE]
+            gradient = self.gradients[(i + down) & (LATTICE - 1), (j + across) & (LATTICE - 1)]
             slope: Field = gradient.real * (x - across) + gradient.imag * (y - down)
             return slope
 
