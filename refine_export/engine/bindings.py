@@ -8,10 +8,11 @@ here is therefore `Any`.
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -163,7 +164,8 @@ def constructed(make: Callable[[trt.ILogger], _Value], what: str, log: Log) -> _
         UnavailableError: `tensorrt-failed`.
     """
     try:
-        return make(log.logger)
+        with _nothing_collected():
+            return make(log.logger)
     except TypeError as error:
         raise UnavailableError(f"{log.title} could not {what}{log.last_errors()}", code="tensorrt-failed") from error
 
@@ -175,7 +177,8 @@ def builder_of(module: Any, log: Log) -> trt.Builder:
         UnavailableError: `no-gpu`; no GPU, no driver, or one that is too old.
     """
     try:
-        builder: trt.Builder = module.Builder(log.logger)
+        with _nothing_collected():
+            builder: trt.Builder = module.Builder(log.logger)
     except TypeError as error:
         raise UnavailableError(
             f"{log.title} finds no GPU that it can use; expected an NVIDIA GPU with a driver for "
@@ -183,6 +186,22 @@ def builder_of(module: Any, log: Log) -> trt.Builder:
             code="no-gpu",
         ) from error
     return builder
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Keep the garbage collector from running.
+
+    A constructor of TensorRT holds a lock while it logs that the process has another logger, and each object of
+    TensorRT that is freed takes that lock: one that `Log` makes the collector free there would wait for ever.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Log:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx.parser import parse_model
 
-from refine_export.engine.bindings import Log
+from refine_export.engine.bindings import Log, builder_of
 from refine_export.engine.grid_sample_check import grid_sample_layers
 from tests.support.engine_models import model, needs_rtx
 
@@ -33,7 +33,7 @@ def answer(ask: Any) -> str:
 def answers(trt: Any) -> dict[str, str]:
     """Ask a library what the engine code asks."""
     log = Log(trt)
-    builder = trt.Builder(log.logger)
+    builder = builder_of(trt, log)
     alive = []
 
     def parsed(content: Any, path: str | None = None) -> Any:

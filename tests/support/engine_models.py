@@ -17,7 +17,7 @@ import pytest
 from onnx.parser import parse_model
 
 from refine_export.artifacts import Artifact
-from refine_export.engine.bindings import Library, Log, load_library
+from refine_export.engine.bindings import Library, Log, builder_of, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.engine_from_onnx import Built, engine_from_onnx
 from refine_export.engine.engine_manifest import KIND, EngineDetails
@@ -120,7 +120,7 @@ def saved(path: Path, content: bytes, version: str, **options: Any) -> Path:
 def network_of(library: Library, made: onnx.ModelProto | bytes, path: Path | None = None) -> Any:
     """The network that a library's parser makes of a model."""
     log, content = Log(library.module), made if isinstance(made, bytes) else made.SerializeToString()
-    return network_from_onnx(library.module, library.module.Builder(log.logger), log, content, path).network
+    return network_from_onnx(library.module, builder_of(library.module, log), log, content, path).network
 
 
 def built_by_rtx(path: Path, size: tuple[int, int]) -> Built:

@@ -7,7 +7,7 @@ import weakref
 import pytest
 
 from refine_export.engine import bindings
-from refine_export.engine.bindings import Log, load_library
+from refine_export.engine.bindings import Log, builder_of, constructed, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.errors import RequestError, UnavailableError
 from tests.support.engine_models import bare_module, needs_rtx, rtx_fixture  # noqa: F401 (fixture)
@@ -95,3 +95,14 @@ def test_a_logger_outlives_what_logs_to_it(rtx):
     kept = weakref.ref(Log(rtx.module).logger)
     gc.collect()
     assert kept() is not None
+
+
+@needs_rtx
+def test_nothing_is_collected_while_a_constructor_warns_of_a_second_logger(rtx):
+    """It holds a lock, for which a builder that is freed there waited for ever."""
+    collects = []
+    first = builder_of(rtx.module, Log(rtx.module))
+    log = Log(rtx.module, lambda *line: collects.append(gc.isenabled()))
+    made = [builder_of(rtx.module, log), constructed(rtx.module.Runtime, "start", log)]
+    assert (collects, gc.isenabled()) == ([False, False], True)
+    del first, made

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from refine_export.engine.bindings import Log
+from refine_export.engine.bindings import Log, builder_of
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.builder_config import config_from_options
 from refine_export.engine.profile_shapes import InputShapes
@@ -23,7 +23,7 @@ STATIC = InputShapes(name="s", minimum=(1, 3), optimum=(1, 3), maximum=(1, 3), d
 
 def config(library, *shapes, monitor=None, log=None, **options):
     log = log or Log(library.module)
-    builder = library.module.Builder(log.logger)
+    builder = builder_of(library.module, log)
     return config_from_options(library, builder, log, BuildOptions(**options), shapes, monitor)
 
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 from onnx.parser import parse_model
 
-from refine_export.engine.bindings import Log
+from refine_export.engine.bindings import Log, builder_of
 from refine_export.engine.parse_network import parse_onnx
 from refine_export.errors import GraphError, UnavailableError
 from tests.support.engine_models import model, needs_rtx, network_of, rtx_fixture  # noqa: F401 (fixture)
@@ -16,7 +16,7 @@ pytestmark = needs_rtx
 
 def test_the_network_is_strongly_typed_and_has_no_other_flag(rtx):
     log, asked, trt = Log(rtx.module), [], rtx.module
-    made = trt.Builder(log.logger)
+    made = builder_of(trt, log)
     builder = SimpleNamespace(create_network=lambda flags: asked.append(flags) or made.create_network(flags))
     later = SimpleNamespace(**vars(trt) | {"NetworkDefinitionCreationFlag": SimpleNamespace(__members__={})})
     for module in (trt, later):  # a later version may not have the flag

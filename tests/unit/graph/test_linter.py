@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from refine_export.engine.bindings import Log, load_library
+from refine_export.engine.bindings import Log, builder_of, load_library
 from refine_export.engine.parse_network import parse_onnx
 from refine_export.graph import tensorrt_ops
 from refine_export.graph.linter import lint_model
@@ -69,7 +69,7 @@ RESTRICTED = [  # the node n, the inputs, what is beyond TensorRT's list and, wh
 def refusals(model: onnx.ModelProto) -> list[str]:
     module = load_library("rtx").module
     log = Log(module)
-    return [fault.node for fault in parse_onnx(module, module.Builder(log.logger), log, model.SerializeToString())[1]]
+    return [fault.node for fault in parse_onnx(module, builder_of(module, log), log, model.SerializeToString())[1]]
 
 
 @pytest.mark.parametrize(("body", "inputs", "rule", "taken"), RESTRICTED, ids=[case[0] for case in RESTRICTED])
@@ -87,7 +87,7 @@ def test_the_list_beside_the_parser_of_tensorrt_for_rtx():
     """A difference that is not in `tensorrt_ops` fails here: explain it there."""
     module = load_library("rtx").module
     log = Log(module)
-    network = module.Builder(log.logger).create_network(0)
+    network = builder_of(module, log).create_network(0)
     parser = module.OnnxParser(network, log.logger)
     known = {schema.name for schema in onnx.defs.get_all_schemas_with_history() if schema.domain == ""}
     taken = {name for name in known | tensorrt_ops.SUPPORTED_OPS if parser.supports_operator(name)}
