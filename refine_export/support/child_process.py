@@ -84,6 +84,7 @@ def run_child(
             exceeded = _watch(process, messages, time_limit_s, memory_limit_mib)
         finally:
             process.kill()
+            process.wait()  # `with` waits no longer than 0.25 s after Ctrl-C
             messages.close()
     return _answer(folder, exceeded or _describe_end(process.returncode), messages)
 
