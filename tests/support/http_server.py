@@ -68,6 +68,6 @@ def served(answer):
 
 @contextmanager
 def client_at(answer, **options):
-    options = {"timeout_s": 5, "patience_s": 5, "protocol": "http", **options}
+    options = {"timeout_s": 60, "patience_s": 60, "protocol": "http", **options}
     with served(answer) as server, TritonClient(ServerOptions(url=server.url, **options)) as client:
         yield client, server

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -42,11 +41,3 @@ def triton_server(
             return stack.enter_context(serve(repository, models, log=log))
 
         yield start
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
-    """Wait until something holds."""
-    ends = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < ends, f"it did not come true within {seconds} s"
-        time.sleep(0.02)

@@ -14,8 +14,8 @@ from refine_export.runners.triton.client import TritonClient
 from refine_export.runners.triton.connection_options import ServerOptions
 from refine_export.signature import TensorInfo
 from tests.support.refusals import refused
-from tests.support.triton_fixture import eventually
 from tests.support.triton_models import BROKEN, ECHO, SILENT, SLOW, add_model
+from tests.support.waiting import eventually
 
 X = np.arange(12, dtype=np.float32).reshape(3, 4)
 CHANNELS = [("grpc", False), ("http", False), ("grpc", True), ("http", True)]
@@ -96,7 +96,7 @@ def test_requests_that_are_refused(server, protocol):
         ):
             with refused(code, RequestError):
                 client.infer(*arguments)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 40  # the patience is 60
         assert np.array_equal(client.infer("double", {"x": X})["y"], 3 * X)
         assert np.array_equal(client.infer("double", {"x": X}, version="1")["y"], 2 * X)
 
@@ -160,17 +160,17 @@ def test_no_request_waits_for_ever(server, protocol, shared):
     The next one lies in the queue when the late answer is written. In the same memory, it would be written into its x.
     """
     wide, narrow = np.zeros((1, 64), np.float32), np.zeros((1, 2), np.float32)
-    with opened(server, protocol, shared_memory=shared, timeout_s=0.4, patience_s=0) as client:
+    with opened(server, protocol, shared_memory=shared, timeout_s=2, patience_s=0) as client:
         for x in (wide, narrow, wide, narrow):  # from the second on, answers come through the memory too
             assert np.array_equal(client.infer("slow", {"x": x})["y"], x)
         started = time.monotonic()
         with refused("server-slow", UnavailableError):
-            client.infer("slow", {"x": narrow + np.float32(0.5)})
+            client.infer("slow", {"x": narrow + np.float32(2.5)})
         assert np.array_equal(client.infer("slow", {"x": wide})["y"], wide)
         if not shared:
             with refused("server-slow", UnavailableError, tried=1):
                 client.infer("silent", {"x": X})
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 60
 
 
 @pytest.mark.parametrize(("protocol", "shared"), [("grpc", True), ("http", False)])

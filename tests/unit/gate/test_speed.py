@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 
 import pytest
 
@@ -46,9 +45,15 @@ def test_accepting_is_a_ratchet():
 
 
 def written(path, candidate_s, reference_s=0.002):
-    """Write a report of a candidate and a reference that sleep, measured in turn."""
-    calls = {"candidate": lambda: time.sleep(candidate_s), "reference": lambda: time.sleep(reference_s)}
-    seconds = measure_in_turn(calls, 7)
+    """Write a report of a candidate and a reference of these latencies, measured in turn by a clock of their own."""
+    now = 0.0
+
+    def run(seconds):
+        nonlocal now
+        now += seconds
+
+    calls = {"candidate": lambda: run(candidate_s), "reference": lambda: run(reference_s)}
+    seconds = measure_in_turn(calls, 7, clock=lambda: now)
     ratio, error = ratio_in_turn(seconds["candidate"], seconds["reference"])
     measured = MeasuredLatency(
         file=FILE,

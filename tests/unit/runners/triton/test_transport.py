@@ -25,7 +25,7 @@ METHODS = {
 
 @pytest.mark.parametrize("line", [b"\r\n", b"SM\r\n"])
 def test_the_server_of_these_tests_ends_a_connection_at_what_is_no_request(capsys, line):
-    with served(page(SERVER)) as server, socket.create_connection(server.server_address, timeout=5) as connection:
+    with served(page(SERVER)) as server, socket.create_connection(server.server_address, timeout=60) as connection:
         connection.sendall(line)
         assert (connection.recv(1), server.asked) == (b"", [])
     assert "Traceback" not in capsys.readouterr().err
@@ -122,5 +122,5 @@ def test_grpc_goes_past_a_proxy(monkeypatch):
         for name in ("http_proxy", "grpc_proxy", "https_proxy"):
             monkeypatch.setenv(name, f"http://{proxy.url}")
         with pytest.raises(ConnectionFailure):
-            Connection(ServerOptions(url=server.url, timeout_s=1)).server()
+            Connection(ServerOptions(url=server.url, timeout_s=60)).server()
     assert (proxy.asked, bool(server.asked)) == ([], True)

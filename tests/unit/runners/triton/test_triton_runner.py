@@ -25,7 +25,7 @@ def answers(model, inputs, outputs, versions=("9", "10")):
 
 
 def options_of(server):
-    return ServerOptions(url=server.url, protocol="http", timeout_s=5, patience_s=0)
+    return ServerOptions(url=server.url, protocol="http", timeout_s=60, patience_s=0)
 
 
 def test_a_model_of_any_names_runs_in_its_newest_version():
