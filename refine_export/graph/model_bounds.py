@@ -96,17 +96,22 @@ def _damages(graphs: Iterable[onnx.GraphProto | onnx.FunctionProto]) -> Iterator
         if wrong := [name for name in names if not isinstance(name, str)]:  # protobuf gives such a field as bytes
             yield f"the name {wrong[0]!r} is not UTF-8"
         for tensor in tensors:
-            if tensor.HasField("raw_data") and tensor.data_location != onnx.TensorProto.EXTERNAL:
-                bits = _BITS.get(tensor.data_type)
-                expected = None if bits is None else -(-math.prod(tensor.dims) * bits // 8)
-                if expected is not None and len(tensor.raw_data) != expected:
-                    shape = list(tensor.dims)
-                    yield f"tensor {tensor.name!r} of shape {shape} has {len(tensor.raw_data)} bytes, not {expected}"
-            elif tensor.data_location != onnx.TensorProto.EXTERNAL:
-                try:
-                    numpy_helper.to_array(tensor)
-                except Exception as error:  # ValueError, TypeError and KeyError, by the type that the tensor states
-                    yield f"tensor {tensor.name!r} of shape {list(tensor.dims)} cannot be read ({error})"
+            if tensor.data_location != onnx.TensorProto.EXTERNAL and (damage := _damage_of(tensor)):
+                yield f"tensor {tensor.name!r} of shape {list(tensor.dims)} {damage}"
+
+
+def _damage_of(tensor: onnx.TensorProto) -> str | None:
+    """Return why a tensor's content is not that of its shape and type."""
+    if tensor.HasField("raw_data"):
+        bits = _BITS.get(tensor.data_type)
+        expected = None if bits is None else -(-math.prod(tensor.dims) * bits // 8)
+        size = len(tensor.raw_data)
+        return None if expected in (None, size) else f"has {size} bytes, not {expected}"
+    try:
+        numpy_helper.to_array(tensor)
+    except Exception as error:  # ValueError, TypeError and KeyError, by the type that the tensor states
+        return f"cannot be read ({error})"
+    return None
 
 
 def _is_text(content: bytes) -> bool:
@@ -140,7 +145,7 @@ class _Count:
         for node in graph.node:
             key = (_domain(node.domain), node.op_type, node.overload)
             inner = sum(self.of(body, known) for body in _bodies(node))
-            if node.op_type == "Loop" and not node.domain:
+            if key[:2] == ("", "Loop"):
                 inner *= _trips(node, known)
             total += 1 + inner + (self._of_function(key) if key in self._functions else 0)
         return total

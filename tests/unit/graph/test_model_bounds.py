@@ -52,6 +52,7 @@ ENDLESS = {
     "a function that calls itself": f"{HEAD} {{ y = q.F (x) }} {FUNCTION} F (a) => (b) {{ b = q.F (a) }}",
     "a loop of a constant length": loop("n", "d = Identity (c)"),
     "a loop without a length": loop("", "d = Identity (c)"),
+    "a loop of the domain's second name": loop("n", "d = Identity (c)").replace("y = Loop", "y = ai.onnx.Loop"),
 }
 
 
