@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from refine_export.errors import GraphError
 from refine_export.graph import model_file
-from refine_export.graph.linter import lint_file, lint_model
+from refine_export.graph.linter import lint_file
 from refine_export.graph.model_file import external_files, has_grid_sample, load_model, seems_onnx
 from tests.support.lint_models import IMAGE, model_of, only, warp_model
 from tests.support.refusals import refused
@@ -40,10 +40,6 @@ def test_external_data_are_read(tmp_path, shape):
     path = saved(tmp_path, shape=shape)
     assert lint_file(path) == []
     assert load_model(path).graph.initializer[0].raw_data
-    model = onnx.load(path, load_external_data=False)
-    assert lint_model(model, folder=tmp_path) == []
-    with refused("missing-external-data", GraphError):
-        lint_model(model)
 
 
 def test_external_data_too_large_for_memory(tmp_path, monkeypatch):
@@ -53,8 +49,6 @@ def test_external_data_too_large_for_memory(tmp_path, monkeypatch):
     assert lint_file(path) == []
     with refused("model-too-large", GraphError):
         load_model(path)
-    with refused("model-too-large", GraphError):
-        lint_model(onnx.load(path, load_external_data=False), folder=tmp_path)
 
 
 def test_external_data_missing_short_or_unreadable(tmp_path):
