@@ -19,6 +19,7 @@ from refine_export.report.grouping import JudgedGroup, judge_groups, missing_run
 from refine_export.report.report_data import Comparison, Report
 from refine_export.runners.runtime_names import RequiredRuntime
 from refine_export.signature import SIGNATURES
+from refine_export.support.text import counted
 from refine_export.validate.comparison import Status, Verdict, overall, verdict_from_metrics
 from refine_export.validate.validate_options import ValidateOptions
 
@@ -68,7 +69,7 @@ class Decision:
     def sentence(self) -> str:
         """The decision in a line."""
         passed, count = sum(group.status == "passed" for group in self.groups), len(self.problems)
-        problems = f"; {count} problem{'s' * (count != 1)}" if count else ""
+        problems = f"; {counted(count, 'problem')}" if count else ""
         return f"{passed} of {len(self.groups)} passed, counted by artifact, runtime and size{problems}"
 
 

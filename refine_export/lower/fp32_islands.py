@@ -95,8 +95,8 @@ class Search:
     bound: Accuracy
     """Upper bound, with every region in FP32; where the rule is enough, it is `start`."""
     final: Accuracy
-    steps: tuple[Step, ...]
-    islands: tuple[str, ...]
+    steps: tuple[Step, ...] = ()
+    islands: tuple[str, ...] = ()
     """Names of the nodes that stay FP32; without `reached`, those of every region."""
     size: str = ""
     """Size that all of this was measured at; empty for that of the calibration."""
@@ -225,6 +225,30 @@ class Bench:
         return found
 
 
+@dataclass(frozen=True)
+class _Trials:
+    """Measures sets of regions, reports each, and holds it against the target."""
+
+    measure: Measure
+    options: LowerOptions
+    progress: Progress
+
+    def of(self, regions: Sequence[Region], size: str, label: str = "") -> Accuracy:
+        label = label or f"with {len(regions)} regions in FP32"
+        with self.progress.step(f"at {size}, {label}" if size else label) as say:
+            accuracy = self.measure(regions, size)
+            say(f"{accuracy.psnr_db:.2f} dB, largest error {accuracy.max_error:.2g}")
+        return accuracy
+
+    def good(self, accuracy: Accuracy) -> bool:
+        psnr, error = self.options.target_psnr_db, self.options.max_error
+        return (psnr is None or accuracy.psnr_db >= psnr) and (error is None or accuracy.max_error <= error)
+
+    def error_of(self, accuracy: Accuracy) -> float:
+        """Return the error that the target limits."""
+        return accuracy.squared if self.options.target_psnr_db is not None else accuracy.max_error
+
+
 def search(
     regions: Sequence[Region], measure: Measure, options: LowerOptions, progress: Progress, sizes: Sequence[str] = ()
 ) -> Search:
@@ -237,70 +261,28 @@ def search(
         progress: receives each measurement.
         sizes: where the target has to hold beside the size of the calibration, smallest first.
     """
-
-    def good(accuracy: Accuracy) -> bool:
-        psnr, error = options.target_psnr_db, options.max_error
-        return (psnr is None or accuracy.psnr_db >= psnr) and (error is None or accuracy.max_error <= error)
-
-    def error_of(accuracy: Accuracy) -> float:
-        """Return the error that the target limits."""
-        return accuracy.squared if options.target_psnr_db is not None else accuracy.max_error
-
-    def measured(label: str, chosen: Sequence[Region], size: str) -> Accuracy:
-        with progress.step(f"at {size}, {label}" if size else label) as say:
-            accuracy = measure(chosen, size)
-            say(f"{accuracy.psnr_db:.2f} dB, largest error {accuracy.max_error:.2g}")
-        return accuracy
-
-    def at_sizes(chosen: Sequence[Region]) -> dict[str, Accuracy]:
-        return {one: measured(f"with {len(chosen)} regions in FP32", chosen, one) for one in sizes}
-
-    size = ""
-    start = measured("strict FP16, by the rule alone", (), size)
+    trials = _Trials(measure, options, progress)
+    by_rule = "strict FP16, by the rule alone"
+    size, start = "", trials.of((), "", by_rule)
     for larger in sizes:
-        if good(start):
-            size, start = larger, measured("strict FP16, by the rule alone", (), larger)
-    bound = start if good(start) else measured("strict FP16, every region in FP32", regions, size)
-    if good(start) or not good(bound):
-        found: Sequence[Region] = () if good(start) else regions
-        return Search(
-            reached=good(start),
-            start=start,
-            bound=bound,
-            final=bound,
-            steps=(),
-            islands=_nodes(found),
-            size=size,
-            at_sizes=at_sizes(found) if good(start) else {},
-        )
+        if trials.good(start):
+            size, start = larger, trials.of((), larger, by_rule)
+    if trials.good(start):
+        everywhere = {one: trials.of((), one) for one in sizes}
+        return Search(reached=True, start=start, bound=start, final=start, size=size, at_sizes=everywhere)
+    bound = trials.of(regions, size, "strict FP16, every region in FP32")
+    if not trials.good(bound):
+        return Search(reached=False, start=start, bound=bound, final=bound, islands=_nodes(regions), size=size)
     alone = {
-        region.name: measured(f"region {number} of {len(regions)} in FP32: {region.name}", (region,), size)
+        region.name: trials.of((region,), size, f"region {number} of {len(regions)} in FP32: {region.name}")
         for number, region in enumerate(regions, 1)
     }
-    ranked = sorted(
-        regions,
-        key=lambda region: (error_of(start) - error_of(alone[region.name])) / max(region.cost, 1e-9),
-        reverse=True,
-    )
-    chosen: list[Region] = []
-    reached = start
-    for region in ranked:
-        accuracy = measured(f"with {len(chosen) + 1} regions in FP32, the last {region.name}", (*chosen, region), size)
-        if error_of(accuracy) < error_of(reached):
-            chosen, reached = [*chosen, region], accuracy
-        if good(reached):
-            break
-    else:  # regions that help only together were left out: the bound says that all of them do
-        chosen, reached = list(regions), bound
-    for region in sorted(chosen, key=lambda region: region.cost, reverse=True):
-        rest = [other for other in chosen if other is not region]
-        accuracy = measured(f"without {region.name}", rest, size)
-        if good(accuracy):
-            chosen, reached = rest, accuracy
+    removed = {name: trials.error_of(start) - trials.error_of(accuracy) for name, accuracy in alone.items()}
+    ranked = sorted(regions, key=lambda region: removed[region.name] / max(region.cost, 1e-9), reverse=True)
+    chosen = _added(ranked, start, size, trials) or list(regions)
+    chosen = _without_spare(chosen, size, trials)
     for larger in sizes[sizes.index(size) + 1 if size else 0 :]:
-        rest, more = [region for region in ranked if region not in chosen], 1
-        while not good(measured(f"with {len(chosen)} regions in FP32", chosen, larger)) and rest:
-            chosen, rest, more = [*chosen, *rest[:more]], rest[more:], 2 * more  # one measurement there takes minutes
+        chosen = _grown(chosen, ranked, larger, trials)
     steps = []
     for number, region in enumerate(chosen, 1):
         accuracy = measure(chosen[:number], size)
@@ -314,9 +296,9 @@ def search(
                 bytes_share=region.bytes_share,
             )
         )
-    final, everywhere = measure(chosen, size), at_sizes(chosen)
+    final, everywhere = measure(chosen, size), {one: trials.of(chosen, one) for one in sizes}
     return Search(
-        reached=all(map(good, (final, measure(chosen, ""), *everywhere.values()))),
+        reached=all(map(trials.good, (final, measure(chosen, ""), *everywhere.values()))),
         start=start,
         bound=bound,
         final=final,
@@ -325,6 +307,37 @@ def search(
         size=size,
         at_sizes=everywhere,
     )
+
+
+def _added(ranked: Sequence[Region], start: Accuracy, size: str, trials: _Trials) -> list[Region]:
+    """Take the regions that help, in their order, until the target is met; none where some help only together."""
+    chosen: list[Region] = []
+    reached = start
+    for region in ranked:
+        label = f"with {len(chosen) + 1} regions in FP32, the last {region.name}"
+        accuracy = trials.of((*chosen, region), size, label)
+        if trials.error_of(accuracy) < trials.error_of(reached):
+            chosen, reached = [*chosen, region], accuracy
+        if trials.good(reached):
+            return chosen
+    return []
+
+
+def _without_spare(chosen: list[Region], size: str, trials: _Trials) -> list[Region]:
+    """Take out the regions without which the target is still met, the most expensive first."""
+    for region in sorted(chosen, key=lambda region: region.cost, reverse=True):
+        rest = [other for other in chosen if other is not region]
+        if trials.good(trials.of(rest, size, f"without {region.name}")):
+            chosen = rest
+    return chosen
+
+
+def _grown(chosen: list[Region], ranked: Sequence[Region], size: str, trials: _Trials) -> list[Region]:
+    """Add regions until the target is met at a larger size."""
+    rest, more = [region for region in ranked if region not in chosen], 1
+    while not trials.good(trials.of(chosen, size)) and rest:
+        chosen, rest, more = [*chosen, *rest[:more]], rest[more:], 2 * more  # one measurement there takes minutes
+    return chosen
 
 
 def regions_of(prepared: Prepared, options: LowerOptions) -> list[Region]:

@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnx.checker
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from refine_export.artifacts import io_description, signature_of_model
 from refine_export.data.npz_feeds import NamedFeed
@@ -57,7 +58,7 @@ from refine_export.support.manifest import (
     write_with_manifest,
 )
 from refine_export.support.progress import Progress
-from refine_export.support.text import dict_from_result
+from refine_export.support.text import counted, dict_from_result
 
 _LONGEST_NAME = 200  # bytes, so that the files beside it and their temporary names fit into 255
 
@@ -200,15 +201,8 @@ def lower_file(
         feeds = list(feeds_of_calibration(prepared, checkpoint, calibration))
         prepared, flats, fed_notes = _calibrate(prepared, feeds)
         name, largest = max(prepared.ranges.items(), key=lambda item: item[1].largest)
-        count = len(feeds) + len(flats)
-        say(f"{count} feed{'s' * (count != 1)}; the largest magnitude is {largest.largest:.4g} in {name}")
-    fed = {
-        name: (
-            float(min(np.min(arrays[name]) for _, arrays in feeds)),
-            float(max(np.max(arrays[name]) for _, arrays in feeds)),
-        )
-        for name in feeds[0][1]
-    }
+        count = counted(len(feeds) + len(flats), "feed")
+        say(f"{count}; the largest magnitude is {largest.largest:.4g} in {name}")
     # A measurement does not depend on the target: a search for another one continues from the same file.
     measured_by = dataclasses.replace(options, target_psnr_db=None, max_error=None, sizes=())
     memory = search_memory(output) if options.searches else None
@@ -227,26 +221,12 @@ def lower_file(
     if options.searches:
         found = search(regions_of(prepared, options), bench.measure, options, progress, options.sorted_sizes)
     with progress.step(f"lower {source.name}") as say:
-        if found is not None:
-            lowered = lower(prepared, options, found.islands)
-            outcome = Outcome(lowered, bench.accuracy(lowered))
-        else:
-            outcome = lower_measured(prepared, options, bench, progress)
+        outcome, lowered_bytes = _checked_outcome(prepared, options, bench, found, progress)
         lowered, accuracy = outcome.lowered, outcome.accuracy
-        # Against the prepared model, not the file: its nodes have the names of the lowered ones.
-        inherited = check_lowered(lowered, ir.to_proto(prepared.model))
-        lowered_bytes = lowered.model.SerializeToString(deterministic=True)
-        _check_loads(lowered_bytes, options)
-        if not math.isfinite(accuracy.max_error):
-            raise GraphError(
-                "the lowered graph gives NaN or infinite values on the calibration feeds, the FP32 graph does not; "
-                "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision "
-                "bf16",
-                code="not-finite",
-            )
         counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
         share = f"{lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
         say(f"{counts}; {share}; {accuracy.psnr_db:.1f} dB against FP32")
+    fed = {name: _bounds(arrays[name] for _, arrays in feeds) for name in feeds[0][1]}
     result = LoweredFile(
         path=output,
         size_bytes=len(lowered_bytes),
@@ -256,7 +236,7 @@ def lower_file(
         psnr_db=accuracy.psnr_db,
         max_error=accuracy.max_error,
         fed=fed,
-        notes=(*outcome.notes, *lowered.notes, *inherited, *fed_notes, *scale_notes(prepared.model, fed)),
+        notes=(*outcome.notes, *fed_notes, *scale_notes(prepared.model, fed)),
         search=found,
         reused=False,
         seconds=time.perf_counter() - started,
@@ -295,6 +275,43 @@ def _calibrate(prepared: Prepared, feeds: Sequence[NamedFeed]) -> tuple[Prepared
         except RequestError as error:
             notes.append(f"not measured on flat pictures: {error}")
     return prepared, flats, notes
+
+
+def _checked_outcome(
+    prepared: Prepared, options: LowerOptions, bench: Bench, found: Search | None, progress: Progress
+) -> tuple[Outcome, bytes]:
+    """Lower a graph, with the islands of a search if there was one, and check the result.
+
+    Returns:
+        The outcome with all notes on the graph, and the bytes of the lowered model.
+
+    Raises:
+        GraphError: `not-finite`.
+    """
+    if found is None:
+        outcome = lower_measured(prepared, options, bench, progress)
+    else:
+        lowered = lower(prepared, options, found.islands)
+        outcome = Outcome(lowered, bench.accuracy(lowered))
+    # Against the prepared model, not the file: its nodes have the names of the lowered ones.
+    inherited = check_lowered(outcome.lowered, ir.to_proto(prepared.model))
+    content = outcome.lowered.model.SerializeToString(deterministic=True)
+    _check_loads(content, options)
+    if not math.isfinite(outcome.accuracy.max_error):
+        raise GraphError(
+            "the lowered graph gives NaN or infinite values on the calibration feeds, the FP32 graph does not; "
+            "expected values that FP16 can hold: find what has to stay FP32 with --target-psnr, or try --precision "
+            "bf16",
+            code="not-finite",
+        )
+    notes = (*outcome.notes, *outcome.lowered.notes, *inherited)
+    return dataclasses.replace(outcome, notes=notes), content
+
+
+def _bounds(arrays: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the smallest and the largest value of some arrays."""
+    lowest, highest = zip(*((np.min(array), np.max(array)) for array in arrays), strict=True)
+    return float(min(lowest)), float(max(highest))
 
 
 def search_memory(output: Path) -> Path:

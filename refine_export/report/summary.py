@@ -10,6 +10,7 @@ from refine_export.accuracy.effective_limits import LABELS, LARGEST, Margin, lim
 from refine_export.accuracy.limits import Limits
 from refine_export.report.formatting import error_text, limit_text, margin_text, psnr_order, psnr_text
 from refine_export.report.report_data import Report
+from refine_export.support.text import counted
 from refine_export.validate.comparison import OutputVerdict, Status, overall
 
 
@@ -118,15 +119,15 @@ def _sentences(report: Report) -> Iterator[str]:
     counts = Counter(comparison.verdict.status for comparison in report.comparisons)
     texts: dict[Status, str] = {"failed": "failed", "not compared": "could not be run", "passed": "passed"}
     found = [f"{counts[status]} {text}" for status, text in texts.items() if counts[status]]
-    yield f"{_count(len(report.comparisons), 'comparison')}: {', '.join(found)}"
+    yield f"{counted(len(report.comparisons), 'comparison')}: {', '.join(found)}"
     silent = sum(one.verdict.status == "failed" and not one.verdict.outputs for one in report.comparisons)
     if silent:
-        yield f"{_count(silent, 'candidate')} gave no output that could be compared"
+        yield f"{counted(silent, 'candidate')} gave no output that could be compared"
     by_limit = _by_limit(report)
     missed = {name: [one for one in by_limit.get(name, []) if one.margin.missed] for name in ("finite", *LABELS)}
     for worst, *more in filter(None, missed.values()):
         reason = worst.margin.reason
-        others = f" (and in {_count(len(more), 'more output')})" if more else ""
+        others = f" (and in {counted(len(more), 'more output')})" if more else ""
         yield f"{f'{worst.file}: {reason}' if worst.file else reason[0].upper() + reason[1:]}{others}"
     if by_limit and not any(missed.values()):
         yield str(key_figures(report)[0])
@@ -134,13 +135,9 @@ def _sentences(report: Report) -> Iterator[str]:
     if counts["failed"] and judged != "failed":
         yield "The recipe allows feeds to fail, and no file has more failures than it allows"
     if unrun := sum(not engine.executed for engine in report.engines):
-        yield f"{_count(unrun, 'engine')} built and type-checked, but not run: this machine has no GPU for that"
+        yield f"{counted(unrun, 'engine')} built and type-checked, but not run: this machine has no GPU for that"
     if unbuilt := [one.what for one in report.shortfalls if one.status == "failed" and not one.counts]:
         yield f"Not built, and not required: {', '.join(unbuilt)}"
     if report.status != judged:
         causes = ", ".join(shortfall.what for shortfall in report.shortfalls if shortfall.counts)
         yield f"The run as a whole is {report.status} because of {causes}: see the notes"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
