@@ -35,6 +35,8 @@ LARGE_FLOWS: tuple[FlowKind, ...] = ("network", "outside")
 their errors at the frames' own size and on the probe, in a fraction of the time."""
 
 File = tuple[Artifact, Sequence[Candidate]]
+_Shared = tuple[Sizes, tuple[Candidate, ...]]
+"""A size, and the candidates of all files that are fed at it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,6 @@ def plan_steps(
 ) -> Iterator[PlanStep]:
     """Yield every step for one graph.
 
-    Pairs behind the first get one flow (the network's; the first kind, where the weights have none) or one timestep:
-    the first pair shows what depends on those, and a clip has hundreds of pairs.
-
     Args:
         reference: the network, of `reference_network`.
         signature: of all files; of their paddings, the largest is the frames'.
@@ -69,70 +68,104 @@ def plan_steps(
     Raises:
         RequestError: `wrong-size`; a size that the user gave does not fit the padding.
     """
-    graph, first = signature.graph, sources.first.pair
     unit = max(artifact.multiple_of for artifact, _ in files)
-    own = padded_size(*first.size, unit)
+    own = padded_size(*sources.first.pair.size, unit)
+    plan = _Plan(reference, signature, files, sources, options, unit, own)
     has_frames = bool(sources.single_pairs or sources.clips)
     of_first = [*_by_sizes(files, lambda artifact: sizes_for(artifact, own, options))] if has_frames else []
     of_probe = [*_by_closest_sizes(files, PROBE_SIZE)]
+    # The limits of graphs that take a flow rest on the probe, so it is fed whatever else is.
+    steps = itertools.chain(plan.first_pair(of_first), plan.probe(of_probe))
     # How many pairs a clip has is not known before it is decoded.
-    more = sources.arrays or len(sources.clips) > 1 or any(clip.is_sequence for clip in sources.clips)
-    numbers = itertools.count(1)
+    if sources.arrays or len(sources.clips) > 1 or any(clip.is_sequence for clip in sources.clips):
+        yield from steps
+    else:
+        total = len(of_first) + len(of_probe)
+        yield from (replace(step, label=f"{step.label} [{k}/{total}]") for k, step in enumerate(steps, 1))
+    yield from plan.other_pairs()
+    yield from plan.arrays()
 
-    def counted(label: str) -> str:
-        return label if more else f"{label} [{next(numbers)}/{len(of_first) + len(of_probe)}]"
 
-    if has_frames:
+@dataclass(frozen=True)
+class _Plan:
+    """The steps of one graph; the fields are the arguments of `plan_steps`."""
+
+    reference: nn.Module
+    signature: Signature
+    files: Sequence[File]
+    sources: Sources
+    options: ValidateOptions
+    unit: int
+    """The largest of the files' paddings."""
+    own: tuple[int, int]
+    """Height and width of the first pair, padded."""
+
+    def first_pair(self, shared: Iterable[_Shared]) -> Iterator[PlanStep]:
+        """Yield the first pair at each size, with every flow and timestep."""
+        graph, options = self.signature.graph, self.options
         # The frames' own size, and those that an engine is for.
-        in_full = {sizes for artifact, _ in files for sizes in artifact.profile or [artifact.closest_sizes(own)]}
-        for sizes, candidates in of_first:
+        in_full = {
+            size for artifact, _ in self.files for size in artifact.profile or [artifact.closest_sizes(self.own)]
+        }
+        for sizes, candidates in shared:
             batch, *size = sizes
-            pair = first_pair_at(sources.first, sizes, unit)
+            pair = first_pair_at(self.sources.first, sizes, self.unit)
             kinds, timesteps, note = options.flows, options.timesteps, ""
             if math.prod(size) > LARGE_PIXELS and sizes not in in_full:
-                kinds, timesteps, fed = _fewer_feeds(signature, options)
+                kinds, timesteps, fed = _fewer_feeds(self.signature, options)
                 if fed:
                     note = f"{graph} at {size_text(size)}: only {fed}; frames of that size are compared with all."
             yield PlanStep(
-                label=counted(f"{graph} at {size_text(size if batch == 1 else sizes)}"),
+                label=f"{graph} at {size_text(size if batch == 1 else sizes)}",
                 sizes=sizes,
-                feeds=feeds_for(reference, signature, pair, kinds=kinds, timesteps=timesteps, batch=batch),
+                feeds=feeds_for(self.reference, self.signature, pair, kinds=kinds, timesteps=timesteps, batch=batch),
                 candidates=candidates,
-                own_size=pair.size == own,
+                own_size=pair.size == self.own,
                 note=note,
             )
-    # The limits of graphs that take a flow rest on the probe, so it is fed whatever else is.
-    for sizes, candidates in of_probe:
-        for feed in probe_for(reference, signature, sizes[1:], batch=sizes[0]):
-            yield PlanStep(label=counted(feed.name), sizes=sizes, feeds=[feed], candidates=candidates)
-    kinds = flow_kinds_of(reference, options.flows)[:1]
-    for pair, sequence, index in sources.pairs():
-        whole = padded(pair, unit)
-        sources.note_padding(pair, whole)
-        if sequence is None and pair.sha256 == first.sha256:
-            continue
-        for sizes, candidates in _by_closest_sizes(files, whole.size):
-            yield PlanStep(
-                label=f"{graph} on {pair.name}",
-                sizes=sizes,
-                feeds=feeds_for(
-                    reference,
-                    signature,
+
+    def probe(self, shared: Iterable[_Shared]) -> Iterator[PlanStep]:
+        """Yield the probe at each size."""
+        for sizes, candidates in shared:
+            for feed in probe_for(self.reference, self.signature, sizes[1:], batch=sizes[0]):
+                yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=candidates)
+
+    def other_pairs(self) -> Iterator[PlanStep]:
+        """Yield the pairs behind the first, with one flow (the network's; the first kind, where the weights have none)
+        or one timestep: the first pair shows what depends on those, and a clip has hundreds of pairs.
+        """
+        kinds = flow_kinds_of(self.reference, self.options.flows)[:1]
+        for pair, sequence, index in self.sources.pairs():
+            whole = padded(pair, self.unit)
+            self.sources.note_padding(pair, whole)
+            if sequence is None and pair.sha256 == self.sources.first.pair.sha256:
+                continue
+            for sizes, candidates in _by_closest_sizes(self.files, whole.size):
+                feeds = feeds_for(
+                    self.reference,
+                    self.signature,
                     whole if sizes[1:] == whole.size else at_size(pair, sizes[1:]),
                     kinds=kinds,
-                    timesteps=options.timesteps[:1],
+                    timesteps=self.options.timesteps[:1],
                     batch=sizes[0],
                     label=pair.name,
                     sequence=sequence,
                     index=index,
-                ),
-                candidates=candidates,
-                own_size=sizes[1:] == whole.size,
-            )
-    for feed, sizes in _feeds_of_arrays(sources, replace(signature, multiple_of=unit)):
-        accepting = [one for artifact, candidates in files if artifact.accepts(sizes) for one in candidates]
-        if accepting:
-            yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
+                )
+                yield PlanStep(
+                    label=f"{self.signature.graph} on {pair.name}",
+                    sizes=sizes,
+                    feeds=feeds,
+                    candidates=candidates,
+                    own_size=sizes[1:] == whole.size,
+                )
+
+    def arrays(self) -> Iterator[PlanStep]:
+        """Yield each array that files accept."""
+        for feed, sizes in _feeds_of_arrays(self.sources, replace(self.signature, multiple_of=self.unit)):
+            accepting = [one for artifact, candidates in self.files if artifact.accepts(sizes) for one in candidates]
+            if accepting:
+                yield PlanStep(label=feed.name, sizes=sizes, feeds=[feed], candidates=tuple(accepting))
 
 
 def _fewer_feeds(signature: Signature, options: ValidateOptions) -> tuple[tuple[FlowKind, ...], tuple[float, ...], str]:
@@ -176,10 +209,7 @@ def first_pair_at(source: Source, sizes: Sizes, multiple_of: int) -> FramePair:
     return whole if sizes[1:] == whole.size else source.at(sizes[1:])
 
 
-def _by_sizes(
-    files: Sequence[File], sizes_of: Callable[[Artifact], Iterable[Sizes]]
-) -> Iterator[tuple[Sizes, tuple[Candidate, ...]]]:
-    """Yield each size that files are fed at, with the candidates of those files."""
+def _by_sizes(files: Sequence[File], sizes_of: Callable[[Artifact], Iterable[Sizes]]) -> Iterator[_Shared]:
     found: dict[Sizes, list[Candidate]] = {}
     for artifact, candidates in files:
         for sizes in sizes_of(artifact):
@@ -187,7 +217,7 @@ def _by_sizes(
     yield from ((sizes, tuple(candidates)) for sizes, candidates in found.items())
 
 
-def _by_closest_sizes(files: Sequence[File], size: tuple[int, int]) -> Iterator[tuple[Sizes, tuple[Candidate, ...]]]:
+def _by_closest_sizes(files: Sequence[File], size: tuple[int, int]) -> Iterator[_Shared]:
     return _by_sizes(files, lambda artifact: [artifact.closest_sizes(size)])
 
 
