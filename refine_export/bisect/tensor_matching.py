@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from refine_export.bisect.intermediate_tensors import FLOATS, constant, float_tensors
 from refine_export.graph.model_file import ONNX_DOMAINS
-from refine_export.graph.operator_types import is_op, opset_of
+from refine_export.graph.operator_types import HALF, is_op, opset_of
 from refine_export.support.text import listed
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -144,7 +144,7 @@ def differences(
     found = list(_between_nodes(ours[0], theirs[0], matches, tolerance)) if ours and theirs else []
     if coordinates:
         made = (value for node in other.nodes for value in node.outputs)
-        low = [value for value in made if value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16)]
+        low = [value for value in made if value.dtype in HALF]
         found += [f"{value.name} is {value.dtype}, but is of sampling coordinates" for value in low[:1]]
     if len(ours) != len(theirs):
         nodes = listed((f"{node.op_type} {node.name}" for node in theirs), LISTED)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import onnx
 
 from refine_export.errors import GraphError
-from refine_export.graph.model_file import types_by_name
+from refine_export.graph.model_file import ONNX_DOMAINS, types_by_name
 from refine_export.support.text import listed
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def nodes_from_onnx(model: onnx.ModelProto) -> tuple[OnnxNode, ...]:
     return tuple(
         OnnxNode(
             name=node.name,
-            op_type=node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}",
+            op_type=node.op_type if node.domain in ONNX_DOMAINS else f"{node.domain}.{node.op_type}",
             type=types.get(node.input[0], UNKNOWN) if node.input else UNKNOWN,
         )
         for node in model.graph.node

@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from refine_export.graph.operator_types import MOVES, SUMS, is_op
+from refine_export.graph.operator_types import MOVES, SUMS, is_op, subgraphs
 
 PATH_STARTS: Final = ("Conv", "ConvTranspose", "MatMul", "Gemm")
 """A coordinate path begins at the outputs of these: what they compute is an estimate, not yet a position."""
@@ -80,8 +80,7 @@ def upstream(
         if is_op(node, "MaxPool") and value is not node.outputs[0]:  # places of maxima are picked, not computed
             continue
         # What an If, Loop or Scan puts out is computed inside its body, from values of this graph too.
-        bodies = [a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH]
-        waiting += [*node.inputs, *(output for body in bodies for output in body.outputs)]
+        waiting += [*node.inputs, *(output for body in subgraphs(node) for output in body.outputs)]
     return list(found)
 
 

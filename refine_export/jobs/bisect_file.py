@@ -23,6 +23,7 @@ from refine_export.errors import RecipeError, RequestError
 from refine_export.export.export_options import ExportOptions
 from refine_export.export.onnx_from_network import onnx_from_network
 from refine_export.graph.model_file import load_model
+from refine_export.graph.operator_types import HALF
 from refine_export.graph.stacked_input import LAYOUTS, pair_of, stack_of, with_stacked_input
 from refine_export.jobs.job_options import takes_options
 from refine_export.jobs.load_inputs import AnyPath, JobInputs, any_paths_of, job_inputs, path_of
@@ -79,17 +80,14 @@ def bisect(
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     path, given = path_of(onnx), checked_size(size)
     for name in (runtime, against_runtime):
-        if name is not None and name not in get_args(Runtime):
-            known = ", ".join(get_args(Runtime))
-            raise RecipeError(
-                f"there is no runtime {name!r}; expected one of {known}", code="wrong-option", option="runtime"
-            )
-        if name is not None:  # one that is missing, before anything is drawn or exported
-            open_onnx_runner(probe_model(), name).close()
+        if name is not None:
+            _check_runtime(name)
     model = _loaded(path)
     candidate = _side(model, runtime, path.name)
-    reference = None if against is None else _reference(path_of(against), against_runtime)
-    if reference is not None:
+    reference: Side | None = None
+    if against is not None:
+        other = path_of(against)
+        reference = _side(_loaded(other), against_runtime, other.name)
         bisection.check_same_graph(reference, candidate)
     arrays = _arrays(candidate, any_paths_of(feeds))
     is_known = signature_of_model(model) is not None
@@ -111,12 +109,19 @@ def bisect(
     arrays = arrays or _feeds(artifact, inputs, given, str(candidate.model.graph.inputs[0].name))
     if reference is not None:
         return bisection.bisect(reference, candidate, arrays, inputs.progress)
+    return _against_export(candidate, artifact, arrays, against_runtime, inputs)
+
+
+def _against_export(
+    candidate: Side, artifact: Artifact, arrays: Sequence[NamedFeed], runtime: Runtime | None, inputs: JobInputs
+) -> Bisected:
+    """Compare with a new FP32 export of the graph, which is held against torch first; `runtime` runs the export."""
     graph, network = artifact.graph, inputs.network(artifact.scale)
     with inputs.progress.step(f"export {graph} in FP32"):
         exported = onnx_from_network(network, graph, _export_options(artifact))
         if artifact.stacked is not None:
             exported = with_stacked_input(exported, LAYOUTS[artifact.stacked], artifact.multiple_of)
-    reference = _side(exported, against_runtime or "onnxruntime-cpu", f"{graph} of {inputs.checkpoint.source}")
+    reference = _side(exported, runtime or "onnxruntime-cpu", f"{graph} of {inputs.checkpoint.source}")
     feed = arrays[0][1]
     if artifact.stacked is not None:
         for own, theirs in zip(_io(reference), _io(candidate), strict=True):
@@ -129,6 +134,20 @@ def bisect(
         say(f"largest error {error:.2g}")
     found = bisection.bisect(reference, candidate, arrays, inputs.progress)
     return dataclasses.replace(found, reference_error=error)
+
+
+def _check_runtime(name: Runtime) -> None:
+    """Refuse a runtime that does not exist, or is missing, before anything is drawn or exported.
+
+    Raises:
+        RecipeError: `wrong-option`.
+        UnavailableError: it is missing.
+    """
+    if name not in get_args(Runtime):
+        known = ", ".join(get_args(Runtime))
+        message = f"there is no runtime {name!r}; expected one of {known}"
+        raise RecipeError(message, code="wrong-option", option="runtime")
+    open_onnx_runner(probe_model(), name).close()
 
 
 def _loaded(path: Path) -> onnx.ModelProto:
@@ -153,16 +172,12 @@ def _side(proto: onnx.ModelProto, runtime: Runtime | None, name: str) -> Side:
     model = inspectable_model(proto)
     graph = model.graph
     values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
-    low = any(value.dtype in (ir.DataType.FLOAT16, ir.DataType.BFLOAT16) for value in values)
+    low = any(value.dtype in HALF for value in values)
     return Side(model, runtime or ("half" if low else "onnxruntime-cpu"), name)
 
 
 def _io(side: Side) -> list[ir.Value]:
     return [*side.model.graph.inputs, *side.model.graph.outputs]
-
-
-def _reference(path: Path, runtime: Runtime | None) -> Side:
-    return _side(_loaded(path), runtime, path.name)
 
 
 def _arrays(side: Side, feeds: Sequence[Path]) -> list[NamedFeed]:

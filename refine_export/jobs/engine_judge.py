@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from refine_export.artifacts import Artifact
-from refine_export.data.feeds import feeds_for, probe_for
+from refine_export.data.feeds import Feed, feeds_for, probe_for
 from refine_export.engine.build_options import Fallback
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.engine.engine_runner import TrtRunner
@@ -20,6 +21,9 @@ from refine_export.signature import check_multiples
 from refine_export.support.text import json_safe
 from refine_export.validate.comparison import Candidate, Compared, compare_candidates
 from refine_export.validate.reference import Reference
+
+if TYPE_CHECKING:  # torch is optional
+    from torch import nn
 
 
 def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInputs) -> Judge:
@@ -42,9 +46,16 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
     for _, height, width in sizes:
         check_multiples((height, width), artifact.multiple_of)
 
+    def feeds(reference: nn.Module) -> Iterator[Feed]:
+        kinds, timesteps = options.flows, options.timesteps
+        for batch, height, width in sizes:
+            pair = source.at((height, width))
+            yield from feeds_for(reference, signature, pair, kinds=kinds, timesteps=timesteps, batch=batch)
+        batch, _, height, width = image.optimum
+        yield from probe_for(reference, signature, (height, width), batch=batch)
+
     def compare(engine: bytes, fallback: Fallback) -> list[Numbers]:
         reference, precision = inputs.network(artifact.scale), "fp32" if fallback == "fp32" else artifact.precision
-        numbers: list[Numbers] = []
         built_here = EngineRunOptions(allow_host_code=True)
         with (
             Reference(reference, artifact.graph, dtype=options.reference) as torch,
@@ -57,22 +68,8 @@ def judge_of(artifact: Artifact, shapes: Sequence[InputShapes], inputs: JobInput
                 runtime="tensorrt",
                 runner=runner,
             )
-            for batch, height, width in sizes:
-                feeds = feeds_for(
-                    reference,
-                    signature,
-                    source.at((height, width)),
-                    kinds=options.flows,
-                    timesteps=options.timesteps,
-                    batch=batch,
-                )
-                for compared in compare_candidates(signature, torch, [candidate], feeds):
-                    numbers += _numbers(compared)
-            batch, _, height, width = image.optimum
-            probe = probe_for(reference, signature, (height, width), batch=batch)
-            for compared in compare_candidates(signature, torch, [candidate], probe):
-                numbers += _numbers(compared)
-        return numbers
+            compared = compare_candidates(signature, torch, [candidate], feeds(reference))
+            return [numbers for one in compared for numbers in _numbers(one)]
 
     return Judge(
         compare=compare,

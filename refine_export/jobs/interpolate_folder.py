@@ -62,13 +62,7 @@ def interpolate_folder(
         raise RequestError.about(source, "no-videos", problem)
     results: list[Interpolated] = []
     failed: dict[Path, RequestError] = {}
-    common: dict[str, Any] = {
-        "checkpoint": checkpoint,
-        "file": file,
-        "server": server,
-        "force": force,
-        "progress": progress,
-    }
+    backend: dict[str, Any] = {"checkpoint": checkpoint, "file": file, "server": server, "on_wait": on_wait}
     for video in videos:
         written = target / video.name
         if options.get("resume") is True and written.exists():
@@ -76,7 +70,7 @@ def interpolate_folder(
                 report(f"{written} is there already, and left as it is")
             continue
         try:
-            results.append(interpolate(video, output=written, on_wait=on_wait, **common, **options))
+            results.append(interpolate(video, output=written, force=force, progress=progress, **backend, **options))
         except RequestError as error:
             failed[video] = error
     if failed:

@@ -199,6 +199,8 @@ def _print_layers(screen: Screen, layers: Sequence[LayerError]) -> None:
 
 def print_verified(result: Verified) -> None:
     """Print a line per model and channel, what failed, and how fast it was."""
+    from refine_export.validate.comparison import overall  # needs numpy, which --help does not
+
     screen = Screen()
     groups: dict[tuple[str, str], list[Answer]] = {}
     for answer in result.answers:
@@ -207,7 +209,7 @@ def print_verified(result: Verified) -> None:
         screen.table(
             ["model", "channel", ">feeds", "worst", "verdict"],
             [
-                [model, channel, str(len(members)), _worst(members), _overall(members)]
+                [model, channel, str(len(members)), _worst(members), overall(answer.status for answer in members)]
                 for (model, channel), members in list(groups.items())[:ROWS_SHOWN]
             ],
         )
@@ -236,11 +238,6 @@ def print_verified(result: Verified) -> None:
     passed = sum(answer.status == "passed" for answer in result.answers)
     counted = f"{passed} of {len(result.answers)} answers of {result.server} are the reference's, within their limits"
     screen.verdict(result.status, counted if result.answers else f"no answer of {result.server} was compared")
-
-
-def _overall(members: Sequence[Answer]) -> str:
-    statuses = {answer.status for answer in members}
-    return next(status for status in ("failed", "not compared", "passed") if status in statuses)
 
 
 def _worst(members: Sequence[Answer]) -> str:
