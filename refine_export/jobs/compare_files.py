@@ -47,53 +47,69 @@ def compare_files(files: Sequence[tuple[Path, Artifact]], inputs: JobInputs) -> 
     only the numbers of each run are kept, and pictures of the worst.
     """
     gc.collect()  # what an export traced refers to itself: for both graphs of RIFE 4.0 it is 110 MiB
-    sources, options = inputs.sources, inputs.recipe.validate
-    pair = sources.first.pair
-    selection = PictureSelection(pair.size)
-    comparisons: list[Comparison] = []
-    notes: list[str] = []
-    latencies: list[MeasuredLatency] = []
-    described = ""
+    job = _Comparing(inputs)
     for graph, scale in dict.fromkeys((artifact.graph, artifact.scale) for _, artifact in files):
-        memory = ErrorMemory()  # of one sequence of frames, over the calls below
-        reference = inputs.network(scale)
-        with Reference(reference, graph, dtype=options.reference) as runner, ExitStack() as stack:
-            described = f"{runner.backend} {runner.version}, {options.reference}, {runner.device}"
+        job.compare_graph(graph, scale, [one for one in files if (one[1].graph, one[1].scale) == (graph, scale)])
+    frames, picture_notes = job.selection.frames(inputs.sources.first.pair)
+    return ComparedFiles(
+        comparisons=tuple(job.comparisons),
+        pictures=job.selection.pictures,
+        frames=frames,
+        reference=job.reference,
+        notes=(*inputs.sources.notes, *dict.fromkeys(job.notes), *picture_notes),
+        latencies=tuple(job.latencies),
+    )
+
+
+class _Comparing:
+    """The comparisons of a job so far."""
+
+    def __init__(self, inputs: JobInputs) -> None:
+        self._inputs = inputs
+        self.selection = PictureSelection(inputs.sources.first.pair.size)
+        self.comparisons: list[Comparison] = []
+        self.notes: list[str] = []
+        self.latencies: list[MeasuredLatency] = []
+        self.reference = ""
+
+    def compare_graph(self, graph: GraphName, scale: float, files: Sequence[tuple[Path, Artifact]]) -> None:
+        """Compare the files of one graph and scale, and time them where that is asked for, on the first feed."""
+        sources, options, progress = self._inputs.sources, self._inputs.recipe.validate, self._inputs.progress
+        network = self._inputs.network(scale)
+        with Reference(network, graph, dtype=options.reference) as reference, ExitStack() as stack:
+            self.reference = f"{reference.backend} {reference.version}, {options.reference}, {reference.device}"
             opened = [
-                (artifact, stack.enter_context(candidates_for(path, artifact, options)))
-                for path, artifact in files
-                if (artifact.graph, artifact.scale) == (graph, scale)
+                (artifact, stack.enter_context(candidates_for(path, artifact, options))) for path, artifact in files
             ]
             for artifact, _ in opened:
-                notes += notes_on_unused_arrays(artifact, sources)
+                self.notes += notes_on_unused_arrays(artifact, sources)
+            memory = ErrorMemory()  # of one sequence of frames, over all steps
             timed = not options.latency
-            for step in plan_steps(reference, runner.signature, opened, sources, options):
-                with inputs.progress.step(f"compare {step.label}") as say:
-                    before = len(comparisons)
-                    feed: Feed | None = None
-                    for compared in compare_candidates(runner.signature, runner, step.candidates, step.feeds, memory):
-                        comparison = _comparison(len(comparisons) + 1, graph, step, compared)
-                        comparisons.append(comparison)
-                        selection.add(comparison, compared, own=step.own_size)
-                        feed = None if timed else compared.feed
-                        del compared  # before the next feed is made
-                    say(_outcome(comparisons[before:]))
-                notes += filter(None, [step.note])
+            for step in plan_steps(network, reference.signature, opened, sources, options):
+                feed = self._compare_step(step, reference, memory, keep_feed=not timed)
+                self.notes += filter(None, [step.note])
                 if feed is not None:
                     timed = True
-                    with inputs.progress.step(f"measure the latency at {size_text(step.sizes)}"):
-                        latencies += _latencies(step, feed, runner, options.latency)
-            if "network" in options.flows and "network" not in flow_kinds_of(reference, options.flows):
-                notes.append("Flows of the kind `network` were not compared: these weights are only a refinement.")
-    frames, picture_notes = selection.frames(pair)
-    return ComparedFiles(
-        comparisons=tuple(comparisons),
-        pictures=selection.pictures,
-        frames=frames,
-        reference=described,
-        notes=(*sources.notes, *dict.fromkeys(notes), *picture_notes),
-        latencies=tuple(latencies),
-    )
+                    with progress.step(f"measure the latency at {size_text(step.sizes)}"):
+                        self.latencies += _latencies(step, feed, reference, options.latency)
+        if "network" in options.flows and "network" not in flow_kinds_of(network, options.flows):
+            self.notes.append("Flows of the kind `network` were not compared: these weights are only a refinement.")
+
+    def _compare_step(
+        self, step: PlanStep, reference: Reference, memory: ErrorMemory, *, keep_feed: bool
+    ) -> Feed | None:
+        """Compare the files of a step on each of its feeds; return the last feed, if it is to be kept."""
+        signature, feed = reference.signature, None
+        with self._inputs.progress.step(f"compare {step.label}") as say:
+            before = len(self.comparisons)
+            for compared in compare_candidates(signature, reference, step.candidates, step.feeds, memory):
+                comparison = _comparison(len(self.comparisons) + 1, signature.graph, step, compared)
+                self.comparisons.append(comparison)
+                self.selection.add(comparison, compared, own=step.own_size)
+                feed = compared.feed if keep_feed else None
+                del compared  # before the next feed is made
+            say(_outcome(self.comparisons[before:]))
+        return feed
 
 
 def _comparison(number: int, graph: GraphName, step: PlanStep, compared: Compared) -> Comparison:
