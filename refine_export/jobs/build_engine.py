@@ -30,7 +30,6 @@ from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.report.report_data import Shortfall
 from refine_export.runners.runtime_names import REQUIRED_NAMES
 from refine_export.signature import padded_size
-from refine_export.support.files import user_path
 from refine_export.support.imports import pip_install
 from refine_export.support.manifest import manifest_path, read_manifest
 from refine_export.support.progress import Progress
@@ -71,7 +70,7 @@ def build(
     source, target = path_of(onnx), path_of(output)
     artifact = artifact_from_file(source)
     lowered_from = _fp32_of(source, artifact) if fp32 is None else path_of(fp32)
-    read = files_read(inputs.recipe, source, *([lowered_from] if lowered_from else []))
+    read = files_read(inputs, source, *([lowered_from] if lowered_from else []))
     check_engine_output(target, force=force, sources=read)
     shapes = read_source(source, inputs.recipe.build).shapes  # sizes that do not fit are refused without TensorRT
     if lowered_from is not None:
@@ -203,13 +202,12 @@ def _for_compared_sizes(artifact: Artifact, inputs: JobInputs) -> BuildOptions:
     )
 
 
-def files_read(recipe: Recipe, *files: Path) -> list[Path]:
+def files_read(inputs: JobInputs, *files: Path) -> list[Path]:
     """Return all files that a job on ONNX files reads, which its output must not replace."""
-    found = []
+    found = inputs.files
     for file in files:
         found += [file, manifest_path(file), *external_files(model_from_bytes(read_file(file), file), file.parent)]
-    given = [recipe.checkpoint.path, *recipe.frames.pair, *recipe.frames.inputs]
-    return [*found, *(user_path(path) for path in given if path)]
+    return found
 
 
 def _check_fp32(fp32: Path, source: Path, artifact: Artifact, shapes: Sequence[InputShapes], recipe: Recipe) -> None:

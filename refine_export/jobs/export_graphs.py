@@ -85,8 +85,7 @@ def export(
             code="options-do-not-fit",
             option="layout",
         )
-    given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
-    if any(file and same_file(user_path(file), path) for file in given):
+    if any(same_file(file, path) for file in inputs.files):
         raise RequestError.about(path, "output-is-input", "is one of the files to be read; choose another name")
     check_foreign(path, force=force)
     return export_graph(inputs, known, path)

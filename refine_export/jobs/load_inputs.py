@@ -81,6 +81,12 @@ class JobInputs:
         self.progress = progress or Silent()
         self._networks: dict[float, nn.Module] = {}
 
+    @property
+    def files(self) -> list[Path]:
+        """The weights, pictures, folders, videos and arrays that the recipe names, which no output may replace."""
+        frames = self.recipe.frames
+        return [user_path(path) for path in (self.recipe.checkpoint.path, *frames.pair, *frames.inputs) if path]
+
     @functools.cached_property
     def checkpoint(self) -> Checkpoint:
         """The recipe's weights."""

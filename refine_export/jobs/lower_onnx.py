@@ -14,7 +14,6 @@ from refine_export.jobs.recipe_file import AnyRecipe
 from refine_export.lower.calibration_feeds import Calibration
 from refine_export.lower.lowered_file import LoweredFile, check_output, lower_file
 from refine_export.signature import parse_size
-from refine_export.support.files import user_path
 from refine_export.support.progress import Progress
 
 
@@ -55,8 +54,7 @@ def lower(
     inputs = job_inputs(recipe, progress, checkpoint, frames, **options)
     source, target = path_of(onnx), path_of(output)
     files = tuple(any_paths_of(feeds))
-    given = [inputs.recipe.checkpoint.path, *inputs.recipe.frames.pair]
-    check_output(source, target, force=force, others=[*files, *(user_path(path) for path in given if path)])
+    check_output(source, target, force=force, others=[*files, *inputs.files])
     calibration = Calibration(
         source=lambda: inputs.sources.first,
         checkpoint=lambda: inputs.checkpoint,

@@ -57,7 +57,7 @@ def refit(
     engine, source, target = path_of(engine), path_of(onnx), path_of(output)
     artifact = artifact_from_file(source)
     own = [] if same_file(target, engine) else [engine, manifest_path(engine)]
-    check_engine_output(target, force=force, sources=[*files_read(inputs.recipe, source), *own])
+    check_engine_output(target, force=force, sources=[*files_read(inputs, source), *own])
     built = artifact_from_engine(engine)
     if (built.graph, built.precision) != (artifact.graph, artifact.precision):
         raise RequestError(

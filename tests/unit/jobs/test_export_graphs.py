@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 
 from refine_export.checkpoint.checkpoint import seeded_checkpoint
 from refine_export.checkpoint.checkpoint_options import CheckpointOptions
+from refine_export.data.frame_options import FramesOptions
 from refine_export.errors import RequestError
 from refine_export.jobs.export_graphs import export, export_graphs
 from refine_export.jobs.load_inputs import job_inputs
@@ -68,8 +69,12 @@ def test_a_folder_with_another_tools_file_is_refused_before_any_work(tmp_path):
     assert [one.reused for one in export_graphs(inputs)] == [True, True]
 
 
-def test_the_weights_are_never_the_output(tmp_path, weights):
-    content = weights.read_bytes()
-    with refused("output-is-input", RequestError):
-        export(weights, "contextnet", output=weights, size="32x64", force=True)
-    assert weights.read_bytes() == content
+def test_what_the_recipe_names_is_never_the_output(tmp_path, weights):
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"mine")
+    recipe = Recipe(frames=FramesOptions(inputs=(str(picture),)))
+    for output in (weights, picture):
+        content = output.read_bytes()
+        with refused("output-is-input", RequestError):
+            export(weights, "contextnet", output=output, recipe=recipe, size="32x64", force=True)
+        assert output.read_bytes() == content
