@@ -182,7 +182,7 @@ class _Bench:
                 self._shortfalls[short.what, short.reason] = short
                 continue
             self._ran.add(_runtime_of(subject))
-            self._note(subject, runner)
+            self._note_conditions(subject, runner)
             yield one
 
     def _subjects(self, files: Sequence[BenchFile]) -> Iterator[tuple[Subject, BenchFile]]:
@@ -241,10 +241,10 @@ class _Bench:
                 network = self._inputs.checkpoint.network
                 self._inputs.check_graph(file.path, artifact)
                 if artifact.checkpoint_sha256 not in (None, self._inputs.checkpoint.sha256):
-                    self._notes[
+                    self._note(
                         f"{file.path.name} was made from {artifact.checkpoint}, and torch has "
                         f"{self._inputs.checkpoint.source}; give the file's own weights with --checkpoint"
-                    ] = None
+                    )
                 if artifact.network not in (None, network):
                     self._networks[file.path] = (
                         f"{file.path.name} was made of {artifact.network}, and the weights are of {network}; give "
@@ -263,7 +263,7 @@ class _Bench:
         network = self._network_or_reason(file)
         if not isinstance(network, str):
             return network
-        self._notes[f"{file.path.name} was fed with frames, a drawn flow and noise: {network}"] = None
+        self._note(f"{file.path.name} was fed with frames, a drawn flow and noise: {network}")
         return None
 
     def _lacks(self, subject: Subject, reason: str) -> None:
@@ -274,18 +274,20 @@ class _Bench:
             what=subject.name, status="not compared", reason=reason, counts=asked, runtime=runtime
         )
 
-    def _note(self, subject: Subject, runner: Runner) -> None:
+    def _note(self, text: str) -> None:
+        """Keep a note once, in the order of the first."""
+        self._notes.setdefault(text)
+
+    def _note_conditions(self, subject: Subject, runner: Runner) -> None:
         if on_gpu(runner):
-            self._notes["On a GPU, inputs and outputs stay in its memory: copies from and to the host are not in."] = (
-                None
-            )
+            self._note("On a GPU, inputs and outputs stay in its memory: copies from and to the host are not in.")
         if subject.precision in ("fp16", "bf16") and subject.mode == "onnxruntime-cpu":
-            self._notes[
+            self._note(
                 "ONNX Runtime computes 16-bit types in FP32 on a CPU, with a Cast around each node: the speed of these "
                 "files there is not what a GPU makes of them."
-            ] = None
+            )
         if subject.mode == "half":
-            self._notes["half emulates FP16 on a CPU: its speed is not that of FP16."] = None
+            self._note("half emulates FP16 on a CPU: its speed is not that of FP16.")
 
     def _gpu_state(self, ready: Sequence[Ready]) -> GpuState | None:
         device = next((one.runner.device.partition(" ")[0] for one in ready if on_gpu(one.runner)), None)
@@ -294,7 +296,7 @@ class _Bench:
         try:
             return gpu_state(device)
         except UnavailableError as error:
-            self._notes[f"Clocks and temperature of the GPU were not measured: {error}"] = None
+            self._note(f"Clocks and temperature of the GPU were not measured: {error}")
             return None
 
     def _memory(self, ready: Sequence[Ready], size: str) -> dict[Ready, Memory]:
@@ -305,7 +307,7 @@ class _Bench:
                 try:
                     found[one] = measure_memory(one.subject, one.feeds)
                 except RefineExportError as error:
-                    self._notes[f"The memory of {one.subject.name} at {size} was not measured: {error}"] = None
+                    self._note(f"The memory of {one.subject.name} at {size} was not measured: {error}")
         return found
 
 

@@ -131,27 +131,33 @@ def _print_engine_description(description: Mapping[str, Any]) -> None:
     screen.line(f"built by: {description['library']} {description['tensorrt']}")
     if "key" not in description:
         return
-    screen.line("built for and from:")
-    for name, value in description["key"].items():
-        if isinstance(value, Mapping):
-            value = ", ".join(f"{option} {setting}" for option, setting in value.items() if setting is not None)
+    details = engine_details({"key": description["key"], **description["details"]})
+    parts = {
+        "built for and from": _origin(description["key"], details),
+        "proofs": _proofs(details),
+        "contents": _contents(details),
+    }
+    for heading, lines in parts.items():
+        screen.line(f"{heading}:")
+        for line in lines:
+            screen.line(f"  {line}")
+
+
+def _origin(key: Mapping[str, Any], details: EngineDetails) -> Iterator[str]:
+    """Yield what an engine is for and was built from."""
+    for name, value in key.items():
         if name == "profiles":
             for number, profile in enumerate(value):
                 for tensor, shapes in profile.items():
-                    text = " / ".join(size_text(shape) for shape in shapes)
-                    screen.line(_one_line(f"  profile {number} of {tensor}: {text}"))
+                    yield _one_line(f"profile {number} of {tensor}: {' / '.join(map(size_text, shapes))}")
+        elif isinstance(value, Mapping):
+            given = ", ".join(f"{option} {setting}" for option, setting in value.items() if setting is not None)
+            yield _one_line(f"{name}: {given}")
         elif value is not None:
-            screen.line(_one_line(f"  {name}: {value}"))
-    details = engine_details({"key": description["key"], **description["details"]})
+            yield _one_line(f"{name}: {value}")
     if source := details.artifact:
-        screen.line(_one_line(f"  graph: {source.graph}, {source.precision}, {source.file}"))
-        screen.line(_one_line(f"  weights: {source.checkpoint} (sha256 {source.checkpoint_sha256})"))
-    screen.line("proofs:")
-    for line in _proofs(details):
-        screen.line(f"  {line}")
-    screen.line("contents:")
-    for line in _contents(details):
-        screen.line(f"  {line}")
+        yield _one_line(f"graph: {source.graph}, {source.precision}, {source.file}")
+        yield _one_line(f"weights: {source.checkpoint} (sha256 {source.checkpoint_sha256})")
 
 
 def _one_line(text: str) -> str:
