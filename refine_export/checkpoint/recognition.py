@@ -71,9 +71,7 @@ def expected_shapes(
     return {key: tuple(value.shape) for key, value in empty_network(architecture, shapes).state_dict().items()}
 
 
-def recognise(
-    path: Path, state_dict: Mapping[str, Tensor], variant: Literal["auto", "IFNet_2R"] = "auto"
-) -> Architecture:
+def recognise(path: Path, state_dict: Mapping[str, Tensor], variant: Literal["auto", "IFNet_2R"]) -> Architecture:
     """Find the architecture that all keys and shapes of a state dict fit.
 
     Args:

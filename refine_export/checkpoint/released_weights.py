@@ -97,7 +97,7 @@ def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWei
     return replace(RELEASED[name], path=path)
 
 
-def weights_path(name: str, progress: Progress | None = None) -> Path:
+def weights_path(name: str, progress: Progress | None) -> Path:
     """Return the file of released weights, fetched where it is not in the cache; errors as in `fetch_weights`."""
     if not isinstance(name, str) or name not in RELEASED:
         raise CheckpointError(

@@ -50,7 +50,7 @@ class Clip:
     """False for two pictures."""
 
 
-def clips_of(paths: Sequence[Path], add_note: AddNote, *, pictures: int = 0) -> list[Clip]:
+def clips_of(paths: Sequence[Path], add_note: AddNote, *, pictures: int) -> list[Clip]:
     """Open pictures two by two, folders of pictures, and videos, in the order given.
 
     Args:

@@ -34,8 +34,8 @@ STEEPEST = 0.25  # times |twist|, at most 1.03, the gradient of the velocity: ra
 class Scene:
     """A picture that moves."""
 
-    def __init__(self, options: SceneOptions | None = None) -> None:
-        self.options = options or SceneOptions()
+    def __init__(self, options: SceneOptions) -> None:
+        self.options = options
         self.layers = _layers(self.options)
         self.unit_px = min(self.options.height, self.options.width)
         angles = np.random.default_rng(self.options.seed).uniform(0, 2 * np.pi, (LATTICE, LATTICE))

@@ -93,7 +93,7 @@ class VideoDecoder:
     """An open video; made by `open_video`."""
 
     def __init__(
-        self, path: Path, container: Any, stream: Any, size: Callable[[], int], *, allow_missing: bool = False
+        self, path: Path, container: Any, stream: Any, size: Callable[[], int], *, allow_missing: bool
     ) -> None:
         self.path = path
         self.container = container
@@ -248,7 +248,7 @@ def _check_rate(path: Path, header: bytes) -> None:
         raise FrameError.about(path, "frame-rate-zero", f"{problem}: {advice}")
 
 
-def frames_of_video(path: Path, add_note: AddNote, label: str = "") -> Iterator[Callable[[], Frame]]:
+def frames_of_video(path: Path, add_note: AddNote, label: str) -> Iterator[Callable[[], Frame]]:
     """Decode the frames of a video; each is converted to [1, 3, H, W] when it is called, turned as the video says.
 
     Args:

@@ -98,8 +98,8 @@ def engine_file(
     judge: Judge | None,
     progress: Progress,
     *,
+    target: EngineTarget,
     fp32: Path | None = None,
-    target: EngineTarget | None = None,
     commands: Sequence[Mapping[str, Any]] = (),
 ) -> EngineFile:
     """Build the engine of an ONNX file, with its manifest beside it, or reuse the one there.
@@ -112,17 +112,16 @@ def engine_file(
         options: of the build.
         judge: compares the engines; None exactly where `EngineTarget.executes` is false.
         progress: of each step, and of TensorRT's own phases.
+        target: `engine_target` of the options.
         fp32: what `source` was lowered from, for the fallback `fp32`.
-        target: `engine_target` of the options, where the caller has it.
         commands: for the manifest.
 
     Raises:
         GraphError: the file, or the sizes in the options that do not fit it; or `changed-during-build`.
         RequestError: `no-exact-engine`, or the output cannot be written.
-        UnavailableError: TensorRT or a GPU is missing, or no engine could be built.
+        UnavailableError: no engine could be built, since this machine lacks something.
     """
     started = time.perf_counter()
-    target = target or engine_target(options)
     library, machine = target.library, target.machine
     options = dataclasses.replace(options, target=library.name)
     onnx = read_source(source, options)

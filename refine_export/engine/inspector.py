@@ -96,7 +96,7 @@ class Precision:
     """Why something is not proven."""
 
 
-def inspect_engine(module: Any, engine: trt.ICudaEngine, context: trt.IExecutionContext | None = None) -> EngineLayers:
+def inspect_engine(module: Any, engine: trt.ICudaEngine, context: trt.IExecutionContext | None) -> EngineLayers:
     """Ask TensorRT's inspector.
 
     Args:

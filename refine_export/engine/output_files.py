@@ -57,7 +57,7 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
         raise RequestError.about(output, "wrong-suffix", problem)
 
 
-def write_engine(output: Path, engine: bytes, manifest: Manifest, onnx: Path | None = None) -> None:
+def write_engine(output: Path, engine: bytes, manifest: Manifest, onnx: Path | None) -> None:
     """Write an engine and its manifest: both, or, where the disk is full, neither; then the file beside them.
 
     The engine comes first: a process that is killed between the two leaves an engine without a manifest of its own,

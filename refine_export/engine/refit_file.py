@@ -31,7 +31,7 @@ def refit_file(
     target: EngineTarget,
     judge_of: Callable[[EngineSource], Judge],
     progress: Progress,
-    commands: Sequence[Mapping[str, Any]] = (),
+    commands: Sequence[Mapping[str, Any]],
 ) -> EngineFile:
     """Put the weights of an ONNX file into an engine, compare it with torch on the new weights, and write it.
 

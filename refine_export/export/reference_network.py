@@ -39,7 +39,7 @@ def signature_of_network(network: nn.Module, graph: GraphName) -> Signature:
     return signature_of(graph, timestep=known.takes_timestep, multiple_of=known.multiple_of, scale=known.scale)
 
 
-def signature_of_checkpoint(checkpoint: Checkpoint, graph: str, scale: float = 1.0) -> Signature:
+def signature_of_checkpoint(checkpoint: Checkpoint, graph: str, scale: float) -> Signature:
     """Return the signature of a graph of a checkpoint's weights; `scale` as in `reference_network`.
 
     Raises:

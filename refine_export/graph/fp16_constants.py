@@ -36,7 +36,7 @@ class WeightFault:
     """Norm of the change divided by the norm of the values."""
     stays_fp32: bool
     """True where the nodes that read it have to stay FP32."""
-    low: Low = "float16"
+    low: Low
     """The type in question."""
 
     @property
@@ -45,7 +45,7 @@ class WeightFault:
         return f"{self.overflowing} values overflow" if self.overflowing else f"norm changes by {self.changed:.2g}"
 
 
-def weight_faults(model: ir.Model, low: Low = "float16") -> list[WeightFault]:
+def weight_faults(model: ir.Model, low: Low) -> list[WeightFault]:
     """Return every FP32 constant with values that overflow or vanish in FP16 (BF16), or that changes too much."""
     found = []
     for name, value in model.graph.initializers.items():

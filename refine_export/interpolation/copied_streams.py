@@ -31,7 +31,7 @@ class CopiedStreams:
         stretch: seconds of the output for one of the video.
     """
 
-    def __init__(self, video: VideoDecoder, output: Path, *, audio: bool, stretch: Fraction = Fraction(1)) -> None:
+    def __init__(self, video: VideoDecoder, output: Path, *, audio: bool, stretch: Fraction) -> None:
         self._video, self._output, self._audio, self._stretch = video, output, audio, stretch
         self._container = video.container
         self.notes: list[str] = []

@@ -72,7 +72,7 @@ class Gap:
 class VideoSource:
     """An open video, read up to its first frame; made by `open_source`."""
 
-    def __init__(self, video: VideoDecoder | PictureDecoder, options: VideoOptions, *, constant: bool = False) -> None:
+    def __init__(self, video: VideoDecoder | PictureDecoder, options: VideoOptions, *, constant: bool) -> None:
         self._video, self._options = video, options
         self.path, self.container, self.stream = video.path, video.container, video.stream
         self._items = video.decode()

@@ -154,9 +154,7 @@ class _Bench:
         """Those in force for this graph and precision."""
         return self.options.limits.of(self.artifact.graph, self.artifact.precision)
 
-    def trial(
-        self, name: str, description: str, model: bytes, *, every_feed: bool = False
-    ) -> tuple[Trial, list[Outputs]]:
+    def trial(self, name: str, description: str, model: bytes, *, every_feed: bool) -> tuple[Trial, list[Outputs]]:
         """Return the outcome for a serialized model, and its outputs for each feed that it was run on.
 
         It is run until the outcome is certain, or on `every_feed`.

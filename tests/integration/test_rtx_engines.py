@@ -18,7 +18,7 @@ from refine_export.engine import engine_file as engine_file_module
 from refine_export.engine.bindings import Log, load_library
 from refine_export.engine.build_options import BuildOptions
 from refine_export.engine.cross_checks import cross_checks
-from refine_export.engine.engine_file import engine_file
+from refine_export.engine.engine_file import engine_file, engine_target
 from refine_export.engine.engine_from_onnx import engine_from_onnx
 from refine_export.engine.onnx_source import read_source
 from refine_export.errors import GraphError
@@ -59,7 +59,7 @@ def test_every_graph_and_precision_becomes_an_engine(
 ):
     monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
     source, fp32 = (source_of(exports, graph, architecture, kind) for kind in (precision, "fp32"))
-    made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent(), fp32=fp32)
+    made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent(), target=engine_target(SIZES), fp32=fp32)
     details = made.manifest.details
     record_property(f"{graph} {precision}", f"fallback {made.fallback}, {made.size_bytes / 2**20:.1f} MiB")
     inferred = details["inferred"]
@@ -80,7 +80,8 @@ def test_a_file_that_the_compiler_fails_on_is_built_with_its_samplers_written_ou
     """1.7.1 fails on this one; a version that builds it as it is makes docs/engines.md old."""
     monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
     source = exports.fp32("interpolator", architecture="IFNet_m", size="96x160")
-    made = engine_file(source, tmp_path / "m.rtx", BuildOptions(target="rtx"), None, Silent(), fp32=source)
+    options = BuildOptions(target="rtx")
+    made = engine_file(source, tmp_path / "m.rtx", options, None, Silent(), target=engine_target(options), fp32=source)
     details = made.manifest.details
     tried = [(one["fallback"], one["status"]) for one in details["fallbacks"]]
     assert tried == [("native", "not built"), ("gather", "not executed")]
@@ -134,7 +135,7 @@ def test_polygraphy_makes_an_engine_of_the_same_size(exports, tmp_path, monkeypa
     pytest.importorskip("polygraphy", reason="polygraphy is not installed: pip install polygraphy")
     monkeypatch.setattr(engine_file_module, "has_gpu_of", lambda machine: False)
     source = exports.lowered("refine")
-    made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent())
+    made = engine_file(source, tmp_path / "m.rtx", SIZES, None, Silent(), target=engine_target(SIZES))
     done = run_script(cross_checks(made.manifest, source, made.path)["polygraphy"], tmp_path)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert (tmp_path / "m.polygraphy.rtx").stat().st_size == made.size_bytes
