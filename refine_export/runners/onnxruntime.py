@@ -229,17 +229,7 @@ def _session(
             reason="it was built without it",
             install=install,
         )
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors come as exceptions, and the loaded provider is checked below
-    options.enable_mem_pattern = False  # a pattern keeps a second copy of the activations
-    # By default threads wait in a busy loop for tens of milliseconds after a run, and take the cores of what runs next:
-    # torch, another session, the encoder of a video.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.intra_op_num_threads = threads or 0  # 0: one for each core
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if provider != "cpu":  # for `_description`; versions before 1.24 take it and do nothing
-        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options = _session_options(ort, provider, optimize=optimize, threads=threads)
     source = str(model) if isinstance(model, Path) else model
     if provider == "rtx":
         place = {} if gpu is None else {"device_id": gpu.device.index or 0, "stream": gpu.stream}
@@ -266,6 +256,21 @@ def _session(
     session.disable_fallback()  # of later runs; 1.22 and 1.23 do not know the argument above
     session._model_bytes = None  # a copy for that fallback
     return session
+
+
+def _session_options(ort: Any, provider: Provider, *, optimize: bool, threads: int | None) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors come as exceptions, and `_session` checks the loaded provider
+    options.enable_mem_pattern = False  # a pattern keeps a second copy of the activations
+    # By default threads wait in a busy loop for tens of milliseconds after a run, and take the cores of what runs next:
+    # torch, another session, the encoder of a video.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if provider != "cpu":  # for `_description`; versions before 1.24 take it and do nothing
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    return options
 
 
 @contextmanager
