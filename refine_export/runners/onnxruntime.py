@@ -232,8 +232,8 @@ def _session(
     options = _session_options(ort, provider, optimize=optimize, threads=threads)
     source = str(model) if isinstance(model, Path) else model
     if provider == "rtx":
-        place = {} if gpu is None else {"device_id": gpu.device.index or 0, "stream": gpu.stream}
-        rtx_provider.add_provider(ort, options, rtx_provider.RtxProviderOptions(**place))
+        place = () if gpu is None else (gpu.device.index or 0, gpu.stream)
+        rtx_provider.add_provider(ort, options, *place)
     try:
         with _without_output(ort):
             if provider != "cpu":

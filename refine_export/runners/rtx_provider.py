@@ -8,7 +8,6 @@ package. It has no option for TF32.
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
 from typing import Any, Final
 
 from refine_export.errors import UnavailableError
@@ -19,30 +18,14 @@ PLUGIN: Final = "onnxruntime_ep_nv_tensorrt_rtx"
 INSTALL: Final = "pip install 'onnxruntime-gpu>=1.24' onnxruntime-ep-nv-tensorrt-rtx"
 
 
-@dataclass(frozen=True, kw_only=True)
-class RtxProviderOptions:
-    """Options of a session on the provider."""
-
-    device_id: int = 0
-    """Index of the CUDA device."""
-    stream: int | None = None
-    """A `cudaStream_t` for all kernels. Defaults to one of the provider's own."""
-
-    def as_strings(self) -> dict[str, str]:
-        """Return the options by the provider's names; all of its values are texts."""
-        given = {"device_id": str(self.device_id)}
-        if self.stream is not None:
-            given |= {"has_user_compute_stream": "1", "user_compute_stream": str(self.stream)}
-        return given
-
-
-def add_provider(ort: Any, session_options: Any, options: RtxProviderOptions) -> None:
+def add_provider(ort: Any, session_options: Any, device: int = 0, stream: int | None = None) -> None:
     """Make the provider the first one of a session.
 
     Args:
         ort: `onnxruntime`.
         session_options: an `onnxruntime.SessionOptions`, which is modified.
-        options: of the provider.
+        device: index of the CUDA device.
+        stream: a `cudaStream_t` for all kernels. Defaults to one of the provider's own.
 
     Raises:
         UnavailableError: `provider-not-built`: the plugin is missing, or ONNX Runtime is too old for plugins;
@@ -59,13 +42,19 @@ def add_provider(ort: Any, session_options: Any, options: RtxProviderOptions) ->
     devices: list[Any] = []
     try:
         _register(ort, plugin.get_ep_name(), plugin.get_library_path())
-        devices = [device for device in ort.get_ep_devices() if device.ep_name == NAME]
+        devices = [one for one in ort.get_ep_devices() if one.ep_name == NAME]
         reason = f"it finds {len(devices)} RTX GPUs (Ampere and newer)"
     except Exception as error:  # onnxruntime's own exceptions share no base class but this one
         reason = " ".join(str(error).split())
-    if len(devices) <= options.device_id:
+    if len(devices) <= device:
         raise UnavailableError(_message(ort, reason), code="provider-not-loaded", **_fields(reason))
-    session_options.add_provider_for_devices([devices[options.device_id]], options.as_strings())
+    session_options.add_provider_for_devices([devices[device]], provider_options(device, stream))
+
+
+def provider_options(device: int, stream: int | None) -> dict[str, str]:
+    """Return the options by the provider's names; all of its values are texts."""
+    options = {"device_id": str(device)}
+    return options if stream is None else options | {"has_user_compute_stream": "1", "user_compute_stream": str(stream)}
 
 
 @functools.cache

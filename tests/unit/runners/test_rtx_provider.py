@@ -9,13 +9,13 @@ from refine_export.errors import UnavailableError
 from refine_export.runners import onnxruntime as module
 from refine_export.runners import rtx_provider
 from refine_export.runners.onnxruntime import OrtRunner
-from refine_export.runners.rtx_provider import RtxProviderOptions, add_provider
+from refine_export.runners.rtx_provider import add_provider, provider_options
 from refine_export.runners.sampler_probe import probe_model
 
 
 def refused(runtime=ort):
     with pytest.raises(UnavailableError) as caught:
-        add_provider(runtime, runtime.SessionOptions(), RtxProviderOptions())
+        add_provider(runtime, runtime.SessionOptions())
     assert caught.value.fields["install"] == rtx_provider.INSTALL
     return caught.value
 
@@ -59,12 +59,15 @@ def test_a_session_is_made_for_the_devices_of_the_provider(plugin, monkeypatch):
     monkeypatch.setattr(rtx_provider, "_register", lambda *given: None)
     monkeypatch.setattr(rtx_provider, "NAME", "CPUExecutionProvider")
     monkeypatch.setattr(module, "PROVIDERS", {**module.PROVIDERS, "rtx": "CPUExecutionProvider"})
-    monkeypatch.setattr(RtxProviderOptions, "as_strings", lambda self: {})
+    monkeypatch.setattr(rtx_provider, "provider_options", lambda *given: {})
     with OrtRunner(probe_model(), provider="rtx") as runner:
         assert runner.provider.startswith("CPUExecutionProvider")
 
 
 def test_options_have_the_names_of_the_provider():
-    assert RtxProviderOptions().as_strings() == {"device_id": "0"}
-    given = RtxProviderOptions(device_id=1, stream=1234).as_strings()
-    assert given == {"device_id": "1", "has_user_compute_stream": "1", "user_compute_stream": "1234"}
+    assert provider_options(0, None) == {"device_id": "0"}
+    assert provider_options(1, 1234) == {
+        "device_id": "1",
+        "has_user_compute_stream": "1",
+        "user_compute_stream": "1234",
+    }
