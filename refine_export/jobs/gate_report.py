@@ -30,6 +30,8 @@ class GateResult:
 
     path: Path
     """The report."""
+    status: Status
+    """The verdict of the gate."""
     decision: Decision = dataclasses.field(repr=False)
     changes: Changes | None = dataclasses.field(repr=False)
     """Changes against the baseline; None without one, or where it is written for the first time."""
@@ -37,11 +39,6 @@ class GateResult:
     """Sentence on what happened to the baseline; empty without one."""
     annotations: tuple[str, ...] = dataclasses.field(repr=False)
     """Lines for GitHub Actions."""
-
-    @property
-    def status(self) -> Status:
-        """The verdict of the gate."""
-        return self.decision.status
 
     @property
     def passed(self) -> bool:
@@ -100,8 +97,9 @@ def gate(
     chosen = chosen_recipe(recipe, **options)
     limited = recipe is not None or any(options.get(name) is not None for name in ("limits", "share", "may_fail"))
     path = path_of(report)
-    known, xml, page, appended = (
-        None if given is None else path_of(given) for given in (baseline, junit, markdown, summary)
+    known = None if baseline is None else path_of(baseline)
+    xml, page, appended = (
+        None if given is None else path_of(given, read=False) for given in (junit, markdown, summary)
     )
     _check_paths({"the report": path, "--baseline": known, "--junit": xml, "--markdown": page})
     given_report = report_from_file(path)
@@ -126,6 +124,7 @@ def gate(
             raise cannot_write(appended, error, "give a file, in a folder that is there") from error
     return GateResult(
         path=path,
+        status=decision.status,
         decision=decision,
         changes=changes,
         baseline="" if known is None else _settle(known, decision, changes, accept=accept, speed=speed),

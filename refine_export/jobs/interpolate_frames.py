@@ -74,7 +74,7 @@ def interpolate(
             f"{', '.join(unfit)} does not apply, since {given_files}", code="options-do-not-fit", options=unfit
         )
     backend = Backend(compute, on_wait)
-    target, progress = path_of(output), progress or Silent()
+    target, progress = path_of(output, read=False), progress or Silent()
     if len(paths) == 2:
         timestep = options_from_keywords(PictureOptions, of_picture).timestep
         return interpolate_pictures(paths[0], paths[1], target, timestep, backend, force=force, progress=progress)

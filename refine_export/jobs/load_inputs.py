@@ -37,8 +37,12 @@ AnyPath = str | os.PathLike[str] | HasPath
 """A path, or an earlier result."""
 
 
-def path_of(given: AnyPath) -> Path:
+def path_of(given: AnyPath, *, read: bool = True) -> Path:
     """Return the path of an argument.
+
+    Args:
+        given: the argument.
+        read: a file that is there will be read, not only written.
 
     Raises:
         RequestError: `no-path`; a result of a job that wrote no file, or something that is neither.
@@ -49,7 +53,7 @@ def path_of(given: AnyPath) -> Path:
             f"{given!r} is not a path and has none; expected a path, or the result of a job that wrote a file",
             code="no-path",
         )
-    return user_path(os.fspath(found))
+    return user_path(os.fspath(found), read=read)
 
 
 def paths_of(given: AnyPath | Sequence[AnyPath]) -> list[Path]:

@@ -12,8 +12,12 @@ from pathlib import Path
 from refine_export.errors import RequestError
 
 
-def user_path(text: str) -> Path:
+def user_path(text: str, *, read: bool = True) -> Path:
     """Return a path with `~` as the home folder.
+
+    Args:
+        text: as given by the user.
+        read: refuse a file that is there and cannot be read; an output may be write-only.
 
     Raises:
         RequestError: `bad-path`; it is empty, or has no such user, or a character that no path has. `cannot-read`; a
@@ -28,7 +32,7 @@ def user_path(text: str) -> Path:
         raise RequestError(f"{text!r} is not a path: {error}; write it out", code="bad-path", path=text) from error
     try:
         path.lstat()  # Path.exists, which comes first elsewhere, raises what is not the absence of a file
-        if path.exists() and not os.access(path, os.R_OK):
+        if read and path.exists() and not os.access(path, os.R_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except (FileNotFoundError, NotADirectoryError):
         pass

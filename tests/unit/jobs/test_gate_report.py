@@ -1,5 +1,7 @@
 """The gate as a job: the files that it writes, and the baseline from the first acceptance to a drop."""
 
+import os
+
 import pytest
 
 from refine_export.errors import RequestError
@@ -32,6 +34,14 @@ def test_everything_is_written_whatever_the_decision(write, tmp_path):
     assert (tmp_path / "summary").read_text() == "before\n" + markdown.read_text()
 
 
+def test_an_output_may_be_write_only(write, tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != page or mode == os.W_OK)  # root may read everything
+    assert gate(write(), markdown=page).passed
+    assert page.stat().st_size
+
+
 def test_to_dict_and_repr(write, tmp_path):
     content = gate(write(report=mixed())).to_dict()
     assert [group["status"] for group in content["groups"]] == ["passed", "failed", "not compared"]
@@ -43,6 +53,7 @@ def test_to_dict_and_repr(write, tmp_path):
     assert [len(baseline[key]) for key in ("worse", "better", "new", "missing")] == [1, 1, 0, 0]
     assert baseline["same"] == 2
     assert len(repr(result)) < 300
+    assert "'failed'" in repr(result)
     assert result.notes == ("a note",)
 
 

@@ -28,6 +28,7 @@ def test_user_path(tmp_path, monkeypatch):
     assert user_path(f"{tmp_path}/new") == tmp_path / "new"
     with refused("cannot-read", RequestError, path=tmp_path):
         user_path(str(tmp_path))
+    assert user_path(str(tmp_path), read=False) == tmp_path
 
 
 def test_a_file_is_replaced_whole(tmp_path):
