@@ -34,6 +34,8 @@ SUFFIXES = (
 DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,ogg,ivf,yuv4mpegpipe,flv,nut"
 RAW = "rawvideo"
 """FFmpeg's container of frames without a header."""
+UNCONVERTED = ("yaf32le", "yaf32be")
+"""Pixel formats at whose conversion FFmpeg ends the process (an assertion)."""
 PIPE = Path("-")
 """Standard input, or output."""
 LARGEST_PIXELS = 2**27
@@ -74,14 +76,17 @@ class RawVideo:
         """Options of FFmpeg's demuxer.
 
         Raises:
-            RequestError: `wrong-option`; FFmpeg does not know the pixel format.
+            RequestError: `wrong-option`; FFmpeg does not know the pixel format, or cannot convert from it.
         """
+        av = require("av", extra="video")
         try:
-            require("av", extra="video").VideoFormat(self.layout)
-        except ValueError as error:
+            if self.layout in UNCONVERTED:
+                raise ValueError(self.layout)
+            av.VideoFrame(16, 16, self.layout).reformat(format="rgb24")
+        except (ValueError, av.FFmpegError) as error:
             raise RequestError(
-                f"{self.layout} is not a pixel format; expected one such as yuv420p or rgb24: `ffmpeg -pix_fmts` lists "
-                "them",
+                f"{self.layout} is not a pixel format that can be read; expected one such as yuv420p or rgb24: `ffmpeg "
+                "-pix_fmts` lists them, with an I in front",
                 code="wrong-option",
                 option="raw_input",
             ) from error

@@ -50,6 +50,9 @@ def test_the_pixel_format_is_the_sources(tmp_path, monkeypatch, layout):
         (bytes(7), {}, FrameError, "raw-frame-cut"),
         (bytes(96 * 64 * 6), {"raw_input": None}, FrameError, "video-undecodable"),
         (bytes(96 * 64 * 6), {"raw_input": "96x64:no_such_format:25"}, RequestError, "wrong-option"),
+        (bytes(96 * 64 * 6), {"raw_input": "96x64:rgb4:25"}, RequestError, "wrong-option"),  # not converted from
+        (bytes(96 * 64 * 6), {"raw_input": "96x64:vaapi:25"}, RequestError, "wrong-option"),  # of a GPU
+        (bytes(96 * 64 * 6), {"raw_input": "96x64:yaf32le:25"}, RequestError, "wrong-option"),
     ],
 )
 def test_what_does_not_fill_frames_is_refused(tmp_path, monkeypatch, content, options, error, code):
