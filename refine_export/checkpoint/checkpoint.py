@@ -64,8 +64,8 @@ def checkpoint_from_options(options: CheckpointOptions, progress: Progress | Non
     """
     seeded = options.path is None and options.weights == "seeded"
     name = options.path or DEFAULT_WEIGHTS
-    # A file of that name wins: released weights have names that no weights file has.
-    released = not seeded and name in RELEASED and not Path(name).exists()
+    # A file of that name wins: released weights have names that no weights file has; a folder may be their output.
+    released = not seeded and name in RELEASED and not Path(name).is_file()
     path = weights_path(name, progress) if released else user_path(name)
     with (progress or Silent()).step("load the weights") as say:
         if seeded:

@@ -131,6 +131,8 @@ def test_without_a_path_released_weights_are_fetched(tmp_path, weights, monkeypa
         return tmp_path / "w.pkl"
 
     monkeypatch.setattr(checkpoint_module, "weights_path", fetched)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hdv3").mkdir()  # `export --checkpoint hdv3 --output hdv3` makes it first
     assert checkpoint_from_options(CheckpointOptions()).source == "w.pkl"
     assert checkpoint_from_options(CheckpointOptions(path="hdv3")).source == "w.pkl"
     assert asked == ["rife-4.0", "hdv3"]
