@@ -168,9 +168,9 @@ def notes_on_noise(measurements: Iterable[Measurement]) -> Iterator[str]:
     if noisy := [one for one in measurements if one.latency.spread > NOISY]:
         worst = max(noisy, key=lambda one: one.latency.spread)
         yield (
-            f"The times of {len(noisy)} rows spread by more than {NOISY:.0%} (to {worst.latency.spread:.0%}, "
-            f"{worst.file} in {worst.runtime}): other programs ran meanwhile, which changes ratios too. "
-            "Measure again on an idle machine."
+            f"The times of {len(noisy)} row{'s' * (len(noisy) != 1)} spread by more than {NOISY:.0%} (to "
+            f"{worst.latency.spread:.0%}, {worst.file} in {worst.runtime}): other programs ran meanwhile, "
+            "which changes ratios too. Measure again on an idle machine."
         )
 
 

@@ -14,3 +14,4 @@ def test_a_spread_that_other_programs_cause_is_noted():
     [note] = notes_on_noise([row(0.02), row(0.25), row(0.4)])
     assert "2 rows" in note
     assert "40%" in note
+    assert "of 1 row spread" in next(notes_on_noise([row(0.25)]))
