@@ -145,7 +145,7 @@ def engine_file(
     make_folder(output.parent)
     folder_of_timings = user_path(options.timing_cache) if options.timing_cache else output.parent
 
-    def build(fallback: Fallback) -> _BuiltFallback:
+    def build(fallback: Fallback, folder: Path) -> _BuiltFallback:
         file = file_of_fallback(fallback, source, fp32, folder, output.name)
         used = dataclasses.replace(options, tf32=False) if fallback == "fp32" else options
         before = read_source(file, used)
@@ -181,7 +181,7 @@ def engine_file(
     with folder_beside(output) as folder:
         chosen = first_exact(
             fallbacks_of(options, compares=judge is not None, from_fp32=fp32_sha256 == onnx.sha256),
-            build,
+            lambda fallback: build(fallback, folder),
             compare if judge else None,
         )
         built = chosen.engine

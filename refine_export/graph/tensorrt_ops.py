@@ -48,10 +48,6 @@ RTX_ADDS: Final = frozenset({"CausalConvWithState", "LinearAttention", "Swish"})
 """Operators that TensorRT for RTX 1.7.1 imports and the list lacks: Swish came with opset 24, the others with opset 27,
 after the list's parser. Enterprise TensorRT of the same age (11.x) may import them too; no list says so."""
 
-RTX_REFUSES: Final = frozenset({"DeformConv"})
-"""Listed operators that TensorRT for RTX 1.7.1 refuses: the parser (`onnxOpImporters.cpp`) makes DeformConv a plugin,
-which comes with enterprise TensorRT alone ("Plugin not found")."""
-
 ATTRIBUTES: Final[dict[str, dict[str, tuple[str | int, ...]]]] = {
     "Resize": {
         "antialias": (0,),

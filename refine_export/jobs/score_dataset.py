@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -77,17 +78,14 @@ def score(
     known = _checked_files([(one, artifact_from_path(one)) for one in any_paths_of(files)], inputs, data)
     if folder is not None:
         make_folder(folder)
-    notes = dict.fromkeys(data.notes)
+    notes: dict[str, None] = dict.fromkeys(data.notes)
+    show = functools.partial(inputs.progress.within, "triplet", steps=len(data.triplets))
     scores: list[Score] = []
     with ExitStack() as stack:
         contestants, shortfalls = _contestants(known, inputs, chosen, stack)
         log = stack.enter_context(score_log(None if folder is None else folder / "score.jsonl"))
         with inputs.progress.step(f"score {len(contestants)} x {len(data.triplets)} triplets") as say:
-
-            def show(done: int) -> None:
-                inputs.progress.within("triplet", done, len(data.triplets))
-
-            for one in score_triplets(data.triplets, contestants, log, lambda note: notes.setdefault(note), show):
+            for one in score_triplets(data.triplets, contestants, log, notes.setdefault, show):
                 scores.append(one)
                 if one.quality is None and one.contestant is contestants[0]:
                     raise RequestError(
