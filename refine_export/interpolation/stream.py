@@ -3,6 +3,9 @@
 What is held does not grow with the length: jobs of no more weight than `ahead` are read and not yet taken, one more
 waits for room, and the caller has one. Whatever fails, all threads end and the caller gets the error once, after the
 results before it.
+
+The caller's thread takes no lock of Python's own, only queues: Ctrl-C may come right after it has a lock, and then
+nobody gives it back.
 """
 
 from __future__ import annotations
@@ -10,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from queue import SimpleQueue
-from threading import Condition, Event, Thread
+from threading import Event, Thread
 from typing import TypeVar
 
 J = TypeVar("J")
@@ -29,38 +32,48 @@ class Stopped(Exception):  # noqa: N818 (it is not an error: the work is over)
     """The stream was closed."""
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """What a computation raised, in the place of its result."""
+
+    error: BaseException
+
+
+def _value_of(given: R | _Failure) -> R:
+    if isinstance(given, _Failure):
+        raise given.error
+    return given
+
+
 class Budget:
     """Upper bound of the weight in use; a heavier job runs by itself."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._used = 0
+        self._used = 0  # as the thread that acquires knows it
         self._closed = False
-        self._changed = Condition()
+        self._released: SimpleQueue[int] = SimpleQueue()
 
     def acquire(self, weight: int) -> None:
-        """Wait until there is room.
+        """Wait until there is room; for one thread alone.
 
         Raises:
             Stopped: the budget is closed, now or while this waits.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or not self._used or self._used + weight <= self._limit)
-            if self._closed:
-                raise Stopped
-            self._used += weight
+        while not self._closed and self._used and self._used + weight > self._limit:
+            self._used -= self._released.get()
+        if self._closed:
+            raise Stopped
+        self._used += weight
 
     def release(self, weight: int) -> None:
         """Give room back."""
-        with self._changed:
-            self._used -= weight
-            self._changed.notify_all()
+        self._released.put(weight)
 
     def close(self) -> None:
         """End every wait."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
+        self._closed = True
+        self._released.put(0)
 
 
 def in_order(
@@ -84,59 +97,53 @@ def in_order(
         Exception: whatever `jobs` or a computation raised.
     """
     stop, budget = Event(), Budget(ahead)
-    todo: SimpleQueue[tuple[J, Future[R]] | None] = SimpleQueue()
-    read: SimpleQueue[tuple[J, Future[R]] | BaseException | None] = SimpleQueue()
-    opened: list[Future[None]] = [Future() for _ in range(threads)]
+    todo: SimpleQueue[tuple[J, SimpleQueue[R | _Failure]] | None] = SimpleQueue()
+    read: SimpleQueue[tuple[J, SimpleQueue[R | _Failure]] | _Failure | None] = SimpleQueue()
+    opened: SimpleQueue[_Failure | None] = SimpleQueue()
 
     def read_jobs() -> None:
         with contextlib.suppress(Stopped):
-            end: BaseException | None = None
+            end: _Failure | None = None
             try:
                 for job in jobs:
                     budget.acquire(weigh(job))
-                    item: tuple[J, Future[R]] = job, Future()
+                    item: tuple[J, SimpleQueue[R | _Failure]] = job, SimpleQueue()
                     read.put(item)
                     todo.put(item)
             except Stopped:
                 raise
             except BaseException as error:  # the caller's thread raises it
-                end = error
+                end = _Failure(error)
             read.put(end)
 
-    def compute(ready: Future[None]) -> None:
+    def compute() -> None:
         with contextlib.suppress(Stopped):
             try:
                 with opens(stop) as work:
-                    ready.set_result(None)
+                    opened.put(None)
                     while (item := todo.get()) is not None and not stop.is_set():
-                        job, future = item
+                        job, done = item
                         try:
-                            future.set_result(work(job))
+                            done.put(work(job))
                         except BaseException as error:  # likewise
-                            future.set_exception(error)
+                            done.put(_Failure(error))
             except Stopped:
                 raise
             except BaseException as error:
-                if not ready.done():  # where it could not be closed, all results are there already
-                    ready.set_exception(error)
+                opened.put(_Failure(error))  # read by nobody where it is the closing: all results are there already
 
-    computing = [
-        Thread(target=compute, args=(ready,), name=f"compute-{number}", daemon=True)
-        for number, ready in enumerate(opened)
-    ]
+    computing = [Thread(target=compute, name=f"compute-{number}", daemon=True) for number in range(threads)]
     reading = Thread(target=read_jobs, name="read", daemon=True)
     try:
         for thread in computing:
             thread.start()
-        for ready in opened:
-            ready.result()
+        for _ in computing:
+            _value_of(opened.get())
         reading.start()
         while (taken := read.get()) is not None:
-            if isinstance(taken, BaseException):
-                raise taken
-            job, future = taken
+            job, done = _value_of(taken)
             budget.release(weigh(job))
-            yield job, future.result()
+            yield job, _value_of(done.get())
     finally:
         stop.set()
         budget.close()

@@ -2,6 +2,7 @@
 
 import itertools
 import random
+import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -140,3 +141,38 @@ def test_closing_early_ends_all_threads_those_that_wait_too():
         assert waiting.wait(60)
     assert time.perf_counter() - started < 90  # the client waits for 120
     assert not ours()
+
+
+def test_an_interrupt_at_any_instruction_ends_all_threads():
+    """Ctrl-C may come when the caller's thread has just taken a lock that the others need."""
+    interrupted, opens = [], opens_with(lambda job: job)
+
+    def consume(at):
+        instructions, begun = itertools.count(), False
+
+        def trace(frame, event, _):
+            frame.f_trace_opcodes = True
+            if event == "opcode" and begun and next(instructions) == at:
+                raise KeyboardInterrupt
+            return trace
+
+        with closing(in_order(itertools.count(), opens, threads=1, ahead=2)) as results:
+            next(results)
+            begun = True
+            sys.settrace(trace)
+            try:
+                for _ in range(3):
+                    next(results)
+            except KeyboardInterrupt:
+                interrupted.append(at)
+            finally:
+                sys.settrace(None)
+
+    for at in range(300):
+        thread = threading.Thread(target=consume, args=(at,), daemon=True)
+        thread.start()
+        thread.join(60)
+        assert (thread.is_alive(), ours()) == (False, []), f"at instruction {at}"
+        if at not in interrupted:
+            break  # that was all of them
+    assert len(interrupted) > 50
