@@ -32,12 +32,13 @@ class Tab:
         self._send, self._receive, self._buffer = send, receive, b""
         self._numbers = itertools.count(1)
         self._session = None
-        self._loaded = False
+        self._loaded = set()
         self.complaints = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method, **params):
         number = next(self._numbers)
@@ -62,7 +63,8 @@ class Tab:
         text, _, self._buffer = self._buffer.partition(b"\0")
         message = json.loads(text)
         method, params = message.get("method"), message.get("params", {})
-        self._loaded |= method == "Page.loadEventFired"
+        if method == "Page.lifecycleEvent" and params["name"] == "load":
+            self._loaded.add(params["loaderId"])
         request = params.get("request", {}).get("url", "file:") if method == "Network.requestWillBeSent" else "file:"
         logged = method in ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         if logged or not request.startswith(("file:", "data:")):
@@ -70,9 +72,8 @@ class Tab:
         return message
 
     def open(self, url):
-        self._loaded = False
-        self.call("Page.navigate", url=url)
-        while not self._loaded:
+        page = self.call("Page.navigate", url=url)["loaderId"]  # that of the empty tab may be loaded later than here
+        while page not in self._loaded:
             self._next()
 
     def value(self, expression):
