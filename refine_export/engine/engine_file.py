@@ -160,11 +160,8 @@ def engine_file(
         answer = build_in_child(request, folder, progress)
         # The child read the file by itself, and `gather` was made from the source.
         if (answer.onnx_sha256, read_source(source, options).sha256) != (before.sha256, onnx.sha256):
-            raise GraphError(
-                f"{file} changed while it was being built; build it again when nothing writes to it",
-                code="changed-during-build",
-                path=file,
-            )
+            problem = "changed while it was being built; build it again when nothing writes to it"
+            raise GraphError.about(file, "changed-during-build", problem)
         return _BuiltFallback(answer=answer, file=file, options=used, fallback=fallback)
 
     def compare(built: _BuiltFallback) -> Sequence[Numbers]:

@@ -99,19 +99,14 @@ def engine_header(content: bytes, path: Path) -> Header:
     """
     library = _MAGIC.get(content[:4])
     if library is None:
-        raise EngineError(
-            f"{path} is not a TensorRT engine: it begins with {content[:4].hex(' ') or 'nothing'}, expected "
-            f"{' or '.join(tag.hex(' ') for tag in _MAGIC)}{_hint(content)}",
-            code="not-an-engine",
-            path=path,
+        problem = (
+            f"is not a TensorRT engine: it begins with {content[:4].hex(' ') or 'nothing'}, expected "
+            f"{' or '.join(tag.hex(' ') for tag in _MAGIC)}{_hint(content)}"
         )
+        raise EngineError.about(path, "not-an-engine", problem)
     if len(content) < HEADER_BYTES:
-        raise EngineError(
-            f"{path} is truncated: {len(content)} bytes, expected a header of {HEADER_BYTES} and the engine; "
-            + _build_again(path),
-            code="truncated",
-            path=path,
-        )
+        problem = f"is truncated: {len(content)} bytes, expected a header of {HEADER_BYTES} and the engine; "
+        raise EngineError.about(path, "truncated", problem + _build_again(path))
     form, *version = struct.unpack_from("<4xI16x4B", content)
     return Header(library=library, version=tuple(version) if form == 0 else None)
 
@@ -137,7 +132,7 @@ def engine_bytes(path: Path) -> bytes:
     """
     try:
         if path.exists() and not path.is_file():
-            raise EngineError(f"{path} is not a file; give the path of an engine", code="unreadable", path=path)
+            raise EngineError.about(path, "unreadable", "is not a file; give the path of an engine")
         content = path.read_bytes()
     except OSError as error:
         raise EngineError(
@@ -269,11 +264,8 @@ def manifest_of(path: Path, content: bytes) -> Manifest:
     manifest = read_engine_manifest(path)
     if manifest.sha256 != hashlib.sha256(content).hexdigest():
         if len(content) < manifest.size_bytes:
-            raise EngineError(
-                f"{path} is truncated: {len(content)} bytes, its manifest has {manifest.size_bytes}; copy it again",
-                code="truncated",
-                path=path,
-            )
+            problem = f"is truncated: {len(content)} bytes, its manifest has {manifest.size_bytes}; copy it again"
+            raise EngineError.about(path, "truncated", problem)
         raise _unknown(path, f"no manifest of its own ({manifest_path(path).name} is that of another file)")
     return manifest
 
@@ -337,11 +329,8 @@ def artifact_from_engine(path: Path) -> Artifact:
     details = engine_details(manifest.details)
     key, made = details.key, details.artifact
     if made is None:
-        raise EngineError(
-            f"{path} is not one of the graphs {', '.join(SIGNATURES)}; expected an engine of one of them",
-            code="unknown-graph",
-            path=path,
-        )
+        problem = f"is not one of the graphs {', '.join(SIGNATURES)}; expected an engine of one of them"
+        raise EngineError.about(path, "unknown-graph", problem)
     artifact = dataclasses.replace(
         made,
         file=str(path),
@@ -373,12 +362,8 @@ def _build_again(path: Path) -> str:
 
 
 def _unknown(path: Path, why: str) -> EngineError:
-    return EngineError(
-        f"{path} is an unknown engine: {why}; copy the manifest that the build wrote beside it, or "
-        + _build_again(path),
-        code="unknown-engine",
-        path=path,
-    )
+    problem = f"is an unknown engine: {why}; copy the manifest that the build wrote beside it, or "
+    return EngineError.about(path, "unknown-engine", problem + _build_again(path))
 
 
 def _hint(content: bytes) -> str:

@@ -248,14 +248,12 @@ def _checked_fallback(engine: Path | bytes, content: bytes, library: Library, ru
     options = details.key.options
     # TensorRT would run the lean runtime inside such an engine as a program of its own on this host.
     if options.get("version_compatible") and not options.get("exclude_lean_runtime") and not run.allow_host_code:
-        raise RequestError(
-            f"{engine} brings a lean runtime, which is code that runs on this host; expected allow_host_code, if "
-            "you trust where it comes from",
-            code="host-code",
-            path=engine,
+        problem = (
+            "brings a lean runtime, which is code that runs on this host; expected allow_host_code, if "
+            "you trust where it comes from"
         )
+        raise RequestError.about(engine, "host-code", problem)
     if options.get("strip_weights") and not details.refitted:
-        raise EngineError(
-            f"{engine} was built without its weights; refit it first: refine-export refit", code="stripped", path=engine
-        )
+        problem = "was built without its weights; refit it first: refine-export refit"
+        raise EngineError.about(engine, "stripped", problem)
     return details.key.fallback

@@ -111,11 +111,8 @@ def file_of_fallback(fallback: Fallback, source: Path, fp32: Path | None, folder
         return source
     model = ir_from_model(load_model(source), source)
     if not lower_grid_sample(model):
-        raise GraphError(
-            f"{source} has no GridSample, so that gather would be native; take that fallback",
-            code="no-samplers",
-            path=source,
-        )
+        problem = "has no GridSample, so that gather would be native; take that fallback"
+        raise GraphError.about(source, "no-samplers", problem)
     path = folder / f"{engine}{GATHER}"  # not a name that `lower` gives
     write_bytes(path, bytes_from_model(model))
     return path

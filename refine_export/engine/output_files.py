@@ -42,9 +42,7 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
     engine = seems_engine(output)
     for path in (output, *beside):
         if path.exists() and not path.is_file():
-            raise RequestError(
-                f"{path} is not a regular file; choose another name with --output", code="unwritable", path=path
-            )
+            raise RequestError.about(path, "unwritable", "is not a regular file; choose another name with --output")
         if any(same_file(path, source) for source in sources):
             problem = "is read, and would be overwritten; give another name with --output"
             raise RequestError.about(path, "output-is-input", problem)

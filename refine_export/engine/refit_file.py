@@ -56,12 +56,11 @@ def refit_file(
     options, before = options_of(manifest), engine_details(manifest.details)
     fallback = before.fallbacks[-1].fallback
     if not options.refittable and not options.strip_weights:
-        raise RequestError(
-            f"{engine} does not take new weights; expected an engine that was built with --refittable: build one, or "
-            "build the new file",
-            code="not-refittable",
-            path=engine,
+        problem = (
+            "does not take new weights; expected an engine that was built with --refittable: build one, or "
+            "build the new file"
         )
+        raise RequestError.about(engine, "not-refittable", problem)
     read = read_source(source, options)
     judge = judge_of(read)
     log = process_log(target.library.module)
@@ -80,11 +79,8 @@ def refit_file(
         with progress.step("compare with torch"):
             chosen = first_exact((fallback,), refitted, lambda engine: judge.compare(engine, fallback))
         if (read_source(source, options).sha256, read_source(file, options).sha256) != (read.sha256, new.sha256):
-            raise GraphError(
-                f"{source} changed while it was being read; refit again when nothing writes to it",
-                code="changed-during-build",
-                path=source,
-            )
+            problem = "changed while it was being read; refit again when nothing writes to it"
+            raise GraphError.about(source, "changed-during-build", problem)
         made = file if file != source else None
         key = engine_key(
             target.machine, onnx_sha256=read.sha256, profiles=read.profiles, options=options, fallback=fallback
@@ -130,11 +126,8 @@ def _check_fits(
             path=source,
         )
     if list(new.profiles) != list(details.key.profiles) or _fixed(new.signature) != _fixed(manifest.signature):
-        raise RequestError(
-            f"{source} takes other shapes than {engine}; expected a file exported with the same options",
-            code="wrong-shapes",
-            path=source,
-        )
+        problem = f"takes other shapes than {engine}; expected a file exported with the same options"
+        raise RequestError.about(source, "wrong-shapes", problem)
 
 
 def _fixed(signature: Mapping[str, Any]) -> dict[str, list[int | None]]:

@@ -82,7 +82,7 @@ def baseline_from_file(path: Path) -> Baseline:
     keys = {entry.key for entry in baseline.entries}
     if len(keys) != len(baseline.entries) or not keys:
         problem = "an entry twice" if keys else "no entries"
-        raise RequestError(f"{path} has {problem}; give {what}", code="schema-violation", path=path, problems=[problem])
+        raise RequestError.about(path, "schema-violation", f"has {problem}; give {what}", problems=[problem])
     return baseline
 
 

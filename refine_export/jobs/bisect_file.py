@@ -93,12 +93,8 @@ def bisect(
     is_known = signature_of_model(model) is not None
     if not is_known and (reference is not None or stacked_signature_of_model(model) is None):
         if reference is None:
-            raise RequestError(
-                f"{path} is not one of the graphs that weights make; give the file that it was made from with "
-                "--against",
-                code="unknown-graph",
-                path=path,
-            )
+            problem = "is not one of the graphs that weights make; give the file that it was made from with --against"
+            raise RequestError.about(path, "unknown-graph", problem)
         if not arrays:
             with candidate.open() as runner:
                 arrays = list(feeds_for_inputs(runner.inputs, inputs.sources.first, given))
@@ -158,12 +154,11 @@ def _loaded(path: Path) -> onnx.ModelProto:
         RequestError: `not-onnx`; an engine.
     """
     if seems_engine(path):
-        raise RequestError(
-            f"{path} is an engine, whose inner tensors cannot be read; bisect the ONNX file that it was built from, "
-            "with --runtime onnxruntime-tensorrt for TensorRT's kernels",
-            code="not-onnx",
-            path=path,
+        problem = (
+            "is an engine, whose inner tensors cannot be read; bisect the ONNX file that it was built from, "
+            "with --runtime onnxruntime-tensorrt for TensorRT's kernels"
         )
+        raise RequestError.about(path, "not-onnx", problem)
     return load_model(path)
 
 

@@ -227,11 +227,8 @@ def _check_fp32(fp32: Path, source: Path, artifact: Artifact, shapes: Sequence[I
                 path=fp32,
             )
     if read_source(fp32, recipe.build).shapes != tuple(shapes):
-        raise RequestError(
-            f"{fp32} takes {found.sizes}, {source} takes {artifact.sizes}; expected one for the same sizes",
-            code="not-the-fp32-file",
-            path=fp32,
-        )
+        problem = f"takes {found.sizes}, {source} takes {artifact.sizes}; expected one for the same sizes"
+        raise RequestError.about(fp32, "not-the-fp32-file", problem)
 
 
 def _fp32_of(source: Path, artifact: Artifact) -> Path | None:

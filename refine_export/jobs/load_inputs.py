@@ -154,22 +154,18 @@ class JobInputs:
         artifact = self.check_graph(path, artifact)
         made_from, own = artifact.checkpoint_sha256, self.checkpoint.sha256
         if made_from is not None and made_from != own:
-            raise RequestError(
-                f"{path} was made from {artifact.checkpoint} (sha256 {made_from[:12]}), the reference has "
-                f"{self.checkpoint.source} ({own[:12]}); give the file's own weights with --checkpoint{advice}",
-                code="other-weights",
-                path=path,
-                made_from=made_from,
-                reference=own,
+            problem = (
+                f"was made from {artifact.checkpoint} (sha256 {made_from[:12]}), the reference has "
+                f"{self.checkpoint.source} ({own[:12]}); give the file's own weights with --checkpoint{advice}"
             )
+            raise RequestError.about(path, "other-weights", problem, made_from=made_from, reference=own)
         if artifact.network not in (None, self.checkpoint.network):
-            raise RequestError(
-                f"{path} was made of {artifact.network}, the reference is {self.checkpoint.network}, of the same "
-                f"weights; give --no-refine (for IFNet_2R, checkpoint.variant in a recipe) for both or neither{advice}",
-                code="other-network",
-                path=path,
-                made_of=artifact.network,
-                reference=self.checkpoint.network,
+            problem = (
+                f"was made of {artifact.network}, the reference is {self.checkpoint.network}, of the same "
+                f"weights; give --no-refine (for IFNet_2R, checkpoint.variant in a recipe) for both or neither{advice}"
+            )
+            raise RequestError.about(
+                path, "other-network", problem, made_of=artifact.network, reference=self.checkpoint.network
             )
         return artifact
 

@@ -36,28 +36,18 @@ def recipe_from_file(path: Path) -> Recipe:
     """
     try:
         if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > LARGEST_BYTES):
-            raise RecipeError(
-                f"{path} is not a recipe; expected a text file of at most {LARGEST_BYTES} bytes",
-                code="not-a-recipe",
-                path=path,
-            )
+            problem = f"is not a recipe; expected a text file of at most {LARGEST_BYTES} bytes"
+            raise RecipeError.about(path, "not-a-recipe", problem)
         text = path.read_text(encoding="utf-8-sig")
     except IsADirectoryError:
-        raise RecipeError(
-            f"{path} is a directory; give a recipe file, such as the one `refine-export init` writes",
-            code="is-directory",
-            path=path,
-        ) from None
+        problem = "is a directory; give a recipe file, such as the one `refine-export init` writes"
+        raise RecipeError.about(path, "is-directory", problem) from None
     except FileNotFoundError:
-        raise RecipeError(
-            f"{path} does not exist; `refine-export init {path}` writes one to edit", code="not-found", path=path
-        ) from None
+        problem = f"does not exist; `refine-export init {path}` writes one to edit"
+        raise RecipeError.about(path, "not-found", problem) from None
     except UnicodeDecodeError as error:
-        raise RecipeError(
-            f"{path} is not text ({error.reason} at byte {error.start}); expected TOML in UTF-8",
-            code="not-a-recipe",
-            path=path,
-        ) from error
+        problem = f"is not text ({error.reason} at byte {error.start}); expected TOML in UTF-8"
+        raise RecipeError.about(path, "not-a-recipe", problem) from error
     except OSError as error:
         raise RecipeError(f"cannot read {path}: {error.strerror}", code="cannot-read", path=path) from error
     return recipe_from_toml(text, name=str(path))

@@ -67,12 +67,11 @@ def refit(
             path=source,
         )
     if engine_header(engine_bytes(engine), engine).library == "rtx":
-        raise RequestError(
-            f"{engine} is an engine of TensorRT for RTX, which takes no new weights; build one from the new file: "
-            f"refine-export build {source} -o {target} --target rtx",
-            code="not-refittable",
-            path=engine,
+        problem = (
+            "is an engine of TensorRT for RTX, which takes no new weights; build one from the new file: "
+            f"refine-export build {source} -o {target} --target rtx"
         )
+        raise RequestError.about(engine, "not-refittable", problem)
     built_for = engine_target(BuildOptions(target="trt"))
     inputs.check_weights(source, artifact)
     return refit_file(

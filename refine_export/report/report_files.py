@@ -76,7 +76,7 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
         RequestError: `file-not-readable`, `not-json`, `wrong-schema`, or `schema-violation` with the field `problems`.
     """
     if path.exists() and not path.is_file():  # a pipe or a device could block or never end
-        raise RequestError(f"{path} is not a regular file; give {what}", code="file-not-readable", path=path)
+        raise RequestError.about(path, "file-not-readable", f"is not a regular file; give {what}")
     try:
         text = _OLD_GRAPH_NAMES.sub(lambda found: OLD_NAMES[found[0].decode()].encode(), path.read_bytes())
         # The parser takes a number beyond the largest, such as 1e999, for an infinite one.
@@ -87,27 +87,20 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
         message = f"cannot read {path}: {error.strerror}; give {what}"
         raise RequestError(message, code="file-not-readable", path=path) from error
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path} is not JSON ({error}); give {what}", code="not-json", path=path) from error
+        raise RequestError.about(path, "not-json", f"is not JSON ({error}); give {what}") from error
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema or isinstance(found, bool):
-        raise RequestError(
-            f"{path} has schema {found!r}; this version of refine-export reads schema {schema} of {what}: make the "
-            "file again with this version",
-            code="wrong-schema",
-            path=path,
-            found=found,
-            expected=schema,
+        problem = (
+            f"has schema {found!r}; this version of refine-export reads schema {schema} of {what}: make the "
+            "file again with this version"
         )
+        raise RequestError.about(path, "wrong-schema", problem, found=found, expected=schema)
     try:
         return pydantic.TypeAdapter(kind).validate_json(text, strict=True)
     except pydantic.ValidationError as error:
         problems = [_problem(details) for details in error.errors(include_url=False)]
-        raise RequestError(
-            f"{path} does not conform to schema {schema}: {listed(problems, PROBLEMS_SHOWN)}; give {what}",
-            code="schema-violation",
-            path=path,
-            problems=problems,
-        ) from error
+        problem = f"does not conform to schema {schema}: {listed(problems, PROBLEMS_SHOWN)}; give {what}"
+        raise RequestError.about(path, "schema-violation", problem, problems=problems) from error
 
 
 def _finite(text: str) -> float:

@@ -95,11 +95,8 @@ def _emulation(model: Path | bytes) -> bytes:
     name = model if isinstance(model, Path) else Path("the model")
     proto = model_from_file(model) if isinstance(model, Path) else model_from_bytes(model, name)
     if not load_external_data(proto, model.parent if isinstance(model, Path) else None):
-        raise GraphError(
-            f"{name} has more than 2 GiB of external data; expected less, since it is emulated in memory",
-            code="onnx-too-large",
-            path=name,
-        )
+        problem = "has more than 2 GiB of external data; expected less, since it is emulated in memory"
+        raise GraphError.about(name, "onnx-too-large", problem)
     emulated = emulation_from_half(ir_from_model(proto, name))
     _split_transposed_convolutions(emulated.graph)
     return bytes_from_model(emulated)

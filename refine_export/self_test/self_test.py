@@ -93,11 +93,8 @@ def self_test(
     """
     started = time.perf_counter()
     if artifact.engine is not None:
-        raise RequestError(
-            f"{path} is an engine; known-bad files are made of ONNX: give the file that it was built of",
-            code="not-onnx",
-            path=path,
-        )
+        problem = "is an engine; known-bad files are made of ONNX: give the file that it was built of"
+        raise RequestError.about(path, "not-onnx", problem)
     model_source(path, artifact)  # refuses a file that has changed
     model = load_model(path)
     progress = progress or Silent()

@@ -27,11 +27,8 @@ def deploy_kserve(
     from refine_export.support.files import write_text
 
     if output.exists() and not force:
-        raise RequestError(
-            f"{output} is there already; choose another name, or overwrite it with --force",
-            code="output-exists",
-            path=output,
-        )
+        problem = "is there already; choose another name, or overwrite it with --force"
+        raise RequestError.about(output, "output-exists", problem)
     made = inference_service(repository, options_from_keywords(KServeOptions, options))
     write_text(output, made.text)
     for note in made.notes:

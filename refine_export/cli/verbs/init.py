@@ -22,10 +22,7 @@ def init(
 
     path = user_path(str(path))
     if os.path.lexists(path) and not force:
-        raise RecipeError(
-            f"{path} is there already; choose another name, or overwrite it with --force",
-            code="output-exists",
-            path=path,
-        )
+        problem = "is there already; choose another name, or overwrite it with --force"
+        raise RecipeError.about(path, "output-exists", problem)
     write_text(path, toml_from_recipe(Recipe()))
     typer.echo(f"wrote {clean(str(path))}; edit it, then: refine-export run --recipe {clean(str(path))}")
