@@ -91,6 +91,12 @@ def check_scale(scale: float) -> None:
         raise ValueError(f"scale is {scale:g}; expected one of {', '.join(f'{one:g}' for one in SCALES)}")
 
 
+def check_range(name: str, value: float | None, low: float, high: float) -> None:
+    """Raise ValueError unless a number is None or from `low` to `high`."""
+    if value is not None and not low <= value <= high:
+        raise ValueError(f"{name} is {value}; expected {low} to {high}")
+
+
 def check_sizes_option(name: str, sizes: Iterable[str]) -> None:
     """Check the sizes in an option.
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from refine_export.signature import check_range
+
 Architecture = Literal["refinement", "IFNet", "IFNet_m", "IFNet_2R", "HDv3", "RIFE 4"]
 
 
@@ -26,8 +28,7 @@ class CheckpointOptions:
     """Seed of the seeded weights, 0 to 2**32 - 1."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; expected 0 to {2**32 - 1}")
+        check_range("seed", self.seed, 0, 2**32 - 1)
         if self.path == "":
             raise ValueError("path is empty; give a file, or leave the key out for released RIFE 4.0")
         if self.path is None and self.weights == "released" and (self.seed, self.architecture) != (0, "IFNet"):

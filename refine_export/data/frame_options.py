@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from refine_export.signature import LARGEST_SIDE
+from refine_export.signature import LARGEST_SIDE, check_range
 
 FlowKind = Literal["network", "subpixel", "large", "outside", "discontinuous", "zero"]
 FLOW_KINDS: tuple[FlowKind, ...] = ("network", "subpixel", "large", "outside", "discontinuous", "zero")
@@ -42,8 +42,7 @@ class FramesOptions:
             raise ValueError(f"max_pairs is {self.max_pairs}; expected 1 or more, or nothing for all pairs")
         if self.every < 1:
             raise ValueError(f"every is {self.every}; expected 1 or more")
-        if not 2 <= self.scene_frames <= LARGEST_SCENE_FRAMES:
-            raise ValueError(f"scene_frames is {self.scene_frames}; expected 2 to {LARGEST_SCENE_FRAMES}")
+        check_range("scene_frames", self.scene_frames, 2, LARGEST_SCENE_FRAMES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +60,7 @@ class SceneOptions:
     """Chooses the textures and varies the directions of motion; 0 or more."""
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("height", SMALLEST_SCENE_SIDE, LARGEST_SIDE),
-            ("width", SMALLEST_SCENE_SIDE, LARGEST_SIDE),
-            ("motion_px", 0, LARGEST_MOTION_PX),
-            ("seed", 0, 2**63),
-        ):
-            if not least <= (value := getattr(self, name)) <= most:
-                raise ValueError(f"{name} is {value!r}; expected {least} to {most}")
+        check_range("height", self.height, SMALLEST_SCENE_SIDE, LARGEST_SIDE)
+        check_range("width", self.width, SMALLEST_SCENE_SIDE, LARGEST_SIDE)
+        check_range("motion_px", self.motion_px, 0, LARGEST_MOTION_PX)
+        check_range("seed", self.seed, 0, 2**63)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from refine_export.deploy.triton.deploy_options import check_range
+from refine_export.signature import check_range
 
 _SCHEMES: Final = ("s3", "gs", "pvc", "hdfs", "webhdfs", "http", "https", "oci", "hf")
 """Schemes that KServe's storage initializer reads (SupportedStorageURIPrefixList)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from refine_export.signature import check_sizes_option, parse_size
+from refine_export.signature import LARGEST_BATCH, check_range, check_sizes_option, parse_size
 
 Fallback = Literal["native", "unfused", "gather", "fp32"]
 FALLBACKS: tuple[Fallback, ...] = ("native", "unfused", "gather", "fp32")
@@ -13,7 +13,6 @@ FALLBACKS: tuple[Fallback, ...] = ("native", "unfused", "gather", "fp32")
 Target = Literal["trt", "rtx"]
 """TensorRT, or TensorRT for RTX."""
 
-LARGEST_BATCH = 256
 LARGEST = 2**31 - 1
 """Upper bound of every integer option; TensorRT stores them as int32."""
 MOST_STREAMS = 128
@@ -135,13 +134,10 @@ class BuildOptions:
                 f"min_batch {self.min_batch}, opt_batch {self.opt_batch}, max_batch {self.max_batch} are not "
                 f"batches; expected 1 <= min <= opt <= max <= {LARGEST_BATCH}"
             )
-        if not 0 <= self.optimization_level <= 5:
-            raise ValueError(f"optimization_level is {self.optimization_level}; expected 0 to 5")
+        check_range("optimization_level", self.optimization_level, 0, 5)
         for name in ("workspace_mib", "memory_limit_mib", "time_limit_s"):
-            if (value := getattr(self, name)) is not None and not 1 <= value <= LARGEST:
-                raise ValueError(f"{name} is {value}; expected 1 to {LARGEST}")
-        if self.aux_streams is not None and not 0 <= self.aux_streams <= MOST_STREAMS:
-            raise ValueError(f"aux_streams is {self.aux_streams}; expected 0 to {MOST_STREAMS}")
+            check_range(name, getattr(self, name), 1, LARGEST)
+        check_range("aux_streams", self.aux_streams, 0, MOST_STREAMS)
         if self.exclude_lean_runtime and not self.version_compatible:
             raise ValueError("exclude_lean_runtime is true; expected it with version_compatible = true only")
         if self.version_compatible and (self.strip_weights or self.refittable):

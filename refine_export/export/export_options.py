@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from refine_export.signature import LARGEST_BATCH, Layout, check_scale, parse_size
+from refine_export.signature import LARGEST_BATCH, Layout, check_range, check_scale, parse_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +25,7 @@ class ExportOptions:
     (stacked7; a file for any size pads inside) or of 11 (stacked11)."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.batch <= LARGEST_BATCH:
-            raise ValueError(f"batch is {self.batch}; expected 1 to {LARGEST_BATCH}")
+        check_range("batch", self.batch, 1, LARGEST_BATCH)
         check_scale(self.scale)
         if self.size is not None:
             parse_size(self.size)

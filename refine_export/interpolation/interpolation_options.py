@@ -12,7 +12,7 @@ from typing import Literal
 from refine_export.engine.engine_run_options import EngineRunOptions
 from refine_export.runners.runtime_names import Runtime
 from refine_export.runners.triton.connection_options import ServerOptions
-from refine_export.signature import LARGEST_SIDE, check_scale
+from refine_export.signature import LARGEST_SIDE, check_range, check_scale
 
 Codec = Literal[
     "libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks", "h264_nvenc", "hevc_nvenc", "av1_nvenc"
@@ -157,7 +157,5 @@ class ComputeOptions(EngineRunOptions):
         check_scale(self.scale)
         if (self.scale, self.refine) != (1.0, True) and given not in ([], ["checkpoint"]):
             raise ValueError(f"scale or refine is given with {given[0]}; they are for a checkpoint: leave them out")
-        if self.tile is not None and not LEAST_TILE <= self.tile <= LARGEST_SIDE:
-            raise ValueError(f"tile is {self.tile}; expected {LEAST_TILE} to {LARGEST_SIDE}")
-        if self.concurrency is not None and not 1 <= self.concurrency <= MOST_CONCURRENT:
-            raise ValueError(f"concurrency is {self.concurrency}; expected 1 to {MOST_CONCURRENT}")
+        check_range("tile", self.tile, LEAST_TILE, LARGEST_SIDE)
+        check_range("concurrency", self.concurrency, 1, MOST_CONCURRENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from refine_export.signature import check_sizes_option
+from refine_export.signature import check_range, check_sizes_option
 
 DEFAULT_SIZES = ("256x448", "1088x1920")
 """Sizes at which a dynamic file is warmed up: the size of Vimeo-90K, and Full HD."""
@@ -50,9 +50,3 @@ class TritonOptions:
         if self.device == "cpu" and self.accelerator not in (None, "none"):
             raise ValueError(f"accelerator is {self.accelerator!r}, and device is cpu; expected no accelerator")
         check_sizes_option("sizes", self.sizes)
-
-
-def check_range(name: str, value: int | None, low: int, high: int) -> None:
-    """Raise ValueError unless a number is None or from `low` to `high`."""
-    if value is not None and not low <= value <= high:
-        raise ValueError(f"{name} is {value}; expected {low} to {high}")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from refine_export.runners.triton.connection_options import ServerOptions
+from refine_export.signature import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,6 @@ class VerifyOptions:
             raise ValueError(f"protocols is {', '.join(self.protocols) or 'none'}; expected grpc, http or both")
         if not all(1 <= one <= 256 for one in self.concurrencies):
             raise ValueError(f"concurrencies is {list(self.concurrencies)}; expected numbers from 1 to 256")
-        if not 0 <= self.requests <= 100_000:
-            raise ValueError(f"requests is {self.requests}; expected 0 to 100000")
+        check_range("requests", self.requests, 0, 100_000)
         if self.version and not self.version.isdecimal():
             raise ValueError(f"version is {self.version!r}; expected a number")
