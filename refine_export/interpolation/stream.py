@@ -34,7 +34,7 @@ class Stopped(Exception):  # noqa: N818 (it is not an error: the work is over)
 
 @dataclass(frozen=True)
 class _Failure:
-    """What a computation raised, in the place of its result."""
+    """Error of a computation, in the place of its result."""
 
     error: BaseException
 
