@@ -130,7 +130,7 @@ def test_bad_input_exits_with_2_and_makes_nothing(tmp_path, monkeypatch, call, n
 def test_a_server_that_is_not_there_exits_with_3(tmp_path, source, call, monkeypatch):
     """That it is waited for is written once; with --quiet not at all."""
     pytest.importorskip("tritonclient.grpc")
-    monkeypatch.setattr("refine_export.interpolation.backends.SILENCE_S", 0.1)
+    monkeypatch.setattr("refine_export.interpolation.backends.LONG_PAUSE_S", 0.0)  # the first one counts
     options = ["--server", "127.0.0.1:9", "--timeout", "1", "--patience", "0.4", "-o", tmp_path / "out.mp4"]
     waiting = "it is asked again for 0.4 s"
     code, _, err = call(source, *options)
