@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import http.client
 import itertools
-import json
 import os
 import signal
 import socket
@@ -102,9 +101,9 @@ class Server:
         """
         self._ask(f"/v2/repository/models/{model}/load", timeout_s)
 
-    def unload(self, model: str, *, with_composing: bool = False) -> None:
-        """Unload a model; an ensemble with the models that it is made of, if asked for."""
-        self._ask(f"/v2/repository/models/{model}/unload", START_S, {"unload_dependents": with_composing})
+    def unload(self, model: str) -> None:
+        """Unload a model; those that an ensemble is made of stay."""
+        self._ask(f"/v2/repository/models/{model}/unload", START_S)
 
     def reload(self, model: str) -> None:
         """Unload a model and load it: the repair for one whose process was killed."""
@@ -192,10 +191,10 @@ class Server:
         finally:
             connection.close()
 
-    def _ask(self, path: str, timeout_s: float, parameters: dict[str, bool] | None = None) -> None:
+    def _ask(self, path: str, timeout_s: float) -> None:
         connection = http.client.HTTPConnection(HOST, self._ports[0], timeout=timeout_s)
         try:
-            connection.request("POST", path, json.dumps({"parameters": parameters or {}}))
+            connection.request("POST", path, "{}")
             response = connection.getresponse()
             body = response.read().decode(errors="replace")
         except (OSError, http.client.HTTPException) as error:

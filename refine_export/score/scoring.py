@@ -133,8 +133,8 @@ def score_triplets(
         for number in range(len(triplets)):
             on_triplet(number)
             opened = ahead.result()
-            for following in triplets[number + 1 : number + 2]:
-                ahead = beside.submit(_opened, following, contestants, log, add_note)
+            if number + 1 < len(triplets):
+                ahead = beside.submit(_opened, triplets[number + 1], contestants, log, add_note)
             measured = [opened.run(one, beside.submit) for one in contestants if one not in failed]
             for score in (finish() for finish in measured):
                 log.add(opened.keys[score.contestant], score)
