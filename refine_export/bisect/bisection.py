@@ -296,10 +296,7 @@ def _fitted(runner: Runner, arrays: Arrays) -> dict[str, NDArray[Any]]:
     """
     missing = [info.name for info in runner.inputs if info.name not in arrays]
     if missing:
-        raise RequestError(
-            f"the feed has no array {', '.join(missing)}; it has {', '.join(arrays)}",
-            code="feed-names",
-            missing=missing,
-        )
+        message = f"the feed has no array {', '.join(missing)}; it has {', '.join(arrays)}"
+        raise RequestError(message, code="feed-names", missing=missing)
     with np.errstate(over="ignore"):  # what becomes infinite is an error that shows
         return {info.name: arrays[info.name].astype(info.dtype, copy=False) for info in runner.inputs}

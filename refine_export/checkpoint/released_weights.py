@@ -100,12 +100,8 @@ def fetch_weights(name: str, *, progress: Progress | None = None) -> ReleasedWei
 def weights_path(name: str, progress: Progress | None) -> Path:
     """Return the file of released weights, fetched where it is not in the cache; errors as in `fetch_weights`."""
     if not isinstance(name, str) or name not in RELEASED:
-        raise CheckpointError(
-            f"{name!r} is not the name of released weights; expected one of {', '.join(RELEASED)}",
-            code="unknown-weights",
-            name=name,
-            expected=tuple(RELEASED),
-        )
+        message = f"{name!r} is not the name of released weights; expected one of {', '.join(RELEASED)}"
+        raise CheckpointError(message, code="unknown-weights", name=name, expected=tuple(RELEASED))
     weights = RELEASED[name]
     path = _path(weights)
     if is_intact(path, weights.sha256):

@@ -167,11 +167,8 @@ def encoding_for(frame: Any, codec: str, layout: str | None = None) -> Encoding:
     layout, notes = (layout, []) if layout else _layout(frame, codec, known)
     coding, named, named_range = coding_from_frame(frame), int(frame.colorspace), int(frame.color_range)
     if coding.full and codec == LIMITED_ONLY:
-        raise FrameError(
-            f"{codec} cannot say that values are in full range, and these are; choose another codec",
-            code="range-not-encoded",
-            codec=codec,
-        )
+        message = f"{codec} cannot say that values are in full range, and these are; choose another codec"
+        raise FrameError(message, code="range-not-encoded", codec=codec)
     if coding.is_rgb and not av.VideoFormat(layout).is_rgb and layout != "pal8":
         notes.append(f"{frame.format.name} becomes {layout}: RGB values are rounded to YUV")
         is_even = frame.width % 2 == frame.height % 2 == 0
@@ -305,12 +302,8 @@ def _layout(frame: Any, codec: str, known: Sequence[str]) -> tuple[str, list[str
     if layout not in known:
         even = frame.width % 2 == frame.height % 2 == 0  # what pixel formats with fewer colours than pixels take
         advice = "give --encoder-options pix_fmt=yuv420p" if even else "choose another codec with --codec"
-        raise FrameError(
-            f"{codec} encodes {', '.join(known)}; expected {layout} for a video in {source.name}: {advice}",
-            code="pixel-format-not-encoded",
-            codec=codec,
-            expected=layout,
-        )
+        message = f"{codec} encodes {', '.join(known)}; expected {layout} for a video in {source.name}: {advice}"
+        raise FrameError(message, code="pixel-format-not-encoded", codec=codec, expected=layout)
     return layout, notes
 
 

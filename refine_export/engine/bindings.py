@@ -120,12 +120,8 @@ def load_library(target: Literal["auto", "trt", "rtx"] = "auto") -> Library:
     else:
         expected, fits = "tensorrt-rtx>=1.6", numbers[:2] >= OLDEST_RTX
     if not fits:
-        raise UnavailableError(
-            f"{MODULES[target]} {library.version} is installed; expected {expected}: pip install '{expected}'",
-            code="wrong-version",
-            module=MODULES[target],
-            version=library.version,
-        )
+        message = f"{MODULES[target]} {library.version} is installed; expected {expected}: pip install '{expected}'"
+        raise UnavailableError(message, code="wrong-version", module=MODULES[target], version=library.version)
     return library
 
 

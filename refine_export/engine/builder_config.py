@@ -89,11 +89,8 @@ def _member(library: Library, kind: str, name: str) -> Any:
     """An enumerator by its name: numbers moved between 10 and 11."""
     found = getattr(library.module, kind).__members__.get(name)
     if found is None:
-        raise UnavailableError(
-            f"{library.title} has no {kind}.{name}: leave the option out, or use another version",
-            code="unsupported-option",
-            option=name,
-        )
+        message = f"{library.title} has no {kind}.{name}: leave the option out, or use another version"
+        raise UnavailableError(message, code="unsupported-option", option=name)
     return found
 
 

@@ -135,11 +135,8 @@ def engine_bytes(path: Path) -> bytes:
             raise EngineError.about(path, "unreadable", "is not a file; give the path of an engine")
         content = path.read_bytes()
     except OSError as error:
-        raise EngineError(
-            f"cannot read {path}: {error.strerror}; expected a TensorRT engine: check the path",
-            code="unreadable",
-            path=path,
-        ) from error
+        message = f"cannot read {path}: {error.strerror}; expected a TensorRT engine: check the path"
+        raise EngineError(message, code="unreadable", path=path) from error
     engine_header(content, path)
     return content
 

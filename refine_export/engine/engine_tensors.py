@@ -48,17 +48,11 @@ def io_of(
     def info(name: str) -> TensorInfo:
         dtype = engine.get_tensor_dtype(name).name
         if dtype not in DTYPES:
-            raise GraphError(
-                f"{name} is {dtype}; expected an engine with inputs and outputs of {', '.join(DTYPES)}",
-                code="unsupported-tensor",
-                tensor=name,
-            )
+            message = f"{name} is {dtype}; expected an engine with inputs and outputs of {', '.join(DTYPES)}"
+            raise GraphError(message, code="unsupported-tensor", tensor=name)
         if engine.get_tensor_location(name) != module.TensorLocation.DEVICE:
-            raise GraphError(
-                f"{name} is a shape tensor in host memory; expected an engine with tensors on the GPU",
-                code="unsupported-tensor",
-                tensor=name,
-            )
+            message = f"{name} is a shape tensor in host memory; expected an engine with tensors on the GPU"
+            raise GraphError(message, code="unsupported-tensor", tensor=name)
         sizes = sizes_from_dims(engine.get_tensor_shape(name))
         known = symbols.get(name, ())
         if len(known) != len(sizes):

@@ -33,11 +33,8 @@ def check_engine_output(output: Path, *, sources: Sequence[Path], force: bool) -
             source or a file that is not an engine's. `wrong-suffix`: its name is that of another kind of file.
     """
     if not output.name or output.is_dir():
-        raise RequestError(
-            f"output is {str(output)!r}, which is a folder; expected the name of the engine to write",
-            code="unwritable",
-            path=output,
-        )
+        message = f"output is {str(output)!r}, which is a folder; expected the name of the engine to write"
+        raise RequestError(message, code="unwritable", path=output)
     beside = [manifest_path(output), output.with_name(output.name + GATHER)]
     engine = seems_engine(output)
     for path in (output, *beside):

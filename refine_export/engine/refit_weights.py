@@ -57,17 +57,11 @@ def _set_weights(module: Any, refitter: trt.Refitter, onnx: bytes, log: Log, pat
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         reasons = [f"{error.node_name()}: {' '.join(error.desc().split())}" for error in errors]
         details = "".join(f"\n  {reason}" for reason in reasons) or log.last_errors()
-        raise GraphError(
-            f"the weights of {name} do not fit the engine, {counted(len(errors), 'error')}; {expected}{details}",
-            code="weights-mismatch",
-            errors=reasons,
-        )
+        message = f"the weights of {name} do not fit the engine, {counted(len(errors), 'error')}; {expected}{details}"
+        raise GraphError(message, code="weights-mismatch", errors=reasons)
     if missing := refitter.get_missing_weights():
-        raise GraphError(
-            f"{name} lacks {counted(len(missing), 'weight')} of the engine: {', '.join(missing)}; {expected}",
-            code="weights-mismatch",
-            missing=list(missing),
-        )
+        message = f"{name} lacks {counted(len(missing), 'weight')} of the engine: {', '.join(missing)}; {expected}"
+        raise GraphError(message, code="weights-mismatch", missing=list(missing))
 
 
 def _serialized(module: Any, engine: trt.ICudaEngine, log: Log) -> bytes:

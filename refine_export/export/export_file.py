@@ -69,12 +69,8 @@ def export_file(
     if stacked:
         model = with_stacked_input(model, options.layout, signature.multiple_of)
     for finding in lint_model(model):
-        raise InternalError(
-            f"the exported {graph} does not pass our own lint: {finding.node}: {finding.message}",
-            code="lint-failed",
-            rule=finding.rule,
-            node=finding.node,
-        )
+        message = f"the exported {graph} does not pass our own lint: {finding.node}: {finding.message}"
+        raise InternalError(message, code="lint-failed", rule=finding.rule, node=finding.node)
     content = model.SerializeToString(deterministic=True)
     seconds = time.perf_counter() - started
     artifact = dataclasses.replace(artifact_from_model(model, content, path), file=path.name, seconds=seconds)

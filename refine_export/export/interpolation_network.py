@@ -48,11 +48,8 @@ class InterpolationNetwork(nn.Module):
     def _check_frames(self, img0: Tensor, img1: Tensor) -> None:
         shapes = [tuple(img0.shape), tuple(img1.shape)]
         if shapes[0] != shapes[1] or len(shapes[0]) != 4 or shapes[0][1] != 3:
-            raise RequestError(
-                f"the frames are {list(shapes[0])} and {list(shapes[1])}; expected two of one shape [N, 3, H, W]",
-                code="wrong-shape",
-                shapes=shapes,
-            )
+            message = f"the frames are {list(shapes[0])} and {list(shapes[1])}; expected two of one shape [N, 3, H, W]"
+            raise RequestError(message, code="wrong-shape", shapes=shapes)
         if not img0.is_floating_point() or not img1.is_floating_point():
             raise RequestError(
                 f"the frames are {img0.dtype} and {img1.dtype}; expected a floating type, with values in [0, 1]",
@@ -73,11 +70,8 @@ class InterpolationNetwork(nn.Module):
         batch = img0.shape[0]
         times = torch.as_tensor(timestep, dtype=img0.dtype, device=img0.device)
         if times.ndim not in (0, 4) or (times.ndim == 4 and tuple(times.shape) not in {(batch, 1, 1, 1), (1, 1, 1, 1)}):
-            raise RequestError(
-                f"timestep is {list(times.shape)}; expected a number, or a tensor [{batch}, 1, 1, 1]",
-                code="wrong-shape",
-                shapes=[tuple(times.shape)],
-            )
+            message = f"timestep is {list(times.shape)}; expected a number, or a tensor [{batch}, 1, 1, 1]"
+            raise RequestError(message, code="wrong-shape", shapes=[tuple(times.shape)])
         if not self.takes_timestep and bool((times != 0.5).any()):
             raise RequestError(
                 "timestep is not 0.5, and this network computes the middle frame alone; leave it out, or give weights "

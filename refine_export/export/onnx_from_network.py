@@ -214,11 +214,8 @@ def _with_checked_shapes(
     for value, spec in zip(inferred.graph.output, signature.outputs, strict=True):
         for dim, expected in zip(value.type.tensor_type.shape.dim, spec.shape_at(*size), strict=True):
             if dim.HasField("dim_value") and dim.dim_value != expected:
-                raise InternalError(
-                    f"{signature.graph}: {value.name} has a size {dim.dim_value} where {expected} belongs",
-                    code="wrong-io",
-                    given=dim.dim_value,
-                )
+                message = f"{signature.graph}: {value.name} has a size {dim.dim_value} where {expected} belongs"
+                raise InternalError(message, code="wrong-io", given=dim.dim_value)
     values, specs = (*inferred.graph.input, *inferred.graph.output), (*signature.inputs, *signature.outputs)
     for value, spec in zip(values, specs, strict=True):
         _declare(value, _shape(spec, options))

@@ -69,12 +69,8 @@ def check_graph(checkpoint: Checkpoint, graph: str) -> GraphName:
             f"there is no graph {graph!r}; these weights make: {made}", code="unknown-graph", graph=graph
         )
     without = ". Their refinement is left out by --no-refine" if "unet" in checkpoint.unused else ""
-    raise RequestError(
-        f"{checkpoint.architecture} weights do not make the graph {graph!r}; they make: {made}{without}",
-        code="graph-not-in-weights",
-        graph=graph,
-        architecture=checkpoint.architecture,
-    )
+    message = f"{checkpoint.architecture} weights do not make the graph {graph!r}; they make: {made}{without}"
+    raise RequestError(message, code="graph-not-in-weights", graph=graph, architecture=checkpoint.architecture)
 
 
 def reference_network(checkpoint: Checkpoint, scale: float = 1.0) -> nn.Module:

@@ -126,11 +126,8 @@ def _check_node(node: ir.Node) -> None:
     values = [value for one in nodes for value in (*one.inputs, *one.outputs) if value is not None and value.name]
     for value in values:
         if value.dtype is None:
-            raise GraphError(
-                f"the type of {value.name!r} at {label} is not known; expected operators of ONNX alone",
-                code="unknown-type",
-                tensor=value.name,
-            )
+            message = f"the type of {value.name!r} at {label} is not known; expected operators of ONNX alone"
+            raise GraphError(message, code="unknown-type", tensor=value.name)
     half = [value for value in values if value.dtype in HALF]
     if not half:
         return

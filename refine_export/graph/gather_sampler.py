@@ -71,12 +71,8 @@ def lower_grid_sample(model: ir.Model, *, for_cpu: bool = False) -> bool:
     for node in samples:
         if faults := _faults(node, model):
             name = f"GridSample {node.name!r} (output {node.outputs[0].name!r})"
-            raise GraphError(
-                f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample",
-                code="no-gather-form",
-                node=node.name,
-                faults=faults,
-            )
+            message = f"{name} has no Gather form: {'; '.join(faults)}. Export it as expected, or keep GridSample"
+            raise GraphError(message, code="no-gather-form", node=node.name, faults=faults)
     writer = _Writer(model.graph)
     for node in samples:
         x, grid = node.inputs

@@ -131,11 +131,8 @@ def external_files(model: onnx.ModelProto, folder: Path) -> list[Path]:
             location = external.ExternalDataInfo(tensor).location
             file = folder / location
         except ValueError as error:
-            raise GraphError(
-                f"tensor {tensor.name!r} has a wrong reference to external data: {error}",
-                code="damaged-external-data",
-                tensor=tensor.name,
-            ) from error
+            message = f"tensor {tensor.name!r} has a wrong reference to external data: {error}"
+            raise GraphError(message, code="damaged-external-data", tensor=tensor.name) from error
         # By the text alone: links are the user's own, as in a Hugging Face cache, where the model is one itself.
         inside = PurePath(os.path.normpath(location))
         if inside.is_absolute() or inside.parts[:1] == ("..",):
@@ -215,11 +212,8 @@ def load_external_data(model: onnx.ModelProto, folder: Path | None) -> bool:
     tensors = list(filter(external.uses_external_data, _tensors(model)))
     if tensors and folder is None:
         location = external.ExternalDataInfo(tensors[0]).location
-        raise GraphError(
-            f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder",
-            code="missing-external-data",
-            tensor=tensors[0].name,
-        )
+        message = f"tensor {tensors[0].name!r} is in the file {location!r}: pass its folder"
+        raise GraphError(message, code="missing-external-data", tensor=tensors[0].name)
     files = external_files(model, folder or Path())
     if sum(file.stat().st_size for file in files) > _IN_MEMORY_BYTES:
         return False

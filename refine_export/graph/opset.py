@@ -22,11 +22,8 @@ def at_opset(model: ir.Model, opset: int) -> ir.Model:
     try:
         return ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
     except Exception as error:  # the only base class of the converter's errors
-        raise GraphError(
-            f"the model cannot be raised to opset {opset}, where Conv takes BF16: {error}",
-            code="unsupported-opset",
-            opset=opset,
-        ) from error
+        message = f"the model cannot be raised to opset {opset}, where Conv takes BF16: {error}"
+        raise GraphError(message, code="unsupported-opset", opset=opset) from error
 
 
 def spell_bilinear(model: ir.Model) -> bool:

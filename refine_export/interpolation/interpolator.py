@@ -222,11 +222,8 @@ def frames_at(
 def check_parts(parts: Fraction, *, takes_timestep: bool) -> None:
     """Refuse to divide an interval into parts that are not 2, 4, 8, ... where only the middle can be computed."""
     if not takes_timestep and (parts.denominator != 1 or parts.numerator & (parts.numerator - 1)):
-        raise RequestError(
-            f"{float(parts):.4g} frames for one of the video are asked for; expected 2, 4, 8, ...: {ONLY_MIDDLE}",
-            code="only-the-middle",
-            parts=parts,
-        )
+        message = f"{float(parts):.4g} frames for one of the video are asked for; expected 2, 4, 8, ...: {ONLY_MIDDLE}"
+        raise RequestError(message, code="only-the-middle", parts=parts)
 
 
 def check_timestep(timestep: float, *, takes_timestep: bool) -> None:

@@ -221,11 +221,8 @@ def _check_fp32(fp32: Path, source: Path, artifact: Artifact, shapes: Sequence[I
     expected = (artifact.graph, "fp32", artifact.checkpoint_sha256)
     for name, one, other in zip(("graph", "precision", "weights (sha256)"), given, expected, strict=True):
         if one != other and other is not None:
-            raise RequestError(
-                f"{fp32}: its {name} is {one}; expected {other}, as in the file that {source} is made from",
-                code="not-the-fp32-file",
-                path=fp32,
-            )
+            message = f"{fp32}: its {name} is {one}; expected {other}, as in the file that {source} is made from"
+            raise RequestError(message, code="not-the-fp32-file", path=fp32)
     if read_source(fp32, recipe.build).shapes != tuple(shapes):
         problem = f"takes {found.sizes}, {source} takes {artifact.sizes}; expected one for the same sizes"
         raise RequestError.about(fp32, "not-the-fp32-file", problem)

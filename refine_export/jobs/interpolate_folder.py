@@ -75,9 +75,6 @@ def interpolate_folder(
             failed[video] = error
     if failed:
         each = "\n".join(f"  {error} [{error.code}]" for error in failed.values())
-        raise RequestError(
-            f"{len(failed)} of {len(videos)} videos failed; the others are in {target}:\n{each}",
-            code="some-videos-failed",
-            failed=failed,
-        )
+        message = f"{len(failed)} of {len(videos)} videos failed; the others are in {target}:\n{each}"
+        raise RequestError(message, code="some-videos-failed", failed=failed)
     return tuple(results)

@@ -109,8 +109,5 @@ def _check_inputs(paths: Sequence[Path]) -> None:
         found = listed([str(path) for path in paths]) or "nothing"
     else:
         return
-    raise RequestError(
-        f"{found} is given; expected two pictures, or one video: a file, a folder of frames, frame_%05d.png, or -",
-        code="not-pictures-or-video",
-        count=len(paths),
-    )
+    message = f"{found} is given; expected two pictures, or one video: a file, a folder of frames, frame_%05d.png, or -"
+    raise RequestError(message, code="not-pictures-or-video", count=len(paths))

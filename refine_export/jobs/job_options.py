@@ -130,12 +130,8 @@ def _with_keywords(function: Callable[P, R], options: Sequence[Option]) -> Calla
         for name in kwargs:
             if name not in signature.parameters:
                 known = [one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY]
-                raise RecipeError(
-                    f"{function.__name__} has no option {name!r}; expected one of: {listed(known, most=60)}",
-                    code="unknown-option",
-                    option=name,
-                    known=tuple(known),
-                )
+                message = f"{function.__name__} has no option {name!r}; expected one of: {listed(known, most=60)}"
+                raise RecipeError(message, code="unknown-option", option=name, known=tuple(known))
         _check_types(function, {**dict(zip(own.parameters, args, strict=False)), **kwargs})
         return function(*args, **kwargs)
 

@@ -44,8 +44,5 @@ def load_network(checkpoint: AnyPath | None = None, *, scale: float = 1.0, refin
     weights = checkpoint_from_options(replace(options_from_keywords(CheckpointOptions, {"refine": refine}), path=path))
     if weights.architecture != "refinement":
         return InterpolationNetwork(reference_network(weights, options.scale)).eval()
-    raise RequestError(
-        f"{weights.source} holds {weights.architecture} weights, which make no frames; expected a whole network's",
-        code="graph-not-in-weights",
-        architecture=weights.architecture,
-    )
+    message = f"{weights.source} holds {weights.architecture} weights, which make no frames; expected a whole network's"
+    raise RequestError(message, code="graph-not-in-weights", architecture=weights.architecture)

@@ -97,11 +97,8 @@ def inputs_of_model(model: ir.Model) -> list[TensorInfo]:
         if value.name in model.graph.initializers:  # up to IR version 3 every constant is listed as an input too
             continue
         if value.shape is None or value.dtype is None:
-            raise GraphError(
-                f"input {value.name} has no shape; expected its number of dimensions at least: export it again",
-                code="unknown-shape",
-                tensor=value.name,
-            )
+            message = f"input {value.name} has no shape; expected its number of dimensions at least: export it again"
+            raise GraphError(message, code="unknown-shape", tensor=value.name)
         shape = tuple(dim if isinstance(dim, int) else str(dim) for dim in value.shape)
         infos.append(TensorInfo(name=value.name or "", dtype=str(value.dtype.numpy()), shape=shape))
     return infos
@@ -225,10 +222,7 @@ def _shape(info: TensorInfo, size: tuple[int, int] | None) -> tuple[int, ...]:
     if None in sizes:
         unknown = f"input {info.name} is {list(info.shape)}, with sizes that are not known; give"
         if size is None and len(info.shape) == 4 and isinstance(info.shape[1], int):
-            raise RequestError(
-                f"{unknown} them with --size HxW, or feeds with --calibrate FILE.npz",
-                code="needs-size",
-                tensor=info.name,
-            )
+            message = f"{unknown} them with --size HxW, or feeds with --calibrate FILE.npz"
+            raise RequestError(message, code="needs-size", tensor=info.name)
         raise RequestError(f"{unknown} feeds with --calibrate FILE.npz", code="needs-feeds", tensor=info.name)
     return tuple(size for size in sizes if size is not None)

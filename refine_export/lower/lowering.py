@@ -191,12 +191,8 @@ def check_lowered(lowered: Lowered, source: onnx.ModelProto | None = None) -> tu
     inherited = []
     for finding in lint_model(lowered.model):
         if (finding.rule, finding.node) not in before and finding.severity == "error":
-            raise InternalError(
-                f"the lowered model does not pass our own lint: {finding.node}: {finding.message}",
-                code="lint-failed",
-                rule=finding.rule,
-                node=finding.node,
-            )
+            message = f"the lowered model does not pass our own lint: {finding.node}: {finding.message}"
+            raise InternalError(message, code="lint-failed", rule=finding.rule, node=finding.node)
         inherited.append(f"{finding.node or 'the graph'}: {finding.message} ({finding.rule}), as in the FP32 file")
     return tuple(inherited)
 

@@ -67,11 +67,8 @@ class Runner(ABC):
         """Check names, types and shapes of feeds; all that is read of them is `shape` and `dtype`."""
         expected = [info.name for info in self.inputs]
         if set(feeds) != set(expected):
-            raise RequestError(
-                f"feeds are named {sorted(feeds)}; this graph takes {sorted(expected)}",
-                code="feed-names",
-                expected=sorted(expected),
-            )
+            message = f"feeds are named {sorted(feeds)}; this graph takes {sorted(expected)}"
+            raise RequestError(message, code="feed-names", expected=sorted(expected))
         sizes: dict[str, int] = {}  # of the free dimensions: the first input that has one decides
         for info in self.inputs:
             array = feeds[info.name]

@@ -376,11 +376,8 @@ def _output_shapes(
         sizes.update(zip(info.shape, shapes[info.name], strict=True))
     for info in outputs:
         if missing := [dim for dim in info.shape if isinstance(dim, str) and dim not in sizes]:
-            raise RequestError(
-                f"the file does not tell {missing} of the output {info.name} before it runs: use run",
-                code="output-shape-unknown",
-                output=info.name,
-            )
+            message = f"the file does not tell {missing} of the output {info.name} before it runs: use run"
+            raise RequestError(message, code="output-shape-unknown", output=info.name)
     return {info.name: tuple(dim if isinstance(dim, int) else sizes[dim] for dim in info.shape) for info in outputs}
 
 

@@ -67,11 +67,8 @@ class TorchRunner(Runner):
         if not re.fullmatch(r"cpu|cuda(:[0-9]{1,3})?", device):
             raise RequestError(f"device is {device!r}; expected cpu, cuda or such as cuda:0", code="unknown-device")
         if device.startswith("cuda") and int(device[5:] or 0) >= torch.cuda.device_count():
-            raise UnavailableError(
-                f"torch {torch.__version__} finds no {device} here; use the device cpu",
-                code="no-cuda-device",
-                device=device,
-            )
+            message = f"torch {torch.__version__} finds no {device} here; use the device cpu"
+            raise UnavailableError(message, code="no-cuda-device", device=device)
         self._torch = torch
         self._dtype = getattr(torch, dtype)
         self._rounded_to = rounded_to

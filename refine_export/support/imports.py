@@ -42,12 +42,8 @@ def require(module: str, *, extra: Extra) -> Any:
         command = pip_install(extra)
         if extra == "ort" and _HAS_GPU_WHEELS:
             command += " (onnxruntime is enough without an NVIDIA GPU)"
-        raise UnavailableError(
-            f"this needs {module}, which cannot be imported here ({error}); install it with: {command}",
-            code="missing-package",
-            module=module,
-            extra=extra,
-        ) from error
+        message = f"this needs {module}, which cannot be imported here ({error}); install it with: {command}"
+        raise UnavailableError(message, code="missing-package", module=module, extra=extra) from error
 
 
 def import_if_installed(module: str) -> Any:

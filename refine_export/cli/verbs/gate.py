@@ -59,11 +59,8 @@ def gate(
         }
         given = [name for name, value in (of_reports | {"--junit": junit, "--markdown": markdown}).items() if value]
         if given:
-            raise RequestError(
-                f"--self-test was given with {', '.join(given)}; it takes --checkpoint and --recipe only",
-                code="options-do-not-fit",
-                options=tuple(given),
-            )
+            message = f"--self-test was given with {', '.join(given)}; it takes --checkpoint and --recipe only"
+            raise RequestError(message, code="options-do-not-fit", options=tuple(given))
         from refine_export.jobs.self_test_file import self_test_file  # needs onnx, which --help does not
 
         progress = make_progress(quiet or as_json)
@@ -71,11 +68,8 @@ def gate(
         show(tested, as_json, print_self_test)
         return
     if checkpoint is not None:
-        raise RequestError(
-            "--checkpoint is for --self-test; a report has been compared with its own already",
-            code="options-do-not-fit",
-            options=("--checkpoint",),
-        )
+        message = "--checkpoint is for --self-test; a report has been compared with its own already"
+        raise RequestError(message, code="options-do-not-fit", options=("--checkpoint",))
     if report is None:
         raise RequestError(
             "no report was given; give the report.json of a run, or --self-test FILE.onnx", code="missing-argument"

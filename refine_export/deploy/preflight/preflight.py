@@ -64,11 +64,8 @@ def check_repository(root: Path, *, release: str | None = None) -> Preflight:
         UnavailableError: `missing-package`; tritonclient.
     """
     if release is not None and release not in RELEASES:
-        raise RequestError(
-            f"Triton {release} is not known here; expected one of {', '.join(RELEASES)}",
-            code="unknown-release",
-            release=release,
-        )
+        message = f"Triton {release} is not known here; expected one of {', '.join(RELEASES)}"
+        raise RequestError(message, code="unknown-release", release=release)
     findings: list[RepositoryFinding] = []
     try:
         names, models = read_models(root, findings)

@@ -67,11 +67,8 @@ def _protocol_at(url: str) -> Protocol:
         if failure is None:
             return protocol
         failures.append(failure)
-    raise UnavailableError(
-        f"no Triton server answers at {url} ({'; '.join(failures)}); start it, or check the address",
-        code="no-server",
-        url=url,
-    )
+    message = f"no Triton server answers at {url} ({'; '.join(failures)}); start it, or check the address"
+    raise UnavailableError(message, code="no-server", url=url)
 
 
 def _probe(url: str, protocol: Protocol) -> str | None:

@@ -145,11 +145,8 @@ class TritonClient:
             UnavailableError: no answer within timeout and patience, or one that is not Triton's.
         """
         if version and not version.isdecimal():
-            raise RequestError(
-                f"the version is {version!r}; expected a number, or nothing for the server's choice",
-                code="wrong-version",
-                version=version,
-            )
+            message = f"the version is {version!r}; expected a number, or nothing for the server's choice"
+            raise RequestError(message, code="wrong-version", version=version)
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         wanted = tuple(outputs or ())
 

@@ -118,17 +118,10 @@ def _new_region(byte_size: int) -> SharedMemory:
         # Allocation succeeds whatever is free, and SIGBUS ends the process when it writes to a page that is missing.
         state = os.statvfs(MOUNT)
         if (free := state.f_bavail * state.f_frsize) < byte_size:
-            raise UnavailableError(
-                f"{MOUNT} has {free >> 20} MiB left, and tensors take {-(-byte_size >> 20)}; {advice}",
-                code="shared-memory-full",
-                free_bytes=free,
-                byte_size=byte_size,
-            )
+            message = f"{MOUNT} has {free >> 20} MiB left, and tensors take {-(-byte_size >> 20)}; {advice}"
+            raise UnavailableError(message, code="shared-memory-full", free_bytes=free, byte_size=byte_size)
     try:
         return SharedMemory(f"refine_export_{os.getpid()}_{secrets.token_hex(4)}", create=True, size=byte_size)
     except OSError as error:
-        raise UnavailableError(
-            f"cannot allocate {byte_size} bytes of shared memory: {error.strerror}; {advice}",
-            code="shared-memory-refused",
-            byte_size=byte_size,
-        ) from error
+        message = f"cannot allocate {byte_size} bytes of shared memory: {error.strerror}; {advice}"
+        raise UnavailableError(message, code="shared-memory-refused", byte_size=byte_size) from error

@@ -44,12 +44,8 @@ class TritonRunner(Runner):
     def _open(self, options: ServerOptions, model: str, version: str) -> None:
         served = self._client.metadata(model, version)
         if not version and not served.versions:
-            raise RequestError(
-                f"the server at {options.url} has no version of {model} ready; load one",
-                code="model-not-served",
-                url=options.url,
-                model=model,
-            )
+            message = f"the server at {options.url} has no version of {model} ready; load one"
+            raise RequestError(message, code="model-not-served", url=options.url, model=model)
         self.model = model
         self.model_version = version or max(served.versions, key=int)
         """The version that runs, a number as text."""
