@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_export import __version__
-from refine_export.accuracy.effective_limits import limits_on
+from refine_export.accuracy.effective_limits import limits_on, margins
 from refine_export.accuracy.limits import limits_name
 from refine_export.artifacts import Artifact
 from refine_export.checkpoint.checkpoint import Checkpoint, checkpoint_description
@@ -235,7 +235,8 @@ def _islands(
 ) -> Iterator[str]:
     """Say where a file of 16 bits fails at a size at which its graph passes in FP32, and how to lower it for that."""
     passed = {(one.graph, one.size) for one in groups if one.status == "passed"}
-    sources = {artifact.graph: path for path, artifact in files if artifact.precision == "fp32"}
+    # The first FP32 file of a graph: one that was tuned for a CPU comes behind the one that it was made from.
+    sources = {artifact.graph: path for path, artifact in reversed(files) if artifact.precision == "fp32"}
     for path, artifact in files:
         if artifact.precision == "fp32" or artifact.engine is not None or artifact.graph not in sources:
             continue
@@ -248,9 +249,13 @@ def _islands(
         ]
         if not failed:
             continue
-        size, metrics, limits = max(failed, key=lambda one: (math.prod(one[0]), -(one[1].psnr_db or 0.0)))
-        sizes = ",".join(dict.fromkeys(size_text(size) for size, _, _ in failed))
+        size, metrics, limits = max(failed, key=lambda one: max(margin.ratio for margin in margins(*one[1:])))
+        # A search is made at the smallest size that misses the target, so smaller ones than the worst save time.
+        tried = dict.fromkeys(one for one, _, _ in failed if math.prod(one) <= math.prod(size))
+        sizes = ",".join(size_text(one) for one in sorted(tried, key=math.prod))
         targets = ["--target-psnr", f"{limits.psnr_db:.1f}", "--max-error", f"{limits.max_abs:.2g}"]
+        if artifact.precision == "bf16":
+            targets += ["--precision", "bf16"]
         command = shlex.join(
             ["refine-export", "lower", str(sources[artifact.graph]), "--output", str(path), "--sizes", sizes, *targets]
         )
