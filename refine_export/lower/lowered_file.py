@@ -41,6 +41,7 @@ from refine_export.lower.lowering import (
     calibrated,
     check_lowered,
     count_types,
+    described_types,
     lower,
     prepare_model,
 )
@@ -223,9 +224,7 @@ def lower_file(
     with progress.step(f"lower {source.name}") as say:
         outcome, lowered_bytes = _checked_outcome(prepared, options, bench, found, progress)
         lowered, accuracy = outcome.lowered, outcome.accuracy
-        counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(lowered.types.items()))
-        share = f"{lowered.macs_low:.1%} of the multiply-adds in FP16 or BF16"
-        say(f"{counts}; {share}; {accuracy.psnr_db:.1f} dB against FP32")
+        say(f"{described_types(lowered.nodes, lowered.macs_low)}; {accuracy.psnr_db:.1f} dB against FP32")
     fed = {name: _bounds(arrays[name] for _, arrays in feeds) for name in feeds[0][1]}
     result = LoweredFile(
         path=output,

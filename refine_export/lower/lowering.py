@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx
@@ -45,6 +45,11 @@ from refine_export.signature import Signature
 
 _BF16_OPSET = 22  # the first whose Conv, ConvTranspose and GridSample take BF16
 
+_TUNED_FOR = "refine_export.tuned_for"
+_FOR_CPU = (
+    "the FP32 file was tuned for a CPU: TensorRT makes more layers of it than of the file that it was made from; for a "
+    "GPU, lower that one"
+)
 _TUNED = "written in operators that ONNX Runtime computes faster on a CPU"
 
 _NOT_PICTURES = {
@@ -103,6 +108,14 @@ class Lowered:
 def count_types(nodes: Iterable[NodeType]) -> dict[str, int]:
     """Return the number of nodes that compute in each type."""
     return dict(Counter(node.type for node in nodes if node.type != "none"))
+
+
+def described_types(nodes: Sequence[NodeType], macs_low: float) -> str:
+    """Return how many nodes compute in each type, or of a file for a CPU, how many were rewritten."""
+    if tuned := sum(node.rule == "tuned" for node in nodes):
+        return f"FP32, {tuned} of {len(nodes)} nodes written in others for a CPU"
+    counts = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(count_types(nodes).items()))
+    return f"{counts}; {macs_low:.1%} of the multiply-adds in FP16 or BF16"
 
 
 def prepare_model(
@@ -173,7 +186,7 @@ def lower(prepared: Prepared, options: LowerOptions, islands: Collection[str] = 
         model=_finished(model, options),
         nodes=tuple(nodes),
         macs_low=low / (sum(macs.values()) or 1),
-        notes=(*_fault_notes(prepared.faults), *io_notes),
+        notes=(*_fault_notes(prepared.faults), *io_notes, *([_FOR_CPU] if _TUNED_FOR in model.metadata_props else [])),
     )
 
 
@@ -245,6 +258,8 @@ def _finished(model: ir.Model, options: LowerOptions) -> onnx.ModelProto:
     """Return the model as protobuf, with metadata that state how it was made."""
     model.metadata_props["refine_export.precision"] = options.precision
     model.metadata_props["refine_export.lowered_by"] = __version__
+    if options.tune != "none":
+        model.metadata_props[_TUNED_FOR] = options.tune
     proto = ir.to_proto(model)
     if any(dim.HasField("dim_param") for value in proto.graph.input for dim in value.type.tensor_type.shape.dim):
         # Inferred symbols, which no reader could join with the inputs'; of custom operators nothing else is known.

@@ -50,6 +50,8 @@ def print_exported(files: Sequence[ExportedFile]) -> None:
 
 def print_lowered(result: LoweredFile, *, explain: bool) -> None:
     """Print what became of the file; with `explain` every node, after a search its table."""
+    from refine_export.lower.lowering import described_types
+
     screen = Screen()
     if explain:
         for node in result.nodes:
@@ -57,15 +59,14 @@ def print_lowered(result: LoweredFile, *, explain: bool) -> None:
     if result.search is not None:
         _print_search(screen, result.search)
     screen.notes(result.notes, NOTES_SHOWN)
-    types = ", ".join(f"{count} nodes {kind}" for kind, count in sorted(result.types.items()))
     accuracy = f"{result.psnr_db:.1f} dB, largest error {result.max_error:.2g}"
     if math.isinf(result.psnr_db):
         accuracy = "equal to FP32"
     fed = ", ".join(f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in result.fed.items())
     screen.line(f"on the calibration feeds ({fed}), rounded as its types say: {accuracy}")
     screen.line(
-        f"{result.path}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), {types}; "
-        f"{result.macs_low:.1%} of the multiply-adds in FP16 or BF16 "
+        f"{result.path}  {result.size_bytes / 2**20:.1f} MiB (FP32: {result.source_bytes / 2**20:.1f}), "
+        f"{described_types(result.nodes, result.macs_low)} "
         f"({'reused' if result.reused else f'{result.seconds:.1f} s'})"
     )
 

@@ -2,6 +2,7 @@
 
 import json
 
+import onnx
 import pytest
 
 from tests.support.foreign import plain_model
@@ -44,3 +45,13 @@ def test_bad_requests(lower, arguments):
     code, out, err = lower(tiny(), *arguments)
     assert (code, out) == (2, "")
     assert err.splitlines()[-1].startswith("error: ")
+
+
+def test_a_file_for_a_cpu_says_so_and_is_not_for_a_gpu(lower, here):
+    code, out, _ = lower(tiny(), "--precision", "fp32", "--tune", "cpu")
+    assert code == 0
+    assert "nodes written in others for a CPU" in out
+    code, out, _ = lower(onnx.load(here / "out.onnx"), "-o", "gpu.onnx")
+    assert code == 0
+    assert "tuned for a CPU" in out
+    assert "tuned for a CPU" not in lower(tiny())[1]
