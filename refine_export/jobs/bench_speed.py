@@ -269,7 +269,7 @@ class _Bench:
     def _lacks(self, subject: Subject, reason: str) -> None:
         """Note what this machine cannot run; it counts where it was asked for."""
         runtime = _runtime_of(subject)
-        asked = subject.mode in self._options.runtimes or runtime in self._options.require
+        asked = subject.mode in self._options.runtimes or runtime in self._options.require or subject.device != "cpu"
         self._shortfalls[subject.name, reason] = Shortfall(
             what=subject.name, status="not compared", reason=reason, counts=asked, runtime=runtime
         )

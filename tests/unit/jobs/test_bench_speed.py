@@ -150,6 +150,8 @@ def test_what_was_asked_for_and_is_missing_is_never_green(file):
     assert (lacking.status, [one.counts for one in lacking.shortfalls]) == ("not compared", [True])
     required = bench(file, torch=["none"], require=["ort", "trt"], **FAST)
     assert (required.status, [one.what for one in required.shortfalls]) == ("not compared", ["TensorRT"])
+    elsewhere = bench(file, device="cuda:7", **FAST)
+    assert (elsewhere.status, [one.runtime for one in elsewhere.shortfalls]) == ("not compared", ["torch"])
     nothing = bench(file, torch=["none"], runtimes=["onnxruntime-cuda"], **FAST)
     assert (nothing.status, nothing.measurements, nothing.summary()) == ("not compared", (), "nothing was measured")
 
