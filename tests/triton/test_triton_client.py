@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +154,11 @@ def test_two_clients_at_once(server):
     assert not wrong
 
 
+def set_timeout(client, seconds):
+    client._disconnect()  # a connection keeps its own
+    client.options = replace(client.options, timeout_s=seconds)
+
+
 @pytest.mark.parametrize(("protocol", "shared"), CHANNELS)
 def test_no_request_waits_for_ever(server, protocol, shared):
     """A model that answers None keeps a request open for ever; a slow one answers the next request all the same.
@@ -160,14 +166,17 @@ def test_no_request_waits_for_ever(server, protocol, shared):
     The next one lies in the queue when the late answer is written. In the same memory, it would be written into its x.
     """
     wide, narrow = np.zeros((1, 64), np.float32), np.zeros((1, 2), np.float32)
-    with opened(server, protocol, shared_memory=shared, timeout_s=2, patience_s=0) as client:
+    with opened(server, protocol, shared_memory=shared, patience_s=0) as client:
         for x in (wide, narrow, wide, narrow):  # from the second on, answers come through the memory too
             assert np.array_equal(client.infer("slow", {"x": x})["y"], x)
         started = time.monotonic()
+        set_timeout(client, 0.4)
         with refused("server-slow", UnavailableError):
-            client.infer("slow", {"x": narrow + np.float32(2.5)})
+            client.infer("slow", {"x": narrow + 3})
+        set_timeout(client, 30)
         assert np.array_equal(client.infer("slow", {"x": wide})["y"], wide)
         if not shared:
+            set_timeout(client, 0.4)
             with refused("server-slow", UnavailableError, tried=1):
                 client.infer("silent", {"x": X})
         assert time.monotonic() - started < 60
