@@ -67,8 +67,8 @@ class Benchmarks:
     """`failed` where a file fails in a run; `not compared` where nothing, or not what was asked for, was measured."""
     folder: Path | None
     """Folder of `bench.json` and `bench.html`, if they were written."""
-    measurements: tuple[Measurement, ...]
-    gpu_states: tuple[PointState, ...]
+    measurements: tuple[Measurement, ...] = field(repr=False)
+    gpu_states: tuple[PointState, ...] = field(repr=False)
     """Empty without a GPU or without NVML."""
     shortfalls: tuple[Shortfall, ...]
     """Files that fail, and what this machine cannot run."""

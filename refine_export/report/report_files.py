@@ -91,7 +91,9 @@ def read_json(path: Path, kind: type[T], *, schema: int, what: str) -> T:
     found = content.get("schema") if isinstance(content, dict) else None
     if found != schema or isinstance(found, bool):
         problem = (
-            f"has schema {found!r}; this version of refine-export reads schema {schema} of {what}: make the "
+            f"has no schema; give {what}"
+            if found is None
+            else f"has schema {found!r}; this version of refine-export reads schema {schema} of {what}: make the "
             "file again with this version"
         )
         raise RequestError.about(path, "wrong-schema", problem, found=found, expected=schema)

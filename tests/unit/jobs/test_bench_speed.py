@@ -57,6 +57,7 @@ def test_torch_and_files_of_any_tool_are_measured_at_each_size_and_reported(file
         result.measurements[1].latency.median_ms / result.measurements[0].latency.median_ms
     )
     assert json.loads(result.path.read_text()) == result.to_dict()
+    assert "Measurement(" not in repr(result)
     page = (output / "bench.html").read_text()
     assert "321" in page
     assert f"{result.measurements[1].ratio:.2f}" in page
