@@ -26,7 +26,7 @@ def write_size_free_operators(model: ir.Model) -> None:
                 first.setdefault(tuple(value.shape)[2:], value)
 
     seen(graph.inputs)
-    grids: dict[ir.Value, tuple[ir.Value, ...]] = {}
+    grids: dict[ir.Value, list[tuple[ir.Value, ir.Value]]] = {}
     writer = NodeWriter(graph, "size_free")
     for node in graph:
         if node.domain != DOMAIN:
@@ -46,33 +46,32 @@ def write_size_free_operators(model: ir.Model) -> None:
             source = first[tuple(flow.shape)[2:]]
             if source not in grids:
                 grids[source] = _grid(writer, source)
-            divisor, x, y = grids[source]
-            # Turned first, then moved as a whole: TensorRT makes one layer of each step, and one kernel of all.
-            turned = op("Div", op("Transpose", flow, perm=[0, 2, 3, 1]), divisor)
-            grid = op("Add", op("Add", turned, x), y)
+            # Each coordinate by itself, turned last: TensorRT for RTX keeps a copy of a flow that both are taken of.
+            moved = []
+            for channel, (divisor, ramp) in enumerate(grids[source]):
+                bounds = (writer.constant([bound]) for bound in (channel, channel + 1, 1))  # first, end, axis
+                moved.append(op("Add", op("Div", op("Slice", flow, *bounds), divisor), ramp))
+            grid = op("Transpose", op("Concat", *moved, axis=1), perm=[0, 2, 3, 1])
             made = op("GridSample", image, grid, mode="bilinear", padding_mode="border", align_corners=1)
         writer.replace(node, made)
         seen([made])
 
 
-def _grid(writer: NodeWriter, source: ir.Value) -> tuple[ir.Value, ir.Value, ir.Value]:
-    """Write what normalised coordinates of the height and width of `source` take: with flow [N, H, W, 2] in pixels,
-    they are flow / divisor + x + y.
+def _grid(writer: NodeWriter, source: ir.Value) -> list[tuple[ir.Value, ir.Value]]:
+    """Write what normalised coordinates of the height and width of `source` take: flow / divisor + ramp, with the
+    flow [N, 1, H, W] along an axis in pixels.
 
     Returns:
-        divisor [1, 1, 1, 2], x [1, 1, W, 2] and y [1, H, 1, 2].
+        divisor [1, 1, 1, 1] and ramp, [1, 1, 1, W] for x and [1, 1, H, 1] for y.
     """
     op, constant = writer.op, writer.constant
     # FP32 counts pixels exactly, to 2**24, so that each value of linspace(-1, 1, size) is rounded once.
     sizes = op("Cast", op("Shape", source), to=ir.DataType.FLOAT)
-    starts = op("Sub", constant(np.ones(1, np.float32)), sizes)
-    start = op("Gather", starts, constant(np.array([[[[3, 2]]]])))  # 1 - W and 1 - H: both negative, hence the signs
 
-    def ramp(axis: int, axes: list[int], signs: list[int]) -> ir.Value:
-        place = constant(np.array(axis))
-        pixels = op("Range", op("Gather", starts, place), op("Gather", sizes, place), constant(np.array(2, np.float32)))
-        wide = op("Unsqueeze", pixels, constant(np.array(axes)))
-        return op("Div", op("Mul", wide, constant(np.array([[[signs]]], np.float32))), start)
+    def along(axis: int, others: list[int]) -> tuple[ir.Value, ir.Value]:
+        size, wide_size = (op("Gather", sizes, constant(np.array(place))) for place in (axis, [[[[axis]]]]))
+        last, wide_last = (op("Sub", one, constant(1.0)) for one in (size, wide_size))
+        pixels = op("Range", op("Neg", last), size, constant(2.0))
+        return op("Div", wide_last, constant(2.0)), op("Div", op("Unsqueeze", pixels, constant(others)), wide_last)
 
-    x, y = ramp(3, [1], [-1, 0]), ramp(2, [1, 2], [0, -1])
-    return op("Div", start, constant(np.full((1, 1, 1, 1), -2, np.float32))), x, y
+    return [along(3, [0, 1, 2]), along(2, [0, 1, 3])]

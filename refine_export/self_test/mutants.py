@@ -247,7 +247,7 @@ def _swapped_flows(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
         uses = list(flow.uses())
         _replace(uses, editor.add("Gather", flow, editor.constant(np.array([2, 3, 0, 1])), axis=1))
         return editor.nodes
-    # Exchange the halves of each value of which channels [0:2] and [2:4] are taken on the way to a grid.
+    # Exchange the halves of each value of which channels [0:2] and [2:4], or each of them, are taken for a grid.
     takers: dict[ir.Value, dict[tuple[int, int], list[ir.Node]]] = {}
     leading = dict.fromkeys(value.producer() for sampler in _samplers(editor) for value in upstream(sampler.grid))
     for node in leading:
@@ -255,8 +255,9 @@ def _swapped_flows(editor: _Editor, graph: GraphName | None) -> list[ir.Node]:
             for part in _channels(node):
                 takers.setdefault(source, {}).setdefault(part, []).append(node)
     for source, parts in takers.items():
-        if {(0, 2), (2, 4)} <= set(parts):
-            taking = {*parts[0, 2], *parts[2, 4]}
+        of_halves = [part for part in parts if part in ((0, 2), (2, 4)) or part in pairwise(range(5))]
+        if {channel for part in of_halves for channel in range(*part)} == {0, 1, 2, 3}:
+            taking = {node for part in of_halves for node in parts[part]}
             uses = [use for use in source.uses() if use[0] in taking]
             _replace(uses, editor.add("Gather", source, editor.constant(np.array([2, 3, 0, 1])), axis=1))
     return _differing(editor.nodes, "no channels [0:2] and [2:4] of one flow lead to its coordinates")

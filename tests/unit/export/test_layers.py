@@ -30,12 +30,12 @@ def layers_of(path):
 @pytest.mark.parametrize(
     ("graph", "size", "most"),
     [
-        ("contextnet", "64x96", 65),
-        ("contextnet", None, 259),
-        ("refine", "64x96", 157),
-        ("refine", None, 360),
-        pytest.param("interpolator", "64x96", 328, marks=pytest.mark.slow),
-        pytest.param("interpolator", None, 622, marks=pytest.mark.slow),
+        ("contextnet", "64x96", 85),
+        ("contextnet", None, 293),
+        ("refine", "64x96", 193),
+        ("refine", None, 446),
+        pytest.param("interpolator", "64x96", 385, marks=pytest.mark.slow),
+        pytest.param("interpolator", None, 751, marks=pytest.mark.slow),
     ],
 )
 def test_layers(exports, graph, size, most):

@@ -49,15 +49,29 @@ def test_parts_may_repeat_and_leave_channels_out():
     assert onnx.numpy_helper.to_array(sizes).tolist() == [1, 1, 1, 1]
 
 
+def test_parts_that_overlap_become_a_split_each():
+    body = "a = Slice (flow, zero, three, one) b = Slice (flow, two, four, one) y = Concat <axis = 1> (a, b)"
+    assert operators(changed(body)) == ["Split", "Split", "Concat"]
+
+
+def test_a_part_of_a_part_is_taken_from_the_whole():
+    body = (
+        "r = Relu (flow) b = Slice (r, two, four, one) x = Slice (b, zero, one, one) y0 = Slice (b, one, two, one) "
+        "y = Sub (x, y0)"
+    )
+    model = changed(body)
+    assert operators(model) == ["Relu", "Slice", "Split", "Sub"]  # the Slice is read by nothing any more
+    assert model.graph.node[2].input[0] == "r"
+
+
 @pytest.mark.parametrize(
     ("body", "inputs"),
     [
-        ("a = Slice (flow, zero, three, one) b = Slice (flow, two, four, one) y = Concat <axis = 1> (a, b)", FLOW),
         ("y = Slice (flow, zero, two, two)", FLOW),  # rows
         ("a = Slice (flow, zero, four, one, two) y = Relu (a)", FLOW),  # every second channel
         ("a = Slice (flow, zero, two, one) y = Relu (a)", "float[1,C,6,8] flow"),
     ],
-    ids=["overlap", "rows", "steps", "unknown channels"],
+    ids=["rows", "steps", "unknown channels"],
 )
 def test_other_slices_stay(body, inputs):
     assert "Slice" in operators(changed(body, inputs=inputs))
