@@ -63,15 +63,16 @@ def test_every_graph_and_precision_becomes_an_engine(
     details = made.manifest.details
     record_property(f"{graph} {precision}", f"fallback {made.fallback}, {made.size_bytes / 2**20:.1f} MiB")
     inferred = details["inferred"]
-    assert made.fallback == "native"
+    as_it_is = (graph, precision) != ("interpolator", "fp32")  # on which 1.7.1's compiler fails: docs/engines.md
+    assert made.fallback == ("native" if as_it_is else "gather")
     assert inferred["unchecked"] == []
     types = {kind.partition(" ")[0]: kind.partition(" ")[2] for kind in inferred["types"]}
     float_ = TYPES[precision]
     assert types["CONVOLUTION"] == f"{float_} -> {float_}"
-    if graph != "unet":
+    if graph != "unet" and as_it_is:
         assert types["GRID_SAMPLE"] == "FLOAT FLOAT -> FLOAT"
     nodes = [node.op_type for node in onnx.load(source).graph.node]
-    assert details["samplers"]["layers"] == nodes.count("GridSample")
+    assert details["samplers"]["layers"] == as_it_is * nodes.count("GridSample")
     assert inferred["layers"]["CONVOLUTION"] == nodes.count("Conv")
     assert inferred["layers"].get("DECONVOLUTION", 0) == nodes.count("ConvTranspose")
 
