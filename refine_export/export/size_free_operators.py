@@ -46,7 +46,7 @@ def write_size_free_operators(model: ir.Model) -> None:
             source = first[tuple(flow.shape)[2:]]
             if source not in grids:
                 grids[source] = _grid(writer, source)
-            # Each coordinate by itself, turned last: TensorRT for RTX keeps a copy of a flow that both are taken of.
+            # Each coordinate by itself: TensorRT for RTX keeps a copy of a flow whose channels are turned together.
             moved = []
             for channel, (divisor, ramp) in enumerate(grids[source]):
                 bounds = (writer.constant([bound]) for bound in (channel, channel + 1, 1))  # first, end, axis

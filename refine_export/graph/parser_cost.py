@@ -19,7 +19,7 @@ _BROADCAST = ("Add", "Sub", "Mul", "Div", "PRelu")
 
 
 def split_slices(graph: ir.Graph) -> None:
-    """Replace the Slices that take channels of one value by a Split, in place; parts that overlap go to one each.
+    """Replace the Slices that take channels of one value by a Split, in place; parts that overlap get one each.
 
     A value without a known number of channels keeps its Slices.
     """
